@@ -1,0 +1,383 @@
+"""The values that travel through the pipeline. All frozen; no behaviour beyond naming themselves."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Action(StrEnum):
+    """What an intent asks for. ``CHECK`` only looks; the other two change a VM."""
+
+    CHECK = "check"
+    ENFORCE = "enforce"
+    REVERT = "revert"
+
+
+class Mode(StrEnum):
+    """The ceiling of what the function may do."""
+
+    OBSERVE = "observe"
+    APPROVE = "approve"
+    ENFORCE = "enforce"
+
+
+class Origin(StrEnum):
+    """Where an intent comes from. Only the first two arrive as messages; they are *automatic*."""
+
+    LOG_ENTRY = "log_entry"
+    INCIDENT = "incident"
+    OPERATOR = "operator"
+    APPROVAL = "approval"
+    FOLLOW_UP = "follow_up"
+
+
+class Result(StrEnum):
+    """What became of an event (docs/outcomes.md has the table)."""
+
+    UNMATCHED = "unmatched"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+    PLANNED = "planned"
+    NOTHING_TO_DO = "nothing_to_do"
+    REQUESTED = "requested"
+    REMEDIATED = "remediated"
+    REVERTED = "reverted"
+    UNVERIFIED = "unverified"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    DEFERRED = "deferred"
+
+
+INTERIM_RESULTS = frozenset(
+    {Result.PARKED, Result.REQUESTED, Result.UNVERIFIED, Result.INTERRUPTED, Result.DEFERRED}
+)
+"""Results that are followed by another outcome of the same event."""
+
+PROJECT_PATTERN = re.compile(r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z][a-z0-9-]{4,61}[a-z0-9]")
+"""A project id, optionally with its legacy domain prefix (cloud.google.com/resource-manager/docs)."""
+ZONE_PATTERN = re.compile(r"[a-z]{1,16}(?:-[a-z0-9]{1,32}){1,3}-[a-z]{1,2}")
+"""A zone such as ``us-west1-a`` or ``northamerica-northeast1-b``."""
+INSTANCE_ID_PATTERN = re.compile(r"[0-9]{1,20}")
+"""The numeric instance id (an unsigned 64-bit integer in decimal)."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class InstanceRef:
+    """Identity of a VM: the only three things that are trusted to name it.
+
+    Construct through :func:`logmend.identify.instance`, which validates all three.
+    """
+
+    project_id: str
+    zone: str
+    instance_id: str
+
+    def __str__(self) -> str:
+        """``PROJECT/ZONE/INSTANCE_ID``, as commands take and print it."""
+        return f"{self.project_id}/{self.zone}/{self.instance_id}"
+
+    @property
+    def region(self) -> str:
+        """The zone without its last part: ``us-west1`` of ``us-west1-a``."""
+        return self.zone.rpartition("-")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery of one message, as Pub/Sub (or a person with a file) handed it over."""
+
+    message_id: str
+    publish_time: datetime | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    subscription: str | None = None
+    delivery_attempt: int | None = None
+
+    @property
+    def replay_of(self) -> str | None:
+        """Message id of the original, where this message was republished by ``logmend replay``."""
+        return self.attributes.get("logmend_replay_of")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """A LogEntry in proto-JSON form, with the fields that every stage needs already read.
+
+    ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
+    can carry the line, in the order in which they are searched. ``line_time`` is the line's own time as
+    far as its zone is known (None otherwise).
+    """
+
+    raw: Mapping[str, Any]
+    log_name: str
+    insert_id: str | None
+    timestamp: datetime | None
+    receive_timestamp: datetime | None
+    resource_type: str
+    resource_labels: Mapping[str, str]
+    texts: tuple[str, ...] = ()
+    line_time: datetime | None = None
+
+    @property
+    def log_id(self) -> str:
+        """The decoded part after ``/logs/`` of the log name; empty where there is none."""
+        return self.log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A Cloud Monitoring incident (Pub/Sub notification channel, schema 1.2; also the test message)."""
+
+    raw: Mapping[str, Any]
+    incident_id: str | None
+    state: str
+    is_test: bool
+    policy_name: str | None
+    runbook: str | None
+    resource_type: str
+    resource_labels: Mapping[str, str]
+    scoping_project_id: str | None
+    started_at: datetime | None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The scheduler's message ``{"logmend": "tick"}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """A body that is no event and never will be: why, and what of it could be read."""
+
+    reason: str
+    detail: str
+
+
+Event = LogEntry | Incident | Tick
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an intent's event came from; ``kind`` is ``log_entry``, ``incident`` or ``operator``."""
+
+    kind: str
+    log_name: str | None = None
+    insert_id: str | None = None
+    timestamp: datetime | None = None
+    incident_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One order to look after one VM with one runbook.
+
+    ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
+    what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
+    ``repeats`` says that the source will say it again by itself if nothing is done.
+    """
+
+    intent_id: str
+    runbook: str
+    action: Action
+    instance: InstanceRef
+    origin: Origin
+    source: Source
+    created_at: datetime
+    event_time: datetime | None = None
+    line_time: datetime | None = None
+    message_id: str | None = None
+    variant: str | None = None
+    repeats: bool = False
+    requested_by: str | None = None
+    replay_of: str | None = None
+    allow_stale: bool = False
+    approval_id: str | None = None
+
+    @property
+    def automatic(self) -> bool:
+        """No person stands behind it: cooldowns and holds bind it."""
+        return self.origin in (Origin.LOG_ENTRY, Origin.INCIDENT, Origin.FOLLOW_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceFacts:
+    """What the Compute API says of a VM. None always means *unknown*, never *no*.
+
+    ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
+    ``partner_namespaces`` are the namespaces of ``partnerMetadata`` (REST ``view=FULL`` only).
+    """
+
+    ref: InstanceRef
+    name: str
+    status: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    label_fingerprint: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    project_metadata: Mapping[str, str] | None = None
+    identity_certificate_enabled: bool | None = None
+    partner_namespaces: tuple[str, ...] | None = None
+    internal_ip: str | None = None
+    external_ip: str | None = None
+    service_account: str | None = None
+
+    def effective(self, key: str) -> str | None:
+        """Value of a metadata item as the guest sees it: the instance's own, else the project's."""
+        own = self.metadata.get(key)
+        return own if own is not None else (self.project_metadata or {}).get(key)
+
+
+class Finding(StrEnum):
+    """What a run of ``validate.sh`` or ``enforce.sh`` said, read from its exit code."""
+
+    DESIRED = "desired"
+    FAULTY = "faulty"
+    LEAVE_ALONE = "leave_alone"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), stderr's end on error."""
+
+    exit_code: int
+    values: Mapping[str, str]
+    at: datetime
+    error: str = ""
+
+    @property
+    def finding(self) -> Finding:
+        """OS Config's exec contract: 100 desired, 101 faulty, 102 leave alone, else error."""
+        return {100: Finding.DESIRED, 101: Finding.FAULTY, 102: Finding.LEAVE_ALONE}.get(
+            self.exit_code, Finding.ERROR
+        )
+
+    @property
+    def instance_id(self) -> str | None:
+        """The id that the VM's own metadata server gave, or None."""
+        return self.values.get("instance_id") or None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An error as a value: ``transient`` or not, its reason, and text for people."""
+
+    transient: bool
+    reason: str
+    detail: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was seen and done on a VM in one go; ``verify`` turns it into a result.
+
+    ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
+    work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
+    the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
+    """
+
+    executor: str
+    before: Evidence | None = None
+    enforced: bool = False
+    enforcement: Evidence | None = None
+    after: Evidence | None = None
+    requested: bool = False
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds: publish to start, facts look-up, on the VM, start to outcome."""
+
+    queue: int | None = None
+    lookup: int | None = None
+    act: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The one honest record of what became of an event. Never holds the matched text."""
+
+    result: Result
+    reason: str | None
+    detail: str
+    at: datetime
+    outcome_id: str
+    mode: Mode
+    version: str
+    runbook: str | None = None
+    runbook_digest: str | None = None
+    variant: str | None = None
+    action: Action | None = None
+    executor: str | None = None
+    instance: InstanceRef | None = None
+    instance_name: str | None = None
+    attempt: int = 1
+    before: Evidence | None = None
+    after: Evidence | None = None
+    intent_id: str | None = None
+    message_id: str | None = None
+    source: Source | None = None
+    replay_of: str | None = None
+    requested_by: str | None = None
+    approval_id: str | None = None
+    approval_expires_at: datetime | None = None
+    notes: tuple[str, ...] = ()
+    latency: Latency = Latency()
+
+    @property
+    def final(self) -> bool:
+        """No other outcome of the same event follows."""
+        return self.result not in INTERIM_RESULTS
+
+
+# What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Nothing stands against going on."""
+
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing is lost by not acting."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """A guard, a variant or the VM itself says no."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Blocked for now and would not be said again: the intent waits in the ledger."""
+
+    reason: str
+    detail: str = ""
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Infrastructure is not ready; the message must be delivered again."""
+
+    reason: str
+    detail: str = ""
+
+
+Verdict = Proceed | Skip | Refuse | Park | Defer

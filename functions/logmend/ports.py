@@ -1,0 +1,181 @@
+"""What the pipeline needs of the world: one protocol per port. Implementations live in ``adapters``.
+
+Every method raises :class:`~logmend.errors.Transient` or :class:`~logmend.errors.Permanent` and nothing
+else on purpose; times are aware UTC datetimes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from logmend.model import Action, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.runbook import Runbook
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The time. A port, so that a day passes in a test without waiting for it."""
+
+    def now(self) -> datetime:
+        """Give the time now, aware, in UTC."""
+        ...
+
+
+# The store beneath the ledger
+
+Key = tuple[str, str]
+"""Collection and document id. Ids hold no ``/``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One stored document: JSON data, and the three fields that a store indexes.
+
+    ``queue`` and ``due`` put it on a work list (both or neither); after ``expire_at`` a store may delete
+    it, whenever it gets round to it.
+    """
+
+    data: Mapping[str, Any]
+    queue: str | None = None
+    due: datetime | None = None
+    expire_at: datetime | None = None
+
+
+Step = Callable[[Mapping[Key, Document]], tuple[Mapping[Key, Document | None], T]]
+"""A pure step of a transaction: documents that exist → (documents to write, None deletes) and an answer.
+
+It may be called more than once for one transaction."""
+
+
+class Store(Protocol):
+    """A transactional document store, small enough to be a dict, SQLite or Firestore.
+
+    Guarantees: :meth:`transact` is serialisable; what it wrote is there for every later call of every
+    process. Not guaranteed: that :meth:`due` and :meth:`scan` see one moment; check again in a transaction.
+    """
+
+    async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
+        """Read ``keys``, run ``step``, write what it says if nothing of that changed meanwhile, else retry.
+
+        ``step`` may write only documents named in ``keys``. Contention that outlasts the retries is
+        ``Transient("ledger_contention")``, an unreachable store ``Transient("ledger_unavailable")``.
+        """
+        ...
+
+    async def get(self, keys: Sequence[Key]) -> Mapping[Key, Document]:
+        """Read the documents that exist."""
+        ...
+
+    async def due(
+        self, collection: str, queue: str, before: datetime, limit: int
+    ) -> Sequence[tuple[str, Document]]:
+        """Ids and documents of ``queue`` with ``due`` at or before ``before``, earliest first."""
+        ...
+
+    async def scan(self, collection: str, after: str | None, limit: int) -> Sequence[tuple[str, Document]]:
+        """One page of a collection in order of id, from behind ``after``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...
+
+
+# Compute Engine
+
+
+class Compute(Protocol):
+    """Facts of VMs and their labels."""
+
+    async def facts(self, ref: InstanceRef) -> InstanceFacts:
+        """Look a VM up by its numeric id.
+
+        ``Permanent("instance_gone")`` for 404, ``Permanent("opt_in_unknown", …)`` where the answer is
+        forbidden, ``Transient`` for 429, 5xx and no answer. The id in the answer is checked against ``ref``.
+        """
+        ...
+
+    async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
+        """Set or remove (None) one label by compare-and-swap, keeping labels that others changed."""
+        ...
+
+
+# Acting on a VM
+
+
+class Session(Protocol):
+    """One conversation with one VM about one runbook and action."""
+
+    async def check(self) -> Evidence:
+        """Run the action's read-only ``validate.sh``, unprivileged."""
+        ...
+
+    async def enforce(self) -> Evidence:
+        """Run the action's ``enforce.sh`` as root."""
+        ...
+
+
+class SessionExecutor(Protocol):
+    """Reaches a VM within seconds (ssh)."""
+
+    name: str
+
+    def open(
+        self, facts: InstanceFacts, runbook: Runbook, action: Action
+    ) -> AbstractAsyncContextManager[Session]:
+        """Connect; everything is closed on leaving. ``Action.CHECK`` checks what ``ENFORCE`` would.
+
+        ``Transient("unreachable")`` where nothing answers; ``Permanent`` with ``host_key_mismatch``,
+        ``not_permitted``, … where it answers no.
+        """
+        ...
+
+
+class RequestExecutor(Protocol):
+    """Hands the work to an agent on the VM and reads its report later (osconfig)."""
+
+    name: str
+
+    async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        """Raise ``Permanent`` with the first precondition that does not hold (metadata, assignment, …)."""
+        ...
+
+    async def request(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        """Label the VM. Setting the same label twice is one request."""
+        ...
+
+    async def report(
+        self, ref: InstanceRef, runbook: Runbook, action: Action, since: datetime
+    ) -> Attempt | None:
+        """Give what the agent reported after ``since``, or None where it has not reported yet."""
+        ...
+
+    async def withdraw(self, ref: InstanceRef, runbook: Runbook) -> None:
+        """Remove the label. Nothing to remove is fine."""
+        ...
+
+
+# What leaves
+
+
+class OutcomeLog(Protocol):
+    """Where outcomes are recorded."""
+
+    async def write(self, outcome: Outcome) -> None:
+        """Record; writing the same outcome again leaves one entry (same timestamp and insertId)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Flush and release."""
+        ...
+
+
+class DeadLetter(Protocol):
+    """Where bodies go that can never be decoded."""
+
+    async def publish(self, body: bytes, delivery: Delivery, reason: str) -> None:
+        """Keep a copy with its reason in the attributes ``logmend_reason`` and ``logmend_message_id``."""
+        ...

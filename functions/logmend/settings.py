@@ -1,0 +1,349 @@
+"""Settings: environment variables with the prefix ``LOGMEND_``, read in one place, once, strictly.
+
+An unknown ``LOGMEND_*`` name, a value that cannot be parsed or two values that do not fit together stop
+the start, with every problem in one error. Durations are ``90s``, ``10m``, ``1h``, ``1d``; lists are
+comma-separated; Booleans are ``true`` or ``false``.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from logmend.errors import ConfigError
+from logmend.model import Mode
+
+E = TypeVar("E", bound=StrEnum)
+
+PREFIX = "LOGMEND_"
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def duration(text: str) -> timedelta:
+    """Parse ``90s``, ``10m``, ``1h`` or ``1d``; ValueError else."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip())
+    if found is None:
+        raise ValueError("expected a duration such as 90s, 10m, 1h or 1d")
+    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def boolean(text: str) -> bool:
+    """Parse ``true`` or ``false``, and nothing else: a value that quietly means no is a trap."""
+    if text.strip() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text.strip() == "true"
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Parse a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def whole(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not re.fullmatch(r"\d{1,9}", text.strip()) or int(text) < 1:
+        raise ValueError("expected a whole number of at least 1")
+    return int(text)
+
+
+def ratio(text: str) -> float:
+    """Parse a number above 0 and at most 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError("expected a number above 0 and at most 1")
+    return value
+
+
+def _one_of(kind: type[E]) -> Callable[[str], E]:
+    def parse(text: str) -> E:
+        try:
+            return kind(text.strip())
+        except ValueError:
+            raise ValueError(f"expected one of {', '.join(kind)}") from None
+
+    return parse
+
+
+class ExecutorChoice(StrEnum):
+    """How VMs are reached. ``AUTO`` prefers ssh where a route works and falls back to osconfig."""
+
+    SSH = "ssh"
+    OSCONFIG = "osconfig"
+    AUTO = "auto"
+
+
+class SshRoute(StrEnum):
+    """Direct to the VM's address, or IAP TCP forwarding."""
+
+    DIRECT = "direct"
+    IAP = "iap"
+
+
+class SshAddress(StrEnum):
+    """Which address of the VM the direct route dials."""
+
+    INTERNAL = "internal"
+    EXTERNAL = "external"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most ``count`` enforcements in any span of ``window``."""
+
+    count: int
+    window: timedelta
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Parse ``20/10m``."""
+        count, slash, window = text.partition("/")
+        if not slash:
+            raise ValueError("expected COUNT/DURATION such as 20/10m")
+        return cls(whole(count), duration(window))
+
+
+_STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")
+_OUTCOMES = re.compile(r"stdout|cloud|file:.+")
+_HOST_KEYS = re.compile(r"guest-attributes|known-hosts:.+|insecure")
+_TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+_URL = re.compile(r"(?:https?|wss?)://[^\s]+")
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if pattern.fullmatch(text.strip()) is None:
+            raise ValueError(f"expected {expected}")
+        return text.strip()
+
+    return parse
+
+
+_url = _matching(_URL, "a URL such as https://compute.example or http://127.0.0.1:8080")
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.strip().partition("=")
+    if not key or not equals:
+        raise ValueError("expected KEY=VALUE")
+    return key, value
+
+
+def _labels(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple(_label(part) for part in names(text))
+
+
+def _setting(default: Any, parse: Callable[[str], Any], doc: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "doc": doc})
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a value; leave the variable unset for the default")
+    return text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, its default and its meaning. The variable is ``LOGMEND_`` + the name in capitals."""
+
+    mode: Mode = _setting(
+        Mode.OBSERVE, _one_of(Mode), "Ceiling of what may be done: observe, approve or enforce."
+    )
+    executor: ExecutorChoice = _setting(
+        ExecutorChoice.SSH, _one_of(ExecutorChoice), "How VMs are reached: ssh, osconfig or auto."
+    )
+    state: str = _setting(
+        "memory:",
+        _matching(_STATE, "memory:, sqlite:PATH or firestore:PROJECT/DATABASE"),
+        "Where the ledger lives: memory:, sqlite:PATH or firestore:PROJECT/DATABASE.",
+    )
+    outcomes: str = _setting(
+        "stdout",
+        _matching(_OUTCOMES, "stdout, cloud or file:PATH"),
+        "Where outcomes are recorded: stdout, cloud (Cloud Logging) or file:PATH.",
+    )
+    project: str | None = _setting(
+        None, _text, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
+    )
+    runbooks: Path | None = _setting(
+        None, lambda text: Path(_text(text)), "Folder of runbooks; built in if unset."
+    )
+    scope_projects: tuple[str, ...] = _setting(
+        (), names, "Projects whose VMs may be touched; empty means any."
+    )
+    scope_zones: tuple[str, ...] = _setting((), names, "Zones whose VMs may be touched; empty means any.")
+    scope_labels: tuple[tuple[str, str], ...] = _setting(
+        (), _labels, "Labels KEY=VALUE that a VM must carry, all of them; empty means any."
+    )
+    exempt_label: tuple[str, str] = _setting(
+        ("logmend", "off"), _label, "Label KEY=VALUE that takes a VM out of logmend's reach."
+    )
+    max_event_age: timedelta = _setting(
+        timedelta(hours=1), duration, "Events older than this when first seen are skipped as stale."
+    )
+    cooldown_planned: timedelta = _setting(timedelta(days=1), duration, "Quiet time after planned.")
+    cooldown_refused: timedelta = _setting(timedelta(days=1), duration, "Quiet time after refused.")
+    cooldown_nothing_to_do: timedelta = _setting(
+        timedelta(hours=1), duration, "Quiet time after nothing_to_do."
+    )
+    cooldown_remediated: timedelta = _setting(
+        timedelta(hours=1), duration, "Quiet time after remediated or reverted."
+    )
+    cooldown_failed: timedelta = _setting(
+        timedelta(minutes=15), duration, "Quiet time after the first failure; doubles with each further one."
+    )
+    cooldown_failed_max: timedelta = _setting(timedelta(days=1), duration, "Upper bound of that doubling.")
+    needs_human_after: int = _setting(
+        3, whole, "Failures in a row, or relapses after a fix, after which a VM is left to a person."
+    )
+    disruption_budget: Budget = _setting(
+        Budget(20, timedelta(minutes=10)),
+        Budget.parse,
+        "Most enforcements per runbook in any window: COUNT/DURATION.",
+    )
+    breaker_ratio: float = _setting(
+        0.5, ratio, "Share of distinct VMs failing at which the breaker opens for a runbook."
+    )
+    breaker_minimum: int = _setting(5, whole, "Fewest distinct VMs in the window for the breaker to judge.")
+    breaker_window: timedelta = _setting(timedelta(hours=1), duration, "How far back the breaker looks.")
+    attempt_deadline: timedelta = _setting(
+        timedelta(seconds=90), duration, "One deadline for everything on a VM."
+    )
+    function_timeout: timedelta = _setting(
+        timedelta(seconds=300),
+        duration,
+        "The function's own timeout; above the attempt deadline, below the lease.",
+    )
+    lease: timedelta = _setting(timedelta(minutes=10), duration, "How long a VM is held by one attempt.")
+    unreachable_tries: int = _setting(3, whole, "Tries before an unreachable VM counts as failed.")
+    approval_ttl: timedelta = _setting(timedelta(days=1), duration, "How long a plan waits for a person.")
+    request_deadline: timedelta = _setting(
+        timedelta(hours=2), duration, "How long an OS Config request waits for a report."
+    )
+    unverified_looks: int = _setting(3, whole, "Looks at an unverified VM before it counts as failed.")
+    follow_up: bool = _setting(
+        default=False, parse=boolean, doc="Write the follow-up runbook's intent after success, on every VM."
+    )
+    ops_agent_version: str = _setting(
+        "latest",
+        _matching(
+            re.compile(r"latest|\d{1,4}\.(?:\d{1,4}\.\d{1,4}|\*\.\*|\d{1,4}\.\*)"),
+            "latest or 2.*.* or 2.50.0",
+        ),
+        "Version of the Ops Agent that the ops-agent runbook installs.",
+    )
+    ssh_route: SshRoute = _setting(SshRoute.DIRECT, _one_of(SshRoute), "direct or iap.")
+    ssh_address: SshAddress = _setting(
+        SshAddress.INTERNAL, _one_of(SshAddress), "Address that the direct route dials: internal or external."
+    )
+    ssh_port: int = _setting(22, whole, "Port of the SSH server.")
+    ssh_host_keys: str = _setting(
+        "guest-attributes",
+        _matching(_HOST_KEYS, "guest-attributes, known-hosts:PATH or insecure"),
+        "Where a VM's host keys are known from: guest-attributes, known-hosts:PATH or insecure.",
+    )
+    ssh_key: Path | None = _setting(
+        None,
+        lambda text: Path(_text(text)),
+        "Private key file for fleets without OS Login; OS Login if unset.",
+    )
+    ssh_user: str | None = _setting(None, _text, "Username that goes with the key file.")
+    service_account: str | None = _setting(
+        None, _text, "Service account whose OS Login profile is used; the running one if unset."
+    )
+    dead_letter_topic: str | None = _setting(
+        None,
+        _matching(_TOPIC, "projects/PROJECT/topics/TOPIC"),
+        "Topic that gets a copy of what can never be decoded.",
+    )
+    compute_endpoint: str | None = _setting(None, _url, "Compute API endpoint instead of the public one.")
+    logging_endpoint: str | None = _setting(
+        None, _url, "Cloud Logging API endpoint instead of the public one."
+    )
+    osconfig_endpoint: str | None = _setting(None, _url, "OS Config API endpoint instead of the public one.")
+    oslogin_endpoint: str | None = _setting(None, _url, "OS Login API endpoint instead of the public one.")
+    iap_endpoint: str | None = _setting(None, _url, "IAP relay (wss://…/v4) instead of the public one.")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read and check every ``LOGMEND_*`` variable. :class:`ConfigError` lists all problems at once."""
+        known = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        values: dict[str, Any] = {}
+        problems: list[str] = []
+        for name, text in sorted(environ.items()):
+            if not name.startswith(PREFIX) or name in FOREIGN_NAMES:
+                continue
+            if (found := known.get(name)) is None:
+                close = difflib.get_close_matches(name, known, 1)
+                problems.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
+                continue
+            try:
+                values[found.name] = found.metadata["parse"](text)
+            except ValueError as error:
+                problems.append(f"{name}={text!r}: {error}")
+        if not problems:
+            settings = cls(**({"project": environ.get("GOOGLE_CLOUD_PROJECT")} | values))
+            problems += settings.misfits(cloud="K_SERVICE" in environ)
+        if problems:
+            raise ConfigError(problems)
+        return settings
+
+    def misfits(self, *, cloud: bool) -> list[str]:
+        """Name the settings that do not fit together; ``cloud`` says that this is the deployed function."""
+        problems = []
+        if cloud and self.mode is not Mode.OBSERVE and not self.state.startswith("firestore:"):
+            problems.append(
+                f"LOGMEND_MODE={self.mode} in the cloud needs LOGMEND_STATE=firestore:PROJECT/DATABASE:"
+                " leases, budgets and the freeze must outlive one instance"
+            )
+        if not self.attempt_deadline < self.function_timeout < self.lease:
+            problems.append(
+                "LOGMEND_ATTEMPT_DEADLINE < LOGMEND_FUNCTION_TIMEOUT < LOGMEND_LEASE does not hold:"
+                f" {self.attempt_deadline}, {self.function_timeout}, {self.lease}"
+            )
+        if (self.ssh_key is None) != (self.ssh_user is None):
+            problems.append("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together")
+        if self.outcomes == "cloud" and self.project is None:
+            problems.append("LOGMEND_OUTCOMES=cloud needs LOGMEND_PROJECT (or GOOGLE_CLOUD_PROJECT)")
+        return problems
+
+
+FOREIGN_NAMES = frozenset(
+    {PREFIX + name for name in ("ROOT", "REQUIRE_ALL", "LAB_CACHE", "CHAOS_TRIES", "CHECKOV")}
+)
+"""``LOGMEND_*`` variables that are not settings of the function: scripts' root and switches of the tests."""
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Rows for the documentation: variable, default as it would be written, meaning."""
+    return [
+        (PREFIX + each.name.upper(), _written(each.default), each.metadata["doc"])
+        for each in fields(Settings)
+    ]
+
+
+def _written(value: Any) -> str:
+    match value:
+        case None | () | ():
+            return ""
+        case bool():
+            return str(value).lower()
+        case timedelta():
+            seconds = int(value.total_seconds())
+            size, unit = next(
+                (s, u) for s, u in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if seconds % s == 0
+            )
+            return f"{seconds // size}{unit}"
+        case Budget():
+            return f"{value.count}/{_written(value.window)}"
+        case (str(), str()):
+            return "=".join(value)
+        case _ if value is MISSING:
+            return ""
+        case _:
+            return str(value)

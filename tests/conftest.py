@@ -1,0 +1,35 @@
+"""What every tier of the tests shares: the rule that a skip is named, and a failure where every tier is required."""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRE_ALL = os.environ.get("LOGMEND_REQUIRE_ALL") == "1"
+
+
+def missing(*, commands: tuple[str, ...] = (), root: bool = False, linux: bool = False) -> str | None:
+    """Say what this machine lacks, in words, or None where it lacks nothing."""
+    lacks = [f"command {name}" for name in commands if shutil.which(name) is None]
+    if root and os.geteuid() != 0:
+        lacks.append("root")
+    if linux and os.uname().sysname != "Linux":
+        lacks.append("Linux")
+    return ", ".join(lacks) or None
+
+
+def needs(*, commands: tuple[str, ...] = (), root: bool = False, linux: bool = False) -> None:
+    """Skip the calling test by name of what is missing; fail instead where LOGMEND_REQUIRE_ALL=1."""
+    if (lack := missing(commands=commands, root=root, linux=linux)) is None:
+        return
+    if REQUIRE_ALL:
+        pytest.fail(f"every tier is required here, but this machine lacks: {lack}", pytrace=False)
+    pytest.skip(f"this machine lacks: {lack}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by the folder it lives in, so that `-m lab` and the like need no decorators."""
+    for item in items:
+        for tier in ("unit", "contract", "integration", "e2e", "lab"):
+            if f"/tests/{tier}/" in str(item.path):
+                item.add_marker(tier)
