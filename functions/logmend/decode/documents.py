@@ -1,0 +1,77 @@
+"""A parsed JSON document to the event that it is."""
+
+from typing import Any
+
+from logmend.decode import lines
+from logmend.decode.payload import instant, string, strings, too_deep, unix_seconds
+from logmend.model import Event, Incident, LogEntry, Tick, Undecodable
+
+RUNBOOK_LABEL = "logmend-runbook"
+"""User label by which an alert policy names its runbook."""
+
+TICK = {"logmend": "tick"}
+
+
+def document(value: Any) -> Event | Undecodable:
+    """Return the event that a JSON value (dict, list, str, …) is, or why it is none.
+
+    Timestamps that cannot be read are None, which means unknown: the pipeline then judges staleness by
+    the publish time of the message.
+    """
+    if not isinstance(value, dict):
+        return Undecodable("not_an_event", "not a JSON object")
+    if too_deep(value):
+        return Undecodable("malformed", "JSON is nested too deeply")
+    if "logmend" in value:
+        return Tick() if value == TICK else Undecodable("malformed", 'a tick is {"logmend": "tick"} exactly')
+    if "incident" in value:
+        return _incident(value)
+    if "logName" in value:
+        return _log_entry(value)
+    return Undecodable("not_an_event", "neither a LogEntry (logName), an incident nor a tick")
+
+
+def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
+    resource = raw.get("resource", {})
+    if not isinstance(raw["logName"], str):
+        return Undecodable("malformed", "logName is not a string")
+    if not isinstance(resource, dict):
+        return Undecodable("malformed", "resource is not an object")
+    for name in ("labels", "jsonPayload"):
+        if not isinstance(raw.get(name, {}), dict):
+            return Undecodable("malformed", f"{name} is not an object")
+    if not isinstance(raw.get("textPayload", ""), str):
+        return Undecodable("malformed", "textPayload is not a string")
+    said = lines.of_entry(raw)
+    return LogEntry(
+        raw=raw,
+        log_name=raw["logName"],
+        insert_id=string(raw.get("insertId")),
+        timestamp=instant(raw.get("timestamp")),
+        receive_timestamp=instant(raw.get("receiveTimestamp")),
+        resource_type=string(resource.get("type")) or "",
+        resource_labels=strings(resource.get("labels")),
+        texts=tuple(dict.fromkeys(line.text for line in said)),
+        line_time=next((line.time for line in said if line.time is not None), None),
+    )
+
+
+def _incident(raw: dict[str, Any]) -> Incident | Undecodable:
+    incident = raw["incident"]
+    if not isinstance(incident, dict):
+        return Undecodable("malformed", "incident is not an object")
+    resource = incident.get("resource")
+    resource = resource if isinstance(resource, dict) else {}
+    return Incident(
+        raw=raw,
+        incident_id=string(incident.get("incident_id")),
+        state=(string(incident.get("state")) or "").lower(),
+        is_test=(string(raw.get("version")) or "").lower() == "test",
+        policy_name=string(incident.get("policy_name")),
+        runbook=strings(incident.get("policy_user_labels")).get(RUNBOOK_LABEL),
+        resource_type=string(resource.get("type")) or "",
+        resource_labels=strings(resource.get("labels")),
+        scoping_project_id=string(incident.get("scoping_project_id")),
+        started_at=unix_seconds(incident.get("started_at")),
+        url=string(incident.get("url")),
+    )

@@ -1,0 +1,105 @@
+"""Untrusted text to JSON values that the rest of the program can walk without care."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from logmend.model import Undecodable
+
+MAX_ENTRY = 256 * 1024
+"""Bytes of one decoded payload. Cloud Logging takes no entry over 256 KiB (cloud.google.com/logging/quotas),
+and an incident is a few KiB."""
+
+MAX_DEPTH = 100
+"""Nesting of one payload: the limit of protobuf's own JSON parser, which no entry of Google's can exceed.
+It keeps every recursive walk that comes after decode far from Python's recursion limit."""
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,12})?(?:[Zz]|[+-]\d\d:?\d\d)")
+
+
+def loads(text: str | bytes) -> Any | Undecodable:
+    r"""Parse JSON; whatever is wrong with it is ``malformed``.
+
+    Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every
+    string of the result can be encoded again.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        value = json.loads(text)
+        if _SURROGATE_ESCAPE.search(text):
+            value = _encodable(value)
+    except UnicodeDecodeError:
+        return Undecodable("malformed", "not UTF-8")
+    except json.JSONDecodeError as error:
+        return Undecodable("malformed", f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})")
+    except RecursionError:
+        return Undecodable("malformed", "JSON is nested too deeply")
+    except ValueError:  # an integer with thousands of digits
+        return Undecodable("malformed", "JSON holds a number that is too long")
+    return value
+
+
+def too_deep(value: Any) -> bool:
+    """Whether ``value`` nests deeper than ``MAX_DEPTH``. Iterative: depth is what it is afraid of."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(part for part in item.values() if isinstance(part, dict | list))
+            elif isinstance(item, list):
+                inner.extend(part for part in item if isinstance(part, dict | list))
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+def instant(value: Any) -> datetime | None:
+    """UTC time of an RFC 3339 string with its zone (also ``+0000``); None for anything else.
+
+    Digits beyond microseconds are cut off: Python has no nanoseconds.
+    """
+    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+        return None
+    return _or_none(lambda: datetime.fromisoformat(value.upper()).astimezone(UTC))
+
+
+def unix_seconds(value: Any) -> datetime | None:
+    """UTC time of seconds since 1970 as incidents carry them; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return _or_none(lambda: datetime.fromtimestamp(value, UTC))
+
+
+def strings(value: Any) -> dict[str, str]:
+    """Return the members of a JSON object whose values are strings; empty for anything else."""
+    if not isinstance(value, dict):
+        return {}
+    return {key: item for key, item in value.items() if isinstance(item, str)}
+
+
+def string(value: Any) -> str | None:
+    """Return the value if it is a string that is not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def _or_none(make: Callable[[], datetime]) -> datetime | None:
+    try:
+        return make()
+    except (ValueError, OverflowError, OSError):  # 30 February, second 60, year 0, out of range
+        return None
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return value
