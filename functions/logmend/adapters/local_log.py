@@ -1,0 +1,74 @@
+"""Outcomes as JSON lines, on standard output or in a file: one line each, the document of outcome_json.
+
+On Cloud Run a line on standard output becomes an entry of the service's own log with the document's
+``severity``; a VM's own record takes :mod:`logmend.adapters.cloud_logging`.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+from logmend import outcome_json
+from logmend.errors import Transient
+from logmend.model import Outcome
+
+
+class StdoutOutcomeLog:
+    """Prints each outcome as one line, whole, and flushed before the event is answered."""
+
+    async def write(self, outcome: Outcome) -> None:
+        """Print. ``Transient("outcome_log_unavailable")`` where nobody reads standard output any more."""
+        line = outcome_json.line(outcome) + "\n"
+        try:
+            # Bytes in one call: two tasks' lines never mix, whatever encoding the stream was opened with.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(line.encode())
+            sys.stdout.buffer.flush()
+        except AttributeError:  # a text-only stream stands in for standard output
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        except OSError as error:
+            raise Transient("outcome_log_unavailable", f"standard output: {error.strerror}") from error
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+
+class FileOutcomeLog:
+    """Appends each outcome to a file. Several processes may share it.
+
+    Guaranteed: a line is whole, or it is not there and was not reported as written; a write that a full disk
+    cut short is taken back under the lock that every writer holds. Not guaranteed: one line per outcome; an
+    event that is delivered again appends the same line again, byte for byte (de-duplicate by ``outcome_id``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def write(self, outcome: Outcome) -> None:
+        """Append; ``Transient("outcome_log_unavailable")`` where it cannot be written (disk full, say)."""
+        data = (outcome_json.line(outcome) + "\n").encode()
+        try:
+            await asyncio.to_thread(self._append, data)
+        except OSError as error:
+            detail = f"{self._path}: {error.strerror or error}"
+            raise Transient("outcome_log_unavailable", detail) from error
+
+    async def aclose(self) -> None:
+        """Nothing to release: the file is opened anew for each line, so that it can be rotated away."""
+
+    def _append(self, data: bytes) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._path, flags, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # released by close, and by the process's end
+            before = os.fstat(descriptor).st_size
+            if os.write(descriptor, data) != len(data):
+                os.ftruncate(descriptor, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,290 @@
+"""Every result and every reason: what it means and what to do next (docs/outcomes.md is the same table).
+
+Words in braces are filled in by :func:`next_step`: ``{instance}`` is ``PROJECT/ZONE/INSTANCE_ID``,
+``{runbook}`` the runbook's name, ``{approval}`` the approval's id. Nothing of an event's text ever gets here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
+
+from logmend.model import Outcome, Result
+
+FIRST_NEEDS_HUMAN = "first_needs_human"
+"""Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
+
+
+class Meaning(NamedTuple):
+    """What a word says, and what a person does about it; ``next_step`` may be empty."""
+
+    meaning: str
+    next_step: str = ""
+
+
+_EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
+_REMEDIATE = "logmend run {instance} --runbook {runbook} --enforce"
+_RELEASE = "logmend resume --instance {instance}"
+_DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
+
+RESULTS: Mapping[Result, Meaning] = MappingProxyType(
+    {
+        Result.UNMATCHED: Meaning("No runbook's filter matches the event.", _EXPLAIN),
+        Result.REJECTED: Meaning(
+            "The event cannot be decoded or identified, and never will be.",
+            "pull the copy from the dead-letter topic, if one is set; " + _EXPLAIN,
+        ),
+        Result.REFUSED: Meaning("A guard, a variant or the VM itself says no."),
+        Result.SKIPPED: Meaning("Nothing is lost by not acting."),
+        Result.PARKED: Meaning("Blocked for now; the intent waits in the ledger for the tick."),
+        Result.PLANNED: Meaning(
+            "The read-only check saw the fault; the mode does not let it be mended unasked.",
+            f"to mend it: {_REMEDIATE}; for every VM: set LOGMEND_MODE=enforce",
+        ),
+        Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state already."),
+        Result.REQUESTED: Meaning("The work is handed over; the tick closes it.", "logmend status"),
+        Result.REMEDIATED: Meaning(
+            "The fault was seen before, enforced, and not seen after.",
+            "to undo: logmend revert {instance} --runbook {runbook} --enforce",
+        ),
+        Result.REVERTED: Meaning(
+            "The state from before logmend is restored and verified; automatic work on this VM is held off.",
+            f"to let logmend act on it again: {_RELEASE}",
+        ),
+        Result.UNVERIFIED: Meaning(
+            "Enforced, but there is no evidence that it helped; the tick looks again.",
+            "to look now: logmend run {instance} --runbook {runbook}",
+        ),
+        Result.FAILED: Meaning(
+            "Trying again at once cannot help.", "logmend run {instance} --runbook {runbook} looks again"
+        ),
+        Result.INTERRUPTED: Meaning("An earlier attempt died while acting; it is being taken over."),
+        Result.DEFERRED: Meaning("Infrastructure is not ready; the message is delivered again."),
+    }
+)
+
+_GRANT_LOOKUP = (
+    "grant roles/compute.viewer (compute.instances.get and compute.projects.get) to logmend's service account"
+)
+_GRANT_LOGIN = (
+    "grant logmend's service account roles/compute.osLogin (observe) or roles/compute.osAdminLogin (approve,"
+    " enforce) on the VM's project, and roles/iam.serviceAccountUser on the VM's service account;"
+    " with LOGMEND_SSH_KEY, check the key and LOGMEND_SSH_USER on the VM"
+)
+_UNREACHABLE = (
+    "check that the VM runs sshd and that a firewall rule lets the route in (direct: from the function's"
+    " subnet; iap: from 35.235.240.0/20 to tcp/22)"
+)
+_WAIT = "nothing; Pub/Sub delivers the message again"
+
+REASONS: Mapping[str, Meaning] = MappingProxyType(
+    {
+        # rejected
+        "malformed": Meaning("The body is not the JSON that it should be."),
+        "not_an_event": Meaning("Neither a log entry, nor an incident, nor a tick."),
+        "no_data": Meaning("The Pub/Sub message carries no data."),
+        "too_large": Meaning("The body is larger than any log entry may be."),
+        "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or no identity."),
+        # unmatched
+        "no_runbook": Meaning(
+            "The incident names no runbook.", "set the user label logmend-runbook on the alert policy"
+        ),
+        "unknown_runbook": Meaning(
+            "The incident names a runbook that does not exist.", "logmend runbook list shows those that do"
+        ),
+        "no_filter_matches": Meaning("No runbook's filter matches the entry.", _EXPLAIN),
+        # refused: the facts
+        "opted_in": Meaning("Metadata enable-workload-certificate is true: the owner wants certificates."),
+        "opt_in_unknown": Meaning(
+            "Whether the VM uses workload certificates could not be looked up, so it is left alone.",
+            _GRANT_LOOKUP,
+        ),
+        "certificates_configured": Meaning("Workload certificates are configured for this VM."),
+        "certificates_in_use": Meaning("The VM itself shows that workload certificates are in use."),
+        "config_status_unknown": Meaning(
+            "The VM's metadata server did not answer whether certificates are configured.",
+            "curl -H 'Metadata-Flavor: Google' http://metadata.google.internal/computeMetadata/v1/instance/id"
+            " on the VM",
+        ),
+        "not_this_timer": Meaning(
+            "The line comes from the guest agent's core plugin; the timer is not its cause."
+        ),
+        "metadata_server_trouble": Meaning(
+            "The line tells of the VM's metadata server, not of certificates."
+        ),
+        "unknown_variant": Meaning("A form of the line that no variant knows.", _EXPLAIN),
+        "exempt": Meaning(
+            "The VM carries the exempt label.", "remove the label to let logmend act on the VM"
+        ),
+        "out_of_scope": Meaning(
+            "The VM is outside LOGMEND_SCOPE_PROJECTS, LOGMEND_SCOPE_ZONES or LOGMEND_SCOPE_LABELS.",
+            "widen the scope settings if it should be within",
+        ),
+        "project_mismatch": Meaning("The entry's log belongs to another project than the VM it names."),
+        "masked_by_others": Meaning("Someone else masked the unit; a mask is not ours to remove."),
+        "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
+        "observe_mode": Meaning(
+            "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
+        ),
+        # skipped
+        "duplicate": Meaning("The same runbook and action is already in hand for this VM."),
+        "cooling_down": Meaning(
+            "This VM was looked at not long ago.", f"to look now: {_REMEDIATE}; to end the quiet: {_RELEASE}"
+        ),
+        "stale": Meaning(
+            "The entry is older than LOGMEND_MAX_EVENT_AGE.",
+            "logmend replay FILE --allow-stale acts on it all the same",
+        ),
+        "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
+        "instance_gone": Meaning("The VM no longer exists."),
+        "already_requested": Meaning(
+            "The VM already carries this request; the tick closes it.", "logmend status"
+        ),
+        "needs_human": Meaning(
+            "Failed or came back too often: logmend leaves this VM to a person.",
+            f"mend it, then: {_RELEASE}",
+        ),
+        "own_entry": Meaning("The entry is one that logmend or the OS Config agent wrote."),
+        "incident_closed": Meaning("The incident is over."),
+        "test_notification": Meaning("A test message of the notification channel: it arrived."),
+        "reverted": Meaning("A revert holds off automatic work on this VM.", f"to let it go on: {_RELEASE}"),
+        # skipped or parked
+        "frozen": Meaning("The fleet, the runbook or the VM is frozen.", "logmend resume"),
+        "budget_exhausted": Meaning(
+            "The disruption budget of this window is used up.", "wait, or raise LOGMEND_DISRUPTION_BUDGET"
+        ),
+        "breaker_open": Meaning(
+            "Too many VMs failed: the breaker is open.",
+            "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
+        ),
+        "busy": Meaning("Another attempt is working on this VM.", "nothing; the tick takes it up"),
+        "retry": Meaning(
+            "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
+        ),
+        # planned
+        "awaiting_approval": Meaning(
+            "The plan waits for a person.",
+            "logmend approvals approve {approval}, or: logmend approvals reject {approval}",
+        ),
+        "approval_expired": Meaning("Nobody decided in time.", _REMEDIATE),
+        "approval_rejected": Meaning("A person said no."),
+        "observing": Meaning("Observe mode only looks.", f"to mend it: {_REMEDIATE}"),
+        # failed: the way to the VM
+        "no_route": Meaning(
+            "No executor can reach the VM.",
+            "set LOGMEND_SSH_ROUTE=iap, or enable OS Config on the VM (metadata enable-osconfig=TRUE)",
+        ),
+        "unreachable": Meaning("Nothing answers on the VM's SSH port.", _UNREACHABLE),
+        "connection_lost": Meaning("The connection broke in the middle of a script.", _WAIT),
+        "deadline_exceeded": Meaning(
+            "The attempt did not end within LOGMEND_ATTEMPT_DEADLINE.",
+            "look at the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
+        ),
+        "ssh_busy": Meaning("The VM's SSH server has no place for another login just now.", _WAIT),
+        "ssh_protocol_error": Meaning("What answers on the SSH port does not speak valid SSH.", _UNREACHABLE),
+        "ssh_incompatible": Meaning(
+            "No common algorithm with the VM's SSH server.",
+            "allow a current algorithm in the VM's sshd_config",
+        ),
+        "session_refused": Meaning(
+            "Logged in, but the SSH server opened no session.", "check MaxSessions in sshd_config"
+        ),
+        "not_permitted": Meaning("A login, sudo or an API call was refused.", _GRANT_LOGIN),
+        "bad_credential": Meaning(
+            "logmend's own key or certificate cannot be used.", "check LOGMEND_SSH_KEY"
+        ),
+        "host_key_mismatch": Meaning(
+            "The server's host key is not the VM's: another machine, or keys that were renewed.",
+            "compare with gcloud compute instances get-guest-attributes --query-path=hostkeys/; renewed keys"
+            " are published by a restart of the guest agent",
+        ),
+        "host_key_unknown": Meaning(
+            "The VM's host keys are not known, so its server is not trusted.",
+            "set metadata enable-guest-attributes=TRUE and restart the guest agent, or name a file with"
+            " LOGMEND_SSH_HOST_KEYS=known-hosts:PATH",
+        ),
+        "out_of_files": Meaning("The function itself ran out of file descriptors.", "lower its concurrency"),
+        "tunnel_error": Meaning("The IAP tunnel broke.", _WAIT),
+        # failed: what was seen there
+        "wrong_instance": Meaning(
+            "Another machine answers on the VM's address; nothing was changed.",
+            "check the VM's addresses and routes: gcloud compute instances describe",
+        ),
+        "script_error": Meaning(
+            "A script of the runbook ended with an error.", "read before, after and detail of this outcome"
+        ),
+        "still_faulty": Meaning(
+            "Enforced, yet the check still sees the fault.", "look on the VM what brings the fault back"
+        ),
+        "unverifiable": Meaning(
+            "Enforced, and no later look gave evidence.",
+            "look on the VM, then: logmend run {instance} --runbook {runbook}",
+        ),
+        "no_evidence": Meaning("The check ran, but gave no evidence."),
+        "left_alone": Meaning("After enforcing, the check asked to leave the VM alone."),
+        "no_report": Meaning(
+            "The OS Config agent did not report in time.", "logmend doctor; check the agent on the VM"
+        ),
+        "lease_lost": Meaning(
+            "An earlier attempt died or was frozen past its lease.", "nothing; it is taken over"
+        ),
+        # deferred or failed: Google's APIs
+        "compute_unavailable": Meaning("The Compute Engine API gives no usable answer just now.", _WAIT),
+        "ledger_unavailable": Meaning("The ledger cannot be reached just now.", _WAIT),
+        "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", _WAIT),
+        "ledger_corrupt": Meaning(
+            "A document of the ledger does not have its shape; perhaps another version wrote it.",
+            "compare the versions that share the ledger",
+        ),
+        "outcome_log_unavailable": Meaning(
+            "The outcome could not be recorded just now; the ledger keeps it.", _WAIT
+        ),
+        "dead_letter_unavailable": Meaning("The dead-letter topic could not be reached just now.", _WAIT),
+        "api_unavailable": Meaning("A Google API gives no usable answer just now.", _WAIT),
+        "api_unreachable": Meaning("A Google API cannot be reached.", _WAIT),
+        "api_protocol_error": Meaning("A Google API's answer cannot be read.", _WAIT),
+        "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
+        "rate_limited": Meaning("A Google API's quota is used up for now.", _WAIT),
+        "unauthenticated": Meaning("A Google API did not accept the token.", _WAIT),
+        "credentials_unavailable": Meaning("No access token just now.", _WAIT),
+        "no_credentials": Meaning(
+            "There are no Google credentials.", "gcloud auth application-default login"
+        ),
+        "credentials_unusable": Meaning(
+            "The Google credentials cannot be used.", "gcloud auth application-default login"
+        ),
+        "invalid_request": Meaning("A Google API calls the request invalid.", _DOCTOR),
+        "failed_precondition": Meaning("A Google API wants something else done first.", "read detail"),
+        "not_found": Meaning("Something that was named does not exist.", _DOCTOR),
+        "already_exists": Meaning("Something exists already."),
+        "conflict": Meaning("Someone else changed the same thing at the same time.", _WAIT),
+        "unexpected_error": Meaning("An error that logmend does not know.", "please report it, with detail"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blank:
+    """Values for the words in braces, each its own placeholder where the outcome has none."""
+
+    instance: str = "PROJECT/ZONE/ID"
+    runbook: str = "RUNBOOK"
+    approval: str = "APPROVAL"
+
+
+def meaning(result: Result, reason: str | None) -> str:
+    """Say what an outcome means: its reason's meaning, else its result's."""
+    known = REASONS.get(reason or "")
+    return known.meaning if known else RESULTS[result].meaning
+
+
+def next_step(outcome: Outcome) -> str:
+    """Say what a person does next, with the command ready to paste; empty where there is nothing to do."""
+    known = REASONS.get(outcome.reason or "")
+    step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
+    blank = _Blank()
+    return step.format(
+        instance=outcome.instance or blank.instance,
+        runbook=outcome.runbook or blank.runbook,
+        approval=outcome.approval_id or blank.approval,
+    )

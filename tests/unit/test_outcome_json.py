@@ -1,0 +1,291 @@
+"""The document of an outcome: its keys, its round trip, its severity and what to do next."""
+
+import dataclasses
+import json
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from logmend import evidence, outcome_json, reasons
+from logmend.model import (
+    Action,
+    Evidence,
+    InstanceRef,
+    Latency,
+    Mode,
+    Outcome,
+    Result,
+    Source,
+)
+
+AT = datetime(2026, 11, 22, 16, 0, 0, 123000, tzinfo=UTC)
+REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
+FULL = Outcome(
+    result=Result.REMEDIATED,
+    reason=None,
+    detail="",
+    at=AT,
+    outcome_id="m-1234-1",
+    mode=Mode.ENFORCE,
+    version="0.1.0",
+    runbook="workload-cert-refresh",
+    runbook_digest="sha256:ab",
+    variant="not_configured",
+    action=Action.ENFORCE,
+    executor="ssh",
+    instance=REF,
+    instance_name="web-1",
+    attempt=2,
+    before=Evidence(101, {"timer_enabled": "enabled", "config_status": "404"}, AT),
+    after=Evidence(100, {"timer_enabled": "disabled"}, AT + timedelta(seconds=2)),
+    intent_id="m-1234",
+    message_id="1234",
+    source=Source("log_entry", "projects/web-prod/logs/syslog", "abc", AT - timedelta(minutes=1), None),
+    replay_of="1200",
+    requested_by="user@example.com",
+    approval_id="a1",
+    approval_expires_at=AT + timedelta(days=1),
+    notes=("partner_metadata_unknown",),
+    latency=Latency(10, 20, 30, 60),
+)
+BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE, "0.1.0")
+
+
+def but(**changes: object) -> Outcome:
+    """Give the full outcome with some fields changed."""
+    return dataclasses.replace(FULL, **changes)  # type: ignore[arg-type]
+
+
+def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None:
+    """A reader never has to ask whether a key is there."""
+    keys = (
+        "timestamp severity result reason detail next_step runbook runbook_digest variant action mode executor"
+        " instance attempt before after message_id source replay_of requested_by approval notes latency_ms"
+        " outcome_id intent_id version"
+    ).split()
+    assert list(outcome_json.document(FULL)) == keys
+    assert list(outcome_json.document(BARE)) == keys
+    assert outcome_json.document(FULL)["instance"] == {
+        "project_id": "web-prod",
+        "zone": "us-west1-a",
+        "instance_id": "4775836342981993096",
+        "name": "web-1",
+    }
+    assert list(outcome_json.document(FULL)["latency_ms"]) == ["queue", "lookup", "act", "total"]
+    assert list(outcome_json.document(FULL)["source"]) == (
+        ["kind", "log_name", "insert_id", "timestamp", "incident_id"]
+    )
+
+
+def test_evidence_can_be_queried_by_its_own_names() -> None:
+    """``jsonPayload.before.timer_enabled="enabled"`` finds the VMs that had the fault."""
+    before = outcome_json.document(FULL)["before"]
+    assert before["timer_enabled"] == "enabled"
+    assert before["exit_code"] == 101
+    assert before["finding"] == "faulty"
+    assert outcome_json.document(BARE)["before"] is None
+
+
+@pytest.mark.parametrize("outcome", [FULL, BARE], ids=["full", "bare"])
+def test_an_outcome_comes_back_from_its_line_and_gives_the_same_line_again(outcome: Outcome) -> None:
+    """What a file or Cloud Logging kept is as good as the value."""
+    line = outcome_json.line(outcome)
+    again = outcome_json.from_json(json.loads(line))
+    assert again == outcome
+    assert outcome_json.line(again) == line
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+WHEN = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]))
+EVIDENCE = st.builds(
+    Evidence,
+    exit_code=st.integers(-1, 255),
+    values=st.dictionaries(
+        st.from_regex("[a-z_]{1,9}", fullmatch=True).filter(lambda key: key not in evidence.RESERVED), TEXT
+    ),
+    at=WHEN,
+    error=TEXT,
+)
+
+
+@given(
+    outcome=st.builds(
+        Outcome,
+        result=st.sampled_from(Result),
+        reason=st.none() | TEXT,
+        detail=TEXT,
+        at=WHEN,
+        outcome_id=st.text("abc-1", min_size=1),
+        mode=st.sampled_from(Mode),
+        version=st.just("1"),
+        action=st.none() | st.sampled_from(Action),
+        instance=st.none() | st.just(REF),
+        before=st.none() | EVIDENCE,
+        after=st.none() | EVIDENCE,
+        notes=st.lists(TEXT, max_size=3).map(tuple),
+        requested_by=st.none() | TEXT,
+    )
+)
+def test_any_outcome_survives_the_round_trip_as_one_line(outcome: Outcome) -> None:
+    """No text, however odd, breaks the line or is lost."""
+    line = outcome_json.line(outcome)
+    assert len(line.splitlines()) == 1
+    assert outcome_json.from_json(json.loads(line)) == outcome
+
+
+def test_numbers_that_cloud_logging_turned_into_doubles_are_read_as_whole() -> None:
+    """A jsonPayload is a protobuf Struct, which knows doubles only."""
+    document = json.loads(outcome_json.line(FULL), parse_int=float)
+    assert outcome_json.from_json(document) == FULL
+
+
+@pytest.mark.parametrize("document", [{}, {"result": "fixed"}, {"result": "planned", "timestamp": "now"}])
+def test_what_is_no_outcome_is_a_value_error(document: dict[str, str]) -> None:
+    """A file of other JSON is named as such, not half read."""
+    with pytest.raises(ValueError, match="not an outcome of logmend"):
+        outcome_json.from_json(document)
+
+
+def test_lone_surrogates_of_an_event_do_not_reach_the_log() -> None:
+    """JSON can carry what UTF-8 cannot; the log's API would refuse the whole entry."""
+    document = outcome_json.document(
+        but(message_id="a\ud800b", source=Source("log_entry", insert_id="\udfff"))
+    )
+    assert document["message_id"] == "a?b"
+    assert document["source"]["insert_id"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("result", "severity"),
+    [
+        (Result.REMEDIATED, "NOTICE"),
+        (Result.PLANNED, "NOTICE"),
+        (Result.SKIPPED, "INFO"),
+        (Result.PARKED, "INFO"),
+        (Result.REJECTED, "WARNING"),
+        (Result.DEFERRED, "WARNING"),
+        (Result.UNVERIFIED, "WARNING"),
+        (Result.FAILED, "ERROR"),
+    ],
+)
+def test_severity_says_whether_a_person_is_needed(result: Result, severity: str) -> None:
+    """An alert on ERROR pages for failures only."""
+    assert outcome_json.severity(but(result=result)) == severity
+
+
+def test_needs_human_is_an_error_once() -> None:
+    """The first one tells people; the ones after it are noise."""
+    first = but(result=Result.SKIPPED, reason="needs_human", notes=(reasons.FIRST_NEEDS_HUMAN,))
+    later = but(result=Result.SKIPPED, reason="needs_human")
+    assert outcome_json.severity(first) == "ERROR"
+    assert outcome_json.severity(later) == "INFO"
+
+
+def test_the_insert_id_is_the_outcomes_own_and_always_acceptable() -> None:
+    """The same outcome never makes two entries; two outcomes never share one."""
+    assert outcome_json.insert_id(FULL) == "m-1234-1"
+    odd, other = but(outcome_id="m-\ud800/…-1"), but(outcome_id="m-\ud801/…-1")
+    assert re.fullmatch("[0-9a-f]{40}", outcome_json.insert_id(odd))
+    assert outcome_json.insert_id(odd) != outcome_json.insert_id(other)
+
+
+def test_labels_leave_out_what_does_not_apply() -> None:
+    """A log-based metric gets no label with an empty value."""
+    assert outcome_json.labels(FULL) == {"result": "remediated", "runbook": "workload-cert-refresh"}
+    assert outcome_json.labels(BARE) == {"result": "rejected", "reason": "malformed"}
+
+
+def test_the_next_step_is_a_command_ready_to_paste() -> None:
+    """A person who reads the entry knows what to type."""
+    assert reasons.next_step(FULL) == (
+        "to undo: logmend revert web-prod/us-west1-a/4775836342981993096 --runbook workload-cert-refresh --enforce"
+    )
+    waiting = but(result=Result.PLANNED, reason="awaiting_approval")
+    assert "logmend approvals approve a1" in reasons.next_step(waiting)
+    assert outcome_json.document(but(result=Result.NOTHING_TO_DO))["next_step"] is None
+
+
+def test_every_word_has_a_meaning_and_every_next_step_can_be_filled_in() -> None:
+    """No brace is left over and no result is without words."""
+    for result in Result:
+        assert reasons.meaning(result, None)
+        for reason in (None, "never_heard_of", *reasons.REASONS):
+            step = reasons.next_step(but(result=result, reason=reason))
+            assert "{" not in step
+            assert reasons.meaning(result, reason).endswith(".")
+
+
+SOURCES = Path(reasons.__file__).parent
+RAISED = re.compile(
+    r"\b(?:Transient|Permanent|Skip|Refuse|Park|Defer|Undecodable|transient|permanent|Trouble)\(\s*"
+    r"(?:(?:transient=)?(?:True|False),\s*)?\"([a-z_]+)\""
+)
+IN_RUNBOOKS = re.compile(r"(?:\breason: |\breason=|\|\| leave |\) leave )([a-z_]+)\b")
+
+
+def test_every_reason_that_the_code_gives_is_explained() -> None:
+    """A reason without a row would leave its reader alone."""
+    used = {
+        (word, path.name)
+        for path in SOURCES.rglob("*.py")
+        if "cli" not in path.parts
+        for word in RAISED.findall(path.read_text())
+    }
+    used |= {
+        (word, path.name)
+        for path in (SOURCES / "runbooks").rglob("*")
+        if path.name == "runbook.yaml" or path.suffix == ".sh"
+        for word in IN_RUNBOOKS.findall(path.read_text())
+    }
+    assert len(used) > 20
+    assert {(word, where) for word, where in used if word not in reasons.REASONS} == set()
+
+
+def test_the_documentation_has_the_very_same_table() -> None:
+    """docs/outcomes.md is regenerated when a word changes: `python -m logmend.reasons > docs/outcomes.md`."""
+    page = Path(__file__).parents[2] / "docs" / "outcomes.md"
+    if not page.exists():
+        pytest.fail("docs/outcomes.md is missing")
+    text = page.read_text()
+    for word, (meaning, _) in reasons.REASONS.items():
+        assert f"| `{word}` | {meaning} |" in text
+    for result, (meaning, _) in reasons.RESULTS.items():
+        assert f"| `{result}` | {outcome_json.severity(but(result=result))} | {meaning} |" in text
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.M)) == {*reasons.REASONS, *map(str, Result)}
+
+
+def test_evidence_keeps_only_plain_pairs() -> None:
+    """Noise, controls, reserved words, long values and late lines of a hostile machine are dropped."""
+    output = (
+        b"timer_enabled=enabled\r\nconfig_status=404\nnoise\nUPPER=1\nexit_code=100\nerror=x\n"
+        b"colour=\x1b[31mred\nbytes=\xff\xfe\nlong=" + b"a" * 257 + b"\ntimer_enabled=disabled\nempty=\nfits="
+        b"" + b"b" * 256 + b"\n"
+    )
+    assert evidence.values(output) == {
+        "timer_enabled": "enabled",
+        "config_status": "404",
+        "empty": "",
+        "fits": "b" * 256,
+    }
+    assert evidence.values(b"x" * evidence.LIMIT + b"\nlate=1\n") == {}
+
+
+@given(st.binary(max_size=9000))
+def test_whatever_a_machine_prints_evidence_stays_small_and_printable(output: bytes) -> None:
+    """No output can break a log line or grow without bound."""
+    found = evidence.values(output)
+    assert all(key.isascii() and value.isprintable() and len(value) <= 256 for key, value in found.items())
+    error = evidence.error_text(output)
+    assert len(error) <= evidence.ERROR_LIMIT
+    assert error.isprintable()
+
+
+def test_an_errors_end_is_kept_because_that_is_where_it_says_what_went_wrong() -> None:
+    """A long trace still ends in its cause."""
+    assert evidence.error_text(b"a\n" * 900 + b"\x1b[1msudo: a password is required\n").endswith(
+        " sudo: a password is required"
+    )
