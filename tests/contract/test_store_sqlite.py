@@ -1,0 +1,251 @@
+"""What is SQLite's own: broken files, full disks, foreign and newer databases, every error classified."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import needs
+
+from logmend.adapters import sqlite
+from logmend.adapters.sqlite import SqliteStore, classify
+from logmend.errors import Permanent, Transient
+from logmend.ports import Document, Key
+
+KEY: Key = ("leases", "one")
+
+
+def write(data: dict[str, Any], expire_at: datetime | None = None) -> Any:
+    return lambda _: ({KEY: Document(data, expire_at=expire_at)}, None)
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """An operator's typo must not destroy another file."""
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but dear to someone\n" * 100)
+    store = SqliteStore(path)
+    with pytest.raises(Permanent) as caught:
+        await store.get([KEY])
+    assert caught.value.reason == "ledger_corrupt"
+    assert "not a readable SQLite database" in caught.value.detail
+    assert path.read_text().startswith("not a database, but dear")
+    await store.aclose()
+
+
+async def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """A valid SQLite file without our schema table gains no tables of ours."""
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE people (name TEXT)")
+    other.close()
+    store = SqliteStore(path)
+    with pytest.raises(Permanent, match="something else"):
+        await store.transact([KEY], write({}))
+    await store.aclose()
+    check = sqlite3.connect(path)
+    assert check.execute("SELECT name FROM sqlite_schema").fetchall() == [("people",)]
+    check.close()
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """An older logmend neither reads nor writes what it does not know, and says which version does."""
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore(path)
+    await store.transact([KEY], write({"n": 1}))
+    await store.aclose()
+    with sqlite3.connect(path) as newer:
+        newer.execute("UPDATE logmend_schema SET version = 2")
+    newer.close()
+    with pytest.raises(Permanent, match="has schema 2, known is 1") as caught:
+        await store.get([KEY])
+    assert caught.value.reason == "ledger_schema"
+    await store.aclose()
+
+
+async def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path: Path) -> None:
+    """Pages overwritten by something else are noticed."""
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore(path)
+    await store.transact([KEY], write({"text": "x" * 20_000}))
+    await store.aclose()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    with pytest.raises(Permanent) as caught:
+        await store.get([KEY])
+    assert caught.value.reason == "ledger_corrupt"
+    await store.aclose()
+
+
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    """The ledger makes its file, never directories: a typo would start an empty ledger elsewhere."""
+    store = SqliteStore(tmp_path / "nowhere" / "ledger.sqlite")
+    with pytest.raises(Permanent, match="nowhere does not exist") as caught:
+        await store.get([KEY])
+    assert caught.value.reason == "ledger_missing"
+    await store.aclose()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a real file system of one mebibyte."""
+    needs(commands=("mount", "umount"), root=True, linux=True)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "logmend-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk has not one byte left."""
+    with path.open("wb", buffering=0) as file:
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b"x" * size):
+                    pass
+
+
+async def test_a_full_disk_is_transient_and_loses_nothing(small_disk: Path) -> None:
+    """Writes fail as ledger_unavailable, reads go on, and once there is room the same object writes again."""
+    store = SqliteStore(small_disk / "ledger.sqlite")
+    await store.transact([KEY], write({"n": 1}))
+    filler = small_disk / "filler"
+    fill(filler)
+    for _ in range(3):
+        with pytest.raises(Transient) as caught:
+            await store.transact([KEY], write({"n": 2, "text": "x" * 100_000}))
+        assert caught.value.reason == "ledger_unavailable"
+    assert (await store.get([KEY]))[KEY].data == {"n": 1}
+    filler.unlink()
+    await store.transact([KEY], write({"n": 3}))
+    assert (await store.get([KEY]))[KEY].data == {"n": 3}
+    await store.aclose()
+
+
+async def test_a_lock_held_by_someone_else_is_contention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded waiting, then a transient error; free again, the same object works."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore(path)
+    await store.transact([KEY], write({"n": 1}))
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Transient) as caught:
+        await store.transact([KEY], write({"n": 2}))
+    assert caught.value.reason == "ledger_contention"
+    other.execute("ROLLBACK")
+    other.close()
+    await store.transact([KEY], write({"n": 3}))
+    assert (await store.get([KEY]))[KEY].data == {"n": 3}
+    await store.aclose()
+
+
+def _count_for_ever(path: Path) -> None:
+    async def body() -> None:
+        store = SqliteStore(path)
+
+        def step(found: Any) -> Any:
+            number = found[KEY].data["n"] + 1 if KEY in found else 1
+            document = Document({"n": number, "text": "x" * 50_000})
+            return {KEY: document, ("leases", "two"): document}, None
+
+        while True:
+            await store.transact([KEY, ("leases", "two")], step)
+
+    asyncio.run(body())
+
+
+async def test_a_killed_process_leaves_whole_transactions_only(tmp_path: Path) -> None:
+    """After kill -9 in the middle of writing: both documents are of the same transaction, others go on."""
+    path = tmp_path / "ledger.sqlite"
+    context = multiprocessing.get_context("spawn")
+    store = SqliteStore(path)
+    reached = 0
+    for _ in range(3):
+        process = context.Process(target=_count_for_ever, args=(path,))
+        process.start()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found = await store.get([KEY])
+            if found and found[KEY].data["n"] > reached + 5:
+                break
+            await asyncio.sleep(0.01)
+        process.kill()
+        process.join()
+        process.close()
+        found = await store.get([KEY, ("leases", "two")])
+        assert found[KEY].data == found["leases", "two"].data
+        assert found[KEY].data["n"] > reached
+        reached = found[KEY].data["n"]
+    await store.aclose()
+
+
+class FixedClock:
+    """A clock that a test sets."""
+
+    def __init__(self, now: datetime) -> None:
+        self.moment = now
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+async def test_with_a_clock_documents_that_expired_a_day_ago_are_removed(tmp_path: Path) -> None:
+    """A file on a workstation does not grow for ever; what expired just now may still be read."""
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    path = tmp_path / "ledger.sqlite"
+    ages = {"old": timedelta(days=2), "fresh": timedelta(hours=2), "future": timedelta(days=-2)}
+    writes: Any = {("leases", name): Document({}, expire_at=now - age) for name, age in ages.items()}
+    writes["leases", "kept"] = Document({})
+    plain = SqliteStore(path)
+    await plain.transact(list(writes), lambda _: (writes, None))
+    assert len(await plain.get(list(writes))) == 4
+    await plain.aclose()
+    store = SqliteStore(path, clock=FixedClock(now))
+    await store.transact([KEY], write({}))
+    assert [name for name, _ in await store.scan("leases", None, 9)] == ["fresh", "future", "kept", "one"]
+    await store.aclose()
+
+
+def test_every_sqlite_error_is_classified() -> None:
+    """Every exception class of the module and every result code of this SQLite has a ledger reason."""
+    reasons = {
+        "ledger_contention", "ledger_unavailable", "ledger_corrupt", "ledger_forbidden", "ledger_rejected",
+    }  # fmt: skip
+    classes = [
+        each for each in vars(sqlite3).values() if isinstance(each, type) and issubclass(each, sqlite3.Error)
+    ]
+    assert len(classes) >= 9
+    codes = {name: value for name, value in vars(sqlite3).items() if name.startswith("SQLITE_")}
+    names = {name for name in codes if name.split("_")[1] in _PRIMARY}
+    assert len(names) >= 26
+    for kind in classes:
+        assert classify(kind("boom")).reason in reasons
+        for name in names:
+            error = kind("boom")
+            error.sqlite_errorcode = codes[name]
+            verdict = classify(error)
+            assert verdict.reason in reasons
+            assert isinstance(verdict, _PRIMARY[name.split("_")[1]]), name
+
+
+_PRIMARY = {
+    "BUSY": Transient, "LOCKED": Transient, "FULL": Transient, "IOERR": Transient, "CANTOPEN": Transient,
+    "NOMEM": Transient, "INTERRUPT": Transient, "PROTOCOL": Transient, "SCHEMA": Transient,
+    "ABORT": Transient,
+    "INTERNAL": Transient, "NOLFS": Transient, "EMPTY": Transient,
+    "CORRUPT": Permanent, "NOTADB": Permanent, "FORMAT": Permanent, "READONLY": Permanent, "PERM": Permanent,
+    "AUTH": Permanent, "TOOBIG": Permanent, "CONSTRAINT": Permanent, "MISMATCH": Permanent,
+    "ERROR": Permanent,
+    "MISUSE": Permanent, "RANGE": Permanent, "NOTFOUND": Permanent,
+}  # fmt: skip
