@@ -1,0 +1,30 @@
+"""Runbooks: what to look for, how to tell the fault, and the scripts that mend and undo it. Data, no Python.
+
+A runbook is a folder (docs/runbooks.md): ``runbook.yaml``, ``validate.sh``, ``enforce.sh``,
+``revert/validate.sh``, ``revert/enforce.sh`` and golden ``cases/``. It is decoded strictly, and hashed
+with its rendered scripts, so that an outcome can name exactly what was run.
+"""
+
+from logmend.runbook.load import BUILT_IN, load, load_all
+from logmend.runbook.types import (
+    MAX_SCRIPT_CHARACTERS,
+    SCRIPT_FILES,
+    Limits,
+    Problem,
+    Runbook,
+    Scripts,
+    Variant,
+)
+
+__all__ = [
+    "BUILT_IN",
+    "MAX_SCRIPT_CHARACTERS",
+    "SCRIPT_FILES",
+    "Limits",
+    "Problem",
+    "Runbook",
+    "Scripts",
+    "Variant",
+    "load",
+    "load_all",
+]

@@ -1,0 +1,218 @@
+"""Strict decoding of ``runbook.yaml``: every key known, every value of its type, every problem reported.
+
+An accepted key is an implemented key: a guard that is misspelt must not vanish silently.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import yaml
+
+from logmend.runbook.types import Problem, compiled
+
+Word = TypeVar("Word", bound=str)
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_WORDS: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
+SNAKE = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
+KEBAB = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Say ``did you mean …?`` if one of ``known`` is close, else list them all."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader (in C where built so), which lets later duplicates win unless told otherwise."""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Takes values out of one mapping of a YAML document, collecting problems instead of raising."""
+
+    file: str
+    values: Mapping[str, Any]
+    problems: list[Problem]
+    lines: Mapping[tuple[str | int, ...], int]
+    path: tuple[str | int, ...] = ()
+    taken: set[str] = field(default_factory=set)
+
+    def wrong(self, key: str | None, message: str, hint: str = "") -> None:
+        """Report a problem at ``key`` (None: at the mapping itself)."""
+        path = self.path if key is None else (*self.path, key)
+        while path and path not in self.lines:
+            path = path[:-1]
+        self.problems.append(Problem(self.file, self.lines.get(path), message, hint))
+
+    def _name(self, key: str) -> str:
+        return ".".join(str(part) for part in (*self.path, key))
+
+    def take(self, key: str, kind: type, expected: str, *, required: bool = False) -> Any:
+        """Take ``key`` if it is there and a ``kind``; None (and a problem, where due) else."""
+        self.taken.add(key)
+        value = self.values.get(key)
+        if value is None:
+            if required or key in self.values:
+                self.wrong(key, f"{self._name(key)}: {expected} is missing")
+            return None
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.wrong(key, f"{self._name(key)}: expected {expected}, found {_described(value)}")
+            return None
+        return value
+
+    def text(
+        self, key: str, expected: str = "text", *, pattern: str | None = None, required: bool = False
+    ) -> str | None:
+        """Take text that fully matches ``pattern``; ``expected`` says what that is in words."""
+        value = self.take(key, str, expected, required=required)
+        if value is None:
+            return None
+        if not value.strip() or (pattern is not None and not re.fullmatch(pattern, value)):
+            self.wrong(key, f"{self._name(key)}: expected {expected}, found {_described(value)}")
+            return None
+        return str(value)
+
+    def one_of(self, key: str, words: tuple[Word, ...]) -> Word | None:
+        """Take one of ``words``; required."""
+        value = self.text(key, " or ".join(words), required=True)
+        found = next((word for word in words if word == value), None)
+        if value is not None and found is None:
+            self.wrong(key, f"{self._name(key)}: no such value {value!r}", suggestion(value, words))
+        return found
+
+    def duration(self, key: str) -> timedelta | None:
+        """Take a duration such as ``90s``, ``10m``, ``1h`` or ``1d``, longer than nothing."""
+        value = self.text(key, "a duration such as 90s, 10m, 1h or 1d", pattern=r"0*[1-9][0-9]{0,5}[smhd]")
+        return None if value is None else timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
+
+    def whole(self, key: str) -> int | None:
+        """Take a whole number of at least 1."""
+        value: int | None = self.take(key, int, "a whole number of at least 1")
+        if value is not None and value < 1:
+            self.wrong(key, f"{self._name(key)}: expected a whole number of at least 1, found {value}")
+            return None
+        return value
+
+    def strings(self, key: str, expected: str, pattern: str) -> tuple[str, ...]:
+        """Take a list of different strings, each fully matching ``pattern``; absent means none."""
+        found: list[str] = []
+        for n, item in enumerate(self.take(key, list, f"a list of {expected}s") or ()):
+            if not isinstance(item, str) or not re.fullmatch(pattern, item):
+                self.wrong(key, f"{self._name(key)}[{n}]: expected {expected}, found {_described(item)}")
+            elif item in found:
+                self.wrong(key, f"{self._name(key)}[{n}]: {item} is listed twice")
+            else:
+                found.append(item)
+        return tuple(found)
+
+    def regex(self, key: str) -> str | None:
+        """Take an RE2 pattern, which may be written as a list of parts; required."""
+        value = self.joined(key, required=True)
+        return None if value is None else self.checked_regex(key, value)
+
+    def joined(self, key: str, *, required: bool = False) -> str | None:
+        """Take text, or a list of texts to be joined without anything between them."""
+        value = self.values.get(key)
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            self.taken.add(key)
+            return "".join(value)
+        return self.text(key, "a pattern, or a list of its parts", required=required)
+
+    def checked_regex(self, key: str, pattern: str) -> str | None:
+        """Report ``pattern`` at ``key`` if RE2 cannot compile it."""
+        try:
+            compiled(pattern)
+        except ValueError as error:
+            self.wrong(key, f"{self._name(key)}: no RE2 pattern: {error}")
+            return None
+        return pattern
+
+    def mapping(self, key: str) -> "Reader":
+        """Take a mapping; absent means empty."""
+        return self._below(key, self.take(key, dict, "a mapping of keys to values") or {})
+
+    def mappings(self, key: str) -> Iterator["Reader"]:
+        """Take a list of mappings; absent means none."""
+        for n, item in enumerate(self.take(key, list, "a list of mappings") or ()):
+            if isinstance(item, dict):
+                yield self._below(key, item, n)
+            else:
+                self.wrong(key, f"{self._name(key)}[{n}]: expected a mapping, found {_described(item)}")
+
+    def _below(self, key: str, values: Mapping[str, Any], *more: int) -> "Reader":
+        return Reader(self.file, values, self.problems, self.lines, (*self.path, key, *more))
+
+    def done(self) -> None:
+        """Report every key that nothing took."""
+        for key in self.values:
+            if key not in self.taken:
+                self.wrong(str(key), f"unknown key {self._name(str(key))}", suggestion(str(key), self.taken))
+
+
+def document(file: str, text: str) -> Reader:
+    """Parse one YAML document whose top is a mapping. ``problems`` of the result holds what is wrong."""
+    problems: list[Problem] = []
+    lines: dict[tuple[str | int, ...], int] = {}
+    values: Any = {}
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            _locate(file, node, (), lines, problems)
+            values = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        why = getattr(error, "problem", None) or str(error)
+        problems.append(Problem(file, mark.line + 1 if mark else None, f"no YAML: {why}"))
+    finally:
+        loader.dispose()
+    if not isinstance(values, dict):
+        problems.append(Problem(file, 1, f"expected a mapping of keys to values, found {_described(values)}"))
+        values = {}
+    return Reader(file, values, problems, lines)
+
+
+def _locate(
+    file: str,
+    node: yaml.Node,
+    path: tuple[str | int, ...],
+    lines: dict[tuple[str | int, ...], int],
+    problems: list[Problem],
+) -> None:
+    """Note the line of every key, and report keys that a mapping has twice."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        for n, item in enumerate(node.value):
+            _locate(file, item, (*path, n), lines, problems)
+    elif isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if str(key.value) in seen:
+                problems.append(Problem(file, line, f"key {key.value} is there twice"))
+            seen.add(str(key.value))
+            lines[(*path, str(key.value))] = line
+            _locate(file, value, (*path, str(key.value)), lines, problems)
+
+
+def _described(value: Any) -> str:
+    match value:
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case bool() | int() | float():
+            return f"{_WORDS[type(value)]} ({str(value).lower()})"
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case None:
+            return "nothing"
+        case _:
+            return f"a {type(value).__name__}"

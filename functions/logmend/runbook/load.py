@@ -1,0 +1,235 @@
+"""Reading runbooks' folders. Every problem of every file is reported at once, and nothing is guessed."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from logmend.errors import ConfigError
+from logmend.runbook.decode import KEBAB, SNAKE, Reader, document, suggestion
+from logmend.runbook.types import (
+    MAX_SCRIPT_CHARACTERS,
+    SCRIPT_FILES,
+    Limits,
+    Problem,
+    Runbook,
+    Scripts,
+    Variant,
+)
+
+BUILT_IN = Path(__file__).resolve().parent.parent / "runbooks"
+"""Folder of the runbooks that ship with logmend."""
+
+NONE: Mapping[str, str] = MappingProxyType({})
+
+VERDICTS: tuple[Literal["act", "refuse"], ...] = ("act", "refuse")
+
+_PLACEHOLDER = re.compile(f"@({SNAKE})@")
+_SHELL_SAFE = r"[A-Za-z0-9._:/%+=,~*-]+"
+"""Characters that mean nothing to a shell inside double quotes. A parameter's own pattern narrows them."""
+
+
+def load(folder: Path, parameters: Mapping[str, str] = NONE) -> Runbook:
+    """Read one runbook. ``parameters`` replace the defaults of those that ``runbook.yaml`` declares.
+
+    Raises :class:`ConfigError` with every problem found, each with file, line and a suggestion.
+    """
+    runbook, problems = read(folder, parameters)
+    if problems or runbook is None:
+        raise ConfigError([str(problem) for problem in problems])
+    return runbook
+
+
+def load_all(
+    folder: Path | None = None, parameters: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Mapping[str, Runbook]:
+    """Read every runbook below ``folder`` (the built-in ones by default), by name.
+
+    ``parameters`` holds, by runbook, what :func:`load` takes; parameters of a runbook that is not there
+    are a problem too. Raises :class:`ConfigError` as :func:`load` does.
+    """
+    root = BUILT_IN if folder is None else folder
+    folders = sorted(path.parent for path in root.glob("*/runbook.yaml"))
+    problems = [] if folders else [Problem(str(root), None, "no runbooks here", "expected */runbook.yaml")]
+    found: dict[str, Runbook] = {}
+    for each in folders:
+        runbook, wrong = read(each, parameters.get(each.name, NONE))
+        problems += wrong
+        if runbook is not None:
+            found[runbook.name] = runbook
+    names = {each.name for each in folders}
+    problems += [
+        Problem(
+            str(root / name), None, f"parameters for {name}, but no such runbook", suggestion(name, names)
+        )
+        for name in parameters
+        if name not in names
+    ]
+    problems += [
+        Problem(
+            str(root / each.name / "runbook.yaml"),
+            None,
+            f"follow_up: no runbook {each.follow_up}",
+            suggestion(each.follow_up, names),
+        )
+        for each in found.values()
+        if each.follow_up is not None and each.follow_up not in names
+    ]
+    if problems:
+        raise ConfigError([str(problem) for problem in problems])
+    return MappingProxyType(found)
+
+
+def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | None, list[Problem]]:
+    """Do what :func:`load` does, and hand back the problems instead of raising them."""
+    path = folder / "runbook.yaml"
+    text, problems = _text(path)
+    if text is None:
+        return None, problems
+    top = document(str(path), text)
+    declared = _declared(top)
+    values = _values(top, declared, parameters)
+    scripts, wrong = _scripts(folder, declared, values)
+    top.problems.extend(wrong)
+    runbook = _runbook(top, folder.resolve().name, text, scripts)
+    top.done()
+    return (None if top.problems else runbook), sorted(top.problems, key=_order)
+
+
+def _order(problem: Problem) -> tuple[str, int, str]:
+    return problem.file, problem.line or 0, problem.message
+
+
+def _text(path: Path) -> tuple[str | None, list[Problem]]:
+    try:
+        return path.read_bytes().decode(), []
+    except UnicodeDecodeError:
+        return None, [Problem(str(path), None, "not UTF-8")]
+    except OSError as error:
+        return None, [Problem(str(path), None, f"cannot be read: {error.strerror}")]
+
+
+def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
+    name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
+    if name is not None and name != folder:
+        top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
+    summary = top.text("summary", required=True)
+    query = top.text("filter", "a filter in the Logging query language")
+    variants = _variants(top)
+    if query is not None and not variants:
+        top.wrong("filter", "filter without variants: every entry would be refused as unknown_variant")
+    if query is None and variants:
+        top.wrong("variants", "variants without a filter: no entry would ever reach them")
+    limits = top.mapping("limits")
+    budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
+    limits.done()
+    return Runbook(
+        name=name or "",
+        summary=summary or "",
+        filter=query,
+        variants=variants,
+        guards=top.strings("guards", "name of a guard", SNAKE),
+        limits=budget,
+        repeats=top.duration("repeats"),
+        detached=top.duration("detached"),
+        permissions=top.strings("permissions", "IAM permission", r"[a-z]+(?:\.[a-zA-Z]+){2}"),
+        follow_up=top.text("follow_up", "name of a runbook", pattern=KEBAB),
+        scripts=scripts,
+        digest=_digest(text, scripts),
+    )
+
+
+def _variants(top: Reader) -> tuple[Variant, ...]:
+    """Read the variants; ``prefix``, where there is one, begins the pattern of each."""
+    prefix = top.joined("prefix") or ""
+    variants: list[Variant] = []
+    for each in top.mappings("variants"):
+        name = each.text("name", "snake_case words", pattern=SNAKE, required=True)
+        pattern = each.joined("pattern", required=True)
+        verdict: Literal["act", "refuse"] | None = each.one_of("verdict", VERDICTS)
+        reason = each.text("reason", "snake_case words", pattern=SNAKE)
+        if (verdict == "refuse") != (reason is not None):
+            each.wrong("reason", "refuse needs a reason, and act has none")
+        if name in {other.name for other in variants}:
+            each.wrong("name", f"variant {name} is there twice")
+        if pattern is not None:
+            pattern = each.checked_regex("pattern", prefix + pattern)
+        each.done()
+        if name is not None and pattern is not None and verdict is not None:
+            variants.append(Variant(name, pattern, verdict, reason))
+    return tuple(variants)
+
+
+def _declared(top: Reader) -> Mapping[str, tuple[str, str]]:
+    """Read the parameters' patterns and defaults."""
+    declared: dict[str, tuple[str, str]] = {}
+    parameters = top.mapping("parameters")
+    for name in parameters.values:
+        if not re.fullmatch(SNAKE, str(name)):
+            parameters.wrong(str(name), f"parameters.{name}: expected snake_case words")
+        each = parameters.mapping(str(name))
+        pattern, default = each.regex("pattern"), each.text("default", required=True)
+        each.text("summary", required=True)
+        each.done()
+        if pattern is not None and default is not None:
+            declared[str(name)] = pattern, default
+    return declared
+
+
+def _values(
+    top: Reader, declared: Mapping[str, tuple[str, str]], parameters: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Give every declared parameter its value, checked against its pattern and the shell."""
+    for name in parameters:
+        if name not in declared:
+            top.wrong("parameters", f"no such parameter {name}", suggestion(name, declared))
+    values = {name: parameters.get(name, default) for name, (_, default) in declared.items()}
+    for name, value in values.items():
+        if not (re.fullmatch(_SHELL_SAFE, value) and re.fullmatch(declared[name][0], value)):
+            top.wrong("parameters", f"{name}={value!r} does not match {declared[name][0]}")
+    return values
+
+
+def _scripts(
+    folder: Path, declared: Mapping[str, object], values: Mapping[str, str]
+) -> tuple[Scripts, list[Problem]]:
+    """Read the four scripts and fill the parameters in, each written ``@name@``."""
+    problems: list[Problem] = []
+    rendered: dict[str, str] = {}
+    used: set[str] = set()
+    for attribute, file in SCRIPT_FILES.items():
+        path = folder / file
+        text, wrong = _text(path)
+        problems += wrong
+        names = set(_PLACEHOLDER.findall(text or ""))
+        used |= names
+        problems += [
+            Problem(str(path), None, f"@{name}@ is no parameter of this runbook", suggestion(name, declared))
+            for name in sorted(names - declared.keys())
+        ]
+        full = _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text or "")
+        rendered[attribute] = full
+        if len(full) > MAX_SCRIPT_CHARACTERS:
+            excess = f"{len(full)} characters, {len(full) - MAX_SCRIPT_CHARACTERS} too many for an OS policy"
+            problems.append(Problem(str(path), None, excess))
+        if text is not None and not (text.startswith("#!/bin/sh\n") and text.endswith("\n")):
+            problems.append(Problem(str(path), 1, "expected #!/bin/sh first and a line end last"))
+    problems += [
+        Problem(str(folder / "runbook.yaml"), None, f"parameters.{name}: no script uses @{name}@")
+        for name in sorted(declared.keys() - used)
+    ]
+    return Scripts(**rendered), problems
+
+
+def _digest(text: str, scripts: Scripts) -> str:
+    """Hash runbook.yaml and the rendered scripts, each preceded by its name and length."""
+    parts = {"runbook.yaml": text} | {
+        file: getattr(scripts, attribute) for attribute, file in SCRIPT_FILES.items()
+    }
+    digest = hashlib.sha256()
+    for name, part in parts.items():
+        data = part.encode()
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return f"sha256:{digest.hexdigest()}"

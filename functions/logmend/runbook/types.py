@@ -1,0 +1,112 @@
+"""The frozen values that a runbook's folder is read into."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, Literal
+
+MAX_SCRIPT_CHARACTERS = 1024
+"""What every source agrees an inline script of an OS policy may have."""
+
+SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "validate": "validate.sh",
+        "enforce": "enforce.sh",
+        "revert_validate": "revert/validate.sh",
+        "revert_enforce": "revert/enforce.sh",
+    }
+)
+"""Field of :class:`Scripts` → file in the runbook's folder."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong with a runbook: where, what, and what to do about it (may be empty)."""
+
+    file: str
+    line: int | None
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """``FILE:LINE: MESSAGE; HINT``, as commands print it."""
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
+
+
+@functools.cache
+def compiled(pattern: str) -> Any:
+    """Compile an RE2 pattern once; ValueError with RE2's own words if it is none.
+
+    RE2 runs in time linear in the text whatever the pattern, so that no log line can stall the function.
+    """
+    import re2  # noqa: PLC0415  only who has text to look at needs it
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)  # type: ignore[no-untyped-call]
+    except re2.error as error:
+        why = error.args[0] if error.args else error
+        raise ValueError(why.decode() if isinstance(why, bytes) else str(why)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One form that the line can have. ``pattern`` is RE2, found anywhere in the text unless anchored."""
+
+    name: str
+    pattern: str
+    verdict: Literal["act", "refuse"]
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A runbook's own disruption budget: ``disruption_budget`` enforcements per ``budget_window``.
+
+    None stands for the settings' value. A runbook can only narrow what the operator allows as a whole
+    by being named; which of the two binds is decided where budgets are reserved.
+    """
+
+    disruption_budget: int | None = None
+    budget_window: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scripts:
+    """The four scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte."""
+
+    validate: str
+    enforce: str
+    revert_validate: str
+    revert_enforce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """One runbook, ready for use.
+
+    ``filter`` is Logging query language (None: never matches an entry), ``repeats`` how often the source
+    says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
+    ``sha256:…`` over runbook.yaml and the rendered scripts.
+    """
+
+    name: str
+    summary: str
+    filter: str | None
+    variants: tuple[Variant, ...]
+    guards: tuple[str, ...]
+    limits: Limits
+    repeats: timedelta | None
+    detached: timedelta | None
+    permissions: tuple[str, ...]
+    follow_up: str | None
+    scripts: Scripts
+    digest: str
+
+    def variant_of(self, text: str) -> Variant | None:
+        """Give the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
+        return next((each for each in self.variants if compiled(each.pattern).search(text)), None)

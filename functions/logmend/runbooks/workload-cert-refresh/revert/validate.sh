@@ -1,0 +1,32 @@
+#!/bin/sh
+# 100: timer as recorded, or given back; 101: not yet; 102: leave alone
+{
+f=${LOGMEND_ROOT:-}/var/lib/logmend/workload-cert-refresh
+leave() {
+  echo "reason=$1"
+  exit 102
+}
+kept() {
+  case $w in *=$1*) case $s in *=$1*) ;; *) exit 101 ;; esac ;; esac
+}
+s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState gce-workload-cert-refresh.timer)
+case $s in *ActiveState=*) ;; *) exit 1 ;; esac
+i=$(timeout 9 curl -fsm5 --noproxy \* -H Metadata-Flavor:Google \
+  http://metadata.google.internal/computeMetadata/v1/instance/id)
+echo "instance_id=${i%%[!0-9]*}"
+echo "$s" | sed -n 's/UnitFileState/timer_enabled/p;s/ActiveState/timer_active/p'
+[ -e "$f.state" ] || {
+  [ -e "$f.reverted" ] || leave no_previous_state
+  echo reverted=yes
+  exit 100
+}
+w=$(cat "$f.state") || exit 1
+echo "$w" | sed 's/UnitFileState/was_enabled/;s/ActiveState/was_active/'
+case $s in
+  *masked*) leave masked_by_others ;;
+  *not-found*) leave unit_absent ;;
+esac
+kept enabled
+kept activ
+exit 100
+} </dev/null
