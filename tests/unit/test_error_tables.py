@@ -5,7 +5,6 @@ The libraries are walked, so that an upgrade which brings a new exception class 
 """
 
 import importlib
-import inspect
 import pkgutil
 import socket
 import ssl
@@ -36,8 +35,9 @@ def exception_classes(package: str) -> list[type[Exception]]:
                 continue
         found.update(
             cls
-            for _, cls in inspect.getmembers(module, inspect.isclass)
-            if issubclass(cls, Exception)
+            for cls in vars(module).values()
+            if isinstance(cls, type)
+            and issubclass(cls, Exception)
             and not issubclass(cls, Warning)
             and cls.__module__.split(".")[0] == package.split(".", maxsplit=1)[0]
         )
@@ -190,6 +190,7 @@ def test_every_grpc_status_has_a_meaning(code: grpc.StatusCode) -> None:
         (asyncssh.DisconnectError(asyncssh.DISC_BY_APPLICATION, "x"), Transient, "connection_lost"),
         (asyncssh.DisconnectError(99, "from the future"), Transient, "connection_lost"),
         (asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "x"), Transient, "session_refused"),
+        (asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "x"), Transient, "connection_lost"),
         (
             asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "x"),
             Permanent,

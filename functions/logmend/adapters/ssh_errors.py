@@ -104,7 +104,9 @@ _BY_DISCONNECT: Mapping[int, Row] = {
     15: permanent("not_permitted"),  # ILLEGAL_USER_NAME
 }
 
-_ADMINISTRATIVELY_PROHIBITED = 1  # RFC 4254 section 5.1
+# RFC 4254 section 5.1. No server refuses a *session* with "connect failed": asyncssh itself does, on a
+# connection that has ended meanwhile.
+_BY_OPEN_FAILURE: Mapping[int, Row] = {1: permanent("not_permitted"), 2: transient("connection_lost")}
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
@@ -123,8 +125,8 @@ def classify(exc: BaseException) -> Transient | Permanent:
     code = getattr(exc, "code", None)
     if name == _MISC + "DisconnectError" and isinstance(code, int):
         row = _BY_DISCONNECT.get(code, row)
-    if name == _MISC + "ChannelOpenError" and code == _ADMINISTRATIVELY_PROHIBITED:
-        row = permanent("not_permitted")
+    if name == _MISC + "ChannelOpenError" and isinstance(code, int):
+        row = _BY_OPEN_FAILURE.get(code, row)
     detail = one_line(exc)
     if name == _MISC + "PermissionDenied":
         detail = one_line(f"{LOGIN_REFUSED} ({detail})")
