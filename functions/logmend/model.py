@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Action(StrEnum):
@@ -210,6 +210,7 @@ class InstanceFacts:
 
     ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
     ``partner_namespaces`` are the namespaces of ``partnerMetadata`` (REST ``view=FULL`` only).
+    ``unknown`` says of fields that were asked for and not answered why not.
     """
 
     ref: InstanceRef
@@ -224,6 +225,7 @@ class InstanceFacts:
     internal_ip: str | None = None
     external_ip: str | None = None
     service_account: str | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
     def effective(self, key: str) -> str | None:
         """Value of a metadata item as the guest sees it: the instance's own, else the project's."""
@@ -262,6 +264,71 @@ class Evidence:
         return self.values.get("instance_id") or None
 
 
+# What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Nothing stands against going on."""
+
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing is lost by not acting."""
+
+    result: ClassVar[Result] = Result.SKIPPED
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """A guard, a variant or the VM itself says no."""
+
+    result: ClassVar[Result] = Result.REFUSED
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Blocked for now and would not be said again: the intent waits in the ledger."""
+
+    result: ClassVar[Result] = Result.PARKED
+    reason: str
+    detail: str = ""
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """Infrastructure is not ready; the message must be delivered again."""
+
+    result: ClassVar[Result] = Result.DEFERRED
+    reason: str
+    detail: str = ""
+
+
+Stop = Skip | Refuse | Park | Defer
+Verdict = Proceed | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A result with its reason and text for people: what an outcome is made of."""
+
+    result: Result
+    reason: str | None = None
+    detail: str = ""
+
+    @classmethod
+    def of(cls, verdict: Stop) -> "Judgement":
+        """Say what a verdict against going on is called in an outcome."""
+        return cls(verdict.result, verdict.reason, verdict.detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """An error as a value: ``transient`` or not, its reason, and text for people."""
@@ -287,6 +354,7 @@ class Attempt:
     enforcement: Evidence | None = None
     after: Evidence | None = None
     requested: bool = False
+    halted: Verdict | None = None
     trouble: Trouble | None = None
 
 
@@ -335,49 +403,3 @@ class Outcome:
     def final(self) -> bool:
         """No other outcome of the same event follows."""
         return self.result not in INTERIM_RESULTS
-
-
-# What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
-
-
-@dataclass(frozen=True, slots=True)
-class Proceed:
-    """Nothing stands against going on."""
-
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Nothing is lost by not acting."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """A guard, a variant or the VM itself says no."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Park:
-    """Blocked for now and would not be said again: the intent waits in the ledger."""
-
-    reason: str
-    detail: str = ""
-    not_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Defer:
-    """Infrastructure is not ready; the message must be delivered again."""
-
-    reason: str
-    detail: str = ""
-
-
-Verdict = Proceed | Skip | Refuse | Park | Defer

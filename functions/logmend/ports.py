@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from logmend.model import Action, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.runbook import Runbook
@@ -118,6 +118,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class SessionExecutor(Protocol):
     """Reaches a VM within seconds (ssh)."""
 
@@ -134,6 +135,7 @@ class SessionExecutor(Protocol):
         ...
 
 
+@runtime_checkable
 class RequestExecutor(Protocol):
     """Hands the work to an agent on the VM and reads its report later (osconfig)."""
 

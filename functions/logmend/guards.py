@@ -1,0 +1,133 @@
+"""Guards: the reasons not to touch a VM, by name, as pure functions of what is known.
+
+A guard answers ``Proceed``, ``Skip`` or ``Refuse``, or ``Pending`` where it lacks facts. Asking offline,
+pending is an answer; when it is time to act, pending means no (:func:`logmend.decide.guards`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from logmend.model import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
+from logmend.settings import Settings
+
+CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
+"""Partner metadata namespaces through which workload certificates are configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Facts are missing: the guard will judge when they are there."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What guards judge by: the VM meant, the log it spoke through, its facts if looked up, the settings."""
+
+    instance: InstanceRef
+    log_name: str | None
+    facts: InstanceFacts | None
+    settings: Settings
+
+
+Answer = Proceed | Skip | Refuse | Pending
+Guard = Callable[[Known], Answer]
+
+
+def instance_running(known: Known) -> Answer:
+    """A VM that is not running says nothing new and cannot be reached: nothing is lost."""
+    if known.facts is None:
+        return Pending("the VM's status is not looked up yet")
+    if known.facts.status != "RUNNING":
+        return Skip("not_running", f"its status is {known.facts.status or 'unknown'}")
+    return Proceed(("status is RUNNING",))
+
+
+def not_exempt(known: Known) -> Answer:
+    """The owner's label takes a VM out of reach, whatever else holds."""
+    key, value = known.settings.exempt_label
+    if known.facts is None:
+        return Pending("the VM's labels are not looked up yet")
+    if known.facts.labels.get(key) == value:
+        return Refuse("exempt", f"it carries the label {key}={value}")
+    return Proceed((f"no label {key}={value}",))
+
+
+def in_scope(known: Known) -> Answer:
+    """Only projects, zones and labels that the operator listed; an empty list sets no bound."""
+    settings, instance = known.settings, known.instance
+    if settings.scope_projects and instance.project_id not in settings.scope_projects:
+        return Refuse("out_of_scope", f"project {instance.project_id} is not in LOGMEND_SCOPE_PROJECTS")
+    if settings.scope_zones and instance.zone not in settings.scope_zones:
+        return Refuse("out_of_scope", f"zone {instance.zone} is not in LOGMEND_SCOPE_ZONES")
+    if settings.scope_labels:
+        if known.facts is None:
+            return Pending("the VM's labels are not looked up yet")
+        for key, value in settings.scope_labels:
+            if known.facts.labels.get(key) != value:
+                return Refuse("out_of_scope", f"it lacks the label {key}={value} of LOGMEND_SCOPE_LABELS")
+    bounded = settings.scope_projects or settings.scope_zones or settings.scope_labels
+    return Proceed(("in scope" if bounded else "no scope set",))
+
+
+def project_matches(known: Known) -> Answer:
+    """An entry in another project's log does not speak for this VM: anyone can forge labels."""
+    if known.log_name is None:
+        return Proceed(("no log name to compare",))
+    parent = known.log_name.partition("/logs/")[0]
+    if parent != f"projects/{known.instance.project_id}":
+        return Refuse(
+            "project_mismatch", f"the entry is in a log of {parent or 'no project'}, the VM in another"
+        )
+    return Proceed(("the log is in the VM's project",))
+
+
+def not_this_timer(known: Known) -> Answer:
+    """The guest agent's own plugin says the same words; stopping the timer cannot help there."""
+    if known.log_name is not None and known.log_name.endswith("/logs/GCEGuestAgent"):
+        return Refuse("not_this_timer", "the guest agent's core plugin said it, not the timer's program")
+    return Proceed(("not from the guest agent's own log",))
+
+
+def workload_certificates_unused(known: Known) -> Answer:
+    """Disabling the timer would break certificates where the owner asked for them; unknown counts as asked.
+
+    Source: guest agents from 20231011.00 on ask ``enable-workload-certificate`` before they ask for
+    certificates, so that from them the very same line means that the owner opted in.
+    """
+    facts = known.facts
+    if facts is None:
+        return Pending("the VM's metadata is not looked up yet")
+    for where, items in (("instance", facts.metadata), ("project", facts.project_metadata or {})):
+        if items.get("enable-workload-certificate", "").strip().lower() == "true":
+            return Refuse("opted_in", f"{where} metadata has enable-workload-certificate=true")
+    if facts.identity_certificate_enabled:
+        return Refuse("opted_in", "workloadIdentityConfig.identityCertificateEnabled is true")
+    if named := sorted(CERTIFICATE_NAMESPACES.intersection(facts.partner_namespaces or ())):
+        return Refuse("opted_in", f"partner metadata has the namespace {', '.join(named)}")
+    for what, value in (
+        ("project_metadata", facts.project_metadata),
+        ("identity_certificate_enabled", facts.identity_certificate_enabled),
+    ):
+        if value is None:
+            if what in facts.unknown:
+                return Refuse("opt_in_unknown", f"{what} cannot be read: {facts.unknown[what]}")
+            return Pending(f"{what} is not looked up yet")
+    if facts.partner_namespaces is None:
+        return Proceed(("partner metadata was not answered by the API; the check on the VM stands",))
+    return Proceed(("no opt-in in metadata, identity configuration or partner metadata",))
+
+
+GUARDS: Mapping[str, Guard] = {
+    guard.__name__: guard
+    for guard in (
+        in_scope,
+        project_matches,
+        not_this_timer,
+        not_exempt,
+        instance_running,
+        workload_certificates_unused,
+    )
+}
+"""Every guard that a runbook may name."""

@@ -1,0 +1,181 @@
+"""The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+
+from logmend.errors import Permanent
+from logmend.ledger.documents import (
+    FLEET,
+    KEEP,
+    approval_key,
+    intent_key,
+    pack,
+    subject_key,
+    unpack,
+)
+from logmend.model import InstanceRef, Intent, Origin
+from logmend.ports import Document, Key, Store
+from logmend.records import Approval, Breaker, Fleet, Freeze, Record, State, Subject
+
+T = TypeVar("T")
+
+
+class Controls:
+    """Reads and writes the fleet's, a runbook's or a VM's switches in a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def fleet(self) -> Fleet:
+        """Read the switches that hold for every VM."""
+        found = await self._store.get([FLEET])
+        return unpack(Fleet, found[FLEET]) if found else Fleet()
+
+    async def subject(self, instance: InstanceRef, runbook: str) -> Subject | None:
+        """Read one VM's state under a runbook."""
+        key = subject_key(instance, runbook)
+        found = await self._store.get([key])
+        return unpack(Subject, found[key]) if found else None
+
+    async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
+        """Stop all enforcement, or that of one runbook. Freezing twice keeps the first freeze."""
+        if runbook is None:
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=fleet.frozen or freeze))
+        else:
+            await self._change_fleet(
+                lambda fleet: replace(fleet, frozen_runbooks={runbook: freeze} | dict(fleet.frozen_runbooks))
+            )
+
+    async def resume(self, *, runbook: str | None = None) -> None:
+        """Lift the global freeze, or a runbook's freeze and its open breaker."""
+        if runbook is None:
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=None))
+        else:
+            await self._change_fleet(
+                lambda fleet: replace(
+                    fleet,
+                    frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
+                    breakers=_without(fleet.breakers, runbook),
+                )
+            )
+
+    async def open_breaker(self, runbook: str, breaker: Breaker) -> None:
+        """Open a runbook's breaker; an open one stays as it is."""
+        await self._change_fleet(
+            lambda fleet: replace(fleet, breakers={runbook: breaker} | dict(fleet.breakers))
+        )
+
+    async def note_tick(self, now: datetime) -> None:
+        """Remember when the last tick ran."""
+        await self._change_fleet(lambda fleet: replace(fleet, last_tick=now))
+
+    async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
+        """Stop enforcement of one runbook on one VM."""
+        await self._change_subject(
+            instance, runbook, lambda subject: replace(subject, frozen=subject.frozen or freeze)
+        )
+
+    async def resume_instance(self, instance: InstanceRef, runbook: str) -> None:
+        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human."""
+        await self._change_subject(
+            instance,
+            runbook,
+            lambda subject: replace(
+                subject, frozen=None, held=False, cooldown=None, needs_human=False, failures=0, relapses=0
+            ),
+        )
+
+    # Approvals
+
+    async def approvals(self, page: int = 500) -> AsyncIterator[Approval]:
+        """Walk through every approval, decided or not."""
+        after: str | None = None
+        while found := await self._store.scan("approvals", after, page):
+            for _, document in found:
+                yield unpack(Approval, document)
+            after = found[-1][0]
+
+    async def approve(self, approval_id: str, by: str, now: datetime) -> Intent:
+        """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""
+        mine, ordered = approval_key(approval_id), intent_key(f"a-{approval_id}")
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
+            approval = _pending(found, mine, now)
+            decided = replace(approval, state="approved", decided_by=by, decided_at=now)
+            intent = replace(
+                approval.intent,
+                intent_id=ordered[1],
+                origin=Origin.APPROVAL,
+                created_at=now,
+                event_time=None,
+                line_time=None,
+                message_id=None,
+                repeats=False,
+                requested_by=by,
+                approval_id=approval_id,
+                source=replace(approval.intent.source, incident_id=None),
+            )
+            return {
+                mine: Document(pack(decided), expire_at=now + KEEP),
+                ordered: Document(pack(Record(intent, State.PARKED)), queue="parked", due=now),
+            }, intent
+
+        return await self._store.transact([mine, ordered], step)
+
+    async def reject(self, approval_id: str, by: str, now: datetime) -> None:
+        """Reject once; the plan is never acted on."""
+        mine = approval_key(approval_id)
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            decided = replace(_pending(found, mine, now), state="rejected", decided_by=by, decided_at=now)
+            return {mine: Document(pack(decided), expire_at=now + KEEP)}, None
+
+        await self._store.transact([mine], step)
+
+    async def _change_fleet(self, change: Callable[[Fleet], Fleet]) -> None:
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            changed = change(fleet)
+            return ({FLEET: Document(pack(changed))} if changed != fleet else {}), None
+
+        await self._store.transact([FLEET], step)
+
+    async def _change_subject(
+        self, instance: InstanceRef, runbook: str, change: Callable[[Subject], Subject]
+    ) -> None:
+        key = subject_key(instance, runbook)
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            document = found.get(key)
+            subject = unpack(Subject, document) if document else Subject(instance, runbook)
+            kept = document or Document({})
+            return {key: replace(kept, data=pack(change(subject)))}, None
+
+        await self._store.transact([key], step)
+
+
+def new_approval_id() -> str:
+    """Make an id that a person can read out: twelve hexadecimal digits."""
+    return secrets.token_hex(6)
+
+
+def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval:
+    if key not in found:
+        raise Permanent("no_such_approval", f"there is no approval {key[1]}")
+    approval = unpack(Approval, found[key])
+    if approval.state != "pending":
+        raise Permanent(
+            "approval_decided", f"{approval.state} by {approval.decided_by} at {approval.decided_at}"
+        )
+    if approval.expires_at <= now:
+        raise Permanent(
+            "approval_expired", f"it expired at {approval.expires_at}; the plan is looked up anew"
+        )
+    return approval
+
+
+def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
+    return {key: value for key, value in mapping.items() if key != name}

@@ -1,0 +1,370 @@
+"""The journal of intents: admit one under a lease, commit it to enforcing, conclude it.
+
+Guarantees, each by one transaction over the intent, its subject and the fleet:
+
+* an intent is admitted by at most one attempt at a time; a later attempt has a higher fence;
+* only the attempt that holds the highest fence can commit or conclude (:class:`~logmend.errors.Superseded`
+  for every other), and only before its lease has run out can it commit;
+* what was committed (``before``, and that enforcement may have begun) is durable before anything is enforced;
+* the budget holds at most ``count`` reservations in any span of ``window``, one per intent.
+
+Not guaranteed: that an attempt whose lease has run out has stopped working on the VM. There ``flock`` and
+the scripts' second look stand between it and a second change.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from logmend.errors import Superseded
+from logmend.ledger.documents import (
+    FLEET,
+    KEEP,
+    approval_key,
+    claim_key,
+    intent_key,
+    pack,
+    recent,
+    shard_key,
+    shard_of,
+    subject_key,
+    unpack,
+)
+from logmend.model import (
+    Evidence,
+    InstanceRef,
+    Intent,
+    Origin,
+    Outcome,
+    Park,
+    Proceed,
+    Result,
+    Skip,
+    Verdict,
+)
+from logmend.ports import Document, Key, Store
+from logmend.records import (
+    Admission,
+    Admitted,
+    Approval,
+    Expired,
+    Finished,
+    Fleet,
+    Lease,
+    Record,
+    State,
+    Subject,
+    Turned,
+    View,
+)
+from logmend.settings import Budget
+
+SHARDS = 8
+"""Documents over which a budget and the samples of a breaker are spread, so that none becomes hot."""
+
+Judge = Callable[[View], Verdict]
+Compose = Callable[[Verdict, View], Outcome]
+Documents = Mapping[Key, Document]
+
+_STATES = {
+    Result.PARKED: State.PARKED,
+    Result.REQUESTED: State.REQUESTED,
+    Result.UNVERIFIED: State.UNVERIFIED,
+    Result.DEFERRED: State.WAITING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What an attempt leaves behind: its outcome, when to come back if it is not final, and side effects.
+
+    ``aftermath`` makes the new subject of the old one; ``failing`` is the breaker's sample of the VM (None:
+    no sample); ``approval`` and ``follow_up`` are written in the same transaction.
+    """
+
+    outcome: Outcome
+    aftermath: Callable[[Subject], Subject]
+    due: datetime | None = None
+    tries: int = 0
+    looks: int = 0
+    requested_at: datetime | None = None
+    failing: bool | None = None
+    approval: Approval | None = None
+    follow_up: Intent | None = None
+
+
+class Journal:
+    """Intents, leases, budgets and samples in a store. Holds no state of its own."""
+
+    def __init__(self, store: Store, *, owner: str, lease: timedelta, budget_shards: int = SHARDS) -> None:
+        self._store = store
+        self._owner = owner
+        self._lease = lease
+        self._shards = budget_shards
+
+    async def admit(
+        self, intent: Intent, judge: Judge, compose: Compose, now: datetime, *, resume: bool = False
+    ) -> Admission:
+        """Take an intent's lease on its VM or journal why not, in one transaction.
+
+        ``resume`` is the tick's: it takes up what a redelivery of the message would only emit again.
+        ``judge`` and ``compose`` are pure and may be called more than once; it is ``judge`` that sees a
+        live lease.
+        """
+        mine = intent_key(intent.intent_id)
+        subject_at = subject_key(intent.instance, intent.runbook)
+        claim = intent.source.incident_id if intent.origin is Origin.INCIDENT else None
+        claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
+        claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else [])]
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], Admission]:
+            record = unpack(Record, found[mine]) if mine in found else None
+            subject = _subject(found, subject_at, intent.instance, intent.runbook)
+            view = View(record, subject, _fleet(found))
+            if record is not None and _settled(record, resume=resume):
+                return {}, Finished(record)
+            if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
+                return _turn(view, Skip("duplicate", "this incident was notified before"), found)
+            verdict = judge(view)
+            if not isinstance(verdict, Proceed):
+                return _turn(view, verdict, found)
+            lease = subject.lease
+            if lease is not None and lease.intent_id != intent.intent_id:
+                return {}, Expired(lease.intent_id)  # a live one was judged above
+            was = record.state if record else None
+            taken = Lease(self._owner, subject.fence + 1, intent.intent_id, now + self._lease)
+            started = replace(
+                record or Record(intent, State.RUNNING),
+                state=State.RUNNING,
+                attempt=(record.attempt if record else 0) + 1,
+            )
+            after = replace(subject, fence=taken.fence, lease=taken)
+            writes: dict[Key, Document | None] = {mine: _open(started), subject_at: _leased(after)}
+            if claim_at:
+                writes[claim_at] = claimed
+            return writes, Admitted(taken, started, after, was, interrupted=lease)
+
+        def _turn(
+            view: View, verdict: Verdict, found: Documents
+        ) -> tuple[dict[Key, Document | None], Admission]:
+            outcome = compose(verdict, view)
+            record = view.record or Record(intent, State.WAITING)
+            if outcome.result is Result.DEFERRED and view.record is not None:
+                return {}, Turned(outcome)  # in hand elsewhere: the record is the holder's to write
+            known = record.outcome
+            again = known is not None and (known.result, known.reason) == (outcome.result, outcome.reason)
+            outcome = known if known is not None and again else outcome
+            turned = replace(record, state=_STATES.get(outcome.result, State.DONE), outcome=outcome)
+            due = verdict.not_before or now if isinstance(verdict, Park) else None
+            writes: dict[Key, Document | None] = {
+                mine: _filed(turned, due, now, emitted=intent.message_id is not None)
+            }
+            if claim_at and claim_at not in found:
+                writes[claim_at] = claimed
+            return writes, Turned(outcome, said_before=again)
+
+        return await self._store.transact(keys, step)
+
+    async def commit(
+        self,
+        held: Admitted,
+        before: Evidence | None,
+        judge: Judge,
+        budget: Budget,
+        full: Verdict,
+        now: datetime,
+    ) -> Verdict:
+        """Pass the commit point: the fence, ``judge`` once more, a reservation, and ``before`` on record.
+
+        Only on ``Proceed`` was anything written. A full budget is answered with ``full``.
+        """
+        intent = held.record.intent
+        mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+        shards = min(self._shards, budget.count)
+        first = shard_of(intent.intent_id, shards)
+
+        def reserve(
+            shard_at: Key, room: int
+        ) -> Callable[[Documents], tuple[dict[Key, Document | None], Any]]:
+            def step(found: Documents) -> tuple[dict[Key, Document | None], Verdict | None]:
+                record, subject = _held(found, mine, subject_at, held.lease, now)
+                verdict = judge(View(record, subject, _fleet(found)))
+                if not isinstance(verdict, Proceed):
+                    return {}, verdict
+                taken = recent(found[shard_at].data if shard_at in found else {}, budget.window, now)
+                if intent.intent_id not in taken and len(taken) >= room:
+                    return {}, None
+                taken[intent.intent_id] = [now.isoformat()]
+                committed = replace(record, before=record.before or before, committed=True)
+                return {
+                    mine: _open(committed),
+                    shard_at: Document(taken, expire_at=now + budget.window + timedelta(days=1)),
+                }, verdict
+
+            return step
+
+        for offset in range(shards):
+            shard = (first + offset) % shards
+            room = budget.count // shards + (1 if shard < budget.count % shards else 0)
+            shard_at = shard_key("budgets", intent.runbook, shard)
+            verdict: Verdict | None = await self._store.transact(
+                [mine, subject_at, FLEET, shard_at], reserve(shard_at, room)
+            )
+            if verdict is not None:
+                return verdict
+        return full
+
+    async def conclude(self, held: Admitted, done: Conclusion, now: datetime) -> None:
+        """Journal an attempt's outcome and give the VM back. ``Superseded`` if a newer attempt holds it."""
+        intent, outcome = held.record.intent, done.outcome
+        mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+        keys = [mine, subject_at]
+        sample_at = None
+        if done.failing is not None:
+            sample_at = shard_key("samples", intent.runbook, shard_of(str(intent.instance), SHARDS))
+            keys.append(sample_at)
+        keys += [approval_key(done.approval.approval_id)] if done.approval else []
+        keys += [intent_key(done.follow_up.intent_id)] if done.follow_up else []
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            record, subject = _held(found, mine, subject_at, held.lease, None)
+            state = _STATES.get(outcome.result, State.DONE)
+            concluded = replace(
+                record,
+                state=state,
+                outcome=outcome,
+                tries=done.tries,
+                looks=done.looks,
+                executor=outcome.executor or record.executor,
+                requested_at=done.requested_at or record.requested_at,
+            )
+            after = replace(
+                done.aftermath(subject),
+                lease=None,
+                open_request=intent.intent_id if state is State.REQUESTED else None,
+            )
+            writes: dict[Key, Document | None] = {
+                mine: _filed(concluded, done.due, now, emitted=False),
+                subject_at: Document(pack(after)),
+            }
+            if sample_at:
+                samples = dict(found[sample_at].data) if sample_at in found else {}
+                samples[str(intent.instance)] = [now.isoformat(), done.failing]
+                writes[sample_at] = Document(samples, expire_at=now + KEEP)
+            if done.approval:
+                writes[approval_key(done.approval.approval_id)] = Document(
+                    pack(done.approval), expire_at=now + KEEP
+                )
+            if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
+                writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)
+            return writes, None
+
+        await self._store.transact(keys, step)
+
+    async def postpone(self, held: Admitted, due: datetime) -> None:
+        """Give a VM back with its intent where it stood before, to be looked at again at ``due``."""
+        intent = held.record.intent
+        mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            record, subject = _held(found, mine, subject_at, held.lease, None)
+            back = replace(record, state=held.was or record.state)
+            return {
+                mine: _filed(back, due, due, emitted=True),
+                subject_at: Document(pack(replace(subject, lease=None))),
+            }, None
+
+        await self._store.transact([mine, subject_at], step)
+
+    async def note_emitted(self, outcome: Outcome) -> None:
+        """Take a journalled outcome off the list of what still has to be emitted."""
+        if outcome.intent_id is None:
+            return
+        mine = intent_key(outcome.intent_id)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            document = found.get(mine)
+            if document is None or document.queue != "unemitted":
+                return {}, None
+            return {mine: replace(document, queue=None, due=None)}, None
+
+        await self._store.transact([mine], step)
+
+    async def write(self, intent: Intent, now: datetime) -> bool:
+        """Put an operator's intent in the ledger for the tick. False if that id is there already."""
+        mine = intent_key(intent.intent_id)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
+            return ({}, False) if mine in found else ({mine: _parked(intent, now)}, True)
+
+        return await self._store.transact([mine], step)
+
+    async def record(self, intent_id: str) -> Record | None:
+        """Read one intent's record."""
+        found = await self._store.get([intent_key(intent_id)])
+        return unpack(Record, found[intent_key(intent_id)]) if found else None
+
+    async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
+        """Say of each VM tried within ``window`` whether it failed, by its latest sample."""
+        keys = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
+        found = await self._store.get(keys)
+        latest: dict[str, bool] = {}
+        for document in found.values():
+            latest |= {vm: value[1] for vm, value in recent(document.data, window, now).items()}
+        return latest
+
+
+def _settled(record: Record, *, resume: bool) -> bool:
+    """Say whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
+    if record.state is State.DONE:
+        return True
+    return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
+
+
+def _subject(found: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
+    return unpack(Subject, found[key]) if key in found else Subject(instance, runbook)
+
+
+def _fleet(found: Documents) -> Fleet:
+    return unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+
+
+def _held(
+    found: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
+) -> tuple[Record, Subject]:
+    """Read what an attempt holds; ``Superseded`` unless it is still its own (and, given ``now``, in time)."""
+    if mine not in found or subject_at not in found:
+        raise Superseded("the intent or its subject is gone from the ledger")
+    subject = unpack(Subject, found[subject_at])
+    if subject.lease is None or subject.lease.fence != lease.fence or subject.fence != lease.fence:
+        raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
+    if now is not None and subject.lease.expires_at <= now:
+        raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
+    return unpack(Record, found[mine]), subject
+
+
+def _open(record: Record) -> Document:
+    return Document(pack(record))
+
+
+def _leased(subject: Subject) -> Document:
+    expiry = subject.lease.expires_at if subject.lease else None
+    return Document(pack(subject), queue="leased" if subject.lease else None, due=expiry)
+
+
+def _parked(intent: Intent, now: datetime) -> Document:
+    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=now)
+
+
+def _filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:
+    """Put a record on the work list that its state belongs to."""
+    data = pack(record)
+    match record.state:
+        case State.PARKED | State.REQUESTED | State.UNVERIFIED:
+            return Document(data, queue=record.state.value, due=due or now)
+        case State.DONE if not emitted:
+            return Document(data, queue="unemitted", due=now, expire_at=now + KEEP)
+        case _:
+            return Document(data, expire_at=now + KEEP)

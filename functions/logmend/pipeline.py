@@ -1,0 +1,228 @@
+"""The pipeline: the only file that knows the order of the stages.
+
+decode ► match ► identify ► [journal: admission] ► facts ► guards ► act {check ► commit ► enforce ► check}
+► verify ► [journal: conclusion] ► record ► answer. The first reason to stop wins.
+
+An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
+that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from logmend import act, conclude, decide, decode, identify, intents, match, record, verify
+from logmend.errors import Superseded, Transient
+from logmend.ledger import Controls, Journal
+from logmend.model import (
+    Attempt,
+    Defer,
+    Delivery,
+    Event,
+    Evidence,
+    Incident,
+    InstanceFacts,
+    Intent,
+    Judgement,
+    Latency,
+    LogEntry,
+    Outcome,
+    Proceed,
+    Tick,
+    Undecodable,
+    Verdict,
+)
+from logmend.ports import Clock, Compute, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor
+from logmend.records import Admitted, Expired, Finished, State, Turned, View
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+
+TAKEOVERS = 3
+"""How many dead attempts one delivery finishes before it asks to be delivered again."""
+
+_LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
+"""Where an intent stands whose enforcement is behind it: what is left is to see what came of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Takes deliveries and intents, gives outcomes. Everything that reaches outside is a port."""
+
+    settings: Settings
+    runbooks: Mapping[str, Runbook]
+    router: Callable[[], match.Router]
+    clock: Clock
+    journal: Journal
+    controls: Controls
+    compute: Compute
+    executors: Callable[[InstanceFacts], Sequence[SessionExecutor | RequestExecutor]]
+    outcome_log: OutcomeLog
+    dead_letter: DeadLetter | None
+
+    async def handle(self, body: bytes, headers: Mapping[str, str]) -> Outcome | Tick:
+        """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
+        delivery, event = decode.request(body, headers)
+        if isinstance(event, Tick):
+            return event
+        try:
+            return await self._event(delivery, event, body)
+        except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
+            trouble = act.trouble(error)
+            said = Judgement.of(Defer(trouble.reason, trouble.detail))
+            return await self._last_word(
+                record.of_event(delivery, event, said, self.settings, self.clock.now())
+            )
+
+    async def _event(
+        self, delivery: Delivery, event: LogEntry | Incident | Undecodable, body: bytes
+    ) -> Outcome:
+        now = self.clock.now()
+        if isinstance(event, Undecodable):
+            return await self._reject(delivery, event, event, body)
+        matched = match.runbook(event, self.router())
+        if isinstance(matched, match.Unmatched):
+            return await self.emit(record.of_unmatched(delivery, event, matched.detail, self.settings, now))
+        instance = identify.event(event)
+        if isinstance(matched, match.TurnedAway):
+            away = (matched.verdict, matched.runbook, matched.variant, instance)
+            return await self.emit(record.of_turned_away(delivery, event, *away, self.settings, now))
+        if isinstance(instance, identify.BadIdentity):
+            return await self._reject(delivery, event, Undecodable("bad_identity", instance.detail), body)
+        intent = intents.of_event(delivery, event, matched.runbook, matched.variant, instance, now)
+        return await self.work(intent, published=delivery.publish_time)
+
+    async def work(
+        self, intent: Intent, *, resume: bool = False, published: datetime | None = None
+    ) -> Outcome:
+        """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick)."""
+        runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
+
+        def judge(view: View) -> Verdict:
+            return decide.admission(intent, view, self.settings, now)
+
+        def compose(verdict: Verdict, view: View) -> Outcome:
+            return record.of_turned(intent, verdict, view, runbook, self.settings, now)
+
+        for _ in range(TAKEOVERS):
+            match await self.journal.admit(intent, judge, compose, now, resume=resume):
+                case Finished(known):
+                    return await self.emit(known.outcome or record.of_waiting(known, self.settings, now))
+                case Turned(outcome, said_before):
+                    return outcome if said_before and resume else await self.emit(outcome)
+                case Expired(intent_id):
+                    await self.finish(intent_id)
+                case Admitted() as held:
+                    return await self._attempt(held, runbook, published)
+        raise Transient("ledger_contention", "attempt after attempt has died on this VM")
+
+    async def finish(self, intent_id: str) -> Outcome | None:
+        """Finish an intent whose attempt died, under its own id."""
+        known = await self.journal.record(intent_id)
+        return await self.work(known.intent, resume=True) if known else None
+
+    async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
+        intent, started = held.record.intent, _Stopwatch(self.clock.now(), published)
+        if held.interrupted:
+            await self.emit(record.interrupted(held.record, held.interrupted, self.settings))
+        facts: InstanceFacts | None = None
+        done: Attempt | None = None
+        try:
+            if runbook is None:
+                said = Judgement.of(conclude.unknown_runbook(intent))
+            else:
+                facts = await self.compute.facts(intent.instance)
+                started.looked_up()
+                verdict = decide.guards(intent, runbook, facts, self.settings)
+                if isinstance(verdict, Proceed):
+                    done = await self._act(held, facts, runbook)
+                    started.acted()
+                    prior = held.record.before if held.record.committed else None
+                    said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
+                else:
+                    said = Judgement.of(verdict)
+        except Superseded:
+            raise
+        except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
+            said = conclude.of_error(error)
+        now = self.clock.now()
+        concluded = conclude.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
+        if concluded is None:
+            await self.journal.postpone(held, now + decide.RECHECK)
+            return held.record.outcome or record.of_waiting(held.record, self.settings, now)
+        await self.journal.conclude(held, concluded, now)
+        await self._guard_breaker(intent.runbook, concluded.failing, now)
+        return await self.emit(concluded.outcome, journalled=True)
+
+    async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
+        intent = held.record.intent
+        budget = decide.budget(runbook, self.settings)
+
+        async def commit(before: Evidence | None) -> Verdict:
+            now = self.clock.now()
+            full = decide.budget_exhausted(intent, budget, now)
+            return await self.journal.commit(
+                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now
+            )
+
+        may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
+        return await act.attempt(
+            self.executors(facts),
+            facts,
+            runbook,
+            intent,
+            commit if may_enforce else None,
+            self.settings.attempt_deadline,
+        )
+
+    async def _guard_breaker(self, runbook: str, failing: bool | None, now: datetime) -> None:
+        if failing:
+            samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
+            if breaker := decide.breaker(samples, self.settings, now):
+                await self.controls.open_breaker(runbook, breaker)
+
+    async def _reject(
+        self, delivery: Delivery, event: Event | Undecodable, why: Undecodable, body: bytes
+    ) -> Outcome:
+        if self.dead_letter is not None:
+            await self.dead_letter.publish(body, delivery, why.reason)
+        return await self.emit(record.of_rejected(delivery, event, why, self.settings, self.clock.now()))
+
+    async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
+        """Record an outcome in its log; the ledger is told so where it keeps a list of what is not yet."""
+        await self.outcome_log.write(outcome)
+        if journalled and outcome.final:
+            await self.journal.note_emitted(outcome)
+        return outcome
+
+    async def _last_word(self, outcome: Outcome) -> Outcome:
+        """Try to record that a message has to come again; it comes again in any case."""
+        try:
+            return await self.emit(outcome)
+        except Exception as error:  # noqa: BLE001  the answer matters more than its record
+            act.trouble(error)
+            return outcome
+
+
+class _Stopwatch:
+    """Milliseconds between the points of an attempt, by the monotonic clock."""
+
+    def __init__(self, now: datetime, published: datetime | None) -> None:
+        self._queue = max(now - published, timedelta()) if published else None
+        self._marks = [time.monotonic()]
+        self._lookup: int | None = None
+        self._act: int | None = None
+
+    def looked_up(self) -> None:
+        self._lookup = self._lap()
+
+    def acted(self) -> None:
+        self._act = self._lap()
+
+    def _lap(self) -> int:
+        self._marks.append(time.monotonic())
+        return round(1000 * (self._marks[-1] - self._marks[-2]))
+
+    def latency(self) -> Latency:
+        queue = round(1000 * self._queue.total_seconds()) if self._queue is not None else None
+        return Latency(queue, self._lookup, self._act, round(1000 * (time.monotonic() - self._marks[0])))

@@ -1,0 +1,112 @@
+"""The tick: takes up what waits in the ledger, oldest first, and stops in time to be called again.
+
+In this order: outcomes that may not have reached their log, leases that ran out, what is unverified, what
+was requested, what is parked. Everything goes through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
+once share the work, since each intent is admitted once.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from logmend import act
+from logmend.ledger import Queues
+from logmend.model import Outcome
+from logmend.pipeline import Pipeline
+from logmend.records import Record, Subject
+
+T = TypeVar("T", Record, Subject)
+
+PAGE = 100
+CONCURRENCY = 16
+"""Intents of a tick at work at once: enough to hide the network, few enough for one instance."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a tick did: results with their numbers, errors, and whether work was left for the next."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    emitted_again: int = 0
+    left: bool = False
+
+    def add(self, outcome: Outcome | None) -> None:
+        """Count one outcome."""
+        if outcome is not None:
+            self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ticker:
+    """Runs ticks on a pipeline."""
+
+    pipeline: Pipeline
+    queues: Queues
+
+    async def run(self) -> Tally:
+        """Work through every list until it is empty or time is up; errors of one intent stop no other."""
+        settings, tally = self.pipeline.settings, Tally()
+        until = (
+            time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
+        )
+        await self.pipeline.controls.note_tick(self.pipeline.clock.now())
+
+        async def emit_again(record: Record) -> None:
+            if record.outcome is not None:
+                await self.pipeline.emit(record.outcome, journalled=True)
+                tally.emitted_again += 1
+
+        async def resume(record: Record) -> None:
+            tally.add(await self.pipeline.work(record.intent, resume=True))
+
+        async def finish(subject: Subject) -> None:
+            if subject.lease is not None:
+                tally.add(await self.pipeline.finish(subject.lease.intent_id))
+
+        await self._drain(self.queues.unemitted, emit_again, tally, until)
+        await self._drain(self.queues.expired, finish, tally, until)
+        await self._drain(self.queues.unverified, resume, tally, until)
+        await self._drain(self.queues.requested, resume, tally, until)
+        await self._drain(self.queues.parked, resume, tally, until)
+        return tally
+
+    async def _drain(
+        self,
+        due: Callable[[datetime, int], Awaitable[Sequence[T]]],
+        work: Callable[[T], Awaitable[None]],
+        tally: Tally,
+        until: float,
+    ) -> None:
+        """Take page after page of what was due when the list was begun; each item once."""
+        now, seen = self.pipeline.clock.now(), set[str]()
+        at_once = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(item: T) -> None:
+            async with at_once:
+                if time.monotonic() > until:
+                    tally.left = True
+                    return
+                try:
+                    await work(item)
+                except Exception as error:  # noqa: BLE001  it stays on its list for the next tick
+                    reason = act.trouble(error).reason
+                    tally.errors[reason] = tally.errors.get(reason, 0) + 1
+
+        while not tally.left:
+            page = [item for item in await due(now, PAGE + len(seen)) if _name(item) not in seen]
+            if not page:
+                return
+            seen.update(_name(item) for item in page)
+            await asyncio.gather(*map(one, page))
+
+
+def _name(item: Record | Subject) -> str:
+    match item:
+        case Record():
+            return item.intent.intent_id
+        case Subject():
+            return f"{item.instance}/{item.runbook}"
