@@ -1,0 +1,54 @@
+"""Fixtures that hand out real systemd machines (README.md in this folder)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import REQUIRE_ALL, needs
+from tests.lab.lab import Lab
+from tests.lab.machines import Machine
+from tests.lab.roots import LabUnavailableError
+
+Boot = Callable[..., Coroutine[Any, Any, Machine]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave time for the first test of a run to build the machines' roots."""
+    for item in items:
+        if "/tests/lab/" in str(item.path):
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One lab per run; at its end nothing of any machine may be left."""
+    needs(
+        commands=("mmdebstrap", "systemd-nspawn", "ip", "nsenter", "unshare", "setpriv", "apt-get"),
+        root=True,
+        linux=True,
+    )
+    lab = Lab()
+    yield lab
+    left = lab.close()
+    assert not left, f"left behind: {', '.join(left)}"
+
+
+@pytest.fixture
+async def boot(lab: Lab) -> AsyncIterator[Boot]:
+    """Give a function that boots a machine; all of a test's machines are taken away after it."""
+    machines: list[Machine] = []
+
+    async def boot_machine(**options: Any) -> Machine:
+        try:
+            machine = await lab.boot(**options)
+        except LabUnavailableError as error:
+            if REQUIRE_ALL:
+                raise
+            pytest.skip(f"no lab on this machine: {error}")
+        machines.append(machine)
+        return machine
+
+    yield boot_machine
+    await asyncio.gather(*(lab.take_away(machine) for machine in machines))

@@ -1,0 +1,135 @@
+"""One slot per machine of this host: name, link, address and control groups, held by a lock while in use."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tests.lab import roots
+
+NETWORK = "10.181.243"
+"""A private /24 of which only single addresses, each behind its own link, are ever configured."""
+HOST_ADDRESS = f"{NETWORK}.1"
+_GROUP = "logmend-lab"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one machine occupies. The kernel drops the lock when this process ends, however it ends."""
+
+    number: int
+    lock: IO[str]
+
+    @property
+    def name(self) -> str:
+        """The machine's name, also its hostname."""
+        return f"lm{self.number}"
+
+    @property
+    def link(self) -> str:
+        """The host's end of the machine's link."""
+        return f"ve-{self.name}"
+
+    @property
+    def address(self) -> str:
+        """The machine's address, reachable from the host alone."""
+        return f"{NETWORK}.{self.number}"
+
+    @property
+    def host_mac(self) -> str:
+        """The hardware address of the host's end."""
+        return f"02:6c:6d:00:00:{self.number:02x}"
+
+    @property
+    def machine_mac(self) -> str:
+        """The hardware address of the machine's end."""
+        return f"02:6c:6d:00:01:{self.number:02x}"
+
+    @property
+    def groups(self) -> list[Path]:
+        """The control groups of this machine, one for each hierarchy that systemd uses."""
+        return [hierarchy / _GROUP / self.name for hierarchy in _hierarchies()]
+
+    @property
+    def folder(self) -> Path:
+        """Where the host keeps what belongs to this machine alone; its disk is mounted in here."""
+        return roots.cache() / "slots" / f"{self.name}.d"
+
+    def processes(self) -> set[int]:
+        """Return the ids of every process of this machine, its launcher included."""
+        found: set[int] = set()
+        for group in self.groups:
+            for listing in group.rglob("cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    found |= {int(line) for line in listing.read_text().split() if line != "0"}
+        return found
+
+    def has_link(self) -> bool:
+        """Say whether the host's end of the link exists."""
+        return Path("/sys/class/net", self.link).exists()
+
+    def clear(self) -> None:
+        """End what runs in this slot and remove its link and control groups; nothing to do is fine."""
+        deadline = time.monotonic() + 10
+        while (processes := self.processes()) and time.monotonic() < deadline:
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
+        if self.has_link():
+            subprocess.run(["ip", "link", "delete", self.link], capture_output=True, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for group in self.groups:
+            for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                _remove(folder)
+            _remove(group)
+            _remove(group.parent)
+
+
+def take() -> Slot:
+    """Take a free slot, after clearing whatever a killed run may have left in it."""
+    folder = roots.cache() / "slots"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(2, 255):
+        lock = (folder / str(number)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        slot = Slot(number, lock)
+        slot.clear()
+        return slot
+    raise roots.LabUnavailableError("all 253 slots of the lab are in use")
+
+
+def _hierarchies() -> list[Path]:
+    """Return where cgroup v2 and systemd's own v1 hierarchy are mounted (either or both)."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
+            found.append(Path(before.split(" ")[4]))
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Remove a control group. The kernel may need a moment after its last process; a parent may be in use."""
+    for _ in range(20):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if any(path.is_dir() for path in folder.iterdir()):
+                return
+            time.sleep(0.01)
+        else:
+            return
