@@ -11,6 +11,9 @@ RUNBOOK_LABEL = "logmend-runbook"
 
 TICK = {"logmend": "tick"}
 
+_SHAPES = {"logName": str, "resource": dict, "labels": dict, "jsonPayload": dict, "textPayload": str}
+_KINDS = {str: "a string", dict: "an object"}
+
 
 def document(value: Any) -> Event | Undecodable:
     """Return the event that a JSON value (dict, list, str, …) is, or why it is none.
@@ -26,22 +29,16 @@ def document(value: Any) -> Event | Undecodable:
         return Tick() if value == TICK else Undecodable("malformed", 'a tick is {"logmend": "tick"} exactly')
     if "incident" in value:
         return _incident(value)
-    if "logName" in value:
+    if value.get("logName") is not None:
         return _log_entry(value)
     return Undecodable("not_an_event", "neither a LogEntry (logName), an incident nor a tick")
 
 
 def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
-    resource = raw.get("resource", {})
-    if not isinstance(raw["logName"], str):
-        return Undecodable("malformed", "logName is not a string")
-    if not isinstance(resource, dict):
-        return Undecodable("malformed", "resource is not an object")
-    for name in ("labels", "jsonPayload"):
-        if not isinstance(raw.get(name, {}), dict):
-            return Undecodable("malformed", f"{name} is not an object")
-    if not isinstance(raw.get("textPayload", ""), str):
-        return Undecodable("malformed", "textPayload is not a string")
+    for name, kind in _SHAPES.items():
+        if raw.get(name) is not None and not isinstance(raw[name], kind):
+            return Undecodable("malformed", f"{name} is not {_KINDS[kind]}")
+    resource = raw.get("resource") or {}
     said = lines.of_entry(raw)
     return LogEntry(
         raw=raw,

@@ -36,23 +36,33 @@ def request(body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Event | 
     if not isinstance(value, dict):
         return unnamed, Undecodable("malformed", "the request body is not a JSON object")
     named = {str(name).lower(): text for name, text in headers.items()}
-    kind, event_id = named.get("ce-type"), named.get("ce-id")
-    if "specversion" in value:
-        kind, event_id, value = string(value.get("type")) or "", string(value.get("id")), value.get("data")
-    if kind is not None and kind != MESSAGE_PUBLISHED:
-        return unnamed, Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's")
-    if not isinstance(value, dict) or not isinstance(value.get("message"), dict):
-        return unnamed, Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)")
-    delivery, event, _ = message(value, fallback_id=_usable(event_id) or unnamed.message_id)
-    return delivery, event
+    return unwrapped(value, unnamed.message_id, kind=named.get("ce-type"), event_id=named.get("ce-id"))[:2]
 
 
-def message(wrapper: Mapping[str, Any], *, fallback_id: str) -> tuple[Delivery, Event | Undecodable, Any]:
-    """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case.
+def unwrapped(
+    value: Mapping[str, Any], fallback_id: str, *, kind: str | None = None, event_id: str | None = None
+) -> tuple[Delivery, Event | Undecodable, Any]:
+    """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
 
-    ``wrapper["message"]`` must be a dict. The third value is the payload's JSON document, None where there
-    is none.
+    The third value is the payload's JSON document, None where there is none.
     """
+    inner: Any = value
+    if "specversion" in value:
+        kind, event_id, inner = string(value.get("type")) or "", string(value.get("id")), value.get("data")
+    fallback = Delivery(message_id=fallback_id)
+    if kind is not None and kind != MESSAGE_PUBLISHED:
+        return fallback, Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's"), None
+    if not isinstance(inner, dict) or not isinstance(inner.get("message"), dict):
+        return (
+            fallback,
+            Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)"),
+            None,
+        )
+    return _message(inner, _usable(event_id) or fallback_id)
+
+
+def _message(wrapper: Mapping[str, Any], fallback_id: str) -> tuple[Delivery, Event | Undecodable, Any]:
+    """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case."""
     inner: dict[str, Any] = wrapper["message"]
     delivery = Delivery(
         message_id=_usable(inner.get("messageId")) or _usable(inner.get("message_id")) or fallback_id,

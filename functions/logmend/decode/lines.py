@@ -82,8 +82,7 @@ def of_entry(raw: dict[str, Any]) -> list[Line]:
     ``jsonPayload.message`` (Ops Agent, google-fluentd), ``jsonPayload.MESSAGE`` (journal), ``textPayload``
     (google-fluentd, serial console). The program's own field is ``SYSLOG_IDENTIFIER`` or ``ident``.
     """
-    lines = []
-    payload = raw.get("jsonPayload", {})
+    payload = raw.get("jsonPayload") or {}
     named = payload.get("SYSLOG_IDENTIFIER") or payload.get("ident")
     program = named if isinstance(named, str) else None
     lines = [

@@ -16,31 +16,44 @@ MAX_DEPTH = 100
 """Nesting of one payload: the limit of protobuf's own JSON parser, which no entry of Google's can exceed.
 It keeps every recursive walk that comes after decode far from Python's recursion limit."""
 
+_DECODER = json.JSONDecoder()
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,12})?(?:[Zz]|[+-]\d\d:?\d\d)")
 
 
-def loads(text: str | bytes) -> Any | Undecodable:
-    r"""Parse JSON; whatever is wrong with it is ``malformed``.
-
-    Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every
-    string of the result can be encoded again.
-    """
+def loads(text: bytes) -> Any | Undecodable:
+    """Parse one JSON document in UTF-8; whatever is wrong with it is ``malformed``."""
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8-sig")
-        value = json.loads(text)
-        if _SURROGATE_ESCAPE.search(text):
-            value = _encodable(value)
+        decoded = text.decode("utf-8-sig").strip(" \t\r\n")
     except UnicodeDecodeError:
         return Undecodable("malformed", "not UTF-8")
-    except json.JSONDecodeError as error:
-        return Undecodable("malformed", f"not JSON: {error.msg} (line {error.lineno}, column {error.colno})")
-    except RecursionError:
-        return Undecodable("malformed", "JSON is nested too deeply")
-    except ValueError:  # an integer with thousands of digits
-        return Undecodable("malformed", "JSON holds a number that is too long")
+    value, end, _ = scan(decoded, 0)
+    if end < len(decoded) and not isinstance(value, Undecodable):
+        return Undecodable("malformed", f"not JSON: more after its end (character {end})")
     return value
+
+
+def scan(text: str, at: int) -> tuple[Any | Undecodable, int, bool]:
+    r"""Parse the JSON value that begins at ``at``: the value, where it ends, and whether it was cut off.
+
+    Where it is no JSON, the end is ``at``. Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8
+    cannot, become U+FFFD, so that every string of the result can be encoded again.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        if _SURROGATE_ESCAPE.search(text, at, end):
+            value = _encodable(value)
+    except json.JSONDecodeError as error:
+        # An escape or a literal that is cut off is reported where it begins, a few characters earlier.
+        cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(text) - len(
+            "\\ud83d\\ude00"
+        )
+        return Undecodable("malformed", f"not JSON: {error.msg} (character {error.pos - at})"), at, cut_off
+    except RecursionError:
+        return Undecodable("malformed", "JSON is nested too deeply"), at, False
+    except ValueError:  # an integer with thousands of digits
+        return Undecodable("malformed", "JSON holds a number that is too long"), at, False
+    return value, end, False
 
 
 def too_deep(value: Any) -> bool:
