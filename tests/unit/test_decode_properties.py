@@ -1,0 +1,133 @@
+"""Whatever arrives, decode answers with a value that every later stage can bear."""
+
+import base64
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.corpus import names, value
+
+from logmend import decode, identify
+from logmend.decode import lines
+from logmend.model import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable
+
+REASONS = {"malformed", "no_data", "too_large", "not_an_event"}
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+ENTRIES = [value("entries", name) for name in names("entries")]
+INCIDENTS = [value("incidents", name) for name in names("incidents")]
+HEADERS = st.dictionaries(
+    st.sampled_from(["ce-type", "CE-ID", "content-type", "x"]),
+    st.sampled_from(["google.cloud.pubsub.topic.v1.messagePublished", "application/cloudevents+json", ""]),
+)
+
+
+def bearable(event: object) -> None:
+    """Assert what later stages rely on: known reasons, typed fields, text that can be encoded."""
+    match event:
+        case Undecodable(reason, detail):
+            assert reason in REASONS
+            assert detail
+        case LogEntry():
+            assert json.dumps(event.raw, ensure_ascii=False).encode() is not None
+            assert all(each.encode() is not None for each in event.texts)
+            assert all(isinstance(part, str) for pair in event.resource_labels.items() for part in pair)
+            assert all(t is None or t.tzinfo is not None for t in (event.timestamp, event.line_time))
+            assert isinstance(identify.event(event), InstanceRef | identify.BadIdentity)
+        case Incident():
+            assert event.state == event.state.lower()
+            assert isinstance(identify.event(event), InstanceRef | identify.BadIdentity)
+        case _:
+            assert event == Tick()
+
+
+@given(st.binary(max_size=2000), HEADERS)
+def test_any_bytes_give_a_delivery_and_an_event_or_a_reason(body: bytes, headers: dict[str, str]) -> None:
+    """No body and no header makes decode raise."""
+    delivery, event = decode.request(body, headers)
+    assert isinstance(delivery, Delivery)
+    assert delivery.message_id
+    bearable(event)
+
+
+@given(st.binary(max_size=500), VALUES, VALUES)
+def test_any_message_gives_a_delivery_and_an_event_or_a_reason(
+    data: bytes, attributes: Any, other: Any
+) -> None:
+    """Nor does any data in a proper message, or anything improper beside it."""
+    message = {"data": base64.b64encode(data).decode(), "attributes": attributes, "messageId": other}
+    body = json.dumps({"message": message, "deliveryAttempt": other, "subscription": other}).encode()
+    delivery, event = decode.request(body, {})
+    assert "/" not in delivery.message_id
+    bearable(event)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> Any:
+    """Return a fixture of which some parts are replaced by anything at all."""
+    raw = json.loads(json.dumps(draw(st.sampled_from(ENTRIES + INCIDENTS))))
+    for _ in range(draw(st.integers(0, 3))):
+        at: Any = raw
+        while True:
+            key = draw(st.sampled_from(sorted(at)))
+            if isinstance(at[key], dict) and at[key] and draw(st.booleans()):
+                at = at[key]
+                continue
+            at[key] = draw(VALUES)
+            break
+    return raw
+
+
+@settings(max_examples=300)
+@given(damaged())
+def test_a_damaged_document_is_read_or_refused_but_never_raises(raw: Any) -> None:
+    """Every field of a real payload may hold anything."""
+    bearable(decode.document(raw))
+    body = json.dumps({"message": {"data": base64.b64encode(json.dumps(raw).encode()).decode()}}).encode()
+    bearable(decode.request(body, {})[1])
+
+
+@given(st.binary(max_size=2000))
+def test_any_file_gives_at_least_one_item(text: bytes) -> None:
+    """A command always has something to say about a file."""
+    items = decode.any_shape(text)
+    assert items
+    for _, event, _ in items:
+        bearable(event)
+
+
+@given(
+    st.lists(st.sampled_from([*(json.dumps(e) for e in ENTRIES[:5]), "oops", "{", "", "[1", "]"]), max_size=6)
+)
+def test_broken_lines_never_swallow_what_was_read_before(parts: list[str]) -> None:
+    """Each whole entry before the first broken line comes out, in order."""
+    whole = []
+    for part in parts:
+        if not part.startswith('{"'):
+            break
+        whole.append(json.loads(part))
+    found = [
+        raw for _, event, raw in decode.any_shape("\n".join(parts).encode()) if isinstance(event, LogEntry)
+    ]
+    assert found[: len(whole)] == whole
+
+
+@given(st.text())
+def test_unescaping_undoes_the_consoles_escaping(text: str) -> None:
+    """Whatever the serial console spells out comes back as it was."""
+    spelled = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in text.encode()
+    )
+    assert lines.unescape(spelled) == text
+
+
+@given(st.text(), st.none() | st.text(max_size=10), st.booleans())
+def test_any_text_makes_a_line(text: str, program: str | None, escaped: bool) -> None:
+    """A line is never longer than its text by more than its program, so that memory stays bounded."""
+    line = lines.read(text, program=program, escaped=escaped)
+    assert len(line.text) <= len(text) + len(program or "") + 2
