@@ -1,0 +1,54 @@
+r"""The Logging query language, evaluated offline.
+
+>>> from logmend import lql
+>>> errors = lql.compile('resource.type = "gce_instance" AND severity >= ERROR')
+>>> errors.matches({"resource": {"type": "gce_instance"}, "severity": "CRITICAL"})
+True
+
+The language is Google's (https://cloud.google.com/logging/docs/view/logging-query-language, built on
+https://google.aip.dev/160). What cannot be evaluated here, or what Cloud Logging would refuse, is a
+:class:`FilterError` when the filter is compiled, never a silent false.
+
+lark and RE2 are imported when the first filter is compiled.
+"""
+
+# ruff: noqa: A001, A002, A004, PLC0415 - names read as lql.compile, lql.format; heavy imports wait for a filter
+
+from collections.abc import Sequence
+
+from logmend.lql.errors import FilterError
+from logmend.lql.filters import Condition, Filter, Warning
+
+__all__ = ["Condition", "Filter", "FilterError", "Warning", "combine", "compile", "format", "lint"]
+
+
+def compile(text: str) -> Filter:
+    """Compile a filter of at most 20,000 characters. Raises FilterError."""
+    from logmend.lql import compiler, syntax
+
+    root = syntax.parse(text)
+    return Filter(text, root, compiler.compile_conditions(root))
+
+
+def format(filter: Filter | str) -> str:
+    """Write a filter in its canonical form, on one line and without comments. Raises FilterError."""
+    from logmend.lql import printer
+
+    return printer.printed((compile(filter) if isinstance(filter, str) else filter).root)
+
+
+def combine(texts: Sequence[str]) -> str:
+    """Join filters by OR, each in parentheses on lines of its own.
+
+    Raises FilterError for one that is unusable or empty (it would match every entry), or where there is none.
+    """
+    if not texts or any(compile(text).root is None for text in texts):
+        raise FilterError("an empty filter matches every entry", 1, 1, "a comparison")
+    return "\nOR\n".join(f"(\n{text.strip()}\n)" for text in texts)
+
+
+def lint(text: str) -> list[Warning]:
+    """List the likely mistakes of a filter that compiles. Raises FilterError for one that does not."""
+    from logmend.lql import mistakes
+
+    return mistakes.of(compile(text))

@@ -1,0 +1,132 @@
+"""Comparisons of one value with one literal, compiled to functions of the JSON value.
+
+The literal is converted to the field's type when the filter is compiled; inside payloads and labels the
+type is that of the JSON value, so there each conversion is made once and the right one picked per entry.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from logmend.lql import values
+from logmend.lql.fold import fold
+from logmend.lql.lookup import elements
+from logmend.lql.nodes import Literal
+from logmend.lql.patterns import finder
+from logmend.lql.schema import Kind
+
+Test = Callable[[Any], bool]
+
+ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    ":": operator.eq,  # "has" is equality for everything but strings and objects
+}
+
+
+def typed(kind: Kind, op: str, literal: Literal) -> Test:
+    """Make a test for values of a known type; false for JSON that is not of that type."""
+    if kind is Kind.STRING:
+        return _if_string(text_test(op, literal.text))
+    right = values.FROM_TEXT[kind](literal.text)
+    if right is None:
+        return never
+    order, convert = ORDER[op], values.FROM_JSON[kind]
+
+    def test(value: Any) -> bool:
+        left = convert(value)
+        return left is not None and order(left, right)
+
+    return test
+
+
+def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) -> Test:
+    """Make a test for values inside payloads and labels, by the type of the JSON value.
+
+    ``:`` on an object is true where it has that key (AIP-160), or one of its values, at any depth, has the
+    text. ``keep_case`` normalises keys for that.
+    """
+    if literal.is_null:
+        return _is_null if op in {"=", ":"} else _is_other_than_null
+    text = text_test(op, literal.text)
+    order = ORDER[op]
+    number, truth = values.double(literal.text), values.boolean(literal.text)
+
+    def test(value: Any) -> bool:
+        if isinstance(value, str):
+            return text(value)
+        if isinstance(value, bool):
+            return truth is not None and order(value, truth)
+        if isinstance(value, int | float):
+            return number is not None and order(values.number_of(value), number)
+        return (
+            op == ":" and isinstance(value, Mapping) and _has(value, keep_case(literal.text), test, keep_case)
+        )
+
+    return test
+
+
+def _has(value: Any, key: str, test: Test, keep_case: Callable[[str], str]) -> bool:
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            if any(keep_case(name) == key for name in value):
+                return True
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+        elif value is not None and test(value):
+            return True
+    return False
+
+
+def text_test(op: str, text: str) -> Callable[[str], bool]:
+    """Comparison of strings in their normalised form."""
+    right = fold(text)
+    if op == ":":
+        return lambda left: right in fold(left)
+    if op == "=":
+        return lambda left: fold(left) == right
+    order = ORDER[op]
+    return lambda left: order(fold(left), right)
+
+
+def pattern_test(op: str, compiled: Any) -> Test:
+    """Make a test by regular expression; only strings can match, or fail to."""
+    find = finder(compiled)
+    if op == "=~":
+        return _if_string(find)
+    return _if_string(lambda value: not find(value))
+
+
+def any_of(test: Test) -> Test:
+    """Let any element of an array satisfy the test."""
+
+    def test_any(value: Any) -> bool:
+        if isinstance(value, list):
+            return any(test(item) for item in elements(value))
+        return test(value)
+
+    return test_any
+
+
+def never(_value: Any) -> bool:
+    """Fail, as a comparison whose literal cannot be converted does."""
+    return False
+
+
+def _if_string(test: Callable[[str], bool]) -> Test:
+    return lambda value: isinstance(value, str) and test(value)
+
+
+def _is_null(value: Any) -> bool:
+    return value is None
+
+
+def _is_other_than_null(value: Any) -> bool:
+    return value is not None

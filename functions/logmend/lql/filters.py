@@ -1,0 +1,63 @@
+"""A compiled filter and what it says about an entry. Importing this loads neither lark nor RE2."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from logmend.lql.nodes import And, Node
+from logmend.lql.printer import printed
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One top-level operand of a filter in its canonical form, and whether an entry meets it."""
+
+    text: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:  # noqa: A001 - lql.Warning is its name at the call site
+    """A likely mistake in a filter that is legal. ``line`` and ``column`` count from 1."""
+
+    line: int
+    column: int
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled filter; made by :func:`logmend.lql.compile`. Equal where the text is."""
+
+    text: str
+    root: Node | None = field(repr=False, compare=False)
+    _tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = field(repr=False, compare=False)
+
+    def matches(self, entry: Any) -> bool:
+        """Tell whether an entry is selected.
+
+        ``entry`` is a LogEntry in proto-JSON (camelCase), as ``gcloud logging read --format=json`` prints it.
+        Never raises, whatever JSON it is given; what is no object is never selected.
+        """
+        if not isinstance(entry, Mapping):
+            return False
+        for test in self._tests:  # noqa: SIM110 - a generator costs as much as a comparison
+            if not test(entry):
+                return False
+        return True
+
+    def explain(self, entry: Any) -> list[Condition]:
+        """Tell of each operand of the top-level AND whether it holds; the entry matches where all do."""
+        is_object = isinstance(entry, Mapping)
+        return [
+            Condition(printed(part), is_object and test(entry))
+            for part, test in zip(operands(self.root), self._tests, strict=True)
+        ]
+
+
+def operands(root: Node | None) -> tuple[Node, ...]:
+    """Return the operands of the top-level AND."""
+    if root is None:
+        return ()
+    return root.items if isinstance(root, And) else (root,)

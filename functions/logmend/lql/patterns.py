@@ -1,0 +1,67 @@
+"""Regular expressions by RE2, whose matching takes time linear in the text, whatever the pattern.
+
+The size of the compiled program is bounded per filter, so that a pattern of nested repetitions cannot make
+that linear time long: RE2's slowest matcher takes at most (instructions x bytes) steps.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import re2
+
+from logmend.lql.errors import FilterError
+from logmend.lql.nodes import Literal
+
+MAX_MEMORY = 1 << 20  # bytes for a pattern's program and its cache of states
+MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
+
+
+class Patterns:
+    """Compiles the patterns of one filter within their common bound."""
+
+    def __init__(self) -> None:
+        self._left = MAX_INSTRUCTIONS
+
+    def compile(self, literal: Literal) -> Any:
+        """Compile a pattern. Raises FilterError."""
+        options = re2.Options()
+        options.log_errors = False
+        options.max_mem = MAX_MEMORY
+        try:
+            compiled = re2.compile(  # type: ignore[no-untyped-call]
+                utf8(literal.text), options
+            )
+        except re2.error as error:
+            reason = error.args[0] if error.args else b""
+            told = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
+            raise FilterError(
+                f"the regular expression is not one of RE2: {told}",
+                *literal.at,
+                hint="see https://github.com/google/re2/wiki/Syntax",
+            ) from None
+        self._left -= compiled.programsize
+        if self._left < 0:
+            raise FilterError(
+                f"the regular expressions of the filter have more than {MAX_INSTRUCTIONS:,} instructions",
+                *literal.at,
+                hint="use smaller repetition counts",
+            )
+        return compiled
+
+
+def finder(compiled: Any) -> Callable[[str], bool]:
+    """Whether a text contains a match."""
+    search = compiled.search
+
+    def find(text: str) -> bool:
+        return search(utf8(text)) is not None
+
+    return find
+
+
+def utf8(text: str) -> bytes:
+    """Encode. A lone surrogate, which JSON can carry and UTF-8 cannot, becomes bytes that no text has."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
