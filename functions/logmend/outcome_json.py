@@ -107,7 +107,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
 
 
 def line(outcome: Outcome) -> str:
-    """Give the document as one line of ASCII JSON without a line end; the same outcome gives the same bytes."""
+    """Give the document as one line of ASCII JSON, without a line end; the same bytes every time."""
     return json.dumps(document(outcome), separators=(",", ":"))
 
 

@@ -62,11 +62,12 @@ def but(**changes: object) -> Outcome:
 
 def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None:
     """A reader never has to ask whether a key is there."""
-    keys = (
-        "timestamp severity result reason detail next_step runbook runbook_digest variant action mode executor"
-        " instance attempt before after message_id source replay_of requested_by approval notes latency_ms"
-        " outcome_id intent_id version"
-    ).split()
+    keys = [
+        *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
+        *("variant", "action", "mode", "executor", "instance", "attempt", "before", "after", "message_id"),
+        *("source", "replay_of", "requested_by", "approval", "notes", "latency_ms", "outcome_id"),
+        *("intent_id", "version"),
+    ]
     assert list(outcome_json.document(FULL)) == keys
     assert list(outcome_json.document(BARE)) == keys
     assert outcome_json.document(FULL)["instance"] == {
@@ -201,9 +202,8 @@ def test_labels_leave_out_what_does_not_apply() -> None:
 
 def test_the_next_step_is_a_command_ready_to_paste() -> None:
     """A person who reads the entry knows what to type."""
-    assert reasons.next_step(FULL) == (
-        "to undo: logmend revert web-prod/us-west1-a/4775836342981993096 --runbook workload-cert-refresh --enforce"
-    )
+    undo = f"logmend revert {REF} --runbook workload-cert-refresh --enforce"
+    assert reasons.next_step(FULL) == f"to undo: {undo}"
     waiting = but(result=Result.PLANNED, reason="awaiting_approval")
     assert "logmend approvals approve a1" in reasons.next_step(waiting)
     assert outcome_json.document(but(result=Result.NOTHING_TO_DO))["next_step"] is None
@@ -255,7 +255,7 @@ def test_the_documentation_has_the_very_same_table() -> None:
         assert f"| `{word}` | {meaning} |" in text
     for result, (meaning, _) in reasons.RESULTS.items():
         assert f"| `{result}` | {outcome_json.severity(but(result=result))} | {meaning} |" in text
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.M)) == {*reasons.REASONS, *map(str, Result)}
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == {*reasons.REASONS, *map(str, Result)}
 
 
 def test_evidence_keeps_only_plain_pairs() -> None:
