@@ -118,9 +118,9 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
     summary = top.text("summary", required=True)
     query = top.text("filter", "a filter in the Logging query language")
     variants = _variants(top)
-    if query is not None and not variants:
+    if query is not None and not top.values.get("variants"):
         top.wrong("filter", "filter without variants: every entry would be refused as unknown_variant")
-    if query is None and variants:
+    if query is None and top.values.get("variants"):
         top.wrong("variants", "variants without a filter: no entry would ever reach them")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
@@ -130,7 +130,7 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
         summary=summary or "",
         filter=query,
         variants=variants,
-        guards=top.strings("guards", "name of a guard", SNAKE),
+        guards=top.strings("guards", "guard name", SNAKE),
         limits=budget,
         repeats=top.duration("repeats"),
         detached=top.duration("detached"),

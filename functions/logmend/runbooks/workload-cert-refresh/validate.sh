@@ -3,7 +3,7 @@
 {
 m=http://metadata.google.internal/computeMetadata/v1/instance
 get() {
-  timeout 9 curl -sm5 --noproxy \* -H Metadata-Flavor:Google "$@"
+  timeout 5 curl -s --noproxy \* -H Metadata-Flavor:Google "$@"
 }
 leave() {
   echo "reason=$1"

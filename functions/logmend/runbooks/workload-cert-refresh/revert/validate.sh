@@ -11,7 +11,7 @@ kept() {
 }
 s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState gce-workload-cert-refresh.timer)
 case $s in *ActiveState=*) ;; *) exit 1 ;; esac
-i=$(timeout 9 curl -fsm5 --noproxy \* -H Metadata-Flavor:Google \
+i=$(timeout 5 curl -fs --noproxy \* -H Metadata-Flavor:Google \
   http://metadata.google.internal/computeMetadata/v1/instance/id)
 echo "instance_id=${i%%[!0-9]*}"
 echo "$s" | sed -n 's/UnitFileState/timer_enabled/p;s/ActiveState/timer_active/p'
