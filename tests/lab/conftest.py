@@ -38,17 +38,19 @@ def lab() -> Iterator[Lab]:
 @pytest.fixture
 async def boot(lab: Lab) -> AsyncIterator[Boot]:
     """Give a function that boots a machine; all of a test's machines are taken away after it."""
-    machines: list[Machine] = []
+    booting: list[asyncio.Task[Machine]] = []
 
     async def boot_machine(**options: Any) -> Machine:
+        task = asyncio.create_task(lab.boot(**options))
+        booting.append(task)
         try:
-            machine = await lab.boot(**options)
+            # A test may give up on a boot; the boot is then finished and taken away in order, below.
+            return await asyncio.shield(task)
         except LabUnavailableError as error:
             if REQUIRE_ALL:
                 raise
             pytest.skip(f"no lab on this machine: {error}")
-        machines.append(machine)
-        return machine
 
     yield boot_machine
-    await asyncio.gather(*(lab.take_away(machine) for machine in machines))
+    booted = await asyncio.gather(*booting, return_exceptions=True)
+    await asyncio.gather(*(lab.take_away(machine) for machine in booted if isinstance(machine, Machine)))

@@ -45,10 +45,11 @@ async def test_every_release_shows_the_fault_in_the_words_of_every_agent(
     assert re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d: ", "", said) == expected
     assert await machine.timer_state() == TimerState("loaded", "enabled", "active")
     assert f"VERSION_CODENAME={release}" in await machine.output("cat /etc/os-release")
-    entry = (await machine.journal("SYSLOG_IDENTIFIER=gce_workload_cert_refresh"))[0]
-    assert entry["_COMM"] == "gce_workload_ce"
-    assert entry["_SYSTEMD_UNIT"] == "gce-workload-cert-refresh.service"
-    assert entry["PRIORITY"] == "6"
+    entries = await machine.journal("SYSLOG_IDENTIFIER=gce_workload_cert_refresh")
+    assert {entry["_SYSTEMD_UNIT"] for entry in entries} == {"gce-workload-cert-refresh.service"}
+    assert {entry["PRIORITY"] for entry in entries} == {"6"}
+    # journald looks a process up after it has written: where that was quicker, the field is absent.
+    assert {entry.get("_COMM") for entry in entries} <= {"gce_workload_ce", None}
 
 
 async def test_each_machine_hears_from_its_own_metadata_server(boot: Boot) -> None:
@@ -208,7 +209,7 @@ async def test_a_killed_run_takes_its_machines_with_it(lab: Lab) -> None:
     run.kill()
     await run.wait()
     deadline = time.monotonic() + 30
-    while (slot.processes() or slot.has_link()) and time.monotonic() < deadline:
+    while (slot.processes() or slot.has_link()) and time.monotonic() < deadline:  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.1)
     assert not slot.processes()
     assert not slot.has_link()
