@@ -111,6 +111,18 @@ def line(outcome: Outcome) -> str:
     return json.dumps(document(outcome), separators=(",", ":"))
 
 
+def brief(outcome: Outcome) -> dict[str, Any]:
+    """Give what answers a delivery: enough for a person at a terminal, nothing of the event's own text."""
+    return {
+        "result": outcome.result.value,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "outcome_id": outcome.outcome_id,
+        "instance": str(outcome.instance) if outcome.instance else None,
+        "runbook": outcome.runbook,
+    }
+
+
 def from_json(document: Mapping[str, Any]) -> Outcome:
     """Read a document back; ValueError where it is none. Keys of later versions are ignored."""
     try:

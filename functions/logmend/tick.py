@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from logmend import act
 from logmend.ledger import Queues
@@ -33,6 +33,15 @@ class Tally:
     errors: dict[str, int] = field(default_factory=dict)
     emitted_again: int = 0
     left: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """Give the tally as JSON data."""
+        return {
+            "outcomes": dict(self.outcomes),
+            "errors": dict(self.errors),
+            "emitted_again": self.emitted_again,
+            "left": self.left,
+        }
 
     def add(self, outcome: Outcome | None) -> None:
         """Count one outcome."""

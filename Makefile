@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all their set-up themselves: Python >= 3.11 and make are enough.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint lab chaos bench fmt clean
+
+help: ## Say what there is to make.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements.txt functions/requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("logmend needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a minute.
+	$(BIN)/logmend demo
+
+test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name.
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy functions/main.py functions/logmend tests bench
+	$(BIN)/lint-imports
+	@if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy sink; else echo "terraform fmt: skipped, this machine lacks terraform"; fi
+
+check: lint test ## lint and test.
+
+lab: $(READY) ## The tests on real systemd machines (Linux, root, Debian packages of .ci/packages).
+	LOGMEND_REQUIRE_ALL=1 $(BIN)/python -m pytest tests/lab
+
+chaos: $(READY) ## The fault suite, long: 1,000 tries and more.
+	LOGMEND_CHAOS_TRIES=$${LOGMEND_CHAOS_TRIES:-1000} $(BIN)/python -m pytest tests/chaos -s
+
+bench: $(READY) ## Measure against the named alternatives; writes out/bench.json.
+	$(BIN)/python -m bench
+
+fmt: $(READY) ## Format in place.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	@if command -v terraform >/dev/null; then terraform fmt -recursive deploy sink; fi
+
+clean: ## Remove what was made.
+	rm -rf $(VENV) out build

@@ -1,0 +1,214 @@
+"""The composition root: settings in, an application out.
+
+Nothing is dialled and no heavy library imported before an event needs it, so that a cold start answers at
+once what needs none of them.
+"""
+
+import functools
+import logging
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from logmend import match
+from logmend.ledger import Controls, Journal, Queues
+from logmend.model import InstanceFacts
+from logmend.pipeline import Pipeline
+from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
+from logmend.runbook import BUILT_IN, Runbook, load_all
+from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.tick import Ticker
+
+if TYPE_CHECKING:
+    from logmend.adapters.compute import ComputeApi
+    from logmend.adapters.routes import Route
+    from logmend.adapters.ssh import Credentials
+
+log = logging.getLogger(__name__)
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Give the time now, in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What an entry point needs: the pipeline, the ticker, and the ledger's other faces."""
+
+    settings: Settings
+    pipeline: Pipeline
+    ticker: Ticker
+    store: Store
+    queues: Queues
+    controls: Controls
+    journal: Journal
+
+
+def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
+    """Put everything together as the settings say; ``ConfigError`` where that cannot be."""
+    clock = clock or SystemClock()
+    store = store or open_store(settings.state)
+    journal = Journal(store, owner=owner(), lease=settings.lease)
+    controls, queues = Controls(store), Queues(store)
+    loaded = runbooks(settings)
+    compute = open_compute(settings)
+    pipeline = Pipeline(
+        settings=settings,
+        runbooks=loaded,
+        router=functools.cache(lambda: match.Router(loaded)),
+        clock=clock,
+        journal=journal,
+        controls=controls,
+        compute=compute,
+        executors=Executors(settings, clock, compute),
+        outcome_log=open_outcome_log(settings),
+        dead_letter=open_dead_letter(settings),
+    )
+    if settings.ssh_host_keys == "insecure":
+        log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
+    return Application(settings, pipeline, Ticker(pipeline, queues), store, queues, controls, journal)
+
+
+def owner() -> str:
+    """Name this process in leases: machine, process, and a random part, since ids of processes come again."""
+    return f"{socket.gethostname()[:40]}-{os.getpid()}-{os.urandom(4).hex()}"
+
+
+def runbooks(settings: Settings) -> Mapping[str, Runbook]:
+    """Load the runbooks with the parameters that the settings give."""
+    folder = settings.runbooks or BUILT_IN
+    parameters = {"ops-agent": {"version": settings.ops_agent_version}}
+    return load_all(
+        folder,
+        {name: value for name, value in parameters.items() if (folder / name / "runbook.yaml").is_file()},
+    )
+
+
+def open_store(state: str) -> Store:
+    """Open the ledger's store: ``memory:``, ``sqlite:PATH`` or ``firestore:PROJECT/DATABASE``."""
+    kind, _, where = state.partition(":")
+    match kind:
+        case "sqlite":
+            from logmend.adapters.sqlite import SqliteStore
+
+            return SqliteStore(Path(where))
+        case "firestore":
+            from logmend.adapters.firestore import FirestoreStore
+
+            project, _, database = where.partition("/")
+            return FirestoreStore(project, database or "(default)")
+        case _:
+            from logmend.adapters.memory import MemoryStore
+
+            return MemoryStore()
+
+
+def open_outcome_log(settings: Settings) -> OutcomeLog:
+    """Open the log of outcomes: ``stdout``, ``cloud`` or ``file:PATH``."""
+    kind, _, where = settings.outcomes.partition(":")
+    match kind:
+        case "cloud":
+            from logmend.adapters.cloud_logging import CloudOutcomeLog
+
+            assert settings.project is not None
+            return CloudOutcomeLog(settings.project, settings.logging_endpoint)
+        case "file":
+            from logmend.adapters.local_log import FileOutcomeLog
+
+            return FileOutcomeLog(Path(where))
+        case _:
+            from logmend.adapters.local_log import StdoutOutcomeLog
+
+            return StdoutOutcomeLog()
+
+
+def open_dead_letter(settings: Settings) -> DeadLetter | None:
+    """Open the topic for what can never be decoded, where one is set."""
+    if settings.dead_letter_topic is None:
+        return None
+    from logmend.adapters.pubsub import DeadLetterTopic
+
+    return DeadLetterTopic(settings.dead_letter_topic)
+
+
+class Executors:
+    """Which executors may serve a VM, in the order in which they are tried; made when first needed."""
+
+    def __init__(self, settings: Settings, clock: Clock, compute: "ComputeApi") -> None:
+        self._settings = settings
+        self._clock = clock
+        self._compute = compute
+
+    def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
+        """Give ssh, osconfig, or (``auto``) both, the second only where metadata enables the VM's agent."""
+        match self._settings.executor:
+            case ExecutorChoice.SSH:
+                return [self._ssh]
+            case ExecutorChoice.OSCONFIG:
+                return [self._osconfig]
+            case ExecutorChoice.AUTO:
+                enabled = (facts.effective("enable-osconfig") or "").strip().lower() == "true"
+                return [self._ssh, self._osconfig] if enabled else [self._ssh]
+
+    @functools.cached_property
+    def _ssh(self) -> SessionExecutor:
+        from logmend.adapters import host_keys
+        from logmend.adapters.ssh import SshExecutor
+
+        settings = self._settings
+        kind, _, where = settings.ssh_host_keys.partition(":")
+        known: host_keys.HostKeys
+        match kind:
+            case "known-hosts":
+                known = host_keys.KnownHostsFile(Path(where), port=settings.ssh_port)
+            case "insecure":
+                known = host_keys.Insecure()
+            case _:
+                known = host_keys.GuestAttributeHostKeys(self._compute)
+        return SshExecutor(
+            open_credentials(settings),
+            known,
+            open_route(settings),
+            self._clock,
+            port=settings.ssh_port,
+            deadline=settings.attempt_deadline,
+        )
+
+    @functools.cached_property
+    def _osconfig(self) -> RequestExecutor:
+        raise NotImplementedError
+
+
+def open_compute(settings: Settings) -> "ComputeApi":
+    """Open the Compute API; dialled when first asked."""
+    from logmend.adapters.compute import ComputeApi
+
+    return ComputeApi(settings.compute_endpoint)
+
+
+def open_credentials(settings: Settings) -> "Credentials":
+    """Give the static key where one is set, else OS Login's short-lived credentials."""
+    from logmend.adapters import oslogin
+
+    if settings.ssh_key is not None and settings.ssh_user is not None:
+        return oslogin.StaticKey(settings.ssh_key, settings.ssh_user)
+    return oslogin.OsLogin(endpoint=settings.oslogin_endpoint, service_account=settings.service_account)
+
+
+def open_route(settings: Settings) -> "Route":
+    """Give the way to VMs: direct, or through IAP."""
+    from logmend.adapters import routes
+
+    if settings.ssh_route is SshRoute.DIRECT:
+        return routes.Direct(settings.ssh_address)
+    from logmend.adapters.google_auth import access_token
+
+    return routes.Iap(access_token, url=settings.iap_endpoint)

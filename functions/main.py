@@ -1,0 +1,43 @@
+"""The function's entry point: ``remediate`` answers every delivery of the push subscription.
+
+One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001); a 2xx acknowledges, anything
+else has the message delivered again. Settings are read here, once, at import: a bad one stops the start.
+"""
+
+import os
+import sys
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from logmend import answer, decode, outcome_json, wiring
+from logmend.errors import ConfigError
+from logmend.model import Tick
+from logmend.settings import Settings
+
+try:
+    app = wiring.application(Settings.from_environment(os.environ))
+except ConfigError as error:
+    sys.exit("logmend cannot start:\n" + "\n".join(f"  {problem}" for problem in error.problems))
+
+
+@functions_framework.aio.http
+async def remediate(request: Request) -> Response:
+    """Deal with one delivery and answer it as its outcome demands."""
+    body = await _bounded_body(request)
+    outcome = await app.pipeline.handle(body, request.headers)
+    if isinstance(outcome, Tick):
+        tally = await app.ticker.run()
+        return JSONResponse(tally.document(), status_code=200)
+    return JSONResponse(outcome_json.brief(outcome), status_code=answer.status(outcome.result))
+
+
+async def _bounded_body(request: Request) -> bytes:
+    """Read at most one byte more than may be: decode then says ``too_large`` without holding more."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > decode.MAX_BODY:
+            return bytes(body[: decode.MAX_BODY + 1])
+    return bytes(body)

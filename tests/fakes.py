@@ -1,0 +1,279 @@
+"""Stand-ins for our own ports, so that the pipeline can be driven through every turn without a network.
+
+They are fakes of *our* protocols, never of Google's classes; the real adapters have contract suites.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from logmend import match
+from logmend.adapters.memory import MemoryStore
+from logmend.errors import Permanent
+from logmend.ledger import Controls, Journal, Queues
+from logmend.model import Action, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.pipeline import Pipeline
+from logmend.ports import Store
+from logmend.runbook import Runbook, load_all
+from logmend.settings import Settings
+from logmend.tick import Ticker
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")
+LINE = "Error getting config status, workload certificates may not be configured: HTTP 404"
+
+
+class ManualClock:
+    """A clock that stands still until it is told."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def tick(self, **by: float) -> None:
+        self._now += timedelta(**by)
+
+
+@dataclass
+class FakeVm:
+    """A VM as its scripts see it. ``faulty`` is the truth; everything else bends what can be seen of it."""
+
+    ref: InstanceRef = REF
+    faulty: bool = True
+    answers_as: str | None = None
+    checks: int = 0
+    enforcements: int = 0
+    changes: int = 0
+    on_check: list[Exception | Evidence | Callable[[], Any] | None] = field(default_factory=list)
+    on_enforce: list[Exception | Evidence | Callable[[], Any] | None] = field(default_factory=list)
+    fix_works: bool = True
+
+
+@dataclass
+class FakeFleet:
+    """Compute and executor over a handful of VMs."""
+
+    clock: ManualClock
+    vms: dict[str, FakeVm] = field(default_factory=dict)
+    facts_of: dict[str, InstanceFacts] = field(default_factory=dict)
+    lookups: int = 0
+    opened: int = 0
+    on_facts: list[Exception] = field(default_factory=list)
+    on_open: list[Exception | None] = field(default_factory=list)
+    name: str = "ssh"
+
+    def add(self, ref: InstanceRef = REF, **facts: Any) -> FakeVm:
+        vm = self.vms[ref.instance_id] = FakeVm(ref)
+        known = InstanceFacts(
+            ref,
+            name=f"vm-{ref.instance_id[-3:]}",
+            status="RUNNING",
+            project_metadata={},
+            identity_certificate_enabled=False,
+            partner_namespaces=(),
+            internal_ip="10.0.0.2",
+        )
+        self.facts_of[ref.instance_id] = replace(known, **facts)
+        return vm
+
+    async def facts(self, ref: InstanceRef) -> InstanceFacts:
+        self.lookups += 1
+        if self.on_facts:
+            raise self.on_facts.pop(0)
+        if ref.instance_id not in self.facts_of:
+            raise Permanent("instance_gone", "404")
+        return self.facts_of[ref.instance_id]
+
+    async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
+        labels = {k: v for k, v in facts.labels.items() if k != key} | ({key: value} if value else {})
+        self.facts_of[facts.ref.instance_id] = replace(facts, labels=labels)
+
+    @asynccontextmanager
+    async def open(
+        self, facts: InstanceFacts, runbook: Runbook, action: Action
+    ) -> AsyncIterator["FakeSession"]:
+        self.opened += 1
+        if self.on_open and (error := self.on_open.pop(0)) is not None:
+            raise error
+        yield FakeSession(self.vms[facts.ref.instance_id], action, self.clock)
+
+
+@dataclass
+class FakeSession:
+    vm: FakeVm
+    action: Action
+    clock: ManualClock
+
+    async def check(self) -> Evidence:
+        await asyncio.sleep(0)  # others get their turn, as they do while a real VM answers
+        self.vm.checks += 1
+        if (scripted := _next(self.vm.on_check)) is not None:
+            return scripted
+        wants_faulty = self.action is Action.REVERT
+        code = 100 if self.vm.faulty is wants_faulty else 101
+        return evidence(code, self.clock.now(), self.vm.answers_as or self.vm.ref.instance_id)
+
+    async def enforce(self) -> Evidence:
+        self.vm.enforcements += 1
+        if self.vm.fix_works and self.vm.faulty is (self.action is not Action.REVERT):
+            self.vm.faulty = self.action is Action.REVERT
+            self.vm.changes += 1
+        if (scripted := _next(self.vm.on_enforce)) is not None:
+            return scripted
+        return evidence(100, self.clock.now(), None)
+
+
+def _next(script: list[Any]) -> Evidence | None:
+    if not script:
+        return None
+    item = script.pop(0)
+    if isinstance(item, BaseException):
+        raise item
+    return item() if callable(item) else item
+
+
+def evidence(
+    code: int, at: datetime = START, instance_id: str | None = REF.instance_id, **more: str
+) -> Evidence:
+    return Evidence(code, ({"instance_id": instance_id} if instance_id else {}) | more, at)
+
+
+@dataclass
+class KeptOutcomes:
+    """An outcome log that keeps what it is given, one per id, as Cloud Logging does."""
+
+    written: list[Outcome] = field(default_factory=list)
+    on_write: list[Exception | None] = field(default_factory=list)
+
+    async def write(self, outcome: Outcome) -> None:
+        if self.on_write and (error := self.on_write.pop(0)) is not None:
+            raise error
+        self.written.append(outcome)
+
+    async def aclose(self) -> None:
+        return
+
+    @property
+    def results(self) -> list[str]:
+        return [f"{o.result}:{o.reason}" if o.reason else str(o.result) for o in self.written]
+
+
+@dataclass
+class KeptDeadLetters:
+    bodies: list[tuple[bytes, str]] = field(default_factory=list)
+
+    async def publish(self, body: bytes, delivery: Delivery, reason: str) -> None:
+        self.bodies.append((body, reason))
+
+
+@dataclass
+class World:
+    """A whole application on fakes."""
+
+    settings: Settings
+    clock: ManualClock
+    fleet: FakeFleet
+    outcomes: KeptOutcomes
+    dead_letters: KeptDeadLetters
+    store: Store
+    pipeline: Pipeline
+    ticker: Ticker
+    controls: Controls
+    journal: Journal
+
+    async def deliver(self, message: Mapping[str, Any] | bytes) -> Outcome:
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        answered = await self.pipeline.handle(body, {"content-type": "application/json"})
+        assert isinstance(answered, Outcome)
+        return answered
+
+
+def world(
+    *,
+    store: Store | None = None,
+    clock: ManualClock | None = None,
+    fleet: FakeFleet | None = None,
+    owner: str = "one",
+    **settings: Any,
+) -> World:
+    clock = clock or ManualClock()
+    chosen = replace(Settings(), **settings)
+    fleet = fleet or FakeFleet(clock)
+    if not fleet.vms:
+        fleet.add()
+    store = store or MemoryStore()
+    journal, controls = Journal(store, owner=owner, lease=chosen.lease), Controls(store)
+    outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
+    loaded = load_all()
+    router = match.Router(loaded)
+    pipeline = Pipeline(
+        settings=chosen,
+        runbooks=loaded,
+        router=lambda: router,
+        clock=clock,
+        journal=journal,
+        controls=controls,
+        compute=fleet,
+        executors=lambda _: [fleet],
+        outcome_log=outcomes,
+        dead_letter=dead_letters,
+    )
+    ticker = Ticker(pipeline, Queues(store))
+    return World(chosen, clock, fleet, outcomes, dead_letters, store, pipeline, ticker, controls, journal)
+
+
+def entry(ref: InstanceRef = REF, *, at: datetime = START, **changes: Any) -> dict[str, Any]:
+    """Give a LogEntry as the Ops Agent's syslog receiver writes it."""
+    return {
+        "insertId": "abc123",
+        "jsonPayload": {
+            "message": f"Mar  1 12:00:00 vm gce_workload_cert_refresh[929]: 2026/03/01 12:00:00: {LINE}"
+        },
+        "resource": {
+            "type": "gce_instance",
+            "labels": {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
+        },
+        "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "logName": f"projects/{ref.project_id}/logs/syslog",
+    } | changes
+
+
+def incident(ref: InstanceRef = REF, *, incident_id: str = "inc-1", **changes: Any) -> dict[str, Any]:
+    """Give an incident of a policy that names our runbook."""
+    return {
+        "version": "1.2",
+        "incident": {
+            "incident_id": incident_id,
+            "scoping_project_id": ref.project_id,
+            "started_at": int(START.timestamp()),
+            "state": "open",
+            "resource": {
+                "type": "gce_instance",
+                "labels": {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
+            },
+            "policy_name": "certificate line",
+            "policy_user_labels": {"logmend-runbook": "workload-cert-refresh"},
+        }
+        | changes,
+    }
+
+
+def push(data: Any, message_id: str = "1", *, at: datetime = START, **attributes: str) -> dict[str, Any]:
+    """Give the body with which Pub/Sub pushes ``data``."""
+    text = data if isinstance(data, str) else json.dumps(data)
+    return {
+        "message": {
+            "data": base64.b64encode(text.encode()).decode(),
+            "messageId": message_id,
+            "publishTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "attributes": attributes,
+        },
+        "subscription": "projects/demo-project/subscriptions/logmend-push",
+    }
