@@ -1,0 +1,171 @@
+"""Plain REST to a Google API: google-auth's session over requests, in a few threads of its own.
+
+For calls that Google's own client lacks, or whose client costs more to import than a user should wait for
+(docs/adr/0005-compute-over-rest.md). Times are bounded, so is what is read, and an ``http://`` endpoint gets
+no credentials: it is a fake or a proxy on the same machine.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from logmend.adapters import google_errors
+from logmend.errors import Permanent, Transient
+
+if TYPE_CHECKING:
+    import requests
+
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+READ_LIMIT = 32 * 1024 * 1024
+"""Bytes of one answer: a page of a listing whose instances all have long start-up scripts fits in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer. ``json`` is None where the body is not a JSON object."""
+
+    status: int
+    json: Mapping[str, Any] | None
+    text: str
+    retry_after: float | None
+
+    @property
+    def ok(self) -> bool:
+        """A success whose body can be read."""
+        return 200 <= self.status < 300 and self.json is not None
+
+    def error(self, *, needs: str = "") -> Transient | Permanent:
+        """Say what an answer means that is not :attr:`ok`; ``needs`` names the role that the call takes."""
+        if 200 <= self.status < 300:
+            return Transient("api_protocol_error", f"status {self.status} with a body that is no JSON object")
+        return google_errors.from_status(
+            self.status, _message(self.json, self.text), retry_after=self.retry_after, needs=needs
+        )
+
+
+class Rest:
+    """One API's endpoint. Safe for any number of tasks; nothing is opened before the first call.
+
+    ``connect_timeout`` and ``timeout`` are seconds; a call takes at most about twice their sum, since a read
+    is tried once more when the connection breaks (a frozen function wakes up with dead ones in its pool).
+    """
+
+    def __init__(
+        self, endpoint: str, *, connect_timeout: float = 5.0, timeout: float = 15.0, threads: int = 16
+    ) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._times = (connect_timeout, timeout)
+        self._size = threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._lock = threading.Lock()
+        self._opened: requests.Session | None = None
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Call, and give whatever was answered; Transient or Permanent where nothing was."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._call, method, path, query, body)
+
+    async def aclose(self) -> None:
+        """Close connections; calls that still run are left to their time limits."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._opened is not None:
+            self._opened.close()
+
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> Answer:
+        ends = time.monotonic() + sum(self._times)
+        try:
+            with self._session().request(
+                method,
+                self._endpoint + path,
+                params=query,
+                json=body,
+                timeout=self._times,
+                stream=True,
+                allow_redirects=False,
+                headers={"Accept": "application/json"},
+            ) as response:
+                text = _read(response, ends)
+                return Answer(response.status_code, _object(text), text, _wait(response.headers))
+        except (Transient, Permanent):
+            raise
+        except Exception as error:
+            raise google_errors.classify(error) from error
+
+    def _session(self) -> "requests.Session":
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> "requests.Session":
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
+
+        session: requests.Session
+        if self._endpoint.startswith("http://"):
+            session = requests.Session()
+            session.trust_env = False
+        else:
+            import google.auth
+            from google.auth.transport.requests import AuthorizedSession
+
+            credentials, _ = google.auth.default(scopes=list(SCOPES))
+            session = AuthorizedSession(credentials, refresh_timeout=sum(self._times))  # type: ignore[no-untyped-call]
+        once_more = Retry(
+            total=1, status_forcelist=(502, 503), allowed_methods=("GET",), backoff_factor=0.2,
+            raise_on_status=False, respect_retry_after_header=False,
+        )  # fmt: skip
+        adapter = HTTPAdapter(pool_maxsize=self._size, max_retries=once_more)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        return session
+
+
+def _read(response: "requests.Response", ends: float) -> str:
+    """Read the body within a bound in bytes and in time: a time limit of requests is for each read alone."""
+    body = bytearray()
+    for chunk in response.iter_content(64 * 1024):
+        body += chunk
+        if len(body) > READ_LIMIT:
+            raise Transient("api_protocol_error", f"an answer of more than {READ_LIMIT} bytes")
+        if time.monotonic() > ends:
+            raise Transient("api_unreachable", "the answer did not end in time")
+    return body.decode("utf-8", "replace")
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() and value.isascii() else None
+
+
+def _message(document: Mapping[str, Any] | None, text: str) -> str:
+    """Give an error's message and reasons as Google's APIs word them, or the beginning of the body."""
+    error = (document or {}).get("error")
+    if not isinstance(error, dict):
+        return text[:300]
+    parts = [part for key in ("errors", "details") if isinstance(part := error.get(key), list)]
+    reasons = [str(each.get("reason", "")) for part in parts for each in part if isinstance(each, dict)]
+    return " ".join(filter(None, [str(error.get("message", "")), *reasons]))

@@ -1,0 +1,387 @@
+"""Facts and labels from the Compute API; the fake encodes our reading, and test_compute_api.py checks it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncssh
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tests.contract.http_fake import serving
+
+from logmend.adapters.compute import ComputeApi
+from logmend.adapters.host_keys import GuestAttributeHostKeys
+from logmend.errors import Permanent, Transient
+from logmend.model import InstanceRef
+from logmend.pretend.compute_api import PretendCompute, PretendInstance
+
+REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
+
+
+def vm(**changes: object) -> PretendInstance:
+    """Give the VM of these tests."""
+    parts: dict[str, object] = {
+        "project_id": REF.project_id,
+        "zone": REF.zone,
+        "instance_id": REF.instance_id,
+        "name": "web-1",
+        "labels": {"env": "prod"},
+        "metadata": {"enable-osconfig": "TRUE"},
+        "internal_ip": "10.0.0.7",
+        "external_ip": "203.0.113.7",
+        "service_account": "vm@web-prod.iam.gserviceaccount.com",
+    }
+    return PretendInstance(**(parts | changes))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def api(pretend: PretendCompute, timeout: float = 5.0) -> AsyncIterator[ComputeApi]:  # noqa: ASYNC109
+    """Serve a pretend API, and give the adapter that asks it."""
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, timeout=timeout)
+        try:
+            yield compute
+        finally:
+            await compute.aclose()
+
+
+async def test_facts_hold_all_that_the_guards_and_executors_ask_for() -> None:
+    """One look-up by numeric id answers everything."""
+    pretend = PretendCompute([vm()], {"web-prod": {"enable-workload-certificate": "false"}})
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+    assert facts.ref == REF
+    assert (facts.name, facts.status) == ("web-1", "RUNNING")
+    assert facts.labels == {"env": "prod"}
+    assert facts.metadata == {"enable-osconfig": "TRUE"}
+    assert facts.project_metadata == {"enable-workload-certificate": "false"}
+    assert facts.identity_certificate_enabled is False
+    assert facts.partner_namespaces == ()
+    assert (facts.internal_ip, facts.external_ip) == ("10.0.0.7", "203.0.113.7")
+    assert facts.service_account == "vm@web-prod.iam.gserviceaccount.com"
+    assert facts.unknown == {}
+
+
+async def test_opting_in_shows_wherever_the_owner_did_it() -> None:
+    """Identity configuration and partner metadata are what a plain look-up would miss."""
+    pretend = PretendCompute(
+        [vm(identity_certificate_enabled=True, partner_metadata={"wc.compute.googleapis.com": {"a": 1}})]
+    )
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+    assert facts.identity_certificate_enabled is True
+    assert facts.partner_namespaces == ("wc.compute.googleapis.com",)
+
+
+async def test_a_bare_vm_has_facts_too() -> None:
+    """No labels, no metadata, no address, no service account."""
+    bare = PretendInstance(REF.project_id, REF.zone, REF.instance_id, "web-1", status="TERMINATED")
+    async with api(PretendCompute([bare])) as compute:
+        facts = await compute.facts(REF)
+    assert facts.status == "TERMINATED"
+    assert (facts.internal_ip, facts.external_ip, facts.service_account) == (None, None, None)
+    assert facts.labels == facts.metadata == facts.project_metadata == {}
+
+
+async def test_an_api_that_does_not_know_partner_metadata_leaves_it_unknown_with_the_reason() -> None:
+    """Unknown is not the same as none."""
+    pretend = PretendCompute([vm(partner_metadata={"iam.googleapis.com": {}})])
+    pretend.knows_partner_metadata = False
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+    assert facts.partner_namespaces is None
+    assert "Invalid field selection" in facts.unknown["partner_namespaces"]
+
+
+@pytest.mark.parametrize("kind", [403, 404, 500, "garbage"])
+async def test_partner_metadata_is_best_effort_whatever_happens_to_it(kind: int | str) -> None:
+    """The check on the VM still stands between us and a mistake."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("/beta/", kind)
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+    assert facts.partner_namespaces is None
+    assert facts.unknown["partner_namespaces"]
+
+
+async def test_forbidden_project_metadata_is_unknown_with_the_permission_named() -> None:
+    """``compute.projects.get`` is missing: guards refuse, and the outcome says what to grant."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("projects/web-prod$", 403)
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+    assert facts.project_metadata is None
+    assert "compute.projects.get" in facts.unknown["project_metadata"]
+
+
+async def test_a_vm_that_does_not_exist_is_gone() -> None:
+    """404 is final."""
+    async with api(PretendCompute([vm(instance_id="1")])) as compute:
+        with pytest.raises(Permanent) as caught:
+            await compute.facts(REF)
+    assert caught.value.reason == "instance_gone"
+
+
+async def test_a_forbidden_look_up_means_unknown_and_names_role_and_permission() -> None:
+    """Unknown facts refuse."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("v1/.*/instances/", 403)
+    async with api(pretend) as compute:
+        with pytest.raises(Permanent, match=r"compute\.instances\.get.*roles/compute\.viewer") as caught:
+            await compute.facts(REF)
+    assert caught.value.reason == "opt_in_unknown"
+
+
+@pytest.mark.parametrize("where", ["v1/.*/instances/", "projects/web-prod$"])
+@pytest.mark.parametrize("kind", [429, 500, 502, 503, "garbage"])
+async def test_trouble_of_the_api_is_transient_and_its_wish_to_wait_is_kept(
+    where: str, kind: int | str
+) -> None:
+    """Facts that are unknown for now are asked for again later; nothing is refused for it."""
+    pretend = PretendCompute([vm()])
+    pretend.fail(where, kind, retry_after=7)
+    async with api(pretend) as compute:
+        with pytest.raises(Transient) as caught:
+            await compute.facts(REF)
+    assert caught.value.reason == "compute_unavailable"
+    assert caught.value.retry_after == (None if kind == "garbage" else 7)
+
+
+async def test_a_single_hiccup_is_not_even_noticed() -> None:
+    """A read is tried once more within the call."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("v1/.*/instances/", 503, times=1)
+    async with api(pretend) as compute:
+        assert (await compute.facts(REF)).name == "web-1"
+
+
+async def test_an_api_that_hangs_is_given_up() -> None:
+    """A look-up ends in bounded time."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("v1/.*/instances/", "hang")
+    async with api(pretend, timeout=0.3) as compute:
+        with pytest.raises(Transient) as caught:
+            await asyncio.wait_for(compute.facts(REF), 10)
+    assert caught.value.reason == "compute_unavailable"
+
+
+async def test_an_api_that_is_not_there_is_unavailable() -> None:
+    """Connection refused."""
+    compute = ComputeApi("http://127.0.0.1:9")
+    with pytest.raises(Transient) as caught:
+        await compute.facts(REF)
+    await compute.aclose()
+    assert caught.value.reason == "compute_unavailable"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "{}",
+        '{"id": 4775836342981993096}',
+        json.dumps(vm().document() | {"zone": "z"}),
+        json.dumps(vm().document() | {"metadata": {"items": ["no"]}}),
+        json.dumps(vm().document() | {"workloadIdentityConfig": {"identityCertificateEnabled": "false"}}),
+        "[" * 100_000,
+    ],
+    ids=["array", "empty", "number", "zone", "items", "text for a Boolean", "deep"],
+)
+async def test_an_answer_of_another_shape_is_no_answer(body: str) -> None:
+    """Nothing is guessed from half an instance."""
+
+    async def answer(request: Request) -> Response:
+        if "/instances/" in request.url.path and "/v1/" in request.url.path:
+            return Response(body, media_type="application/json")
+        return Response("{}", media_type="application/json")
+
+    async with serving(Starlette(routes=[Route("/{path:path}", answer)])) as url:
+        compute = ComputeApi(url)
+        with pytest.raises(Transient) as caught:
+            await compute.facts(REF)
+        await compute.aclose()
+    assert caught.value.reason == "compute_unavailable"
+
+
+async def test_an_answer_about_another_vm_is_never_taken() -> None:
+    """A proxy that mixes answers up must not lead us to another machine."""
+
+    async def answer(request: Request) -> Response:
+        other = vm(instance_id="5").document()
+        return Response(json.dumps(other), media_type="application/json")
+
+    async with serving(Starlette(routes=[Route("/{path:path}", answer)])) as url:
+        compute = ComputeApi(url)
+        with pytest.raises(Permanent) as caught:
+            await compute.facts(REF)
+        await compute.aclose()
+    assert caught.value.reason == "wrong_instance"
+
+
+async def test_project_metadata_is_asked_for_once_a_minute_however_many_vms_report() -> None:
+    """Hundreds of VMs of one project do not use up its quota."""
+    fleet = [vm(instance_id=str(number), name=f"web-{number}") for number in range(100, 140)]
+    pretend = PretendCompute(fleet, {"web-prod": {"a": "b"}})
+    async with api(pretend) as compute:
+        refs = [InstanceRef(REF.project_id, REF.zone, each.instance_id) for each in fleet]
+        found = await asyncio.gather(*(compute.facts(ref) for ref in refs))
+    assert {each.name for each in found} == {each.name for each in fleet}
+    assert all(each.project_metadata == {"a": "b"} for each in found)
+    assert sum(call.endswith("projects/web-prod") for call in pretend.calls) == 1
+
+
+# labels
+
+
+async def test_a_label_is_set_and_removed_and_others_stay() -> None:
+    """The request and its end."""
+    machine = vm()
+    async with api(PretendCompute([machine])) as compute:
+        await compute.set_label(await compute.facts(REF), "logmend-x", "enforce")
+        assert machine.labels == {"env": "prod", "logmend-x": "enforce"}
+        await compute.set_label(await compute.facts(REF), "logmend-x", None)
+    assert machine.labels == {"env": "prod"}
+
+
+async def test_setting_what_is_set_already_calls_nothing() -> None:
+    """Setting the same label twice is one request."""
+    pretend = PretendCompute([vm(labels={"logmend-x": "check"})])
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+        await compute.set_label(facts, "logmend-x", "check")
+        await compute.set_label(facts, "another", None)
+    assert not any("setLabels" in call for call in pretend.calls)
+
+
+async def test_a_label_that_others_changed_meanwhile_is_kept() -> None:
+    """Compare-and-swap: a lost race is run again on what is there now."""
+    machine = vm()
+    async with api(PretendCompute([machine])) as compute:
+        facts = await compute.facts(REF)
+        machine.labels["owner"] = "amy"
+        machine.generation += 1
+        await compute.set_label(facts, "logmend-x", "enforce")
+    assert machine.labels == {"env": "prod", "owner": "amy", "logmend-x": "enforce"}
+
+
+async def test_racing_writers_lose_no_label() -> None:
+    """Four at once, each with its own label."""
+    machine = vm(labels={})
+    async with api(PretendCompute([machine])) as compute:
+        facts = await compute.facts(REF)
+        await asyncio.gather(*(compute.set_label(facts, f"label-{n}", "x") for n in range(4)))
+    assert machine.labels == {f"label-{n}": "x" for n in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(403, "not_permitted"), (404, "instance_gone"), (412, "conflict"), (429, "compute_unavailable")],
+)
+async def test_a_label_that_cannot_be_set_says_why(kind: int, reason: str) -> None:
+    """Permanent or transient, in one word."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("setLabels", kind)
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+        with pytest.raises((Permanent, Transient), match=f"^{reason}"):
+            await compute.set_label(facts, "logmend-x", "enforce")
+
+
+# what commands ask
+
+
+async def test_a_vm_is_found_by_name_with_and_without_its_zone() -> None:
+    """A person types names; the same name may be there in several zones."""
+    twin = vm(zone="us-west1-b", instance_id="7")
+    async with api(PretendCompute([vm(), twin, vm(name="web-2", instance_id="8")])) as compute:
+        assert [each.ref for each in await compute.find("web-prod", "web-1", REF.zone)] == [REF]
+        assert [each.ref.instance_id for each in await compute.find("web-prod", "web-1")] == [
+            REF.instance_id,
+            "7",
+        ]
+        for name in ("web-9", 'x" OR name != "x'):
+            with pytest.raises(Permanent, match="instance_gone"):
+                await compute.find("web-prod", name)
+
+
+async def test_a_projects_vms_are_listed_page_by_page_and_silent_zones_are_named() -> None:
+    """A scan says what it did not see."""
+    fleet = [vm(instance_id=str(number), name=f"web-{number}") for number in range(1, 460)]
+    pretend = PretendCompute([*fleet, vm(zone="asia-east1-a", instance_id="999")])
+    pretend.unreachable_zones = ["asia-east1-a"]
+    async with api(pretend) as compute:
+        listing = await compute.instances("web-prod", where='labels.env = "prod"')
+        assert (await compute.instances("web-prod", where='status = "TERMINATED"')).instances == ()
+    assert len(listing.instances) == 459
+    assert listing.unreachable == ("asia-east1-a",)
+
+
+async def test_listing_that_is_forbidden_names_the_permission() -> None:
+    """An operator is told the error itself."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("aggregated", 403)
+    async with api(pretend) as compute:
+        with pytest.raises(Permanent) as caught:
+            await compute.instances("web-prod")
+    assert caught.value.reason == "not_permitted"
+
+
+# host keys
+
+KEY = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()
+
+
+async def test_host_keys_come_from_guest_attributes() -> None:
+    """Every published key that is a key; the rest is passed over."""
+    published = {
+        "hostkeys/ssh-ed25519": f"{KEY[1]} root@web-1",
+        "hostkeys/ssh-dss": "AAAA",
+        "hostkeys/empty": "",
+        "guestInventory/Hostname": "web-1",
+    }
+    async with api(PretendCompute([vm(guest_attributes=published)])) as compute:
+        known = await GuestAttributeHostKeys(compute).known(await compute.facts(REF))
+    assert known is not None
+    assert [key.export_public_key().decode().split()[:2] for key in known[0]] == [KEY[:2]]
+    assert known[1:] == ([], [])
+
+
+@pytest.mark.parametrize("published", [{}, {"hostkeys/ssh-ed25519": "garbage"}])
+async def test_a_vm_without_published_host_keys_is_not_dialled(published: dict[str, str]) -> None:
+    """It fails closed and says how to publish them."""
+    async with api(PretendCompute([vm(guest_attributes=published)])) as compute:
+        facts = await compute.facts(REF)
+        with pytest.raises(Permanent, match="enable-guest-attributes=TRUE") as caught:
+            await GuestAttributeHostKeys(compute).known(facts)
+    assert caught.value.reason == "host_key_unknown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(403, "^not_permitted.*compute.instances.getGuestAttributes"), (503, "^compute_unavailable")],
+)
+async def test_host_keys_that_cannot_be_read_say_why(kind: int, reason: str) -> None:
+    """A missing permission is named; trouble of the API is transient."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("getGuestAttributes", kind)
+    async with api(pretend) as compute:
+        facts = await compute.facts(REF)
+        with pytest.raises((Permanent, Transient), match=reason):
+            await GuestAttributeHostKeys(compute).known(facts)
+
+
+def test_the_adapter_costs_no_heavy_import() -> None:
+    """An event that ends before the look-up loads neither a client nor an HTTP library."""
+    code = (
+        "import sys; from logmend.adapters.compute import ComputeApi; ComputeApi();"
+        "print(sorted({'requests', 'grpc', 'google.auth', 'asyncssh', 'starlette'} & set(sys.modules)))"
+    )
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=path)
+    assert done.stdout.strip() == "[]"
