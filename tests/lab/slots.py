@@ -17,6 +17,8 @@ NETWORK = "10.181.243"
 """A private /24 of which only single addresses, each behind its own link, are ever configured."""
 HOST_ADDRESS = f"{NETWORK}.1"
 _GROUP = "logmend-lab"
+_FOLDER = Path("/run/logmend-lab")
+"""The same for every run on this host, whatever its cache: links and addresses are the host's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Slot:
     @property
     def folder(self) -> Path:
         """Where the host keeps what belongs to this machine alone; its disk is mounted in here."""
-        return roots.cache() / "slots" / f"{self.name}.d"
+        return _FOLDER / f"{self.name}.d"
 
     def processes(self) -> set[int]:
         """Return the ids of every process of this machine, its launcher included."""
@@ -94,10 +96,9 @@ class Slot:
 
 def take() -> Slot:
     """Take a free slot, after clearing whatever a killed run may have left in it."""
-    folder = roots.cache() / "slots"
-    folder.mkdir(parents=True, exist_ok=True)
+    _FOLDER.mkdir(parents=True, exist_ok=True)
     for number in range(2, 255):
-        lock = (folder / str(number)).open("w")
+        lock = (_FOLDER / str(number)).open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
