@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ METADATA = "metadata.google.internal/computeMetadata/v1/instance"
 CONFIG_STATUS = f"{METADATA}/gce-workload-certificates/config-status"
 TIMER = "gce-workload-cert-refresh.timer"
 CERT_REFRESH = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").scripts
+OPS_AGENT = runbook.load(runbook.BUILT_IN / "ops-agent").scripts
+INSTALLER = "http/dl.google.com/cloudagents/add-google-cloud-ops-agent-repo.sh"
+AGENT = "google-cloud-ops-agent.service"
+UNIT = "logmend-ops-agent.service"
 
 
 @dataclass(frozen=True)
@@ -377,3 +382,190 @@ def test_a_failing_revert_keeps_its_record(machine: Machine) -> None:
     (machine.root / "pretend/fail/systemctl-enable").unlink()
     assert machine.run(CERT_REFRESH.revert_enforce).code == 100
     assert machine.state() == ("enabled", "active")
+
+
+# The Ops Agent
+
+
+@pytest.fixture
+def bare(machine: Machine) -> Machine:
+    """Make a machine without the Ops Agent, that can download the stand-in installer."""
+    machine.put(INSTALLER, (PRETEND / "http/add-google-cloud-ops-agent-repo.sh").read_text())
+    return machine
+
+
+def settled(machine: Machine) -> None:
+    """Wait until the detached unit has ended."""
+    for _ in range(200):
+        folder = machine.root / "pretend/units" / UNIT
+        if not folder.exists() or (folder / "active").read_text().strip() != "active":
+            return
+        time.sleep(0.05)
+    pytest.fail("the detached unit does not end")
+
+
+def installed(machine: Machine, *, enabled: str = "enabled", active: str = "active") -> None:
+    machine.put("packages/google-cloud-ops-agent", "installed\n")
+    machine.unit(AGENT, enabled=enabled, active=active)
+
+
+def test_a_missing_agent_is_installed_detached_and_closed_later(bare: Machine) -> None:
+    """101, handed to a unit of its own, and 100 once that unit is through."""
+    before = bare.run(OPS_AGENT.validate)
+    assert (before.code, before.values["package"]) == (101, "absent")
+    assert before.values["instance_id"] == "4775836342981993096"
+    answer = bare.run(OPS_AGENT.enforce)
+    assert (answer.code, answer.values["changed"]) == (100, "yes")
+    settled(bare)
+    after = bare.run(OPS_AGENT.validate)
+    assert (after.code, after.values["package"], after.values["service"]) == (100, "installed", "active")
+    assert "succeeded (latest)" in (bare.root / "var/lib/logmend/ops-agent.log").read_text()
+
+
+def test_a_pinned_version_reaches_the_installer(bare: Machine) -> None:
+    """The operator's version is rendered into the script, stars and all."""
+    pinned = runbook.load(runbook.BUILT_IN / "ops-agent", {"version": "2.*.*"}).scripts
+    bare.run(pinned.enforce)
+    settled(bare)
+    assert "succeeded (2.*.*)" in (bare.root / "var/lib/logmend/ops-agent.log").read_text()
+
+
+def test_a_running_agent_is_left_as_it_is(bare: Machine) -> None:
+    """Nothing is upgraded, restarted or recorded."""
+    installed(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+    assert bare.run(OPS_AGENT.enforce).values["changed"] == "no"
+    assert bare.changes() == []
+    assert not bare.has("var/lib/logmend/ops-agent.state")
+
+
+@pytest.mark.parametrize("active", ["inactive", "failed"])
+def test_an_installed_agent_that_is_stopped_is_started(bare: Machine, active: str) -> None:
+    """Without the installer: an installed version is never changed."""
+    installed(bare, enabled="disabled", active=active)
+    before = bare.run(OPS_AGENT.validate)
+    assert (before.code, before.values["package"], before.values["service"]) == (101, "installed", active)
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+    assert bare.state(AGENT) == ("enabled", "active")
+    assert not [call for call in bare.calls if call.startswith("apt-get")]
+
+
+@pytest.mark.parametrize("legacy", ["stackdriver-agent", "google-fluentd"])
+def test_a_legacy_agent_conflicts(bare: Machine, legacy: str) -> None:
+    """Which of the two the owner wants is not for us to say."""
+    bare.put(f"packages/{legacy}", "installed\n")
+    answer = bare.run(OPS_AGENT.validate)
+    assert (answer.code, answer.values["reason"]) == (102, "legacy_agent_present")
+
+
+def test_a_removed_legacy_agents_left_over_files_do_not_matter(bare: Machine) -> None:
+    """A package that dpkg only remembers is not there."""
+    bare.put("packages/google-fluentd", "config-files\n")
+    assert bare.run(OPS_AGENT.validate).code == 101
+
+
+def test_an_installation_at_work_is_awaited_not_doubled(bare: Machine) -> None:
+    """While the unit works the check says so, and another enforcement starts nothing."""
+    bare.unit(UNIT, enabled="transient", active="active")
+    before = bare.run(OPS_AGENT.validate)
+    assert (before.code, before.values["state"]) == (101, "installing")
+    assert bare.run(OPS_AGENT.enforce).values["changed"] == "no"
+    assert not [call for call in bare.calls if call.startswith("systemd-run")]
+
+
+def test_a_failed_installation_exits_1_with_its_reason_and_can_be_tried_again(bare: Machine) -> None:
+    """The installer's last words are the error; the next enforcement starts over."""
+    bare.put("fail/apt-get", "E: Unable to locate package google-cloud-ops-agent\n")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    failed = bare.run(OPS_AGENT.validate)
+    assert failed.code == 1
+    assert "Unable to locate package" in failed.error
+    long_ago = time.time() - 16 * 60
+    os.utime(bare.root / "var/lib/logmend/ops-agent.try", (long_ago, long_ago))
+    assert bare.run(OPS_AGENT.validate).code == 101
+    (bare.root / "pretend/fail/apt-get").unlink()
+    assert bare.run(OPS_AGENT.enforce).code == 100
+    settled(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+
+
+def test_an_unreachable_repository_is_named(bare: Machine) -> None:
+    """A VM without a way out says so, instead of running whatever it got."""
+    bare.put("http/dl.google.com.down", "")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    failed = bare.run(OPS_AGENT.validate)
+    assert failed.code == 1
+    assert "dl.google.com" in failed.error
+    assert not [call for call in bare.calls if call.startswith("apt-get")]
+
+
+def test_an_installation_that_was_cut_off_is_completed(bare: Machine) -> None:
+    """A half-configured package is no agent, however active its service; the next round configures it."""
+    installed(bare, active="inactive")
+    bare.put("packages/google-cloud-ops-agent", "half-configured\n")
+    assert bare.run(OPS_AGENT.validate).values["package"] == "absent"
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+
+
+def test_reverting_removes_what_was_installed(bare: Machine) -> None:
+    """What was not there before goes, in a unit of its own; a second revert finds nothing left."""
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.revert_validate).code == 101
+    assert bare.run(OPS_AGENT.revert_enforce).code == 100
+    settled(bare)
+    after = bare.run(OPS_AGENT.revert_validate)
+    assert (after.code, after.values["reverted"]) == (100, "yes")
+    assert bare.run(OPS_AGENT.validate).values["package"] == "absent"
+    assert bare.run(OPS_AGENT.revert_enforce).values["changed"] == "no"
+
+
+@pytest.mark.parametrize("enabled", ["enabled", "disabled"])
+def test_reverting_stops_what_was_started(bare: Machine, enabled: str) -> None:
+    """An agent that the owner had installed stays installed."""
+    installed(bare, enabled=enabled, active="inactive")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    bare.run(OPS_AGENT.revert_enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.revert_validate).code == 100
+    assert bare.state(AGENT) == (enabled, "inactive")
+    assert bare.has("pretend/packages/google-cloud-ops-agent")
+
+
+def test_reverting_refuses_what_logmend_never_did(bare: Machine) -> None:
+    """An agent that somebody else installed is not removed."""
+    installed(bare)
+    for script in (OPS_AGENT.revert_validate, OPS_AGENT.revert_enforce):
+        answer = bare.run(script)
+        assert (answer.code, answer.values["reason"]) == (102, "no_previous_state")
+    assert bare.changes() == []
+
+
+def test_a_failed_removal_exits_1_with_its_reason(bare: Machine) -> None:
+    """The record stays, so that it can be tried again."""
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    bare.put("fail/apt-get", "E: Could not get lock /var/lib/dpkg/lock-frontend\n")
+    bare.run(OPS_AGENT.revert_enforce)
+    settled(bare)
+    failed = bare.run(OPS_AGENT.revert_validate)
+    assert failed.code == 1
+    assert "Could not get lock" in failed.error
+    assert bare.has("var/lib/logmend/ops-agent.state")
+
+
+def test_nothing_is_removed_under_an_installation(bare: Machine) -> None:
+    """A revert while the unit installs is an error, not a race."""
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    bare.unit(UNIT, enabled="transient", active="active")
+    assert bare.run(OPS_AGENT.revert_validate).values["state"] == "at_work"
+    assert bare.run(OPS_AGENT.revert_enforce).code not in (100, 101, 102)
+    assert bare.state(AGENT) == ("enabled", "active")

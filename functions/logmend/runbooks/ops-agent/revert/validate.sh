@@ -1,0 +1,38 @@
+#!/bin/sh
+# 100: as the record says, or given back; 101: not yet; 102: leave alone
+{
+f=${LOGMEND_ROOT:-}/var/lib/logmend/ops-agent
+state() {
+  s=$(timeout 9 systemctl show -p LoadState -p ActiveState "$1") || exit 1
+}
+i=$(timeout 5 curl -fs --noproxy \* -H Metadata-Flavor:Google \
+  http://metadata.google.internal/computeMetadata/v1/instance/id)
+echo "instance_id=${i%%[!0-9]*}"
+if [ -e "$f.state" ]; then
+  r=$(cat "$f.state") || exit 1
+elif [ -e "$f.reverted" ]; then
+  echo reverted=yes
+  exit 100
+else
+  echo reason=no_previous_state
+  exit 102
+fi
+state logmend-ops-agent
+w=$s
+state google-cloud-ops-agent
+echo "$s" | sed 's/LoadState/unit/;s/ActiveState/service/'
+case $w in
+  *=activ*)
+    echo state=at_work
+    exit 101
+    ;;
+esac
+case $r/$s in
+  *not-found*/*not-found*|*=loaded*/*=inactive*|*=loaded*/*=failed*) exit 100 ;;
+esac
+if [ "$(find "$f.undo" -mmin -15 2>/dev/null)" ]; then
+  tail -n 3 "$f.undo" >&2
+  exit 1
+fi
+exit 101
+} </dev/null
