@@ -122,6 +122,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "project_mismatch": Meaning("The entry's log belongs to another project than the VM it names."),
         "masked_by_others": Meaning("Someone else masked the unit; a mask is not ours to remove."),
+        "unit_absent": Meaning("The unit is gone from the VM, so there is nothing left to restore."),
+        "legacy_agent_present": Meaning(
+            "A legacy agent is installed, which the Ops Agent conflicts with.",
+            "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
+        ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
         "observe_mode": Meaning(
             "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
