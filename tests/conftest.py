@@ -2,15 +2,23 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 REQUIRE_ALL = os.environ.get("LOGMEND_REQUIRE_ALL") == "1"
 
 
-def missing(*, commands: tuple[str, ...] = (), root: bool = False, linux: bool = False) -> str | None:
+def missing(
+    *,
+    commands: tuple[str, ...] = (),
+    files: tuple[Path, ...] = (),
+    root: bool = False,
+    linux: bool = False,
+) -> str | None:
     """Say what this machine lacks, in words, or None where it lacks nothing."""
     lacks = [f"command {name}" for name in commands if shutil.which(name) is None]
+    lacks += [f"file {path}" for path in files if not path.is_file()]
     if root and os.geteuid() != 0:
         lacks.append("root")
     if linux and os.uname().sysname != "Linux":
@@ -18,9 +26,15 @@ def missing(*, commands: tuple[str, ...] = (), root: bool = False, linux: bool =
     return ", ".join(lacks) or None
 
 
-def needs(*, commands: tuple[str, ...] = (), root: bool = False, linux: bool = False) -> None:
+def needs(
+    *,
+    commands: tuple[str, ...] = (),
+    files: tuple[Path, ...] = (),
+    root: bool = False,
+    linux: bool = False,
+) -> None:
     """Skip the calling test by name of what is missing; fail instead where LOGMEND_REQUIRE_ALL=1."""
-    if (lack := missing(commands=commands, root=root, linux=linux)) is None:
+    if (lack := missing(commands=commands, files=files, root=root, linux=linux)) is None:
         return
     if REQUIRE_ALL:
         pytest.fail(f"every tier is required here, but this machine lacks: {lack}", pytrace=False)

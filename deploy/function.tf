@@ -1,0 +1,143 @@
+locals {
+  functions = "${path.module}/../functions"
+
+  # The same files as functions/.gcloudignore lets through; a test compares the two.
+  source_files = [
+    for file in fileset(local.functions, "**") : file
+    if can(regex("^(main\\.py|requirements\\.txt|logmend/.*\\.(lark|py|sh|typed|yaml))$", file)) && !can(regex("(^|/)(__pycache__|cases|cli|pretend|tests)/", file))
+  ]
+
+  # Environment of the function: names and values are those of functions/logmend/settings.py.
+  environment = merge(var.settings, { for name, value in {
+    LOGMEND_MODE              = var.mode
+    LOGMEND_EXECUTOR          = var.executor
+    LOGMEND_STATE             = "firestore:${var.project_id}/${google_firestore_database.ledger.name}"
+    LOGMEND_OUTCOMES          = "cloud"
+    LOGMEND_PROJECT           = var.project_id
+    LOGMEND_SCOPE_PROJECTS    = join(",", local.projects)
+    LOGMEND_SCOPE_ZONES       = join(",", var.zones)
+    LOGMEND_SCOPE_LABELS      = join(",", [for key, value in var.scope_labels : "${key}=${value}"])
+    LOGMEND_EXEMPT_LABEL      = var.exempt_label
+    LOGMEND_DISRUPTION_BUDGET = var.disruption_budget
+    LOGMEND_ATTEMPT_DEADLINE  = "${var.attempt_deadline_seconds}s"
+    LOGMEND_FUNCTION_TIMEOUT  = "${local.function_timeout_seconds}s"
+    LOGMEND_LEASE             = "${local.lease_seconds}s"
+    LOGMEND_FOLLOW_UP         = tostring(var.follow_up)
+    LOGMEND_OPS_AGENT_VERSION = var.ops_agent_version
+    LOGMEND_SSH_ROUTE         = var.ssh_route
+    LOGMEND_SSH_HOST_KEYS     = var.ssh_host_keys
+    LOGMEND_SERVICE_ACCOUNT   = google_service_account.function.email
+    LOGMEND_DEAD_LETTER_TOPIC = module.sink.dead_letter_topic
+  } : name => value if value != "" })
+
+  tunable_settings = [
+    "LOGMEND_APPROVAL_TTL",
+    "LOGMEND_BREAKER_MINIMUM",
+    "LOGMEND_BREAKER_RATIO",
+    "LOGMEND_BREAKER_WINDOW",
+    "LOGMEND_COMPUTE_ENDPOINT",
+    "LOGMEND_COOLDOWN_FAILED",
+    "LOGMEND_COOLDOWN_FAILED_MAX",
+    "LOGMEND_COOLDOWN_NOTHING_TO_DO",
+    "LOGMEND_COOLDOWN_PLANNED",
+    "LOGMEND_COOLDOWN_REFUSED",
+    "LOGMEND_COOLDOWN_REMEDIATED",
+    "LOGMEND_IAP_ENDPOINT",
+    "LOGMEND_LOGGING_ENDPOINT",
+    "LOGMEND_MAX_EVENT_AGE",
+    "LOGMEND_NEEDS_HUMAN_AFTER",
+    "LOGMEND_OSCONFIG_ENDPOINT",
+    "LOGMEND_OSLOGIN_ENDPOINT",
+    "LOGMEND_REQUEST_DEADLINE",
+    "LOGMEND_SSH_ADDRESS",
+    "LOGMEND_SSH_PORT",
+    "LOGMEND_UNREACHABLE_TRIES",
+    "LOGMEND_UNVERIFIED_LOOKS",
+  ]
+}
+
+data "archive_file" "source" {
+  type             = "zip"
+  output_path      = "${path.root}/.terraform/logmend-source.zip"
+  output_file_mode = "0644" # the same archive whoever packs it
+
+  dynamic "source" {
+    for_each = toset(local.source_files)
+    content {
+      filename = source.value
+      content  = file("${local.functions}/${source.value}")
+    }
+  }
+}
+
+resource "google_storage_bucket" "source" {
+  project                     = var.project_id
+  name                        = "${var.project_id}-${var.name}-source"
+  location                    = var.region
+  labels                      = var.labels
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+
+  versioning {
+    enabled = true # the way back to the release before
+  }
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      num_newer_versions = 10
+    }
+  }
+
+  depends_on = [google_project_service.home]
+}
+
+resource "google_storage_bucket_object" "source" {
+  bucket = google_storage_bucket.source.name
+  name   = "${var.name}-${data.archive_file.source.output_md5}.zip"
+  source = data.archive_file.source.output_path
+}
+
+resource "google_cloudfunctions2_function" "remediate" {
+  project     = var.project_id
+  location    = var.region
+  name        = var.name
+  description = "logmend in ${var.mode} mode"
+  labels      = var.labels
+
+  build_config {
+    runtime         = "python311" # what the tests run on
+    entry_point     = "remediate"
+    service_account = google_service_account.build.id
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket.source.name
+        object = google_storage_bucket_object.source.name
+      }
+    }
+  }
+
+  # No event trigger: it would bring a managed subscription of its own, and every event twice.
+  service_config {
+    service_account_email            = google_service_account.function.email
+    environment_variables            = local.environment
+    ingress_settings                 = "ALLOW_INTERNAL_ONLY" # Pub/Sub of the same project counts as internal
+    all_traffic_on_latest_revision   = true
+    timeout_seconds                  = local.function_timeout_seconds
+    available_cpu                    = "1" # below one CPU there is no concurrency
+    available_memory                 = var.memory
+    max_instance_count               = var.max_instances
+    max_instance_request_concurrency = var.concurrency
+    vpc_connector                    = one(google_vpc_access_connector.direct[*].id)
+    vpc_connector_egress_settings    = local.direct ? "PRIVATE_RANGES_ONLY" : null
+  }
+
+  depends_on = [
+    google_project_iam_member.build,
+    google_project_iam_member.ledger,
+    google_project_iam_member.recorder,
+  ]
+}

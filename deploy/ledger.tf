@@ -1,0 +1,44 @@
+resource "google_firestore_database" "ledger" {
+  project                           = var.project_id
+  name                              = var.ledger_database
+  location_id                       = coalesce(var.ledger_location, var.region)
+  type                              = "FIRESTORE_NATIVE"
+  concurrency_mode                  = "PESSIMISTIC" # leases and budgets are fought over; waiting beats aborting
+  point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
+  delete_protection_state           = var.keep_ledger ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
+  deletion_policy                   = var.keep_ledger ? "ABANDON" : "DELETE"
+
+  depends_on = [google_project_service.home]
+}
+
+# Deletion lags behind expire_at by up to a day, so nothing relies on it. No index: it would make every write of a
+# fleet hit one ever-growing end of it.
+resource "google_firestore_field" "expire_at" {
+  for_each = toset(["approvals", "budgets", "claims", "intents", "samples"])
+
+  project    = var.project_id
+  database   = google_firestore_database.ledger.name
+  collection = each.key
+  field      = "expire_at"
+
+  ttl_config {}
+  index_config {}
+}
+
+# The work lists: documents of one queue, earliest first.
+resource "google_firestore_index" "due" {
+  for_each = toset(["intents", "subjects"])
+
+  project    = var.project_id
+  database   = google_firestore_database.ledger.name
+  collection = each.key
+
+  fields {
+    field_path = "queue"
+    order      = "ASCENDING"
+  }
+  fields {
+    field_path = "due"
+    order      = "ASCENDING"
+  }
+}

@@ -1,0 +1,27 @@
+locals {
+  wide     = var.folder_id != null || var.organization_id != null
+  projects = local.wide || length(var.projects) > 0 ? var.projects : [var.project_id]
+  ssh      = var.executor != "osconfig"
+  osconfig = var.executor != "ssh"
+  direct   = local.ssh && var.ssh_route == "direct"
+  observe  = var.mode == "observe"
+
+  # attempt < function < lease, and function < ack deadline: a handler slower than the ack deadline is handed the
+  # message again while it still works on it; one that outlives its lease is taken over.
+  function_timeout_seconds = 300
+  lease_seconds            = 600
+  ack_deadline_seconds     = 600
+
+  service_agent = { for service in ["gcp-sa-pubsub", "gcp-sa-monitoring-notification"] :
+    service => "serviceAccount:service-${data.google_project.home.number}@${service}.iam.gserviceaccount.com"
+  }
+}
+
+data "google_project" "home" {
+  project_id = var.project_id
+}
+
+data "google_project" "fleet" {
+  for_each   = local.ssh ? toset(setsubtract(local.projects, keys(var.vm_service_accounts))) : toset([])
+  project_id = each.key
+}

@@ -1,0 +1,87 @@
+# One counter over everything that logmend records, told apart by the labels of its entries.
+
+locals {
+  outcome_log = "projects/${var.project_id}/logs/logmend"
+  metric      = "logging.googleapis.com/user/${google_logging_metric.outcomes.name}"
+}
+
+resource "google_logging_metric" "outcomes" {
+  project     = var.project_id
+  name        = "${var.name}/outcomes"
+  description = "Outcomes by result, reason and runbook."
+  filter      = "logName = \"${local.outcome_log}\""
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "INT64"
+    unit         = "1"
+    display_name = "logmend outcomes"
+
+    labels {
+      key         = "result"
+      value_type  = "STRING"
+      description = "What became of the event."
+    }
+    labels {
+      key         = "reason"
+      value_type  = "STRING"
+      description = "Why."
+    }
+    labels {
+      key         = "runbook"
+      value_type  = "STRING"
+      description = "Which runbook looked after it."
+    }
+  }
+
+  label_extractors = {
+    result  = "EXTRACT(labels.result)"
+    reason  = "EXTRACT(labels.reason)"
+    runbook = "EXTRACT(labels.runbook)"
+  }
+
+  depends_on = [google_project_service.home]
+}
+
+# How long it takes from a message's publishing to the outcome of what was mended.
+resource "google_logging_metric" "latency" {
+  project         = var.project_id
+  name            = "${var.name}/latency"
+  description     = "Milliseconds from start to outcome, of what was enforced."
+  filter          = "logName = \"${local.outcome_log}\" AND labels.result = (\"remediated\" OR \"failed\" OR \"unverified\")"
+  value_extractor = "EXTRACT(jsonPayload.latency_ms.total)"
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "DISTRIBUTION"
+    unit         = "ms"
+    display_name = "logmend latency"
+  }
+
+  bucket_options {
+    exponential_buckets {
+      scale              = 100
+      growth_factor      = 1.5
+      num_finite_buckets = 24
+    }
+  }
+
+  depends_on = [google_project_service.home]
+}
+
+# The function prints a line for every tick that it finished.
+resource "google_logging_metric" "ticks" {
+  project     = var.project_id
+  name        = "${var.name}/ticks"
+  description = "Ticks that the function finished."
+  filter      = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${var.name}\" AND jsonPayload.logmend = \"tick\""
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "INT64"
+    unit         = "1"
+    display_name = "logmend ticks"
+  }
+
+  depends_on = [google_project_service.home]
+}

@@ -1,0 +1,63 @@
+output "mode" {
+  description = "Ceiling of what the function may do."
+  value       = var.mode
+}
+
+output "function" {
+  description = "Full name of the function."
+  value       = google_cloudfunctions2_function.remediate.id
+}
+
+output "function_uri" {
+  description = "Address that messages are pushed to. Nothing outside the project reaches it."
+  value       = google_cloudfunctions2_function.remediate.service_config[0].uri
+}
+
+output "service_account" {
+  description = "Whom the function acts as."
+  value       = google_service_account.function.email
+}
+
+output "permissions" {
+  description = "What the function may do on the projects it looks after, in this mode."
+  value       = local.permissions_fleet
+}
+
+output "state" {
+  description = "LOGMEND_STATE for operators: the fleet's ledger."
+  value       = local.environment["LOGMEND_STATE"]
+}
+
+output "topic" {
+  description = "Topic that events arrive on."
+  value       = module.sink.topic
+}
+
+output "subscription" {
+  description = "The push subscription, for `gcloud pubsub subscriptions seek`."
+  value       = google_pubsub_subscription.push.name
+}
+
+output "dead_letter_subscription" {
+  description = "Subscription that `logmend replay` reads dead letters from."
+  value       = module.sink.dead_letter_subscription
+}
+
+output "os_policy_assignments" {
+  description = "OS policy assignments made, PROJECT/ZONE/RUNBOOK/ACTION."
+  value       = keys(local.assignments)
+}
+
+output "left_by_destroy" {
+  description = "What `terraform destroy` leaves behind."
+  value = concat(
+    [
+      "enabled APIs",
+      "log entries and outcomes, for as long as their log bucket keeps them",
+      "custom roles, deleted but restorable for a week",
+      "the build's image repository (gcf-artifacts) and bucket (gcf-v2-sources-*), which Cloud Functions made",
+      "labels logmend-* on VMs, and /var/lib/logmend with the state from before on those that were changed",
+    ],
+    var.keep_ledger ? ["the ledger's database ${var.ledger_database}"] : [],
+  )
+}

@@ -1,0 +1,36 @@
+# Exactly what the function calls, group by group as in functions/logmend/permissions.py; a test compares the two.
+
+locals {
+  permissions_ledger = [
+    "datastore.databases.get",
+    "datastore.entities.create",
+    "datastore.entities.delete",
+    "datastore.entities.get",
+    "datastore.entities.list",
+    "datastore.entities.update",
+  ]
+  permissions_outcomes    = ["logging.logEntries.create"]
+  permissions_dead_letter = ["pubsub.topics.publish"]
+  permissions_lookup      = ["compute.instances.get", "compute.projects.get"]
+  permissions_ssh         = ["compute.instances.getGuestAttributes", "compute.instances.osLogin"]
+  permissions_ssh_root    = ["compute.instances.osAdminLogin"]
+  permissions_ssh_iap     = ["iap.tunnelInstances.accessViaIAP"]
+  permissions_act_as      = ["iam.serviceAccounts.actAs"]
+  permissions_osconfig = [
+    "compute.instances.setLabels",
+    "compute.zoneOperations.get",
+    "osconfig.osPolicyAssignmentReports.get",
+    "osconfig.osPolicyAssignmentReports.list",
+    "osconfig.osPolicyAssignments.get",
+    "osconfig.osPolicyAssignments.list",
+  ]
+  permissions_operator = concat(local.permissions_ledger, ["logging.logEntries.list", "logging.logs.list"])
+
+  permissions_fleet = concat(
+    local.permissions_lookup,
+    local.ssh ? local.permissions_ssh : [],
+    local.ssh && !local.observe ? local.permissions_ssh_root : [],
+    local.ssh && var.ssh_route == "iap" ? local.permissions_ssh_iap : [],
+    local.osconfig ? local.permissions_osconfig : [],
+  )
+}

@@ -1,0 +1,405 @@
+# Where logmend runs
+
+variable "project_id" {
+  description = "Project that logmend runs in, keeps its ledger in and records outcomes in."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project_id))
+    error_message = "A project id: 6 to 30 lower-case letters, digits and hyphens."
+  }
+}
+
+variable "region" {
+  description = "Region of the function, the scheduler and, unless told otherwise, the ledger."
+  type        = string
+  default     = "us-central1"
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "A region such as us-central1."
+  }
+}
+
+variable "name" {
+  description = "Name of the function, the topic and the sink, and prefix of all other names."
+  type        = string
+  default     = "logmend"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "3 to 20 lower-case letters, digits and hyphens, a letter first."
+  }
+}
+
+variable "labels" {
+  description = "Labels of everything that takes labels."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "Keys and values: at most 63 lower-case letters, digits, underscores and hyphens; keys begin with a letter."
+  }
+}
+
+# What it may do
+
+variable "mode" {
+  description = "Ceiling of what the function may do: observe (looks, never as root), approve (a person releases each plan) or enforce."
+  type        = string
+  default     = "observe"
+
+  validation {
+    condition     = contains(["observe", "approve", "enforce"], var.mode)
+    error_message = "observe, approve or enforce."
+  }
+}
+
+variable "executor" {
+  description = "How VMs are reached: ssh, osconfig, or auto (ssh where a route works, else osconfig)."
+  type        = string
+  default     = "ssh"
+
+  validation {
+    condition     = contains(["ssh", "osconfig", "auto"], var.executor)
+    error_message = "ssh, osconfig or auto."
+  }
+}
+
+variable "disruption_budget" {
+  description = "Most enforcements per runbook in any window, COUNT/DURATION."
+  type        = string
+  default     = "20/10m"
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]{0,8}/[0-9]{1,9}[smhd]$", var.disruption_budget))
+    error_message = "COUNT/DURATION such as 20/10m."
+  }
+}
+
+variable "follow_up" {
+  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) is run on every VM that was mended."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = var.follow_up != null
+    error_message = "true or false."
+  }
+}
+
+variable "ops_agent_version" {
+  description = "Version of the Ops Agent that the ops-agent runbook installs: latest, 2.*.* or one such as 2.50.0."
+  type        = string
+  default     = "latest"
+
+  validation {
+    condition     = can(regex("^(latest|[0-9]{1,4}\\.([0-9]{1,4}\\.[0-9]{1,4}|\\*\\.\\*|[0-9]{1,4}\\.\\*))$", var.ops_agent_version))
+    error_message = "latest, 2.*.* or a version such as 2.50.0."
+  }
+}
+
+variable "settings" {
+  description = "Further settings of the function, LOGMEND_NAME = \"value\" (docs/settings.md). What has a variable of its own is not set here."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : contains(local.tunable_settings, name)])
+    error_message = "No such setting, or one that has a variable of its own: ${join(", ", setsubtract(keys(var.settings), local.tunable_settings))}."
+  }
+}
+
+# Whose VMs
+
+variable "projects" {
+  description = "Projects whose VMs are looked after; empty means project_id. With folder_id or organization_id: the projects in it that may be touched, empty means all."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.projects : can(regex("^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$", id))])
+    error_message = "Project ids, not numbers or names."
+  }
+  validation {
+    condition     = length(distinct(var.projects)) == length(var.projects)
+    error_message = "Each project once."
+  }
+}
+
+variable "folder_id" {
+  description = "Number of a folder all of whose projects are looked after. Needs organization_id too: custom roles live there."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.folder_id == null || can(regex("^[0-9]+$", var.folder_id))
+    error_message = "A folder's number, without folders/ before it."
+  }
+  validation {
+    condition     = var.folder_id == null || var.organization_id != null
+    error_message = "folder_id needs organization_id: a custom role for a folder can only be defined in the organization."
+  }
+}
+
+variable "organization_id" {
+  description = "Number of the organization whose projects are looked after, or that the folder belongs to."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.organization_id == null || can(regex("^[0-9]+$", var.organization_id))
+    error_message = "An organization's number, without organizations/ before it."
+  }
+}
+
+variable "zones" {
+  description = "Zones whose VMs may be touched; empty means any. The osconfig executor needs them listed: its policies are per zone."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for zone in var.zones : can(regex("^[a-z]+-[a-z]+[0-9]+-[a-z]$", zone))])
+    error_message = "Zones such as us-central1-a."
+  }
+  validation {
+    condition     = var.executor == "ssh" || length(var.zones) > 0
+    error_message = "executor = \"${var.executor}\" needs zones: OS policy assignments are made in each."
+  }
+}
+
+variable "scope_labels" {
+  description = "Labels that a VM must carry, all of them, to be touched; empty means any VM."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, value in var.scope_labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "Keys and values: at most 63 lower-case letters, digits, underscores and hyphens; keys begin with a letter."
+  }
+}
+
+variable "exempt_label" {
+  description = "Label KEY=VALUE that takes a VM out of logmend's reach."
+  type        = string
+  default     = "logmend=off"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}$", var.exempt_label))
+    error_message = "KEY=VALUE of lower-case letters, digits, underscores and hyphens."
+  }
+}
+
+# The way to a VM
+
+variable "ssh_route" {
+  description = "iap (a tunnel through Google's relay; no network set-up but a firewall rule) or direct (from a VPC connector to the VM's internal address)."
+  type        = string
+  default     = "iap"
+
+  validation {
+    condition     = contains(["iap", "direct"], var.ssh_route)
+    error_message = "iap or direct."
+  }
+  validation {
+    condition     = var.executor == "osconfig" || var.ssh_route == "iap" || var.connector != null
+    error_message = "ssh_route = \"direct\" needs connector: the function reaches internal addresses through it."
+  }
+}
+
+variable "ssh_networks" {
+  description = "VPC networks in which a firewall rule lets the SSH route in, projects/PROJECT/global/networks/NAME; empty leaves the firewall alone."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for network in var.ssh_networks : can(regex("^projects/[^/]+/global/networks/[a-z][a-z0-9-]{0,62}$", network))])
+    error_message = "projects/PROJECT/global/networks/NAME."
+  }
+}
+
+variable "ssh_target_tags" {
+  description = "Network tags of the VMs that the firewall rule covers; empty means every VM of the network."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for tag in var.ssh_target_tags : can(regex("^[a-z][a-z0-9-]{0,62}$", tag))])
+    error_message = "Network tags: lower-case letters, digits and hyphens."
+  }
+}
+
+variable "connector" {
+  description = "For ssh_route = \"direct\": the network that a Serverless VPC Access connector is made in, and an unused /28 range for it."
+  type = object({
+    network       = string
+    ip_cidr_range = string
+  })
+  default = null
+
+  validation {
+    condition     = var.connector == null || try(can(cidrnetmask(var.connector.ip_cidr_range)) && endswith(var.connector.ip_cidr_range, "/28"), false)
+    error_message = "ip_cidr_range: an IPv4 range with a mask of /28."
+  }
+}
+
+variable "ssh_host_keys" {
+  description = "Where VMs' host keys are known from: guest-attributes, or insecure (any key is accepted; for a trial only)."
+  type        = string
+  default     = "guest-attributes"
+
+  validation {
+    condition     = contains(["guest-attributes", "insecure"], var.ssh_host_keys)
+    error_message = "guest-attributes or insecure."
+  }
+}
+
+variable "vm_service_accounts" {
+  description = "The service accounts that VMs run as, by the project that owns the account: OS Login demands iam.serviceAccounts.actAs on them. For projects left out it is their Compute Engine default account; with folder_id or organization_id, name all."
+  type        = map(list(string))
+  default     = {}
+
+  validation {
+    condition     = alltrue(flatten([for accounts in values(var.vm_service_accounts) : [for email in accounts : can(regex("^[^@ ]+@[a-z0-9.-]+\\.gserviceaccount\\.com$", email))]]))
+    error_message = "Service accounts' email addresses."
+  }
+}
+
+# The function
+
+variable "attempt_deadline_seconds" {
+  description = "One deadline for everything done on a VM in one attempt. The function's timeout (300 s) and the lease (600 s) stay above it."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = var.attempt_deadline_seconds >= 30 && var.attempt_deadline_seconds <= 240 && floor(var.attempt_deadline_seconds) == var.attempt_deadline_seconds
+    error_message = "A whole number from 30 to 240: a minute below the function's timeout is kept for looking up and recording."
+  }
+}
+
+variable "max_instances" {
+  description = "Most instances of the function. With concurrency it bounds the SSH sessions and Firestore transactions under way at once."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = var.max_instances >= 1 && var.max_instances <= 100 && floor(var.max_instances) == var.max_instances
+    error_message = "A whole number from 1 to 100."
+  }
+}
+
+variable "concurrency" {
+  description = "Most requests that one instance handles at once. Attempts mostly wait for the network, so one CPU carries many."
+  type        = number
+  default     = 40
+
+  validation {
+    condition     = var.concurrency >= 1 && var.concurrency <= 200 && floor(var.concurrency) == var.concurrency
+    error_message = "A whole number from 1 to 200."
+  }
+}
+
+variable "memory" {
+  description = "Memory of one instance."
+  type        = string
+  default     = "1Gi"
+
+  validation {
+    condition     = contains(["512Mi", "1Gi", "2Gi", "4Gi"], var.memory)
+    error_message = "512Mi, 1Gi, 2Gi or 4Gi."
+  }
+}
+
+# The ledger and the messages
+
+variable "ledger_database" {
+  description = "Id of the Firestore database that is made for the ledger."
+  type        = string
+  default     = "logmend"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{2,61}[a-z0-9]$", var.ledger_database))
+    error_message = "4 to 63 lower-case letters, digits and hyphens, a letter first. The database (default) is not used."
+  }
+}
+
+variable "ledger_location" {
+  description = "Location of the ledger, a region or nam5 or eur3; null means region. It can never be changed."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ledger_location == null || can(regex("^(nam5|eur3|nam7|[a-z]+-[a-z]+[0-9]+)$", var.ledger_location))
+    error_message = "A region, or nam5, nam7 or eur3."
+  }
+}
+
+variable "keep_ledger" {
+  description = "Whether `terraform destroy` leaves the ledger's database (with deletion protection) behind."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = var.keep_ledger != null
+    error_message = "true or false."
+  }
+}
+
+variable "message_retention_days" {
+  description = "Days that the topic keeps messages for `gcloud pubsub subscriptions seek`, acknowledged or not."
+  type        = number
+  default     = 7
+
+  validation {
+    condition     = var.message_retention_days >= 1 && var.message_retention_days <= 31 && floor(var.message_retention_days) == var.message_retention_days
+    error_message = "A whole number of days from 1 to 31."
+  }
+}
+
+# People
+
+variable "operators" {
+  description = "Members (user:…, group:…) that may read the ledger and outcomes, approve, freeze, resume and run by the function."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for member in var.operators : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):.+$", member))])
+    error_message = "IAM members such as group:sre@example.com; allUsers is not one."
+  }
+}
+
+variable "alert_emails" {
+  description = "Addresses that alerts are mailed to."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+$", address))])
+    error_message = "Email addresses."
+  }
+}
+
+variable "notification_channels" {
+  description = "Existing notification channels that alerts go to as well, projects/PROJECT/notificationChannels/ID."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for channel in var.notification_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "projects/PROJECT/notificationChannels/ID."
+  }
+}
+
+variable "incident_runbooks" {
+  description = "Runbooks that a shipped alert policy drives: ops-agent (the agent fell silent), workload-cert-refresh (the line, seen by a log-based metric)."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(setsubtract(var.incident_runbooks, ["ops-agent", "workload-cert-refresh"])) == 0
+    error_message = "ops-agent and workload-cert-refresh have a policy."
+  }
+}

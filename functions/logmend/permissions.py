@@ -1,0 +1,95 @@
+"""The IAM permissions that the deployed function needs: the one list that Terraform, doctor and tests share.
+
+Each group is what one adapter calls; ``deploy/permissions.tf`` grants exactly these through custom roles
+and a test compares the two, in every combination of mode, executor and route. A permission that a runbook
+declares must be among them. Source: the reference page of each API method.
+"""
+
+from collections.abc import Mapping
+
+from logmend.model import Mode
+from logmend.settings import ExecutorChoice, SshRoute
+
+LEDGER = frozenset(
+    {
+        "datastore.databases.get",  # begin and roll back transactions, not the database's own properties
+        "datastore.entities.create",
+        "datastore.entities.delete",
+        "datastore.entities.get",
+        "datastore.entities.list",
+        "datastore.entities.update",
+    }
+)
+"""Read and write the Firestore ledger. Granted on that one database."""
+
+OUTCOMES = frozenset({"logging.logEntries.create"})
+"""Record outcomes in Cloud Logging."""
+
+LOOKUP = frozenset({"compute.instances.get", "compute.projects.get"})
+"""Facts of a VM, and its project's common metadata (an opt-in may stand there)."""
+
+SSH = frozenset({"compute.instances.getGuestAttributes", "compute.instances.osLogin"})
+"""Log in through OS Login without root, against pinned host keys."""
+
+SSH_ROOT = frozenset({"compute.instances.osAdminLogin"})
+"""``sudo`` through OS Login. Never granted in observe mode."""
+
+SSH_IAP = frozenset({"iap.tunnelInstances.accessViaIAP"})
+"""Open an IAP tunnel to a VM."""
+
+ACT_AS = frozenset({"iam.serviceAccounts.actAs"})
+"""OS Login demands it on the VM's service account. Granted on those accounts, not on projects."""
+
+OSCONFIG = frozenset(
+    {
+        "compute.instances.setLabels",
+        "compute.zoneOperations.get",
+        "osconfig.osPolicyAssignmentReports.get",
+        "osconfig.osPolicyAssignmentReports.list",
+        "osconfig.osPolicyAssignments.get",
+        "osconfig.osPolicyAssignments.list",
+    }
+)
+"""Label a VM for an OS policy assignment and read what the agent reported."""
+
+DEAD_LETTER = frozenset({"pubsub.topics.publish"})
+"""Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
+
+
+def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> frozenset[str]:
+    """Give what the function needs on the projects whose VMs it looks after."""
+    wanted = set(LOOKUP)
+    if executor is not ExecutorChoice.OSCONFIG:
+        wanted |= SSH
+        if mode is not Mode.OBSERVE:
+            wanted |= SSH_ROOT
+        if route is SshRoute.IAP:
+            wanted |= SSH_IAP
+    if executor is not ExecutorChoice.SSH:
+        wanted |= OSCONFIG
+    return frozenset(wanted)
+
+
+def function(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> Mapping[str, frozenset[str]]:
+    """Give every grant of the function by the custom role that carries it (``deploy/iam.tf``).
+
+    ``ledger`` and ``recorder`` hold in logmend's own project, ``dead_letter`` on the topic, ``fleet`` on the
+    VMs' projects (or folder, or organization), ``act_as`` on the VMs' service accounts (absent without ssh).
+    """
+    roles = {
+        "ledger": LEDGER,
+        "recorder": OUTCOMES,
+        "dead_letter": DEAD_LETTER,
+        "fleet": fleet(mode, executor, route),
+    }
+    return roles if executor is ExecutorChoice.OSCONFIG else roles | {"act_as": ACT_AS}
+
+
+OPERATOR = frozenset(
+    {
+        *LEDGER,
+        "logging.logEntries.list",
+        "logging.logs.list",
+    }
+)
+"""What a person needs for status, run --via-function, approvals, freeze and resume (role ``operator``)."""

@@ -1,0 +1,448 @@
+"""Real Terraform evaluates our modules; the plan is held against what the function itself expects."""
+
+import base64
+import itertools
+import json
+import re
+import subprocess
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import needs
+from tests.provider_schema import ROOT
+from tests.terraform_run import PROJECT, Plan, Terraform
+
+from logmend import permissions, reasons
+from logmend.model import Mode, Result
+from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
+
+FUNCTION = "google_cloudfunctions2_function.remediate"
+ZONE = "us-central1-a"
+CONNECTOR = {"network": "default", "ip_cidr_range": "10.8.0.0/28"}
+ORGANIZATION = {
+    "organization_id": "4711",
+    "vm_service_accounts": {"shop": ["vm@shop.iam.gserviceaccount.com"]},
+}
+
+
+@pytest.fixture(scope="module")
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Terraform, initialised on a copy of ``deploy/``."""
+    needs(commands=("terraform",))
+    return Terraform(tmp_path_factory.mktemp("terraform"), "deploy")
+
+
+def environment(plan: Plan) -> dict[str, str]:
+    config = plan.one(FUNCTION)["service_config"][0]
+    found: dict[str, str] = config["environment_variables"]
+    return found
+
+
+def roles(plan: Plan) -> dict[str, frozenset[str]]:
+    """Permissions of each custom role in the plan, by the end of its id."""
+    found = plan.of_type("google_project_iam_custom_role") | plan.of_type(
+        "google_organization_iam_custom_role"
+    )
+    return {
+        each["role_id"].removeprefix("logmend_"): frozenset(each["permissions"]) for each in found.values()
+    }
+
+
+# It is valid, and plans
+
+
+@pytest.mark.parametrize("module", ["deploy", "sink"])
+def test_the_module_is_valid(module, tmp_path):
+    """``terraform validate`` is content with every reference, type and expression."""
+    needs(commands=("terraform",))
+    done = Terraform(tmp_path, module).run("validate")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_files_are_formatted():
+    """``terraform fmt`` would change nothing."""
+    needs(commands=("terraform",))
+    for module in ("deploy", "sink"):
+        command = ["terraform", f"-chdir={ROOT / module}", "fmt", "-check", "-recursive"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"mode": "enforce", "ssh_networks": ["projects/shop-prod/global/networks/default"]},
+        {"mode": "enforce", "ssh_route": "direct", "connector": CONNECTOR},
+        {"executor": "osconfig", "zones": [ZONE], "mode": "enforce"},
+        {"executor": "auto", "zones": [ZONE], "projects": ["shop-prod", "shop-test"]},
+        ORGANIZATION,
+        ORGANIZATION | {"folder_id": "42", "projects": ["shop-prod"]},
+        {
+            "incident_runbooks": ["ops-agent", "workload-cert-refresh"],
+            "operators": ["group:sre@example.com"],
+            "alert_emails": ["sre@example.com"],
+            "keep_ledger": True,
+        },
+    ],
+    ids=["default", "enforce", "direct", "osconfig", "auto", "organization", "folder", "people"],
+)
+def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, variables):
+    """No ``for_each`` or ``count`` hangs on a value that exists only after applying."""
+    assert len(deploy.plan(**variables).resources) > 40
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"project_id": "Shop"}, "A project id"),
+        ({"mode": "enforced"}, "observe, approve or enforce"),
+        ({"mode": None}, "mode"),
+        ({"executor": "agent"}, "ssh, osconfig or auto"),
+        ({"executor": "osconfig"}, "needs zones"),
+        ({"ssh_route": "direct"}, "needs connector"),
+        ({"connector": {"network": "default", "ip_cidr_range": "10.8.0.0/16"}}, "/28"),
+        ({"folder_id": "42"}, "needs organization_id"),
+        ({"folder_id": "folders/42", "organization_id": "1"}, "without folders/"),
+        ({"projects": ["shop-prod", "shop-prod"]}, "Each project once"),
+        ({"zones": ["us-central1"]}, "Zones such as"),
+        ({"settings": {"LOGMEND_COOLDOWN_PLANED": "12h"}}, "LOGMEND_COOLDOWN_PLANED"),
+        ({"settings": {"LOGMEND_MODE": "enforce"}}, "variable of its own"),
+        ({"attempt_deadline_seconds": 300}, "30 to 240"),
+        ({"disruption_budget": "twenty"}, "COUNT/DURATION"),
+        ({"exempt_label": "logmend"}, "KEY=VALUE"),
+        ({"operators": ["allUsers"]}, "allUsers is not one"),
+        ({"incident_runbooks": ["opsagent"]}, "have a policy"),
+        ({"message_retention_days": 32}, "1 to 31"),
+        ({"memory": "256Mi"}, "512Mi"),
+        ({"ledger_database": "(default)"}, "is not used"),
+    ],
+)
+def test_a_variable_that_makes_no_sense_is_refused_before_anything_is_made(deploy, variables, said):
+    """Every validation refuses in words that tell what is expected."""
+    done = deploy.try_plan(**variables)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split()).replace("│ ", "")
+
+
+def test_applying_twice_changes_nothing_and_destroying_leaves_no_resource(deploy):
+    """A second plan is empty, and after destroy the state is too."""
+    variables = {"mode": "enforce", "executor": "auto", "zones": [ZONE], "incident_runbooks": ["ops-agent"]}
+    assert deploy.try_plan(**variables).returncode == 0
+    assert deploy.run("apply", "-input=false", "-auto-approve", "plan.bin").returncode == 0
+    again = deploy.run("plan", "-input=false", "-detailed-exitcode")
+    try:
+        assert again.returncode == 0, again.stdout
+    finally:
+        gone = deploy.run("destroy", "-input=false", "-auto-approve")
+    assert gone.returncode == 0, gone.stderr
+    assert "values" not in json.loads(deploy.run("show", "-json").stdout)
+
+
+# What the function is given
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"mode": "enforce", "ssh_route": "direct", "connector": CONNECTOR, "follow_up": True},
+        {"mode": "approve", "executor": "auto", "zones": [ZONE], "projects": ["shop-prod", "shop-test"]},
+        ORGANIZATION | {"scope_labels": {"team": "shop"}, "settings": {"LOGMEND_COOLDOWN_PLANNED": "12h"}},
+    ],
+)
+def test_the_functions_environment_is_what_settings_read(deploy, variables):
+    """Every name is known, every value parses, and together they say what the variables said."""
+    environ = environment(deploy.plan(known=True, **variables))
+    settings = Settings.from_environment(environ | {"K_SERVICE": "logmend"})
+    assert settings.mode == variables.get("mode", "observe")
+    assert settings.executor == variables.get("executor", "ssh")
+    assert settings.ssh_route == variables.get("ssh_route", "iap")
+    assert settings.state == f"firestore:{PROJECT}/logmend"
+    assert (settings.outcomes, settings.project) == ("cloud", PROJECT)
+    assert settings.follow_up is variables.get("follow_up", False)
+    wide = "organization_id" in variables
+    assert settings.scope_projects == tuple(variables.get("projects", [] if wide else [PROJECT]))
+    assert settings.scope_zones == tuple(variables.get("zones", []))
+    assert dict(settings.scope_labels) == variables.get("scope_labels", {})
+    assert settings.service_account == f"logmend@{PROJECT}.iam.gserviceaccount.com"
+    assert settings.dead_letter_topic == f"projects/{PROJECT}/topics/logmend-dead-letter"
+
+
+def test_every_setting_is_either_set_or_can_be_set(deploy):
+    """A setting that is new in the function and unknown to Terraform fails here, and so does the reverse."""
+    text = (ROOT / "deploy" / "function.tf").read_text()
+    listed = re.search(r"(?s)tunable_settings = \[(.*?)\]", text)
+    assert listed is not None
+    tunable = set(re.findall(r'"(LOGMEND_[A-Z_]+)"', listed[1]))
+    own = set(re.findall(r"(?m)^    (LOGMEND_[A-Z_]+) +=", text))
+    # The deployed function has no files but its own: keys come from OS Login, runbooks with the archive.
+    local = {"LOGMEND_RUNBOOKS", "LOGMEND_SSH_KEY", "LOGMEND_SSH_USER"}
+    assert not tunable & own
+    assert tunable | own | local == {PREFIX + each.name.upper() for each in fields(Settings)}
+
+
+def test_the_timeouts_fit_into_each_other(deploy):
+    """Attempt < function < lease, and function < ack deadline: no message works twice, no lease ends early."""
+    for seconds in (30, 90, 240):
+        plan = deploy.plan(known=True, attempt_deadline_seconds=seconds)
+        settings = Settings.from_environment(environment(plan))
+        timeout = timedelta(seconds=plan.one(FUNCTION)["service_config"][0]["timeout_seconds"])
+        ack = timedelta(seconds=plan.one("google_pubsub_subscription.push")["ack_deadline_seconds"])
+        assert settings.attempt_deadline == timedelta(seconds=seconds)
+        assert settings.attempt_deadline + timedelta(minutes=1) <= timeout == settings.function_timeout
+        assert timeout < settings.lease
+        assert timeout < ack <= timedelta(seconds=600)
+
+
+def test_the_function_is_closed_to_the_outside_and_has_no_trigger_of_its_own(deploy):
+    """Only the push account may call it, only from inside; a second subscription would deliver twice."""
+    plan = deploy.plan(known=True)
+    function = plan.one(FUNCTION)
+    config = function["service_config"][0]
+    assert config["ingress_settings"] == "ALLOW_INTERNAL_ONLY"
+    assert function["event_trigger"] == []
+    assert (config["available_cpu"], config["max_instance_request_concurrency"]) == ("1", 40)
+    assert config["max_instance_count"] == 5
+    invokers = [each for each in plan.resources.values() if each.get("role") == "roles/run.invoker"]
+    assert [each["member"] for each in invokers] == [
+        f"serviceAccount:logmend-push@{PROJECT}.iam.gserviceaccount.com"
+    ]
+    push = plan.one("google_pubsub_subscription.push")
+    assert push["push_config"][0]["oidc_token"][0]["audience"] == push["push_config"][0]["push_endpoint"]
+    assert push["retry_policy"] == [{"minimum_backoff": "10s", "maximum_backoff": "600s"}]
+    assert push["dead_letter_policy"][0]["max_delivery_attempts"] == 10
+
+
+# Who may do what
+
+
+COMBINATIONS = [
+    *itertools.product(Mode, ExecutorChoice, [SshRoute.IAP]),
+    (Mode.OBSERVE, ExecutorChoice.SSH, SshRoute.DIRECT),
+    (Mode.ENFORCE, ExecutorChoice.AUTO, SshRoute.DIRECT),
+]
+
+
+@pytest.mark.parametrize(("mode", "executor", "route"), COMBINATIONS)
+def test_the_custom_roles_hold_exactly_what_the_adapters_declare(deploy, mode, executor, route):
+    """Neither more nor less, in every combination of mode, executor and route."""
+    plan = deploy.plan(
+        known=True,
+        mode=mode,
+        executor=executor,
+        ssh_route=route,
+        connector=CONNECTOR if route is SshRoute.DIRECT else None,
+        zones=[ZONE],
+    )
+    planned = roles(plan)
+    assert planned.pop("operator") == permissions.OPERATOR
+    assert planned == permissions.function(mode, executor, route)
+    fleet = planned["fleet"]
+    assert ("compute.instances.osAdminLogin" in fleet) is (
+        mode is not Mode.OBSERVE and executor is not ExecutorChoice.OSCONFIG
+    )
+
+
+def test_the_function_gets_nothing_but_those_roles(deploy):
+    """No predefined role, no owner or editor, and the ledger's role only on the ledger."""
+    plan = deploy.plan(known=True, mode="enforce", projects=["shop-prod", "shop-test"])
+    member = f"serviceAccount:logmend@{PROJECT}.iam.gserviceaccount.com"
+    grants = [each for each in plan.resources.values() if each.get("member") == member]
+    assert len(grants) == 7
+    assert all(re.match(r"projects/[^/]+/roles/logmend_", each["role"]) for each in grants), grants
+    ledger = plan.one("google_project_iam_member.ledger")
+    assert ledger["condition"][0]["expression"] == f'resource.name == "projects/{PROJECT}/databases/logmend"'
+    accounts = {at for at in plan.resources if at.startswith("google_service_account_iam_member.act_as")}
+    assert len(accounts) == 2
+
+
+def test_a_role_is_granted_only_where_it_is_defined(deploy):
+    """A project's custom role means nothing in another project; a folder takes the organization's."""
+    plan = deploy.plan(known=True, projects=["shop-prod", "shop-test"])
+    for at, each in plan.of_type("google_project_iam_member").items():
+        if each["role"].startswith("projects/"):
+            assert each["role"].split("/")[1] == each["project"], at
+    folder = deploy.plan(known=True, **ORGANIZATION, folder_id="42", projects=["shop-prod"])
+    granted = folder.one("google_folder_iam_member.fleet[0]")
+    assert (granted["folder"], granted["role"]) == ("folders/42", "organizations/4711/roles/logmend_fleet")
+    assert not folder.of_type("google_organization_iam_member")
+    assert not folder.of_type("google_logging_organization_sink")
+
+
+# What travels
+
+
+def test_there_is_one_sink_with_our_filter_for_each_scope(deploy):
+    """Two sinks over the same logs would deliver every entry twice."""
+    expected = (ROOT / "sink" / "filter.lql").read_text()
+    for variables, scopes in (
+        ({}, [("google_logging_project_sink", PROJECT)]),
+        (
+            {"projects": ["shop-prod", "shop-test"]},
+            [("google_logging_project_sink", "shop-prod"), ("google_logging_project_sink", "shop-test")],
+        ),
+        (ORGANIZATION, [("google_logging_organization_sink", None)]),
+        (
+            ORGANIZATION | {"folder_id": "42", "projects": ["shop-prod"]},
+            [("google_logging_folder_sink", None)],
+        ),
+    ):
+        plan = deploy.plan(known=True, **variables)
+        found = {
+            at: each for at, each in plan.resources.items() if "google_logging_" in at and "_sink." in at
+        }
+        assert sorted((at.split(".")[2], each.get("project")) for at, each in found.items()) == scopes
+        assert {each["filter"] for each in found.values()} == {expected}
+        writers = plan.of_type("google_pubsub_topic_iam_member")
+        assert sum("writer" in at for at in writers) == len(scopes)
+
+
+def test_the_scheduler_sends_what_decode_calls_a_tick(deploy):
+    """The job's message, pushed the way Pub/Sub pushes, is a tick."""
+    from logmend import decode
+    from logmend.model import Tick
+
+    job = deploy.plan(known=True).one("google_cloud_scheduler_job.tick")
+    data = job["pubsub_target"][0]["data"]
+    assert json.loads(base64.b64decode(data)) == {"logmend": "tick"}
+    body = json.dumps({"message": {"data": data, "messageId": "1"}, "subscription": "s"}).encode()
+    _, event = decode.request(body, {})
+    assert isinstance(event, Tick)
+    assert job["schedule"] == "*/5 * * * *"
+
+
+# OS Config
+
+
+def assignments(plan: Plan) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in plan.of_type("google_os_config_os_policy_assignment").values()}
+
+
+def test_observing_deploys_checks_and_nothing_that_could_change_a_vm(deploy):
+    """In observe mode no assignment has an enforcement step."""
+    found = assignments(deploy.plan(executor="osconfig", zones=[ZONE]))
+    assert found
+    assert {name.rpartition("-")[2] for name in found} == {"check"}
+    for each in found.values():
+        policy = each["os_policies"][0]
+        assert policy["mode"] == "VALIDATION"
+        assert policy["resource_groups"][0]["resources"][0]["exec"][0]["enforce"] == []
+
+
+def test_the_assignments_carry_the_runbooks_scripts_to_the_byte(deploy):
+    """What OS Config runs is what ssh runs: the same rendered scripts, told apart by one label."""
+    from logmend.runbook import load_all
+
+    runbooks = load_all(parameters={})
+    found = assignments(deploy.plan(executor="osconfig", zones=[ZONE], mode="enforce"))
+    assert found.keys() == {
+        f"logmend-{name}-{act}" for name in runbooks for act in ("check", "enforce", "revert")
+    }
+    for name, runbook in runbooks.items():
+        expected = {
+            "check": (runbook.scripts.validate, None),
+            "enforce": (runbook.scripts.validate, runbook.scripts.enforce),
+            "revert": (runbook.scripts.revert_validate, runbook.scripts.revert_enforce),
+        }
+        for action, (validate, enforce) in expected.items():
+            each = found[f"logmend-{name}-{action}"]
+            script = each["os_policies"][0]["resource_groups"][0]["resources"][0]["exec"][0]
+            assert script["validate"][0]["script"] == validate
+            assert [step["script"] for step in script["enforce"]] == ([] if enforce is None else [enforce])
+            assert each["instance_filter"][0]["inclusion_labels"] == [{"labels": {f"logmend-{name}": action}}]
+            assert each["instance_filter"][0]["exclusion_labels"] == [{"labels": {"logmend": "off"}}]
+
+
+# What people see
+
+
+def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
+    """An alert on a misspelt result would stay silent for ever."""
+    plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
+    text = json.dumps(list(plan.of_type("google_monitoring_alert_policy").values())) + json.dumps(
+        plan.one("google_monitoring_dashboard.logmend")
+    )
+    results = set(re.findall(r'metric\.labels?\.result ?= ?\\+"([a-z_]+)', text))
+    wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
+    assert results == {"failed", "unverified", "remediated"}
+    assert wanted == {"needs_human", "breaker_open"}
+    assert results <= set(Result)
+    assert wanted <= reasons.REASONS.keys()
+
+
+def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_people(deploy):
+    """Whoever is woken finds what the alert means and what to do next under its name."""
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
+    policies = plan.of_type("google_monitoring_alert_policy")
+    assert len(policies) == 9
+    for at, each in policies.items():
+        named = re.search(r'docs/operations\.md, "([a-z_]+)"', each["documentation"][0]["content"])
+        assert named is not None, at
+        assert f"### `{named[1]}`" in guide
+        assert len(each["notification_channels"]) == 1
+
+
+def test_the_policies_that_drive_runbooks_name_a_runbook_and_keep_the_vms_identity(deploy):
+    """An incident without project, zone and instance id names no VM."""
+    runbooks = {path.parent.name for path in (ROOT / "functions/logmend/runbooks").glob("*/runbook.yaml")}
+    plan = deploy.plan(known=True, incident_runbooks=["ops-agent", "workload-cert-refresh"])
+    driving = {
+        at: each
+        for at, each in plan.of_type("google_monitoring_alert_policy").items()
+        if "logmend-runbook" in (each["user_labels"] or {})
+    }
+    assert {each["user_labels"]["logmend-runbook"] for each in driving.values()} <= runbooks
+    assert len(driving) == 2
+    for each in driving.values():
+        condition = (
+            each["conditions"][0]["condition_absent"] + each["conditions"][0]["condition_threshold"]
+        )[0]
+        assert condition["aggregations"][0]["group_by_fields"] == [
+            "resource.label.project_id",
+            "resource.label.zone",
+            "resource.label.instance_id",
+        ]
+    channel = plan.one("google_monitoring_notification_channel.events[0]")
+    assert channel["labels"] == {"topic": f"projects/{PROJECT}/topics/logmend"}
+
+
+# What ships
+
+
+def test_the_archive_holds_what_gcloud_would_upload(deploy):
+    """``functions/.gcloudignore`` and the archive's own list name the same files."""
+    needs(commands=("gcloud",))
+    listed = subprocess.run(
+        ["gcloud", "meta", "list-files-for-upload", str(ROOT / "functions")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert packed(deploy) == sorted(listed)
+
+
+def packed(deploy: Terraform) -> list[str]:
+    plan = deploy.plan()
+    prior = plan.document["prior_state"]["values"]["root_module"]["resources"]
+    archive = next(each for each in prior if each["address"] == "data.archive_file.source")
+    return sorted(source["filename"] for source in archive["values"]["source"])
+
+
+def test_the_archive_holds_the_function_and_no_operators_tools(deploy):
+    """The entry point, requirements, package and runbooks; no cases, no command line, no fakes."""
+    files = packed(deploy)
+    assert {"main.py", "requirements.txt", "logmend/pipeline.py"} <= set(files)
+    source = ROOT / "functions"
+    unwanted = {"cli", "pretend", "cases", "tests", "__pycache__"}
+    shipped = {
+        str(path.relative_to(source))
+        for path in (source / "logmend").rglob("*")
+        if path.is_file() and not unwanted & set(path.parts) and not re.search(r"/\.", str(path))
+    }
+    assert set(files) == shipped | {"main.py", "requirements.txt"}
+    assert Path(source / ".gcloudignore").is_file()

@@ -1,0 +1,164 @@
+"""The Terraform files against the provider's own schema, read without a network."""
+
+import json
+import re
+
+import pytest
+from tests import provider_schema as provider
+from tests.conftest import needs
+
+from logmend.permissions import (
+    ACT_AS,
+    DEAD_LETTER,
+    LEDGER,
+    LOOKUP,
+    OPERATOR,
+    OSCONFIG,
+    OUTCOMES,
+    SSH,
+    SSH_IAP,
+    SSH_ROOT,
+)
+
+SINK = """
+resource "google_logging_project_sink" "this" {
+  name                   = "logmend"
+  destination            = "pubsub.googleapis.com/projects/p/topics/t"
+  unique_writer_identity = true
+}
+"""
+
+
+def problems_of(text: str) -> list[str]:
+    return provider.problems(text, provider.kept())
+
+
+@pytest.mark.parametrize("path", provider.files(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_resource_block_and_argument_is_one_that_the_provider_knows(path):
+    """Unknown, missing, misplaced and read-only arguments are all absent from our files."""
+    assert problems_of(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (SINK.replace("destination ", "destinaton "), "destinaton: no such argument"),
+        (SINK.replace("destination ", "destinaton "), "destination: required argument missing"),
+        (SINK.replace("google_logging_project_sink", "google_logging_sink"), "the provider has no resource"),
+        (SINK.replace("true", '"yes please"'), "is no bool"),
+        (SINK.replace("\n}", '\n  exclusion {\n    name = "x"\n  }\n}'), "exclusion: no such block"),
+        (SINK.replace("\n}", "\n  exclusions = []\n}"), "exclusions: no such argument (it is a block)"),
+        (
+            SINK.replace("\n}", '\n  exclusions {\n    name = "x"\n  }\n}'),
+            "exclusions.filter: required argument",
+        ),
+        (SINK.replace("\n}", "\n  filter {\n    x = 1\n  }\n}"), "filter: no such block (it is an argument)"),
+        (SINK.replace("\n}", '\n  writer_identity = "me"\n}'), "writer_identity: read-only"),
+        (
+            SINK.replace("\n}", "\n  bigquery_options {}\n  bigquery_options {}\n}"),
+            "bigquery_options: at most one such block",
+        ),
+        (
+            SINK.replace(
+                "\n}",
+                '\n  dynamic "exclusions" {\n    for_each = []\n    content {\n      nme = 1\n    }\n  }\n}',
+            ),
+            "exclusions.nme: no such argument",
+        ),
+    ],
+)
+def test_a_deliberate_mistake_is_found(broken, said):
+    """The check above can fail: each kind of mistake is named with where it stands."""
+    assert any(said in problem for problem in problems_of(broken)), problems_of(broken)
+
+
+def test_a_value_that_the_provider_does_not_list_is_found():
+    """Where the schema lists the possible values, a literal has to be one of them."""
+    text = """
+resource "google_firestore_database" "x" {
+  name        = "x"
+  location_id = "nam5"
+  type        = "FIRESTORE"
+}
+"""
+    assert problems_of(text) == [
+        'resource.google_firestore_database.x.type: "FIRESTORE" is none of FIRESTORE_NATIVE, DATASTORE_MODE'
+    ]
+
+
+def test_a_misspelt_argument_in_a_real_file_is_found():
+    """Every argument of every resource of one of our files, misspelt in turn, is found."""
+    text = (provider.ROOT / "deploy" / "ledger.tf").read_text()
+    arguments = sorted(
+        set(re.findall(r"(?m)^ {2,4}([a-z_]+) +=", text)) - {"order", "for_each", "depends_on"}
+    )
+    assert len(arguments) > 8
+    for argument in arguments:
+        broken = re.sub(rf"(?m)^( +){argument}( +=)", rf"\g<1>{argument}x\g<2>", text, count=1)
+        assert any(f"{argument}x: no such argument" in problem for problem in problems_of(broken)), argument
+
+
+def test_the_kept_schema_is_the_one_that_the_provider_publishes():
+    """The copy in tests/data is what the provider's wheel says of the resources that our files use."""
+    needs(files=(provider.WHEEL,))
+    fresh = provider.renewed(provider.jsii_types(provider.WHEEL))
+    assert json.loads(provider.KEPT.read_text()) == json.loads(json.dumps(fresh))
+
+
+@pytest.mark.parametrize("module", provider.MODULES, ids=lambda path: path.name)
+def test_every_variable_is_described_and_validated_and_every_output_described(module):
+    """Nobody has to read the code to know what a variable means, and a wrong value is refused."""
+    variables, outputs = {}, {}
+    for path in provider.files((module,)):
+        parsed = provider.parse(path.read_text())
+        variables |= dict(provider.labelled(parsed, "variable"))
+        outputs |= dict(provider.labelled(parsed, "output"))
+    assert len(variables) > 5
+    for name, body in variables.items():
+        assert len(body.get("description", "")) > 20, name
+        assert "type" in body, name
+        if name != "labels":
+            assert body.get("validation"), name
+    for name, body in outputs.items():
+        assert body.get("description"), name
+
+
+def test_the_readmes_list_every_variable_and_their_examples_pass_only_what_exists():
+    """A module call that is copied from a README names real variables and gives all that are required."""
+    for module in provider.MODULES:
+        variables = {}
+        for path in provider.files((module,)):
+            variables |= dict(provider.labelled(provider.parse(path.read_text()), "variable"))
+        text = (module / "README.md").read_text()
+        examples = re.findall(r"(?s)```hcl\n(.*?)```", text)
+        assert examples, module.name
+        for example in examples:
+            calls = list(provider.labelled(provider.parse(example), "module"))
+            assert calls
+            for _, body in calls:
+                given = {key for key in body if not key.startswith("__")} - {"source", "providers"}
+                assert given <= variables.keys(), given - variables.keys()
+                assert {name for name, each in variables.items() if "default" not in each} <= given
+        missing = [name for name in variables if f"`{name}`" not in text]
+        assert missing == [], f"{module.name}/README.md does not mention them"
+
+
+def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_group():
+    """Removing one permission from either side fails here."""
+    parsed = provider.parse((provider.ROOT / "deploy" / "permissions.tf").read_text())
+    locals_ = {key: value for block in parsed["locals"] for key, value in block.items()}
+    groups = {
+        "ledger": LEDGER,
+        "outcomes": OUTCOMES,
+        "dead_letter": DEAD_LETTER,
+        "lookup": LOOKUP,
+        "ssh": SSH,
+        "ssh_root": SSH_ROOT,
+        "ssh_iap": SSH_IAP,
+        "act_as": ACT_AS,
+        "osconfig": OSCONFIG,
+    }
+    for name, permissions in groups.items():
+        stated = [each.strip('"') for each in locals_[f"permissions_{name}"]]
+        assert sorted(stated) == sorted(permissions), name
+    assert OPERATOR >= LEDGER
