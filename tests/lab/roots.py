@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 RELEASES = ("bookworm", "trixie")
@@ -44,9 +45,21 @@ def cache() -> Path:
 
 def mirror() -> str:
     """Return the address of the Debian archive that this machine itself installs from."""
+    if (known := _archive()) is not None:
+        return known
+    # Images often come without package lists: fetch them, but not into the machine's own.
+    with tempfile.TemporaryDirectory() as lists:
+        option = f"Dir::State::lists={lists}"
+        subprocess.run(["apt-get", "-qq", "-o", option, "update"], capture_output=True, check=False)
+        if (fetched := _archive("-o", option)) is not None:
+            return fetched
+    raise LabUnavailableError("there is no Debian archive among this machine's apt sources")
+
+
+def _archive(*options: str) -> str | None:
     fields = "$(ORIGIN) $(LABEL) $(COMPONENT) $(REPO_URI)"
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", fields, "Created-By: Packages"],
+        ["apt-get", *options, "indextargets", "--format", fields, "Created-By: Packages"],
         capture_output=True,
         text=True,
         check=False,
@@ -55,7 +68,7 @@ def mirror() -> str:
         origin, label, component, uri = line.split(" ", 3)
         if (origin, label, component) == ("Debian", "Debian", "main"):
             return uri
-    raise LabUnavailableError("no Debian archive among this machine's apt sources (was apt-get update run?)")
+    return None
 
 
 def root(release: str) -> Path:
