@@ -108,32 +108,44 @@ class Rest:
     def _session(self) -> "requests.Session":
         with self._lock:
             if self._opened is None:
-                self._opened = self._open()
+                self._opened = open_session(self._endpoint, self._times, threads=self._size)
             return self._opened
 
-    def _open(self) -> "requests.Session":
-        import requests
-        from requests.adapters import HTTPAdapter
-        from urllib3.util import Retry
 
-        session: requests.Session
-        if self._endpoint.startswith("http://"):
-            session = requests.Session()
-            session.trust_env = False
-        else:
-            import google.auth
-            from google.auth.transport.requests import AuthorizedSession
+def open_session(
+    endpoint: str, times: tuple[float, float], *, threads: int, again: tuple[str, ...] = ("GET",)
+) -> "requests.Session":
+    """Open google-auth's session for an endpoint, or a plain one without credentials for ``http://``.
 
-            credentials, _ = google.auth.default(scopes=list(SCOPES))
-            session = AuthorizedSession(credentials, refresh_timeout=sum(self._times))  # type: ignore[no-untyped-call]
-        once_more = Retry(
-            total=1, status_forcelist=(502, 503), allowed_methods=("GET",), backoff_factor=0.2,
-            raise_on_status=False, respect_retry_after_header=False,
-        )  # fmt: skip
-        adapter = HTTPAdapter(pool_maxsize=self._size, max_retries=once_more)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
+    ``times`` (seconds to connect, to read) bound asking for a token as well; ``again`` are the methods that
+    may be tried once more, where the connection broke or the answer was 502 or 503.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    session: requests.Session
+    if endpoint.startswith("http://"):
+        session = requests.Session()
+        session.trust_env = False
+    else:
+        import google.auth
+        from google.auth.transport.requests import AuthorizedSession
+
+        credentials, _ = google.auth.default(scopes=list(SCOPES))
+        session = AuthorizedSession(credentials, refresh_timeout=sum(times))  # type: ignore[no-untyped-call]
+    once_more = Retry(
+        total=1,
+        status_forcelist=(502, 503),
+        allowed_methods=again,
+        backoff_factor=0.2,
+        raise_on_status=False,
+        respect_retry_after_header=False,
+    )
+    adapter = HTTPAdapter(pool_maxsize=threads, max_retries=once_more)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
 
 
 def _read(response: "requests.Response", ends: float) -> str:
