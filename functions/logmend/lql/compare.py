@@ -5,12 +5,12 @@ type is that of the JSON value, so there each conversion is made once and the ri
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from logmend.lql import values
 from logmend.lql.fold import fold
-from logmend.lql.lookup import elements
+from logmend.lql.lookup import elements, is_object
 from logmend.lql.nodes import Literal
 from logmend.lql.patterns import finder
 from logmend.lql.schema import Kind
@@ -31,7 +31,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
 def typed(kind: Kind, op: str, literal: Literal) -> Test:
     """Make a test for values of a known type; false for JSON that is not of that type."""
     if kind is Kind.STRING:
-        return _if_string(text_test(op, literal.text))
+        return text_test(op, literal.text)
     right = values.FROM_TEXT[kind](literal.text)
     if right is None:
         return never
@@ -51,7 +51,7 @@ def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) ->
     text. ``keep_case`` normalises keys for that.
     """
     if literal.is_null:
-        return _is_null if op in {"=", ":"} else _is_other_than_null
+        return _is_null if op == "=" else _is_other_than_null
     text = text_test(op, literal.text)
     order = ORDER[op]
     number, truth = values.double(literal.text), values.boolean(literal.text)
@@ -63,9 +63,7 @@ def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) ->
             return truth is not None and order(value, truth)
         if isinstance(value, int | float):
             return number is not None and order(values.number_of(value), number)
-        return (
-            op == ":" and isinstance(value, Mapping) and _has(value, keep_case(literal.text), test, keep_case)
-        )
+        return op == ":" and is_object(value) and _has(value, keep_case(literal.text), test, keep_case)
 
     return test
 
@@ -74,7 +72,7 @@ def _has(value: Any, key: str, test: Test, keep_case: Callable[[str], str]) -> b
     stack = [value]
     while stack:
         value = stack.pop()
-        if isinstance(value, Mapping):
+        if is_object(value):
             if any(keep_case(name) == key for name in value):
                 return True
             stack.extend(value.values())
@@ -85,20 +83,23 @@ def _has(value: Any, key: str, test: Test, keep_case: Callable[[str], str]) -> b
     return False
 
 
-def text_test(op: str, text: str) -> Callable[[str], bool]:
-    """Comparison of strings in their normalised form."""
+def text_test(op: str, text: str) -> Test:
+    """Make a test for strings in their normalised form; false for anything else."""
     right = fold(text)
-    if op == ":":
-        return lambda left: right in fold(left)
-    if op == "=":
-        return lambda left: fold(left) == right
-    order = ORDER[op]
-    return lambda left: order(fold(left), right)
+    order = operator.contains if op == ":" else ORDER[op]
+
+    def test(value: Any) -> bool:
+        # fold() would do; most texts are ASCII, and this line is where matching spends its time.
+        if isinstance(value, str):
+            return order(value.lower() if value.isascii() else fold(value), right)
+        return False
+
+    return test
 
 
-def pattern_test(op: str, compiled: Any) -> Test:
+def pattern_test(op: str, pattern: str, compiled: Any) -> Test:
     """Make a test by regular expression; only strings can match, or fail to."""
-    find = finder(compiled)
+    find = finder(pattern, compiled)
     if op == "=~":
         return _if_string(find)
     return _if_string(lambda value: not find(value))

@@ -80,19 +80,19 @@ def _comparison(node: Compare, patterns: Patterns) -> Predicate:
     return _group(node.value, node, origin, patterns)
 
 
-def _group(value: Value, node: Compare, origin: Source, patterns: Patterns) -> Predicate:
+def _group(value: Value | Node, node: Compare, origin: Source, patterns: Patterns) -> Predicate:
     """Apply field and operator to each element of a value group."""
     match value:
         case And(items):
-            return _all([_group(item, node, origin, patterns) for item in items])  # type: ignore[arg-type]
+            return _all([_group(item, node, origin, patterns) for item in items])
         case Or(items):
-            return _any([_group(item, node, origin, patterns) for item in items])  # type: ignore[arg-type]
+            return _any([_group(item, node, origin, patterns) for item in items])
         case Not(item):
-            return _not(_group(item, node, origin, patterns))  # type: ignore[arg-type]
+            return _not(_group(item, node, origin, patterns))
         case Literal():
             return _leaf(_test(value, node, origin, patterns), origin)
-        case Present():
-            raise AssertionError(node)
+        case _:
+            raise AssertionError(value)  # a group holds nothing else
 
 
 def _leaf(test: Test, origin: Source) -> Predicate:
@@ -125,7 +125,7 @@ def _test(literal: Literal, node: Compare, origin: Source, patterns: Patterns) -
                 *node.at,
                 hint=_REGEX_HINT.get(kind, "compare with = or :"),
             )
-        return compare.pattern_test(op, patterns.compile(literal))
+        return compare.pattern_test(op, literal.text, patterns.compile(literal))
     if literal.is_null:
         if op not in {"=", "!="}:
             raise FilterError("NULL_VALUE can be compared with = and != only", *literal.at, "a value")

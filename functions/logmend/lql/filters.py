@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from logmend.lql.lookup import is_object
 from logmend.lql.nodes import And, Node
 from logmend.lql.printer import printed
 
@@ -40,7 +41,7 @@ class Filter:
         ``entry`` is a LogEntry in proto-JSON (camelCase), as ``gcloud logging read --format=json`` prints it.
         Never raises, whatever JSON it is given; what is no object is never selected.
         """
-        if not isinstance(entry, Mapping):
+        if not is_object(entry):
             return False
         for test in self._tests:  # noqa: SIM110 - a generator costs as much as a comparison
             if not test(entry):
@@ -49,9 +50,9 @@ class Filter:
 
     def explain(self, entry: Any) -> list[Condition]:
         """Tell of each operand of the top-level AND whether it holds; the entry matches where all do."""
-        is_object = isinstance(entry, Mapping)
+        an_object = is_object(entry)
         return [
-            Condition(printed(part), is_object and test(entry))
+            Condition(printed(part), an_object and test(entry))
             for part, test in zip(operands(self.root), self._tests, strict=True)
         ]
 

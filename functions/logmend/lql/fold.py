@@ -12,6 +12,7 @@ where nothing composes across the cut. Only inside a run of more than 1,024 mark
 has, is the cut made regardless.
 """
 
+import functools
 import re
 import unicodedata
 
@@ -26,6 +27,11 @@ def fold(text: str) -> str:
     """Return ``text`` in the form in which it is compared."""
     if text.isascii():
         return text.lower()
+    return _folded(text)
+
+
+@functools.lru_cache(maxsize=16)  # the conditions of a filter look at the same few texts of an entry
+def _folded(text: str) -> str:
     if len(text) <= 2 * _PIECE:
         return _fold(text)
     return "".join(_fold(piece) for piece in _pieces(text))
@@ -55,5 +61,7 @@ def _may_compose(char: str) -> bool:
     """Whether ``char`` can change, or be reordered with, what stands before it."""
     if char.isascii():
         return False
+    if _IGNORABLE.match(char):
+        return True
     first = unicodedata.normalize("NFKD", char)[0]
     return unicodedata.category(first)[0] == "M" or "\u1160" <= first <= "\u11ff"

@@ -5,7 +5,7 @@ through an array: a list always means "any of these". Getters never raise, whate
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from logmend.lql.schema import Kind, Located
 
@@ -13,16 +13,95 @@ Getter = Callable[[Mapping[str, Any]], Any]
 ABSENT: Final = object()
 
 
+def is_object(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Tell a JSON object. Asking for dict first is ten times faster than the general test."""
+    return isinstance(value, dict) or isinstance(value, Mapping)  # noqa: SIM101
+
+
 def getter(place: Located) -> Getter:
     """Make the getter of a field."""
-    if not place.free:
-        return _fixed(place.fixed)
     outer = _fixed(place.fixed)
-    step = _proto_step if place.holder is Kind.PROTO else _plain_step
-    keys = place.free
-    if step is _plain_step and len(keys) == 1:
-        return _one_key(outer, keys[0])
+    if not place.free:
+        return outer
+    if place.holder is Kind.PROTO:
+        return _inside(outer, place.free, _proto_step)
+    if len(place.free) > 1:
+        return _inside(outer, place.free, _plain_step)
+    if len(place.fixed) > 1:
+        return _one_key(outer, place.free[0])
+    return _payload_key(place.fixed[0], place.free[0])
 
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield every scalar in a JSON value, nulls included, without recursion."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if is_object(value):
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+        else:
+            yield value
+
+
+def elements(value: list[Any]) -> Iterator[Any]:
+    """Yield every element of an array, those of nested arrays included."""
+    stack = value[::-1]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(item[::-1])
+        else:
+            yield item
+
+
+def _fixed(names: tuple[str, ...]) -> Getter:
+    """Get a field of LogEntry or of one of its messages; null is absent there."""
+    if len(names) == 1:
+        name = names[0]
+
+        def top(entry: Mapping[str, Any]) -> Any:
+            value = entry.get(name)
+            return ABSENT if value is None else value
+
+        return top
+    first, second = names  # LogEntry nests its messages once
+
+    def below(entry: Mapping[str, Any]) -> Any:
+        value = entry.get(first)
+        if is_object(value) and (value := value.get(second)) is not None:
+            return value
+        return ABSENT
+
+    return below
+
+
+def _payload_key(name: str, key: str) -> Getter:
+    """Get ``jsonPayload.key`` or ``labels.key``, the fields that filters name most, in one step."""
+
+    def get(entry: Mapping[str, Any]) -> Any:
+        value = entry.get(name)
+        if value is None:
+            return ABSENT
+        if is_object(value):
+            return value.get(key, ABSENT)
+        return _spread(value, (key,), _plain_step)
+
+    return get
+
+
+def _one_key(outer: Getter, key: str) -> Getter:
+    def get(entry: Mapping[str, Any]) -> Any:
+        value = outer(entry)
+        if is_object(value):
+            return value.get(key, ABSENT)
+        return _spread(value, (key,), _plain_step)
+
+    return get
+
+
+def _inside(outer: Getter, keys: tuple[str, ...], step: Callable[[Any, str], list[Any]]) -> Getter:
     def get(entry: Mapping[str, Any]) -> Any:
         value = outer(entry)
         for n, key in enumerate(keys):
@@ -37,70 +116,14 @@ def getter(place: Located) -> Getter:
     return get
 
 
-def leaves(value: Any) -> Iterator[Any]:
-    """Every scalar in a JSON value, nulls included, without recursion."""
-    stack = [value]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Mapping):
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
-        else:
-            yield value
-
-
-def elements(value: list[Any]) -> Iterator[Any]:
-    """Every element of an array, those of nested arrays included."""
-    stack = value[::-1]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item[::-1])
-        else:
-            yield item
-
-
-def _fixed(names: tuple[str, ...]) -> Getter:
-    first, *rest = names
-    if not rest:
-
-        def top(entry: Mapping[str, Any]) -> Any:
-            value = entry.get(first, ABSENT)
-            return ABSENT if value is None else value
-
-        return top
-    if len(rest) > 1:
-        raise AssertionError(names)  # LogEntry nests its messages once
-    second = rest[0]
-
-    def below(entry: Mapping[str, Any]) -> Any:
-        value = entry.get(first)
-        if isinstance(value, Mapping) and (value := value.get(second)) is not None:
-            return value
-        return ABSENT
-
-    return below
-
-
-def _one_key(outer: Getter, key: str) -> Getter:
-    def get(entry: Mapping[str, Any]) -> Any:
-        value = outer(entry)
-        if isinstance(value, Mapping):
-            return value.get(key, ABSENT)
-        return _spread(value, (key,), _plain_step) if isinstance(value, list) else ABSENT
-
-    return get
-
-
 def _plain_step(value: Any, key: str) -> list[Any]:
-    return [value[key]] if isinstance(value, Mapping) and key in value else []
+    return [value[key]] if is_object(value) and key in value else []
 
 
 def _proto_step(value: Any, key: str) -> list[Any]:
     """Find a key ignoring case; a packed Any that is not a message hides its content under ``value``."""
     lower = key.lower()
-    while isinstance(value, Mapping):
+    while is_object(value):
         if key in value:
             return [value[key]]
         if found := [item for name, item in value.items() if str(name).lower() == lower]:
@@ -110,7 +133,10 @@ def _proto_step(value: Any, key: str) -> list[Any]:
 
 
 def _spread(value: Any, keys: tuple[str, ...], step: Callable[[Any, str], list[Any]]) -> Any:
-    found = [value]
+    """Follow keys through every element of an array."""
+    if not isinstance(value, list):
+        return ABSENT
+    found = value
     for key in keys:
         found = [inner for item in elements(found) for inner in step(item, key)]
     return found or ABSENT

@@ -104,12 +104,11 @@ class And:
 
     items: tuple["Node", ...]
     at: Position = field(compare=False)
-    parens: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Disjunction of two or more; never holds another Or."""
+    """Disjunction of two or more; never holds another Or. ``parens`` tells whether it was parenthesised."""
 
     items: tuple["Node", ...]
     at: Position = field(compare=False)

@@ -4,6 +4,7 @@ The size of the compiled program is bounded per filter, so that a pattern of nes
 that linear time long: RE2's slowest matcher takes at most (instructions x bytes) steps.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,11 @@ from logmend.lql.errors import FilterError
 from logmend.lql.nodes import Literal
 
 MAX_MEMORY = 1 << 20  # bytes for a pattern's program and its cache of states
-MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
+MAX_INSTRUCTIONS = 2_000  # of all patterns of one filter together
+
+
+# Characters that mean themselves, and alternatives of such; saves the call of RE2, half the time of a match.
+_PLAIN = re.compile(r"[\w /:,;=<>@%&~'\"!#-]+(?:\|[\w /:,;=<>@%&~'\"!#-]+)*", re.ASCII)
 
 
 class Patterns:
@@ -49,8 +54,13 @@ class Patterns:
         return compiled
 
 
-def finder(compiled: Any) -> Callable[[str], bool]:
-    """Whether a text contains a match."""
+def finder(pattern: str, compiled: Any) -> Callable[[str], bool]:
+    """Make the test whether a text contains a match. For plain words that is a search for a substring."""
+    if _PLAIN.fullmatch(pattern):
+        words = tuple(pattern.split("|"))
+        if len(words) == 1:
+            return lambda text: pattern in text
+        return lambda text: any(word in text for word in words)
     search = compiled.search
 
     def find(text: str) -> bool:

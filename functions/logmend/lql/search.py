@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from logmend.lql.errors import FilterError
-from logmend.lql.lookup import ABSENT, elements, getter, leaves
+from logmend.lql.lookup import ABSENT, elements, getter, is_object, leaves
 from logmend.lql.nodes import Call, Field, Literal
 from logmend.lql.schema import LOG_ENTRY, OBJECTS, Kind, locate
 
@@ -113,7 +113,7 @@ def _text_fields(value: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator
     for name, item in value.items():
         kind = kinds.get(name, Kind.DYNAMIC)
         if isinstance(kind, dict):
-            if isinstance(item, Mapping):
+            if is_object(item):
                 yield from _text_fields(item, kind)
         elif kind in OBJECTS or kind in {Kind.STRING, Kind.DYNAMIC}:
             yield from (leaf for leaf in leaves(item) if isinstance(leaf, str))

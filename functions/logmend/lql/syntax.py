@@ -9,10 +9,11 @@ from importlib import resources
 import lark
 from lark.exceptions import UnexpectedInput
 
-from logmend.lql.builder import FUNCTIONS, build
+from logmend.lql.builder import build
 from logmend.lql.complaint import complaint, position
 from logmend.lql.errors import FilterError
 from logmend.lql.nodes import Node
+from logmend.lql.operands import FUNCTIONS
 
 MAX_CHARACTERS = 20_000
 MAX_DEPTH = 50  # of parentheses; bounds every recursion over the tree. Google's own bound is not published.

@@ -8,7 +8,6 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from logmend.lql.schema import Kind
@@ -70,7 +69,8 @@ def duration(text: str) -> int | None:
     match = _DURATION.fullmatch(text)
     if not match or (match[2] is None and match[3] is None):
         return None
-    length = int(Decimal(f"{match[2] or 0}.{match[3] or 0}") * _UNITS[match[4]])
+    unit, fraction = _UNITS[match[4]], match[3] or ""
+    length: int = int(match[2] or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
     return -length if match[1] == "-" else length
 
 
