@@ -38,6 +38,7 @@ class FakeOsLogin:
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
     answers: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     capacity: int = 100
+    accountless: bool = False
     mangle: Mapping[str, Any] | None = None
 
     def fail(self, call: str, status: int, message: str = "", times: int = 1) -> None:
@@ -82,10 +83,10 @@ class FakeOsLogin:
     def provision(self, user: str, project: str, *, query: Any, body: Mapping[str, Any]) -> tuple[int, Any]:
         assert set(body) <= {"regions"}
         self.provisioned.add(project)
-        return 200, proto(self._account(project))
+        return 200, {} if self.accountless else proto(self._account(project))
 
     def profile(self, user: str, *, query: Mapping[str, str], body: Any) -> tuple[int, Any]:
-        return 200, proto(self._profile(query["projectId"]))
+        return 200, proto(self._profile(query.get("projectId")))
 
     def import_key(self, user: str, *, query: Mapping[str, str], body: Mapping[str, Any]) -> tuple[int, Any]:
         fingerprint = hashlib.sha256(body["key"].split()[1].encode()).hexdigest()
@@ -96,7 +97,7 @@ class FakeOsLogin:
         self.keys[fingerprint] = dict(body)
         if project := query.get("projectId"):
             self.provisioned.add(project)
-        profile = self._profile(query.get("projectId", ""))
+        profile = self._profile(query.get("projectId"))
         return 200, proto(oslogin_v1.ImportSshPublicKeyResponse(login_profile=profile))
 
     def delete_key(self, user: str, fingerprint: str, *, query: Any, body: Any) -> tuple[int, Any]:
@@ -115,7 +116,7 @@ class FakeOsLogin:
             name=f"users/{ACCOUNT}/projects/{project}",
         )
 
-    def _profile(self, project: str) -> oslogin_v1.LoginProfile:
+    def _profile(self, project: str | None) -> oslogin_v1.LoginProfile:
         keys = {
             fingerprint: common.SshPublicKey(
                 key=each["key"],
@@ -125,7 +126,8 @@ class FakeOsLogin:
             )
             for fingerprint, each in self.keys.items()
         }
-        accounts = [self._account(project)] if project in self.provisioned else []
+        projects = [] if self.accountless else sorted(self.provisioned)
+        accounts = [self._account(each) for each in projects if project in (None, each)]
         return oslogin_v1.LoginProfile(name="117284590", posix_accounts=accounts, ssh_public_keys=keys)
 
 

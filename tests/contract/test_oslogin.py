@@ -201,6 +201,18 @@ async def test_signing_that_stays_404_falls_back_too(fake: FakeOsLogin, oslogin:
     assert fake.calls == ["profile", "sign", "provision", "sign", "import_key"]
 
 
+@pytest.mark.parametrize("status", [404, 501])
+async def test_where_provisioning_is_not_offered_importing_makes_the_account(
+    fake: FakeOsLogin, oslogin: OsLogin, status: int
+) -> None:
+    """A key in the profile brings its account with it."""
+    fake.provisioned.clear()
+    fake.fail("provision", status)
+    credential = await oslogin.credential(FACTS)
+    assert (credential.kind, credential.username) == ("profile_key", USERNAME)
+    assert fake.calls == ["profile", "provision", "import_key"]
+
+
 async def test_many_attempts_at_once_share_one_imported_key(fake: FakeOsLogin, oslogin: OsLogin) -> None:
     """The profile is small: two hundred VMs at once take one key of it."""
     fake.fail("sign", 501, times=200)
@@ -339,8 +351,7 @@ async def test_each_refusal_has_its_reason_at_each_call(
 
 async def test_an_account_that_cannot_be_provisioned_says_so(fake: FakeOsLogin, oslogin: OsLogin) -> None:
     """No username, no login, and a reason for it."""
-    fake.provisioned.clear()
-    fake.provision = lambda *_, **__: (200, {})  # type: ignore[method-assign]
+    fake.accountless = True
     error = await refused(oslogin)
     assert (type(error), error.reason) == (Permanent, "no_posix_account")
 

@@ -4,7 +4,7 @@ For each attempt, in this order:
 
 1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` where there is none.
 2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and it is asked again.
-3. Only where signing is not to be had (404 again, 400, 405, 501): ``importSshPublicKey``. The profile holds
+3. Only where that is not to be had (404 again, 400, 405, 501): ``importSshPublicKey``. The profile holds
    32 KiB, so this is one key per process, never one per event: it expires after ``key_lifetime``, is
    replaced before that, and is deleted once it has expired and when the process ends.
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from logmend.adapters.rest import Answer
 
-SIGNING_UNAVAILABLE = frozenset({400, 404, 405, 501})
+UNAVAILABLE = frozenset({400, 404, 405, 501})
 """Statuses that say "not here", after which the key in the profile is tried."""
 
 MARGIN = timedelta(minutes=10)
@@ -80,20 +80,19 @@ class OsLogin:
 
     async def credential(self, facts: InstanceFacts) -> Credential:
         """Give a credential that this VM accepts, or say with Transient or Permanent why there is none."""
-        username = await self._username(facts)
-        if self._signing_key is None:
-            self._signing_key = _new_key()
-        key = self._signing_key
-        answer = await self._api.sign(facts, _text(key))
-        if answer.status == 404:
-            username = await self._provision(facts)
-            answer = await self._api.sign(facts, _text(key))
-        if answer.ok:
-            return _certified(username, key, answer, self._clock.now())
-        if answer.status not in SIGNING_UNAVAILABLE:
-            raise answer.error(needs=login_roles(facts))
-        profile_key = await self._imported(facts)
-        return Credential(username, profile_key.private_key, None, profile_key.expires_at, "profile_key")
+        if await self._username(facts) is not None:
+            certified = await self._certified(facts)
+            if certified is not None:
+                return certified
+        key = await self._imported(facts)
+        username = self._usernames.get(facts.ref.project_id)
+        if username is None:
+            raise Permanent(
+                "no_posix_account",
+                f"OS Login has no account for {await self._email()} in {facts.ref.project_id}, even after a"
+                " key was imported",
+            )
+        return Credential(username, key.private_key, None, key.expires_at, "profile_key")
 
     async def aclose(self) -> None:
         """Delete what is in the profile, as far as that can be done; then release connections."""
@@ -113,26 +112,39 @@ class OsLogin:
             self._account = await self._account()
         return self._account
 
-    async def _username(self, facts: InstanceFacts) -> str:
-        known = self._usernames.get(facts.ref.project_id)
-        if known is not None:
-            return known
-        profile = await self._api.profile(await self._email(), facts)
-        if profile is None or profile.username is None:
-            return await self._provision(facts)
-        self._usernames[facts.ref.project_id] = profile.username
-        return profile.username
+    async def _username(self, facts: InstanceFacts) -> str | None:
+        if facts.ref.project_id not in self._usernames:
+            profile = await self._api.profile(await self._email(), facts)
+            if profile is None or profile.username is None:
+                return await self._provision(facts)
+            self._usernames[facts.ref.project_id] = profile.username
+        return self._usernames[facts.ref.project_id]
 
-    async def _provision(self, facts: InstanceFacts) -> str:
-        username = await self._api.provision(await self._email(), facts)
-        if username is None:
-            raise Permanent(
-                "no_posix_account",
-                f"OS Login has no account for {await self._email()} in {facts.ref.project_id}, even after"
-                " provisioning one",
-            )
-        self._usernames[facts.ref.project_id] = username
+    async def _provision(self, facts: InstanceFacts) -> str | None:
+        """Make the account; None where that is not to be had: importing a key makes it as well."""
+        answer = await self._api.provision(await self._email(), facts)
+        if answer.status in UNAVAILABLE:
+            return None
+        username = oslogin_api.provisioned(answer, facts)
+        if username is not None:
+            self._usernames[facts.ref.project_id] = username
         return username
+
+    # The certificate
+
+    async def _certified(self, facts: InstanceFacts) -> Credential | None:
+        """Get a certificate; None where signing is not to be had."""
+        if self._signing_key is None:
+            self._signing_key = _new_key()
+        key = self._signing_key
+        answer = await self._api.sign(facts, _text(key))
+        if answer.status == 404 and await self._provision(facts) is not None:
+            answer = await self._api.sign(facts, _text(key))
+        if answer.ok:
+            return _with_certificate(self._usernames[facts.ref.project_id], key, answer, self._clock.now())
+        if answer.status in UNAVAILABLE:
+            return None
+        raise answer.error(needs=login_roles(facts))
 
     # The key in the profile
 
@@ -166,7 +178,10 @@ class OsLogin:
                 )
         if not answer.ok:
             raise answer.error(needs=login_roles(facts))
-        key.fingerprint = _fingerprint(oslogin_api.imported(answer), text)
+        profile = oslogin_api.imported(answer)
+        key.fingerprint = _fingerprint(profile, text)
+        if profile.username is not None:
+            self._usernames[facts.ref.project_id] = profile.username
 
     async def _make_room(self, email: str, facts: InstanceFacts) -> None:
         """Delete the keys that have expired: they open nothing any more, whoever they were."""
@@ -209,7 +224,7 @@ def _fingerprint(profile: LoginProfile, public_key: str) -> str:
     return next((each.fingerprint for each in profile.keys if body in each.key.split()), "")
 
 
-def _certified(username: str, key: "asyncssh.SSHKey", answer: "Answer", now: datetime) -> Credential:
+def _with_certificate(username: str, key: "asyncssh.SSHKey", answer: "Answer", now: datetime) -> Credential:
     """Read the certificate, and check that it is for our key and of use now."""
     import asyncssh
 

@@ -65,11 +65,10 @@ class OsLoginApi:
         path = f"/v1/projects/{ref.project_id}/locations/{ref.region}:signSshPublicKey"
         return await self._rest.call("POST", path, body=body)
 
-    async def provision(self, account: str, facts: InstanceFacts) -> str | None:
-        """``users.projects.provisionPosixAccount``, waiting for the VM's region; the account's name."""
+    async def provision(self, account: str, facts: InstanceFacts) -> Answer:
+        """``users.projects.provisionPosixAccount``, waiting for the VM's region; the answer as it came."""
         path = f"/v1/{_user(account)}/projects/{facts.ref.project_id}"
-        answer = await self._rest.call("POST", path, body={"regions": [facts.ref.region]})
-        return _username([_checked(answer, facts)])
+        return await self._rest.call("POST", path, body={"regions": [facts.ref.region]})
 
     async def profile(self, account: str, facts: InstanceFacts) -> LoginProfile | None:
         """Give the login profile as the VM's project sees it, None where there is none yet."""
@@ -98,6 +97,11 @@ class OsLoginApi:
     async def aclose(self) -> None:
         """Release connections."""
         await self._rest.aclose()
+
+
+def provisioned(answer: Answer, facts: InstanceFacts) -> str | None:
+    """Read the username out of the answer to ``provision``."""
+    return _username([_checked(answer, facts)])
 
 
 def imported(answer: Answer) -> LoginProfile:
