@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TIMEOUT = 20.0
 """Seconds for one publish, with the client's own retries, or one pull or acknowledgement."""
 
-BODY_LIMIT = 9 * 1024 * 1024
-"""Bytes of a dead letter's body; Pub/Sub takes 10 MB in all."""
+BODY_LIMIT = 1024 * 1024
+"""Bytes of a dead letter's body that are kept: four times what a log entry may have."""
 _ATTRIBUTES = 90  # Pub/Sub takes 100 of 256 + 1024 bytes; ours come on top
 _KEY_BYTES = 256
 _VALUE_BYTES = 1024
@@ -49,34 +49,39 @@ class Publisher:
         Transient, or Permanent naming the role; ``Permanent("not_found")`` where there is no such topic.
         """
         try:
-            future = await asyncio.to_thread(self._start, topic, data, attributes)
-            async with asyncio.timeout(self._timeout + 5):
-                return str(await asyncio.wrap_future(future))
+            return await asyncio.to_thread(self._publish, topic, data, attributes)
         except Exception as error:
             raise google_errors.classify(error, needs=f"roles/pubsub.publisher on {topic}") from error
 
     async def aclose(self) -> None:
-        """Publish what is under way and release connections."""
+        """Release connections."""
         if self._opened is not None:
-            await asyncio.to_thread(self._opened.stop)
+            await asyncio.to_thread(self._opened.transport.close)
 
-    def _start(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> Any:
+    def _publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        from google import pubsub_v1 as generated
         from google.api_core.retry import Retry
         from google.cloud import pubsub_v1
 
         with self._lock:
             if self._opened is None:
-                # One message at a time: whoever publishes waits for the answer.
-                self._opened = pubsub_v1.PublisherClient(pubsub_v1.types.BatchSettings(max_messages=1))
-        return self._opened.publish(
-            topic, data, retry=Retry(timeout=self._timeout), timeout=self._timeout, **dict(attributes)
+                self._opened = pubsub_v1.PublisherClient()
+        # The generated call beneath the client's own: that one takes attributes as keyword arguments, among
+        # which an attribute named ``topic`` has no place, and batches in threads that outlive the request.
+        message = generated.PubsubMessage(data=data, attributes=dict(attributes))
+        response = generated.PublisherClient.publish(
+            self._opened,
+            request=generated.PublishRequest(topic=topic, messages=[message]),
+            retry=Retry(timeout=self._timeout),
+            timeout=self._timeout,
         )
+        return str(response.message_ids[0])
 
 
 class DeadLetterTopic:
     """Keeps what can never be decoded; see :class:`logmend.ports.DeadLetter`.
 
-    The message's own attributes are kept as far as Pub/Sub takes them; a body past 9 MiB is cut and marked
+    The message's own attributes are kept as far as Pub/Sub takes them; a body past 1 MiB is cut and marked
     ``logmend_cut``.
     """
 
@@ -191,11 +196,11 @@ def _pulled(received: Any, subscription: str) -> Pulled:
 
 
 def _kept(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Give the attributes that Pub/Sub takes: it refuses a message for one that is too long or empty."""
+    """Give the attributes that Pub/Sub takes: it refuses a message for one that is too long."""
     kept = {
-        key: _clipped(value, _VALUE_BYTES)
+        _clipped(key, _KEY_BYTES): _clipped(value, _VALUE_BYTES)
         for key, value in attributes.items()
-        if key and not key.startswith("goog") and len(key.encode("utf-8", "replace")) <= _KEY_BYTES
+        if key and not key.startswith("goog")
     }
     return dict(list(kept.items())[:_ATTRIBUTES])
 
