@@ -209,7 +209,31 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             " LOGMEND_SSH_HOST_KEYS=known-hosts:PATH",
         ),
         "out_of_files": Meaning("The function itself ran out of file descriptors.", "lower its concurrency"),
-        "tunnel_error": Meaning("The IAP tunnel broke.", _WAIT),
+        "no_posix_account": Meaning(
+            "OS Login made no account for logmend's service account in the VM's project.",
+            "gcloud compute os-login describe-profile, as that account, shows what it has",
+        ),
+        "login_profile_full": Meaning(
+            "The OS Login profile of logmend's service account has no room for a key.",
+            "gcloud compute os-login ssh-keys list and remove, as that account",
+        ),
+        "iap_not_authorized": Meaning(
+            "IAP does not let logmend open a tunnel to the VM.",
+            "grant roles/iap.tunnelResourceAccessor to logmend's service account",
+        ),
+        "iap_instance_lookup_failed": Meaning(
+            "IAP knows no running VM of that name in that zone.",
+            "gcloud compute instances describe shows whether it runs; the function's account needs"
+            " roles/iap.tunnelResourceAccessor on it",
+        ),
+        "iap_request_refused": Meaning(
+            "IAP refused the request for a tunnel itself.",
+            "check LOGMEND_IAP_ENDPOINT, and that IAP is enabled",
+        ),
+        "iap_reauthenticate": Meaning("IAP wants a fresh access token.", _WAIT),
+        "iap_unavailable": Meaning("IAP's relay has trouble of its own.", _WAIT),
+        "iap_protocol_error": Meaning("What came from IAP's relay does not keep to its protocol.", _WAIT),
+        "iap_unknown_close": Meaning("IAP closed the tunnel with a code that nobody knows.", _WAIT),
         # failed: what was seen there
         "wrong_instance": Meaning(
             "Another machine answers on the VM's address; nothing was changed.",
