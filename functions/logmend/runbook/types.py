@@ -21,7 +21,7 @@ SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
 """Field of :class:`Scripts` → file in the runbook's folder."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with a runbook: where, what, and what to do about it (may be empty)."""
 
