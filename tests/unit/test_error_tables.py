@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import asyncssh
-import grpc  # type: ignore[import-untyped]
+import grpc
 import pytest
 import requests
 from google.api_core import exceptions as api
@@ -161,7 +161,7 @@ def test_a_wait_that_the_api_asked_for_is_kept() -> None:
 def test_every_grpc_status_has_a_meaning(code: grpc.StatusCode) -> None:
     """A raw gRPC error says by its status what it is worth."""
 
-    class Failed(grpc.RpcError):  # type: ignore[misc]  # grpc ships no types
+    class Failed(grpc.RpcError):
         def code(self) -> grpc.StatusCode:
             return code
 

@@ -106,6 +106,17 @@ def test_the_relay_may_confirm_what_was_sent_and_nothing_else() -> None:
             session.receive(frames.encode(frames.Ack(total)))
 
 
+@given(
+    st.lists(st.one_of(FRAMES.map(frames.encode), st.binary(max_size=40), st.text(max_size=5)), max_size=8)
+)
+def test_no_sequence_of_messages_ends_in_anything_but_an_error_of_ours(messages: list[bytes | str]) -> None:
+    """Whatever the other side sends, the session goes on or ends with a reason."""
+    session = Session()
+    with contextlib.suppress(Transient, Permanent):
+        for message in messages:
+            session.receive(message)
+
+
 @pytest.mark.parametrize("row", sorted(closing.CLOSE_CODES))
 def test_every_close_code_is_in_the_documentation(row: int) -> None:
     """The table in the docstring and the table in the code are one."""
