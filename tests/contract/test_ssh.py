@@ -387,6 +387,11 @@ async def drop(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.get_extra_info("connection").abort()
 
 
+async def say_no(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    process.stdout.write(b"logmend=begin\na=1\n")
+    process.get_extra_info("connection").disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "no")
+
+
 async def vanish(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.stdout.write(b"logmend=begin\na=1\n")
     process.channel.close()
@@ -397,7 +402,9 @@ async def killed(process: asyncssh.SSHServerProcess[bytes]) -> None:
     process.exit_with_signal("KILL", msg="out of memory")
 
 
-@pytest.mark.parametrize("handler", [drop, vanish, killed], ids=["dropped", "no status", "killed"])
+@pytest.mark.parametrize(
+    "handler", [drop, say_no, vanish, killed], ids=["dropped", "says no", "no status", "killed"]
+)
 async def test_a_script_whose_end_is_not_known_is_a_lost_connection(handler: Any) -> None:
     """Whether it did its work is not known: transient, to be looked at again."""
     async with served(handler) as port:

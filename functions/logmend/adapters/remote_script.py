@@ -98,7 +98,11 @@ class Output(asyncssh.SSHClientSession[bytes]):
 
 
 async def run(connection: asyncssh.SSHClientConnection, command: str, script: str) -> Output:
-    """Run a script to its end. The caller bounds the time; being cancelled closes the channel."""
+    """Run a script to its end. The caller bounds the time; being cancelled closes the channel.
+
+    Once the script may have begun, whatever goes wrong is Transient: only a look at the VM can tell what was
+    done.
+    """
     output = Output()
     try:
         channel, _ = await connection.create_session(
@@ -107,7 +111,8 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
         channel.write(f"{script}\n{_END}\n".encode())
         channel.write_eof()
         if (lost := await output.done) is not None:
-            raise ssh_errors.classify(lost) from lost
+            # The script may have run, whatever the library calls what ended the connection.
+            raise Transient("connection_lost", ssh_errors.classify(lost).detail) from lost
     finally:
         output.end()
     return output
