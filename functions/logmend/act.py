@@ -83,7 +83,11 @@ async def _in_session(
             if not isinstance(verdict, Proceed):
                 return replace(done, halted=verdict)
             done = replace(done, enforced=True)
-            done = replace(done, enforcement=await vm.enforce())
+            try:
+                done = replace(done, enforcement=await vm.enforce())
+            except Permanent:  # the executor's word that the script was never begun
+                done = replace(done, enforced=False)
+                raise
             done = replace(done, after=await vm.check())
     except Superseded:
         raise

@@ -29,6 +29,7 @@ from logmend.model import (
     Trouble,
     Verdict,
 )
+from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Breaker, Cooldown, Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
@@ -200,8 +201,8 @@ def notes(
 ) -> tuple[str, ...]:
     """Say what else a reader of the outcome has to know."""
     found = []
-    if said.reason == "needs_human" and not subject.needs_human:
-        found.append("first_needs_human")
+    if said.reason == "needs_human" and not subject.human_told:
+        found.append(FIRST_NEEDS_HUMAN)
     if (
         said.result is Result.FAILED
         and subject.failures + 1 >= settings.needs_human_after
@@ -252,7 +253,7 @@ def aftermath(outcome: Outcome, settings: Settings, now: datetime) -> Callable[[
                 needs_human = subject.needs_human or failures >= settings.needs_human_after
                 noted = replace(noted, failures=failures, needs_human=needs_human)
             case Result.SKIPPED if outcome.reason == "needs_human":
-                noted = replace(noted, needs_human=True)
+                noted = replace(noted, needs_human=True, human_told=True)
             case Result.PLANNED | Result.NOTHING_TO_DO:
                 noted = replace(noted, failures=0)
             case _:

@@ -118,6 +118,7 @@ def brief(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         "detail": outcome.detail,
         "outcome_id": outcome.outcome_id,
+        "message_id": outcome.message_id,
         "instance": str(outcome.instance) if outcome.instance else None,
         "runbook": outcome.runbook,
     }

@@ -114,7 +114,10 @@ class Session(Protocol):
         ...
 
     async def enforce(self) -> Evidence:
-        """Run the action's ``enforce.sh`` as root."""
+        """Run the action's ``enforce.sh`` as root.
+
+        ``Permanent`` only where it was never begun (no sudo); whatever else goes wrong is ``Transient``.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from logmend.model import (
     Undecodable,
     Verdict,
 )
+from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Approval, Lease, Record, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import Settings
@@ -76,6 +77,7 @@ def of_turned(
     """Make the outcome of an intent that the ledger did not admit."""
     if isinstance(verdict, Proceed):
         raise TypeError("an intent that may proceed is not turned away")
+    first = verdict.reason == "needs_human" and not view.subject.human_told
     outcome = of_intent(
         intent,
         Judgement.of(verdict),
@@ -84,6 +86,7 @@ def of_turned(
         now,
         number=view.record.attempt if view.record else 0,
         prior=view.record,
+        notes=(FIRST_NEEDS_HUMAN,) if first else (),
     )
     return replace(outcome, instance_name=view.subject.name)
 

@@ -87,8 +87,8 @@ class Subject:
     """One VM under one runbook.
 
     ``held`` is set by a revert and keeps automatic intents away; ``failures`` counts failures in a row,
-    ``relapses`` how often a live check saw the fault again after a verified fix; ``open_request`` is the
-    intent whose requested work is still out.
+    ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
+    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out.
     """
 
     instance: InstanceRef
@@ -102,6 +102,7 @@ class Subject:
     failures: int = 0
     relapses: int = 0
     needs_human: bool = False
+    human_told: bool = False
     open_request: str | None = None
     last_result: Result | None = None
     last_reason: str | None = None

@@ -24,6 +24,7 @@ from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.tick import Ticker
 
 if TYPE_CHECKING:
+    from logmend.adapters.access_token import AccessToken
     from logmend.adapters.compute import ComputeApi
     from logmend.adapters.routes import Route
     from logmend.adapters.ssh import Credentials
@@ -161,9 +162,10 @@ class Executors:
     @functools.cached_property
     def _ssh(self) -> SessionExecutor:
         from logmend.adapters import host_keys
+        from logmend.adapters.access_token import AccessToken
         from logmend.adapters.ssh import SshExecutor
 
-        settings = self._settings
+        settings, token = self._settings, AccessToken()
         kind, _, where = settings.ssh_host_keys.partition(":")
         known: host_keys.HostKeys
         match kind:
@@ -174,9 +176,9 @@ class Executors:
             case _:
                 known = host_keys.GuestAttributeHostKeys(self._compute)
         return SshExecutor(
-            open_credentials(settings),
+            open_credentials(settings, self._clock, token),
             known,
-            open_route(settings),
+            open_route(settings, token),
             self._clock,
             port=settings.ssh_port,
             deadline=settings.attempt_deadline,
@@ -194,21 +196,22 @@ def open_compute(settings: Settings) -> "ComputeApi":
     return ComputeApi(settings.compute_endpoint)
 
 
-def open_credentials(settings: Settings) -> "Credentials":
+def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> "Credentials":
     """Give the static key where one is set, else OS Login's short-lived credentials."""
-    from logmend.adapters import oslogin
-
     if settings.ssh_key is not None and settings.ssh_user is not None:
-        return oslogin.StaticKey(settings.ssh_key, settings.ssh_user)
-    return oslogin.OsLogin(endpoint=settings.oslogin_endpoint, service_account=settings.service_account)
+        from logmend.adapters.credential import StaticKey
+
+        return StaticKey(settings.ssh_key, settings.ssh_user)
+    from logmend.adapters import oslogin, oslogin_api, rest
+
+    api = oslogin_api.OsLoginApi(rest.Rest(settings.oslogin_endpoint or oslogin_api.ENDPOINT))
+    return oslogin.OsLogin(api, settings.service_account or token.account, clock)
 
 
-def open_route(settings: Settings) -> "Route":
+def open_route(settings: Settings, token: "AccessToken") -> "Route":
     """Give the way to VMs: direct, or through IAP."""
     from logmend.adapters import routes
 
     if settings.ssh_route is SshRoute.DIRECT:
         return routes.Direct(settings.ssh_address)
-    from logmend.adapters.google_auth import access_token
-
-    return routes.Iap(access_token, url=settings.iap_endpoint)
+    return routes.Iap(token, url=settings.iap_endpoint)

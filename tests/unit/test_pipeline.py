@@ -73,6 +73,14 @@ class TestEnforce:
         assert (outcome.before.exit_code, outcome.after.exit_code) == (101, 100)
         assert w.fleet.vms[REF.instance_id].changes == 1
 
+    async def test_enforcing_that_was_never_begun_is_a_failure_and_no_riddle(self) -> None:
+        """A refused sudo changed nothing: failed, not unverified."""
+        w = world(**ENFORCE)
+        w.fleet.vms[REF.instance_id].on_enforce = [Permanent("not_permitted", "sudo")]
+        w.fleet.vms[REF.instance_id].fix_works = False
+        outcome = await w.deliver(push(entry()))
+        assert (outcome.result, outcome.reason) == (Result.FAILED, "not_permitted")
+
     async def test_a_healthy_vm_is_left_alone(self) -> None:
         """The desired state needs no enforcement."""
         w = world(**ENFORCE)

@@ -19,9 +19,12 @@ Known = Sequence[Sequence[Any]]
 
 
 class HostKeys(Protocol):
-    """A source of host keys. ``note`` is put on every outcome; None where there is nothing to warn of."""
+    """A source of host keys."""
 
-    note: str | None
+    @property
+    def note(self) -> str | None:
+        """What to warn of in every outcome; None where there is nothing."""
+        ...
 
     async def known(self, facts: InstanceFacts) -> Known | None:
         """Give the keys that the VM's server may have; None means that any will do."""

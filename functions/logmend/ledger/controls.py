@@ -84,7 +84,14 @@ class Controls:
             instance,
             runbook,
             lambda subject: replace(
-                subject, frozen=None, held=False, cooldown=None, needs_human=False, failures=0, relapses=0
+                subject,
+                frozen=None,
+                held=False,
+                cooldown=None,
+                needs_human=False,
+                human_told=False,
+                failures=0,
+                relapses=0,
             ),
         )
 

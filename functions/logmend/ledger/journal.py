@@ -163,6 +163,8 @@ class Journal:
             }
             if claim_at and claim_at not in found:
                 writes[claim_at] = claimed
+            if outcome.reason == "needs_human" and not view.subject.human_told:
+                writes[subject_at] = _leased(replace(view.subject, human_told=True))
             return writes, Turned(outcome, said_before=again)
 
         return await self._store.transact(keys, step)
