@@ -1,0 +1,297 @@
+"""The ssh executor against a real OpenSSH server: a process of our own, on a high port of loopback."""
+
+import asyncio
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+from tests.conftest import needs
+from tests.contract.machines import (
+    FACTS,
+    HOST_KEY,
+    OTHER_KEY,
+    REF,
+    SUDO,
+    SUDO_PASSWORD,
+    USER_KEY,
+    Key,
+    Pinned,
+    executor,
+    runbook,
+)
+
+from logmend.adapters.host_keys import KnownHostsFile
+from logmend.adapters.ssh import SshExecutor
+from logmend.errors import Permanent, Transient
+from logmend.model import Action, Finding
+
+AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
+ME = getpass.getuser()
+
+
+@dataclass
+class Sshd:
+    """A server and how to reach it."""
+
+    folder: Path
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, *options: str) -> None:
+        """Start and wait until it answers."""
+        folder = self.folder
+        (folder / "bin").mkdir(exist_ok=True)
+        self.put("sudo", SUDO)
+        for name, text in (
+            ("host", HOST_KEY.export_private_key("openssh")),
+            ("authorized", USER_KEY.export_public_key()),
+            ("authority", AUTHORITY.export_public_key()),
+        ):
+            (folder / name).write_bytes(text)
+            (folder / name).chmod(0o600)
+        settings = [
+            *options,
+            f"Port={self.port}",
+            "ListenAddress=127.0.0.1",
+            f"HostKey={folder}/host",
+            f"AuthorizedKeysFile={folder}/authorized",
+            f"TrustedUserCAKeys={folder}/authority",
+            "PidFile=none",
+            "StrictModes=no",
+            "UsePAM=no",
+            "UseDNS=no",
+            "PermitRootLogin=yes",
+            "MaxStartups=200",
+            f"SetEnv=PATH={folder}/bin:{os.environ['PATH']}",
+        ]
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)  # where a server that is root goes to have no privileges
+        sshd = shutil.which("sshd")
+        assert sshd
+        with (folder / "log").open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [
+                        sshd,
+                        "-D",
+                        "-e",
+                        "-f",
+                        "/dev/null",
+                        *(part for each in settings for part in ("-o", each)),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                if probe.recv(4) == b"SSH-":
+                    return
+            if time.monotonic() > deadline or self.processes[-1].poll() is not None:
+                pytest.fail(f"sshd does not answer: {(folder / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def put(self, name: str, text: str) -> None:
+        """Put a program in front of the sessions' path."""
+        (self.folder / "bin" / name).write_text(text)
+        (self.folder / "bin" / name).chmod(0o755)
+
+    def stop(self) -> None:
+        """End the server and every session of it."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def executor(self, **changes: Any) -> SshExecutor:
+        """Give the executor that dials it."""
+        return executor(self.port, **({"credentials": Key(ME)} | changes))
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
+    """Start servers, and end them."""
+    needs(commands=("sshd",))
+    started: list[Sshd] = []
+
+    def start(*options: str) -> Sshd:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            started.append(Sshd(tmp_path, probe.getsockname()[1]))
+        started[-1].start(*options)
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+async def test_check_enforce_and_check_over_one_real_connection(
+    sshd: Callable[..., Sshd], tmp_path: Path
+) -> None:
+    """The whole conversation, with scripts that read standard input in between."""
+    state = tmp_path / "fixed"
+    book = runbook(
+        f"cat\necho root=$AS_ROOT\n[ -e {state} ] && exit 100\nexit 101\n",
+        f"cat >/dev/null\ntouch {state}\necho root=$AS_ROOT\nexit 100\n",
+    )
+    async with sshd().executor().open(FACTS, book, Action.ENFORCE) as session:
+        before, done, after = await session.check(), await session.enforce(), await session.check()
+    assert [each.finding for each in (before, done, after)] == [
+        Finding.FAULTY,
+        Finding.DESIRED,
+        Finding.DESIRED,
+    ]
+    assert (before.values, done.values) == ({"root": ""}, {"root": "yes"})
+
+
+async def test_a_certificate_logs_in_where_the_key_alone_may_not(sshd: Callable[..., Sshd]) -> None:
+    """What OS Login issues: a certificate of an authority that the server trusts."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    certificate = AUTHORITY.generate_user_certificate(key, "logmend", principals=[ME], valid_before="+5m")
+    server = sshd()
+    with_it = server.executor(credentials=Key(ME, key, certificate))
+    async with with_it.open(FACTS, runbook("exit 101\n"), Action.CHECK) as session:
+        assert (await session.check()).exit_code == 101
+    with pytest.raises(Permanent, match="not_permitted"):
+        async with server.executor(credentials=Key(ME, key)).open(FACTS, runbook(), Action.CHECK):
+            pass
+
+
+async def test_an_expired_certificate_is_not_permitted(sshd: Callable[..., Sshd]) -> None:
+    """Five minutes are over."""
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    certificate = AUTHORITY.generate_user_certificate(
+        key, "logmend", principals=[ME], valid_after="-10m", valid_before="-5m"
+    )
+    with pytest.raises(Permanent, match="not_permitted"):
+        async with (
+            sshd().executor(credentials=Key(ME, key, certificate)).open(FACTS, runbook(), Action.CHECK)
+        ):
+            pass
+
+
+async def test_another_host_key_is_a_mismatch(sshd: Callable[..., Sshd], tmp_path: Path) -> None:
+    """Pinned or from a file."""
+    server = sshd()
+    file = tmp_path / "known_hosts"
+    file.write_text(f"{REF.instance_id} {OTHER_KEY.export_public_key().decode()}")
+    for keys in (Pinned((OTHER_KEY,)), KnownHostsFile(file, port=server.port)):
+        with pytest.raises(Permanent) as caught:
+            async with server.executor(host_keys=keys).open(FACTS, runbook(), Action.CHECK):
+                pass
+        assert caught.value.reason == "host_key_mismatch"
+
+
+async def test_a_refused_sudo_never_began_and_says_why(sshd: Callable[..., Sshd]) -> None:
+    """The check ran before as it should; nothing was changed."""
+    server = sshd()
+    server.put("sudo", SUDO_PASSWORD)
+    async with server.executor().open(FACTS, runbook("exit 101\n"), Action.ENFORCE) as session:
+        assert (await session.check()).finding is Finding.FAULTY
+        with pytest.raises(Permanent, match=r"not_permitted.*osAdminLogin"):
+            await session.enforce()
+
+
+async def test_a_machine_without_sudo_says_so(sshd: Callable[..., Sshd]) -> None:
+    """The shell's own message comes through."""
+    server = sshd("PermitUserRC=no")
+    server.put("sudo", "#!/bin/sh\necho 'sudo: command not found' >&2\nexit 127\n")
+    async with server.executor().open(FACTS, runbook(), Action.ENFORCE) as session:
+        with pytest.raises(Permanent, match="command not found"):
+            await session.enforce()
+
+
+async def test_a_flood_is_cut_off_and_the_real_connection_stays_usable(sshd: Callable[..., Sshd]) -> None:
+    """Sshd keeps sending into a closed channel for a while; the next script is not bothered."""
+    book = runbook("echo a=1\nexec cat /dev/zero\n", "exit 100\n")
+    async with sshd().executor().open(FACTS, book, Action.ENFORCE) as session:
+        flooded = await session.check()
+        assert (flooded.exit_code, flooded.values) == (-1, {"a": "1"})
+        assert (await session.enforce()).exit_code == 100
+
+
+def children(process: int) -> list[int]:
+    """Give the processes that a process started."""
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+async def test_a_server_that_dies_in_the_middle_is_a_lost_connection(sshd: Callable[..., Sshd]) -> None:
+    """A VM that is reset while a script runs."""
+    server = sshd()
+    async with server.executor().open(FACTS, runbook("sleep 30\n"), Action.CHECK) as session:
+        running = asyncio.create_task(session.check())
+        await asyncio.sleep(0.5)
+        # Sessions leave the group of the listener, but stay its children.
+        for child in children(server.processes[0].pid):
+            os.kill(child, signal.SIGKILL)
+        with pytest.raises(Transient) as caught:
+            await running
+    assert caught.value.reason == "connection_lost"
+
+
+async def test_a_script_killed_on_the_vm_is_a_lost_connection(sshd: Callable[..., Sshd]) -> None:
+    """The out-of-memory killer: what was done is not known."""
+    async with sshd().executor().open(FACTS, runbook("kill -KILL $$\n"), Action.CHECK) as session:
+        with pytest.raises(Transient, match=r"connection_lost.*KILL"):
+            await session.check()
+
+
+async def test_a_script_that_hangs_meets_the_deadline(sshd: Callable[..., Sshd]) -> None:
+    """The attempt ends; the connection with it."""
+    quick = sshd().executor(deadline=timedelta(seconds=2))
+    with pytest.raises(Transient) as caught:
+        async with quick.open(FACTS, runbook("sleep 20\n"), Action.CHECK) as session:
+            await session.check()
+    assert caught.value.reason == "deadline_exceeded"
+
+
+async def test_a_stopped_server_is_unreachable_before_the_login(sshd: Callable[..., Sshd]) -> None:
+    """The kernel accepts, nobody answers: a VM that swaps itself to death."""
+    server = sshd()
+    os.kill(server.processes[0].pid, signal.SIGSTOP)
+    with pytest.raises(Transient) as caught:
+        async with server.executor(connect_timeout=0.5).open(FACTS, runbook(), Action.CHECK):
+            pass
+    assert caught.value.reason == "unreachable"
+
+
+async def test_a_server_that_opens_no_session_is_asked_again_later(sshd: Callable[..., Sshd]) -> None:
+    """``MaxSessions 0``: let in, and then no, for whatever reason."""
+    async with sshd("MaxSessions=0").executor().open(FACTS, runbook(), Action.CHECK) as session:
+        with pytest.raises(Transient):
+            await session.check()
+
+
+async def test_a_forced_command_is_not_taken_for_the_script(sshd: Callable[..., Sshd]) -> None:
+    """Whatever else the server runs in its place is no evidence."""
+    forced = sshd("ForceCommand=echo timer=forged; exit 100")
+    async with forced.executor().open(FACTS, runbook(), Action.CHECK) as session:
+        with pytest.raises(Permanent, match="not_permitted"):
+            await session.check()
+
+
+async def test_twenty_real_attempts_at_once(sshd: Callable[..., Sshd]) -> None:
+    """Each on its own connection."""
+    server = sshd()
+
+    async def attempt(number: int) -> dict[str, str]:
+        book = runbook(f"echo n={number}\nexit 101\n")
+        async with server.executor(connect_timeout=30).open(FACTS, book, Action.CHECK) as session:
+            return dict((await session.check()).values)
+
+    assert await asyncio.gather(*map(attempt, range(20))) == [{"n": str(number)} for number in range(20)]
