@@ -41,6 +41,15 @@ AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
 ME = getpass.getuser()
 
 
+def descendants(process: int) -> list[int]:
+    """Give the processes that a process started, and theirs."""
+    try:
+        started = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for pid in map(int, started) for each in (pid, *descendants(pid))]
+
+
 @dataclass
 class Sshd:
     """A server and how to reach it."""
@@ -113,8 +122,9 @@ class Sshd:
     def stop(self) -> None:
         """End the server and every session of it."""
         for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            for pid in (*descendants(process.pid), process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.wait(10)
 
     def executor(self, **changes: Any) -> SshExecutor:
@@ -225,11 +235,6 @@ async def test_a_flood_is_cut_off_and_the_real_connection_stays_usable(sshd: Cal
         assert (await session.enforce()).exit_code == 100
 
 
-def children(process: int) -> list[int]:
-    """Give the processes that a process started."""
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-
-
 async def test_a_server_that_dies_in_the_middle_is_a_lost_connection(sshd: Callable[..., Sshd]) -> None:
     """A VM that is reset while a script runs."""
     server = sshd()
@@ -237,7 +242,7 @@ async def test_a_server_that_dies_in_the_middle_is_a_lost_connection(sshd: Calla
         running = asyncio.create_task(session.check())
         await asyncio.sleep(0.5)
         # Sessions leave the group of the listener, but stay its children.
-        for child in children(server.processes[0].pid):
+        for child in descendants(server.processes[0].pid):
             os.kill(child, signal.SIGKILL)
         with pytest.raises(Transient) as caught:
             await running
