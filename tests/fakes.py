@@ -95,6 +95,12 @@ class FakeFleet:
         labels = {k: v for k, v in facts.labels.items() if k != key} | ({key: value} if value else {})
         self.facts_of[facts.ref.instance_id] = replace(facts, labels=labels)
 
+    def __call__(self, facts: InstanceFacts) -> list["FakeFleet"]:
+        return [self]
+
+    async def aclose(self) -> None:
+        return
+
     @asynccontextmanager
     async def open(
         self, facts: InstanceFacts, runbook: Runbook, action: Action
@@ -136,7 +142,8 @@ def _next(script: list[Any]) -> Evidence | None:
     item = script.pop(0)
     if isinstance(item, BaseException):
         raise item
-    return item() if callable(item) else item
+    evidence_: Evidence | None = item() if callable(item) else item
+    return evidence_
 
 
 def evidence(
@@ -221,7 +228,7 @@ def world(
         journal=journal,
         controls=controls,
         compute=fleet,
-        executors=lambda _: [fleet],
+        executors=fleet,
         outcome_log=outcomes,
         dead_letter=dead_letters,
     )

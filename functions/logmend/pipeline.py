@@ -8,7 +8,7 @@ that the message is delivered again. Nothing is decided here: the stages are ask
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -33,7 +33,7 @@ from logmend.model import (
     Undecodable,
     Verdict,
 )
-from logmend.ports import Clock, Compute, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor
+from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog
 from logmend.records import Admitted, Expired, Finished, State, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -56,7 +56,7 @@ class Pipeline:
     journal: Journal
     controls: Controls
     compute: Compute
-    executors: Callable[[InstanceFacts], Sequence[SessionExecutor | RequestExecutor]]
+    executors: ExecutorChoice
     outcome_log: OutcomeLog
     dead_letter: DeadLetter | None
 

@@ -163,6 +163,18 @@ class RequestExecutor(Protocol):
         ...
 
 
+class ExecutorChoice(Protocol):
+    """Which executors may serve a VM."""
+
+    def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
+        """Give them in the order in which they are to be tried."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what they hold."""
+        ...
+
+
 # What leaves
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logmend import match
+from logmend.errors import ConfigError
 from logmend.ledger import Controls, Journal, Queues
 from logmend.model import InstanceFacts
 from logmend.pipeline import Pipeline
@@ -26,8 +27,9 @@ from logmend.tick import Ticker
 if TYPE_CHECKING:
     from logmend.adapters.access_token import AccessToken
     from logmend.adapters.compute import ComputeApi
+    from logmend.adapters.credential import StaticKey
+    from logmend.adapters.oslogin import OsLogin
     from logmend.adapters.routes import Route
-    from logmend.adapters.ssh import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,20 @@ class Application:
     queues: Queues
     controls: Controls
     journal: Journal
+    compute: "ComputeApi"
+
+    def chosen_runbooks(self, name: str | None) -> list[str]:
+        """Name every runbook, or the one that is named; ``ConfigError`` where there is no such."""
+        if name is None:
+            return list(self.pipeline.runbooks)
+        if name not in self.pipeline.runbooks:
+            raise ConfigError([f"no runbook {name!r}; known are {', '.join(self.pipeline.runbooks)}"])
+        return [name]
+
+    async def aclose(self) -> None:
+        """Release connections and what credentials left behind."""
+        for each in (self.pipeline.outcome_log, self.pipeline.executors, self.compute, self.store):
+            await each.aclose()
 
 
 def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
@@ -75,7 +91,9 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     )
     if settings.ssh_host_keys == "insecure":
         log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
-    return Application(settings, pipeline, Ticker(pipeline, queues), store, queues, controls, journal)
+    return Application(
+        settings, pipeline, Ticker(pipeline, queues), store, queues, controls, journal, compute
+    )
 
 
 def owner() -> str:
@@ -147,6 +165,7 @@ class Executors:
         self._settings = settings
         self._clock = clock
         self._compute = compute
+        self._credentials: OsLogin | StaticKey | None = None
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
         """Give ssh, osconfig, or (``auto``) both, the second only where metadata enables the VM's agent."""
@@ -158,6 +177,11 @@ class Executors:
             case ExecutorChoice.AUTO:
                 enabled = (facts.effective("enable-osconfig") or "").strip().lower() == "true"
                 return [self._ssh, self._osconfig] if enabled else [self._ssh]
+
+    async def aclose(self) -> None:
+        """Delete the key that OS Login was given, where one was."""
+        if self._credentials is not None:
+            await self._credentials.aclose()
 
     @functools.cached_property
     def _ssh(self) -> SessionExecutor:
@@ -175,8 +199,9 @@ class Executors:
                 known = host_keys.Insecure()
             case _:
                 known = host_keys.GuestAttributeHostKeys(self._compute)
+        self._credentials = open_credentials(settings, self._clock, token)
         return SshExecutor(
-            open_credentials(settings, self._clock, token),
+            self._credentials,
             known,
             open_route(settings, token),
             self._clock,
@@ -196,7 +221,7 @@ def open_compute(settings: Settings) -> "ComputeApi":
     return ComputeApi(settings.compute_endpoint)
 
 
-def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> "Credentials":
+def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> "OsLogin | StaticKey":
     """Give the static key where one is set, else OS Login's short-lived credentials."""
     if settings.ssh_key is not None and settings.ssh_user is not None:
         from logmend.adapters.credential import StaticKey

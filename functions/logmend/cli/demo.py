@@ -36,7 +36,7 @@ Document = dict[str, Any]
     help="Deliver through the Pub/Sub emulator or push directly; auto: the emulator where it is installed.",
 )
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def demo(out: Path, pubsub: str, form: str) -> None:
+def command(out: Path, pubsub: str, form: str) -> int:
     """Tell the whole story on a pretend fleet: no cloud, no root."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -45,7 +45,7 @@ def demo(out: Path, pubsub: str, form: str) -> None:
     problems = asyncio.run(_demo(out.resolve(), pubsub, form))
     for problem in problems:
         click.echo(f"demo failed: {problem}", err=True)
-    sys.exit(1 if problems else 0)
+    return 1 if problems else 0
 
 
 async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
