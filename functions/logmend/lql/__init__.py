@@ -9,6 +9,18 @@ The language is Google's (https://cloud.google.com/logging/docs/view/logging-que
 https://google.aip.dev/160). What cannot be evaluated here, or what Cloud Logging would refuse, is a
 :class:`FilterError` when the filter is compiled, never a silent false.
 
+Where Google's page leaves room, this reads it so:
+
+- Parentheses nest at most 50 deep; the regular expressions of a filter have at most 5,000 instructions.
+- Names of LogEntry's own fields ignore case and may be in snake_case; keys of payloads and labels do neither,
+  save that keys of ``protoPayload`` ignore case. Its known 64-bit integers, times and durations are typed.
+- ``:`` on an object holds where it has that key (AIP-160) or any value in it has the text.
+- ``NULL_VALUE`` is written without quotes, for payloads only; every value that is not null differs from it.
+- An unknown escape is an error in a string and RE2's in a pattern (``"\d"`` is ``"\\d"``; ``\b`` is refused).
+- A global term is looked for in the values that the entry has, not in keys or defaults.
+- ``SEARCH`` splits texts as BigQuery's LOG_ANALYZER; operators and double quotes in a query are refused.
+- ``cast`` of a timestamp to STRING is RFC 3339; of a number with a fraction to INT64 fails.
+
 lark and RE2 are imported when the first filter is compiled.
 """
 

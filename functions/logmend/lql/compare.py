@@ -101,8 +101,8 @@ def pattern_test(op: str, pattern: str, compiled: Any) -> Test:
     """Make a test by regular expression; only strings can match, or fail to."""
     find = finder(pattern, compiled)
     if op == "=~":
-        return _if_string(find)
-    return _if_string(lambda value: not find(value))
+        return lambda value: isinstance(value, str) and find(value)
+    return lambda value: isinstance(value, str) and not find(value)
 
 
 def any_of(test: Test) -> Test:
@@ -119,10 +119,6 @@ def any_of(test: Test) -> Test:
 def never(_value: Any) -> bool:
     """Fail, as a comparison whose literal cannot be converted does."""
     return False
-
-
-def _if_string(test: Callable[[str], bool]) -> Test:
-    return lambda value: isinstance(value, str) and test(value)
 
 
 def _is_null(value: Any) -> bool:

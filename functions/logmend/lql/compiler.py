@@ -47,6 +47,10 @@ def compile_node(node: Node, patterns: Patterns) -> Predicate:
 
 
 def _all(parts: list[Predicate]) -> Predicate:
+    if len(parts) == 2:
+        one, other = parts
+        return lambda entry: one(entry) and other(entry)
+
     def test(entry: Mapping[str, Any]) -> bool:
         for part in parts:  # noqa: SIM110 - a generator costs as much as a comparison
             if not part(entry):
@@ -57,6 +61,10 @@ def _all(parts: list[Predicate]) -> Predicate:
 
 
 def _any(parts: list[Predicate]) -> Predicate:
+    if len(parts) == 2:
+        one, other = parts
+        return lambda entry: one(entry) or other(entry)
+
     def test(entry: Mapping[str, Any]) -> bool:
         for part in parts:  # noqa: SIM110 - see _all
             if part(entry):

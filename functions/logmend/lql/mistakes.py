@@ -23,6 +23,8 @@ from logmend.lql.nodes import (
 from logmend.lql.printer import printed
 from logmend.lql.schema import LOG_ENTRY, Kind, locate
 
+_TYPOGRAPHIC = frozenset("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019")
+
 
 def of(filter_: Filter) -> list[Warning]:
     """List the warnings in the order of the text."""
@@ -140,6 +142,8 @@ def _value(node: Compare, field: Field, kind: Kind, literal: Literal) -> Iterato
 
 def _text(literal: Literal) -> Iterator[Warning]:
     """Texts that some of an agent's versions, or some paths into Logging, write otherwise."""
+    if not literal.quoted and not _TYPOGRAPHIC.isdisjoint(literal.text):
+        yield _warning(literal.at, "typographic quotation marks are part of the text", 'quote with "..."')
     if '"' in literal.text:
         yield _warning(
             literal.at,

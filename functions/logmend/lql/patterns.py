@@ -14,7 +14,7 @@ from logmend.lql.errors import FilterError
 from logmend.lql.nodes import Literal
 
 MAX_MEMORY = 1 << 20  # bytes for a pattern's program and its cache of states
-MAX_INSTRUCTIONS = 2_000  # of all patterns of one filter together
+MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
 
 
 # Characters that mean themselves, and alternatives of such; saves the call of RE2, half the time of a match.
@@ -64,7 +64,7 @@ def finder(pattern: str, compiled: Any) -> Callable[[str], bool]:
     search = compiled.search
 
     def find(text: str) -> bool:
-        return search(utf8(text)) is not None
+        return search(text.encode() if text.isascii() else utf8(text)) is not None
 
     return find
 

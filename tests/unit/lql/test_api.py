@@ -101,6 +101,7 @@ def test_an_empty_filter_is_never_combined(texts: list[str]) -> None:
         ('textPayload = "*foo"', 1, 15, "* is an ordinary character"),
         ('logName = "projects/p/logs/a.b/c"', 1, 11, "percent-encoded"),
         ('textPayload "foo"', 1, 1, "without an operator"),
+        ("textPayload:\u201cfoo\u201d", 1, 13, "typographic quotation marks"),
         ('timestamp > "2024-01-01T00:00:00"', 1, 13, "is no timestamp"),
         ("cast(insertId, INT64) > 1.5", 1, 25, "is no int64"),
         ('httpRequest.latency > "1 s"', 1, 23, "is no duration"),

@@ -67,7 +67,7 @@ ERRORS = [
     ('textPayload =~ "(a"', 1, 16, "not one of RE2: missing )", "re2/wiki/Syntax"),
     (r'textPayload =~ "(?=a)"', 1, 16, "not one of RE2", ""),
     ('textPayload =~ "(((a{100}){100}){100})"', 1, 16, "not one of RE2", ""),
-    ('textPayload =~ "[^x]{1000}"', 1, 16, "more than 2,000 instructions", "smaller repetition"),
+    ('textPayload =~ "[^x]{1000}"', 1, 16, "more than 5,000 instructions", "smaller repetition"),
     ("trace = NULL_VALUE", 1, 9, "trace is never null", ""),
     ("labels.a = NULL_VALUE", 1, 12, "labels.a is never null", ""),
     ("jsonPayload.a > NULL_VALUE", 1, 17, "= and != only", ""),
