@@ -291,6 +291,17 @@ def test_enforcements_wait_for_one_another(machine: Machine) -> None:
     assert machine.changes() == [f"systemctl disable --now {TIMER}"]
 
 
+def test_the_fallbacks_stand_in_for_flock_and_timeout(machine: Machine) -> None:
+    """Where a computer has neither, the pretend machines' own keep enforcements apart and bound commands."""
+    poor = Machine(machine.root, machine.shell, f"{PRETEND / 'fallback'}:{machine.path}")
+    running = [poor.start(CERT_REFRESH.enforce) for _ in range(4)]
+    answers = [process.communicate(timeout=60) for process in running]
+    assert [process.returncode for process in running] == [100] * 4
+    assert sum("changed=yes" in out for out, _ in answers) == 1
+    (machine.root / "pretend/http/metadata.google.internal.hang").write_text("")
+    assert poor.run("timeout 1 curl -s http://metadata.google.internal/; exit $?").code == 124
+
+
 def test_a_failing_disable_is_an_error(machine: Machine) -> None:
     """What systemctl said is on stderr, and the script does not claim success."""
     machine.put("fail/systemctl-disable", "Failed to disable unit: Read-only file system\n")

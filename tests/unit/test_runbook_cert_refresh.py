@@ -1,4 +1,4 @@
-"""Which lines the built-in runbook takes for its own, in every form and by every path (docs/runbooks.md)."""
+"""Which lines the built-in runbook takes for its own, in every form and by every path."""
 
 import itertools
 import json
