@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from logmend import identify
+from logmend import instance_json
 from logmend.adapters.rest import Answer, Rest
 from logmend.errors import Permanent, Transient
 from logmend.model import InstanceFacts, InstanceRef
@@ -78,7 +78,7 @@ class ComputeApi:
         assert isinstance(document, Mapping)
         assert not isinstance(partner, BaseException)
         assert not isinstance(project, BaseException)
-        found = _readable(lambda: _facts(document, ref.project_id, partner, project))
+        found = _readable(lambda: instance_json.facts(document, ref.project_id, partner, project))
         if found.ref != ref:
             raise Permanent("wrong_instance", f"asked for {ref}, the Compute API answered with {found.ref}")
         return found
@@ -94,7 +94,7 @@ class ComputeApi:
         if zone is not None:
             path = f"/compute/v1/projects/{quote(project_id)}/zones/{quote(zone)}/instances/{name}"
             document = _instance_of(await self._call("GET", path), name, by_operator=True)
-            return (_readable(lambda: _facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
+            return (_readable(lambda: instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
         found = await self.instances(project_id, where=f'name = "{name}"')
         if not found.instances:
             raise Permanent("instance_gone", f"project {project_id} has no instance {name}")
@@ -143,7 +143,7 @@ class ComputeApi:
         for _ in range(_SWAPS):
             if not fingerprint:
                 document = await self._instance(facts.ref)
-                labels, fingerprint = _readable(functools.partial(_labels, document))
+                labels, fingerprint = _readable(functools.partial(instance_json.labels, document))
             if labels.get(key) == value:
                 return
             wanted = {name: text for name, text in labels.items() if name != key}
@@ -200,7 +200,7 @@ class ComputeApi:
             found: Mapping[str, str] | str
             if answer.ok:
                 document = answer.json or {}
-                found = _readable(lambda: _metadata(document.get("commonInstanceMetadata")))
+                found = _readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
             else:
                 error = answer.error(needs=f"compute.projects.get ({VIEWER})")
                 if isinstance(error, Transient):
@@ -278,61 +278,9 @@ def _readable(read: Callable[[], T]) -> T:
         raise Transient("compute_unavailable", detail) from error
 
 
-def _facts(
-    document: Mapping[str, Any],
-    project_id: str,
-    partner: tuple[str, ...] | str,
-    project: Mapping[str, str] | str,
-) -> InstanceFacts:
-    """Make facts of an Instance in JSON; a ``str`` in place of metadata says why it is not known."""
-    zone = str(document["zone"]).rpartition("/")[2]
-    ref = identify.instance(project_id, zone, document["id"])
-    if not isinstance(ref, InstanceRef):
-        raise TypeError(ref.detail)
-    labels, fingerprint = _labels(document)
-    identity = document.get("workloadIdentityConfig", {}).get("identityCertificateEnabled", False)
-    if not isinstance(identity, bool):
-        raise TypeError("identityCertificateEnabled is no Boolean")
-    interface: Mapping[str, Any] = next(iter(document.get("networkInterfaces", ())), {})
-    access = [*interface.get("accessConfigs", ()), {}][0]
-    account = [*document.get("serviceAccounts", ()), {}][0]
-    unknown = {"partner_namespaces": partner, "project_metadata": project}
-    return InstanceFacts(
-        ref=ref,
-        name=_string(document["name"]),
-        status=_string(document["status"]),
-        labels=labels,
-        label_fingerprint=fingerprint,
-        metadata=_metadata(document.get("metadata")),
-        project_metadata=None if isinstance(project, str) else project,
-        identity_certificate_enabled=identity,
-        partner_namespaces=None if isinstance(partner, str) else partner,
-        internal_ip=interface.get("networkIP"),
-        external_ip=access.get("natIP"),
-        service_account=account.get("email"),
-        unknown={field: why for field, why in unknown.items() if isinstance(why, str)},
-    )
-
-
-def _labels(document: Mapping[str, Any]) -> tuple[Mapping[str, str], str]:
-    labels = {_string(key): _string(value) for key, value in document.get("labels", {}).items()}
-    return labels, _string(document["labelFingerprint"])
-
-
-def _metadata(metadata: Mapping[str, Any] | None) -> Mapping[str, str]:
-    items = (metadata or {}).get("items", ())
-    return {_string(item["key"]): _string(item.get("value", "")) for item in items}
-
-
 def _page(page: Mapping[str, Any], project_id: str) -> list[InstanceFacts]:
     return [
-        _facts(document, project_id, NOT_ASKED, NOT_ASKED)
+        instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)
         for scope in page.get("items", {}).values()
         for document in scope.get("instances", ())
     ]
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, found {type(value).__name__}")
-    return value

@@ -1,0 +1,1 @@
+"""The operator's command, ``logmend``. Nothing here decides: commands ask the production stages."""

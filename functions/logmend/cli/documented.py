@@ -1,0 +1,28 @@
+"""click commands whose help ends in examples, kept as they are typed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+class Command(click.Command):
+    """A command with ``examples``: lines to paste, shown at the end of its help and in docs/cli.md."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, unwrapped."""
+        super().format_epilog(ctx, formatter)
+        if self.examples:
+            with formatter.section("Examples"):
+                for each in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{each}\n")
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command

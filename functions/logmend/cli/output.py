@@ -1,0 +1,173 @@
+"""How commands print: tables for people, JSON and CSV for programs. rich is imported for a table only."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COLOURS = {
+    "planned": "yellow",
+    "skipped": "blue",
+    "refused": "magenta",
+    "parked": "blue",
+    "requested": "cyan",
+    "remediated": "green",
+    "reverted": "green",
+    "nothing_to_do": "green",
+    "unverified": "yellow",
+    "deferred": "yellow",
+    "interrupted": "yellow",
+    "rejected": "red",
+    "unmatched": "bright_black",
+    "failed": "red",
+    "pass": "green",
+    "fail": "red",
+    "pending": "yellow",
+    "error": "red",
+    "warning": "yellow",
+}
+
+
+def format_option(*choices: str) -> Callable[[F], F]:
+    """Make the option ``--format``; the first of ``choices`` is the default, the argument is ``shape``."""
+    return click.option(
+        "--format",
+        "shape",
+        type=click.Choice(choices),
+        default=choices[0],
+        show_default=True,
+        help="How to print.",
+    )
+
+
+def coloured(word: str) -> str:
+    """Colour a result or a verdict, where a terminal reads it."""
+    return click.style(word, fg=_COLOURS.get(word))
+
+
+def show_json(value: Any) -> None:
+    """Print JSON in ASCII, indented."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_json_array(values: Iterable[Any]) -> None:
+    """Print an array whose elements are printed as they come, so that its length costs no memory."""
+    separator = "[\n"
+    for value in values:
+        click.echo(separator + json.dumps(value), nl=False)
+        separator = ",\n"
+    click.echo("[]" if separator == "[\n" else "\n]")
+
+
+def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print CSV with a header; None is empty. A cell that a spreadsheet would run as a formula is quoted."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if cell is None else _inert(str(cell)) for cell in row])
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, empty: str = ""
+) -> None:
+    """Print a table; cells that are results or verdicts are coloured, None is blank, nothing is markup.
+
+    Not on a terminal, lines are as long as they need to be, so that nothing is cut off. ``empty`` is said in
+    place of a table without rows.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        cells = ["" if cell is None else printable(str(cell)) for cell in row]
+        table.add_row(*[Text(cell, style=_COLOURS.get(cell, "")) for cell in cells])
+    if not table.row_count:
+        click.echo(empty or "nothing to show")
+        return
+    wide = None if sys.stdout.isatty() else 10_000
+    Console(file=sys.stdout, highlight=False, width=wide).print(table)
+
+
+def show_rows(
+    shape: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    title: str | None = None,
+    empty: str = "",
+) -> None:
+    """Print the same rows as ``shape`` says: ``json`` (as they are), ``csv`` or ``table``.
+
+    ``columns`` are the keys that table and CSV show, each with its heading.
+    """
+    if shape == "json":
+        show_json(list(rows))
+    elif shape == "csv":
+        show_csv(tuple(columns), ([row.get(key) for key in columns] for row in rows))
+    else:
+        cells = ([_cell(row.get(key)) for key in columns] for row in rows)
+        show_table(tuple(columns.values()), cells, title=title, empty=empty)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error while something lasts, where a terminal is there to see it.
+
+    Yields a function that is told how much more is done. ``total`` None shows a count without an end.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda more: bar.advance(task, more)
+
+
+def shortened(text: str, width: int) -> str:
+    """Fit text into ``width`` characters on one line, its middle left out where it is longer."""
+    text = printable(" ".join(text.split()))
+    if len(text) <= width:
+        return text
+    head = (width - 3) * 2 // 3
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def printable(text: str) -> str:
+    """Put a mark in place of every character that could make a terminal do something."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
+
+
+def _cell(value: Any) -> Any:
+    return ", ".join(str(each) for each in value) if isinstance(value, list | tuple) else value
+
+
+def _inert(cell: str) -> str:
+    """Keep a cell out of a log from being a formula (owasp.org/www-community/attacks/CSV_Injection)."""
+    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell

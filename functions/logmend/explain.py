@@ -1,0 +1,246 @@
+"""What an event would do and why, without doing it: the pipeline's own stages, with nothing to reach out by.
+
+The stages decide, in the order of :mod:`logmend.pipeline`; here their answers are kept instead of obeyed, so
+that also what stands behind the first reason can be read. What only the ledger or the VM knows (cooldowns,
+budgets, freezes, the live check) is not judged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from logmend import decide, identify, intents, lql, match
+from logmend.guards import Pending
+from logmend.model import (
+    Action,
+    Delivery,
+    Event,
+    Incident,
+    InstanceFacts,
+    InstanceRef,
+    Intent,
+    Judgement,
+    LogEntry,
+    Proceed,
+    Result,
+    Tick,
+    Undecodable,
+)
+from logmend.records import Fleet, Subject, View
+from logmend.runbook import Runbook, Variant
+from logmend.settings import Settings
+
+NO_TIME = datetime.fromtimestamp(0, UTC)
+"""As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""
+
+_UNSENT = Delivery("explained")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What events are judged by. Made once by :meth:`of` for any number of events."""
+
+    settings: Settings
+    router: match.Router
+    filters: tuple[tuple[Runbook, lql.Filter], ...]
+
+    @classmethod
+    def of(cls, runbooks: Mapping[str, Runbook], settings: Settings) -> "Rules":
+        """Compile the runbooks' filters; a filter that is none raises what :func:`lql.compile` does."""
+        compiled = [(each, lql.compile(each.filter)) for each in runbooks.values() if each.filter is not None]
+        return cls(settings, match.Router(runbooks), tuple(compiled))
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What one guard says of the VM."""
+
+    name: str
+    verdict: Literal["pass", "fail", "pending"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would become of an event.
+
+    ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``conditions`` are
+    those of ``runbook``'s filter; where no runbook is meant, of the filter of ``closest``, which holds best.
+    ``at`` is when it was judged; None where the event never came to have an age.
+    """
+
+    event: Event | Undecodable
+    delivery: Delivery
+    judgement: Judgement | None
+    runbook: Runbook | None = None
+    variant: Variant | None = None
+    instance: InstanceRef | None = None
+    closest: Runbook | None = None
+    conditions: tuple[lql.Condition, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    action: Action | None = None
+    executor: str | None = None
+    at: datetime | None = None
+
+    @property
+    def result(self) -> Result | None:
+        """The result, None for a tick."""
+        return self.judgement.result if self.judgement else None
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Names of the guards that lack facts."""
+        return tuple(each.name for each in self.guards if each.verdict == "pending")
+
+
+def event(
+    delivery: Delivery | None,
+    event: Event | Undecodable,
+    rules: Rules,
+    facts: InstanceFacts | Judgement | None = None,
+    now: datetime | None = None,
+) -> Explanation:
+    """Explain one event.
+
+    ``facts`` are those of the very VM that the event names, a judgement where looking it up came to one, None
+    where it was not looked up. ``now`` is as of when to judge; None is the event's own time.
+    """
+    delivery = delivery or _UNSENT
+    if isinstance(event, Undecodable):
+        return Explanation(event, delivery, Judgement(Result.REJECTED, event.reason, event.detail))
+    if isinstance(event, Tick):
+        return Explanation(event, delivery, None)
+    found = match.runbook(event, rules.router)
+    named = identify.event(event)
+    instance = named if isinstance(named, InstanceRef) else None
+    if isinstance(found, match.Unmatched):
+        closest, conditions = _closest(event, rules)
+        said = Judgement(Result.UNMATCHED, None, found.detail)
+        return Explanation(event, delivery, said, instance=instance, closest=closest, conditions=conditions)
+    turned_away = found if isinstance(found, match.TurnedAway) else None
+    runbook, variant = found.runbook, found.variant
+    intent, at = None, None
+    if runbook is not None and instance is not None:
+        at = now or own_time(delivery, event)
+        intent = intents.of_event(delivery, event, runbook, variant, instance, at)
+    guards = judge(intent, runbook, facts, rules.settings) if intent and runbook else ()
+    if turned_away is not None:
+        said = Judgement.of(turned_away.verdict)
+    elif isinstance(named, identify.BadIdentity):
+        said = Judgement(Result.REJECTED, "bad_identity", named.detail)
+    else:
+        assert intent is not None
+        assert runbook is not None
+        said = _judged(intent, runbook, facts, rules.settings)
+    planned = intent if intent and said.result is Result.PLANNED else None
+    return Explanation(
+        event=event,
+        delivery=delivery,
+        judgement=said,
+        runbook=runbook,
+        variant=variant,
+        instance=instance,
+        conditions=_conditions(event, runbook, rules),
+        guards=guards,
+        action=planned.action if planned else None,
+        executor=rules.settings.executor.value if planned else None,
+        at=at,
+    )
+
+
+def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
+    """Say when an event happened, by itself: entry, message or line, whichever tells a time."""
+    line_time = event.line_time if isinstance(event, LogEntry) else None
+    return intents.source(event).timestamp or delivery.publish_time or line_time or NO_TIME
+
+
+def judge(
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
+) -> tuple[Guard, ...]:
+    """Ask every guard of the runbook; those that lack facts are pending."""
+    known = facts if isinstance(facts, InstanceFacts) else None
+    return tuple(
+        _guard(each.guard, each.answer) for each in decide.judge_guards(intent, runbook, known, settings)
+    )
+
+
+def document(explained: Explanation) -> dict[str, Any]:
+    """Give the JSON document of an explanation: every key always there, null where it does not apply."""
+    judgement, instance, variant = explained.judgement, explained.instance, explained.variant
+    return {
+        "event": kind(explained.event),
+        "runbook": explained.runbook.name if explained.runbook else None,
+        "variant": variant.name if variant else None,
+        "instance": {
+            "project_id": instance.project_id,
+            "zone": instance.zone,
+            "instance_id": instance.instance_id,
+        }
+        if instance
+        else None,
+        "result": judgement.result.value if judgement else None,
+        "reason": judgement.reason if judgement else None,
+        "pending_guards": list(explained.pending),
+        "conditions": [{"condition": each.text, "holds": each.holds} for each in explained.conditions],
+        "guards": [
+            {"guard": each.name, "verdict": each.verdict, "why": each.why} for each in explained.guards
+        ],
+        "action": explained.action.value if explained.action else None,
+        "executor": explained.executor,
+    }
+
+
+def kind(event: Event | Undecodable) -> str:
+    """Name an event's kind: ``log_entry``, ``incident``, ``tick`` or ``unknown``."""
+    match event:
+        case LogEntry():
+            return "log_entry"
+        case Incident():
+            return "incident"
+        case Tick():
+            return "tick"
+        case Undecodable():
+            return "unknown"
+
+
+def _judged(
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
+) -> Judgement:
+    """Ask what the pipeline asks of an intent, with an empty ledger."""
+    empty = View(None, Subject(intent.instance, intent.runbook), Fleet())
+    verdict = decide.admission(intent, empty, settings, intent.created_at)
+    if not isinstance(verdict, Proceed):
+        return Judgement.of(verdict)
+    if isinstance(facts, Judgement):
+        return facts
+    for judged in decide.judge_guards(intent, runbook, facts, settings):
+        if not isinstance(judged.answer, Proceed | Pending):
+            return Judgement.of(judged.answer)
+    return Judgement(Result.PLANNED)
+
+
+def _guard(name: str, answer: object) -> Guard:
+    match answer:
+        case Proceed(notes):
+            return Guard(name, "pass", "; ".join(notes))
+        case Pending(why):
+            return Guard(name, "pending", why)
+        case _:
+            return Guard(name, "fail", str(getattr(answer, "detail", "")))
+
+
+def _conditions(
+    event: LogEntry | Incident, runbook: Runbook | None, rules: Rules
+) -> tuple[lql.Condition, ...]:
+    if not isinstance(event, LogEntry) or runbook is None:
+        return ()
+    return next((tuple(by.explain(event.raw)) for each, by in rules.filters if each is runbook), ())
+
+
+def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, tuple[lql.Condition, ...]]:
+    """Give the runbook of which the largest share of conditions holds; the first of several."""
+    if not isinstance(event, LogEntry) or not rules.filters:
+        return None, ()
+    every = [(each, tuple(by.explain(event.raw))) for each, by in rules.filters]
+    return max(every, key=lambda found: sum(c.holds for c in found[1]) / max(len(found[1]), 1))
