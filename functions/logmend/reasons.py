@@ -25,6 +25,7 @@ class Meaning(NamedTuple):
 _EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
 _REMEDIATE = "logmend run {instance} --runbook {runbook} --enforce"
 _RELEASE = "logmend resume --instance {instance}"
+_DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {approval}"
 _DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
 
 RESULTS: Mapping[Result, Meaning] = MappingProxyType(
@@ -85,14 +86,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "no_data": Meaning("The Pub/Sub message carries no data."),
         "too_large": Meaning("The body is larger than any log entry may be."),
         "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or no identity."),
-        # unmatched
-        "no_runbook": Meaning(
-            "The incident names no runbook.", "set the user label logmend-runbook on the alert policy"
-        ),
         "unknown_runbook": Meaning(
-            "The incident names a runbook that does not exist.", "logmend runbook list shows those that do"
+            "A runbook is named that this version does not have.", "logmend runbook list shows those it has"
         ),
-        "no_filter_matches": Meaning("No runbook's filter matches the entry.", _EXPLAIN),
         # refused: the facts
         "opted_in": Meaning("Metadata enable-workload-certificate is true: the owner wants certificates."),
         "opt_in_unknown": Meaning(
@@ -166,14 +162,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "retry": Meaning(
             "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
         ),
-        # planned
-        "awaiting_approval": Meaning(
-            "The plan waits for a person.",
-            "logmend approvals approve {approval}, or: logmend approvals reject {approval}",
-        ),
+        # approvals
+        "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
+        "approval_decided": Meaning("Someone decided on this approval already.", "logmend approvals list"),
         "approval_expired": Meaning("Nobody decided in time.", _REMEDIATE),
-        "approval_rejected": Meaning("A person said no."),
-        "observing": Meaning("Observe mode only looks.", f"to mend it: {_REMEDIATE}"),
         # failed: the way to the VM
         "no_route": Meaning(
             "No executor can reach the VM.",
@@ -249,15 +241,28 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "Enforced, and no later look gave evidence.",
             "look on the VM, then: logmend run {instance} --runbook {runbook}",
         ),
-        "no_evidence": Meaning("The check ran, but gave no evidence."),
-        "left_alone": Meaning("After enforcing, the check asked to leave the VM alone."),
-        "no_report": Meaning(
-            "The OS Config agent did not report in time.", "logmend doctor; check the agent on the VM"
+        "no_evidence": Meaning(
+            "The check ran, but did not say what it saw or on which VM.",
+            "check that the VM reaches its metadata server",
         ),
-        "lease_lost": Meaning(
-            "An earlier attempt died or was frozen past its lease.", "nothing; it is taken over"
+        "no_second_check": Meaning("Enforced, but the second check did not run."),
+        "check_failed": Meaning("The check after enforcing ended with an error."),
+        "leave_alone": Meaning("The VM's own check asked to leave it alone, without a reason."),
+        # deferred or failed: logmend itself and Google's APIs
+        "in_hand": Meaning("An earlier delivery of the same message is still at work.", _WAIT),
+        "superseded": Meaning("A newer attempt took the lease; this one left off.", _WAIT),
+        "internal_error": Meaning(
+            "An error that logmend does not know.", "please report it, with the function's log"
         ),
-        # deferred or failed: Google's APIs
+        "ledger_missing": Meaning("The ledger's store does not exist.", "check LOGMEND_STATE"),
+        "ledger_forbidden": Meaning(
+            "The ledger may not be written.",
+            "grant roles/datastore.user on the ledger's project, or mend the file's permissions",
+        ),
+        "ledger_schema": Meaning(
+            "The ledger was written by a newer version.", "use that version of logmend, or another file"
+        ),
+        "ledger_rejected": Meaning("The ledger's store refused a document.", "please report it, with detail"),
         "compute_unavailable": Meaning("The Compute Engine API gives no usable answer just now.", _WAIT),
         "ledger_unavailable": Meaning("The ledger cannot be reached just now.", _WAIT),
         "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", _WAIT),
@@ -311,6 +316,8 @@ def next_step(outcome: Outcome) -> str:
     """Say what a person does next, with the command ready to paste; empty where there is nothing to do."""
     known = REASONS.get(outcome.reason or "")
     step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
+    if outcome.result is Result.PLANNED and outcome.approval_id:
+        step = _DECIDE
     blank = _Blank()
     return step.format(
         instance=outcome.instance or blank.instance,

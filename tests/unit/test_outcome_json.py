@@ -204,7 +204,7 @@ def test_the_next_step_is_a_command_ready_to_paste() -> None:
     """A person who reads the entry knows what to type."""
     undo = f"logmend revert {REF} --runbook workload-cert-refresh --enforce"
     assert reasons.next_step(FULL) == f"to undo: {undo}"
-    waiting = but(result=Result.PLANNED, reason="awaiting_approval")
+    waiting = but(result=Result.PLANNED)
     assert "logmend approvals approve a1" in reasons.next_step(waiting)
     assert outcome_json.document(but(result=Result.NOTHING_TO_DO))["next_step"] is None
 
@@ -221,8 +221,9 @@ def test_every_word_has_a_meaning_and_every_next_step_can_be_filled_in() -> None
 
 SOURCES = Path(reasons.__file__).parent
 RAISED = re.compile(
-    r"\b(?:Transient|Permanent|Skip|Refuse|Park|Defer|Undecodable|transient|permanent|Trouble)\(\s*"
-    r"(?:(?:transient=)?(?:True|False),\s*)?\"([a-z_]+)\""
+    r"(?:\b(?:Transient|Permanent|Skip|Refuse|Park|Defer|Undecodable|transient|permanent|Trouble|Judgement)\(\s*"
+    r"(?:(?:transient=)?(?:True|False),\s*|Result\.[A-Z_]+,\s*)?|get\(\"reason\", |reason if [a-z.]+ else )"
+    r"\"([a-z_]+)\""
 )
 IN_RUNBOOKS = re.compile(r"(?:\breason: |\breason=|\|\| leave |\) leave )([a-z_]+)\b")
 
@@ -245,17 +246,37 @@ def test_every_reason_that_the_code_gives_is_explained() -> None:
     assert {(word, where) for word, where in used if word not in reasons.REASONS} == set()
 
 
-def test_the_documentation_has_the_very_same_table() -> None:
-    """docs/outcomes.md is regenerated when a word changes: `python -m logmend.reasons > docs/outcomes.md`."""
-    page = Path(__file__).parents[2] / "docs" / "outcomes.md"
-    if not page.exists():
-        pytest.fail("docs/outcomes.md is missing")
-    text = page.read_text()
-    for word, (meaning, _) in reasons.REASONS.items():
-        assert f"| `{word}` | {meaning} |" in text
-    for result, (meaning, _) in reasons.RESULTS.items():
-        assert f"| `{result}` | {outcome_json.severity(but(result=result))} | {meaning} |" in text
-    assert set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE)) == {*reasons.REASONS, *map(str, Result)}
+def test_no_reason_is_explained_that_the_code_never_gives() -> None:
+    """A dead row would send a reader looking for what cannot be."""
+    files = [path for path in SOURCES.rglob("*") if path.suffix in {".py", ".sh", ".yaml"}]
+    text = "\n".join(path.read_text() for path in files if path.name != "reasons.py")
+    assert [word for word in reasons.REASONS if not re.search(rf"\b{word}\b", text)] == []
+
+
+def rows() -> list[str]:
+    """Give the tables of docs/outcomes.md, line by line."""
+    results = [
+        f"| `{result}` | {outcome_json.severity(but(result=result))} | {meaning} | {shown(step)} |"
+        for result, (meaning, step) in reasons.RESULTS.items()
+    ]
+    return results + [
+        f"| `{word}` | {meaning} | {shown(step)} |" for word, (meaning, step) in reasons.REASONS.items()
+    ]
+
+
+def shown(step: str) -> str:
+    """Give a next step as the page shows it."""
+    for word in ("instance", "runbook", "approval"):
+        step = step.replace("{" + word + "}", word.upper())
+    return step
+
+
+def test_the_documentation_has_the_very_same_tables() -> None:
+    """What is printed here is ready to be pasted into docs/outcomes.md."""
+    text = (Path(__file__).parents[2] / "docs" / "outcomes.md").read_text().splitlines()
+    wanted = rows()
+    assert "\n".join(line for line in wanted if line not in text) == ""
+    assert [line for line in text if re.match(r"\| `[a-z_]+` \|", line) and line not in wanted] == []
 
 
 def test_evidence_keeps_only_plain_pairs() -> None:
