@@ -37,7 +37,7 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
         return mistaken
     match done.before.finding:
         case Finding.DESIRED if prior is not None:
-            return _fixed(intent, "fault seen before an earlier attempt enforced; not seen now")
+            return _fixed(intent, f"{_changes(prior, done.before)}; an earlier attempt enforced")
         case Finding.DESIRED:
             return Judgement(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
         case Finding.ERROR if prior is not None and detached:
@@ -45,9 +45,7 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
         case Finding.LEAVE_ALONE | Finding.ERROR if prior is not None:
             return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
         case Finding.LEAVE_ALONE:
-            return Judgement(
-                Result.REFUSED, done.before.values.get("reason", "leave_alone"), "the VM's own check says no"
-            )
+            return Judgement(Result.REFUSED, *_no(done.before))
         case Finding.ERROR:
             return Judgement(Result.FAILED, "script_error", _said(done.before))
         case Finding.FAULTY if done.halted is not None:
@@ -60,7 +58,7 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
         case Finding.FAULTY if prior is not None:
             return Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
         case _:
-            return Judgement(Result.PLANNED, None, f"the fault is there; would {intent.action}")
+            return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
 
 
 def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
@@ -78,7 +76,7 @@ def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgem
         )
     match done.after.finding:
         case Finding.DESIRED:
-            return _fixed(intent, "fault seen before, enforced, not seen after")
+            return _fixed(intent, _changes(done.before, done.after))
         case Finding.LEAVE_ALONE:
             reason = done.after.values.get("reason", "leave_alone")
             return Judgement(
@@ -126,6 +124,28 @@ def _elsewhere(intent: Intent, evidence: Evidence) -> Judgement | None:
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
         return Judgement(Result.FAILED, "no_evidence", "the VM's check did not say which instance it ran on")
     return None
+
+
+def _no(evidence: Evidence) -> tuple[str, str]:
+    """Give the reason of a check that says to leave the VM alone, and what it saw."""
+    return evidence.values.get("reason", "leave_alone"), f"the check on the VM says no: {_values(evidence)}"
+
+
+def _changes(before: Evidence, after: Evidence) -> str:
+    """Say what differs between two pieces of evidence."""
+    changed = [
+        f"{name} {before.values[name]} → {value}"
+        for name, value in after.values.items()
+        if name in before.values and before.values[name] != value
+    ]
+    return ", ".join(changed) or "fault seen before, not seen after"
+
+
+def _values(evidence: Evidence) -> str:
+    told = [
+        f"{name}={value}" for name, value in evidence.values.items() if name not in ("instance_id", "reason")
+    ]
+    return " ".join(told) or f"exit {evidence.exit_code}"
 
 
 def _said(evidence: Evidence) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
             with _board(scenes, form) as board:
                 await deliver(url, scenes, outcomes, board.show)
             names |= board.messages
+            await undo(fleet, settings["LOGMEND_STATE"], url)
     told = delivery.read(outcomes)
     problems = check(scenes, fleet, before, told, names)
     if form == "json":
@@ -77,6 +79,33 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
     else:
         _summary(board, fleet, problems, time.monotonic() - started, pubsub, outcomes)
     return problems
+
+
+async def undo(fleet: Fleet, state: str, url: str) -> None:
+    """Revert the first machine, as ``logmend revert`` does: an order in the ledger, and a tick."""
+    import httpx
+
+    from logmend.ledger import Journal
+    from logmend.model import Action, InstanceRef, Intent, Origin, Source
+    from logmend.pretend.entries import push
+    from logmend.wiring import open_store
+
+    now, store = datetime.now(UTC), open_store(state)
+    first = next(iter(fleet.machines.values()))
+    intent = Intent(
+        intent_id="o-demo-revert",
+        runbook="workload-cert-refresh",
+        action=Action.REVERT,
+        instance=InstanceRef(*story.identity(first)),
+        origin=Origin.OPERATOR,
+        source=Source("operator"),
+        created_at=now,
+        requested_by="the demo",
+    )
+    await Journal(store, owner="demo", lease=timedelta(minutes=10)).write(intent, now)
+    await store.aclose()
+    async with httpx.AsyncClient(timeout=60) as client:
+        await client.post(url, content=push({"logmend": "tick"}, "demo-tick"))
 
 
 def check(
@@ -91,6 +120,8 @@ def check(
     ``messages`` names the message id under which each scene was delivered.
     """
     problems = []
+    if not any(each["result"] == "reverted" for each in outcomes):
+        problems.append("the revert of the first machine has no outcome")
     for scene in scenes:
         mine = [each for each in outcomes if each["message_id"] == messages.get(scene.message_id)]
         final = {named(each) for each in mine if each["result"] not in delivery.INTERIM}
@@ -169,8 +200,10 @@ def _summary(
     told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items(), key=lambda item: -item[1]))
     way = "through the Pub/Sub emulator" if pubsub == "emulator" else "by direct pushes"
     off = sum(machine.timer() == "disabled inactive" for machine in fleet.machines.values())
+    first = next(iter(fleet.machines))
     click.echo(f"\n{len(board.scenes)} messages {way} in {seconds:.1f} s: {told}.")
-    click.echo(f"{off} of {len(fleet.machines)} timers are off now (one was before).")
+    click.echo(f"Then {first} was reverted: its timer is {fleet.machines[first].timer()} again.")
+    click.echo(f"{off} of {len(fleet.machines)} timers are off now; one was before.")
     if not problems:
         click.echo("Every machine is what its outcomes claim, and no other was changed.")
     click.echo(f"Outcomes: {outcomes}")

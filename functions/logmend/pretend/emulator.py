@@ -22,8 +22,11 @@ READY_TIMEOUT = 90.0
 """Seconds that an emulator may take to answer; a cold Java on a busy machine has needed twenty."""
 STOP_TIMEOUT = 10.0
 PUBSUB_PROJECT = "emulated-project"
-_LEASH = 'read -r _; kill -KILL -- "-$1"'
-"""Shell text: end a process group once its input ends, which happens when we end, however we do."""
+LEASH = 'read -r _; kill -KILL "-$1"'
+"""Shell text: end a process group once its input ends, which happens when we end, however we do.
+
+Without ``--`` before the group: dash takes that for a number and kills nothing.
+"""
 
 
 class Emulator:
@@ -64,7 +67,7 @@ class Emulator:
                 start_new_session=True,
             )
         self._leash = subprocess.Popen(
-            ["/bin/sh", "-c", _LEASH, "leash", str(self._process.pid)],
+            ["/bin/sh", "-c", LEASH, "leash", str(self._process.pid)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -156,7 +159,7 @@ def running(emulator: Emulator, variable: str) -> Iterator[Emulator]:
 
 
 def installed(component: str) -> bool:
-    """Say whether this machine has Java and an emulator: ``pubsub-emulator``, ``cloud-firestore-emulator``."""
+    """Say whether this machine has Java and ``pubsub-emulator`` or ``cloud-firestore-emulator``."""
     gcloud = shutil.which("gcloud")
     if gcloud is None or shutil.which("java") is None:
         return False

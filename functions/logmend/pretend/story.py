@@ -248,6 +248,8 @@ def claims_hold(machine: Machine, before: str | None, outcomes: list[dict[str, A
     results = {outcome["result"] for outcome in outcomes}
     touched = any("disable --now" in call for call in machine.calls())
     now = machine.timer()
+    if "reverted" in results:
+        return None if now == before else f"reverted, but {TIMER} is {now} and was {before}"
     if "remediated" in results:
         if now != "disabled inactive" or not touched:
             return f"remediated, but {TIMER} is {now}"
