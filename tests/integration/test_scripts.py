@@ -408,8 +408,10 @@ def bare(machine: Machine) -> Machine:
 def settled(machine: Machine) -> None:
     """Wait until the detached unit has ended."""
     for _ in range(200):
-        folder = machine.root / "pretend/units" / UNIT
-        if not folder.exists() or (folder / "active").read_text().strip() != "active":
+        try:
+            if machine.state(UNIT)[1] != "active":
+                return
+        except FileNotFoundError:
             return
         time.sleep(0.05)
     pytest.fail("the detached unit does not end")
