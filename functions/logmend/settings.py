@@ -26,7 +26,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def duration(text: str) -> timedelta:
     """Parse ``90s``, ``10m``, ``1h`` or ``1d``; ValueError else."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])", text.strip())
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", text.strip())
     if found is None:
         raise ValueError("expected a duration such as 90s, 10m, 1h or 1d")
     return timedelta(**{_UNITS[found[2]]: float(found[1])})
@@ -46,7 +46,7 @@ def names(text: str) -> tuple[str, ...]:
 
 def whole(text: str) -> int:
     """Parse a whole number of at least 1."""
-    if not re.fullmatch(r"\d{1,9}", text.strip()) or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or int(text) < 1:
         raise ValueError("expected a whole number of at least 1")
     return int(text)
 
@@ -232,7 +232,7 @@ class Settings:
     ops_agent_version: str = _setting(
         "latest",
         _matching(
-            re.compile(r"latest|\d{1,4}\.(?:\d{1,4}\.\d{1,4}|\*\.\*|\d{1,4}\.\*)"),
+            re.compile(r"latest|[0-9]{1,4}\.(?:[0-9]{1,4}\.[0-9]{1,4}|\*\.\*|[0-9]{1,4}\.\*)"),
             "latest or 2.*.* or 2.50.0",
         ),
         "Version of the Ops Agent that the ops-agent runbook installs.",
