@@ -1,0 +1,223 @@
+"""From a topic on the Pub/Sub emulator through the real function process to VMs and one final outcome."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import Serve, fixes
+from tests.e2e.function_process import Function
+from tests.e2e.post import DELIVERY_ATTEMPTS, Post, a_little_before
+from tests.e2e.relay import relay
+
+from logmend.model import INTERIM_RESULTS
+from logmend.pretend.entries import entry, incident
+from logmend.pretend.fleet import Fleet, Machine
+
+
+def vm(machine: Machine) -> tuple[str, str, str]:
+    return machine.instance.project_id, machine.instance.zone, machine.instance.instance_id
+
+
+async def settled(function: Function, messages: Iterable[str], *, within: float = 60.0) -> dict[str, str]:
+    """Wait until every message has a final outcome; give it as ``RESULT: REASON`` by message id."""
+    waiting, ends = set(messages), asyncio.get_running_loop().time() + within
+    while True:
+        final = {
+            each["message_id"]: f"{each['result']}: {each['reason']}" if each["reason"] else each["result"]
+            for each in function.outcomes()
+            if each["result"] not in INTERIM_RESULTS and each["message_id"] in waiting
+        }
+        if final.keys() == waiting:
+            return final
+        missing = len(waiting - final.keys())
+        assert asyncio.get_running_loop().time() < ends, (
+            f"{missing} messages have no outcome\n{function.log()}"
+        )
+        await asyncio.sleep(0.1)
+
+
+async def lines_of(function: Function, count: int, *, within: float = 60.0) -> list[bytes]:
+    """Wait until so many lines are in the outcomes file."""
+    ends = asyncio.get_running_loop().time() + within
+    while len(lines := function.lines()) < count:
+        assert asyncio.get_running_loop().time() < ends, f"{len(lines)} of {count} lines"
+        await asyncio.sleep(0.1)
+    return lines
+
+
+def message_of(line: bytes) -> Any:
+    return json.loads(line)["message_id"]
+
+
+async def test_a_transient_error_is_delivered_again_until_it_succeeds(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """The Compute API is away for the first two deliveries; the third finds the VM and fixes it, once."""
+    machine = fleet.machines["vm-1"]
+    # One look-up asks a second time by itself before it gives up.
+    fleet.compute.fail(f"v1/.*/instances/{machine.instance.instance_id}$", 503, times=4)
+    async with serve() as function:
+        post.push_to(function.url)
+        (message,) = await post.publish(entry(vm(machine)))
+        assert await settled(function, [message]) == {message: "remediated"}
+        said = function.verdicts(message_id=message)
+    assert said == ["deferred: compute_unavailable"] * 2 + ["remediated"]
+    assert machine.timer() == "disabled inactive"
+    assert fixes(machine) == 1
+    assert function.is_gone()
+
+
+async def test_a_poison_message_ends_in_the_dead_letter_and_can_be_replayed_from_there(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """What never succeeds is given up after the last attempt; it holds nobody up, and it is not lost."""
+    poisoned, healthy = fleet.machines["vm-1"], fleet.machines["vm-2"]
+    fleet.compute.fail(f"v1/.*/instances/{poisoned.instance.instance_id}$", 503)
+    line = entry(vm(poisoned))
+    async with serve() as function:
+        post.push_to(function.url)
+        poison, other = await post.publish(line, entry(vm(healthy)))
+        assert await settled(function, [other]) == {other: "remediated"}
+        (letter,) = await post.dead_letters(1)
+        assert json.loads(letter.data) == line
+        assert letter.attributes["CloudPubSubDeadLetterSourceSubscription"].endswith("-push")
+        assert function.verdicts(message_id=poison) == ["deferred: compute_unavailable"] * DELIVERY_ATTEMPTS
+        assert poisoned.calls() == []
+
+        fleet.compute.mend()
+        (replayed,) = await post.publish(letter.data, logmend_replay_of=poison)
+        assert await settled(function, [replayed]) == {replayed: "remediated"}
+        (outcome,) = function.outcomes(message_id=replayed)
+    assert outcome["replay_of"] == poison
+    assert fixes(poisoned) == fixes(healthy) == 1
+
+
+async def test_garbage_is_acknowledged_and_kept_with_its_reason(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """What can never be decoded is not delivered again; a copy of it waits in the dead-letter topic."""
+    machine = fleet.machines["vm-1"]
+    project, zone, _ = vm(machine)
+    async with serve(dead_letter_topic=post.dead_letter) as function:
+        post.push_to(function.url)
+        messages = await post.publish(
+            b"\x00\xff{{{", {"hello": "world"}, entry((project, zone, "1; reboot #")), entry(vm(machine))
+        )
+        final = await settled(function, messages)
+        letters = await post.dead_letters(3)
+        # Were one of them not acknowledged, it would have come again by now.
+        await asyncio.sleep(2.5)
+        counts = Counter(each["message_id"] for each in function.outcomes())
+    assert [final[message] for message in messages] == [
+        "rejected: malformed",
+        "rejected: not_an_event",
+        "rejected: bad_identity",
+        "remediated",
+    ]
+    assert counts == dict.fromkeys(messages, 1)
+    kept = {
+        letter.attributes["logmend_message_id"]: (
+            letter.attributes["logmend_reason"],
+            json.loads(letter.data)["message"]["messageId"],
+        )
+        for letter in letters
+    }
+    assert kept == {
+        messages[0]: ("malformed", messages[0]),
+        messages[1]: ("not_an_event", messages[1]),
+        messages[2]: ("bad_identity", messages[2]),
+    }
+
+
+async def test_duplicates_have_one_effect(post: Post, fleet: Fleet, serve: Serve) -> None:
+    """Lines of two log paths, an incident told twice, and a lost acknowledgement: each VM is fixed once."""
+    talkative, alerted = fleet.machines["vm-1"], fleet.machines["vm-2"]
+    async with serve() as function, relay(function.url) as lossy:
+        post.push_to(lossy.url)
+        lossy.lose_answers = 1
+        (first,) = await post.publish(entry(vm(talkative)))
+        await settled(function, [first])
+        lines = await lines_of(function, 2)
+        assert lossy.lost == 1
+        assert [message_of(line) for line in lines] == [first, first]
+        assert lines[0] == lines[1], "delivered again, the very same outcome is recorded again"
+
+        again = await post.publish(
+            entry(vm(talkative), path="serial"), entry(vm(talkative), path="journald"), entry(vm(talkative))
+        )
+        told = await post.publish(incident(vm(alerted), "inc-1"), incident(vm(alerted), "inc-1"))
+        final = await settled(function, [*again, *told])
+    assert {final[message] for message in again} == {"skipped: cooling_down"}
+    assert sorted(final[message] for message in told) == ["remediated", "skipped: duplicate"]
+    assert fixes(talkative) == fixes(alerted) == 1
+
+
+async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """All that Pub/Sub retained is delivered once more: same bytes, no look-up, no connection to any VM."""
+    machines = [fleet.machines[f"vm-{number}"] for number in range(1, 6)]
+    answers = machines[1].folder / "pretend/http/metadata.google.internal/computeMetadata/v1/instance"
+    (answers / "id").write_text("42")
+    machines[2].instance.metadata["enable-workload-certificate"] = "true"
+    started = datetime.now(UTC)
+    async with serve() as function:
+        post.push_to(function.url)
+        messages = await post.publish(
+            *(entry(vm(machine)) for machine in machines[:3]),
+            incident(vm(machines[3]), "inc-1"),
+            entry(vm(machines[4]), "done"),
+            b"no event",
+        )
+        final = await settled(function, messages)
+        before = function.lines()
+        looked_up, calls = len(fleet.compute.calls), [machine.calls() for machine in machines]
+
+        # The fault is back on one VM: a seek must not act on it, however true the old line is again.
+        (machines[0].units / "gce-workload-cert-refresh.timer" / "active").write_text("active\n")
+        await post.seek(a_little_before(started))
+        after = await lines_of(function, 2 * len(before))
+        await asyncio.sleep(1.5)
+        assert function.lines() == after, "nothing but the retained messages comes again"
+    assert [final[message] for message in messages] == [
+        "remediated",
+        "failed: wrong_instance",
+        "refused: opted_in",
+        "remediated",
+        "unmatched",
+        "rejected: malformed",
+    ]
+    assert Counter(after) == Counter(before * 2), "the same lines, byte for byte, once more each"
+    assert (looked_up, calls) == (len(fleet.compute.calls), [machine.calls() for machine in machines])
+    assert machines[0].timer() == "disabled active"
+
+
+@pytest.mark.parametrize("burst", [500])
+async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcome(
+    post: Post, fleet: Fleet, serve: Serve, burst: int
+) -> None:
+    """500 messages about 20 VMs: exactly 20 enforcements, and no message without its final outcome."""
+    machines = list(fleet.machines.values())
+    paths = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
+    async with serve() as function:
+        post.push_to(function.url)
+        messages = await post.publish(
+            *(
+                entry(vm(machines[number % len(machines)]), path=paths[number % len(paths)])
+                for number in range(burst)
+            )
+        )
+        final = await settled(function, messages, within=90)
+        finals = [each for each in function.outcomes() if each["result"] not in INTERIM_RESULTS]
+    assert [fixes(machine) for machine in machines] == [1] * 20
+    assert {machine.timer() for machine in machines} == {"disabled inactive"}
+    results = Counter(final.values())
+    assert results["remediated"] == 20
+    assert results.keys() <= {"remediated", "skipped: duplicate", "skipped: cooling_down"}
+    fixed = {each["instance"]["instance_id"] for each in finals if each["result"] == "remediated"}
+    assert fixed == {machine.instance.instance_id for machine in machines}
+    assert len({each["outcome_id"] for each in finals}) == burst, "one final outcome each"
