@@ -66,17 +66,17 @@ def insert_id(outcome: Outcome) -> str:
 def labels(outcome: Outcome) -> dict[str, str]:
     """Labels for log-based metrics and filters; a reason or runbook that does not apply is left out."""
     every = {"result": outcome.result.value, "reason": outcome.reason, "runbook": outcome.runbook}
-    return {key: _text(value) for key, value in every.items() if value}
+    return {key: _clean(value) for key, value in every.items() if value}
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Turn an outcome into its JSON document. :func:`from_json` gives the same outcome back."""
-    return {
+    found = {
         "timestamp": _time(outcome.at),
         "severity": severity(outcome),
         "result": outcome.result.value,
-        "reason": _text(outcome.reason),
-        "detail": _text(outcome.detail),
+        "reason": outcome.reason,
+        "detail": outcome.detail,
         "next_step": reasons.next_step(outcome) or None,
         "runbook": outcome.runbook,
         "runbook_digest": outcome.runbook_digest,
@@ -88,12 +88,12 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "attempt": outcome.attempt,
         "before": _evidence(outcome.before),
         "after": _evidence(outcome.after),
-        "message_id": _text(outcome.message_id),
+        "message_id": outcome.message_id,
         "source": _source(outcome.source),
-        "replay_of": _text(outcome.replay_of),
-        "requested_by": _text(outcome.requested_by),
+        "replay_of": outcome.replay_of,
+        "requested_by": outcome.requested_by,
         "approval": _approval(outcome),
-        "notes": [_text(note) for note in outcome.notes],
+        "notes": list(outcome.notes),
         "latency_ms": {
             "queue": outcome.latency.queue,
             "lookup": outcome.latency.lookup,
@@ -104,6 +104,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "intent_id": outcome.intent_id,
         "version": outcome.version,
     }
+    return {key: _clean(value) for key, value in found.items()}
 
 
 def line(outcome: Outcome) -> str:
@@ -176,7 +177,7 @@ def _instance(outcome: Outcome) -> dict[str, Any] | None:
         "project_id": ref.project_id,
         "zone": ref.zone,
         "instance_id": ref.instance_id,
-        "name": _text(outcome.instance_name),
+        "name": outcome.instance_name,
     }
 
 
@@ -184,11 +185,11 @@ def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
     if evidence is None:
         return None
     return {
-        **{key: _text(value) for key, value in sorted(evidence.values.items()) if key not in RESERVED},
+        **{key: value for key, value in sorted(evidence.values.items()) if key not in RESERVED},
         "exit_code": evidence.exit_code,
         "finding": evidence.finding.value,
         "at": _time(evidence.at),
-        "error": _text(evidence.error),
+        "error": evidence.error,
     }
 
 
@@ -208,10 +209,10 @@ def _source(source: Source | None) -> dict[str, Any] | None:
         return None
     return {
         "kind": source.kind,
-        "log_name": _text(source.log_name),
-        "insert_id": _text(source.insert_id),
+        "log_name": source.log_name,
+        "insert_id": source.insert_id,
         "timestamp": None if source.timestamp is None else _time(source.timestamp),
-        "incident_id": _text(source.incident_id),
+        "incident_id": source.incident_id,
     }
 
 
@@ -255,6 +256,14 @@ def _maybe(text: str | None) -> datetime | None:
     return None if text is None else _parsed(text)
 
 
-def _text(text: Any) -> Any:
+def _clean(value: Any) -> Any:
     """Replace lone surrogates, which JSON can smuggle in and UTF-8 cannot carry on."""
-    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_clean(key): _clean(each) for key, each in value.items()}
+        case list():
+            return [_clean(each) for each in value]
+        case _:
+            return value

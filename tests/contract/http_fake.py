@@ -1,6 +1,7 @@
-"""Serving an ASGI application on loopback, in the test's own event loop."""
+"""Servers on loopback, in the test's own event loop: an ASGI application, or next to nothing."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,3 +26,29 @@ async def serving(app: Any) -> AsyncIterator[str]:
         server.should_exit = True
         await task
         listener.close()
+
+
+@asynccontextmanager
+async def mute(first: bytes = b"", trickle: bytes = b"") -> AsyncIterator[int]:
+    """Serve TCP that accepts and then says next to nothing."""
+    writers = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        with contextlib.suppress(OSError):
+            writer.write(first)
+            while trickle and not writer.is_closing():
+                writer.write(trickle)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            await reader.read()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0.05)  # for the loops above to see it
+        await server.wait_closed()

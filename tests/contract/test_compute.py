@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from tests.contract.http_fake import serving
+from tests.contract.http_fake import mute, serving
 
 from logmend.adapters.compute import ComputeApi
 from logmend.adapters.host_keys import GuestAttributeHostKeys
@@ -168,6 +168,26 @@ async def test_an_api_that_hangs_is_given_up() -> None:
     async with api(pretend, timeout=0.3) as compute:
         with pytest.raises(Transient) as caught:
             await asyncio.wait_for(compute.facts(REF), 10)
+    assert caught.value.reason == "compute_unavailable"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n",
+    ],
+    ids=["sized", "chunked", "head"],
+)
+async def test_an_api_that_trickles_is_given_up(head: str) -> None:
+    """A byte now and then is no sign of life."""
+    drip = b"1\r\n \r\n" if "chunked" in head else b" "
+    async with mute(head.encode(), drip) as port:
+        compute = ComputeApi(f"http://127.0.0.1:{port}", connect_timeout=0.2, timeout=0.2)
+        with pytest.raises(Transient) as caught:
+            await asyncio.wait_for(compute.facts(REF), 10)
+        await compute.aclose()
     assert caught.value.reason == "compute_unavailable"
 
 

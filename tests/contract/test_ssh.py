@@ -3,14 +3,13 @@
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
+from tests.contract.http_fake import mute
 from tests.contract.machines import (
     FACTS,
     HOST_KEY,
@@ -202,32 +201,6 @@ async def test_a_closed_port_is_unreachable() -> None:
     with pytest.raises(Transient) as caught:
         await one_check(port, "exit 100\n")
     assert caught.value.reason == "unreachable"
-
-
-@asynccontextmanager
-async def mute(first: bytes = b"", trickle: bytes = b"") -> AsyncIterator[int]:
-    """Serve TCP that accepts and then says next to nothing."""
-    writers = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
-        try:
-            writer.write(first)
-            while trickle:
-                writer.write(trickle)
-                await asyncio.sleep(0.02)
-            await reader.read()
-        except OSError:
-            pass
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        for writer in writers:
-            writer.close()
-        server.close()
-        await server.wait_closed()
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,9 @@ def test_what_is_no_outcome_is_a_value_error(document: dict[str, str]) -> None:
 
 def test_lone_surrogates_of_an_event_do_not_reach_the_log() -> None:
     """JSON can carry what UTF-8 cannot; the log's API would refuse the whole entry."""
-    document = outcome_json.document(
-        but(message_id="a\ud800b", source=Source("log_entry", insert_id="\udfff"))
-    )
+    odd = but(message_id="a\ud800b", outcome_id="m-\ud800", source=Source("log_entry", insert_id="\udfff"))
+    document = outcome_json.document(odd)
+    assert document["outcome_id"] == "m-?"
     assert document["message_id"] == "a?b"
     assert document["source"]["insert_id"] == "?"
 

@@ -45,7 +45,12 @@ class CloudOutcomeLog:
 
     async def write(self, outcome: Outcome) -> None:
         """Write. ``Transient("outcome_log_unavailable")``; ``Permanent("not_permitted")`` naming the role."""
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._write, outcome)
+        limit = 2 * sum(self._times) + 1
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._write, outcome)
+        except TimeoutError as error:
+            raise Transient("outcome_log_unavailable", f"no answer within {limit:g} s") from error
 
     async def aclose(self) -> None:
         """Release connections; what was written is written."""

@@ -51,8 +51,8 @@ class Answer:
 class Rest:
     """One API's endpoint. Safe for any number of tasks; nothing is opened before the first call.
 
-    ``connect_timeout`` and ``timeout`` are seconds; a call takes at most about twice their sum, since a read
-    is tried once more when the connection breaks (a frozen function wakes up with dead ones in its pool).
+    ``connect_timeout`` and ``timeout`` are seconds; a call takes at most twice their sum, since a read is
+    tried once more when the connection breaks (a frozen function wakes up with dead ones in its pool).
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Rest:
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._times = (connect_timeout, timeout)
+        self._limit = 2 * sum(self._times) + 1
         self._size = threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._lock = threading.Lock()
@@ -75,7 +76,11 @@ class Rest:
     ) -> Answer:
         """Call, and give whatever was answered; Transient or Permanent where nothing was."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call, method, path, query, body)
+        try:
+            async with asyncio.timeout(self._limit):
+                return await loop.run_in_executor(self._threads, self._call, method, path, query, body)
+        except TimeoutError as error:
+            raise Transient("api_unreachable", f"no answer within {self._limit:g} s") from error
 
     async def aclose(self) -> None:
         """Close connections; calls that still run are left to their time limits."""
@@ -151,7 +156,7 @@ def open_session(
 def _read(response: "requests.Response", ends: float) -> str:
     """Read the body within a bound in bytes and in time: a time limit of requests is for each read alone."""
     body = bytearray()
-    for chunk in response.iter_content(64 * 1024):
+    while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
         if len(body) > READ_LIMIT:
             raise Transient("api_protocol_error", f"an answer of more than {READ_LIMIT} bytes")
