@@ -161,8 +161,11 @@ resource "google_cloud_run_service_iam_member" "push" {
 # in newer organizations, nothing.
 
 resource "google_project_iam_member" "build" {
+  # cloud.google.com/functions/docs/securing/build-custom-sa
+  for_each = toset(["roles/artifactregistry.writer", "roles/logging.logWriter", "roles/storage.objectViewer"])
+
   project = var.project_id
-  role    = "roles/cloudbuild.builds.builder"
+  role    = each.key
   member  = "serviceAccount:${google_service_account.build.email}"
 }
 

@@ -5,6 +5,7 @@ and a test compares the two, in every combination of mode, executor and route. A
 declares must be among them. Source: the reference page of each API method.
 """
 
+import sys
 from collections.abc import Mapping
 
 from logmend.model import Mode
@@ -93,3 +94,8 @@ OPERATOR = frozenset(
     }
 )
 """What a person needs for status, run --via-function, approvals, freeze and resume (role ``operator``)."""
+
+if __name__ == "__main__":  # ROLE PERMISSION,PERMISSION… a line, for deploy/gcloud.sh
+    choice = Mode(sys.argv[1]), ExecutorChoice(sys.argv[2]), SshRoute(sys.argv[3])
+    for role, wanted in function(*choice).items():
+        sys.stdout.write(f"{role} {','.join(sorted(wanted))}\n")

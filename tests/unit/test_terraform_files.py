@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 from tests import provider_schema as provider
@@ -108,7 +109,8 @@ def test_the_kept_schema_is_the_one_that_the_provider_publishes():
 @pytest.mark.parametrize("module", provider.MODULES, ids=lambda path: path.name)
 def test_every_variable_is_described_and_validated_and_every_output_described(module):
     """Nobody has to read the code to know what a variable means, and a wrong value is refused."""
-    variables, outputs = {}, {}
+    variables: dict[str, dict[str, Any]] = {}
+    outputs: dict[str, dict[str, Any]] = {}
     for path in provider.files((module,)):
         parsed = provider.parse(path.read_text())
         variables |= dict(provider.labelled(parsed, "variable"))
@@ -126,7 +128,7 @@ def test_every_variable_is_described_and_validated_and_every_output_described(mo
 def test_the_readmes_list_every_variable_and_their_examples_pass_only_what_exists():
     """A module call that is copied from a README names real variables and gives all that are required."""
     for module in provider.MODULES:
-        variables = {}
+        variables: dict[str, dict[str, Any]] = {}
         for path in provider.files((module,)):
             variables |= dict(provider.labelled(provider.parse(path.read_text()), "variable"))
         text = (module / "README.md").read_text()
@@ -162,3 +164,11 @@ def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_grou
         stated = [each.strip('"') for each in locals_[f"permissions_{name}"]]
         assert sorted(stated) == sorted(permissions), name
     assert OPERATOR >= LEDGER
+
+
+def test_every_suppression_of_the_scanner_says_why():
+    """A scanner's finding is turned off only inline, with a reason behind the colon."""
+    for path in provider.files():
+        for line in path.read_text().splitlines():
+            if "checkov:skip" in line:
+                assert re.search(r"checkov:skip=CKV2?_[A-Z]+_\d+: .{30,}", line), f"{path.name}: {line}"
