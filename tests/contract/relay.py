@@ -128,8 +128,8 @@ class Peer:
         if (pair := await self.backend()) is None:
             return
         reader, writer = pair
-        await self.send(sid_frame())
         try:
+            await self.send(sid_frame())
             up = asyncio.create_task(self._up(writer, acknowledge=acknowledge))
             down = asyncio.create_task(
                 self._down(reader, split=split, chunk=chunk, stop_after=stop_after, pause=pause)
@@ -238,6 +238,13 @@ async def deaf_after_sid(peer: Peer) -> None:
     await peer.send(sid_frame())
     peer.websocket.transport.pause_reading()
     await peer.websocket.wait_closed()
+
+
+async def takes_everything(peer: Peer) -> None:
+    """Say that the VM was reached, and take what comes, checking it."""
+    await peer.send(sid_frame())
+    async for message in peer.websocket:
+        peer.take(message)
 
 
 async def drops_before_sid(peer: Peer) -> None:

@@ -246,6 +246,29 @@ async def test_a_relay_that_misbehaves_is_told_apart(
     assert (type(error), error.reason) == (Transient, reason)
 
 
+async def test_a_huge_message_is_refused_before_it_is_held() -> None:
+    """Four frames' worth is all that is ever buffered of one message: the library stops reading there."""
+    huge = relays.says(relays.sid_frame(), relays.data_frame(b"x" * 70_000))
+    async with relays.running(behaviour=huge) as relay:
+        error = await failure(IapTunnel(TARGET, token, url=relay.url))
+    assert "1009" in error.detail
+
+
+async def test_no_proxy_is_taken_from_the_environment(
+    sshd: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable of the container's cannot send token and traffic elsewhere."""
+    for name in ("http_proxy", "https_proxy", "ws_proxy", "wss_proxy", "all_proxy", "socks_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    async with (
+        relays.running({"my-vm": sshd}) as relay,
+        IapTunnel(TARGET, token, url=relay.url) as tunnel,
+        connect(tunnel) as ssh,
+    ):
+        assert (await ssh.run("give 3")).stdout == "xxx"
+
+
 async def test_unknown_tags_are_ignored() -> None:
     """The relay may learn new frames without breaking us."""
     messages = (b"\x00\x42future", relays.sid_frame(), b"\x00\x06", relays.data_frame(b"hello"))
@@ -270,9 +293,10 @@ async def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     """Without the right CA nothing is said, the token least of all."""
     server_tls, _ = relays.self_signed(tmp_path)
     async with relays.running(tls=server_tls) as relay:
-        error = await failure(IapTunnel(TARGET, token, url=relay.url, ssl=ssl.create_default_context()))
-    assert (type(error), error.reason) == (Transient, "unreachable")
-    assert "certificate" in error.detail
+        for context in (None, ssl.create_default_context()):
+            error = await failure(IapTunnel(TARGET, token, url=relay.url, ssl=context))
+            assert (type(error), error.reason) == (Transient, "unreachable")
+            assert "certificate" in error.detail
     assert relay.requests == []
 
 
@@ -452,6 +476,46 @@ async def test_a_paused_reader_holds_the_relay_back(sshd: tuple[str, int]) -> No
         transport.resume_reading()
         while len(protocol.data) < total:  # noqa: ASYNC110  # polled in a test
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_what_was_written_before_closing_arrives(how: str) -> None:
+    """Closing flushes, and so does aborting: the farewell of an SSH client gets through."""
+    async with relays.running(behaviour=relays.takes_everything) as relay, asyncio.timeout(20):
+        async with IapTunnel(TARGET, token, url=relay.url) as tunnel:
+            transport, _ = await tunnel.create_connection(asyncio.Protocol)
+            transport.write(b"z" * 1_000_000)
+            getattr(transport, how)()
+            transport.write(b"too late")
+        await relay.idle()
+    assert relay.from_client == 1_000_000
+    assert relay.faults == []
+
+
+async def test_what_came_before_the_end_is_delivered_even_if_sending_failed_first() -> None:
+    """A failing write does not hide the data, or the close code, that are still to be read."""
+
+    async def answers_and_ends(peer: relays.Peer) -> None:
+        await peer.send(relays.sid_frame())
+        await peer.send(relays.data_frame(b"last words"))
+        await peer.close(4010, "rebooted")
+
+    async with (
+        relays.running(behaviour=answers_and_ends) as relay,
+        IapTunnel(TARGET, token, url=relay.url) as tunnel,
+        asyncio.timeout(20),
+    ):
+        transport, protocol = await tunnel.create_connection(Recorder)
+        transport.pause_reading()
+        for _ in range(20):
+            transport.write(b"z")
+            await asyncio.sleep(0.01)
+        assert not protocol.lost.done()
+        transport.resume_reading()
+        error = await protocol.lost
+    assert bytes(protocol.data) == b"last words"
+    assert isinstance(error, Transient)
+    assert "rebooted" in error.detail
 
 
 async def test_the_protocol_learns_once_why_the_connection_was_lost(sshd: tuple[str, int]) -> None:
