@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from logmend import decide, identify, intents, lql, match
+from logmend.errors import ConfigError
 from logmend.guards import Pending
 from logmend.model import (
     Action,
@@ -47,8 +48,8 @@ class Rules:
 
     @classmethod
     def of(cls, runbooks: Mapping[str, Runbook], settings: Settings) -> "Rules":
-        """Compile the runbooks' filters; a filter that is none raises what :func:`lql.compile` does."""
-        compiled = [(each, lql.compile(each.filter)) for each in runbooks.values() if each.filter is not None]
+        """Compile the runbooks' filters; ConfigError where one is none."""
+        compiled = [(each, _compiled(each)) for each in runbooks.values() if each.filter is not None]
         return cls(settings, match.Router(runbooks), tuple(compiled))
 
 
@@ -202,6 +203,13 @@ def kind(event: Event | Undecodable) -> str:
             return "tick"
         case Undecodable():
             return "unknown"
+
+
+def _compiled(runbook: Runbook) -> lql.Filter:
+    try:
+        return lql.compile(runbook.filter or "")
+    except lql.FilterError as error:
+        raise ConfigError([f"runbook {runbook.name}: filter: {error}"]) from error
 
 
 def _judged(

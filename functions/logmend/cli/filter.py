@@ -54,7 +54,11 @@ def match(runbook: str | None, text: str | None, filter_file: Path | None, files
     """
     from logmend import lql
 
-    selects = lql.compile(_chosen(runbook, text, filter_file))
+    where = "--filter" if text is not None else str(filter_file) if filter_file else f"runbook {runbook}"
+    try:
+        selects = lql.compile(_chosen(runbook, text, filter_file))
+    except lql.FilterError as error:
+        raise ConfigError([f"{where}: {error}"]) from error
     status, broken = BAD, False
     for found in _entries(files):
         if isinstance(found, str):

@@ -23,6 +23,7 @@ def check(runbooks: Mapping[str, Runbook]) -> Iterator[Problem]:
     if len(text) > sink_filter.MAX_CHARACTERS:
         excess = f"{len(text)} characters, {len(text) - sink_filter.MAX_CHARACTERS} too many"
         yield Problem(SINK, None, excess, "shorten the runbooks' filters, or deploy a sink for each")
+        return
     composed = lql.compile(text)
     for entry in own_entries(runbooks):
         if composed.matches(entry):

@@ -1,0 +1,25 @@
+"""What the tests of commands share: running one as a user would, in an environment without settings."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from logmend.cli.main import logmend
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `logmend ARGS`; settings are given by keyword in lower case, standard input as `stdin`."""
+    for name in [each for each in os.environ if each.startswith("LOGMEND_")]:
+        monkeypatch.delenv(name)
+
+    def invoke(*args: Any, stdin: bytes | str | None = None, **settings: str) -> Result:
+        environment = {f"LOGMEND_{name.upper()}": value for name, value in settings.items()}
+        return CliRunner().invoke(logmend, [str(each) for each in args], input=stdin, env=environment)
+
+    return invoke
