@@ -1,19 +1,24 @@
 """What the three stores agree on: which ids and documents they take, and in which order ids come.
 
 Everything refused here is refused by every store, so that nothing works on memory and fails on Firestore.
-All refusals are ``ValueError`` (or ``TypeError`` where data is not JSON): they are mistakes of the caller's.
+Refusals are ``ValueError`` (or ``TypeError`` where data is not JSON), being mistakes of the caller's, except
+``Permanent("ledger_rejected")`` for a document that has grown too big.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from logmend.errors import Permanent
 from logmend.ports import Document, Key
 
 MAX_ID_BYTES = 1_400
 """Firestore takes ids of 1,500 bytes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
+MAX_DATA_BYTES = 1_000_000
+"""A Firestore document has at most 1,048,576 bytes, its id, fields and names included."""
 
 _COLLECTION = re.compile(r"[a-z][a-z_]{0,62}")
 _RESERVED = re.compile(r"\.{1,2}|__.*__|%.*", re.DOTALL)
@@ -54,16 +59,49 @@ def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
     return tuple(sorted(set(keys)))
 
 
-def checked_writes(
-    keys: Sequence[Key], writes: Mapping[Key, Document | None]
-) -> Mapping[Key, Document | None]:
-    """Give a step's writes back, or refuse what it may not write."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document as stores keep it: data as JSON text, times in UTC."""
+
+    text: str
+    queue: str | None
+    due: datetime | None
+    expire_at: datetime | None
+
+    def document(self) -> Document:
+        """Give the document, its data read anew."""
+        data: dict[str, Any] = json.loads(self.text)
+        return Document(data, self.queue, self.due, self.expire_at)
+
+
+def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, Row | None]:
+    """Turn a step's writes into rows, or refuse what it may not write (``TypeError``: data is not JSON)."""
     if strangers := sorted(set(writes) - set(keys)):
         raise ValueError(f"a step may write only documents that its transaction reads, not {strangers}")
-    for key, document in writes.items():
-        if document is not None and (document.queue is None) != (document.due is None):
-            raise ValueError(f"a document has both queue and due or neither: {key}")
-    return writes
+    return {key: None if document is None else _row(key, document) for key, document in writes.items()}
+
+
+def _row(key: Key, document: Document) -> Row:
+    if (document.queue is None) != (document.due is None):
+        raise ValueError(f"a document has both queue and due or neither: {key}")
+    return Row(
+        _text(key, dict(document.data)),
+        document.queue,
+        None if document.due is None else utc(document.due),
+        None if document.expire_at is None else utc(document.expire_at),
+    )
+
+
+def _text(key: Key, data: dict[str, Any]) -> str:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # lone surrogates, as in undecodable output of a VM: only escapes keep them
+        text = json.dumps(data, separators=(",", ":"))
+        size = len(text)
+    if size > MAX_DATA_BYTES:
+        raise Permanent("ledger_rejected", f"{key} would hold {size} bytes, the limit is {MAX_DATA_BYTES}")
+    return text
 
 
 def utc(moment: datetime) -> datetime:
@@ -71,14 +109,3 @@ def utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"a time without a time zone: {moment.isoformat()}")
     return moment.astimezone(UTC)
-
-
-def dump(data: Mapping[str, Any]) -> str:
-    """JSON text of a document's data. Raises ``TypeError`` where it is not JSON."""
-    return json.dumps(dict(data), separators=(",", ":"))
-
-
-def load(text: str) -> dict[str, Any]:
-    """Undo :func:`dump`."""
-    data: dict[str, Any] = json.loads(text)
-    return data

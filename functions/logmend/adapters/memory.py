@@ -2,40 +2,17 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from logmend.adapters import documents
 from logmend.ports import Document, Key, Step, T
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A stored document. Data is kept as text, so that nobody holds a reference into the store."""
-
-    text: str
-    queue: str | None
-    due: datetime | None
-    expire_at: datetime | None
-
-    @classmethod
-    def of(cls, document: Document) -> "_Row":
-        return cls(
-            documents.dump(document.data),
-            document.queue,
-            documents.utc(document.due) if document.due else None,
-            documents.utc(document.expire_at) if document.expire_at else None,
-        )
-
-    def document(self) -> Document:
-        return Document(documents.load(self.text), self.queue, self.due, self.expire_at)
-
-
 class MemoryStore:
     """A :class:`~logmend.ports.Store` over a dict, safe between tasks and threads."""
 
     def __init__(self) -> None:
-        self._rows: dict[Key, _Row] = {}
+        self._rows: dict[Key, documents.Row] = {}
         self._lock = threading.Lock()
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
@@ -43,11 +20,7 @@ class MemoryStore:
         wanted = documents.checked_keys(keys)
         with self._lock:
             writes, answer = step(self._read(wanted))
-            rows = {
-                key: None if document is None else _Row.of(document)
-                for key, document in documents.checked_writes(wanted, writes).items()
-            }
-            for key, row in rows.items():
+            for key, row in documents.rows(wanted, writes).items():
                 if row is None:
                     self._rows.pop(key, None)
                 else:

@@ -49,7 +49,7 @@ PURGE_EVERY = 3600.0
 PURGE_AFTER = timedelta(days=1)
 """How long a document outlives its expiry, so that a clock stepped forward for a moment costs nothing."""
 
-_Row = tuple[str, str, str | None, int | None, int | None]
+_Columns = tuple[str, str, str | None, int | None, int | None]
 _R = TypeVar("_R")
 
 
@@ -142,7 +142,9 @@ class SqliteStore:
             await worker.close()
 
     async def _listed(self, query: str, values: tuple[str | int, ...]) -> Sequence[tuple[str, Document]]:
-        rows: list[_Row] = await self._run(lambda connection: connection.execute(query, values).fetchall())
+        rows: list[_Columns] = await self._run(
+            lambda connection: connection.execute(query, values).fetchall()
+        )
         return [(documents.original_id(row[0]), _document(row)) for row in rows]
 
     async def _run(self, work: Callable[[sqlite3.Connection], _R]) -> _R:
@@ -246,8 +248,8 @@ def _transact(connection: sqlite3.Connection, keys: Sequence[Key], step: Step[T]
     connection.execute("BEGIN IMMEDIATE")
     try:
         writes, answer = step(_read(connection, keys))
-        for key, document in documents.checked_writes(keys, writes).items():
-            _write(connection, key, document)
+        for key, row in documents.rows(keys, writes).items():
+            _write(connection, key, row)
         connection.execute("COMMIT")
     except BaseException:
         # A failed statement may have ended the transaction already (disk full): then there is none.
@@ -260,7 +262,7 @@ def _transact(connection: sqlite3.Connection, keys: Sequence[Key], step: Step[T]
 def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Document]:
     found = {}
     for key in keys:
-        row: _Row | None = connection.execute(
+        row: _Columns | None = connection.execute(
             f"SELECT {_COLUMNS} FROM documents WHERE collection = ? AND id = ?",  # noqa: S608 (constant text)
             (key[0], documents.stored_id(key[1])),
         ).fetchone()
@@ -269,9 +271,9 @@ def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Docu
     return found
 
 
-def _write(connection: sqlite3.Connection, key: Key, document: Document | None) -> None:
+def _write(connection: sqlite3.Connection, key: Key, row: documents.Row | None) -> None:
     collection, document_id = key[0], documents.stored_id(key[1])
-    if document is None:
+    if row is None:
         connection.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (collection, document_id))
         return
     connection.execute(
@@ -279,22 +281,22 @@ def _write(connection: sqlite3.Connection, key: Key, document: Document | None) 
         (
             collection,
             document_id,
-            documents.dump(document.data),
-            document.queue,
-            None if document.due is None else _micros(document.due),
-            None if document.expire_at is None else _micros(document.expire_at),
+            row.text,
+            row.queue,
+            None if row.due is None else _micros(row.due),
+            None if row.expire_at is None else _micros(row.expire_at),
         ),
     )
 
 
-def _document(row: _Row) -> Document:
-    _, text, queue, due, expire_at = row
-    return Document(
-        documents.load(text),
+def _document(columns: _Columns) -> Document:
+    _, text, queue, due, expire_at = columns
+    return documents.Row(
+        text,
         queue,
         None if due is None else _EPOCH + due * _MICROSECOND,
         None if expire_at is None else _EPOCH + expire_at * _MICROSECOND,
-    )
+    ).document()
 
 
 def _micros(moment: datetime) -> int:
