@@ -320,6 +320,8 @@ async def running(
             relay.faults.append(f"origin {request.headers.get('Origin')}")
         if not request.headers.get("Authorization", "").startswith("Bearer "):
             relay.faults.append("no bearer token")
+        if "Sec-WebSocket-Extensions" in request.headers:
+            relay.faults.append("an extension, such as compression, is offered")
         if SUBPROTOCOL not in request.headers.get("Sec-WebSocket-Protocol", ""):
             relay.faults.append("no subprotocol")
         if status is not None:

@@ -492,6 +492,28 @@ async def test_what_was_written_before_closing_arrives(how: str) -> None:
     assert relay.faults == []
 
 
+async def test_nothing_is_delivered_after_closing() -> None:
+    """A protocol that closed hears nothing more but that it is over."""
+
+    class Closer(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.transport.close()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+    several = relays.says(relays.sid_frame(), relays.data_frame(b"first"), relays.data_frame(b"second"))
+    async with (
+        relays.running(behaviour=several) as relay,
+        IapTunnel(TARGET, token, url=relay.url) as tunnel,
+        asyncio.timeout(20),
+    ):
+        _, protocol = await tunnel.create_connection(Closer)
+        assert await protocol.lost is None
+    assert bytes(protocol.data) == b"first"
+
+
 async def test_what_came_before_the_end_is_delivered_even_if_sending_failed_first() -> None:
     """A failing write does not hide the data, or the close code, that are still to be read."""
 

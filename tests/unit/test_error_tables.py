@@ -144,6 +144,23 @@ def test_a_refused_call_names_the_permission_and_the_role() -> None:
     assert "grant roles/compute.viewer" in error.detail
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Permission 'iam.serviceAccounts.actAs' denied on service account x", "iam.serviceAccounts.actAs"),
+        ("Required 'compute.instances.osLogin' permission for 'x'", "compute.instances.osLogin"),
+        ('Permission "osconfig.osPolicyAssignments.get" denied', "osconfig.osPolicyAssignments.get"),
+        ("The caller does not have permission", None),
+        ("Access to 'oslogin.googleapis.com' denied", None),
+    ],
+)
+def test_only_a_permission_is_taken_for_one(text: str, named: str | None) -> None:
+    """What looks like a permission in the API's words, and nothing else that has dots in it."""
+    detail = google_errors.classify(api.Forbidden(text)).detail
+    assert ("is missing" in detail) is (named is not None)
+    assert (named or "") in detail
+
+
 def test_a_wait_that_the_api_asked_for_is_kept() -> None:
     """RetryInfo and Retry-After both reach whoever decides when to try again."""
     response = requests.Response()

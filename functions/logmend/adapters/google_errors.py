@@ -188,7 +188,9 @@ _QUOTA = re.compile(r"rateLimitExceeded|quotaExceeded|RATE_LIMIT_EXCEEDED|[Qq]uo
 _DISABLED = re.compile(
     r"SERVICE_DISABLED|accessNotConfigured|has not been used in project|API is not enabled"
 )
-_PERMISSION = re.compile(r"\b([a-z][a-zA-Z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b['\"]?(?= permission| denied|'|\")")
+_PERMISSION = re.compile(
+    r"\b(?![a-z]+\.googleapis\.)([a-z][a-zA-Z]+\.[a-zA-Z]+\.[a-zA-Z]+)\b['\"]?(?= permission| denied|'|\")"
+)
 
 
 def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
