@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import requests
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
@@ -80,6 +81,32 @@ async def test_googles_client_reads_projects_guest_attributes_and_lists(options:
     assert [(zone, [each.name for each in scoped.instances]) for zone, scoped in everywhere] == [
         ("zones/us-west1-a", ["web-1"])
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("zones/us-west1-a/instances/web-1", compute_v1.Instance),
+        ("zones/us-west1-a/instances", compute_v1.InstanceList),
+        (
+            "zones/us-west1-a/instances/web-1/getGuestAttributes?queryPath=hostkeys/",
+            compute_v1.GuestAttributes,
+        ),
+        ("aggregated/instances?returnPartialSuccess=true", compute_v1.InstanceAggregatedList),
+        ("", compute_v1.Project),
+    ],
+    ids=["instance", "list", "guest attributes", "aggregated list", "project"],
+)
+async def test_every_field_of_an_answer_is_one_of_the_apis(
+    pretend: PretendCompute, path: str, message: Any
+) -> None:
+    """Google's client drops what it does not know; here it may not."""
+    pretend.unreachable_zones = ["asia-east1-a"]
+    async with serving(pretend.app) as url:
+        address = f"{url}/compute/v1/projects/web-prod/{path}".rstrip("/")
+        answer = await asyncio.to_thread(requests.get, address, timeout=10)
+    assert answer.status_code == 200
+    message.from_json(answer.text, ignore_unknown_fields=False)
 
 
 async def test_googles_client_swaps_labels_and_waits_for_the_operation(
