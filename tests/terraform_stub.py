@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc as untyped_grpc
 import msgspec
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from tests import provider_schema
 
+grpc: Any = untyped_grpc
 UNKNOWN = msgspec.msgpack.Ext(0, b"\0")
 # What we need of tfplugin5.proto: message → field number, name, kind (``*`` repeated, ``%`` a map by string).
 MESSAGES: Mapping[str, list[str]] = {
@@ -294,10 +295,8 @@ def mirror(folder: Path) -> Path:
         place = folder / "registry.terraform.io" / "hashicorp" / which / version / system
         place.mkdir(parents=True, exist_ok=True)
         program = place / f"terraform-provider-{which}_v{version}"
-        root = provider_schema.ROOT
-        program.write_text(
-            f'#!/bin/sh\ncd "{root}" && exec "{sys.executable}" -m tests.terraform_stub {which}\n'
-        )
+        run = f'PYTHONPATH="{provider_schema.ROOT}" exec "{sys.executable}" -m tests.terraform_stub {which}'
+        program.write_text(f"#!/bin/sh\n{run}\n")
         program.chmod(0o755)
     config = folder / "terraformrc"
     config.write_text(f'provider_installation {{\n  filesystem_mirror {{\n    path = "{folder}"\n  }}\n}}\n')

@@ -186,7 +186,7 @@ def test_every_setting_is_either_set_or_can_be_set(deploy):
 
 
 def test_the_timeouts_fit_into_each_other(deploy):
-    """Attempt < function < lease, and function < ack deadline: no message works twice, no lease ends early."""
+    """Attempt < function < lease, and function < ack deadline: no message at work twice, no lease too short."""
     for seconds in (30, 90, 240):
         plan = deploy.plan(known=True, attempt_deadline_seconds=seconds)
         settings = Settings.from_environment(environment(plan))
