@@ -65,7 +65,7 @@ def attempt(
             trouble = done.trouble if done and done.trouble else Trouble(True, said.reason or "", said.detail)
             verdict = decide.retry(intent, tries, trouble, settings, now)
             if verdict is None:
-                said = Judgement(Result.FAILED, said.reason, f"tried {tries} times: {said.detail}")
+                said = Judgement(Result.FAILED, said.reason, f"tried {tries}x: {said.detail}")
             else:
                 said = Judgement.of(verdict)
                 due = verdict.not_before if isinstance(verdict, Park) else None
@@ -116,7 +116,7 @@ def _conclusion(
 ) -> Conclusion:
     return Conclusion(
         outcome=outcome,
-        aftermath=decide.aftermath(outcome, settings, now),
+        aftermath=decide.aftermath(held.record.intent, outcome, settings, now),
         due=due if not outcome.final else None,
         tries=tries,
         looks=looks,

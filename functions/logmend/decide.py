@@ -43,7 +43,7 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
     subject = view.subject
     if view.record is not None and (view.record.committed or view.record.state in _LOOKED_AT):
         return _in_hand(intent, subject, now) or Proceed()  # what was begun is finished; commit asks again
-    if intent.action is not Action.CHECK and _ordered(intent) and settings.mode is Mode.OBSERVE:
+    if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {age} old, more than {settings.max_event_age}")
@@ -101,7 +101,7 @@ def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Set
 
 def ceiling(intent: Intent, settings: Settings) -> bool:
     """Say whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
-    if intent.action is Action.CHECK:
+    if _only_looks(intent):
         return False
     match settings.mode:
         case Mode.ENFORCE:
@@ -151,7 +151,7 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
 
 def retry(intent: Intent, tries: int, trouble: Trouble, settings: Settings, now: datetime) -> Stop | None:
     """Say how to wait out a transient error before anything was enforced; None: it has been tried enough."""
-    if trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries:
+    if intent.look_only or (trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries):
         return None
     if intent.message_id is not None and intent.origin is not Origin.APPROVAL:
         return Defer(trouble.reason, trouble.detail)
@@ -230,7 +230,9 @@ def wants_follow_up(runbook: Runbook, facts: InstanceFacts, settings: Settings) 
     )
 
 
-def aftermath(outcome: Outcome, settings: Settings, now: datetime) -> Callable[[Subject], Subject]:
+def aftermath(
+    intent: Intent, outcome: Outcome, settings: Settings, now: datetime
+) -> Callable[[Subject], Subject]:
     """Give the change that an outcome makes to its VM's state: cooldown, counters, hold."""
 
     def change(subject: Subject) -> Subject:
@@ -242,6 +244,8 @@ def aftermath(outcome: Outcome, settings: Settings, now: datetime) -> Callable[[
             last_at=outcome.at,
             last_outcome_id=outcome.outcome_id,
         )
+        if _only_looks(intent):
+            return noted  # a look is a look: it starts no quiet time
         match outcome.result:
             case Result.REMEDIATED:
                 relapsed = subject.relapses + (1 if subject.fixed_at else 0)
@@ -294,6 +298,10 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
     return None
 
 
+def _only_looks(intent: Intent) -> bool:
+    return intent.look_only or intent.action is Action.CHECK
+
+
 def _ordered(intent: Intent) -> bool:
     return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
 
@@ -310,7 +318,7 @@ def _outgrown(subject: Subject, settings: Settings) -> bool:
 
 def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
     """Say what a freeze or an open breaker means for this intent; None where there is none."""
-    if intent.action is Action.CHECK and _ordered(intent):
+    if _only_looks(intent) and _ordered(intent):
         return None  # an operator may always look
     freeze = fleet.frozen or fleet.frozen_runbooks.get(intent.runbook) or subject.frozen
     if freeze is not None:

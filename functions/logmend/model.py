@@ -196,6 +196,7 @@ class Intent:
     requested_by: str | None = None
     replay_of: str | None = None
     allow_stale: bool = False
+    look_only: bool = False
     approval_id: str | None = None
 
     @property

@@ -109,7 +109,9 @@ class Pipeline:
                 case Finished(known):
                     return await self.emit(known.outcome or record.of_waiting(known, self.settings, now))
                 case Turned(outcome, said_before):
-                    return outcome if said_before and resume else await self.emit(outcome)
+                    if said_before and resume:
+                        return outcome
+                    return await self.emit(outcome, journalled=intent.message_id is None)
                 case Expired(intent_id):
                     await self.finish(intent_id)
                 case Admitted() as held:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from logmend.model import Outcome, Result
+from logmend.model import Action, Outcome, Result
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
@@ -25,6 +25,7 @@ class Meaning(NamedTuple):
 _EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
 _REMEDIATE = "logmend run {instance} --runbook {runbook} --enforce"
 _RELEASE = "logmend resume --instance {instance}"
+_REVERT = "to put it back: logmend revert {instance} --runbook {runbook} --enforce"
 _DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {approval}"
 _DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
 
@@ -318,6 +319,8 @@ def next_step(outcome: Outcome) -> str:
     step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
     if outcome.result is Result.PLANNED and outcome.approval_id:
         step = _DECIDE
+    elif outcome.result is Result.PLANNED and outcome.action is Action.REVERT:
+        step = _REVERT
     blank = _Blank()
     return step.format(
         instance=outcome.instance or blank.instance,

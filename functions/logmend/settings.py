@@ -108,7 +108,7 @@ class Budget:
 
 
 _STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")
-_OUTCOMES = re.compile(r"stdout|cloud|file:.+")
+_OUTCOMES = re.compile(r"stdout|none|cloud|file:.+")
 _HOST_KEYS = re.compile(r"guest-attributes|known-hosts:.+|insecure")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 _URL = re.compile(r"(?:https?|wss?)://[^\s]+")
@@ -164,8 +164,8 @@ class Settings:
     )
     outcomes: str = _setting(
         "stdout",
-        _matching(_OUTCOMES, "stdout, cloud or file:PATH"),
-        "Where outcomes are recorded: stdout, cloud (Cloud Logging) or file:PATH.",
+        _matching(_OUTCOMES, "stdout, cloud, file:PATH or none"),
+        "Where outcomes are recorded: stdout, cloud (Cloud Logging), file:PATH, or none (commands only).",
     )
     project: str | None = _setting(
         None, _text, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
@@ -256,6 +256,11 @@ class Settings:
     service_account: str | None = _setting(
         None, _text, "Service account whose OS Login profile is used; the running one if unset."
     )
+    topic: str | None = _setting(
+        None,
+        _matching(_TOPIC, "projects/PROJECT/topics/TOPIC"),
+        "Topic that feeds the function; commands publish replays and ticks to it.",
+    )
     dead_letter_topic: str | None = _setting(
         None,
         _matching(_TOPIC, "projects/PROJECT/topics/TOPIC"),
@@ -308,6 +313,8 @@ class Settings:
             )
         if (self.ssh_key is None) != (self.ssh_user is None):
             problems.append("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together")
+        if cloud and self.outcomes == "none":
+            problems.append("LOGMEND_OUTCOMES=none in the cloud would leave no record: use cloud or stdout")
         if self.outcomes == "cloud" and self.project is None:
             problems.append("LOGMEND_OUTCOMES=cloud needs LOGMEND_PROJECT (or GOOGLE_CLOUD_PROJECT)")
         return problems

@@ -131,9 +131,13 @@ def open_store(state: str) -> Store:
 
 
 def open_outcome_log(settings: Settings) -> OutcomeLog:
-    """Open the log of outcomes: ``stdout``, ``cloud`` or ``file:PATH``."""
+    """Open the log of outcomes: ``stdout``, ``cloud``, ``file:PATH`` or ``none``."""
     kind, _, where = settings.outcomes.partition(":")
     match kind:
+        case "none":
+            from logmend.adapters.local_log import NoOutcomeLog
+
+            return NoOutcomeLog()
         case "cloud":
             from logmend.adapters.cloud_logging import CloudOutcomeLog
 

@@ -16,6 +16,16 @@ from logmend.errors import Transient
 from logmend.model import Outcome
 
 
+class NoOutcomeLog:
+    """Records nothing: for commands that print what came of their orders themselves."""
+
+    async def write(self, outcome: Outcome) -> None:
+        """Drop the outcome."""
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+
 class StdoutOutcomeLog:
     """Prints each outcome as one line, whole, and flushed before the event is answered."""
 

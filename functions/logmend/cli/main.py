@@ -5,7 +5,6 @@ To add one: a module ``logmend/cli/NAME.py`` with a click command (or group) cal
 A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
 """
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,7 +16,7 @@ from logmend.cli.errors import told
 
 
 class Entry(NamedTuple):
-    """One subcommand: under which heading, and what it says in a line (the command's own short help)."""
+    """One subcommand: the heading under which it is listed, and what it does in a line."""
 
     heading: str
     short_help: str
@@ -29,6 +28,8 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "explain": Entry(ASK, "What would this event do, and why?"),
         "demo": Entry(ASK, "The whole story on a pretend fleet."),
+        "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
+        "revert": Entry(ACT, "Put VMs back as they were."),
         "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject."),
         "freeze": Entry(ACT, "The kill switch."),
         "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
@@ -59,6 +60,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that ``args`` begin with; one that is misspelt gets a suggestion."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], COMMANDS, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}"
             ctx.fail(f"no command {args[0]!r}; {hint}")
