@@ -1,7 +1,8 @@
 """Reading what a script printed on a VM. Pure; bytes from a machine that nobody vouches for.
 
 Only lines ``key=value`` count: keys are lower-case words with underscores, values printable text of at
-most 256 characters. Anything else is dropped, as is everything past 4 KiB.
+most 256 characters, and that of ``reason`` a single snake_case word, since it becomes an outcome's reason
+and with it a label of metrics. Anything else is dropped, as is everything past 4 KiB.
 """
 
 import re
@@ -20,6 +21,7 @@ RESERVED = frozenset({"exit_code", "finding", "at", "error"})
 """Keys that an outcome's document uses itself; a script that prints them is not believed."""
 
 _LINE = re.compile(r"([a-z][a-z_]{0,63})=(.*)")
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -32,6 +34,8 @@ def values(output: bytes) -> Mapping[str, str]:
     for line in output[:LIMIT].decode("utf-8", "replace").split("\n"):
         match = _LINE.fullmatch(line.rstrip("\r"))
         if match is None or match[1] in RESERVED:
+            continue
+        if match[1] == "reason" and not _WORD.fullmatch(match[2]):
             continue
         if len(match[2]) <= VALUE_LIMIT and match[2].isprintable() and "\ufffd" not in match[2]:
             found.setdefault(match[1], match[2])

@@ -296,6 +296,13 @@ def test_evidence_keeps_only_plain_pairs() -> None:
     assert evidence.values(b"x" * evidence.LIMIT + b"\nlate=1\n") == {}
 
 
+@pytest.mark.parametrize("word", ["two words", "Reason", "a" * 41, "", "x-y", "<b>"])
+def test_a_reason_that_is_no_reason_is_dropped(word: str) -> None:
+    """A VM cannot invent labels for metrics."""
+    assert evidence.values(f"reason={word}\na=1\n".encode()) == {"a": "1"}
+    assert evidence.values(b"reason=masked_by_others\n") == {"reason": "masked_by_others"}
+
+
 @given(st.binary(max_size=9000))
 def test_whatever_a_machine_prints_evidence_stays_small_and_printable(output: bytes) -> None:
     """No output can break a log line or grow without bound."""

@@ -185,4 +185,5 @@ def _message(document: Mapping[str, Any] | None, text: str) -> str:
         return text[:300]
     parts = [part for key in ("errors", "details") if isinstance(part := error.get(key), list)]
     reasons = [str(each.get("reason", "")) for part in parts for each in part if isinstance(each, dict)]
-    return " ".join(filter(None, [str(error.get("message", "")), *reasons]))
+    words = ", ".join(dict.fromkeys(filter(None, reasons)))
+    return f"{error.get('message', '')} ({words})" if words else str(error.get("message", ""))
