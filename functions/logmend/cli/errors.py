@@ -4,21 +4,22 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from logmend.errors import ConfigError, Permanent, Transient
-from logmend.lql import FilterError
-from logmend.model import Result
+from logmend.errors import ConfigError, LogmendError, Permanent, Transient
+
+if TYPE_CHECKING:
+    from logmend.model import Result
 
 DONE, BAD, UNUSABLE = 0, 1, 2
 """Exit status: done or nothing to do; a bad result or failing check; input or options that are of no use."""
 
-_BAD = frozenset({Result.FAILED, Result.UNVERIFIED, Result.REJECTED, Result.UNMATCHED})
+_BAD = frozenset({"failed", "unverified", "rejected", "unmatched"})
 
 
-def status_of(results: Iterable[Result | None]) -> int:
+def status_of(results: "Iterable[Result | None]") -> int:
     """Give the exit status of what came of several events: the worst. None is a tick: nothing bad."""
     return BAD if any(result in _BAD for result in results) else DONE
 
@@ -37,6 +38,9 @@ class Told(click.ClickException):
             click.echo(f"{click.style('logmend:', fg='red')} {line}", file=file or sys.stderr)
 
 
+_KIND = {"FilterError": "filter", "Superseded": "superseded"}
+
+
 @contextmanager
 def told(*, debug: bool = False) -> Iterator[None]:
     """Turn errors into what a person is told. ``debug`` shows the traceback of those that are a surprise."""
@@ -46,11 +50,14 @@ def told(*, debug: bool = False) -> Iterator[None]:
         raise
     except ConfigError as error:
         raise Told(error.problems, UNUSABLE) from error
-    except FilterError as error:
-        raise Told([f"filter: {error}"], UNUSABLE) from error
     except (Transient, Permanent) as error:
         _trace(debug)
         raise Told([_trouble(error)], BAD) from error
+    except (
+        LogmendError
+    ) as error:  # a filter that is none, told with its place; or what only the pipeline sees
+        _trace(debug)
+        raise Told([f"{_KIND.get(type(error).__name__, 'error')}: {error}"], UNUSABLE) from error
     except Exception as error:
         _trace(debug)
         what = f"{type(error).__name__}: {error}".rstrip(": ")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from logmend import catalog, explain
-from logmend.cli import explain_text, inputs, output
+from logmend.cli import inputs, output
 from logmend.cli.documented import Command
 from logmend.cli.errors import status_of
 from logmend.cli.facts import Lookup, lookup
@@ -134,7 +134,10 @@ def _show(
             output.show_json_array(documents)
         else:
             output.show_json(next(documents))
-    elif several and not verbose:
+        return
+    from logmend.cli import explain_text
+
+    if several and not verbose:
         explain_text.show_lines(every)
     else:
         for number, (found, said) in enumerate(every):

@@ -1,6 +1,6 @@
 """An explanation as a person reads it."""
 
-import shutil
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -30,7 +30,7 @@ _EXECUTORS = {
 
 def show(where: str, said: Explanation, settings: Settings) -> None:
     """Print one explanation in full."""
-    width = max(shutil.get_terminal_size((100, 24)).columns, 60) - _INDENT - 2
+    width = _columns() - _INDENT - 2
     rows = list(_rows(said, settings, width))
     click.secho(f"{where}: {_event(said.event)}", bold=True)
     label_before = None
@@ -111,6 +111,17 @@ def _next(said: Explanation, settings: Settings) -> str:
         )
     )
     return "" if "logmend explain" in step else step
+
+
+def _columns() -> int:
+    """Say how wide a line is; 100 where nothing tells."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal():
+        return max(int(told), 60)
+    try:
+        return max(os.get_terminal_size(1).columns, 60)
+    except OSError:
+        return 100
 
 
 def _word(said: Explanation) -> str:

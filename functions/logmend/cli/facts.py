@@ -1,10 +1,9 @@
 """Where a command has the facts of VMs from: nowhere, a file that gcloud wrote, or the Compute Engine API."""
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from logmend import instance_json
 from logmend.cli.inputs import opened
@@ -12,6 +11,9 @@ from logmend.decode.stream import values
 from logmend.errors import ConfigError, Transient
 from logmend.model import InstanceFacts, InstanceRef, Judgement, Undecodable
 from logmend.settings import Settings
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Lookup(Protocol):
@@ -91,7 +93,7 @@ class Live:
 
     free = False
 
-    def __init__(self, settings: Settings, runner: asyncio.Runner) -> None:
+    def __init__(self, settings: Settings, runner: "asyncio.Runner") -> None:
         from logmend import wiring
 
         self._compute = wiring.open_compute(settings)
@@ -128,6 +130,8 @@ def lookup(settings: Settings, file: Path | None, *, live: bool) -> Iterator[Loo
     if file is not None:
         yield Described.read(file)
     elif live:
+        import asyncio
+
         with asyncio.Runner() as runner:
             found = Live(settings, runner)
             try:

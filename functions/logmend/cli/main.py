@@ -3,6 +3,7 @@
 To add one: a module ``logmend/cli/NAME.py`` with a click command (or group) called ``command``, and a line in
 ``COMMANDS``. What a command needs that is slow to import (rich, Google's clients) it imports in its function.
 A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
+docs/cli.md is made from all of it: ``python -m logmend.cli.reference > docs/cli.md``.
 """
 
 import importlib

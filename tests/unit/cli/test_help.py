@@ -1,0 +1,283 @@
+"""The frame of the command: help without heavy imports, errors told in one way, a page made of the help."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+from tests.fakes import entry
+from tests.unit.cli.conftest import Run
+
+from logmend import __version__
+from logmend.cli import main, reference
+from logmend.errors import ConfigError, Permanent, Transient
+from logmend.lql import FilterError
+from logmend.model import Result
+
+ROOT = Path(__file__).resolve().parents[3]
+HEAVY = (
+    "google",
+    "asyncssh",
+    "requests",
+    "grpc",
+    "sqlite3",
+    "websockets",
+    "plotly",
+    "jinja2",
+    "starlette",
+    "uvicorn",
+)
+SLOWER = ("rich", "lark", "yaml", "re2", "asyncio", "logmend.wiring")
+
+
+def process(*args: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own; the modules that it loaded are the last line of stderr.
+
+    What the interpreter itself loads at its start (namespace packages of an installation) does not count.
+    """
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import json, atexit\n"
+        "atexit.register(lambda: print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr))\n"
+        "from logmend.cli.main import main\nmain()"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGMEND_")}
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
+        env=clean | {"PYTHONPATH": str(ROOT / "functions")} | environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def loaded(ran: subprocess.CompletedProcess[str], names: tuple[str, ...]) -> list[str]:
+    """Name what was imported of ``names``."""
+    modules = json.loads(ran.stderr.splitlines()[-1])
+    return [name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], [], ["explan"]])
+def test_help_imports_nothing_that_it_does_not_need(args: list[str]) -> None:
+    """Not even a command's own module."""
+    ran = process(*args)
+    assert loaded(ran, HEAVY + SLOWER) == []
+    assert loaded(ran, tuple(f"logmend.cli.{name}" for name in main.COMMANDS)) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["explain", "-"],
+        ["explain", "-", "--format", "json"],
+        ["filter", "match", "--runbook", "workload-cert-refresh", "-"],
+        ["filter", "show"],
+        ["runbook", "list"],
+        ["runbook", "test"],
+        ["runbook", "lint", "--format", "json"],
+    ],
+    ids=" ".join,
+)
+def test_offline_commands_import_no_client(args: list[str]) -> None:
+    """Neither Google's clients nor anything to connect by."""
+    ran = process(*args, stdin=json.dumps(entry()))
+    assert ran.returncode == 0, ran.stderr
+    assert loaded(ran, HEAVY) == []
+
+
+@pytest.mark.parametrize("shape", ["text", "json"])
+def test_explaining_an_entry_needs_no_table_and_no_ledger(shape: str) -> None:
+    """It is asked often, in loops and by editors: what it does not use it does not load."""
+    ran = process("explain", "-", "--format", shape, stdin=json.dumps(entry()))
+    assert ran.returncode == 0
+    assert loaded(ran, ("rich", "asyncio", "logmend.wiring", "logmend.ledger", "logmend.adapters")) == []
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_command_has_help_without_a_network(run: Run, name: str) -> None:
+    """Each is there, says what it does, and ends with status 0."""
+    ran = run(name, "--help")
+    assert ran.exit_code == 0, ran.output
+    assert f" {name} " in ran.stdout.splitlines()[0]
+    assert main.COMMANDS[name].short_help in " ".join(run("--help").stdout.split())
+
+
+def test_version(run: Run) -> None:
+    """The package's own."""
+    assert run("--version").stdout == f"logmend {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("explian", "did you mean explain?"),
+        ("xyzzy", "known are explain"),
+        ("runbooks", "did you mean runbook?"),
+    ],
+)
+def test_a_misspelt_command_gets_a_suggestion(run: Run, typed: str, said: str) -> None:
+    """Status 2."""
+    ran = run(typed)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert said in ran.stderr
+
+
+# Errors and exit status
+
+
+@pytest.fixture
+def doing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make a command `try-me` that does what a test says."""
+
+    def install(do: Any) -> None:
+        entries = dict(main.COMMANDS) | {"try-me": main.Entry(main.ASK, "Try.")}
+        monkeypatch.setattr(main, "COMMANDS", entries)
+        module = SimpleNamespace(command=click.Command("try-me", callback=do))
+        monkeypatch.setitem(sys.modules, "logmend.cli.try-me", module)
+
+    return install
+
+
+def raising(error: BaseException) -> Any:
+    def do() -> None:
+        raise error
+
+    return do
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ConfigError(["one is wrong", "two as well"]), 2, ["logmend: one is wrong", "logmend: two as well"]),
+        (FilterError("expected a value", 2, 7), 2, ["logmend: filter: line 2, column 7: expected a value"]),
+        (click.UsageError("not so"), 2, ["Error: not so"]),
+        (
+            Permanent("not_permitted", "needs compute.instances.get"),
+            1,
+            ["logmend: not_permitted: A login", "needs compute.instances.get", "Next: grant"],
+        ),
+        (Transient("compute_unavailable", "503"), 1, ["logmend: compute_unavailable:", "503"]),
+        (KeyError("x"), 1, ["logmend: unexpected error, please report it: KeyError: 'x'; logmend --debug"]),
+    ],
+)
+def test_an_error_is_told_once_with_its_status(
+    run: Run, doing: Any, error: Exception, status: int, said: list[str]
+) -> None:
+    """A line for each problem on standard error, no traceback."""
+    doing(raising(error))
+    ran = run("try-me")
+    assert (ran.exit_code, ran.stdout) == (status, "")
+    assert all(part in ran.stderr for part in said), ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_debug_shows_where_an_error_came_from(run: Run, doing: Any) -> None:
+    """For who mends logmend itself."""
+    doing(raising(KeyError("x")))
+    ran = run("--debug", "try-me")
+    assert ran.exit_code == 1
+    assert "Traceback" in ran.stderr
+    assert "test_help.py" in ran.stderr
+
+
+@pytest.mark.parametrize(("value", "status"), [(None, 0), (0, 0), (1, 1), (2, 2)])
+def test_a_commands_value_is_its_status(run: Run, doing: Any, value: int | None, status: int) -> None:
+    """None is 0."""
+    doing(lambda: value)
+    assert run("try-me").exit_code == status
+
+
+def test_the_status_of_several_results_is_the_worst() -> None:
+    """Four results are bad; a tick has none and is fine."""
+    from logmend.cli.errors import status_of
+
+    assert {each for each in Result if status_of([each])} == {
+        Result.FAILED,
+        Result.UNVERIFIED,
+        Result.REJECTED,
+        Result.UNMATCHED,
+    }
+    assert status_of([]) == status_of([None, Result.PLANNED]) == 0
+    assert status_of([Result.PLANNED, Result.FAILED, None]) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """`logmend explain … | head -1`: nothing is said about it."""
+    many = "\n".join(json.dumps(entry()) for _ in range(3000))
+    code = "from logmend.cli.main import main; main()"
+    command = f"'{sys.executable}' -c '{code}' explain - | head -1"
+    ran = subprocess.run(
+        ["/bin/sh", "-c", command],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "functions")},
+        input=many,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stdout.count("\n") == 1
+    assert ran.stderr == ""
+
+
+# Completion and the page
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_without_importing_them(shell: str) -> None:
+    """Click's own completion; the names come from the list."""
+    source = process(_LOGMEND_COMPLETE=f"{shell}_source")
+    assert source.returncode == 0
+    assert "_LOGMEND_COMPLETE" in source.stdout
+    words = {"COMP_WORDS": "logmend expl", "COMP_CWORD": "1" if shell == "bash" else "expl"}
+    ran = process(
+        _LOGMEND_COMPLETE=f"{shell}_complete", **words | ({"COMP_CWORD": "1"} if shell == "zsh" else {})
+    )
+    assert "explain" in ran.stdout
+    assert "runbook" not in ran.stdout
+    assert loaded(ran, HEAVY + SLOWER) == []
+
+
+def test_options_of_a_command_are_completed_too() -> None:
+    """Once the command is known, its own options are."""
+    ran = process(_LOGMEND_COMPLETE="bash_complete", COMP_WORDS="logmend explain --inst", COMP_CWORD="2")
+    assert ran.stdout.strip() == "plain,--instance"
+
+
+def test_the_page_says_what_help_says() -> None:
+    """docs/cli.md is made, not written: `python -m logmend.cli.reference > docs/cli.md`."""
+    assert (ROOT / "docs/cli.md").read_text() == reference.page()
+
+
+def test_the_page_is_made_the_same_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its width is its own."""
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = reference.page()
+    monkeypatch.setenv("COLUMNS", "200")
+    assert narrow == reference.page()
+
+
+def test_every_example_of_help_parses(run: Run) -> None:
+    """Examples are commands that exist, with options that they have."""
+    seen = 0
+    for command, path in _commands(main.logmend, []):
+        for example in getattr(command, "examples", ()):
+            words = example.rpartition("| ")[2].partition(" >")[0]
+            assert words.split()[:1] + words.split()[1 : 1 + len(path)] == ["logmend", *path]
+            seen += 1
+    assert seen >= 8
+
+
+def _commands(group: Any, path: list[str]) -> Any:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield command, [*path, name]
+        if isinstance(command, click.Group):
+            yield from _commands(command, [*path, name])
