@@ -62,6 +62,11 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
 
 
 def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+    enforcement = done.enforcement
+    if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
+        # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
+        reason = enforcement.values.get("reason", "leave_alone")
+        return Judgement(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
     if done.after is None:
         reason = done.trouble.reason if done.trouble else "no_second_check"
         detail = done.trouble.detail if done.trouble else ""
@@ -90,10 +95,6 @@ def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgem
 
 def _still_faulty(done: Attempt, *, detached: bool) -> Judgement:
     enforcement = done.enforcement
-    if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
-        return Judgement(
-            Result.REFUSED, enforcement.values.get("reason", "leave_alone"), "enforcing itself said no"
-        )
     if enforcement is not None and enforcement.finding is not Finding.DESIRED:
         return Judgement(Result.FAILED, "script_error", _said(enforcement))
     if detached:

@@ -83,6 +83,18 @@ def test_enforcing_that_says_no_is_refused_with_its_reason() -> None:
     assert (said.result, said.reason) == (Result.REFUSED, "no_previous_state")
 
 
+def test_enforcing_that_says_no_is_refused_whatever_a_second_check_says_or_does_not() -> None:
+    """Exit 102 changed nothing: neither a clean look after it nor its absence makes more of it."""
+    said_no = evidence(102, reason="certificates_in_use")
+    for after, trouble, detached in itertools.product(SEEN, TROUBLES, (False, True)):
+        done = Attempt(
+            "ssh", before=evidence(101), enforced=True, enforcement=said_no, after=after, trouble=trouble
+        )
+        for prior in (None, evidence(101)):
+            said = verify.attempt(INTENT, done, prior, detached=detached)
+            assert (said.result, said.reason) == (Result.REFUSED, "certificates_in_use")
+
+
 def test_detached_work_is_requested_until_it_is_done() -> None:
     """Still faulty right after starting it is no failure."""
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=evidence(101))
