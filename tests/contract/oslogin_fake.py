@@ -36,6 +36,7 @@ class FakeOsLogin:
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     bodies: list[Mapping[str, Any]] = field(default_factory=list)
+    queries: list[Mapping[str, str]] = field(default_factory=list)
     answers: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     capacity: int = 100
     accountless: bool = False
@@ -54,6 +55,7 @@ class FakeOsLogin:
             if verb == method and (found := re.fullmatch(pattern, path)):
                 self.calls.append(call)
                 self.bodies.append(body)
+                self.queries.append(query)
                 if self.answers.get(call):
                     status, message = self.answers[call].pop(0)
                     return status, error(status, message or "as the test wants it")

@@ -1,6 +1,7 @@
 """Credentials from OS Login, against an API on loopback and SSH servers that trust its authority."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -218,6 +219,7 @@ async def test_many_attempts_at_once_share_one_imported_key(fake: FakeOsLogin, o
     fake.fail("sign", 501, times=200)
     credentials = await asyncio.gather(*(oslogin.credential(FACTS) for _ in range(200)))
     assert len({each.private_key.export_public_key() for each in credentials}) == 1
+    assert fake.calls.count("import_key") == 1
     assert len(fake.keys) == 1
 
 
@@ -227,7 +229,11 @@ async def test_another_region_or_project_hears_of_the_same_key(fake: FakeOsLogin
     elsewhere = replace(FACTS, ref=InstanceRef("my-project", "europe-west1-b", "7"))
     for facts in (FACTS, elsewhere, FACTS, elsewhere):
         await oslogin.credential(facts)
-    assert fake.calls.count("import_key") == 2
+    places = [query for call, query in zip(fake.calls, fake.queries, strict=True) if call == "import_key"]
+    assert places == [
+        {"projectId": "my-project", "regions": "us-west1"},
+        {"projectId": "my-project", "regions": "europe-west1"},
+    ]
     assert len(fake.keys) == 1
 
 
@@ -260,6 +266,18 @@ async def test_shutting_down_deletes_every_imported_key(fake: FakeOsLogin, clock
     assert len(fake.keys) == 2
     await oslogin.aclose()
     assert fake.keys == {}
+
+
+async def test_shutting_down_ends_the_threads(fake: FakeOsLogin, clock: Clock) -> None:
+    """Nothing is left that could hold the process."""
+    before = set(threading.enumerate())
+    oslogin = OsLogin(OsLoginApi(Rest(fake.url)), ACCOUNT, clock)
+    await oslogin.credential(FACTS)
+    assert any(thread.name.startswith("rest") for thread in set(threading.enumerate()) - before)
+    await oslogin.aclose()
+    async with asyncio.timeout(10):
+        while any(each.name.startswith("rest") for each in set(threading.enumerate()) - before):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_key_whose_import_was_not_answered_is_deleted_as_well(
@@ -306,6 +324,17 @@ async def test_a_full_profile_is_cleared_of_expired_keys(fake: FakeOsLogin, oslo
     fake.fail("sign", 501)
     assert (await oslogin.credential(FACTS)).kind == "profile_key"
     assert len(fake.keys) == 2
+
+
+async def test_a_full_profile_that_cannot_be_cleared_just_now_is_transient(
+    fake: FakeOsLogin, oslogin: OsLogin
+) -> None:
+    """The API's trouble is not taken for a full profile."""
+    stale_key(fake, expired=True)
+    fake.capacity = 1
+    fake.fail("sign", 501)
+    fake.fail("delete_key", 503)
+    assert (await refused(oslogin)).reason == "api_unavailable"
 
 
 async def test_a_profile_that_is_full_of_keys_in_use_says_so(fake: FakeOsLogin, oslogin: OsLogin) -> None:
