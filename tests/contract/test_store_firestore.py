@@ -1,0 +1,365 @@
+"""What is Firestore's own: a server that goes away, rivals between read and commit, errors classified."""
+
+import asyncio
+import inspect
+import pkgutil
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import google.auth.exceptions
+import grpc
+import grpc.aio
+import pytest
+from google.api_core import exceptions
+from tests.conftest import needs
+from tests.emulators import Emulator, firestore_emulator_process, free_port, running
+
+from logmend.adapters import firestore
+from logmend.adapters.firestore import FirestoreStore, classify
+from logmend.errors import Permanent, Transient
+from logmend.ports import Document, Key
+
+ONE: Key = ("leases", "one")
+FLEET: Key = ("controls", "fleet")
+Found = Mapping[Key, Document]
+
+
+def new_store() -> FirestoreStore:
+    return FirestoreStore(f"test-{uuid.uuid4().hex[:12]}", "ledger")
+
+
+def write(key: Key, data: dict[str, Any]) -> Any:
+    return lambda _: ({key: Document(data)}, None)
+
+
+async def until_there(store: FirestoreStore, keys: list[Key]) -> None:
+    """Wait until all these documents exist."""
+    for _ in range(600):
+        if len(await store.get(keys)) == len(keys):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{keys} never came to be")
+
+
+# An emulator that goes away
+
+
+@pytest.fixture
+def own_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """Run an emulator that this test may stop."""
+    needs(commands=("gcloud", "java"))
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    with running(firestore_emulator_process(), "FIRESTORE_EMULATOR_HOST") as emulator:
+        yield emulator
+
+
+async def test_a_stopped_emulator_is_transient_and_a_started_one_is_found_again(
+    own_emulator: Emulator,
+) -> None:
+    """Every call fails as ledger_unavailable within a bounded time; the same store object recovers, twice."""
+    store = new_store()
+    await store.transact([ONE], write(ONE, {"n": 0}))
+    for end in (own_emulator.stop, own_emulator.kill):
+        await asyncio.to_thread(end)
+        for call in (
+            store.transact([ONE], write(ONE, {"n": 1})),
+            store.get([ONE]),
+            store.scan("leases", None, 5),
+        ):
+            with pytest.raises(Transient) as caught:
+                await asyncio.wait_for(call, 40)
+            assert caught.value.reason == "ledger_unavailable"
+        await asyncio.to_thread(own_emulator.start)
+        assert await store.get([ONE]) == {}  # the emulator keeps nothing, which proves that it is a new one
+        await store.transact([ONE], write(ONE, {"n": 2}))
+        assert (await store.get([ONE]))[ONE].data == {"n": 2}
+    await store.aclose()
+
+
+async def test_an_emulator_killed_under_load_loses_no_answer(own_emulator: Emulator) -> None:
+    """Each of many transactions in flight either succeeds or is transient; afterwards all work again."""
+    store = new_store()
+    keys: list[Key] = [("leases", f"{number}") for number in range(20)]
+
+    async def count(key: Key) -> None:
+        def step(found: Found) -> Any:
+            return {key: Document({"n": found[key].data["n"] + 1 if key in found else 1})}, None
+
+        while True:
+            await store.transact([key, FLEET], step)
+
+    tasks = [asyncio.create_task(count(key)) for key in keys]
+    await until_there(store, keys)
+    await asyncio.to_thread(own_emulator.kill)
+    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+    assert {getattr(end, "reason", end) for end in ends} == {"ledger_unavailable"}
+    await asyncio.to_thread(own_emulator.start)
+    for key in keys:
+        await store.transact([key], write(key, {"n": 0}))
+    await store.aclose()
+
+
+async def test_a_server_that_accepts_and_never_answers_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A silent connection costs a bounded time, not the life of the function."""
+    from logmend.adapters import firestore_wire
+
+    monkeypatch.setattr(firestore_wire, "CALL_TIMEOUT", 0.3)
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    store = new_store()
+    with pytest.raises(Transient) as caught:
+        await asyncio.wait_for(store.transact([ONE], write(ONE, {})), 30)
+    assert caught.value.reason == "ledger_unavailable"
+    await store.aclose()
+    for writer in held:
+        writer.close()
+    server.close()
+
+
+async def test_nobody_listening_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port without a server is told from a database that does not exist."""
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
+    store = new_store()
+    with pytest.raises(Transient) as caught:
+        await asyncio.wait_for(store.get([ONE]), 40)
+    assert caught.value.reason == "ledger_unavailable"
+    await store.aclose()
+
+
+async def test_no_credentials_are_permanent_and_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Without an emulator and without credentials nothing is dialled, and the reason says what is missing."""
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+    store = new_store()
+    with pytest.raises(Permanent, match="no_credentials") as caught:
+        await store.get([ONE])
+    assert caught.value.reason == "ledger_forbidden"
+    await store.aclose()
+
+
+# Transactions
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_step_is_run_again_when_what_it_only_read_changes_before_the_commit() -> None:
+    """The read of a document that a step does not write counts as much as its writes."""
+    store = new_store()
+    await store.transact([FLEET], write(FLEET, {"frozen": False}))
+    seen: list[bool] = []
+
+    def freeze() -> None:
+        async def body() -> None:
+            other = FirestoreStore(store._project, store._database)
+            await other.transact([FLEET], write(FLEET, {"frozen": True}))
+            await other.aclose()
+
+        asyncio.run(body())
+
+    def step(found: Found) -> Any:
+        seen.append(found[FLEET].data["frozen"])
+        if len(seen) == 1:
+            operator = threading.Thread(target=freeze)
+            operator.start()
+            operator.join()
+        return ({} if seen[-1] else {ONE: Document({})}), seen[-1]
+
+    assert await store.transact([ONE, FLEET], step) is True
+    assert seen == [False, True]
+    assert await store.get([ONE]) == {}
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+@pytest.mark.parametrize("change", ["write", "delete", "create"])
+async def test_a_step_is_run_again_when_what_it_writes_changes_before_the_commit(change: str) -> None:
+    """Whether the other one wrote, deleted or created the document: its change is seen, not overwritten."""
+    store = new_store()
+    other = FirestoreStore(store._project, store._database)
+    if change != "create":
+        await store.transact([ONE], write(ONE, {"n": 1}))
+    seen: list[Any] = []
+
+    def interfere() -> None:
+        document = None if change == "delete" else Document({"n": 7})
+        asyncio.run(other.transact([ONE], lambda _: ({ONE: document}, None)))
+
+    def step(found: Found) -> Any:
+        seen.append(found[ONE].data["n"] if ONE in found else None)
+        if len(seen) == 1:
+            rival = threading.Thread(target=interfere)
+            rival.start()
+            rival.join()
+        return {ONE: Document({"n": (seen[-1] or 0) + 1})}, None
+
+    await store.transact([ONE], step)
+    assert seen == {"write": [1, 7], "delete": [1, None], "create": [None, 7]}[change]
+    assert (await store.get([ONE]))[ONE].data == {"n": (seen[-1] or 0) + 1}
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_document_that_everybody_reads_can_still_be_written() -> None:
+    """Under a storm of transactions that read the fleet's switch, throwing it succeeds, and all see it."""
+    store, operator = new_store(), new_store()
+    operator = FirestoreStore(store._project, store._database)
+    await operator.transact([FLEET], write(FLEET, {"frozen": False}))
+
+    async def work(number: int) -> int:
+        own, done = ("leases", f"{number}"), 0
+
+        def step(found: Found) -> Any:
+            if found[FLEET].data["frozen"]:
+                return {}, True
+            return {own: Document({"n": done})}, False
+
+        while not await store.transact([own, FLEET], step):
+            done += 1
+        return done
+
+    storm = [asyncio.create_task(work(number)) for number in range(12)]
+    await until_there(operator, [("leases", f"{number}") for number in range(12)])
+    await operator.transact([FLEET], write(FLEET, {"frozen": True}))
+    assert all(await asyncio.wait_for(asyncio.gather(*storm), 60))
+    await store.aclose()
+    await operator.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_contention_without_end_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries are bounded; what comes out is transient and nothing was written."""
+    monkeypatch.setattr(firestore, "TRIES", 3)
+    store = new_store()
+    other = FirestoreStore(store._project, store._database)
+    tries = 0
+
+    def interfere() -> None:
+        asyncio.run(other.transact([ONE], write(ONE, {"by": "rival", "n": tries})))
+
+    def step(_: Found) -> Any:
+        nonlocal tries
+        tries += 1
+        rival = threading.Thread(target=interfere)
+        rival.start()
+        rival.join()
+        return {ONE: Document({"by": "loser"})}, None
+
+    with pytest.raises(Transient) as caught:
+        await store.transact([ONE], step)
+    assert caught.value.reason == "ledger_contention"
+    assert tries == 3
+    assert (await store.get([ONE]))[ONE].data == {"by": "rival", "n": 3}
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older logmend neither reads nor overwrites what a newer one wrote."""
+    from logmend.adapters import firestore_wire
+
+    store = new_store()
+    monkeypatch.setattr(firestore_wire, "SCHEMA", 2)
+    await store.transact([ONE], write(ONE, {"n": 1}))
+    monkeypatch.undo()
+    for call in (
+        store.get([ONE]),
+        store.transact([ONE], write(ONE, {"n": 2})),
+        store.scan("leases", None, 1),
+    ):
+        with pytest.raises(Permanent, match="has schema 2") as caught:
+            await call
+        assert caught.value.reason == "ledger_corrupt"
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_times_are_native_fields_that_an_expiry_policy_can_use() -> None:
+    """Google's own client sees timestamps and text at the top of the document."""
+    from datetime import UTC, datetime
+
+    from google.cloud import firestore as google_firestore
+
+    store = new_store()
+    moment = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
+    await store.transact([ONE], lambda _: ({ONE: Document({"n": 1}, "parked", moment, moment)}, None))
+    client = google_firestore.Client(project=store._project, database=store._database)
+    fields = client.collection("leases").document("one").get().to_dict()
+    client.close()  # type: ignore[no-untyped-call]
+    assert fields == {"schema": 1, "data": '{"n":1}', "queue": "parked", "due": moment, "expire_at": moment}
+    await store.aclose()
+
+
+# Errors
+
+
+def error_classes() -> list[type[Exception]]:
+    """Every exception class of the libraries beneath this adapter."""
+    found: set[type[Exception]] = set()
+    modules = [exceptions, google.auth.exceptions, grpc, grpc.aio]
+    for package in (grpc, grpc.aio):
+        for info in pkgutil.iter_modules(package.__path__):
+            if info.name in {"_typing", "_observability", "beta", "framework", "experimental"}:
+                continue
+            modules.append(__import__(f"{package.__name__}.{info.name}", fromlist=["x"]))
+    for module in modules:
+        for each in vars(module).values():
+            if inspect.isclass(each) and issubclass(each, Exception):
+                found.add(each)
+    return sorted(found, key=lambda each: f"{each.__module__}.{each.__qualname__}")
+
+
+def an_instance(kind: type[Exception]) -> Exception:
+    """Make an exception, with as few arguments as its class takes."""
+    if issubclass(kind, grpc.RpcError):
+        # gRPC's errors are the failed calls themselves, and cannot be made without one.
+        nothing = {"__init__": lambda _: None, "__del__": lambda _: None, "__str__": lambda _: kind.__name__}
+        answer = {"code": lambda _: grpc.StatusCode.UNAVAILABLE, "details": lambda _: "boom"}
+        failed: Exception = type(kind.__name__, (kind,), nothing | answer)()
+        return failed
+    try:
+        return kind("boom")
+    except TypeError:
+        return kind("boom", ValueError("cause"))
+
+
+def test_every_exception_of_the_client_gets_a_reason_of_the_ledger() -> None:
+    """No class of google.api_core, google.auth or gRPC comes out unclassified."""
+    reasons = {
+        "ledger_contention", "ledger_unavailable", "ledger_missing", "ledger_forbidden", "ledger_rejected",
+    }  # fmt: skip
+    classes = error_classes()
+    assert len(classes) > 50
+    for each in classes:
+        error = an_instance(each)
+        verdict = classify(error)
+        assert isinstance(verdict, Transient | Permanent), each
+        assert verdict.reason in reasons, each
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "kind", "reason"),
+    [
+        (exceptions.Aborted, "Transaction lock timeout.", Transient, "ledger_contention"),
+        (exceptions.AlreadyExists, "Document already exists", Transient, "ledger_contention"),
+        (exceptions.InvalidArgument, "The transaction has expired.", Transient, "ledger_contention"),
+        (exceptions.InvalidArgument, "Document is too large", Permanent, "ledger_rejected"),
+        (exceptions.FailedPrecondition, "The query requires an index.", Permanent, "ledger_rejected"),
+        (exceptions.NotFound, "The database (default) does not exist", Permanent, "ledger_missing"),
+        (exceptions.PermissionDenied, "Missing or insufficient permissions.", Permanent, "ledger_forbidden"),
+        (exceptions.Unauthenticated, "no", Transient, "ledger_unavailable"),
+        (exceptions.ResourceExhausted, "Quota exceeded.", Transient, "ledger_unavailable"),
+        (exceptions.ServiceUnavailable, "connection refused", Transient, "ledger_unavailable"),
+        (exceptions.DeadlineExceeded, "slow", Transient, "ledger_unavailable"),
+        (exceptions.InternalServerError, "oops", Transient, "ledger_unavailable"),
+        (RuntimeError, "who knows", Transient, "ledger_unavailable"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_do_about_it(
+    error: type[Exception], text: str, kind: type[Exception], reason: str
+) -> None:
+    """Spot checks of the table, in the words that Firestore uses."""
+    verdict = classify(error(text))
+    assert isinstance(verdict, kind)
+    assert verdict.reason == reason
