@@ -23,9 +23,9 @@ output "permissions" {
   value       = local.permissions_fleet
 }
 
-output "state" {
-  description = "LOGMEND_STATE for operators: the fleet's ledger."
-  value       = local.environment["LOGMEND_STATE"]
+output "operator_settings" {
+  description = "Environment for the logmend command on a workstation: the same fleet, ledger and guards as the function's."
+  value       = merge(local.environment, { LOGMEND_TOPIC = module.sink.topic })
 }
 
 output "topic" {

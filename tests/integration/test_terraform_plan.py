@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,10 @@ def test_applying_twice_changes_nothing_and_destroying_leaves_no_resource(deploy
 )
 def test_the_functions_environment_is_what_settings_read(deploy, variables):
     """Every name is known, every value parses, and together they say what the variables said."""
-    environ = environment(deploy.plan(known=True, **variables))
-    settings = Settings.from_environment(environ | {"K_SERVICE": "logmend"})
+    plan = deploy.plan(known=True, **variables)
+    settings = Settings.from_environment(environment(plan) | {"K_SERVICE": "logmend"})
+    for_people = Settings.from_environment(plan.outputs["operator_settings"])
+    assert replace(for_people, topic=None) == settings
     assert settings.mode == variables.get("mode", "observe")
     assert settings.executor == variables.get("executor", "ssh")
     assert settings.ssh_route == variables.get("ssh_route", "iap")
@@ -180,13 +182,14 @@ def test_every_setting_is_either_set_or_can_be_set(deploy):
     tunable = set(re.findall(r'"(LOGMEND_[A-Z_]+)"', listed[1]))
     own = set(re.findall(r"(?m)^    (LOGMEND_[A-Z_]+) +=", text))
     # The deployed function has no files but its own: keys come from OS Login, runbooks with the archive.
-    local = {"LOGMEND_RUNBOOKS", "LOGMEND_SSH_KEY", "LOGMEND_SSH_USER"}
+    # It reads from the topic through its subscription; only people's commands publish.
+    local = {"LOGMEND_RUNBOOKS", "LOGMEND_SSH_KEY", "LOGMEND_SSH_USER", "LOGMEND_TOPIC"}
     assert not tunable & own
     assert tunable | own | local == {PREFIX + each.name.upper() for each in fields(Settings)}
 
 
 def test_the_timeouts_fit_into_each_other(deploy):
-    """Attempt < function < lease, and function < ack deadline: no message at work twice, no lease too short."""
+    """Attempt < function < lease, and function < ack deadline: no message is at work twice."""
     for seconds in (30, 90, 240):
         plan = deploy.plan(known=True, attempt_deadline_seconds=seconds)
         settings = Settings.from_environment(environment(plan))
@@ -418,7 +421,7 @@ def test_the_archive_holds_what_gcloud_would_upload(deploy):
     """``functions/.gcloudignore`` and the archive's own list name the same files."""
     needs(commands=("gcloud",))
     listed = subprocess.run(
-        ["gcloud", "meta", "list-files-for-upload", str(ROOT / "functions")],
+        ["gcloud", "meta", "list-files-for-upload", str(deploy.folder / "functions")],
         capture_output=True,
         text=True,
         check=True,
@@ -437,7 +440,7 @@ def test_the_archive_holds_the_function_and_no_operators_tools(deploy):
     """The entry point, requirements, package and runbooks; no cases, no command line, no fakes."""
     files = packed(deploy)
     assert {"main.py", "requirements.txt", "logmend/pipeline.py"} <= set(files)
-    source = ROOT / "functions"
+    source = deploy.folder / "functions"
     unwanted = {"cli", "pretend", "cases", "tests", "__pycache__"}
     shipped = {
         str(path.relative_to(source))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,12 +110,10 @@ def test_the_kept_schema_is_the_one_that_the_provider_publishes():
 @pytest.mark.parametrize("module", provider.MODULES, ids=lambda path: path.name)
 def test_every_variable_is_described_and_validated_and_every_output_described(module):
     """Nobody has to read the code to know what a variable means, and a wrong value is refused."""
-    variables: dict[str, dict[str, Any]] = {}
+    variables = variables_of(module)
     outputs: dict[str, dict[str, Any]] = {}
     for path in provider.files((module,)):
-        parsed = provider.parse(path.read_text())
-        variables |= dict(provider.labelled(parsed, "variable"))
-        outputs |= dict(provider.labelled(parsed, "output"))
+        outputs |= dict(provider.labelled(provider.parse(path.read_text()), "output"))
     assert len(variables) > 5
     for name, body in variables.items():
         assert len(body.get("description", "")) > 20, name
@@ -125,24 +124,32 @@ def test_every_variable_is_described_and_validated_and_every_output_described(mo
         assert body.get("description"), name
 
 
-def test_the_readmes_list_every_variable_and_their_examples_pass_only_what_exists():
-    """A module call that is copied from a README names real variables and gives all that are required."""
-    for module in provider.MODULES:
-        variables: dict[str, dict[str, Any]] = {}
-        for path in provider.files((module,)):
-            variables |= dict(provider.labelled(provider.parse(path.read_text()), "variable"))
-        text = (module / "README.md").read_text()
-        examples = re.findall(r"(?s)```hcl\n(.*?)```", text)
-        assert examples, module.name
-        for example in examples:
-            calls = list(provider.labelled(provider.parse(example), "module"))
-            assert calls
-            for _, body in calls:
-                given = {key for key in body if not key.startswith("__")} - {"source", "providers"}
-                assert given <= variables.keys(), given - variables.keys()
-                assert {name for name, each in variables.items() if "default" not in each} <= given
-        missing = [name for name in variables if f"`{name}`" not in text]
-        assert missing == [], f"{module.name}/README.md does not mention them"
+def variables_of(module: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for path in provider.files((module,)):
+        found |= dict(provider.labelled(provider.parse(path.read_text()), "variable"))
+    return found
+
+
+@pytest.mark.parametrize("guide", ["deploy/README.md", "sink/README.md", "docs/deploy.md"])
+def test_the_examples_of_the_guides_pass_only_what_exists(guide):
+    """A module call that is copied from a guide names real variables and gives all that are required."""
+    examples = re.findall(r"(?s)```hcl\n(.*?)```", (provider.ROOT / guide).read_text())
+    calls = [call for example in examples for call in provider.labelled(provider.parse(example), "module")]
+    assert calls
+    for _, body in calls:
+        module = provider.ROOT / body["source"].strip('"').rpartition("/")[2]
+        variables = variables_of(module)
+        given = {key for key in body if not key.startswith("__")} - {"source", "providers"}
+        assert given <= variables.keys(), given - variables.keys()
+        assert {name for name, each in variables.items() if "default" not in each} <= given
+
+
+@pytest.mark.parametrize("module", provider.MODULES, ids=lambda path: path.name)
+def test_the_readmes_name_every_variable(module):
+    """Nobody has to open variables.tf to know what can be set."""
+    text = (module / "README.md").read_text()
+    assert [name for name in variables_of(module) if f"`{name}`" not in text] == []
 
 
 def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_group():
