@@ -73,7 +73,7 @@ data "archive_file" "source" {
 resource "google_storage_bucket" "source" {
   # checkov:skip=CKV_GCP_62: holds nothing but this repository's own code; who reads it is in the Data Access audit log
   project                     = var.project_id
-  name                        = "${var.project_id}-${var.name}-source"
+  name                        = "${replace(var.project_id, "/[^a-z0-9-]/", "-")}-${var.name}-source"
   location                    = var.region
   labels                      = var.labels
   uniform_bucket_level_access = true

@@ -137,7 +137,8 @@ resource "google_service_account_iam_member" "act_as" {
     ? google_organization_iam_custom_role.fleet["act_as"].id
     : google_project_iam_custom_role.fleet["${each.value}/act_as"].id
   )
-  member = local.function
+  member     = local.function
+  depends_on = [google_project_service.home, google_project_service.fleet] # with Compute comes its default account
 }
 
 # Pub/Sub signs the tokens of the pushes, as the push account, which may call the function and nothing else.

@@ -27,8 +27,8 @@ variable "name" {
   default     = "logmend"
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "3 to 20 lower-case letters, digits and hyphens, a letter first."
+    condition     = can(regex("^[a-z][a-z0-9-]{4,18}[a-z0-9]$", var.name))
+    error_message = "6 to 20 lower-case letters, digits and hyphens, a letter first: a service account is named so."
   }
 }
 

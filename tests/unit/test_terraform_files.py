@@ -1,5 +1,6 @@
 """The Terraform files against the provider's own schema, read without a network."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tests import provider_schema as provider
 from tests.conftest import needs
 
+from logmend.model import Mode
 from logmend.permissions import (
     ACT_AS,
     DEAD_LETTER,
@@ -20,7 +22,10 @@ from logmend.permissions import (
     SSH,
     SSH_IAP,
     SSH_ROOT,
+    fleet,
 )
+from logmend.runbook import load_all
+from logmend.settings import ExecutorChoice, SshRoute
 
 SINK = """
 resource "google_logging_project_sink" "this" {
@@ -179,3 +184,19 @@ def test_every_suppression_of_the_scanner_says_why():
         for line in path.read_text().splitlines():
             if "checkov:skip" in line:
                 assert re.search(r"checkov:skip=CKV2?_[A-Z]+_\d+: .{30,}", line), f"{path.name}: {line}"
+
+
+def test_every_permission_that_a_runbook_or_an_adapter_names_is_on_the_list():
+    """What an adapter says it lacks, and what a runbook declares, is something that Terraform grants."""
+    listed = LEDGER | OUTCOMES | DEAD_LETTER | LOOKUP | SSH | SSH_ROOT | SSH_IAP | ACT_AS | OSCONFIG
+    package = provider.ROOT / "functions" / "logmend"
+    services = "|".join(sorted({each.partition(".")[0] for each in listed}))
+    named: set[str] = set()
+    for path in sorted((package / "adapters").rglob("*.py")):
+        named |= set(re.findall(rf'needs=f?"((?:{services})\.[a-zA-Z]+\.[a-zA-Z]+)', path.read_text()))
+    assert "compute.instances.setLabels" in named
+    runbooks = load_all()
+    for runbook in runbooks.values():
+        for mode, executor, route in itertools.product(Mode, ExecutorChoice, SshRoute):
+            assert set(runbook.permissions) <= fleet(mode, executor, route), runbook.name
+    assert named - {"compute.instances.list"} <= listed
