@@ -14,6 +14,7 @@ one that never began: a refused sudo, a login shell that runs nothing, a forced 
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncssh
@@ -108,8 +109,10 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
         channel, _ = await connection.create_session(
             lambda: output, command, encoding=None, window=2 * OUTPUT_LIMIT, request_pty=False
         )
-        channel.write(f"{script}\n{_END}\n".encode())
-        channel.write_eof()
+        # A command that ends before it reads (sudo that refuses) has closed the channel: its answer counts.
+        with contextlib.suppress(BrokenPipeError):
+            channel.write(f"{script}\n{_END}\n".encode())
+            channel.write_eof()
         if (lost := await output.done) is not None:
             # The script may have run, whatever the library calls what ended the connection.
             raise Transient("connection_lost", ssh_errors.classify(lost).detail) from lost
