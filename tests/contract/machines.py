@@ -111,6 +111,8 @@ async def served(handler: Handler, **options: Any) -> AsyncIterator[int]:
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
+        if isinstance(handler, Shell):
+            await handler.reap()
         listener.close()
         await listener.wait_closed()
 
@@ -123,6 +125,8 @@ class Shell:
     shell: tuple[str, ...] = ("/bin/sh",)
     commands: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    _children: list[asyncio.subprocess.Process] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def put(self, name: str, text: str) -> None:
         """Put a program in front of the machine's path."""
@@ -131,8 +135,23 @@ class Shell:
         file.chmod(0o755)
 
     async def __call__(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        command = process.command or ""
-        self.commands.append(command)
+        self.commands.append(process.command or "")
+        # A task of our own: asyncssh drops its handlers with their connection, and the command would live on.
+        task = asyncio.create_task(self._run(process, process.command or ""))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def reap(self) -> None:
+        """End whatever still runs."""
+        while self._tasks:
+            for child in self._children:
+                if child.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
+            await asyncio.wait(self._tasks, timeout=0.1)
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes], command: str) -> None:
         child = await asyncio.create_subprocess_exec(
             *self.shell,
             "-c",
@@ -143,10 +162,12 @@ class Shell:
             env={"PATH": f"{self.path}:{os.environ['PATH']}"} | self.environment,
             start_new_session=True,
         )
+        self._children.append(child)
         assert child.stdin
         assert child.stdout
         assert child.stderr
-        child.stdin.write(await process.stdin.read())
+        with contextlib.suppress(OSError, asyncssh.Error):
+            child.stdin.write(await process.stdin.read())
         child.stdin.close()
         await asyncio.gather(
             _pump(child, child.stdout, process.stdout), _pump(child, child.stderr, process.stderr)
