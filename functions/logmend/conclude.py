@@ -56,14 +56,17 @@ def attempt(
     now: datetime,
     latency: Latency,
 ) -> Conclusion | None:
-    """Conclude an attempt; None where requested work is still out and nothing new is to be said."""
+    """Conclude an attempt; None where work is still out, or not yet verified, and nothing new is to be said."""
     prior, intent = held.record, held.record.intent
+    if said.result is Result.DEFERRED and held.was in (State.REQUESTED, State.UNVERIFIED):
+        return None  # trouble on the way to a look says nothing of the VM: look again later
     due, tries, looks, approval = None, 0, 0, None
     match said.result:
         case Result.DEFERRED:
             tries = prior.tries + 1
             trouble = done.trouble if done and done.trouble else Trouble(True, said.reason or "", said.detail)
-            verdict = decide.retry(intent, tries, trouble, settings, now)
+            acknowledged = held.was not in (None, State.WAITING)
+            verdict = decide.retry(intent, tries, trouble, settings, now, acknowledged=acknowledged)
             if verdict is None:
                 said = Judgement(Result.FAILED, said.reason, f"tried {tries}x: {said.detail}")
             else:

@@ -40,7 +40,9 @@ RECHECK = timedelta(minutes=5)
 
 def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> Verdict:
     """Say whether this intent may be worked on, as far as the ledger knows."""
-    subject = view.subject
+    subject, lease = view.subject, view.subject.lease
+    if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
+        return Defer("in_hand", "an earlier delivery of this message is still at work")
     if view.record is not None and (view.record.committed or view.record.state in _LOOKED_AT):
         return _in_hand(intent, subject, now) or Proceed()  # what was begun is finished; commit asks again
     if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
@@ -149,11 +151,22 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     return _hold_back(intent, "budget_exhausted", detail, now + budget.window / 10)
 
 
-def retry(intent: Intent, tries: int, trouble: Trouble, settings: Settings, now: datetime) -> Stop | None:
-    """Say how to wait out a transient error before anything was enforced; None: it has been tried enough."""
+def retry(
+    intent: Intent,
+    tries: int,
+    trouble: Trouble,
+    settings: Settings,
+    now: datetime,
+    *,
+    acknowledged: bool = False,
+) -> Stop | None:
+    """Say how to wait out a transient error before anything was enforced; None: it has been tried enough.
+
+    ``acknowledged`` says that the intent's message was answered for before, so that only the ledger keeps it.
+    """
     if intent.look_only or (trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries):
         return None
-    if intent.message_id is not None and intent.origin is not Origin.APPROVAL:
+    if intent.message_id is not None and intent.origin is not Origin.APPROVAL and not acknowledged:
         return Defer(trouble.reason, trouble.detail)
     wait = timedelta(seconds=trouble.retry_after or 0)
     return Park(
@@ -288,10 +301,8 @@ _LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})
 
 
 def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
-    """Say what to do where another attempt, or this message's earlier delivery, holds the VM."""
+    """Say what to do where another intent's attempt holds the VM."""
     if (lease := subject.lease) is not None and lease.expires_at > now:
-        if lease.intent_id == intent.intent_id:
-            return Defer("in_hand", "an earlier delivery of this message is still at work")
         if intent.repeats:
             return Skip("duplicate", f"in hand as {lease.intent_id}")
         return Park("busy", f"in hand as {lease.intent_id}", lease.expires_at)

@@ -124,7 +124,8 @@ class Journal:
             subject = _subject(found, subject_at, intent.instance, intent.runbook)
             view = View(record, subject, _fleet(found))
             if record is not None and _settled(record, resume=resume):
-                return {}, Finished(record)
+                freed = _without_lease(subject, intent)
+                return ({} if freed == subject else {subject_at: _leased(freed)}), Finished(record)
             if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
                 return _turn(view, Skip("duplicate", "this incident was notified before"), found)
             verdict = judge(view)
@@ -163,8 +164,11 @@ class Journal:
             }
             if claim_at and claim_at not in found:
                 writes[claim_at] = claimed
-            if outcome.reason == "needs_human" and not view.subject.human_told:
-                writes[subject_at] = _leased(replace(view.subject, human_told=True))
+            after = _without_lease(view.subject, intent)
+            if outcome.reason == "needs_human":
+                after = replace(after, human_told=True)
+            if after != view.subject:
+                writes[subject_at] = _leased(after)
             return writes, Turned(outcome, said_before=again)
 
         return await self._store.transact(keys, step)
@@ -323,6 +327,15 @@ def _settled(record: Record, *, resume: bool) -> bool:
     if record.state is State.DONE:
         return True
     return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
+
+
+def _without_lease(subject: Subject, intent: Intent) -> Subject:
+    """Take this intent's lease off, where a dead attempt left one and the intent itself is done or parked.
+
+    It would stay for ever otherwise, and every newcomer would try to finish the dead attempt first.
+    """
+    mine = subject.lease is not None and subject.lease.intent_id == intent.intent_id
+    return replace(subject, lease=None) if mine else subject
 
 
 def _subject(found: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
