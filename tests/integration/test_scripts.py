@@ -252,7 +252,7 @@ def test_enforcement_turns_the_timer_off_and_keeps_what_was(machine: Machine) ->
     answer = machine.run(CERT_REFRESH.enforce)
     assert (answer.code, answer.values["changed"]) == (100, "yes")
     assert machine.state() == ("disabled", "inactive")
-    assert machine.changes() == [f"systemctl disable --now {TIMER}"]
+    assert machine.changes() == [f"systemctl disable --now -q {TIMER}"]
     record = machine.root / "var/lib/logmend/workload-cert-refresh.state"
     assert set(record.read_text().splitlines()) == {"UnitFileState=enabled", "ActiveState=active"}
     assert record.stat().st_mode & 0o777 == 0o644
@@ -288,7 +288,7 @@ def test_enforcements_wait_for_one_another(machine: Machine) -> None:
     answers = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [100] * 8
     assert sum("changed=yes" in out for out, _ in answers) == 1
-    assert machine.changes() == [f"systemctl disable --now {TIMER}"]
+    assert machine.changes() == [f"systemctl disable --now -q {TIMER}"]
 
 
 def test_the_fallbacks_stand_in_for_flock_and_timeout(machine: Machine) -> None:

@@ -19,8 +19,13 @@ COMPLAINTS = ("Error getting config status", "No workload identities found")
 _SEVERITIES = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 
 
-async def ops_agent_journald(machine: Machine, receiver: str = "journal") -> list[Entry]:
-    """Ship as the Ops Agent's ``systemd_journald`` receiver: the journal's fields, MESSAGE among them."""
+async def ops_agent_journald(
+    machine: Machine, receiver: str = "journal", *, complaints: bool = True
+) -> list[Entry]:
+    """Ship as the Ops Agent's ``systemd_journald`` receiver: the journal's fields, MESSAGE among them.
+
+    ``complaints=False`` gives what else the program says.
+    """
     return [
         _entry(
             machine,
@@ -31,7 +36,7 @@ async def ops_agent_journald(machine: Machine, receiver: str = "journal") -> lis
             payload={"jsonPayload": {name: text for name, text in fields.items() if name[:2] != "__"}},
         )
         for fields in await machine.journal("SYSLOG_IDENTIFIER=gce_workload_cert_refresh")
-        if _complains(fields["MESSAGE"])
+        if _complains(fields["MESSAGE"]) is complaints
     ]
 
 

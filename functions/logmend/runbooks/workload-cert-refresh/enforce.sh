@@ -36,7 +36,7 @@ esac
   echo "$s" >$f.new
   mv $f.new $f.state
 }
-timeout 60 systemctl disable --now $u
+timeout 60 systemctl disable --now -q $u
 look
 end 100 changed=yes
 } </dev/null

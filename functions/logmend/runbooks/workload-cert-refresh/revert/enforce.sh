@@ -31,7 +31,8 @@ case $s in
   *masked*) end 102 reason=masked_by_others ;;
   *not-found*) end 102 reason=unit_absent ;;
 esac
-kept enabled || timeout 60 systemctl enable $u
+# -q: what prints nothing is not killed half way by a connection that broke (SIGPIPE)
+kept enabled || timeout 60 systemctl enable -q $u
 kept activ || timeout 60 systemctl start $u
 look
 kept enabled
