@@ -408,8 +408,7 @@ async def count_five(store: Store, number: int) -> list[int]:
     return [await persistently(store, [ONE], increment) for _ in range(5)]
 
 
-@pytest.mark.parametrize("round_", range(2))
-async def test_sixteen_rivals_for_a_new_document_give_one_owner(backend: Backend, round_: int) -> None:
+async def test_sixteen_rivals_for_a_new_document_give_one_owner(backend: Backend) -> None:
     """Each has a store of its own, in a process of its own where the state is shared; all name one owner."""
     owners = await asyncio.to_thread(backend.race, claim, 16)
     assert len(owners) == 16

@@ -270,7 +270,7 @@ async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.Monke
     ):
         with pytest.raises(Permanent, match="has schema 2") as caught:
             await call
-        assert caught.value.reason == "ledger_corrupt"
+        assert caught.value.reason == "ledger_schema"
     await store.aclose()
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from tests.conftest import needs
 
-from logmend.adapters import sqlite
-from logmend.adapters.sqlite import SqliteStore, classify
+from logmend.adapters import sqlite_file
+from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.sqlite_file import classify
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key
 
@@ -134,7 +135,7 @@ async def test_a_lock_held_by_someone_else_is_contention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bounded waiting, then a transient error; free again, the same object works."""
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite_file, "BUSY_TIMEOUT", 0.05)
     path = tmp_path / "ledger.sqlite"
     store = SqliteStore(path)
     await store.transact([KEY], write({"n": 1}))

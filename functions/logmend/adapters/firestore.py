@@ -16,12 +16,12 @@ What the database needs besides, made by ``deploy/``:
 import asyncio
 import contextlib
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from logmend.adapters import documents, google_errors
+from logmend.adapters.turns import Turns
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, T
 
@@ -34,6 +34,8 @@ TRIES = 12
 """Tries of one transaction before it counts as ``ledger_contention``."""
 READ_TRIES = 3
 """Tries of what only reads, and of a transaction's beginning, where Firestore does not answer."""
+READ_DEADLINE = 5.0
+"""Seconds after which what only reads is not tried again: a call that timed out is not repeated."""
 CLOSE_GRACE = 10.0
 """Seconds that calls in flight get when their connection is replaced."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
@@ -79,7 +81,7 @@ class FirestoreStore:
     ``Transient("ledger_unavailable")`` and the writes may be there or not, but never in part.
 
     Reasons: ``ledger_contention`` and ``ledger_unavailable`` are transient; ``ledger_missing`` (no such
-    database), ``ledger_forbidden``, ``ledger_corrupt`` (a document of another schema) and ``ledger_rejected``
+    database), ``ledger_forbidden``, ``ledger_schema`` (a document of another version) and ``ledger_rejected``
     (a document too big, an index missing: the detail says) permanent.
     """
 
@@ -89,7 +91,7 @@ class FirestoreStore:
         self._endpoint = endpoint
         self._open: tuple[asyncio.AbstractEventLoop, Database] | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._queues = _Queues()
+        self._turns = Turns()
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`."""
@@ -102,7 +104,7 @@ class FirestoreStore:
         deadline, tries = now() + DEADLINE, 0
         while True:
             tries += 1
-            async with self._queues.turn(wanted):
+            async with self._turns.of(wanted):
                 read = await self._reading(lambda db: db.read(wanted))
                 writes, answer = step({key: stored.document for key, stored in read.items()})
                 rows = documents.rows(wanted, writes)
@@ -113,7 +115,7 @@ class FirestoreStore:
                         raise
                 else:
                     return answer
-            self._queues.open(tuple(rows))
+            self._turns.queue(tuple(rows))
             await _pause(tries)
 
     async def get(self, keys: Sequence[Key]) -> Mapping[Key, Document]:
@@ -188,14 +190,16 @@ class FirestoreStore:
 
     async def _reading(self, call: "Callable[[Database], Awaitable[_R]]") -> _R:
         """Call what may be repeated, since it writes nothing."""
-        for tries in range(1, READ_TRIES):
+        now = asyncio.get_running_loop().time
+        deadline, tries = now() + READ_DEADLINE, 0
+        while True:
+            tries += 1
             try:
                 return await self._call(call)
             except Transient as error:
-                if error.reason != "ledger_unavailable":
+                if error.reason != "ledger_unavailable" or tries == READ_TRIES or now() > deadline:
                     raise
             await _pause(tries)
-        return await self._call(call)
 
     async def _call(self, call: "Callable[[Database], Awaitable[_R]]", *, committing: bool = False) -> _R:
         database = None
@@ -239,38 +243,6 @@ def _condition_failed(error: Exception) -> bool:
     from google.api_core import exceptions
 
     return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
-
-
-class _Queues:
-    """Tasks of this process queue for a document once they have contended for it, as long as any waits.
-
-    Fifty tasks that try again and again would make a thousand calls, a queue makes a hundred. Only documents
-    that a step wrote are queued for, so that those which everybody reads stay free.
-    """
-
-    def __init__(self) -> None:
-        self._locks: dict[Key, asyncio.Lock] = {}
-        self._users: Counter[Key] = Counter()
-
-    def open(self, keys: Sequence[Key]) -> None:
-        for key in keys:
-            self._locks.setdefault(key, asyncio.Lock())
-
-    @contextlib.asynccontextmanager
-    async def turn(self, keys: Sequence[Key]) -> AsyncIterator[None]:
-        """Wait for one's turn at those of the keys that have a queue. The order of keys prevents deadlock."""
-        queued = [key for key in keys if key in self._locks]
-        self._users.update(queued)
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                for key in queued:
-                    await stack.enter_async_context(self._locks[key])
-                yield
-        finally:
-            self._users.subtract(queued)
-            for key in queued:
-                if not self._users[key]:
-                    del self._users[key], self._locks[key]
 
 
 async def _pause(tries: int) -> None:

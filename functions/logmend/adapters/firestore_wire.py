@@ -211,8 +211,8 @@ def _fields(row: documents.Row) -> dict[str, Any]:
 def _decoded(raw: Any) -> Document:
     fields = raw.fields
     schema = fields["schema"].integer_value if "schema" in fields else None
-    if schema != SCHEMA or "data" not in fields:
-        raise Permanent("ledger_corrupt", f"{raw.name} has schema {schema}, this logmend knows {SCHEMA}")
+    if schema != SCHEMA:
+        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, this logmend knows {SCHEMA}")
     return documents.Row(
         fields["data"].string_value,
         fields["queue"].string_value if "queue" in fields else None,

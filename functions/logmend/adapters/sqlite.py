@@ -15,33 +15,13 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from logmend.adapters import documents
-from logmend.errors import Permanent, Transient
+from logmend.adapters.sqlite_file import classify, connect
 from logmend.ports import Clock, Document, Key, Step, T
-
-SCHEMA = 1
-"""Version of the tables below. A file with a newer one is refused; an older one would be migrated."""
-
-_TABLES = """
-CREATE TABLE logmend_schema (version INTEGER NOT NULL);
-CREATE TABLE documents (
-    collection TEXT NOT NULL,
-    id TEXT NOT NULL,        -- as documents.stored_id spells it
-    data TEXT NOT NULL,      -- JSON
-    queue TEXT,
-    due INTEGER,             -- microseconds since 1970-01-01 UTC, like expire_at
-    expire_at INTEGER,
-    PRIMARY KEY (collection, id)
-);
-CREATE INDEX documents_due ON documents (collection, queue, due, id) WHERE queue IS NOT NULL;
-CREATE INDEX documents_expire_at ON documents (expire_at) WHERE expire_at IS NOT NULL;
-"""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = "id, data, queue, due, expire_at"
 
-BUSY_TIMEOUT = 5.0
-"""Seconds that SQLite itself waits for another process's transaction, per try."""
 TRIES = 4
 """Tries of one call before other processes' transactions count as ``ledger_contention``."""
 PURGE_EVERY = 3600.0
@@ -51,30 +31,6 @@ PURGE_AFTER = timedelta(days=1)
 
 _Columns = tuple[str, str, str | None, int | None, int | None]
 _R = TypeVar("_R")
-
-
-def classify(error: sqlite3.Error) -> Transient | Permanent:
-    """Say what a caller should do about an SQLite error; unknown ones are transient."""
-    # The low byte is the primary result code (https://sqlite.org/rescode.html); errors that the Python
-    # module raises by itself (ProgrammingError and the like) have none.
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    match primary:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return Transient("ledger_contention", str(error))
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_FORMAT:
-            return Permanent("ledger_corrupt", f"not a readable SQLite database: {error}")
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return Permanent("ledger_forbidden", str(error))
-        case sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
-            return Permanent("ledger_rejected", str(error))
-        case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_MISUSE | sqlite3.SQLITE_RANGE | sqlite3.SQLITE_NOTFOUND:
-            # No such table or column: a database, but not a ledger.
-            return Permanent("ledger_corrupt", str(error))
-        case None if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError):
-            return Permanent("ledger_rejected", str(error))
-        case _:  # SQLITE_FULL, SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_NOMEM, …
-            return Transient("ledger_unavailable", str(error))
 
 
 class SqliteStore:
@@ -183,7 +139,7 @@ class _Worker:
         for tries_left in reversed(range(TRIES)):
             try:
                 if self._connection is None:
-                    self._connection = _connect(self._path)
+                    self._connection = connect(self._path)
                 return work(self._connection)
             except sqlite3.Error as error:
                 verdict = classify(error)
@@ -199,49 +155,6 @@ class _Worker:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    if not path.parent.is_dir():
-        raise Permanent("ledger_missing", f"the directory {path.parent} does not exist")
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=True)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        _check_schema(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a new file; refuse a file that is not a ledger of this version."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        problem = _schema_problem(connection, path)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    if problem is not None:
-        raise problem
-
-
-def _schema_problem(connection: sqlite3.Connection, path: Path) -> Permanent | None:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if not tables:
-        for statement in _TABLES.split(";"):
-            connection.execute(statement)
-        connection.execute("INSERT INTO logmend_schema VALUES (?)", (SCHEMA,))
-    elif "logmend_schema" not in tables:
-        return Permanent("ledger_corrupt", f"{path} is an SQLite database of something else")
-    (version,) = connection.execute("SELECT max(version) FROM logmend_schema").fetchone()
-    if version != SCHEMA:
-        advice = "use the newer logmend that wrote it"
-        return Permanent("ledger_schema", f"{path} has schema {version}, known is {SCHEMA}: {advice}")
-    return None
 
 
 def _transact(connection: sqlite3.Connection, keys: Sequence[Key], step: Step[T]) -> T:
