@@ -1,0 +1,283 @@
+"""`logmend runbook`: which there are, whether they are sound, and what their golden cases say."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.conftest import Run
+
+from logmend.runbook import BUILT_IN
+
+NAMES = ["ops-agent", "workload-cert-refresh"]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Copy the built-in runbooks to where a test may break them."""
+    shutil.copytree(BUILT_IN, tmp_path / "runbooks")
+    return tmp_path / "runbooks"
+
+
+def cases(run: Run, *args: Any, status: int = 0, **settings: str) -> list[dict[str, Any]]:
+    """Run golden cases and give their JSON."""
+    ran = run("runbook", "test", "--format", "json", *args, **settings)
+    assert ran.exit_code == status, ran.output
+    found: list[dict[str, Any]] = json.loads(ran.stdout)
+    return found
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_list_says_what_each_is_for(run: Run) -> None:
+    """A table for people, everything for programs."""
+    table = run("runbook", "list").stdout
+    assert all(name in table for name in NAMES)
+    assert "log entry, incident, operator" in table
+    found = json.loads(run("runbook", "list", "--format", "json").stdout)
+    assert [each["name"] for each in found] == NAMES
+    assert found[1]["repeats_s"] == 600
+    assert found[1]["variants"][0] == "configured_but_invalid"
+    assert all(len(each["digest"]) == len("sha256:") + 64 for each in found)
+
+
+def test_a_setting_that_scripts_take_changes_the_digest(run: Run) -> None:
+    """The digest covers the rendered text."""
+    one, other = (
+        json.loads(run("runbook", "list", "--format", "json", **more).stdout)[0]["digest"]
+        for more in ({}, {"ops_agent_version": "2.50.0"})
+    )
+    assert one != other
+
+
+# lint
+
+
+def test_the_built_in_runbooks_are_sound(run: Run) -> None:
+    """All of them, with the sink's filter that they make together."""
+    ran = run("runbook", "lint")
+    assert (ran.exit_code, ran.stdout) == (0, "ops-agent, workload-cert-refresh: sound\n")
+    assert json.loads(run("runbook", "lint", "--format", "json").stdout)["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "line", "said"),
+    [
+        ("runbook.yaml", "guards: [", "guard: [", True, "did you mean guards?"),
+        ("runbook.yaml", "not_exempt, ", "not_exmpt, ", True, "did you mean not_exempt?"),
+        ("runbook.yaml", "repeats: 10m", "repeats: often", True, "duration"),
+        ("validate.sh", "timeout 9 systemctl", "systemctl", True, "can block"),
+        ("enforce.sh", "exec 9>$f", "exec &>$f", True, "not POSIX"),
+        ("enforce.sh", "#!/bin/sh\n", "#!/bin/sh\n" + "# long\n" * 200, False, "too many for an OS policy"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(
+    run: Run, copied: Path, file: str, old: str, new: str, line: bool, said: str
+) -> None:
+    """File, line where there is one, and what to do; status 1."""
+    path = copied / "workload-cert-refresh" / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    ran = run("runbook", "lint", "workload-cert-refresh", runbooks=str(copied))
+    assert ran.exit_code == 1, ran.output
+    told = [each for each in ran.stdout.splitlines() if said in each]
+    assert told
+    assert told[0].startswith(f"{path}:")
+    assert told[0][len(f"{path}:")].isdigit() is line
+    found = json.loads(run("runbook", "lint", "--format", "json", runbooks=str(copied)).stdout)["problems"]
+    assert {"file", "line", "message", "hint"} == set(found[0])
+
+
+def test_a_folder_of_its_own_is_linted_by_itself(run: Run, copied: Path, tmp_path: Path) -> None:
+    """While it is being written, it need not be where the others are."""
+    own = tmp_path / "elsewhere" / "ops-agent"
+    shutil.copytree(copied / "ops-agent", own)
+    assert run("runbook", "lint", own).exit_code == 0
+    (own / "validate.sh").unlink()
+    ran = run("runbook", "lint", own)
+    assert ran.exit_code == 1
+    assert f"{own}/validate.sh: cannot be read" in ran.stdout
+
+
+@pytest.mark.parametrize("what", ["lint", "test"])
+def test_a_runbook_that_does_not_exist_gives_status_2(run: Run, tmp_path: Path, what: str) -> None:
+    """With a suggestion; a folder of runbooks that holds none cannot be used either."""
+    ran = run("runbook", what, "ops-agnet", "/no/such/folder")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "did you mean ops-agent?" in ran.stderr
+    assert "/no/such/folder" in ran.stderr
+    assert run("runbook", what, runbooks=str(tmp_path)).exit_code == 2
+
+
+# test
+
+
+def test_every_golden_case_passes(run: Run) -> None:
+    """Of all runbooks, through the stages that the function runs."""
+    found = cases(run)
+    assert {each["runbook"] for each in found} == set(NAMES)
+    assert len(found) > 60
+    assert {each["verdict"] for each in found} == {"pass"}
+    text = run("runbook", "test").stdout
+    assert len(text.splitlines()) == 2
+    assert all(f"{each} cases pass" in text for each in ("9 of 9", "54 of 54"))
+
+
+def test_cases_do_not_depend_on_the_environment(run: Run) -> None:
+    """Whoever runs them, with whatever settings, gets the same."""
+    assert cases(run, scope_projects="elsewhere", max_event_age="1s", mode="enforce") == cases(run)
+
+
+def test_a_case_that_fails_says_what_it_got(run: Run, copied: Path) -> None:
+    """Expected, answered, and why; status 1."""
+    path = copied / "workload-cert-refresh/cases/facts-exempt.json"
+    change(
+        path,
+        expect={"result": "planned", "reason": None, "runbook": "workload-cert-refresh", "variant": None},
+    )
+    found = cases(run, "workload-cert-refresh", runbooks=str(copied), status=1)
+    (failing,) = (each for each in found if each["verdict"] == "fail")
+    assert failing["case"] == "facts-exempt"
+    assert failing["expected"]["result"] == "planned"
+    assert failing["answered"]["reason"] == "exempt"
+    text = run("runbook", "test", "workload-cert-refresh", runbooks=str(copied)).stdout
+    assert "fail workload-cert-refresh/facts-exempt: result is refused, not planned; reason is exempt" in text
+    assert "53 of 54 cases pass" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"instance": {"id": "1"}}, "not a Compute Engine instance"),
+        ({"event": [{}, {}]}, "a case is about one event, this has 2"),
+        ({"expect": None}, "expect: expected an object"),
+        ({"whatever": 1}, "unknown key whatever"),
+    ],
+)
+def test_a_case_that_is_none_fails(run: Run, copied: Path, changes: dict[str, Any], said: str) -> None:
+    """It does not vanish from the count."""
+    change(copied / "workload-cert-refresh/cases/facts-exempt.json", **changes)
+    found = cases(run, "workload-cert-refresh", runbooks=str(copied), status=1)
+    (failing,) = (each for each in found if each["verdict"] == "fail")
+    assert said in failing["problem"]
+
+
+def test_facts_of_another_vm_make_a_case_fail(run: Run, copied: Path) -> None:
+    """They would prove nothing about the event's VM."""
+    path = copied / "workload-cert-refresh/cases/facts-exempt.json"
+    instance = json.loads(path.read_text())["instance"]
+    change(path, instance=instance | {"id": "1"})
+    (failing,) = (
+        each
+        for each in cases(run, "workload-cert-refresh", runbooks=str(copied), status=1)
+        if each["verdict"] == "fail"
+    )
+    assert "instance describes demo-project/us-west1-a/1" in failing["problem"]
+
+
+def test_a_guard_that_does_not_exist_stops_whoever_loads_it(run: Run, copied: Path) -> None:
+    """A misspelt guard must not vanish: explain, list and the sink's filter refuse the runbook."""
+    path = copied / "ops-agent/runbook.yaml"
+    path.write_text(path.read_text().replace("not_exempt", "not_exmpt"))
+    for args in (["explain", "-"], ["runbook", "list"], ["filter", "show"]):
+        ran = run(*args, stdin="{}", runbooks=str(copied))
+        assert ran.exit_code == 2
+        assert "no guard not_exmpt; did you mean not_exempt?" in ran.stderr
+
+
+# What the cases cover
+
+LEAD = "Error getting config status, workload certificates may not be configured: "
+GET = 'failed to GET "instance/gce-workload-certificates/config-status" from MDS with error: '
+SERIAL = "serialconsole.googleapis.com%2Fserial_port_1_output"
+ROWS: dict[str, tuple[str, str, str]] = {
+    # every form of the line: (case, what its event holds, what it comes to)
+    "20220927 to 20221017": ("form-2022-09", "No workload identities found: HTTP 404", "planned"),
+    "20221018 to 20230913": ("path-ops-agent-syslog", f"{LEAD}HTTP 404", "planned"),
+    "20221104 to 20230913, 412": ("configured-http-412", f"{LEAD}HTTP 412", "certificates_configured"),
+    "metadata server or network trouble": (
+        "metadata-no-answer",
+        f'{LEAD}Get "http://169.254.169.254/',
+        "metadata_server_trouble",
+    ),
+    "20230919 to 20231009": ("form-2023-09", f"{LEAD}{GET}error connecting", "planned"),
+    "20231011 onward, identical text, opted in": (
+        "facts-opted-in",
+        f"{LEAD}{GET}error connecting",
+        "opted_in",
+    ),
+    "tags of 2025": ("form-2025", f"{LEAD}{GET}giving up, retry policy", "planned"),
+    "both newer, 412": ("configured-status-412", "status code: 412", "certificates_configured"),
+    "both newer, 412 of 2025": (
+        "configured-status-412-2025",
+        "status code: [412]",
+        "certificates_configured",
+    ),
+    "both newer, retries exhausted": (
+        "metadata-exhausted",
+        "exhausted all (100) retries",
+        "metadata_server_trouble",
+    ),
+    "core plugin": ("core-plugin", "logs/GCEGuestAgent", "not_this_timer"),
+    # other lines of the same program
+    "Done": ("other-line-done", "Done", "unmatched"),
+    "Creating timestamp contents dir": (
+        "other-line-contents-dir",
+        "Creating timestamp contents dir",
+        "unmatched",
+    ),
+    "Rotating symlink": ("other-line-symlink", "Rotating symlink", "unmatched"),
+    "Error refreshCreds": ("other-line-refresh", "Error refreshCreds", "unmatched"),
+    "systemd, Finished": ("other-line-systemd", "Finished GCE Workload Certificate refresh", "unmatched"),
+    "systemd, Starting": (
+        "other-line-systemd-starting",
+        "Starting GCE Workload Certificate refresh",
+        "unmatched",
+    ),
+    # is the VM really using certificates
+    "metadata": ("facts-opted-in", '"enable-workload-certificate"', "opted_in"),
+    "identity certificate": ("facts-opted-in-identity", "identityCertificateEnabled", "opted_in"),
+    "partner metadata": ("facts-opted-in-partner", "partnerMetadata", "opted_in"),
+    # how the line reaches Cloud Logging
+    "Ops Agent, syslog receiver": ("path-ops-agent-syslog", '"message"', "planned"),
+    "Ops Agent, systemd_journald receiver": ("path-ops-agent-journald", '"SYSLOG_IDENTIFIER"', "planned"),
+    "legacy google-fluentd, text": ("path-fluentd-text", '"textPayload"', "planned"),
+    "legacy google-fluentd, structured": ("path-fluentd-structured", '"ident"', "planned"),
+    "serial console, escaped": ("path-serial-escaped", SERIAL, "planned"),
+    "serial console, older": ("path-serial-unescaped", SERIAL, "planned"),
+    # prefixes
+    "RFC 3164": ("path-ops-agent-syslog", "Jul  8 06:36:01 web-1.c.demo-project.internal gce", "planned"),
+    "RFC 3164 without PID": ("prefix-without-pid", "gce_workload_cert_refresh: 2026", "planned"),
+    "RFC 3339": ("prefix-iso-time", "2026-07-08T13:36:01.956745+00:00 web-1", "planned"),
+    "journal": ("prefix-journal-time", "2026-07-08T13:36:01+0000 web-1", "planned"),
+    "none": ("prefix-none", '"message": "2026/07/08', "planned"),
+    # traps
+    "backlog": ("backlog", "2026-07-01T09:00:01", "stale"),
+    "own outcome": ("own-outcome", "logs/logmend", "own_entry"),
+    "OS Config agent": ("own-os-config-agent", "logs/OSConfigAgent", "own_entry"),
+    "another project's log": ("forged-project", "projects/other-project/logs", "project_mismatch"),
+    "identity is a name": ("identity-by-name", '"instance_id": "web-1"', "bad_identity"),
+}
+"""What is documented of the error, row by row, and the golden case that holds it."""
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_documented_row_has_a_golden_case(row: str) -> None:
+    """The case holds what the row says, and expects what the row means."""
+    case, holds, comes_to = ROWS[row]
+    read = json.loads((BUILT_IN / f"workload-cert-refresh/cases/{case}.json").read_text())
+    text = json.dumps([read["event"], read.get("instance")], ensure_ascii=False)
+    assert holds in text.replace('\\"', '"')
+    assert comes_to in (read["expect"]["reason"], read["expect"]["result"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_case_says_why_it_is_there(name: str) -> None:
+    """A sentence of its own."""
+    every = [json.loads(each.read_text())["why"] for each in (BUILT_IN / name / "cases").glob("*.json")]
+    assert every
+    assert all(len(why.split()) > 3 for why in every)
