@@ -23,7 +23,7 @@ locals {
     }
     needs_human = {
       title  = "a VM is left to a person"
-      filter = "${local.outcome_filter} AND metric.labels.reason = \"needs_human\""
+      filter = "${local.outcome_filter} AND metric.labels.reason = \"needs_human\" AND metric.labels.severity = \"ERROR\"" # the first
       next   = "`logmend status` shows which; mend the cause, then `logmend resume --instance PROJECT/ZONE/ID`."
     }
     breaker_open = {
@@ -90,7 +90,8 @@ resource "google_monitoring_alert_policy" "alert" {
       duration        = lookup(each.value, "duration", "0s")
 
       aggregations {
-        alignment_period     = "300s"
+        # Outcomes of a VM come as often as its line: an hour's window makes one incident of them, not one each.
+        alignment_period     = startswith(each.value.filter, local.outcome_filter) ? "3600s" : "300s"
         per_series_aligner   = lookup(each.value, "aligner", "ALIGN_DELTA")
         cross_series_reducer = "REDUCE_SUM"
         group_by_fields      = startswith(each.value.filter, local.outcome_filter) ? ["metric.label.runbook", "metric.label.reason"] : []

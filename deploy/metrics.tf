@@ -32,12 +32,18 @@ resource "google_logging_metric" "outcomes" {
       value_type  = "STRING"
       description = "Which runbook looked after it."
     }
+    labels {
+      key         = "severity"
+      value_type  = "STRING"
+      description = "ERROR asks for a person."
+    }
   }
 
   label_extractors = {
-    result  = "EXTRACT(labels.result)"
-    reason  = "EXTRACT(labels.reason)"
-    runbook = "EXTRACT(labels.runbook)"
+    result   = "EXTRACT(labels.result)"
+    reason   = "EXTRACT(labels.reason)"
+    runbook  = "EXTRACT(labels.runbook)"
+    severity = "EXTRACT(severity)"
   }
 
   depends_on = [google_project_service.home]

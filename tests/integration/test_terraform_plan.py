@@ -373,6 +373,11 @@ def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
     wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
     assert results == {"failed", "unverified", "remediated"}
     assert wanted == {"needs_human", "breaker_open"}
+    known = plan.one("google_logging_metric.outcomes")
+    labels = {each["key"] for each in known["metric_descriptor"][0]["labels"]}
+    assert labels == known["label_extractors"].keys()
+    used = set(re.findall(r"metric\.labels?\.([a-z_]+)", text)) - {"response_code_class", "version"}
+    assert used <= labels
     assert results <= set(Result)
     assert wanted <= reasons.REASONS.keys()
 
