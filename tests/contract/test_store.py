@@ -3,13 +3,12 @@
 import asyncio
 import json
 import string
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.stores import Backend, MemoryBackend, firestore_backend, sqlite_backend
+from tests.contract.stores import Backend
 
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, Store
@@ -18,25 +17,6 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, 123457, tzinfo=UTC)
 ONE: Key = ("leases", "one")
 TWO: Key = ("leases", "two")
 Found = Mapping[Key, Document]
-
-
-@pytest.fixture(params=["memory", "sqlite", "firestore"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Each kind of store, on a state of its own."""
-    if request.param == "memory":
-        return MemoryBackend()
-    if request.param == "sqlite":
-        return sqlite_backend(tmp_path)
-    request.getfixturevalue("firestore_emulator")
-    return firestore_backend()
-
-
-@pytest.fixture
-async def store(backend: Backend) -> AsyncIterator[Store]:
-    """Open a store, and release it afterwards."""
-    store = backend.open()
-    yield store
-    await store.aclose()
 
 
 def writing(writes: Mapping[Key, Document | None]) -> Step[None]:
