@@ -6,7 +6,7 @@ They are fakes of *our* protocols, never of Google's classes; the real adapters 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from logmend import match
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import Action, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model import Action, Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
@@ -95,8 +95,11 @@ class FakeFleet:
         labels = {k: v for k, v in facts.labels.items() if k != key} | ({key: value} if value else {})
         self.facts_of[facts.ref.instance_id] = replace(facts, labels=labels)
 
-    def __call__(self, facts: InstanceFacts) -> list["FakeFleet"]:
+    def __call__(self, facts: InstanceFacts) -> Sequence["FakeFleet | FakeAgents"]:
         return [self]
+
+    def agent(self, name: str | None) -> "FakeAgents | None":
+        return None
 
     async def aclose(self) -> None:
         return
@@ -109,6 +112,63 @@ class FakeFleet:
         if self.on_open and (error := self.on_open.pop(0)) is not None:
             raise error
         yield FakeSession(self.vms[facts.ref.instance_id], action, self.clock)
+
+
+@dataclass
+class FakeAgents:
+    """Compute's VMs with OS Config agents: a label and a report, one per VM and action."""
+
+    fleet: FakeFleet
+    reports: dict[tuple[str, Action], Attempt] = field(default_factory=dict)
+    reported_at: dict[tuple[str, Action], datetime] = field(default_factory=dict)
+    on_ready: list[Exception] = field(default_factory=list)
+    on_withdraw: list[Exception] = field(default_factory=list)
+    read_ahead: int = 0
+    name: str = "osconfig"
+
+    def says(self, action: Action, done: Attempt, ref: InstanceRef = REF) -> None:
+        """Let the agent report, now."""
+        self.reports[ref.instance_id, action] = done
+        self.reported_at[ref.instance_id, action] = self.fleet.clock.now()
+
+    def label(self, ref: InstanceRef = REF, runbook: str = "workload-cert-refresh") -> str | None:
+        return self.fleet.facts_of[ref.instance_id].labels.get(f"logmend-{runbook}")
+
+    async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        if self.on_ready:
+            raise self.on_ready.pop(0)
+
+    async def request(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        await self.fleet.set_label(facts, f"logmend-{runbook.name}", action.value)
+
+    async def prefetch(self, every: Sequence[Asked]) -> None:
+        self.read_ahead += len(every)
+
+    async def report(self, asked: Asked) -> Attempt | None:
+        key = asked.instance.instance_id, asked.action
+        return self.reports[key] if key in self.reports and self.reported_at[key] > asked.since else None
+
+    async def withdraw(self, ref: InstanceRef, runbook: str) -> None:
+        if self.on_withdraw:
+            raise self.on_withdraw.pop(0)
+        if ref.instance_id in self.fleet.facts_of:
+            await self.fleet.set_label(self.fleet.facts_of[ref.instance_id], f"logmend-{runbook}", None)
+
+
+@dataclass
+class FakeAgentFleet(FakeFleet):
+    """A fleet that is reached through OS Config agents; ``ssh_first`` tries ssh before, as ``auto`` does."""
+
+    ssh_first: bool = False
+
+    def __post_init__(self) -> None:
+        self.agents = FakeAgents(self)
+
+    def __call__(self, facts: InstanceFacts) -> Sequence[FakeFleet | FakeAgents]:
+        return [self, self.agents] if self.ssh_first else [self.agents]
+
+    def agent(self, name: str | None) -> FakeAgents | None:
+        return self.agents if name == "osconfig" else None
 
 
 @dataclass

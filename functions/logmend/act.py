@@ -13,6 +13,7 @@ from datetime import timedelta
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.model import (
     Action,
+    Asked,
     Attempt,
     Evidence,
     Finding,
@@ -22,7 +23,8 @@ from logmend.model import (
     Trouble,
     Verdict,
 )
-from logmend.ports import RequestExecutor, SessionExecutor
+from logmend.ports import Compute, RequestExecutor, SessionExecutor
+from logmend.records import Record
 from logmend.runbook import Runbook
 
 log = logging.getLogger(__name__)
@@ -108,8 +110,11 @@ async def _by_request(
 
     There is no evidence before: the agent looks by itself before it enforces, and reports it.
     """
-    done = Attempt(executor.name)
     action = intent.action if commit is not None else Action.CHECK
+    done = Attempt(executor.name, asked=action)
+    if commit is None and intent.action is Action.REVERT:
+        unchecked = Trouble(False, "revert_not_checked", "no assignment checks a revert without enforcing it")
+        return replace(done, trouble=unchecked)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             await executor.ready(facts, runbook, action)
@@ -121,6 +126,46 @@ async def _by_request(
     except Exception as error:  # noqa: BLE001  see above
         return replace(done, trouble=trouble(error))
     return replace(done, requested=True)
+
+
+async def report(agent: RequestExecutor, asked: Asked, known: Record, deadline: timedelta) -> Attempt:
+    """Read what an agent reported of the work that it was asked for; ``requested`` where it is still out.
+
+    Each run of an agent replaces its report of the one before, so that what ``known`` keeps of an earlier one
+    completes the later.
+    """
+    waiting = Attempt(agent.name, requested=True, asked=asked.action)
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            found = await agent.report(asked)
+    except Exception as error:  # noqa: BLE001  it is read again by the next tick
+        return replace(waiting, trouble=trouble(error))
+    if found is None:
+        return waiting
+    found = replace(found, asked=asked.action)
+    if found.enforced or found.before is None or known.before is None or known.enforcement is None:
+        return found
+    return replace(
+        found, before=known.before, enforced=True, enforcement=known.enforcement, after=found.before
+    )
+
+
+async def withdraw(
+    agent: RequestExecutor, compute: Compute, asked: Asked
+) -> tuple[InstanceFacts | None, str]:
+    """Take a request back, so that the agent leaves off. Gives the VM's facts, None where they are not known.
+
+    Where it may not be taken back at all, the text says so; a transient error is raised.
+    """
+    try:
+        facts = await compute.facts(asked.instance)
+    except Permanent:
+        facts = None  # what was reported stands, also of a VM that is gone
+    try:
+        await agent.withdraw(asked.instance, asked.runbook)
+    except Permanent as error:
+        return facts, f"; its label could not be removed: {error}"
+    return facts, ""
 
 
 def trouble(error: Exception) -> Trouble:

@@ -10,6 +10,7 @@ from datetime import datetime
 from logmend import act, decide, record
 from logmend.ledger import Conclusion
 from logmend.model import (
+    Action,
     Attempt,
     InstanceFacts,
     Intent,
@@ -29,9 +30,14 @@ from logmend.runbook import Runbook
 from logmend.settings import Settings
 
 
-def of_error(error: Exception) -> Judgement:
-    """Judge an error on the way to the VM: a VM that is gone is skipped, an unknown fact refused."""
+def of_error(error: Exception, *, waiting: bool = False) -> Judgement:
+    """Judge an error on the way to the VM: a VM that is gone is skipped, an unknown fact refused.
+
+    ``waiting`` says that work is out: what could not be read now is read by the next tick.
+    """
     trouble = act.trouble(error)
+    if waiting and trouble.transient:
+        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
     if trouble.transient:
         return Judgement(Result.DEFERRED, trouble.reason, trouble.detail)
     if trouble.reason == "instance_gone":
@@ -44,6 +50,22 @@ def of_error(error: Exception) -> Judgement:
 def unknown_runbook(intent: Intent) -> Refuse:
     """Refuse an intent of a runbook that this version does not carry."""
     return Refuse("unknown_runbook", f"no runbook {intent.runbook}")
+
+
+def overdue(
+    said: Judgement, held: Admitted, runbook: Runbook, settings: Settings, now: datetime
+) -> Judgement:
+    """Judge requested work that is out for too long; silence in the end is no failure of the VM."""
+    asked_at = held.record.requested_at
+    allowed = decide.request_deadline(runbook, held.record, settings)
+    out = said.result is Result.REQUESTED and held.was is State.REQUESTED and asked_at is not None
+    if not out or asked_at is None or now < asked_at + allowed:
+        return said
+    if said.reason is None:
+        return Judgement(Result.FAILED, "still_faulty", f"not done {allowed} after it was started")
+    return Judgement(
+        Result.UNVERIFIED, said.reason, f"not closed {allowed} after it was asked: {said.detail}"
+    )
 
 
 def attempt(
@@ -61,13 +83,17 @@ def attempt(
     if said.result is Result.DEFERRED and held.was in (State.REQUESTED, State.UNVERIFIED):
         return None  # trouble on the way to a look says nothing of the VM: look again later
     due, tries, looks, approval = None, 0, 0, None
+    if said.result is Result.REQUESTED and held.was is State.REQUESTED:
+        return None
     match said.result:
         case Result.DEFERRED:
             tries = prior.tries + 1
             trouble = done.trouble if done and done.trouble else Trouble(True, said.reason or "", said.detail)
             acknowledged = held.was not in (None, State.WAITING)
             verdict = decide.retry(intent, tries, trouble, settings, now, acknowledged=acknowledged)
-            if verdict is None:
+            if decide.no_route(trouble, settings):
+                said = Judgement(Result.FAILED, "no_route", f"{said.detail}; OS Config is not enabled there")
+            elif verdict is None:
                 said = Judgement(Result.FAILED, said.reason, f"tried {tries}x: {said.detail}")
             else:
                 said = Judgement.of(verdict)
@@ -82,12 +108,7 @@ def attempt(
                     Result.FAILED, "unverifiable", f"{prior.looks} more looks gave no evidence: {said.detail}"
                 )
         case Result.REQUESTED:
-            due = now + decide.RECHECK
-            if held.was is State.REQUESTED:
-                allowed = decide.request_deadline(runbook, prior, settings)
-                if prior.requested_at is None or now < prior.requested_at + allowed:
-                    return None
-                said = Judgement(Result.FAILED, "still_faulty", f"not done {allowed} after it was started")
+            looks, due = prior.looks, now + decide.RECHECK
         case Result.PLANNED if settings.mode is Mode.APPROVE and intent.automatic:
             approval = _plan(intent, done, settings, now)
         case _:
@@ -95,6 +116,7 @@ def attempt(
     return _conclusion(
         held,
         _outcome(held, said, runbook, facts, done, settings, now, latency, approval),
+        done,
         settings,
         now,
         due=due,
@@ -108,6 +130,7 @@ def attempt(
 def _conclusion(
     held: Admitted,
     outcome: Outcome,
+    done: Attempt | None,
     settings: Settings,
     now: datetime,
     *,
@@ -117,17 +140,32 @@ def _conclusion(
     approval: Approval | None,
     follow_up: Intent | None,
 ) -> Conclusion:
+    asked = done.asked if done and outcome.result is Result.REQUESTED else None
     return Conclusion(
         outcome=outcome,
         aftermath=decide.aftermath(held.record.intent, outcome, settings, now),
         due=due if not outcome.final else None,
         tries=tries,
         looks=looks,
-        requested_at=now if outcome.result is Result.REQUESTED and held.record.requested_at is None else None,
+        requested_at=now if _starts(held, outcome, asked) else None,
+        asked=asked,
+        reported=reported(held, done),
         failing=decide.sample(outcome, settings),
         approval=approval,
         follow_up=follow_up,
     )
+
+
+def reported(held: Admitted, done: Attempt | None) -> Attempt | None:
+    """Give the attempt where it is what an agent reported of a request."""
+    return done if done and done.asked and not done.requested and held.was is State.REQUESTED else None
+
+
+def _starts(held: Admitted, outcome: Outcome, asked: Action | None) -> bool:
+    """Say whether requested work began just now. Where it may change the VM, it began at the commit point."""
+    if outcome.result is not Result.REQUESTED or asked not in (None, Action.CHECK):
+        return False
+    return held.record.requested_at is None or (asked is Action.CHECK and held.was is not State.RUNNING)
 
 
 def _outcome(

@@ -32,7 +32,7 @@ from logmend.model import (
 from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Breaker, Cooldown, Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
-from logmend.settings import Budget, Settings
+from logmend.settings import Budget, ExecutorChoice, Settings, SshAddress, SshRoute
 
 RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""
@@ -43,6 +43,11 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
     subject, lease = view.subject, view.subject.lease
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
         return Defer("in_hand", "an earlier delivery of this message is still at work")
+    if view.record is not None and view.record.asked and view.record.state is State.PARKED:
+        # A request that was taken back is not said again by anyone: it waits, whatever its source.
+        stop = stopped(intent, subject, view.fleet)
+        if stop is not None and not isinstance(stop, Proceed):
+            return Park(stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and (view.record.committed or view.record.state in _LOOKED_AT):
         return _in_hand(intent, subject, now) or Proceed()  # what was begun is finished; commit asks again
     if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
@@ -149,6 +154,29 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     """Give the answer for a full budget: come back when a tenth of the window has passed."""
     detail = f"all {budget.count} enforcements in {budget.window} are used"
     return _hold_back(intent, "budget_exhausted", detail, now + budget.window / 10)
+
+
+def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice, ...]:
+    """Say which executors are tried on a VM, in order; none of them where nothing reaches it."""
+    if settings.executor is not ExecutorChoice.AUTO:
+        return (settings.executor,)
+    internal = settings.ssh_route is SshRoute.IAP or settings.ssh_address is SshAddress.INTERNAL
+    address = facts.internal_ip if internal else facts.external_ip
+    ways = (
+        ExecutorChoice.SSH if address else None,
+        ExecutorChoice.OSCONFIG if osconfig_enabled(facts) else None,
+    )
+    return tuple(way for way in ways if way)
+
+
+def osconfig_enabled(facts: InstanceFacts) -> bool:
+    """Say whether the VM's effective metadata turns its OS Config agent on."""
+    return (facts.effective("enable-osconfig") or "").strip().lower() == "true"
+
+
+def no_route(trouble: Trouble, settings: Settings) -> bool:
+    """Say whether an unreachable VM has no other way to it: with ``auto``, nothing else was left to try."""
+    return settings.executor is ExecutorChoice.AUTO and trouble.reason == "unreachable"
 
 
 def retry(

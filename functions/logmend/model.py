@@ -347,6 +347,7 @@ class Attempt:
     ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
     the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
+    ``asked`` is what an agent was asked to do, where the work was handed over to one.
     """
 
     executor: str
@@ -357,6 +358,17 @@ class Attempt:
     requested: bool = False
     halted: Verdict | None = None
     trouble: Trouble | None = None
+    asked: Action | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an agent on a VM was asked to do: only what it reported after ``since`` counts."""
+
+    instance: InstanceRef
+    runbook: str
+    action: Action
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

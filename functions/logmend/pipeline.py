@@ -9,7 +9,7 @@ that the message is delivered again. Nothing is decided here: the stages are ask
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from logmend import act, conclude, decide, decode, identify, intents, match, record, verify
@@ -29,11 +29,12 @@ from logmend.model import (
     LogEntry,
     Outcome,
     Proceed,
+    Result,
     Tick,
     Undecodable,
     Verdict,
 )
-from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog
+from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog, RequestExecutor
 from logmend.records import Admitted, Expired, Finished, State, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -129,9 +130,12 @@ class Pipeline:
             await self.emit(record.interrupted(held.record, held.interrupted, self.settings))
         facts: InstanceFacts | None = None
         done: Attempt | None = None
+        agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
         try:
             if runbook is None:
                 said = Judgement.of(conclude.unknown_runbook(intent))
+            elif agent is not None:
+                done, facts, said = await self._read(agent, held, runbook)
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
@@ -141,16 +145,17 @@ class Pipeline:
                     started.acted()
                     prior = held.record.before if held.record.committed else None
                     said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
+                    said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
-            said = conclude.of_error(error)
+            said = conclude.of_error(error, waiting=agent is not None)
         now = self.clock.now()
         concluded = conclude.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
         if concluded is None:
-            await self.journal.postpone(held, now + decide.RECHECK)
+            await self.journal.postpone(held, now + decide.RECHECK, conclude.reported(held, done))
             return held.record.outcome or record.of_waiting(held.record, self.settings, now)
         await self.journal.conclude(held, concluded, now)
         await self._guard_breaker(intent.runbook, concluded.failing, now)
@@ -176,6 +181,21 @@ class Pipeline:
             commit if may_enforce else None,
             self.settings.attempt_deadline,
         )
+
+    async def _read(
+        self, agent: RequestExecutor, held: Admitted, runbook: Runbook
+    ) -> tuple[Attempt, InstanceFacts | None, Judgement]:
+        """Read what came of work that an agent was asked for; a request that closes is taken back first."""
+        intent, asked, facts = held.record.intent, held.record.request, None
+        assert asked is not None
+        done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
+        stop = decide.stopped(intent, held.subject, await self.controls.fleet())
+        said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
+        said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
+        if said.result is not Result.REQUESTED:
+            facts, left = await act.withdraw(agent, self.compute, asked)
+            said = replace(said, detail=said.detail + left)
+        return done, facts, said
 
     async def _guard_breaker(self, runbook: str, failing: bool | None, now: datetime) -> None:
         if failing:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from logmend.model import Action, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model import Action, Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.runbook import Runbook
 
 T = TypeVar("T")
@@ -152,14 +152,19 @@ class RequestExecutor(Protocol):
         """Label the VM. Setting the same label twice is one request."""
         ...
 
-    async def report(
-        self, ref: InstanceRef, runbook: Runbook, action: Action, since: datetime
-    ) -> Attempt | None:
-        """Give what the agent reported after ``since``, or None where it has not reported yet."""
+    async def prefetch(self, every: Sequence[Asked]) -> None:
+        """Read the reports of many requests in as few calls as possible, for :meth:`report` to answer from.
+
+        What could not be read is left out; :meth:`report` then says why.
+        """
         ...
 
-    async def withdraw(self, ref: InstanceRef, runbook: Runbook) -> None:
-        """Remove the label. Nothing to remove is fine."""
+    async def report(self, asked: Asked) -> Attempt | None:
+        """Give what the agent reported since it was asked, or None where it has not reported yet."""
+        ...
+
+    async def withdraw(self, ref: InstanceRef, runbook: str) -> None:
+        """Remove the label. Nothing to remove, or no VM to remove it from, is fine."""
         ...
 
 
@@ -168,6 +173,10 @@ class ExecutorChoice(Protocol):
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
         """Give them in the order in which they are to be tried."""
+        ...
+
+    def agent(self, name: str | None) -> RequestExecutor | None:
+        """Give the executor of that name where it works by request, to read what came of one."""
         ...
 
     async def aclose(self) -> None:

@@ -227,6 +227,50 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "iap_unavailable": Meaning("IAP's relay has trouble of its own.", _WAIT),
         "iap_protocol_error": Meaning("What came from IAP's relay does not keep to its protocol.", _WAIT),
         "iap_unknown_close": Meaning("IAP closed the tunnel with a code that nobody knows.", _WAIT),
+        # failed: the way through the OS Config agent
+        "osconfig_api_disabled": Meaning(
+            "The OS Config API is not enabled in the VM's project.",
+            "gcloud services enable osconfig.googleapis.com, in that project",
+        ),
+        "osconfig_disabled": Meaning(
+            "The VM's metadata does not turn its OS Config agent on.",
+            "gcloud compute instances add-metadata with --metadata=enable-osconfig=TRUE, or for its project",
+        ),
+        "no_service_account": Meaning(
+            "The VM has no service account, without which its OS Config agent cannot report.",
+            "attach a service account to the VM (gcloud compute instances set-service-account)",
+        ),
+        "assignment_missing": Meaning(
+            "The VM's zone has no OS policy assignment for this runbook and action.",
+            "logmend policy apply, or add the zone to the Terraform variable zones",
+        ),
+        "assignment_outdated": Meaning(
+            "The zone's OS policy assignment is not made of this version's scripts.",
+            "logmend policy apply, or terraform apply",
+        ),
+        "revert_not_checked": Meaning(
+            "The OS Config agent cannot check a revert without enforcing it.",
+            "look over SSH: logmend revert {instance} --runbook {runbook} with LOGMEND_EXECUTOR=ssh",
+        ),
+        "no_agent_detected": Meaning(
+            "No OS Config agent was heard of on the VM.",
+            "install google-osconfig-agent and check that the VM reaches osconfig.googleapis.com",
+        ),
+        "agent_too_old": Meaning(
+            "The VM's OS Config agent does not know OS policies.", "update google-osconfig-agent on the VM"
+        ),
+        # requested or unverified: what the OS Config agent reported, or did not
+        "no_report": Meaning(
+            "The OS Config agent has not reported since it was asked.",
+            "check that google-osconfig-agent runs on the VM; a report may take an hour",
+        ),
+        "not_enforced": Meaning("The OS Config agent sees the fault and has not reported enforcing it."),
+        "task_timeout": Meaning("The OS Config agent did not finish in time; it tries again by itself."),
+        "unexpected_agent_state": Meaning(
+            "The VM or its OS Config agent restarted in the middle; it tries again by itself."
+        ),
+        "internal_service_errors": Meaning("The OS Config service had errors of its own."),
+        "resource_execution_errors": Meaning("The OS Config agent reported errors and no words for them."),
         # failed: what was seen there
         "wrong_instance": Meaning(
             "Another machine answers on the VM's address; nothing was changed.",

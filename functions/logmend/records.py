@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from logmend.model import Evidence, InstanceRef, Intent, Mode, Outcome, Result
+from logmend.model import Action, Asked, Evidence, InstanceRef, Intent, Mode, Outcome, Result
 
 
 class State(StrEnum):
@@ -29,7 +29,9 @@ class Record:
     ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
     transient failures in a row, ``looks`` the re-checks of an unverified or requested one.
     ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
-    written before anything is enforced and never taken back within an intent.
+    written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
+    was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
+    fault and ``enforcement`` what became of enforcing.
     """
 
     intent: Intent
@@ -42,6 +44,15 @@ class Record:
     committed: bool = False
     executor: str | None = None
     requested_at: datetime | None = None
+    asked: Action | None = None
+    enforcement: Evidence | None = None
+
+    @property
+    def request(self) -> Asked | None:
+        """What an agent was asked to do last; None where it never was."""
+        if self.asked is None or self.requested_at is None:
+            return None
+        return Asked(self.intent.instance, self.intent.runbook, self.asked, self.requested_at)
 
 
 @dataclass(frozen=True, slots=True)

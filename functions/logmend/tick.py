@@ -7,20 +7,23 @@ once share the work, since each intent is admitted once.
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from logmend import act
+from logmend import act, decide
 from logmend.ledger import Queues
-from logmend.model import Outcome
+from logmend.model import Asked, Outcome
 from logmend.pipeline import Pipeline
-from logmend.records import Record, Subject
+from logmend.records import Fleet, Record, Subject
 
 T = TypeVar("T", Record, Subject)
 
 PAGE = 100
+ALL = 10_000
+"""Requests whose reports are read together: most of a report's cost is the call."""
 CONCURRENCY = 16
 """Intents of a tick at work at once: enough to hide the network, few enough for one instance."""
 
@@ -72,6 +75,10 @@ class Ticker:
         async def resume(record: Record) -> None:
             tally.add(await self.pipeline.work(record.intent, resume=True))
 
+        async def close(record: Record) -> None:
+            if await self._news(record, fleet):
+                tally.add(await self.pipeline.work(record.intent, resume=True))
+
         async def finish(subject: Subject) -> None:
             if subject.lease is not None:
                 tally.add(await self.pipeline.finish(subject.lease.intent_id))
@@ -79,7 +86,8 @@ class Ticker:
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
         await self._drain(self.queues.unverified, resume, tally, until)
-        await self._drain(self.queues.requested, resume, tally, until)
+        fleet = await self.pipeline.controls.fleet()
+        await self._drain(self.queues.requested, close, tally, until, page=ALL, prepare=self._prefetch)
         await self._drain(self.queues.parked, resume, tally, until)
         return tally
 
@@ -89,8 +97,14 @@ class Ticker:
         work: Callable[[T], Awaitable[None]],
         tally: Tally,
         until: float,
+        *,
+        page: int = PAGE,
+        prepare: Callable[[Sequence[T]], Awaitable[None]] | None = None,
     ) -> None:
-        """Take page after page of what was due when the list was begun; each item once."""
+        """Take page after page of what was due when the list was begun; each item once.
+
+        ``prepare`` gets a page before its items are worked on, for what is cheaper asked of many at once.
+        """
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
 
@@ -106,11 +120,39 @@ class Ticker:
                     tally.errors[reason] = tally.errors.get(reason, 0) + 1
 
         while not tally.left:
-            page = [item for item in await due(now, PAGE + len(seen)) if _name(item) not in seen]
-            if not page:
+            items = [item for item in await due(now, page + len(seen)) if _name(item) not in seen]
+            if not items:
                 return
-            seen.update(_name(item) for item in page)
-            await asyncio.gather(*map(one, page))
+            seen.update(_name(item) for item in items)
+            if prepare is not None:
+                await prepare(items)
+            await asyncio.gather(*map(one, items))
+
+    async def _prefetch(self, records: Sequence[Record]) -> None:
+        """Let agents read the reports of all open requests in few calls."""
+        asked = defaultdict[str, list[Asked]](list)
+        for each in records:
+            if each.executor is not None and each.request is not None:
+                asked[each.executor].append(each.request)
+        for name, every in asked.items():
+            if (agent := self.pipeline.executors.agent(name)) is not None:
+                await agent.prefetch(every)
+
+    async def _news(self, record: Record, fleet: Fleet) -> bool:
+        """Say whether requested work is worth taking up: thousands may be out that nothing is new of.
+
+        An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be looked at.
+        """
+        agent, asked = self.pipeline.executors.agent(record.executor), record.request
+        if agent is None or asked is None:
+            return True
+        settings, intent = self.pipeline.settings, record.intent
+        if self.pipeline.clock.now() >= asked.since + settings.request_deadline:
+            return True
+        subject = await self.pipeline.controls.subject(intent.instance, intent.runbook)
+        if subject is None or decide.stopped(intent, subject, fleet) is not None:
+            return True
+        return await agent.report(asked) is not None
 
 
 def _name(item: Record | Subject) -> str:

@@ -13,7 +13,10 @@ from logmend.model import (
     Judgement,
     Proceed,
     Result,
+    Trouble,
+    Verdict,
 )
+from logmend.records import Record
 
 
 def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:
@@ -31,6 +34,8 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
             return Judgement(Result.UNVERIFIED, done.trouble.reason, done.trouble.detail)
         result = Result.DEFERRED if done.trouble.transient else Result.FAILED
         return Judgement(result, done.trouble.reason, done.trouble.detail)
+    if done.before is None and done.halted is not None and not isinstance(done.halted, Proceed):
+        return Judgement.of(done.halted)  # of work that would have been handed over
     if done.before is None:
         return Judgement(Result.FAILED, "no_evidence", "the attempt brought no evidence")
     if (mistaken := _elsewhere(intent, done.before)) is not None:
@@ -151,3 +156,89 @@ def _values(evidence: Evidence) -> str:
 
 def _said(evidence: Evidence) -> str:
     return f"exit {evidence.exit_code}: {evidence.error or evidence.values.get('reason', 'no message')}"
+
+
+# What an agent reported of work that was handed over
+
+
+def report(
+    intent: Intent, done: Attempt, known: Record, stop: Verdict | None, *, detached: bool = False
+) -> Judgement:
+    """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
+
+    ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
+    is not closed by a report is then taken back and parked.
+    """
+    said = _reported(intent, done, known, detached=detached)
+    if said.result is not Result.REQUESTED or stop is None or isinstance(stop, Proceed):
+        return said
+    return Judgement(Result.PARKED, stop.reason, f"the request is withdrawn: {stop.detail}")
+
+
+def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+    if done.requested:
+        why = f" ({done.trouble.reason}: {done.trouble.detail})" if done.trouble else ""
+        return Judgement(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
+    if done.enforced:
+        return _reported_enforcing(intent, done, detached=detached)
+    if done.before is None:
+        return _reported_trouble(done, known)
+    if (mistaken := _elsewhere(intent, done.before)) is not None:
+        return mistaken
+    shown = known.before is not None and known.committed
+    match done.before.finding:
+        case Finding.DESIRED if not shown:
+            return Judgement(
+                Result.NOTHING_TO_DO, None, "the agent found the desired state and changed nothing"
+            )
+        case Finding.DESIRED if known.before is not None and "seen_by" not in known.before.values:
+            return _fixed(
+                intent, "fault seen before an earlier attempt enforced; the agent does not see it now"
+            )
+        case Finding.DESIRED:
+            detail = "the fault was reported and is gone, but no report shows what was enforced"
+            return Judgement(Result.UNVERIFIED, "no_evidence", detail)
+        case Finding.LEAVE_ALONE | Finding.ERROR if shown:
+            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
+        case Finding.LEAVE_ALONE:
+            reason = done.before.values.get("reason", "leave_alone")
+            return Judgement(Result.REFUSED, reason, "the VM's own check says no")
+        case Finding.ERROR:
+            return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case _ if done.asked is not Action.CHECK:
+            return Judgement(
+                Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
+            )
+        case _ if known.committed:
+            return Judgement(
+                Result.FAILED, "still_faulty", "the agent was to enforce, and still sees the fault"
+            )
+        case _:
+            return Judgement(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
+
+
+def _reported_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+    """Judge a report that shows enforcing: it counts with output of ours, from the VM that is meant."""
+    enforcement = done.enforcement
+    if enforcement is None or enforcement.instance_id not in (None, intent.instance.instance_id):
+        return Judgement(
+            Result.UNVERIFIED, "no_evidence", "what was enforced does not name the VM that is meant"
+        )
+    if enforcement.finding is Finding.DESIRED and not enforcement.values:
+        return Judgement(
+            Result.UNVERIFIED, "no_evidence", "the report carries no output of what was enforced"
+        )
+    if done.after is None and enforcement.finding is Finding.ERROR:
+        return Judgement(Result.UNVERIFIED, "script_error", _said(enforcement))
+    return _after_enforcing(intent, done, detached=detached)
+
+
+def _reported_trouble(done: Attempt, known: Record) -> Judgement:
+    """Judge a report that shows nothing of the VM."""
+    trouble = done.trouble or Trouble(transient=True, reason="no_report")
+    if trouble.transient:
+        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
+    if known.committed and known.before is not None:
+        return Judgement(Result.UNVERIFIED, trouble.reason, trouble.detail)
+    result = Result.SKIPPED if trouble.reason == "not_running" else Result.FAILED
+    return Judgement(result, trouble.reason, trouble.detail)

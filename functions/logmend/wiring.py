@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logmend import match
+from logmend import decide, match
 from logmend.errors import ConfigError
 from logmend.ledger import Controls, Journal, Queues
 from logmend.model import InstanceFacts
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from logmend.adapters.access_token import AccessToken
     from logmend.adapters.compute import ComputeApi
     from logmend.adapters.credential import StaticKey
+    from logmend.adapters.osconfig import OsConfigExecutor
     from logmend.adapters.oslogin import OsLogin
     from logmend.adapters.routes import Route
 
@@ -172,20 +173,22 @@ class Executors:
         self._credentials: OsLogin | StaticKey | None = None
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give ssh, osconfig, or (``auto``) both, the second only where metadata enables the VM's agent."""
-        match self._settings.executor:
-            case ExecutorChoice.SSH:
-                return [self._ssh]
-            case ExecutorChoice.OSCONFIG:
-                return [self._osconfig]
-            case ExecutorChoice.AUTO:
-                enabled = (facts.effective("enable-osconfig") or "").strip().lower() == "true"
-                return [self._ssh, self._osconfig] if enabled else [self._ssh]
+        """Give ssh, osconfig, or (``auto``) what there is of both: :func:`logmend.decide.executors`."""
+        return [
+            self._ssh if way is ExecutorChoice.SSH else self._osconfig
+            for way in decide.executors(facts, self._settings)
+        ]
+
+    def agent(self, name: str | None) -> RequestExecutor | None:
+        """Give osconfig, where work was handed over to it: also after ``EXECUTOR`` was set to another."""
+        return self._osconfig if name == ExecutorChoice.OSCONFIG else None
 
     async def aclose(self) -> None:
-        """Delete the key that OS Login was given, where one was."""
+        """Delete the key that OS Login was given, where one was, and close connections."""
         if self._credentials is not None:
             await self._credentials.aclose()
+        if "_osconfig" in self.__dict__:
+            await self._osconfig.aclose()
 
     @functools.cached_property
     def _ssh(self) -> SessionExecutor:
@@ -214,8 +217,10 @@ class Executors:
         )
 
     @functools.cached_property
-    def _osconfig(self) -> RequestExecutor:
-        raise NotImplementedError
+    def _osconfig(self) -> "OsConfigExecutor":
+        from logmend.adapters.osconfig import OsConfigExecutor
+
+        return OsConfigExecutor(self._compute, self._settings.exempt_label, self._settings.osconfig_endpoint)
 
 
 def open_compute(settings: Settings) -> "ComputeApi":

@@ -19,6 +19,7 @@ from logmend.model import (
     Stop,
     Trouble,
 )
+from logmend.records import Record, State
 
 INTENT = operator()
 SEEN: list[Evidence | None] = [
@@ -115,3 +116,35 @@ def test_every_result_has_an_answer_to_pubsub() -> None:
     assert set(answer.STATUS) == set(Result)
     again = {result for result in Result if answer.status(result) >= 300}
     assert again == {Result.DEFERRED, Result.INTERRUPTED}
+
+
+def test_no_report_is_called_fixed_without_enforcing_our_output_and_a_clean_check_after_it() -> None:
+    """In every combination of a report with what an earlier one of the same request showed."""
+    earlier = [None, evidence(101, seen_by="osconfig_agent"), evidence(101)]
+    for known_before, before, enforcement, after, trouble, asked in itertools.product(
+        earlier, SEEN, SEEN, SEEN, TROUBLES, (Action.CHECK, Action.ENFORCE)
+    ):
+        known = Record(INTENT, State.RUNNING, before=known_before, committed=known_before is not None)
+        enforced = enforcement is not None
+        done = Attempt(
+            "osconfig",
+            before=before,
+            enforced=enforced,
+            enforcement=enforcement,
+            after=after if enforced else None,
+            trouble=trouble,
+            asked=asked,
+        )
+        said = verify.report(INTENT, done, known, None)
+        if said.result is not Result.REMEDIATED:
+            continue
+        last = done.after if enforced else before
+        assert last is not None
+        assert (last.finding, last.instance_id) == (Finding.DESIRED, REF.instance_id)
+        if enforced:
+            assert enforcement is not None
+            assert before is not None
+            assert before.finding is Finding.FAULTY
+            assert enforcement.finding is not Finding.DESIRED or enforcement.values
+        else:
+            assert known_before == evidence(101)  # seen live by us, and committed to

@@ -32,7 +32,10 @@ from logmend.ledger.documents import (
     unpack,
 )
 from logmend.model import (
+    Action,
+    Attempt,
     Evidence,
+    Finding,
     InstanceRef,
     Intent,
     Origin,
@@ -79,8 +82,9 @@ _STATES = {
 class Conclusion:
     """What an attempt leaves behind: its outcome, when to come back if it is not final, and side effects.
 
-    ``aftermath`` makes the new subject of the old one; ``failing`` is the breaker's sample of the VM (None:
-    no sample); ``approval`` and ``follow_up`` are written in the same transaction.
+    ``aftermath`` makes the new subject of the old one; ``asked`` is what an agent was asked to do,
+    ``reported`` what it reported of it so far; ``failing`` is the breaker's sample of the VM (None: no
+    sample); ``approval`` and ``follow_up`` are written in the same transaction.
     """
 
     outcome: Outcome
@@ -89,6 +93,8 @@ class Conclusion:
     tries: int = 0
     looks: int = 0
     requested_at: datetime | None = None
+    asked: Action | None = None
+    reported: Attempt | None = None
     failing: bool | None = None
     approval: Approval | None = None
     follow_up: Intent | None = None
@@ -203,7 +209,12 @@ class Journal:
                 if intent.intent_id not in taken and len(taken) >= room:
                     return {}, None
                 taken[intent.intent_id] = [now.isoformat()]
-                committed = replace(record, before=record.before or before, committed=True)
+                committed = replace(
+                    record,
+                    before=record.before or before,
+                    committed=True,
+                    requested_at=_asking(held, record, now) if before is None else record.requested_at,
+                )
                 return {
                     mine: _open(committed),
                     shard_at: Document(taken, expire_at=now + budget.window + timedelta(days=1)),
@@ -245,7 +256,9 @@ class Journal:
                 looks=done.looks,
                 executor=outcome.executor or record.executor,
                 requested_at=done.requested_at or record.requested_at,
+                asked=done.asked or record.asked,
             )
+            concluded = _reported(concluded, done.reported)
             after = replace(
                 done.aftermath(subject),
                 lease=None,
@@ -269,14 +282,17 @@ class Journal:
 
         await self._store.transact(keys, step)
 
-    async def postpone(self, held: Admitted, due: datetime) -> None:
-        """Give a VM back with its intent where it stood before, to be looked at again at ``due``."""
+    async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
+        """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
+
+        ``reported`` is what an agent reported of it meanwhile.
+        """
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
-            back = replace(record, state=held.was or record.state)
+            back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
                 subject_at: Document(pack(replace(subject, lease=None))),
@@ -320,6 +336,21 @@ class Journal:
         for document in found.values():
             latest |= {vm: value[1] for vm, value in recent(document.data, window, now).items()}
         return latest
+
+
+def _asking(held: Admitted, record: Record, now: datetime) -> datetime:
+    """Say since when an agent's reports count: a takeover goes on with what its dead attempt began."""
+    return record.requested_at if record.requested_at and held.was is State.RUNNING else now
+
+
+def _reported(record: Record, reported: Attempt | None) -> Record:
+    """Keep of an agent's report what its next one will not show any more: the fault, and enforcing."""
+    if reported is None:
+        return record
+    fault = reported.before if reported.before and reported.before.finding is Finding.FAULTY else None
+    return replace(
+        record, before=record.before or fault, enforcement=reported.enforcement or record.enforcement
+    )
 
 
 def _settled(record: Record, *, resume: bool) -> bool:

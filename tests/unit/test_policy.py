@@ -1,0 +1,67 @@
+"""OS policy assignments: the runbooks' very scripts, three documents, one label."""
+
+import json
+
+import pytest
+
+from logmend import policy
+from logmend.model import Action
+from logmend.runbook import load_all
+
+RUNBOOKS = load_all()
+EXEMPT = ("logmend", "off")
+
+
+@pytest.mark.parametrize("name", RUNBOOKS)
+@pytest.mark.parametrize("action", policy.ACTIONS)
+def test_an_assignment_carries_the_scripts_as_they_are_and_chooses_by_one_label(
+    name: str, action: Action
+) -> None:
+    """What is reviewed in the runbook's folder is what the agent runs, on labelled VMs only."""
+    runbook = RUNBOOKS[name]
+    document = policy.assignment(runbook, action, EXEMPT)
+    [rule] = document["osPolicies"]
+    [resource] = rule["resourceGroups"][0]["resources"]
+    run = resource["exec"]
+    scripts = runbook.scripts
+    undo = action is Action.REVERT
+    assert run["validate"]["script"] == (scripts.revert_validate if undo else scripts.validate)
+    assert document["instanceFilter"]["inclusionLabels"] == [{"labels": {f"logmend-{name}": action.value}}]
+    assert document["instanceFilter"]["exclusionLabels"] == [{"labels": {"logmend": "off"}}]
+    if action is Action.CHECK:
+        assert rule["mode"] == "VALIDATION"
+        assert "enforce" not in run
+    else:
+        assert rule["mode"] == "ENFORCEMENT"
+        assert run["enforce"]["script"] == (scripts.revert_enforce if undo else scripts.enforce)
+        assert run["enforce"]["outputFilePath"] == f"/var/lib/logmend/{name}.out"
+
+
+@pytest.mark.parametrize("name", RUNBOOKS)
+def test_the_output_file_is_the_one_that_the_scripts_write(name: str) -> None:
+    """Otherwise the agent would call every enforcement an error."""
+    scripts = RUNBOOKS[name].scripts
+    for script in (scripts.enforce, scripts.revert_enforce):
+        assert f"var/lib/logmend/{name}" in script.replace("$n", name)
+        assert "tee $f.out" in script
+        assert 'cd "${LOGMEND_ROOT:-}/"' in script
+
+
+def test_what_the_api_adds_is_no_difference_and_what_a_person_changes_is() -> None:
+    """An assignment that somebody edited must not be taken for ours."""
+    wanted = policy.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
+    found = json.loads(json.dumps(wanted)) | {
+        "name": "projects/1/locations/z/osPolicyAssignments/a",
+        "etag": "e",
+        "revisionId": "r",
+        "rolloutState": "SUCCEEDED",
+        "baseline": True,
+    }
+    found["instanceFilter"]["all"] = False
+    assert policy.differences(wanted, found) == ()
+    found["osPolicies"][0]["resourceGroups"][0]["resources"][0]["exec"]["enforce"]["script"] += "# me\n"
+    assert policy.differences(wanted, found) == ("osPolicies",)
+    found["instanceFilter"]["inclusionLabels"].append({"labels": {"all": "mine"}})
+    found["rollout"]["disruptionBudget"] = {"fixed": 1}
+    assert policy.differences(wanted, found) == ("osPolicies", "instanceFilter", "rollout")
+    assert policy.differences(wanted, {}) == ("osPolicies", "instanceFilter", "rollout")

@@ -1,0 +1,439 @@
+"""Work handed to OS Config agents: asked for by a label, closed by a report, never called fixed without."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.fakes import (
+    REF,
+    FakeAgentFleet,
+    FakeAgents,
+    ManualClock,
+    World,
+    entry,
+    evidence,
+    incident,
+    push,
+    world,
+)
+from tests.unit.test_pipeline import operator
+
+from logmend.errors import Permanent, Transient
+from logmend.model import Action, Attempt, Evidence, InstanceRef, Mode, Outcome, Result, Trouble
+from logmend.records import Freeze, State
+from logmend.settings import ExecutorChoice
+
+
+def agents_world(*, ssh_first: bool = False, **settings: Any) -> tuple[World, FakeAgents]:
+    clock = ManualClock()
+    fleet = FakeAgentFleet(clock, ssh_first=ssh_first)
+    fleet.add(metadata={"enable-osconfig": "TRUE"}, service_account="vm@example.com")
+    chosen = {"mode": Mode.ENFORCE, "executor": ExecutorChoice.OSCONFIG} | settings
+    return world(clock=clock, fleet=fleet, **chosen), fleet.agents
+
+
+def by_agent(code: int) -> Evidence:
+    return evidence(code, seen_by="osconfig_agent")
+
+
+def fixed(after: Evidence | None = None, instance_id: str | None = None) -> Attempt:
+    said = evidence(100, instance_id=instance_id, changed="yes")
+    return Attempt(
+        "osconfig", before=by_agent(101), enforced=True, enforcement=said, after=after or by_agent(100)
+    )
+
+
+async def ask(w: World, body: dict[str, Any] | None = None) -> Outcome:
+    return await w.deliver(push(body or entry()))
+
+
+async def tick(w: World, **later: float) -> None:
+    w.clock.tick(**(later or {"minutes": 5}))
+    await w.ticker.run()
+
+
+async def test_a_request_is_closed_as_remediated_by_its_report_and_the_label_is_gone() -> None:
+    """Label, report, outcome; nobody logged in."""
+    w, agents = agents_world()
+    assert (await ask(w)).result is Result.REQUESTED
+    assert agents.label() == "enforce"
+    await tick(w)
+    assert w.outcomes.results == ["requested"]
+    agents.says(Action.ENFORCE, fixed())
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"]
+    last = w.outcomes.written[-1]
+    assert last.before is not None
+    assert last.after is not None
+    assert (last.executor, last.before.exit_code, last.after.exit_code) == ("osconfig", 101, 100)
+    assert agents.label() is None
+    assert w.fleet.opened == 0
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"]
+
+
+async def test_a_report_from_before_the_request_proves_nothing() -> None:
+    """However good it looks."""
+    w, agents = agents_world()
+    agents.says(Action.ENFORCE, fixed())
+    w.clock.tick(seconds=1)
+    await ask(w)
+    await tick(w)
+    assert w.outcomes.results == ["requested"]
+    assert agents.label() == "enforce"
+
+
+async def test_a_revert_goes_the_same_way_and_is_called_reverted() -> None:
+    """Its own label value, its own assignment."""
+    w, agents = agents_world()
+    assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.REQUESTED
+    assert agents.label() == "revert"
+    w.clock.tick(minutes=1)
+    agents.says(Action.REVERT, fixed())
+    await tick(w)
+    assert w.outcomes.results == ["requested", "reverted"]
+    assert agents.label() is None
+
+
+LEAVE = evidence(102, instance_id=None, reason="certificates_in_use")
+CASES = [
+    (Attempt("osconfig", before=by_agent(100)), "nothing_to_do"),
+    (Attempt("osconfig", before=LEAVE), "refused:certificates_in_use"),
+    (Attempt("osconfig", before=evidence(1, instance_id=None)), "failed:script_error"),
+    (fixed(by_agent(101)), "failed:still_faulty"),
+    (fixed(LEAVE), "unverified:certificates_in_use"),
+    (fixed(evidence(1)), "unverified:check_failed"),
+    (fixed(instance_id="999"), "unverified:no_evidence"),
+    (replace(fixed(), enforcement=evidence(100, instance_id=None)), "unverified:no_evidence"),
+    (replace(fixed(), after=None), "unverified:no_second_check"),
+    (replace(fixed(), enforcement=evidence(1, instance_id=None), after=None), "unverified:script_error"),
+    (replace(fixed(), enforcement=LEAVE, after=None), "refused:certificates_in_use"),
+    (Attempt("osconfig", before=evidence(102, instance_id="999")), "failed:wrong_instance"),
+    (Attempt("osconfig", trouble=Trouble(False, "no_agent_detected")), "failed:no_agent_detected"),
+    (Attempt("osconfig", trouble=Trouble(False, "agent_too_old")), "failed:agent_too_old"),
+    (Attempt("osconfig", trouble=Trouble(False, "not_running")), "skipped:not_running"),
+]
+
+
+@pytest.mark.parametrize(("done", "result"), CASES, ids=[f"{n}-{said}" for n, (_, said) in enumerate(CASES)])
+async def test_every_other_report_has_its_own_name_and_closes_the_request(done: Attempt, result: str) -> None:
+    """None of them is a fix, and each takes the label away."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, done)
+    await tick(w)
+    assert w.outcomes.results == ["requested", result]
+    assert agents.label() is None
+
+
+@pytest.mark.parametrize(
+    ("done", "waits_for"),
+    [
+        (None, "no_report"),
+        (Attempt("osconfig", before=by_agent(101)), "not_enforced"),
+        (Attempt("osconfig", trouble=Trouble(True, "task_timeout")), "task_timeout"),
+    ],
+)
+async def test_what_may_still_come_is_waited_for_and_then_unverified(
+    done: Attempt | None, waits_for: str
+) -> None:
+    """The label is gone with the deadline."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    if done:
+        agents.says(Action.ENFORCE, done)
+    await tick(w, hours=1)
+    assert w.outcomes.results == ["requested"]
+    assert agents.label() == "enforce"
+    await tick(w, hours=1)
+    assert w.outcomes.results == ["requested", f"unverified:{waits_for}"]
+    assert agents.label() is None
+
+
+async def test_an_unverified_request_is_looked_at_with_a_check_and_nothing_more() -> None:
+    """The look is a request of its own kind; silence ends in unverifiable."""
+    w, agents = agents_world(unverified_looks=1)
+    await ask(w)
+    await tick(w, hours=2)
+    assert w.outcomes.results[-1] == "unverified:no_report"
+    await tick(w)
+    assert agents.label() == "check"
+    assert w.outcomes.results[-1] == "requested"
+    w.clock.tick(minutes=1)
+    await tick(w, hours=2)
+    assert w.outcomes.results[-1] == "failed:unverifiable"
+    assert agents.label() is None
+
+
+async def test_a_check_after_a_silent_request_that_still_sees_the_fault_is_a_failure() -> None:
+    """The agent was to enforce and did not."""
+    w, agents = agents_world()
+    await ask(w)
+    await tick(w, hours=2)
+    await tick(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(101)))
+    await tick(w)
+    assert w.outcomes.results[-1] == "failed:still_faulty"
+
+
+async def test_compliance_is_no_fix_once_an_earlier_report_showed_the_fault() -> None:
+    """What enforced it is not on record: a person, or a run whose report was replaced."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(101)))
+    await tick(w)
+    agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(100)))
+    await tick(w)
+    assert w.outcomes.results == ["requested", "unverified:no_evidence"]
+
+
+async def test_enforcing_that_failed_is_told_by_the_next_look() -> None:
+    """As over ssh: still faulty after a script that ended with an error."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, replace(fixed(), enforcement=evidence(1, instance_id=None), after=None))
+    await tick(w)
+    await tick(w)
+    assert agents.label() == "check"
+    w.clock.tick(minutes=1)
+    agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(101)))
+    await tick(w)
+    assert w.outcomes.results == ["requested", "unverified:script_error", "requested", "failed:script_error"]
+
+
+@pytest.mark.parametrize(("code", "result"), [(101, "planned"), (100, "nothing_to_do")])
+async def test_observing_asks_for_a_check(code: int, result: str) -> None:
+    """Nothing that could change the VM is asked for."""
+    w, agents = agents_world(mode=Mode.OBSERVE)
+    await ask(w)
+    assert agents.label() == "check"
+    w.clock.tick(minutes=1)
+    agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(code)))
+    await tick(w)
+    assert w.outcomes.results == ["requested", result]
+    assert agents.label() is None
+
+
+async def test_detached_work_that_the_agent_started_is_closed_by_a_later_report() -> None:
+    """Each run replaces the report of the one before; the ledger keeps what it showed."""
+    w, agents = agents_world()
+    await w.pipeline.work(replace(operator(), runbook="ops-agent"))
+    assert agents.label(runbook="ops-agent") == "enforce"
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed(by_agent(101)))
+    await tick(w)
+    assert w.outcomes.results == ["requested"]
+    agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(100)))
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"]
+    assert agents.label(runbook="ops-agent") is None
+
+
+@pytest.mark.parametrize("body", [entry(), incident()], ids=["repeating", "incident"])
+async def test_a_freeze_takes_the_label_and_parks_and_the_request_is_made_again(body: dict[str, Any]) -> None:
+    """Whatever its source: what was asked for once is not said again by anyone."""
+    w, agents = agents_world()
+    await ask(w, body)
+    await w.controls.freeze(Freeze("sre", w.clock.now()))
+    await tick(w)
+    assert w.outcomes.results == ["requested", "parked:frozen"]
+    assert agents.label() is None
+    await tick(w)
+    await tick(w)
+    assert w.outcomes.results == ["requested", "parked:frozen"]
+    await w.controls.resume()
+    await tick(w)
+    assert w.outcomes.results == ["requested", "parked:frozen", "requested"]
+    assert agents.label() == "enforce"
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    await tick(w)
+    assert w.outcomes.results[-1] == "remediated"
+
+
+async def test_a_frozen_instance_loses_its_label_and_no_other_does() -> None:
+    """The kill switch for one VM."""
+    w, agents = agents_world()
+    other = InstanceRef(REF.project_id, REF.zone, "42")
+    w.fleet.add(other)
+    await ask(w)
+    await w.deliver(push(entry(other), "2"))
+    await w.controls.freeze_instance(REF, "workload-cert-refresh", Freeze("sre", w.clock.now()))
+    await tick(w)
+    assert (agents.label(), agents.label(other)) == (None, "enforce")
+
+
+async def test_what_was_done_before_a_freeze_is_told_in_it() -> None:
+    """A freeze hides no report."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    await w.controls.freeze(Freeze("sre", w.clock.now()))
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"]
+    assert agents.label() is None
+
+
+async def test_an_outcome_waits_for_its_label_to_go() -> None:
+    """Else the agent would go on enforcing for a request that nobody remembers."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    agents.on_withdraw.append(Transient("compute_unavailable", "503"))
+    await tick(w)
+    assert w.outcomes.results == ["requested"]
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"]
+    assert agents.label() is None
+
+
+async def test_a_label_that_may_not_be_removed_is_told() -> None:
+    """The outcome stands, and names what is left."""
+    w, agents = agents_world()
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    agents.on_withdraw.append(Permanent("not_permitted", "compute.instances.setLabels"))
+    await tick(w)
+    assert w.outcomes.results[-1] == "remediated"
+    assert "compute.instances.setLabels" in w.outcomes.written[-1].detail
+
+
+async def test_a_vm_that_is_gone_is_told_by_its_look() -> None:
+    """No label to remove, no report to come."""
+    w, agents = agents_world()
+    await ask(w)
+    w.fleet.facts_of.clear()
+    await tick(w, hours=2)
+    assert w.outcomes.results[-1] == "unverified:no_report"
+    await tick(w)
+    assert w.outcomes.results[-1] == "skipped:instance_gone"
+    del agents
+
+
+@pytest.mark.parametrize("point", ["after_label", "after_commit"])
+async def test_a_crash_around_the_label_is_taken_over_without_a_second_request(point: str) -> None:
+    """The report of the first label closes the request that the takeover finished."""
+    w, agents = agents_world()
+
+    class CrashError(BaseException):
+        pass
+
+    real = agents.request
+
+    async def crashing(*args: Any) -> None:
+        if point == "after_label":
+            await real(*args)
+        raise CrashError
+
+    agents.request = crashing  # type: ignore[assignment,method-assign]
+    with pytest.raises(CrashError):
+        await ask(w)
+    agents.request = real  # type: ignore[method-assign]
+    w.clock.tick(minutes=1)
+    if point == "after_label":
+        agents.says(Action.ENFORCE, fixed())
+    await tick(w, minutes=11)
+    assert w.outcomes.results == ["interrupted", "requested"]
+    assert agents.label() == "enforce"
+    if point == "after_commit":
+        agents.says(Action.ENFORCE, fixed())
+    await tick(w)
+    assert w.outcomes.results[-1] == "remediated"
+    assert agents.label() is None
+
+
+async def test_a_precondition_that_does_not_hold_is_told_by_name() -> None:
+    """Nothing was labelled, nothing waits."""
+    w, agents = agents_world()
+    agents.on_ready.append(Permanent("assignment_missing", "no assignment in us-west1-a"))
+    assert (await ask(w)).reason == "assignment_missing"
+    assert agents.label() is None
+
+
+async def test_a_full_budget_halts_before_the_label() -> None:
+    """A repeating source says it again."""
+    w, agents = agents_world()
+    budget = w.settings.disruption_budget
+    limited = replace(budget, count=1)
+    w2, agents2 = agents_world(disruption_budget=limited)
+    other = InstanceRef(REF.project_id, REF.zone, "42")
+    w2.fleet.add(other)
+    await ask(w2)
+    said = await w2.deliver(push(entry(other), "2"))
+    assert (said.result, said.reason) == (Result.SKIPPED, "budget_exhausted")
+    assert agents2.label(other) is None
+    del w, agents
+
+
+async def test_many_open_requests_cost_no_look_up_and_no_write_while_nothing_is_new() -> None:
+    """What is out is read ahead together and left where it is."""
+    w, agents = agents_world(
+        disruption_budget=replace(agents_world()[0].settings.disruption_budget, count=999)
+    )
+    for number in range(100, 140):
+        ref = InstanceRef(REF.project_id, REF.zone, str(number))
+        w.fleet.add(ref)
+        await w.deliver(push(entry(ref), str(number)))
+    looked = w.fleet.lookups
+    before = await w.journal.record("m-100")
+    await tick(w)
+    assert agents.read_ahead == 40
+    assert w.fleet.lookups == looked
+    assert await w.journal.record("m-100") == before
+    assert before is not None
+    assert before.state is State.REQUESTED
+
+
+class TestAuto:
+    async def test_an_unreachable_vm_is_handed_to_its_agent(self) -> None:
+        """At the first try, before anything was enforced."""
+        w, agents = agents_world(ssh_first=True, executor=ExecutorChoice.AUTO)
+        w.fleet.on_open = [Transient("unreachable", "timed out")]
+        assert (await ask(w)).result is Result.REQUESTED
+        assert agents.label() == "enforce"
+
+    async def test_a_vm_that_answers_is_not(self) -> None:
+        """Seconds are better than an hour."""
+        w, agents = agents_world(ssh_first=True, executor=ExecutorChoice.AUTO)
+        assert (await ask(w)).result is Result.REMEDIATED
+        assert agents.label() is None
+
+    async def test_without_an_agent_there_is_no_route(self) -> None:
+        """Said at once: there is nothing left to try."""
+        w = world(mode=Mode.ENFORCE, executor=ExecutorChoice.AUTO)
+        w.fleet.on_open = [Transient("unreachable", "timed out")]
+        said = await ask(w)
+        assert (said.result, said.reason) == (Result.FAILED, "no_route")
+
+    async def test_trouble_after_enforcing_does_not_move_on(self) -> None:
+        """Two ways at once would be two changes."""
+        w, agents = agents_world(ssh_first=True, executor=ExecutorChoice.AUTO)
+        w.fleet.vms[REF.instance_id].on_enforce = [Transient("unreachable", "gone")]
+        assert (await ask(w)).result is Result.UNVERIFIED
+        assert agents.label() is None
+
+
+async def test_a_follow_up_is_an_intent_and_an_outcome_of_its_own() -> None:
+    """By setting; the first request's outcome does not wait for it."""
+    w, agents = agents_world(follow_up=True)
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated", "requested"]
+    assert [each.runbook for each in w.outcomes.written] == [
+        "workload-cert-refresh",
+        "workload-cert-refresh",
+        "ops-agent",
+    ]
+    assert agents.label(runbook="ops-agent") == "enforce"
+    assert w.settings.request_deadline == timedelta(hours=2)
