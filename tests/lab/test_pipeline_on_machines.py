@@ -12,7 +12,7 @@ from typing import Any
 
 from logmend.model import Action
 from tests.e2e.function_process import Function
-from tests.lab import shipper
+from tests.lab import agent_package, shipper
 from tests.lab.cloud import (
     Cloud,
     changes,
@@ -301,6 +301,36 @@ async def test_trouble_of_the_cloud_is_waited_out(boot: Boot, tmp_path: Path) ->
         around.compute.mend()
         assert (await function.push(body)).verdict == "remediated"
     assert await machine.timer_state() == OFF
+
+
+async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tmp_path: Path) -> None:
+    """The fix writes the next intent; installing goes on by itself and is done when the agent runs."""
+    wanted, plain = await asyncio.gather(boot(period=0.5), boot(period=0.5))
+    await agent_package.offer(wanted)
+    async with cloud(tmp_path, wanted, plain) as around, around.function() as function:
+        around.instance(wanted).labels["logmend-follow-up"] = "on"
+        bodies = await asyncio.gather(line(wanted), line(plain))
+        assert [(await function.push(body)).verdict for body in bodies] == ["remediated"] * 2
+        assert (await function.push(tick())).said["outcomes"] == {"requested": 1}
+        follow_up = f"f-m-{id_of(bodies[0])}"
+
+        async def closed() -> bool:
+            await make_due(function, follow_up)
+            await function.push(tick())
+            return function.verdicts(intent_id=follow_up)[-1] != "requested"
+
+        await until(closed)
+        outcomes = function.outcomes(intent_id=follow_up)
+        assert [(each["result"], each["runbook"]) for each in outcomes] == [
+            ("requested", "ops-agent"),
+            ("remediated", "ops-agent"),
+        ]
+        before, after = outcomes[-1]["before"], outcomes[-1]["after"]
+    assert (before["package"], before["service"]) == ("absent", "inactive")
+    assert (after["package"], after["service"]) == ("installed", "active")
+    there = {"package": "install ok installed", "active": "active", "enabled": "enabled"}
+    assert await agent_package.status(wanted) == there
+    assert (await agent_package.status(plain))["package"] == ""
 
 
 @dataclass(frozen=True, slots=True)
