@@ -22,7 +22,6 @@ locals {
     "osconfig.osPolicyAssignmentReports.get",
     "osconfig.osPolicyAssignmentReports.list",
     "osconfig.osPolicyAssignments.get",
-    "osconfig.osPolicyAssignments.list",
   ]
   permissions_operator = concat(local.permissions_ledger, ["logging.logEntries.list", "logging.logs.list"])
 

@@ -48,7 +48,6 @@ OSCONFIG = frozenset(
         "osconfig.osPolicyAssignmentReports.get",
         "osconfig.osPolicyAssignmentReports.list",
         "osconfig.osPolicyAssignments.get",
-        "osconfig.osPolicyAssignments.list",
     }
 )
 """Label a VM for an OS policy assignment and read what the agent reported."""

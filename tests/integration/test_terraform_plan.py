@@ -15,8 +15,9 @@ from tests.conftest import needs
 from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
-from logmend import permissions, reasons
+from logmend import permissions, policy, reasons
 from logmend.model import Mode, Result
+from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
 
 FUNCTION = "google_cloudfunctions2_function.remediate"
@@ -336,28 +337,35 @@ def test_observing_deploys_checks_and_nothing_that_could_change_a_vm(deploy):
         assert policy["resource_groups"][0]["resources"][0]["exec"][0]["enforce"] == []
 
 
-def test_the_assignments_carry_the_runbooks_scripts_to_the_byte(deploy):
-    """What OS Config runs is what ssh runs: the same rendered scripts, told apart by one label."""
-    from logmend.runbook import load_all
-
-    runbooks = load_all(parameters={})
-    found = assignments(deploy.plan(executor="osconfig", zones=[ZONE], mode="enforce"))
-    assert found.keys() == {
-        f"logmend-{name}-{act}" for name in runbooks for act in ("check", "enforce", "revert")
-    }
+def test_the_assignments_are_to_the_byte_what_the_function_expects_to_find(deploy):
+    """The same scripts as over ssh, filter, modes and rollout: else the function says assignment_outdated."""
+    variables = {"ops_agent_version": "2.50.0", "exempt_label": "remediation=none"}
+    found = assignments(deploy.plan(executor="osconfig", zones=[ZONE], mode="enforce", **variables))
+    runbooks = load_all(parameters={"ops-agent": {"version": "2.50.0"}})
+    assert found.keys() == {policy.assignment_id(name, act) for name in runbooks for act in policy.ACTIONS}
     for name, runbook in runbooks.items():
-        expected = {
-            "check": (runbook.scripts.validate, None),
-            "enforce": (runbook.scripts.validate, runbook.scripts.enforce),
-            "revert": (runbook.scripts.revert_validate, runbook.scripts.revert_enforce),
-        }
-        for action, (validate, enforce) in expected.items():
-            each = found[f"logmend-{name}-{action}"]
-            script = each["os_policies"][0]["resource_groups"][0]["resources"][0]["exec"][0]
-            assert script["validate"][0]["script"] == validate
-            assert [step["script"] for step in script["enforce"]] == ([] if enforce is None else [enforce])
-            assert each["instance_filter"][0]["inclusion_labels"] == [{"labels": {f"logmend-{name}": action}}]
-            assert each["instance_filter"][0]["exclusion_labels"] == [{"labels": {"logmend": "off"}}]
+        for action in policy.ACTIONS:
+            wanted = policy.assignment(runbook, action, ("remediation", "none"))
+            planned = as_rest(found[policy.assignment_id(name, action)])
+            assert policy.differences(wanted, planned) == ()
+            assert planned["description"] == wanted["description"]
+
+
+def as_rest(value: Any) -> Any:
+    """Turn Terraform's form (snake_case, lists for single blocks, null for absent) into that of REST."""
+    many = {"os_policies", "resource_groups", "resources", "inclusion_labels", "exclusion_labels"}
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, each in value.items():
+        if isinstance(each, list) and (not each or isinstance(each[0], dict)):
+            items = [as_rest(item) for item in each]
+            kept = items if key in many else (items or [None])[0]
+        else:
+            kept = as_rest(each) if key != "labels" else each
+        if kept is not None:
+            found[re.sub(r"_([a-z])", lambda m: m[1].upper(), key)] = kept
+    return found
 
 
 # What people see
