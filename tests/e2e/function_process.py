@@ -120,7 +120,7 @@ class Function:
 
 @asynccontextmanager
 async def function_process(folder: Path, **settings: object) -> AsyncIterator[Function]:
-    """Run ``functions/main.py`` with ``settings`` (``mode="enforce"`` is ``LOGMEND_MODE=enforce``).
+    """Run ``functions/main.py`` with ``settings`` (``mode="enforce"`` is ``LOGMEND_MODE=enforce``, None unset).
 
     ``folder`` keeps its log and, where the settings do not say otherwise, ledger and outcomes; it may be
     shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
@@ -142,7 +142,8 @@ async def function_process(folder: Path, **settings: object) -> AsyncIterator[Fu
             stdout=log,
             stderr=log,
             cwd=folder,
-            env=inherited | {f"LOGMEND_{name.upper()}": str(value) for name, value in chosen.items()},
+            env=inherited
+            | {f"LOGMEND_{name.upper()}": str(value) for name, value in chosen.items() if value is not None},
             start_new_session=True,
         )
     leash = await asyncio.create_subprocess_exec(
