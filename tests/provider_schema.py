@@ -1,6 +1,6 @@
 """The Google provider's own schema, without a network, and the check of our Terraform files against it.
 
-Source: the wheel ``cdktf-cdktf-provider-google``, generated from the provider by HashiCorp, carries
+Source: the wheel ``cdktf-cdktf-provider-google`` (MPL-2.0), generated from the provider by HashiCorp, carries
 ``_jsii/*.tgz`` → ``package/.jsii``: every resource's arguments in camelCase, with types, whether they
 are required, and ``Possible values: [...]`` in their descriptions. The wheel is 49 MB, so what our files
 use of it is kept in ``tests/data/``; a test compares that copy with the wheel where the wheel is at hand,

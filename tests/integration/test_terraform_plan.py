@@ -129,6 +129,23 @@ def test_a_variable_that_makes_no_sense_is_refused_before_anything_is_made(deplo
     assert said in " ".join(done.stderr.split()).replace("│ ", "")
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"projects": ["shop-prod"], "folder_id": "42"}, "One of projects, folder_id and organization_id"),
+        ({"filter": " "}, "would route every log entry"),
+    ],
+)
+def test_a_sink_that_would_deliver_twice_or_everything_is_refused(tmp_path, variables, said):
+    """Used alone, the sink module refuses two scopes at once and an empty filter."""
+    needs(commands=("terraform",))
+    sink = Terraform(tmp_path, "sink")
+    assert sink.plan().one('google_logging_project_sink.this["logmend-home"]')["project"] == PROJECT
+    done = sink.try_plan(**variables)
+    assert done.returncode != 0
+    assert said in " ".join(done.stderr.split()).replace("│ ", "")
+
+
 def test_applying_twice_changes_nothing_and_destroying_leaves_no_resource(deploy):
     """A second plan is empty, and after destroy the state is too."""
     variables = {"mode": "enforce", "executor": "auto", "zones": [ZONE], "incident_runbooks": ["ops-agent"]}
@@ -184,7 +201,9 @@ def test_every_setting_is_either_set_or_can_be_set(deploy):
     own = set(re.findall(r"(?m)^    (LOGMEND_[A-Z_]+) +=", text))
     # The deployed function has no files but its own: keys come from OS Login, runbooks with the archive.
     # It reads from the topic through its subscription; only people's commands publish.
+    # Only the scan of a folder or an organization asks the Resource Manager.
     local = {"LOGMEND_RUNBOOKS", "LOGMEND_SSH_KEY", "LOGMEND_SSH_USER", "LOGMEND_TOPIC"}
+    local |= {"LOGMEND_RESOURCEMANAGER_ENDPOINT"}
     assert not tunable & own
     assert tunable | own | local == {PREFIX + each.name.upper() for each in fields(Settings)}
 

@@ -123,8 +123,7 @@ def test_every_variable_is_described_and_validated_and_every_output_described(mo
     for name, body in variables.items():
         assert len(body.get("description", "")) > 20, name
         assert "type" in body, name
-        if name != "labels":
-            assert body.get("validation"), name
+        assert body.get("validation"), name
     for name, body in outputs.items():
         assert body.get("description"), name
 
