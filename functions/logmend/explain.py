@@ -66,8 +66,8 @@ class Guard:
 class Explanation:
     """What would become of an event.
 
-    ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``conditions`` are
-    those of ``runbook``'s filter; where no runbook is meant, of the filter of ``closest``, which holds best.
+    ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
+    filter of ``runbook``; where no runbook is meant, of ``closest``, of whose conditions most hold.
     ``at`` is when it was judged; None where the event never came to have an age.
     """
 
@@ -78,7 +78,7 @@ class Explanation:
     variant: Variant | None = None
     instance: InstanceRef | None = None
     closest: Runbook | None = None
-    conditions: tuple[lql.Condition, ...] = ()
+    selects: lql.Filter | None = None
     guards: tuple[Guard, ...] = ()
     action: Action | None = None
     executor: str | None = None
@@ -88,6 +88,13 @@ class Explanation:
     def result(self) -> Result | None:
         """The result, None for a tick."""
         return self.judgement.result if self.judgement else None
+
+    @property
+    def conditions(self) -> tuple[lql.Condition, ...]:
+        """The filter's conditions, each with whether it holds; none where there is no log entry or filter."""
+        if self.selects is None or not isinstance(self.event, LogEntry):
+            return ()
+        return tuple(self.selects.explain(self.event.raw))
 
     @property
     def pending(self) -> tuple[str, ...]:
@@ -116,9 +123,9 @@ def event(
     named = identify.event(event)
     instance = named if isinstance(named, InstanceRef) else None
     if isinstance(found, match.Unmatched):
-        closest, conditions = _closest(event, rules)
+        closest, selects = _closest(event, rules)
         said = Judgement(Result.UNMATCHED, None, found.detail)
-        return Explanation(event, delivery, said, instance=instance, closest=closest, conditions=conditions)
+        return Explanation(event, delivery, said, instance=instance, closest=closest, selects=selects)
     turned_away = found if isinstance(found, match.TurnedAway) else None
     runbook, variant = found.runbook, found.variant
     intent, at = None, None
@@ -133,7 +140,7 @@ def event(
     else:
         assert intent is not None
         assert runbook is not None
-        said = _judged(intent, runbook, facts, rules.settings)
+        said = verdict(intent, runbook, facts, rules.settings)
     planned = intent if intent and said.result is Result.PLANNED else None
     return Explanation(
         event=event,
@@ -142,7 +149,7 @@ def event(
         runbook=runbook,
         variant=variant,
         instance=instance,
-        conditions=_conditions(event, runbook, rules),
+        selects=next((by for each, by in rules.filters if each is runbook), None),
         guards=guards,
         action=planned.action if planned else None,
         executor=rules.settings.executor.value if planned else None,
@@ -154,6 +161,22 @@ def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
     """Say when an event happened, by itself: entry, message or line, whichever tells a time."""
     line_time = event.line_time if isinstance(event, LogEntry) else None
     return intents.source(event).timestamp or delivery.publish_time or line_time or NO_TIME
+
+
+def verdict(
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
+) -> Judgement:
+    """Ask what the pipeline asks of an intent, with an empty ledger, up to the live check."""
+    empty = View(None, Subject(intent.instance, intent.runbook), Fleet())
+    admitted = decide.admission(intent, empty, settings, intent.created_at)
+    if not isinstance(admitted, Proceed):
+        return Judgement.of(admitted)
+    if isinstance(facts, Judgement):
+        return facts
+    for judged in decide.judge_guards(intent, runbook, facts, settings):
+        if not isinstance(judged.answer, Proceed | Pending):
+            return Judgement.of(judged.answer)
+    return Judgement(Result.PLANNED)
 
 
 def judge(
@@ -212,22 +235,6 @@ def _compiled(runbook: Runbook) -> lql.Filter:
         raise ConfigError([f"runbook {runbook.name}: filter: {error}"]) from error
 
 
-def _judged(
-    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
-) -> Judgement:
-    """Ask what the pipeline asks of an intent, with an empty ledger."""
-    empty = View(None, Subject(intent.instance, intent.runbook), Fleet())
-    verdict = decide.admission(intent, empty, settings, intent.created_at)
-    if not isinstance(verdict, Proceed):
-        return Judgement.of(verdict)
-    if isinstance(facts, Judgement):
-        return facts
-    for judged in decide.judge_guards(intent, runbook, facts, settings):
-        if not isinstance(judged.answer, Proceed | Pending):
-            return Judgement.of(judged.answer)
-    return Judgement(Result.PLANNED)
-
-
 def _guard(name: str, answer: object) -> Guard:
     match answer:
         case Proceed(notes):
@@ -238,17 +245,14 @@ def _guard(name: str, answer: object) -> Guard:
             return Guard(name, "fail", str(getattr(answer, "detail", "")))
 
 
-def _conditions(
-    event: LogEntry | Incident, runbook: Runbook | None, rules: Rules
-) -> tuple[lql.Condition, ...]:
-    if not isinstance(event, LogEntry) or runbook is None:
-        return ()
-    return next((tuple(by.explain(event.raw)) for each, by in rules.filters if each is runbook), ())
-
-
-def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, tuple[lql.Condition, ...]]:
+def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, lql.Filter | None]:
     """Give the runbook of which the largest share of conditions holds; the first of several."""
     if not isinstance(event, LogEntry) or not rules.filters:
-        return None, ()
-    every = [(each, tuple(by.explain(event.raw))) for each, by in rules.filters]
-    return max(every, key=lambda found: sum(c.holds for c in found[1]) / max(len(found[1]), 1))
+        return None, None
+    if len(rules.filters) == 1:
+        return rules.filters[0]
+    return max(rules.filters, key=lambda each: _share(each[1].explain(event.raw)))
+
+
+def _share(conditions: list[lql.Condition]) -> float:
+    return sum(each.holds for each in conditions) / max(len(conditions), 1)

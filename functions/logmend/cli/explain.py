@@ -74,6 +74,8 @@ def command(
     """
     if instance is not None and live:
         raise click.UsageError("--instance and --live answer the same question: give one")
+    if file == inputs.STDIN and str(instance) == inputs.STDIN:
+        raise click.UsageError("standard input is either the event or the instance")
     if why is not None and save_case is None:
         raise click.UsageError("--why goes with --save-case")
     if save_case is not None and live:

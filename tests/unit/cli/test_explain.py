@@ -270,6 +270,8 @@ def test_a_file_that_is_not_there_or_an_option_that_is_none_gives_status_2(run: 
         [file(entry()), "--instance", "/no/such/vm.json"],
         [file(entry()), "--instance", file(described(), "vm.json"), "--live"],
         [file(entry()), "--why", "because"],
+        [file(entry()), "--save-case", "x", "--live"],
+        ["-", "--instance", "-"],
     ):
         ran = run("explain", *args)
         assert (ran.exit_code, ran.stdout) == (2, ""), args
@@ -389,6 +391,20 @@ def test_own_runbooks_are_asked(run: Run, file: Any, tmp_path: Path) -> None:
     ran = run("explain", file(entry()), runbooks=str(tmp_path))
     assert ran.exit_code == 2
     assert "no runbooks here" in ran.stderr
+
+
+def test_a_runbook_whose_filter_is_none_is_named(run: Run, file: Any, tmp_path: Path) -> None:
+    """With line and column; nothing is explained by the others alone."""
+    import shutil
+
+    from logmend.runbook import BUILT_IN
+
+    shutil.copytree(BUILT_IN, tmp_path / "runbooks")
+    path = tmp_path / "runbooks/workload-cert-refresh/runbook.yaml"
+    path.write_text(path.read_text().replace('resource.type = "gce_instance"', "resource.type = = x", 1))
+    ran = run("explain", file(entry()), runbooks=str(tmp_path / "runbooks"))
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "runbook workload-cert-refresh: filter: line 1, column" in ran.stderr
 
 
 # Time
