@@ -24,6 +24,8 @@ from logmend import permissions
 from logmend.model import Mode
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 
+pytestmark = pytest.mark.timeout(300)  # real gcloud starts once for each of some fifty commands
+
 PROJECT = "logmend-home"
 WHERE = f"projects/{PROJECT}/locations/us-central1"
 SERVICES = {
@@ -223,7 +225,6 @@ def granted(google: Google) -> dict[str, frozenset[str]]:
     return {name: frozenset(kept["includedPermissions"]) for name, kept in found.items()}
 
 
-@pytest.mark.timeout(300)
 def test_the_function_is_deployed_with_settings_that_it_reads_and_closed_to_the_outside(google):
     """Real gcloud takes every command and flag; the environment is one that the function starts with."""
     config = function(google)
@@ -283,7 +284,6 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
         assert f"{groups}/{collection}/indexes" in paths
 
 
-@pytest.mark.timeout(300)
 def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_path):
     """A second run, in enforce mode, updates what is there."""
     first = len(google.requests)

@@ -15,8 +15,8 @@ from tests.conftest import needs
 from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
-from logmend import permissions, policy, reasons
-from logmend.model import Mode, Result
+from logmend import decode, identify, match, permissions, policy, reasons
+from logmend.model import Incident, Mode, Result, Tick
 from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
 
@@ -326,9 +326,6 @@ def test_there_is_one_sink_with_our_filter_for_each_scope(deploy):
 
 def test_the_scheduler_sends_what_decode_calls_a_tick(deploy):
     """The job's message, pushed the way Pub/Sub pushes, is a tick."""
-    from logmend import decode
-    from logmend.model import Tick
-
     job = deploy.plan(known=True).one("google_cloud_scheduler_job.tick")
     data = job["pubsub_target"][0]["data"]
     assert json.loads(base64.b64decode(data)) == {"logmend": "tick"}
@@ -422,28 +419,50 @@ def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_peopl
         assert len(each["notification_channels"]) == 1
 
 
-def test_the_policies_that_drive_runbooks_name_a_runbook_and_keep_the_vms_identity(deploy):
-    """An incident without project, zone and instance id names no VM."""
-    runbooks = {path.parent.name for path in (ROOT / "functions/logmend/runbooks").glob("*/runbook.yaml")}
+def test_an_incident_of_the_shipped_policies_asks_for_its_runbook_on_its_vm(deploy):
+    """Built from the planned policy's labels and grouping, an incident matches a runbook and names a VM."""
+    runbooks = load_all()
     plan = deploy.plan(known=True, incident_runbooks=["ops-agent", "workload-cert-refresh"])
-    driving = {
-        at: each
-        for at, each in plan.of_type("google_monitoring_alert_policy").items()
+    policies = [
+        each
+        for each in plan.of_type("google_monitoring_alert_policy").values()
         if "logmend-runbook" in (each["user_labels"] or {})
-    }
-    assert {each["user_labels"]["logmend-runbook"] for each in driving.values()} <= runbooks
-    assert len(driving) == 2
-    for each in driving.values():
+    ]
+    vm = {"project_id": "shop-prod", "zone": ZONE, "instance_id": "4775836342981993096"}
+    asked = set()
+    for each in policies:
         condition = (
             each["conditions"][0]["condition_absent"] + each["conditions"][0]["condition_threshold"]
         )[0]
-        assert condition["aggregations"][0]["group_by_fields"] == [
-            "resource.label.project_id",
-            "resource.label.zone",
-            "resource.label.instance_id",
-        ]
+        kept = {
+            label.removeprefix("resource.label.") for label in condition["aggregations"][0]["group_by_fields"]
+        }
+        incident = decode.document(
+            {
+                "version": "1.2",
+                "incident": {
+                    "incident_id": "0.n4fvpjtr3y4q",
+                    "state": "open",
+                    "policy_name": each["display_name"],
+                    "policy_user_labels": each["user_labels"],
+                    "resource": {
+                        "type": "gce_instance",
+                        "labels": {key: value for key, value in vm.items() if key in kept},
+                    },
+                },
+            }
+        )
+        assert isinstance(incident, Incident)
+        assert str(identify.event(incident)) == "/".join(vm.values())
+        matched = match.runbook(incident, match.Router(runbooks))
+        assert isinstance(matched, match.Matched)
+        asked.add(matched.runbook.name)
+    assert asked == {"ops-agent", "workload-cert-refresh"}
+    line = plan.one("google_logging_metric.certificate_line[0]")
+    assert line["filter"] == runbooks["workload-cert-refresh"].filter
     channel = plan.one("google_monitoring_notification_channel.events[0]")
     assert channel["labels"] == {"topic": f"projects/{PROJECT}/topics/logmend"}
+    assert all(each["notification_channels"] == [channel["id"]] for each in policies)
 
 
 # What ships

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 
+import pytest
 from tests.conftest import needs
 from tests.provider_schema import MODULES, ROOT
+
+pytestmark = pytest.mark.timeout(300)
 
 CHECKOV = os.environ.get("LOGMEND_CHECKOV") or str(ROOT / "out" / "tools" / "checkov" / "bin" / "checkov")
 
@@ -20,7 +23,7 @@ def test_the_scanner_finds_nothing_that_is_not_explained():
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=140,
         )
         report = json.loads(done.stdout)
         failed = [f"{each['check_id']} {each['resource']}" for each in report["results"]["failed_checks"]]
