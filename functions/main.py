@@ -4,14 +4,9 @@ One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001);
 else has the message delivered again. Settings are read here, once, at import: a bad one stops the start.
 """
 
-import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
-import threading
-from types import FrameType
 
 import functions_framework.aio
 from starlette.requests import Request
@@ -21,50 +16,31 @@ from logmend import answer, decode, outcome_json, wiring
 from logmend.errors import ConfigError
 from logmend.model import Tick
 from logmend.settings import Settings
+from logmend.shutdown import Shutdown
 
 try:
     app = wiring.application(Settings.from_environment(os.environ))
 except ConfigError as error:
     sys.exit("logmend cannot start:\n" + "\n".join(f"  {problem}" for problem in error.problems))
 
-FAREWELL = 5.0
-"""Seconds that releasing may take when the instance is stopped; Cloud Run grants ten."""
-
-
-def _release(number: int, _: FrameType | None) -> None:
-    """Give back what outlives this process (a key in an OS Login profile), then end as asked.
-
-    The server handles the signal first, lets requests finish, and raises it again for this handler, in a
-    thread whose event loop may still be running: hence a thread of our own.
-    """
-
-    async def release() -> None:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(app.aclose(), FAREWELL)
-
-    releasing = threading.Thread(target=asyncio.run, args=(release(),), daemon=True)
-    releasing.start()
-    releasing.join(FAREWELL)
-    signal.signal(number, signal.SIG_DFL)
-    signal.raise_signal(number)
-
-
-if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGTERM, _release)
+shutdown = Shutdown(app.aclose)
 
 
 @functions_framework.aio.http
 async def remediate(request: Request) -> Response:
     """Deal with one delivery and answer it as its outcome demands."""
-    body = await _bounded_body(request)
-    outcome = await app.pipeline.handle(body, request.headers)
-    if isinstance(outcome, Tick):
-        tally = (await app.ticker.run()).document()
-        if "K_SERVICE" in os.environ:  # the alert on a missing tick counts these lines (deploy/metrics.tf)
-            sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")
-            sys.stdout.flush()
-        return JSONResponse(tally, status_code=200)
-    return JSONResponse(outcome_json.brief(outcome), status_code=answer.status(outcome.result))
+    with shutdown.request():
+        body = await _bounded_body(request)
+        outcome = await app.pipeline.handle(body, request.headers)
+        if isinstance(outcome, Tick):
+            tally = (await app.ticker.run()).document()
+            if (
+                "K_SERVICE" in os.environ
+            ):  # the alert on a missing tick counts these lines (deploy/metrics.tf)
+                sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")
+                sys.stdout.flush()
+            return JSONResponse(tally, status_code=200)
+        return JSONResponse(outcome_json.brief(outcome), status_code=answer.status(outcome.result))
 
 
 async def _bounded_body(request: Request) -> bytes:

@@ -111,6 +111,7 @@ _STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?
 _OUTCOMES = re.compile(r"stdout|none|cloud|file:.+")
 _HOST_KEYS = re.compile(r"guest-attributes|known-hosts:.+|insecure")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+_IAP_URL = re.compile(r"wss://[^\s]+|ws://(?:localhost|127\.0\.0\.1|\[::1\])[:/][^\s]*")
 _URL = re.compile(r"(?:https?|wss?)://[^\s]+")
 
 
@@ -270,6 +271,9 @@ class Settings:
     logging_endpoint: str | None = _setting(
         None, _url, "Cloud Logging API endpoint instead of the public one."
     )
+    resourcemanager_endpoint: str | None = _setting(
+        None, _url, "Resource Manager API endpoint instead of the public one (commands only)."
+    )
     osconfig_endpoint: str | None = _setting(None, _url, "OS Config API endpoint instead of the public one.")
     oslogin_endpoint: str | None = _setting(None, _url, "OS Login API endpoint instead of the public one.")
     iap_endpoint: str | None = _setting(None, _url, "IAP relay (wss://…/v4) instead of the public one.")
@@ -310,6 +314,10 @@ class Settings:
             problems.append(
                 "LOGMEND_ATTEMPT_DEADLINE < LOGMEND_FUNCTION_TIMEOUT < LOGMEND_LEASE does not hold:"
                 f" {self.attempt_deadline}, {self.function_timeout}, {self.lease}"
+            )
+        if self.iap_endpoint and not _IAP_URL.fullmatch(self.iap_endpoint):
+            problems.append(
+                "LOGMEND_IAP_ENDPOINT has to be wss://… (ws:// only on this machine): it gets a token"
             )
         if (self.ssh_key is None) != (self.ssh_user is None):
             problems.append("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together")

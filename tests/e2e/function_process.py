@@ -119,19 +119,28 @@ class Function:
 
 
 @asynccontextmanager
-async def function_process(folder: Path, **settings: object) -> AsyncIterator[Function]:
-    """Run ``functions/main.py`` with ``settings`` (``mode="enforce"`` is ``LOGMEND_MODE=enforce``, None unset).
+async def function_process(
+    folder: Path,
+    *,
+    port: int | None = None,
+    prefix: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    **settings: object,
+) -> AsyncIterator[Function]:
+    """Run ``functions/main.py`` with ``settings``: ``mode="enforce"`` sets ``LOGMEND_MODE``, None leaves it out.
 
     ``folder`` keeps its log and, where the settings do not say otherwise, ledger and outcomes; it may be
     shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
-    reaches it. On leaving it is ended, and it is an error if anything of it is left.
+    reaches it. On leaving it is ended, and it is an error if anything of it is left. ``prefix`` is a command
+    that runs it, ``environment`` adds to its environment, ``port`` is a fixed one instead of a free one.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     outcomes = folder / "outcomes.jsonl"
     chosen = {"state": f"sqlite:{folder / 'ledger.sqlite'}", "outcomes": f"file:{outcomes}"} | settings
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOGMEND_", "K_", "FUNCTION_"))}
-    port = free_port()
+    port = port or free_port()
     command = (
+        *prefix,
         *(sys.executable, "-m", "functions_framework", "--target=remediate", f"--source={MAIN}"),
         *("--host=127.0.0.1", f"--port={port}"),
     )
@@ -143,6 +152,7 @@ async def function_process(folder: Path, **settings: object) -> AsyncIterator[Fu
             stderr=log,
             cwd=folder,
             env=inherited
+            | dict(environment or {})
             | {f"LOGMEND_{name.upper()}": str(value) for name, value in chosen.items() if value is not None},
             start_new_session=True,
         )

@@ -85,6 +85,12 @@ def test_key_and_user_go_together() -> None:
     assert problems(SSH_KEY="/k") == ("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together",)
 
 
+@pytest.mark.parametrize("url", ["ws://tunnel.example/v4", "http://127.0.0.1:1/v4", "https://tunnel.example"])
+def test_a_token_is_not_sent_in_the_clear(url: str) -> None:
+    """The relay gets an access token."""
+    assert "has to be wss" in problems(IAP_ENDPOINT=url)[0]
+
+
 def document() -> str:
     """Give docs/settings.md as it has to be."""
     rows = "\n".join(
