@@ -30,12 +30,8 @@ This page is made from `--help` (`python -m logmend.cli.reference > docs/cli.md`
 
 def page() -> str:
     """Write the whole page."""
-    root = click.Context(
-        logmend,
-        info_name="logmend",
-        terminal_width=96,
-        **logmend.context_settings | {"max_content_width": 96},
-    )
+    names = logmend.context_settings["help_option_names"]
+    root = click.Context(logmend, info_name="logmend", terminal_width=96, help_option_names=names)
     parts = [_INTRODUCTION, _block(logmend.get_help(root))]
     for name in COMMANDS:
         command = logmend.get_command(root, name)
