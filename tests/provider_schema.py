@@ -3,13 +3,15 @@
 Source: the wheel ``cdktf-cdktf-provider-google`` (MPL-2.0), generated from the provider by HashiCorp, carries
 ``_jsii/*.tgz`` → ``package/.jsii``: every resource's arguments in camelCase, with types, whether they
 are required, and ``Possible values: [...]`` in their descriptions. The wheel is 49 MB, so what our files
-use of it is kept in ``tests/data/``; a test compares that copy with the wheel where the wheel is at hand,
-and this renews it:
+use of it is kept in ``tests/data/``; a test compares that copy with the wheel where the wheel is at hand
+(``out/tools/``, or installed), and this renews it:
 
     pip download --no-deps --dest out/tools cdktf-cdktf-provider-google==16.12.1
     python -m tests.provider_schema
 """
 
+import importlib.util
+import io
 import json
 import re
 import tarfile
@@ -57,15 +59,26 @@ ARCHIVE_FILE: dict[str, Any] = {
 # From the wheel to a schema
 
 
+def published() -> Path:
+    """Give the archive that the package carries, if it is installed, else the wheel, there or not."""
+    found = importlib.util.find_spec("cdktf_cdktf_provider_google")
+    places = found.submodule_search_locations if found else None
+    return next((each for place in places or () for each in Path(place).glob("_jsii/*.jsii.tgz")), WHEEL)
+
+
 def jsii_types(path: Path) -> Mapping[str, Any]:
-    """Read the generated types out of the wheel: a mapping from qualified name to description."""
-    with zipfile.ZipFile(path) as archive:
-        inner = next(name for name in archive.namelist() if name.endswith(".jsii.tgz"))
-        with archive.open(inner) as packed, tarfile.open(fileobj=packed, mode="r:gz") as tar:
-            member = tar.extractfile("package/.jsii")
-            assert member is not None
-            types: Mapping[str, Any] = json.load(member)["types"]
-            return types
+    """Read the generated types out of wheel or archive: qualified name → description."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as wheel:
+            inner = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+            packed = io.BytesIO(wheel.read(inner))
+    else:
+        packed = io.BytesIO(path.read_bytes())
+    with tarfile.open(fileobj=packed, mode="r:gz") as tar:
+        member = tar.extractfile("package/.jsii")
+        assert member is not None
+        types: Mapping[str, Any] = json.load(member)["types"]
+        return types
 
 
 def extract(types: Mapping[str, Any], kind: str, name: str) -> dict[str, Any] | None:
@@ -291,4 +304,4 @@ def _bare(text: str) -> str:
 
 
 if __name__ == "__main__":
-    KEPT.write_text(json.dumps(renewed(jsii_types(WHEEL)), indent=1, sort_keys=True) + "\n")
+    KEPT.write_text(json.dumps(renewed(jsii_types(published())), indent=1, sort_keys=True) + "\n")

@@ -107,8 +107,9 @@ def test_a_misspelt_argument_in_a_real_file_is_found():
 
 def test_the_kept_schema_is_the_one_that_the_provider_publishes():
     """The copy in tests/data is what the provider's wheel says of the resources that our files use."""
-    needs(files=(provider.WHEEL,))
-    fresh = provider.renewed(provider.jsii_types(provider.WHEEL))
+    source = provider.published()
+    needs(files=(source,))
+    fresh = provider.renewed(provider.jsii_types(source))
     assert json.loads(provider.KEPT.read_text()) == json.loads(json.dumps(fresh))
 
 
