@@ -73,7 +73,7 @@ class Application:
 def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
     """Put everything together as the settings say; ``ConfigError`` where that cannot be."""
     clock = clock or SystemClock()
-    store = store or open_store(settings.state)
+    store = store or open_store(settings.state, clock)
     journal = Journal(store, owner=owner(), lease=settings.lease)
     controls, queues = Controls(store), Queues(store)
     loaded = runbooks(settings)
@@ -112,14 +112,17 @@ def runbooks(settings: Settings) -> Mapping[str, Runbook]:
     )
 
 
-def open_store(state: str) -> Store:
-    """Open the ledger's store: ``memory:``, ``sqlite:PATH`` or ``firestore:PROJECT/DATABASE``."""
+def open_store(state: str, clock: Clock | None = None) -> Store:
+    """Open the ledger's store: ``memory:``, ``sqlite:PATH`` or ``firestore:PROJECT/DATABASE``.
+
+    With a clock, SQLite removes expired documents by itself; Firestore has a TTL policy for that.
+    """
     kind, _, where = state.partition(":")
     match kind:
         case "sqlite":
             from logmend.adapters.sqlite import SqliteStore
 
-            return SqliteStore(Path(where))
+            return SqliteStore(Path(where), clock=clock)
         case "firestore":
             from logmend.adapters.firestore import FirestoreStore
 
