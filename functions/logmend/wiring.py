@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from logmend.ledger import Controls, Journal, Queues
 from logmend.model import InstanceFacts
 from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
-from logmend.runbook import BUILT_IN, Runbook, load_all
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.tick import Ticker
 
@@ -76,7 +75,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     store = store or open_store(settings.state, clock)
     journal = Journal(store, owner=owner(), lease=settings.lease)
     controls, queues = Controls(store), Queues(store)
-    loaded = runbooks(settings)
+    loaded = catalog.load(settings)
     compute = open_compute(settings)
     pipeline = Pipeline(
         settings=settings,
@@ -100,16 +99,6 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
 def owner() -> str:
     """Name this process in leases: machine, process, and a random part, since ids of processes come again."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{os.urandom(4).hex()}"
-
-
-def runbooks(settings: Settings) -> Mapping[str, Runbook]:
-    """Load the runbooks with the parameters that the settings give."""
-    folder = settings.runbooks or BUILT_IN
-    parameters = {"ops-agent": {"version": settings.ops_agent_version}}
-    return load_all(
-        folder,
-        {name: value for name, value in parameters.items() if (folder / name / "runbook.yaml").is_file()},
-    )
 
 
 def open_store(state: str, clock: Clock | None = None) -> Store:

@@ -20,7 +20,7 @@ def command(port: int, host: str) -> None:
     settings = inputs.settings()  # a bad one is told here, once, rather than from a worker
     source = Path(__file__).parents[2] / "main.py"
     click.echo(f"serving on http://{host}:{port}/ in {settings.mode} mode; Ctrl-C ends it", err=True)
-    os.execv(
+    os.execv(  # noqa: S606  no shell is meant: this process becomes the server
         sys.executable,
         [
             sys.executable,
