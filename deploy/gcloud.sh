@@ -17,6 +17,8 @@ route=iap
 [ -z "${NETWORK:-}" ] || route=direct
 here=$(cd "$(dirname "$0")/.." && pwd)
 
+roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route") # before anything is made
+
 say() { echo "== $*" >&2; }
 quiet() { "$@" >/dev/null 2>&1; }
 gc() { gcloud --quiet --project="$project" "$@"; }
@@ -42,7 +44,7 @@ vm=$number-compute@developer.gserviceaccount.com
 
 say "custom roles for mode $mode"
 prefix=$(echo "$name" | tr - _)
-PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route" | while read -r role permissions; do
+echo "$roles" | while read -r role permissions; do
   verb=create
   if quiet gc iam roles describe "${prefix}_$role"; then verb=update; fi
   gc iam roles "$verb" "${prefix}_$role" --title="$name: $role" --permissions="$permissions" --stage=GA >/dev/null

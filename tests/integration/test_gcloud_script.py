@@ -306,3 +306,12 @@ def test_a_mode_that_does_not_exist_is_refused_before_anything_is_asked_of_googl
     )
     assert done.returncode == 2
     assert "observe, approve or enforce" in done.stderr
+
+
+def test_shellcheck_has_nothing_to_say_about_the_script():
+    """The script is POSIX sh without the usual traps."""
+    needs(commands=("shellcheck",))
+    done = subprocess.run(
+        ["shellcheck", str(ROOT / "deploy" / "gcloud.sh")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
