@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logmend import decide, match
+from logmend import catalog, decide, match
 from logmend.errors import ConfigError
 from logmend.ledger import Controls, Journal, Queues
 from logmend.model import InstanceFacts
