@@ -127,7 +127,7 @@ async def function_process(
     environment: Mapping[str, str] | None = None,
     **settings: object,
 ) -> AsyncIterator[Function]:
-    """Run ``functions/main.py`` with ``settings``: ``mode="enforce"`` sets ``LOGMEND_MODE``, None leaves it out.
+    """Run ``functions/main.py`` with ``settings``: ``mode="enforce"`` sets ``LOGMEND_MODE``.
 
     ``folder`` keeps its log and, where the settings do not say otherwise, ledger and outcomes; it may be
     shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
