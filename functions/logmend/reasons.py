@@ -248,6 +248,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The zone's OS policy assignment is not made of this version's scripts.",
             "logmend policy apply, or terraform apply",
         ),
+        "rollout_in_progress": Meaning(
+            "An OS policy assignment is still being rolled out.", "logmend policy status"
+        ),
         "revert_not_checked": Meaning(
             "The OS Config agent cannot check a revert without enforcing it.",
             "look over SSH: logmend revert {instance} --runbook {runbook} with LOGMEND_EXECUTOR=ssh",

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),
+        "policy": Entry(CHECK, "The OS policy assignments: render, apply, status, delete."),
     }
 )
 

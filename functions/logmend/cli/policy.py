@@ -26,10 +26,11 @@ ROLLOUT = 3600.0
 
 @click.group()
 def command() -> None:
-    """The OS policy assignments that the osconfig executor works through, made from the runbooks' scripts.
+    """Look after the OS policy assignments that the osconfig executor works through.
 
-    Three for each zone and runbook: check, which only looks, enforce and revert. A VM is opted in by its label
-    logmend-RUNBOOK, which the function sets and takes back. In observe mode there is only check.
+    Three for each zone and runbook, made of its scripts: check, which only looks, enforce and revert.
+    A VM is opted in by its label logmend-RUNBOOK, which the function sets and takes back. In observe mode
+    there is only check.
     """
 
 
