@@ -16,7 +16,7 @@ Written by tests/known_filters.py, not by hand.
 """
 
 # fmt: off
-# ruff: noqa: E501, F401, I001
+# ruff: noqa: E501, F401, I001, Q000
 from collections.abc import Mapping
 
 from logmend.lql.nodes import (
