@@ -30,7 +30,7 @@ from logmend.model import (
 )
 from logmend.records import Fleet, Subject, View
 from logmend.runbook import Runbook, Variant
-from logmend.settings import Settings
+from logmend.settings import ExecutorChoice, Settings
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""
@@ -152,7 +152,7 @@ def event(
         selects=next((by for each, by in rules.filters if each is runbook), None),
         guards=guards,
         action=planned.action if planned else None,
-        executor=rules.settings.executor.value if planned else None,
+        executor=executor(facts, rules.settings) if planned else None,
         at=at,
     )
 
@@ -187,6 +187,15 @@ def judge(
     return tuple(
         _guard(each.guard, each.answer) for each in decide.judge_guards(intent, runbook, known, settings)
     )
+
+
+def executor(facts: InstanceFacts | Judgement | None, settings: Settings) -> str | None:
+    """Name the executors that would be tried, in order; ``auto`` where facts would tell, None for none."""
+    known = facts if isinstance(facts, InstanceFacts) else None
+    answered = known and (known.project_metadata is not None or known.effective("enable-osconfig"))
+    if settings.executor is not ExecutorChoice.AUTO or known is None or not answered:
+        return settings.executor.value
+    return ", else ".join(decide.executors(known, settings)) or None
 
 
 def document(explained: Explanation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from logmend.cli import inputs
 from logmend.cli.output import coloured, printable, shortened
 from logmend.explain import NO_TIME, Explanation
 from logmend.model import Event, Incident, LogEntry, Mode, Result, Tick, Undecodable
-from logmend.settings import ExecutorChoice, Settings
+from logmend.settings import Settings
 
 _INDENT = 11
 
@@ -22,9 +22,11 @@ _WOULD = {
 }
 
 _EXECUTORS = {
-    ExecutorChoice.SSH: "over SSH",
-    ExecutorChoice.OSCONFIG: "by the VM's OS Config agent",
-    ExecutorChoice.AUTO: "over SSH, else by the VM's OS Config agent",
+    "ssh": "over SSH",
+    "osconfig": "by the VM's OS Config agent",
+    "ssh, else osconfig": "over SSH, else by the VM's OS Config agent",
+    "auto": "over SSH, else by the VM's OS Config agent where its metadata enables it",
+    None: "but nothing reaches this VM (no_route): no address, and its metadata enables no OS Config",
 }
 
 
@@ -79,7 +81,7 @@ def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, st
     judgement = said.judgement
     yield "result", click.style(_word(said), bold=True)
     if judgement.result is Result.PLANNED and said.runbook is not None:
-        executor = _EXECUTORS[settings.executor]
+        executor = _EXECUTORS[said.executor]
         yield "then", f"{_WOULD[settings.mode]}"
         yield "", f"{said.action} with {said.runbook.name} {said.runbook.digest[:19]}, {executor}"
         if said.pending:

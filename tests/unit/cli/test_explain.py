@@ -386,6 +386,37 @@ def test_the_executor_is_the_one_that_is_set(run: Run, file: Any) -> None:
     assert explained(run, file(entry()), executor="osconfig")["executor"] == "osconfig"
 
 
+@pytest.mark.parametrize(
+    ("changes", "executor"),
+    [
+        ({"metadata": {"items": [{"key": "enable-osconfig", "value": "TRUE"}]}}, "ssh, else osconfig"),
+        ({"metadata": {"items": [{"key": "enable-osconfig", "value": "false"}]}}, "ssh"),
+        (
+            {
+                "metadata": {"items": [{"key": "enable-osconfig", "value": "true"}]},
+                "networkInterfaces": [],
+            },
+            "osconfig",
+        ),
+        (
+            {
+                "metadata": {"items": [{"key": "enable-osconfig", "value": "false"}]},
+                "networkInterfaces": [],
+            },
+            None,
+        ),
+        ({}, "auto"),
+    ],
+)
+def test_auto_says_which_ways_there_are_to_this_vm(
+    run: Run, file: Any, changes: Instance, executor: str | None
+) -> None:
+    """In the order in which they are tried; `auto` where the project's metadata might enable the agent."""
+    vm = file(described(**changes), "vm.json")
+    assert explained(run, file(entry()), "--instance", vm, executor="auto")["executor"] == executor
+    assert run("explain", file(entry()), "--instance", vm, executor="auto").exit_code == 0
+
+
 def test_own_runbooks_are_asked(run: Run, file: Any, tmp_path: Path) -> None:
     """LOGMEND_RUNBOOKS is where the function would read them; a folder without any cannot be used."""
     ran = run("explain", file(entry()), runbooks=str(tmp_path))
