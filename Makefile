@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CHECKOV_VERSION := 3.3.30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lab chaos bench fmt clean
+.PHONY: help demo test check lint lab tools chaos bench fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,12 @@ check: lint test ## lint and test.
 
 lab: $(READY) ## The tests on real systemd machines (Linux, root, Debian packages of .ci/packages).
 	LOGMEND_REQUIRE_ALL=1 $(BIN)/python -m pytest tests/lab
+
+tools: out/tools/checkov/bin/checkov ## The scanner for Terraform, in an environment of its own: it pins half the world.
+
+out/tools/checkov/bin/checkov:
+	$(PYTHON) -m venv out/tools/checkov
+	out/tools/checkov/bin/python -m pip install --quiet --disable-pip-version-check checkov==$(CHECKOV_VERSION)
 
 chaos: $(READY) ## The fault suite, long: 1,000 tries and more.
 	LOGMEND_CHAOS_TRIES=$${LOGMEND_CHAOS_TRIES:-1000} $(BIN)/python -m pytest tests/chaos -s
