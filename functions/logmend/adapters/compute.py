@@ -18,7 +18,7 @@ import asyncio
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -120,6 +120,17 @@ class ComputeApi:
                     tuple(sorted(instances, key=lambda each: each.ref)), tuple(sorted(unreachable))
                 )
             query["pageToken"] = str(token)
+
+    async def completed(self, facts: InstanceFacts) -> InstanceFacts:
+        """Add to facts out of a listing what only :meth:`facts` asks for: partner and project metadata."""
+        partner, project = await asyncio.gather(self._partner(facts.ref), self._project(facts.ref.project_id))
+        unknown = {"partner_namespaces": partner, "project_metadata": project}
+        return replace(
+            facts,
+            partner_namespaces=partner if isinstance(partner, tuple) else None,
+            project_metadata=None if isinstance(project, str) else project,
+            unknown={field: why for field, why in unknown.items() if isinstance(why, str)},
+        )
 
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
         """Read guest attributes below ``path`` (``hostkeys/``), key to value.

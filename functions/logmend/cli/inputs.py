@@ -18,6 +18,7 @@ from logmend.model import Delivery, Event, Mode, Undecodable
 from logmend.settings import Settings
 
 STDIN = "-"
+EMPTY_ARRAY = "an empty array"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def documents(file: str) -> Iterator[Found]:
         items = decode.entries(stream)
         first = next(items, None)
         if first is None:
-            nothing = "an empty array" if numbered else "empty"
+            nothing = EMPTY_ARRAY if numbered else "empty"
             yield Found(file, None, None, Undecodable("no_data", nothing), None)
             return
         second = next(items, None)

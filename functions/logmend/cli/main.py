@@ -28,6 +28,7 @@ ASK, ACT, RUN, CHECK = "Ask first", "Act", "Look after", "Check and set up"
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "explain": Entry(ASK, "What would this event do, and why?"),
+        "scan": Entry(ASK, "Which VMs have the fault, and what would be done to each?"),
         "demo": Entry(ASK, "The whole story on a pretend fleet."),
         "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
         "revert": Entry(ACT, "Put VMs back as they were."),

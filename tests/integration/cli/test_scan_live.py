@@ -1,0 +1,136 @@
+"""`logmend scan` against Cloud Logging and the Compute Engine API, as far as the pretend ones go."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.integration.cli.conftest import Place
+
+from logmend.pretend.compute_api import PretendInstance
+from logmend.pretend.entries import entry
+from logmend.pretend.story import ZONE, identity
+
+
+def lines(place: Place, *, age: timedelta = timedelta(minutes=5)) -> list[dict[str, Any]]:
+    """Give one line of each machine."""
+    at = datetime.now(UTC) - age
+    return [entry(identity(each), at=at) for each in place.story.machines.values()]
+
+
+def results(found: Any) -> dict[str, str]:
+    """Give the result and reason of each VM by name, or by id where it has none."""
+    return {
+        each["name"] or each["instance"]["instance_id"]: f"{each['result']}: {each['reason']}"
+        for each in found["instances"]
+    }
+
+
+def test_cloud_logging_is_read_and_vms_are_looked_up(place: Place) -> None:
+    """Nothing deployed, nothing changed: what would be done to each VM, and why."""
+    place.logs.entries = [*lines(place), *lines(place, age=timedelta(days=3))]
+    place.logs.page = 2
+    found = place.json("scan", "--project", "demo-project", "--since", "1d")
+    assert results(found) == {
+        "web-1": "planned: None",
+        "web-2": "planned: None",
+        "cert-1": "refused: opted_in",
+        "exempt-1": "refused: exempt",
+        "closed-1": "planned: None",
+        "fine-1": "planned: None",
+    }
+    assert all(each["count"] == 1 for each in found["instances"])
+    assert all(each["pending_guards"] == [] for each in found["instances"])
+    assert found["totals"]["facts"] == "compute"
+    assert [call.partition(" ")[0] for call in place.story.compute.calls] == ["GET"] * len(
+        place.story.compute.calls
+    )
+    assert all(machine.calls() == [] for machine in place.story.machines.values())
+
+
+def test_a_span_of_time_bounds_what_is_read(place: Place) -> None:
+    """--since and --until, as durations or as times."""
+    place.logs.entries = [*lines(place), *lines(place, age=timedelta(days=3))]
+    days = ("--since", "4d", "--until", "2d")
+    assert place.json("scan", "--project", "demo-project", *days)["totals"]["entries"] == 6
+    begin = (datetime.now(UTC) - timedelta(days=30)).isoformat()
+    assert place.json("scan", "--project", "demo-project", "--since", begin)["totals"]["entries"] == 12
+
+
+def test_an_organization_is_read_project_by_project(place: Place) -> None:
+    """Its own logs hold nothing of its projects."""
+    place.logs.entries = lines(place)
+    place.logs.tree = {
+        "organizations/123": {
+            "projects": [{"projectId": "other-project"}],
+            "folders": [{"name": "folders/4"}],
+        },
+        "folders/4": {"projects": [{"projectId": "demo-project"}]},
+    }
+    assert place.json("scan", "--organization", "123")["totals"]["instances"] == 6
+    assert place.json("scan", "--folder", "4")["totals"]["instances"] == 6
+
+
+def test_a_vm_that_is_gone_or_cannot_be_seen_is_told_as_such(place: Place) -> None:
+    """One VM's trouble is not the scan's."""
+    gone, denied = ("demo-project", ZONE, "77"), identity(place.machine("web-2"))
+    place.story.compute.fail(f"instances/{denied[2]}$", 403)
+    text = json.dumps([*lines(place), entry(gone)])
+    ran = place.logmend("scan", "-", "--format", "json", stdin=text)
+    told = results(json.loads(ran.stdout))
+    assert told["77"] == "skipped: instance_gone"
+    assert told[denied[2]] == "refused: opt_in_unknown"
+    assert told["web-1"] == "planned: None"
+
+
+def test_many_vms_of_a_project_are_listed_rather_than_asked_for(place: Place) -> None:
+    """A page for two hundred; partner metadata is still asked for VM by VM, as it is in no listing."""
+    refs = [("demo-project", ZONE, str(900 + number)) for number in range(120)]
+    for ref in refs:
+        place.story.compute.instances.append(
+            PretendInstance(*ref, name=f"vm-{ref[2]}", internal_ip="10.0.0.9")
+        )
+    place.story.compute.instances[-1].partner_metadata = {"iam.googleapis.com": {"x": "y"}}
+    ran = place.logmend("scan", "-", "--format", "json", stdin=json.dumps([entry(ref) for ref in refs]))
+    told = results(json.loads(ran.stdout))
+    assert len(told) == 120
+    assert told["vm-1019"] == "refused: opted_in"
+    assert list(told.values()).count("planned: None") == 119
+    calls = place.story.compute.calls
+    assert len([each for each in calls if "aggregated" in each]) == 1
+    assert not [each for each in calls if "/v1/" in each and "/instances/" in each]
+
+
+def test_without_credentials_the_scan_goes_on_and_says_so(
+    place: Place, monkeypatch: Any, tmp_path: Any
+) -> None:
+    """The first thing a new user runs must not fail for what it can do without."""
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    ran = place.logmend(
+        "scan",
+        "-",
+        "--format",
+        "json",
+        stdin=json.dumps(lines(place)),
+        compute_endpoint="https://localhost:9",
+    )
+    assert ran.exit_code == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["totals"]["facts"] == "none"
+    assert all(each["result"] == "planned" and each["pending_guards"] for each in found["instances"])
+    assert "gcloud auth application-default login" in ran.stderr
+
+
+def test_run_takes_what_a_scan_found(place: Place) -> None:
+    """From the first look to the plan on the VMs themselves: only those that nothing speaks against."""
+    scanned = place.logmend("scan", "-", "--format", "json", stdin=json.dumps(lines(place)))
+    (place.folder / "scan.json").write_text(scanned.stdout)
+    looked = place.json("run", "--from", place.folder / "scan.json", status=1)
+    assert {each["instance"]["name"]: each["result"] for each in looked} == {
+        "web-1": "planned",
+        "web-2": "planned",
+        "fine-1": "nothing_to_do",
+        "closed-1": "failed",
+    }

@@ -1,0 +1,221 @@
+"""`logmend scan` on exported entries: grouped by VM, judged as `explain` judges, in bounded memory."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes import REF, entry, incident, push
+from tests.unit import corpus
+from tests.unit.cli.conftest import Run
+
+from logmend.model import InstanceRef
+
+ROOT = Path(__file__).resolve().parents[3]
+OTHER = InstanceRef("demo-project", "us-west1-b", "42")
+KEYS = [
+    "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "result",
+    "reason", "detail", "pending_guards", "forms",
+]  # fmt: skip
+TOTALS = [
+    "instances", "results", "entries", "matched", "unmatched", "turned_away", "ill_formed", "first_seen",
+    "last_seen", "facts",
+]  # fmt: skip
+
+
+def said(run: Run, text: str, *options: str, status: int = 0) -> Any:
+    ran = run("scan", "-", "--offline", "--format", "json", *options, stdin=text)
+    assert ran.exit_code == status, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def line(text: str, **changes: Any) -> dict[str, Any]:
+    return entry(**changes) | {"jsonPayload": {"message": f"web gce_workload_cert_refresh[9]: {text}"}}
+
+
+def test_entries_are_grouped_by_vm(run: Run) -> None:
+    """Count, first and last seen, log path and form of each VM; totals of all."""
+    early, late = "2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z"
+    found = said(
+        run,
+        json.dumps(
+            [
+                entry(timestamp=late),
+                entry(timestamp=early),
+                entry(textPayload=entry()["jsonPayload"]["message"], jsonPayload=None, timestamp=late),
+                entry(OTHER),
+                line("Done"),
+            ]
+        ),
+    )
+    assert list(found) == ["instances", "totals"]
+    assert all(list(each) == KEYS for each in found["instances"])
+    assert list(found["totals"]) == TOTALS
+    one, two = found["instances"]
+    assert one["instance"] == {
+        "project_id": "demo-project",
+        "zone": "us-west1-a",
+        "instance_id": REF.instance_id,
+    }
+    assert (one["count"], one["first_seen"], one["last_seen"]) == (3, early, late)
+    assert one["log_paths"] == ["syslog jsonPayload.message", "syslog textPayload"]
+    assert (one["variants"], one["runbook"]) == (["not_configured"], "workload-cert-refresh")
+    assert (two["instance"]["instance_id"], two["count"]) == ("42", 1)
+    assert found["totals"]["results"] == {"planned": 2}
+    assert (found["totals"]["entries"], found["totals"]["unmatched"]) == (5, 1)
+
+
+@pytest.mark.parametrize("fixture", corpus.names("entries"))
+def test_a_scan_says_of_each_entry_what_explain_says(run: Run, fixture: str) -> None:
+    """There is one way of deciding: every real shape, one by one."""
+    text = corpus.text("entries", fixture).decode()
+    explained = json.loads(run("explain", "-", "--format", "json", stdin=text).stdout)
+    found = said(run, text, status=0)
+    if found["instances"]:
+        (each,) = found["instances"]
+        keys = ("instance", "runbook", "result", "reason")
+        assert {key: each[key] for key in keys} == {key: explained[key] for key in keys}
+        assert each["variants"] == ([explained["variant"]] if explained["variant"] else [])
+        if each["result"] == "planned":
+            assert each["pending_guards"] == explained["pending_guards"]
+    elif found["totals"]["turned_away"]:
+        word = f"{explained['result']}: {explained['reason']}"
+        assert found["totals"]["turned_away"] == {word: 1}
+    else:
+        assert (explained["result"], found["totals"]["unmatched"]) == ("unmatched", 1)
+
+
+def test_a_file_of_every_real_shape_is_scanned_at_once(run: Run) -> None:
+    """As `gcloud logging read --format=json` prints them: one indented array."""
+    every = [corpus.value("entries", each) for each in corpus.names("entries")]
+    ran = run("scan", "-", "--offline", stdin=json.dumps(every, indent=2))
+    assert ran.exit_code == 0, ran.stderr
+    assert "serial console textPayload" in ran.stdout
+    assert "refused: certificates_configured" in ran.stdout
+    assert f"{len(every)} log entries" in ran.stdout
+
+
+def test_one_form_that_lets_the_vm_be_looked_at_is_enough(run: Run) -> None:
+    """The function takes each entry by itself; what the others say is kept beside it."""
+    core = entry(logName="projects/demo-project/logs/GCEGuestAgent", timestamp="2026-03-01T13:00:00Z")
+    (found,) = said(run, json.dumps([entry(), core]))["instances"]
+    assert found["result"] == "planned"
+    assert {form["reason"] for form in found["forms"]} == {None, "not_this_timer"}
+    (found,) = said(run, json.dumps([core]))["instances"]
+    assert (found["result"], found["reason"]) == ("refused", "not_this_timer")
+
+
+def test_pushes_and_incidents_count_too(run: Run) -> None:
+    """What a dead-letter subscription holds can be scanned as well."""
+    lines = "\n".join(json.dumps(each) for each in (push(entry()), incident(OTHER)))
+    found = said(run, lines)
+    paths = {each["instance"]["instance_id"]: each["log_paths"] for each in found["instances"]}
+    assert paths == {REF.instance_id: ["syslog jsonPayload.message"], "42": ["incident"]}
+
+
+def test_ill_formed_items_are_counted_and_do_not_stop_the_scan(run: Run) -> None:
+    """A line that is cut off, a document that is something else."""
+    lines = "\n".join(
+        [json.dumps(entry()), '{"logName": "proj', json.dumps({"kind": "x"}), json.dumps(entry(OTHER))]
+    )
+    found = said(run, lines)
+    assert found["totals"]["ill_formed"] == {"malformed": 1, "not_an_event": 1}
+    assert found["totals"]["instances"] == 2
+    ran = run("scan", "-", "--offline", stdin=lines)
+    assert "1 could not be read (malformed)" in ran.stdout
+
+
+def test_nothing_found_is_no_error(run: Run) -> None:
+    """An empty array is what gcloud prints then."""
+    found = said(run, "[]")
+    assert (found["instances"], found["totals"]["ill_formed"]) == ([], {})
+    assert "no VM has the fault" in run("scan", "-", "--offline", stdin="[]").stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "told"),
+    [
+        (["-"], "", "empty"),
+        (["-"], "ERROR: (gcloud.logging.read) no project\n", "not JSON"),
+        (["-"], '[{"logName": "projects/x', "not JSON"),
+        (["-"], '{"kind": "compute#instance"}', "neither a LogEntry"),
+        (["no-such-file.json"], None, "cannot be read"),
+        ([], None, "give a FILE"),
+        (["-", "--project", "demo-project"], "[]", "give a FILE"),
+        (["--project", "Not/A/Project"], None, "no project id"),
+        (["--folder", "prod"], None, "named by its number"),
+        (["--project", "demo-project", "--since", "yesterday"], None, "is no time"),
+        (["--project", "demo-project", "--since", "1h", "--until", "2h"], None, "is not before"),
+        (["-", "--format", "xml"], "[]", "Invalid value"),
+    ],
+)
+def test_input_of_no_use_is_told(run: Run, args: list[str], stdin: str | None, told: str) -> None:
+    """Status 2, nothing on standard output."""
+    ran = run("scan", *args, stdin=stdin)
+    assert (ran.exit_code, ran.stdout) == (2, ""), ran.stdout
+    assert told in ran.stderr
+
+
+def test_csv_has_a_row_for_each_vm_and_runs_no_formula(run: Run) -> None:
+    """For spreadsheets; a log's name is anyone's text."""
+    hostile = entry(OTHER, logName="projects/demo-project/logs/=HYPERLINK(1)")
+    ran = run("scan", "-", "--offline", "--format", "csv", stdin=json.dumps([entry(), hostile]))
+    rows = list(csv.DictReader(io.StringIO(ran.stdout)))
+    assert [row["instance_id"] for row in rows] == [REF.instance_id, "42"]
+    assert rows[0]["pending_guards"] == "instance_running; not_exempt; workload_certificates_unused"
+    assert rows[1]["log_paths"].startswith("'=HYPERLINK")
+
+
+def test_what_an_entry_holds_cannot_reach_the_terminal(run: Run) -> None:
+    """Escapes in a log's name become marks; no text of the line is shown at all."""
+    hostile = entry(logName="projects/demo-project/logs/x\x1b]0;owned\x07")
+    ran = run("scan", "-", "--offline", stdin=json.dumps(hostile))
+    assert "\x1b]" not in ran.stdout
+    assert "may not be configured" not in ran.stdout
+
+
+def test_forms_of_one_vm_are_bounded(run: Run) -> None:
+    """Receivers' ids are free text: a VM that invents them takes no more memory for it."""
+    every = [entry(logName=f"projects/demo-project/logs/r{number}") for number in range(500)]
+    (found,) = said(run, json.dumps(every))["instances"]
+    assert found["count"] == 500
+    assert len(found["forms"]) <= 33
+    assert "other" in found["log_paths"]
+
+
+def test_memory_does_not_grow_with_the_number_of_entries() -> None:
+    """Twenty thousand entries take what two thousand do: they stream."""
+
+    def peak(count: int) -> int:
+        code = (
+            "import resource, sys\nfrom logmend.cli.main import logmend\n"
+            "logmend(['scan', '-', '--offline', '--format', 'json'], standalone_mode=False)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        )
+        code = code.replace("logmend([", "try:\n    logmend([", 1).replace(
+            "standalone_mode=False)", "standalone_mode=False)\nexcept SystemExit: pass"
+        )
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")}
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment | {"PYTHONPATH": str(ROOT / "functions")},
+            text=True,
+        )
+        every = "\n".join(
+            json.dumps(entry(InstanceRef("demo-project", "us-west1-a", str(9 + n % 50))))
+            for n in range(count)
+        )
+        out, err = child.communicate(every, timeout=90)
+        assert json.loads(out)["totals"]["entries"] == count
+        return int(err.split()[-1])
+
+    few, many = peak(2_000), peak(20_000)
+    assert many - few < 12_000, f"{few} KiB, then {many} KiB"
