@@ -103,10 +103,8 @@ def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, varia
             "project_id": ("Shop", "A project id"),
             "mode": ("enforced", "observe, approve or enforce"),
             "executor": ("agent", "ssh, osconfig or auto"),
-            "ssh_route": ("direct", "needs connector"),
             "folder_id": ("42", "needs organization_id"),
             "projects": (["shop-prod", "shop-prod"], "Each project once"),
-            "zones": (["us-central1"], "Zones such as"),
             "settings": ({"LOGMEND_COOLDOWN_PLANED": "12h"}, "LOGMEND_COOLDOWN_PLANED"),
             "attempt_deadline_seconds": (300, "30 to 240"),
             "disruption_budget": ("twenty", "COUNT/DURATION"),
@@ -125,8 +123,12 @@ def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, varia
             "settings": ({"LOGMEND_MODE": "enforce"}, "variable of its own"),
             "vm_service_accounts": ({"shop-prod": ["somebody@example.com"]}, "email addresses"),
         },
+        {
+            "ssh_route": ("direct", "needs connector"),
+            "zones": (["us-central1"], "Zones such as"),
+        },
     ],
-    ids=["each", "together"],
+    ids=["each", "together", "route"],
 )
 def test_variables_that_make_no_sense_are_refused_before_anything_is_made(deploy, wrong):
     """Every validation refuses, all at once, in words that tell what is expected."""
