@@ -1,4 +1,4 @@
-"""Log entries as each documented path writes them, for the pretend fleet. Shapes: docs/log-paths.md."""
+"""Log entries as each documented path writes them, for the pretend fleet. Shapes: docs/the-line.md."""
 
 import base64
 import json
