@@ -35,7 +35,7 @@ locals {
       title   = "the dead letter is not empty"
       filter  = "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local.dead_letter_filter}"
       aligner = "ALIGN_MAX"
-      next    = "`logmend replay` on the subscription ${module.sink.dead_letter_subscription} explains each message; add `--publish` once the cause is gone."
+      next    = "`logmend replay --subscription ${module.sink.dead_letter_subscription}` explains each message; add `--publish` once the cause is gone."
     }
     oldest_message = {
       title     = "messages are not acknowledged"
