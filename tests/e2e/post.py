@@ -37,7 +37,7 @@ class Post:
         self.subscriber.create_subscription(name=self.pull_subscription, topic=self.dead_letter)
         self._subscribed = False
 
-    def push_to(self, url: str) -> None:
+    def push_to(self, url: str, *, attempts: int = DELIVERY_ATTEMPTS) -> None:
         """Create the push subscription: retries, dead letter, and acknowledged messages kept for a seek."""
         self.subscriber.create_subscription(
             request=types.Subscription(
@@ -52,7 +52,7 @@ class Post:
                     maximum_backoff=timedelta(seconds=2),
                 ),
                 dead_letter_policy=types.DeadLetterPolicy(
-                    dead_letter_topic=self.dead_letter, max_delivery_attempts=DELIVERY_ATTEMPTS
+                    dead_letter_topic=self.dead_letter, max_delivery_attempts=attempts
                 ),
             )
         )

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -196,23 +197,28 @@ async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
     assert machines[0].timer() == "disabled active"
 
 
-@pytest.mark.parametrize("burst", [500])
+def burst(fleet: Fleet, size: int) -> list[dict[str, Any]]:
+    """Give so many lines of the fleet's VMs, in turn, on every log path."""
+    paths = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
+    machines = list(fleet.machines.values())
+    return [
+        entry(vm(machines[number % len(machines)]), path=paths[number % len(paths)]) for number in range(size)
+    ]
+
+
+@pytest.mark.parametrize("instances", [1, 2])
 async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcome(
-    post: Post, fleet: Fleet, serve: Serve, burst: int
+    post: Post, fleet: Fleet, serve: Serve, instances: int
 ) -> None:
     """500 messages about 20 VMs: exactly 20 enforcements, and no message without its final outcome."""
     machines = list(fleet.machines.values())
-    paths = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
-    async with serve() as function:
-        post.push_to(function.url)
-        messages = await post.publish(
-            *(
-                entry(vm(machines[number % len(machines)]), path=paths[number % len(paths)])
-                for number in range(burst)
-            )
-        )
-        final = await settled(function, messages, within=90)
-        finals = [each for each in function.outcomes() if each["result"] not in INTERIM_RESULTS]
+    async with AsyncExitStack() as stack:
+        functions = [await stack.enter_async_context(serve()) for _ in range(instances)]
+        spread = await stack.enter_async_context(relay(*(function.url for function in functions)))
+        post.push_to(spread.url)
+        messages = await post.publish(*burst(fleet, 500))
+        final = await settled(functions[0], messages, within=90)
+        finals = [each for each in functions[0].outcomes() if each["result"] not in INTERIM_RESULTS]
     assert [fixes(machine) for machine in machines] == [1] * 20
     assert {machine.timer() for machine in machines} == {"disabled inactive"}
     results = Counter(final.values())
@@ -220,4 +226,29 @@ async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcom
     assert results.keys() <= {"remediated", "skipped: duplicate", "skipped: cooling_down"}
     fixed = {each["instance"]["instance_id"] for each in finals if each["result"] == "remediated"}
     assert fixed == {machine.instance.instance_id for machine in machines}
-    assert len({each["outcome_id"] for each in finals}) == burst, "one final outcome each"
+    assert len({each["outcome_id"] for each in finals}) == len(messages), "one final outcome each"
+
+
+async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet: Fleet, serve: Serve) -> None:
+    """Of two instances one is killed at work; what it began is finished and told under its own message."""
+    machines = list(fleet.machines.values())
+    short = {"attempt_deadline": "8s", "function_timeout": "9s", "lease": "10s"}
+    async with serve(**short) as doomed, serve(**short) as other, relay(doomed.url, other.url) as spread:
+        post.push_to(spread.url, attempts=50)
+        messages = await post.publish(*burst(fleet, 100))
+        await lines_of(other, 1)
+        await doomed.kill()
+        final = await settled(other, messages)
+        outcomes = other.outcomes()
+    assert {machine.timer() for machine in machines} == {"disabled inactive"}
+    # An answer that was lost with the instance has the same outcome told twice.
+    told = {
+        each["outcome_id"]: each["instance"]["instance_id"]
+        for each in outcomes
+        if each["result"] == "remediated"
+    }
+    assert Counter(told.values()) == {machine.instance.instance_id: 1 for machine in machines}
+    interrupted = {each["message_id"] for each in outcomes if each["result"] == "interrupted"}
+    assert interrupted, "it was killed at work"
+    assert {final[message] for message in interrupted} == {"remediated"}
+    assert Counter(final.values()).keys() <= {"remediated", "skipped: duplicate", "skipped: cooling_down"}
