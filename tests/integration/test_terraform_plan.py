@@ -280,6 +280,16 @@ def test_the_custom_roles_hold_exactly_what_the_adapters_declare(deploy, mode, e
     )
 
 
+def test_enforcing_is_one_variable_and_changes_the_function_and_one_role(deploy):
+    """Between observing and enforcing over ssh nothing else differs, as docs/deploy.md says."""
+    observing, enforcing = deploy.plan(known=True), deploy.plan(known=True, mode="enforce")
+    assert observing.resources.keys() == enforcing.resources.keys()
+    changed = {at for at, each in observing.resources.items() if enforcing.resources[at] != each}
+    assert changed == {FUNCTION, f'google_project_iam_custom_role.fleet["{PROJECT}/fleet"]'}
+    before, after = environment(observing), environment(enforcing)
+    assert {name for name in before if before[name] != after[name]} == {"LOGMEND_MODE"}
+
+
 def test_the_function_gets_nothing_but_those_roles(deploy):
     """No predefined role, no owner or editor, and the ledger's role only on the ledger."""
     plan = deploy.plan(known=True, mode="enforce", projects=["shop-prod", "shop-test"])
