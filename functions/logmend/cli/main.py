@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject."),
         "freeze": Entry(ACT, "The kill switch."),
         "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
+        "status": Entry(RUN, "What stands still, what needs a person, what came of it all."),
         "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),

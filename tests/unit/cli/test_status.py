@@ -1,0 +1,155 @@
+"""`logmend status` from outcomes alone: what came of it, what failed, what to do next, who needs a person."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cli.conftest import Run
+from tests.unit.cli.outcomes import REF, lines, outcome
+
+from logmend import outcome_json
+from logmend.fleet_state import Summing, quantiles
+from logmend.model import Action, InstanceRef, Outcome, Result
+
+KEYS = [
+    "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped", "last_tick",
+    "needs_human", "relapsed", "failures", "intents", "waiting", "approvals", "latency_ms",
+]  # fmt: skip
+OTHER = InstanceRef("demo-project", "us-west1-b", "42")
+
+
+def state(run: Run, *outcomes: Outcome) -> Any:
+    ran = run("status", "-", "--format", "json", stdin=lines(*outcomes))
+    assert ran.exit_code == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_results_are_counted_by_outcome_and_by_vm(run: Run) -> None:
+    """What came of a VM last is what counts for it."""
+    found = state(
+        run,
+        outcome(1, Result.FAILED, "unreachable"),
+        outcome(2, Result.REMEDIATED),
+        outcome(3, Result.REFUSED, "opted_in", instance=OTHER),
+    )
+    assert list(found) == KEYS
+    assert found["instances"] == 2
+    assert found["results"] == {"remediated": 1, "refused: opted_in": 1}
+    assert found["outcomes"] == {"failed: unreachable": 1, "remediated": 1, "refused: opted_in": 1}
+    assert (found["first_outcome"], found["last_outcome"]) == ("2026-03-01T12:01:00Z", "2026-03-01T12:03:00Z")
+
+
+def test_failures_come_latest_first_each_with_its_next_step(run: Run) -> None:
+    """The commands are ready to paste."""
+    one, two = outcome(1, Result.FAILED, "unreachable"), outcome(2, Result.UNVERIFIED, "no_evidence")
+    found = state(run, one, two, outcome(3))
+    assert [each["outcome_id"] for each in found["failures"]] == [two.outcome_id, one.outcome_id]
+    assert "35.235.240.0/20" in found["failures"][1]["next_step"]
+    shown = run("status", "-", stdin=lines(one, two)).stdout
+    assert f"web-1 {REF}  failed: unreachable" in shown
+    assert "next: check that the VM runs sshd" in shown
+
+
+def test_a_vm_left_to_a_person_stays_so_until_it_is_well(run: Run) -> None:
+    """The mark outlives what is skipped for it, and ends with a fix."""
+    human = outcome(1, Result.SKIPPED, "needs_human")
+    assert [each["instance"] for each in state(run, human)["needs_human"]] == [str(REF)]
+    assert "logmend resume" in state(run, human)["needs_human"][0]["next_step"]
+    assert state(run, human, outcome(2, Result.REMEDIATED))["needs_human"] == []
+
+
+def test_a_relapse_is_a_fault_seen_again_after_a_verified_fix(run: Run) -> None:
+    """Being skipped is none, nor is a revert, whose check looks for the opposite."""
+    fixed, skipped = outcome(1), outcome(2, Result.SKIPPED, "cooling_down")
+    reverted = outcome(3, Result.REVERTED, action=Action.REVERT, before=outcome(3).before)
+    assert state(run, fixed, skipped, reverted, outcome(4))["relapsed"] == []
+    again = state(run, fixed, skipped, outcome(3))["relapsed"]
+    assert [each["relapses"] for each in again] == [1]
+
+
+def test_an_outcome_that_was_written_twice_counts_once(run: Run) -> None:
+    """A redelivery appends the same line again."""
+    assert state(run, outcome(1), outcome(1))["outcomes"] == {"remediated": 1}
+
+
+def test_since_leaves_out_what_is_older(run: Run) -> None:
+    """As a time or a duration."""
+    text = lines(outcome(1), outcome(5))
+    ran = run("status", "-", "--format", "json", "--since", "2026-03-01T12:03:00Z", stdin=text)
+    assert json.loads(ran.stdout)["outcomes"] == {"remediated": 1}
+
+
+def test_latencies_are_told_by_their_quantiles(run: Run) -> None:
+    """Nearest rank, in milliseconds."""
+    found = state(run, *(outcome(number) for number in range(1, 101)))["latency_ms"]
+    assert found["queue"] == {"count": 100, "p50": 5000, "p95": 9500, "max": 10000}
+    assert quantiles([]) == {"count": 0, "p50": None, "p95": None, "max": None}
+    assert quantiles([7]) == {"count": 1, "p50": 7, "p95": 7, "max": 7}
+
+
+def test_what_cloud_logging_exports_is_read_too(run: Run) -> None:
+    """`gcloud logging read logName=…/logmend --format=json`: an array of entries around the outcomes."""
+    document = outcome_json.document(outcome(1))
+    entries = [
+        {
+            "logName": "projects/p/logs/logmend",
+            "timestamp": document.pop("timestamp"),
+            "jsonPayload": document,
+        }
+    ]
+    ran = run("status", "-", "--format", "json", stdin=json.dumps(entries))
+    assert json.loads(ran.stdout)["outcomes"] == {"remediated": 1}
+
+
+def test_the_file_of_logmend_outcomes_is_the_default(run: Run, tmp_path: Path) -> None:
+    """Where outcomes are put, they are looked for."""
+    file = tmp_path / "outcomes.jsonl"
+    file.write_text(lines(outcome(1)))
+    ran = run("status", "--format", "json", outcomes=f"file:{file}")
+    assert json.loads(ran.stdout)["sources"] == {"ledger": None, "outcomes": str(file)}
+
+
+def test_lines_that_are_no_outcomes_are_told_and_do_not_matter(run: Run) -> None:
+    """Another program may write to the same file."""
+    ran = run("status", "-", "--format", "json", stdin='{"x": 1}\n' + lines(outcome(1)) + "cut o")
+    assert json.loads(ran.stdout)["outcomes"] == {"remediated": 1}
+    assert "2 items are no outcomes" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "told"),
+    [
+        ([], None, "LOGMEND_STATE="),
+        (["-"], "not JSON at all", "no outcome in it"),
+        (["-"], '{"logName": "projects/p/logs/syslog", "jsonPayload": {}}', "no outcome in it"),
+        (["no-such-file"], None, "cannot be read"),
+        (["-", "--cloud"], "", "give one"),
+        (["--cloud"], None, "LOGMEND_PROJECT"),
+        (["-", "--since", "once"], "", "is no time"),
+        (["-", "--format", "csv"], "", "Invalid value"),
+    ],
+)
+def test_input_of_no_use_is_told(run: Run, args: list[str], stdin: str | None, told: str) -> None:
+    """Status 2, nothing on standard output."""
+    ran = run("status", *args, stdin=stdin)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert told in ran.stderr
+
+
+def test_an_outcomes_text_cannot_reach_the_terminal(run: Run) -> None:
+    """A VM's own words are anyone's."""
+    ran = run(
+        "status", "-", stdin=lines(outcome(1, Result.FAILED, "script_error", detail="\x1b]0;owned\x07"))
+    )
+    assert "\x1b]" not in ran.stdout
+
+
+def test_lists_are_bounded_and_counts_are_not() -> None:
+    """Failures of a bad day: the latest fifty, all of them counted."""
+    summing = Summing()
+    for number in range(500):
+        summing.outcome(outcome(number, Result.FAILED, "unreachable"))
+    found = summing.state()
+    assert found.outcomes == {"failed: unreachable": 500}
+    assert [each.intent_id for each in found.failures] == [f"m-{n}" for n in range(499, 449, -1)]
