@@ -3,7 +3,7 @@ resource "google_firestore_database" "ledger" {
   name                              = var.ledger_database
   location_id                       = coalesce(var.ledger_location, var.region)
   type                              = "FIRESTORE_NATIVE"
-  concurrency_mode                  = "PESSIMISTIC" # leases and budgets are fought over; waiting beats aborting
+  concurrency_mode                  = "OPTIMISTIC" # the ledger checks what it read by itself, and takes no locks that could hold a freeze back
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
   delete_protection_state           = var.keep_ledger ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy                   = var.keep_ledger ? "ABANDON" : "DELETE"
