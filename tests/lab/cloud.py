@@ -45,9 +45,9 @@ class Cloud:
         return next(each for each in self.compute.instances if each.instance_id == machine.ref.instance_id)
 
     @asynccontextmanager
-    async def function(self, name: str = "function", **settings: object) -> AsyncIterator[Function]:
+    async def function(self, name: str = "function", **settings: Any) -> AsyncIterator[Function]:
         """Run a function that reaches the machines; ``name`` is its folder, with its own ledger."""
-        reach = {
+        reach: dict[str, Any] = {
             "mode": "enforce",
             "project": "lab-project",
             "compute_endpoint": f"http://127.0.0.1:{self.port}",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from logmend.model import Action
 from tests.e2e.function_process import Function
 from tests.lab import agent_package, shipper
@@ -261,12 +263,16 @@ async def test_an_operators_revert_gives_back_what_was_and_nothing_else(boot: Bo
     assert await fixed.timer_state() == ON
 
 
-async def test_a_vm_that_does_not_answer_is_tried_three_times(boot: Boot, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["it refuses", "it is silent"])
+async def test_a_vm_that_does_not_answer_is_tried_three_times(boot: Boot, tmp_path: Path, how: str) -> None:
     """A message gives up after the third try; an operator's order waits in the ledger for the VM."""
     machine = await boot(period=0.5)
     body = await line(machine)
-    async with cloud(tmp_path, machine) as around, around.function() as function:
-        await machine.output("systemctl stop ssh.socket ssh.service")
+    async with cloud(tmp_path, machine) as around, around.function(**SHORT) as function:
+        if how == "it refuses":
+            await machine.output("systemctl stop ssh.socket ssh.service")
+        else:
+            await machine.cut_network()
         answers = [await function.push(body) for _ in range(3)]
         assert [(each.status, each.verdict) for each in answers] == [
             (503, "deferred: unreachable"),
@@ -277,6 +283,7 @@ async def test_a_vm_that_does_not_answer_is_tried_three_times(boot: Boot, tmp_pa
         assert (await function.push(tick())).said["outcomes"] == {"parked": 1}
         assert await machine.timer_state() == ON
 
+        await machine.restore_network()
         await machine.output("systemctl start ssh.service")
         assert (await function.push(tick())).said["outcomes"] == {}, "it is not time yet"
         await make_due(function, ordered)

@@ -117,8 +117,8 @@ class SshSession:
 class SshExecutor:
     """Reaches a VM over SSH; see :class:`logmend.ports.SessionExecutor`. Safe for many attempts at once.
 
-    ``deadline`` bounds an attempt, ``connect_timeout`` (seconds) the way from the first packet to being
-    logged in; ``keepalive`` is how often (seconds) a silent server is asked
+    ``deadline`` bounds an attempt, ``connect_timeout`` (seconds, at most half of the deadline) the way from
+    the first packet to being logged in; ``keepalive`` is how often (seconds) a silent server is asked
     whether it is still there, three times over.
     """
 
@@ -142,7 +142,8 @@ class SshExecutor:
         self._clock = clock
         self._port = port
         self._deadline = deadline.total_seconds()
-        self._connect_timeout = connect_timeout
+        # Well within the deadline, so that a silent VM is told apart from a slow script.
+        self._connect_timeout = min(connect_timeout, self._deadline / 2)
         self._keepalive = keepalive
 
     @property
