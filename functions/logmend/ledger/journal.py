@@ -65,6 +65,8 @@ from logmend.settings import Budget
 
 SHARDS = 8
 """Documents over which a budget and the samples of a breaker are spread, so that none becomes hot."""
+SAMPLES = 250
+"""VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
 
 Judge = Callable[[View], Verdict]
 Compose = Callable[[Verdict, View], Outcome]
@@ -270,8 +272,10 @@ class Journal:
             }
             if sample_at:
                 samples = dict(found[sample_at].data) if sample_at in found else {}
+                samples.pop(str(intent.instance), None)  # the order of the keys is the samples' own
                 samples[str(intent.instance)] = [now.isoformat(), done.failing]
-                writes[sample_at] = Document(samples, expire_at=now + KEEP)
+                latest = dict(list(samples.items())[-SAMPLES:])
+                writes[sample_at] = Document(latest, expire_at=now + KEEP)
             if done.approval:
                 writes[approval_key(done.approval.approval_id)] = Document(
                     pack(done.approval), expire_at=now + KEEP
@@ -329,7 +333,10 @@ class Journal:
         return unpack(Record, found[intent_key(intent_id)]) if found else None
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
-        """Say of each VM tried within ``window`` whether it failed, by its latest sample."""
+        """Say of each VM tried within ``window`` whether it failed, by its latest sample.
+
+        Of more than :data:`SHARDS` times :data:`SAMPLES` VMs in a window the latest count.
+        """
         keys = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
         found = await self._store.get(keys)
         latest: dict[str, bool] = {}
