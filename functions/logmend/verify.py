@@ -92,6 +92,8 @@ def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgem
             return Judgement(
                 Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
             )
+        case Finding.ERROR if detached:  # what was started has ended already, and says why
+            return Judgement(Result.FAILED, "script_error", _said(done.after))
         case Finding.ERROR:
             return Judgement(Result.UNVERIFIED, "check_failed", _said(done.after))
         case _:

@@ -88,9 +88,9 @@ class Fleet:
         return verdict
 
 
-def deploy(server: OsConfigServer, project: str, zone: str) -> None:
+def deploy(server: OsConfigServer, project: str, zone: str, runbooks: Path | None = None) -> None:
     """Put every assignment of every runbook in a zone, rolled out."""
-    for runbook in load_all().values():
+    for runbook in load_all(runbooks).values():
         for action in policy.ACTIONS:
             wanted = policy.assignment(runbook, action, ("logmend", "off"))
             document = OSPolicyAssignment.from_json(json.dumps(wanted))
@@ -112,7 +112,7 @@ async def fleet(
             instance = around.instance(machine)
             instance.metadata["enable-osconfig"] = "TRUE"
             instance.service_account = "vm@lab-project.iam.gserviceaccount.com"
-            deploy(server, machine.ref.project_id, machine.ref.zone)
+            deploy(server, machine.ref.project_id, machine.ref.zone, settings.get("runbooks"))
         chosen = {"executor": executor, "osconfig_endpoint": f"http://127.0.0.1:{port}"} | settings
         function = await stack.enter_async_context(around.function(**chosen))
         yield Fleet(around, server, function)

@@ -2,7 +2,7 @@
 
 import itertools
 
-from tests.fakes import REF, evidence
+from tests.fakes import REF, START, evidence
 from tests.unit.test_pipeline import operator
 
 from logmend import answer, verify
@@ -102,6 +102,16 @@ def test_detached_work_is_requested_until_it_is_done() -> None:
     assert verify.attempt(INTENT, done, None, detached=True).result is Result.REQUESTED
     look = Attempt("ssh", before=evidence(101))
     assert verify.attempt(INTENT, look, evidence(101), detached=True).result is Result.REQUESTED
+
+
+def test_detached_work_that_has_failed_already_is_a_failure_with_its_words() -> None:
+    """Its own check says why: there is nothing to look for later."""
+    over = Evidence(1, {}, START, "curl: (7) Failed to connect")
+    done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=over)
+    said = verify.attempt(INTENT, done, None, detached=True)
+    assert (said.result, said.reason) == (Result.FAILED, "script_error")
+    assert "Failed to connect" in said.detail
+    assert verify.attempt(INTENT, done, None).result is Result.UNVERIFIED
 
 
 def test_trouble_after_enforcing_is_unverified_whatever_it_is() -> None:

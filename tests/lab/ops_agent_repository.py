@@ -1,0 +1,169 @@
+"""The Ops Agent's repository for lab machines: install script, package index and packages, over https.
+
+``add-google-cloud-ops-agent-repo.sh`` is a stand-in with the published one's interface (``--also-install``,
+``--version=``: latest, 2.*.* or 2.50.0) and its way: add the repository, update, install with apt-get. The
+packages are the stand-in of ``agent_package``. A machine can make its package hang or fail while it is being
+configured: ``/opt/hangs``, ``/opt/fails``.
+"""
+
+import hashlib
+import ipaddress
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.lab import agent_package
+from tests.lab.slots import HOST_ADDRESS
+
+VERSIONS = ("2.50.0", "2.51.0")
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
+"""Where curl and apt look for authorities."""
+
+_MISBEHAVE = """#!/bin/sh
+[ ! -e /opt/hangs ] || sleep 600
+[ ! -e /opt/fails ] || { echo 'the agent cannot be configured' >&2; exit 1; }
+"""
+_SCRIPT = """#!/bin/bash
+# Stands for the published script: adds the repository; with --also-install installs from it.
+set -eo pipefail
+version=latest
+install=no
+for each; do
+  case $each in
+    --also-install) install=yes ;;
+    --version=*) version=${each#--version=} ;;
+    *) echo "unknown option $each" >&2; exit 1 ;;
+  esac
+done
+list=/etc/apt/sources.list.d/google-cloud-ops-agent.list
+echo "deb [trusted=yes] @url@/apt ./" >$list
+only="-o Dir::Etc::sourcelist=$list -o Dir::Etc::sourceparts=-"
+apt-get $only update
+case $version in
+  latest) package=google-cloud-ops-agent ;;
+  *) package=google-cloud-ops-agent=${version%%.\\*.\\*} ;;
+esac
+[ $install = no ] || DEBIAN_FRONTEND=noninteractive apt-get $only -y install "$package"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A running repository: where it is, and what a machine has to trust to use it."""
+
+    url: str
+    authority: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files of a machine that trusts this repository."""
+        return {TRUSTED: self.authority}
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Repository]:
+    """Build the packages and serve them on the host's side of the machines' links, once one is up."""
+    key, authority = _certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, key)
+    handler = partial(_Quiet, directory=str(folder / "www"))
+    server = ThreadingHTTPServer((HOST_ADDRESS, 0), handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = f"https://{HOST_ADDRESS}:{server.server_port}"
+    _fill(folder / "www", url)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Repository(url, authority.read_text())
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class's name
+        """Say nothing."""
+
+
+def _fill(www: Path, url: str) -> None:
+    apt = www / "apt"
+    apt.mkdir(parents=True)
+    (www / "add-google-cloud-ops-agent-repo.sh").write_text(_SCRIPT.replace("@url@", url))
+    index = []
+    for version in VERSIONS:
+        control = agent_package._CONTROL.replace("Version: 2.50.0", f"Version: {version}")
+        package = apt / f"google-cloud-ops-agent_{version}_all.deb"
+        _build(www.parent / f"package-{version}", control, package)
+        data = package.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        index.append(f"{control}Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+    (apt / "Packages").write_text("\n".join(index))
+
+
+def _build(tree: Path, control: str, package: Path) -> None:
+    unit = tree / "lib/systemd/system/google-cloud-ops-agent.service"
+    for path, text, mode in (
+        (tree / "DEBIAN/control", control, 0o644),
+        (tree / "DEBIAN/postinst", _MISBEHAVE + agent_package._POSTINST.partition("\n")[2], 0o755),
+        (unit, agent_package._UNIT, 0o644),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)],
+        check=True,
+        capture_output=True,
+    )
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a key and a certificate for the host's address that signs itself."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST_ADDRESS)])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST_ADDRESS))])
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    key, authority = folder / "repository.key", folder / "repository.pem"
+    key.write_bytes(
+        private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    authority.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return key, authority
+
+
+def runbooks(folder: Path, url: str) -> Path:
+    """Copy the built-in runbooks, ops-agent pointed at a repository of one's own."""
+    import shutil
+
+    from logmend.runbook import BUILT_IN
+
+    copied = shutil.copytree(BUILT_IN, folder / "runbooks")  # makes the folder, too
+    file = copied / "ops-agent" / "runbook.yaml"
+    text, public = file.read_text(), "default: https://dl.google.com/cloudagents"
+    assert public in text
+    file.write_text(text.replace(public, f"default: {url}"))
+    return copied
