@@ -1,9 +1,25 @@
 """Make the intent that an event becomes."""
 
+import hashlib
+import re
 from datetime import datetime
 
 from logmend.model import Action, Delivery, Incident, InstanceRef, Intent, LogEntry, Origin, Source
 from logmend.runbook import Runbook, Variant
+
+REPLAY_ID = "logmend_replay_id"
+"""Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""
+_REPLAY_ID = re.compile(r"[0-9a-f]{40}")
+
+
+def event_id(delivery: Delivery) -> str:
+    """Name an event for ledger and outcomes: ``m-MESSAGE_ID``, ``r-…`` for a replayed one.
+
+    A replay that is interrupted between publishing and acknowledging publishes the same event again, in a
+    message of another id; here the two are one. No attribute makes a message's name another's ``m-…``.
+    """
+    replay = delivery.attributes.get(REPLAY_ID, "")
+    return f"r-{replay}" if _REPLAY_ID.fullmatch(replay) else f"m-{delivery.message_id}"
 
 
 def source(event: LogEntry | Incident) -> Source:
@@ -32,7 +48,7 @@ def of_event(
     entry = event if isinstance(event, LogEntry) else None
     said = source(event)
     return Intent(
-        intent_id=f"m-{delivery.message_id}",
+        intent_id=_intent_id(delivery, runbook, instance),
         runbook=runbook.name,
         action=Action.ENFORCE,
         instance=instance,
@@ -46,3 +62,11 @@ def of_event(
         repeats=entry is not None and runbook.repeats is not None and delivery.replay_of is None,
         replay_of=delivery.replay_of,
     )
+
+
+def _intent_id(delivery: Delivery, runbook: Runbook, instance: InstanceRef) -> str:
+    """Name an intent as its event. What an attribute named is bound to what it was said of."""
+    name = event_id(delivery)
+    if not name.startswith("r-"):
+        return name
+    return f"{name}-{hashlib.sha256(f'{instance}/{runbook.name}'.encode()).hexdigest()[:12]}"

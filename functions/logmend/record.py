@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from logmend import __version__
-from logmend.intents import source
+from logmend.intents import event_id, source
 from logmend.model import (
     Attempt,
     Delivery,
@@ -119,7 +119,7 @@ def of_event(
         reason=said.reason,
         detail=said.detail,
         at=at,
-        outcome_id=f"m-{delivery.message_id}-0-{said.result}",
+        outcome_id=f"{event_id(delivery)}-0-{said.result}",
         mode=settings.mode,
         version=__version__,
         runbook=runbook.name if runbook else None,

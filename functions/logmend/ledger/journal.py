@@ -122,7 +122,8 @@ class Journal:
         """
         mine = intent_key(intent.intent_id)
         subject_at = subject_key(intent.instance, intent.runbook)
-        claim = intent.source.incident_id if intent.origin is Origin.INCIDENT else None
+        told = intent.origin is Origin.INCIDENT and intent.replay_of is None  # a replay is told on purpose
+        claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
         keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else [])]

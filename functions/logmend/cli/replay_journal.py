@@ -1,0 +1,84 @@
+"""What an interrupted replay has done so far, in a file beside nothing else: where the next one goes on."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from logmend.errors import ConfigError
+
+
+class ReplayJournal:
+    """A run's name and what it has done, a JSON line each; deleted once the run has come to its end.
+
+    Written before it is needed: the name before anything is published under it. What was published but not
+    yet noted when the process died is published again under the same name, which the function recognises.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any], *, fresh: bool = False) -> None:
+        """Open or begin. ``about`` is what a new run keeps beside its name; a resumed one keeps its own.
+
+        ``fresh`` forgets an interrupted run. ConfigError where the file is in use, or not ours.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ConfigError([f"{path}: another replay of the same is at work"]) from None
+        if fresh:
+            self._file.truncate(0)
+        self._file.seek(0)
+        whole = [line for line in self._file if line.endswith("\n")]
+        try:
+            known = [json.loads(line) for line in whole]
+            self.about: dict[str, Any] = known[0] if known else {}
+            self.done: dict[str, str] = {each["id"]: each["as"] for each in known[1:]}
+            self.resumed = bool(known)
+            if known and not isinstance(self.about["run"], str):
+                raise TypeError  # noqa: TRY301  one message for all
+        except (ValueError, KeyError, TypeError) as error:
+            self._file.close()
+            raise ConfigError([f"{path}: not the journal of a replay"]) from error
+        self._file.truncate(sum(len(line.encode()) for line in whole))
+        if not known:
+            self.about = about | {"run": uuid.uuid4().hex}
+            self._append(self.about)
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return str(self.about["run"])
+
+    def note(self, replay_id: str, as_: str) -> None:
+        """Remember what became of an event."""
+        self.done[replay_id] = as_
+        self._append({"id": replay_id, "as": as_})
+
+    def close(self, *, finished: bool) -> None:
+        """Give the file up; a run that is finished leaves none."""
+        if finished:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+        self._file.close()
+
+    def _append(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def default_path(*parts: str) -> Path:
+    """Give the journal's place for a replay that is asked for in these words."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    digest = hashlib.sha256("\n".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    return Path(state) / "logmend" / f"replay-{digest}.jsonl"
