@@ -97,6 +97,10 @@ class Function:
             return True
         return False
 
+    def signal(self, how: int) -> None:
+        """Send a signal to every process of its group."""
+        _signal(self.process.pid, how)
+
     async def kill(self) -> None:
         """End the whole group at once, as a crash would."""
         _signal(self.process.pid, signal.SIGKILL)

@@ -5,6 +5,7 @@ machine over ssh. What the outcome claims is compared with what the machine says
 """
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -514,3 +515,51 @@ async def test_a_killed_functions_attempt_is_finished_under_its_own_id(boot: Boo
             assert function.outcomes(message_id=id_of(body))[-1]["before"]["timer_active"] == "active"
     assert await changes(machine) == ["begin", "end"]
     assert await machine.timer_state() == OFF
+
+
+async def test_a_function_frozen_past_its_lease_changes_nothing_when_it_wakes(
+    boot: Boot, tmp_path: Path
+) -> None:
+    """Another one took over meanwhile, before the commit point or after it: the late one records nothing."""
+    looking, changing = await asyncio.gather(boot(period=0.5), boot(period=0.5))
+    both = (looking, changing)
+    await asyncio.gather(watch(looking, "check"), watch(changing, "before"))
+    shared = {
+        "state": f"sqlite:{tmp_path / 'shared.sqlite'}",
+        "outcomes": f"file:{tmp_path / 'shared.jsonl'}",
+    }
+    bodies = await asyncio.gather(*map(line, both))
+    async with (
+        cloud(tmp_path, *both) as around,
+        around.function("sleeper", **shared, **SHORT) as sleeper,
+        around.function("waker", **shared, **SHORT) as waker,
+    ):
+        pushed = [asyncio.create_task(sleeper.push(body)) for body in bodies]
+        await until_changing(changing)
+
+        async def looked() -> bool:
+            return await logins(looking) == 1
+
+        await until(looked)
+        sleeper.signal(signal.SIGSTOP)
+        await asyncio.gather(let_go(looking, "check"), let_go(changing, "before"))
+
+        for body in bodies:
+
+            async def taken_over(body: dict[str, Any] = body) -> bool:
+                return (await waker.push(told_again(body))).verdict == "skipped: cooling_down"
+
+            await until(taken_over)
+        sleeper.signal(signal.SIGCONT)
+        late = await asyncio.gather(*pushed)
+        assert [(each.status, each.verdict) for each in late] == [(503, "deferred: superseded")] * 2
+        again = [(await sleeper.push(body)).verdict for body in bodies]
+        assert again == ["remediated"] * 2, "delivered once more, it tells what the other one found"
+        for body in bodies:
+            finals = [
+                each for each in waker.outcomes(message_id=id_of(body)) if each["result"] == "remediated"
+            ]
+            assert len({each["outcome_id"] for each in finals}) == 1
+    assert [await changes(machine) for machine in both] == [["begin", "end"]] * 2
+    assert [(await standing(machine)).as_root for machine in both] == [1, 1]
+    assert [await machine.timer_state() for machine in both] == [OFF, OFF]
