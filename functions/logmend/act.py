@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+from logmend import policy
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.model import (
     Action,
@@ -18,12 +19,13 @@ from logmend.model import (
     Evidence,
     Finding,
     InstanceFacts,
+    InstanceRef,
     Intent,
     Proceed,
     Trouble,
     Verdict,
 )
-from logmend.ports import Compute, RequestExecutor, SessionExecutor
+from logmend.ports import Compute, ExecutorChoice, RequestExecutor, SessionExecutor
 from logmend.records import Record
 from logmend.runbook import Runbook
 
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 
 Commit = Callable[[Evidence | None], Awaitable[Verdict]]
 """The commit point: given the evidence before, say whether this attempt may enforce, durably."""
+
+OSCONFIG = "osconfig"
+"""Name of the executor that works by labels."""
 
 NEXT_ROUTE = frozenset({"unreachable", "no_route"})
 """Troubles after which another executor may do better."""
@@ -161,11 +166,26 @@ async def withdraw(
         facts = await compute.facts(asked.instance)
     except Permanent:
         facts = None  # what was reported stands, also of a VM that is gone
+    return facts, await _unlabelled(agent, asked.instance, asked.runbook)
+
+
+async def take_back(executors: ExecutorChoice, facts: InstanceFacts, intent: Intent) -> str:
+    """Take back what a dead attempt may have asked a VM's agent for, where the VM still carries the label.
+
+    The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.
+    """
+    agent = executors.agent(OSCONFIG)
+    if agent is None or policy.label(intent.runbook) not in facts.labels:
+        return ""
+    return await _unlabelled(agent, intent.instance, intent.runbook)
+
+
+async def _unlabelled(agent: RequestExecutor, ref: InstanceRef, runbook: str) -> str:
     try:
-        await agent.withdraw(asked.instance, asked.runbook)
+        await agent.withdraw(ref, runbook)
     except Permanent as error:
-        return facts, f"; its label could not be removed: {error}"
-    return facts, ""
+        return f"; its label could not be removed: {error}"
+    return ""
 
 
 def trouble(error: Exception) -> Trouble:

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from logmend import guards as guards_
 from logmend.model import (
     Action,
+    Asked,
     Defer,
     InstanceFacts,
     Intent,
-    Judgement,
     Mode,
     Origin,
     Outcome,
@@ -49,14 +49,15 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
         if stop is not None and not isinstance(stop, Proceed):
             return Park(stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and (view.record.committed or view.record.state in _LOOKED_AT):
-        return _in_hand(intent, subject, now) or Proceed()  # what was begun is finished; commit asks again
+        # What was begun is finished, if not now, then later; commit asks again.
+        return _held_elsewhere(subject, now) or Proceed()
     if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {age} old, more than {settings.max_event_age}")
     if intent.automatic:
         if subject.held:
-            return Skip("reverted", "a revert holds this VM; `logmend resume --instance` lets it go")
+            return Skip("reverted", REVERT_HOLDS)
         if subject.needs_human:
             return Skip("needs_human", "left to a person after repeated failure or relapse")
         cooldown = subject.cooldown
@@ -88,7 +89,7 @@ def judge_guards(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
 ) -> list[Judged]:
     """Ask every guard of the runbook, in its order, also behind the first that says no."""
-    known = guards_.Known(intent.instance, intent.source.log_name, facts, settings)
+    known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
     return [Judged(name, guards_.GUARDS[name](known)) for name in runbook.guards]
 
 
@@ -120,7 +121,9 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
 
 
 def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
-    """Ask once more, with the fault seen on the VM a moment ago: freeze, breaker, mode and relapses."""
+    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses."""
+    if intent.automatic and view.subject.held:
+        return Skip("reverted", REVERT_HOLDS)
     if (stop := stopped(intent, view.subject, view.fleet)) is not None:
         return stop
     if not ceiling(intent, settings):
@@ -132,6 +135,8 @@ def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
         )
     return Proceed()
 
+
+REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
 
 RELAPSE_HINT = (
     "A timer comes back when the guest agent is removed and installed again, on a rollback from the plugin"
@@ -154,6 +159,15 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     """Give the answer for a full budget: come back when a tenth of the window has passed."""
     detail = f"all {budget.count} enforcements in {budget.window} are used"
     return _hold_back(intent, "budget_exhausted", detail, now + budget.window / 10)
+
+
+def recall(
+    intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
+) -> Verdict | None:
+    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now."""
+    if asked.action is not Action.CHECK and not ceiling(intent, settings):
+        return Refuse("observe_mode", f"the mode is {settings.mode} by now: the request is withdrawn")
+    return stopped(intent, subject, fleet)
 
 
 def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice, ...]:
@@ -202,7 +216,16 @@ def retry(
     )
 
 
-VM_TROUBLES = frozenset({"unreachable", "connection_lost", "deadline_exceeded"})
+VM_TROUBLES = frozenset(
+    {
+        "unreachable",
+        "connection_lost",
+        "deadline_exceeded",
+        "ssh_busy",
+        "ssh_protocol_error",
+        "session_refused",
+    }
+)
 """Transient troubles of one VM, which end in ``failed`` after ``LOGMEND_UNREACHABLE_TRIES``; the
 infrastructure's own (API or ledger away) are waited out."""
 
@@ -238,7 +261,7 @@ def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings)
 
 
 def notes(
-    intent: Intent, said: Judgement, subject: Subject, facts: InstanceFacts | None, settings: Settings
+    intent: Intent, said: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
 ) -> tuple[str, ...]:
     """Say what else a reader of the outcome has to know."""
     found = []
@@ -250,7 +273,7 @@ def notes(
         and intent.automatic
     ):
         found.append("left to a person from now on")
-    if said.result is Result.REMEDIATED and subject.fixed_at:
+    if said.result is Result.REMEDIATED and relapsed(subject, said):
         found.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
     if facts is not None and facts.partner_namespaces is None and said.result in _TOUCHED:
         found.append("partner metadata was not answered by the API; the check on the VM decided")
@@ -289,10 +312,11 @@ def aftermath(
             return noted  # a look is a look: it starts no quiet time
         match outcome.result:
             case Result.REMEDIATED:
-                relapsed = subject.relapses + (1 if subject.fixed_at else 0)
-                noted = replace(noted, failures=0, relapses=relapsed, fixed_at=now, held=False)
+                relapses = subject.relapses + relapsed(subject, outcome)
+                held = subject.held and intent.automatic  # a person's order takes a person's revert back
+                noted = replace(noted, failures=0, relapses=relapses, fixed_at=now, held=held)
             case Result.REVERTED:
-                noted = replace(noted, failures=0, relapses=0, fixed_at=None, held=True, needs_human=False)
+                noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
             case Result.FAILED:
                 failures = subject.failures + 1
                 needs_human = subject.needs_human or failures >= settings.needs_human_after
@@ -303,9 +327,20 @@ def aftermath(
                 noted = replace(noted, failures=0)
             case _:
                 pass
+        if intent.action is Action.REVERT and outcome.result in _WANTS_REVERTED:
+            noted = replace(noted, held=True)
         return _cooled(noted, outcome, settings, now)
 
     return change
+
+
+_WANTS_REVERTED = frozenset({Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO})
+
+
+def relapsed(subject: Subject, outcome: Outcome) -> bool:
+    """Say whether the fault of a fix was seen after an earlier fix; evidence from before that one is none."""
+    seen = outcome.before.at if outcome.before else outcome.at
+    return subject.fixed_at is not None and seen >= subject.fixed_at
 
 
 def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetime) -> Subject:
@@ -316,7 +351,7 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetim
         Result.REMEDIATED: settings.cooldown_remediated,
         Result.REVERTED: settings.cooldown_remediated,
         Result.FAILED: min(
-            settings.cooldown_failed * 2 ** min(max(subject.failures - 1, 0), 20),
+            settings.cooldown_failed * 2 ** min(max(subject.failures - 1, 0), 16),
             settings.cooldown_failed_max,
         ),
     }.get(outcome.result)
@@ -334,6 +369,13 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
         if intent.repeats:
             return Skip("duplicate", f"in hand as {lease.intent_id}")
         return Park("busy", f"in hand as {lease.intent_id}", lease.expires_at)
+    return None
+
+
+def _held_elsewhere(subject: Subject, now: datetime) -> Defer | None:
+    """Have what was begun wait where it stands while another intent's attempt holds the VM."""
+    if (lease := subject.lease) is not None and lease.expires_at > now:
+        return Defer("busy", f"in hand as {lease.intent_id}")
     return None
 
 

@@ -71,8 +71,9 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
             trouble = act.trouble(error)
             said = Judgement.of(Defer(trouble.reason, trouble.detail))
+            named = None if isinstance(event, Undecodable) else identify.event(event)
             return await self._last_word(
-                record.of_event(delivery, event, said, self.settings, self.clock.now())
+                record.of_event(delivery, event, said, self.settings, self.clock.now(), instance=named)
             )
 
     async def _event(
@@ -112,7 +113,7 @@ class Pipeline:
                 case Turned(outcome, said_before):
                     if said_before and resume:
                         return outcome
-                    return await self.emit(outcome, journalled=intent.message_id is None)
+                    return await self.emit(outcome, journalled=resume or intent.message_id is None)
                 case Expired(intent_id):
                     await self.finish(intent_id)
                 case Admitted() as held:
@@ -132,10 +133,10 @@ class Pipeline:
         done: Attempt | None = None
         agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
         try:
-            if runbook is None:
-                said = Judgement.of(conclude.unknown_runbook(intent))
-            elif agent is not None:
+            if agent is not None:
                 done, facts, said = await self._read(agent, held, runbook)
+            elif runbook is None:
+                said = Judgement.of(conclude.unknown_runbook(intent))
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
@@ -148,6 +149,9 @@ class Pipeline:
                     said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
+                if said.result is not Result.REQUESTED:
+                    left = await act.take_back(self.executors, facts, intent)
+                    said = replace(said, detail=said.detail + left)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
@@ -183,15 +187,18 @@ class Pipeline:
         )
 
     async def _read(
-        self, agent: RequestExecutor, held: Admitted, runbook: Runbook
+        self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
     ) -> tuple[Attempt, InstanceFacts | None, Judgement]:
         """Read what came of work that an agent was asked for; a request that closes is taken back first."""
         intent, asked, facts = held.record.intent, held.record.request, None
         assert asked is not None
         done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
-        stop = decide.stopped(intent, held.subject, await self.controls.fleet())
-        said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
-        said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
+        if runbook is None:
+            said = Judgement.of(conclude.unknown_runbook(intent))
+        else:
+            stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), self.settings)
+            said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
+            said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)
             said = replace(said, detail=said.detail + left)

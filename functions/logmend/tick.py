@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -125,7 +126,9 @@ class Ticker:
                 return
             seen.update(_name(item) for item in items)
             if prepare is not None:
-                await prepare(items)
+                with suppress(TimeoutError):  # what was not read ahead is left for the next tick
+                    async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                        await prepare(items)
             await asyncio.gather(*map(one, items))
 
     async def _prefetch(self, records: Sequence[Record]) -> None:
@@ -150,7 +153,7 @@ class Ticker:
         if self.pipeline.clock.now() >= asked.since + settings.request_deadline:
             return True
         subject = await self.pipeline.controls.subject(intent.instance, intent.runbook)
-        if subject is None or decide.stopped(intent, subject, fleet) is not None:
+        if subject is None or decide.recall(intent, asked, subject, fleet, settings) is not None:
             return True
         return await agent.report(asked) is not None
 

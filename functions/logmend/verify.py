@@ -12,6 +12,7 @@ from logmend.model import (
     Intent,
     Judgement,
     Proceed,
+    Refuse,
     Result,
     Trouble,
     Verdict,
@@ -39,6 +40,8 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
     if done.before is None:
         return Judgement(Result.FAILED, "no_evidence", "the attempt brought no evidence")
     if (mistaken := _elsewhere(intent, done.before)) is not None:
+        if prior is not None and mistaken.reason == "no_evidence":
+            return Judgement(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
         return mistaken
     match done.before.finding:
         case Finding.DESIRED if prior is not None:
@@ -174,6 +177,8 @@ def report(
     said = _reported(intent, done, known, detached=detached)
     if said.result is not Result.REQUESTED or stop is None or isinstance(stop, Proceed):
         return said
+    if isinstance(stop, Refuse):
+        return Judgement.of(stop)
     return Judgement(Result.PARKED, stop.reason, f"the request is withdrawn: {stop.detail}")
 
 

@@ -437,3 +437,55 @@ async def test_a_follow_up_is_an_intent_and_an_outcome_of_its_own() -> None:
     ]
     assert agents.label(runbook="ops-agent") == "enforce"
     assert w.settings.request_deadline == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("turned", ["guard", "ready"])
+async def test_a_takeover_that_is_turned_away_takes_the_dead_attempts_label(turned: str) -> None:
+    """The owner opted in meanwhile, or the assignment is gone: the agent must not go on."""
+    w, agents = agents_world()
+
+    class CrashError(BaseException):
+        pass
+
+    real = agents.request
+
+    async def crashing(*args: Any) -> None:
+        await real(*args)
+        raise CrashError
+
+    agents.request = crashing  # type: ignore[assignment,method-assign]
+    with pytest.raises(CrashError):
+        await ask(w)
+    assert agents.label() == "enforce"
+    if turned == "guard":
+        facts = w.fleet.facts_of[REF.instance_id]
+        opted_in = dict(facts.metadata) | {"enable-workload-certificate": "true"}
+        w.fleet.facts_of[REF.instance_id] = replace(facts, metadata=opted_in)
+    else:
+        agents.on_ready.append(Permanent("assignment_missing"))
+    await tick(w, minutes=11)
+    assert w.outcomes.results[-1] in ("refused:opted_in", "failed:assignment_missing")
+    assert agents.label() is None
+
+
+async def test_a_mode_that_was_lowered_takes_the_label() -> None:
+    """The mode is the ceiling, also of what was asked for before."""
+    w, agents = agents_world()
+    await ask(w)
+    lower = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", mode=Mode.OBSERVE)
+    await tick(lower)
+    assert lower.outcomes.results == ["refused:observe_mode"]
+    assert agents.label() is None
+
+
+async def test_a_runbook_that_is_gone_takes_its_label_along() -> None:
+    """A version without it knows the label's name all the same."""
+    w, agents = agents_world()
+    await ask(w)
+    less = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", mode=Mode.ENFORCE)
+    object.__setattr__(less.pipeline, "runbooks", {})
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    await tick(less)
+    assert less.outcomes.results == ["refused:unknown_runbook"]
+    assert agents.label() is None

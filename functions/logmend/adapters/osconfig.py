@@ -32,8 +32,8 @@ every hundred VMs that were ever labelled."""
 
 ASSIGNMENT_TTL = 600.0
 """Seconds for which an assignment that was found as it should be is taken to be so."""
-FRESH = 60.0
-"""Seconds for which a report that was read ahead answers."""
+FRESH = 300.0
+"""Seconds for which a report that was read ahead answers: until the next tick reads ahead anew."""
 PATIENCE = 60.0
 """Seconds that a call may wait for its place in the quota."""
 
@@ -132,7 +132,7 @@ class OsConfigExecutor:
 
     async def _ahead(self, group: Group, members: Sequence[Asked]) -> None:
         """Read the reports of one zone and assignment; an error is kept for each that it is the answer to."""
-        until = time.monotonic() + FRESH + PATIENCE
+        until = time.monotonic() + FRESH
         if len(members) <= FEW:
             reports = await asyncio.gather(*map(self._one, members), return_exceptions=True)
             for asked, report in zip(members, reports, strict=True):
@@ -142,14 +142,17 @@ class OsConfigExecutor:
             return
         found: dict[str, Report] = {}
         wanted = {asked.instance.instance_id for asked in members}
-        trouble: Transient | Permanent | None = None
+        left: Transient | Permanent | None = Transient(
+            "rate_limited", "time was up before its report was read"
+        )
         try:
             await self._list(group, wanted, found)
+            left = None
         except (Transient, Permanent) as error:
-            trouble = error
-        for asked in members:
-            report = found.get(asked.instance.instance_id)
-            self._reads[asked] = _Read(until, report if report is not None else trouble)
+            left = error
+        finally:  # also where time is up
+            for asked in members:
+                self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
 
     async def _list(self, group: Group, wanted: set[str], found: dict[str, Report]) -> None:
         """List reports page by page into ``found``, until every one that is wanted is there."""
