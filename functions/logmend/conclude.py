@@ -25,7 +25,7 @@ from logmend.model import (
     Skip,
     Trouble,
 )
-from logmend.records import Admitted, Approval, State
+from logmend.records import Admitted, Approval, Record, State
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 
@@ -78,10 +78,11 @@ def attempt(
     now: datetime,
     latency: Latency,
 ) -> Conclusion | None:
-    """Conclude an attempt; None where work is still out, or not yet verified, and nothing new is to be said."""
+    """Conclude an attempt; None where work is out, or not yet verified, and there is nothing new to say."""
     prior, intent = held.record, held.record.intent
     if said.result is Result.DEFERRED and held.was in (State.REQUESTED, State.UNVERIFIED):
         return None  # trouble on the way to a look says nothing of the VM: look again later
+    said = _enforced_before(said, prior) if done is None else said
     due, tries, looks, approval = None, 0, 0, None
     if said.result is Result.REQUESTED and held.was is State.REQUESTED:
         return None
@@ -125,6 +126,17 @@ def attempt(
         approval=approval,
         follow_up=_follow_up(intent, runbook, facts, said, settings, now),
     )
+
+
+def _enforced_before(said: Judgement, prior: Record) -> Judgement:
+    """Call a no that came before the look a missing second check where enforcement may have begun.
+
+    Skipped and refused say that nothing was done. A VM that is gone has nothing left to look at.
+    """
+    begun = prior.committed and prior.before is not None
+    if not begun or said.result not in (Result.SKIPPED, Result.REFUSED) or said.reason == "instance_gone":
+        return said
+    return Judgement(Result.UNVERIFIED, said.reason, f"enforced, and not looked at since: {said.detail}")
 
 
 def _conclusion(
@@ -179,7 +191,6 @@ def _outcome(
     latency: Latency,
     approval: Approval | None,
 ) -> Outcome:
-    notes = decide.notes(held.record.intent, said, held.subject, facts, settings)
     outcome = record.of_intent(
         held.record.intent,
         said,
@@ -191,10 +202,10 @@ def _outcome(
         prior=held.record,
         facts=facts,
         approval=approval,
-        notes=notes,
         latency=latency,
     )
-    return replace(outcome, instance_name=outcome.instance_name or held.subject.name)
+    notes = decide.notes(held.record.intent, outcome, held.subject, facts, settings)
+    return replace(outcome, notes=notes, instance_name=outcome.instance_name or held.subject.name)
 
 
 def _plan(intent: Intent, done: Attempt | None, settings: Settings, now: datetime) -> Approval:

@@ -7,7 +7,7 @@ pending is an answer; when it is time to act, pending means no (:func:`logmend.d
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from logmend.model import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
+from logmend.model import Action, InstanceFacts, InstanceRef, Proceed, Refuse, Skip
 from logmend.settings import Settings
 
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
@@ -23,12 +23,13 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What guards judge by: the VM meant, the log it spoke through, its facts if looked up, the settings."""
+    """What guards judge by: the VM meant, the log it spoke through, its facts if looked up, and the order."""
 
     instance: InstanceRef
     log_name: str | None
     facts: InstanceFacts | None
     settings: Settings
+    action: Action = Action.ENFORCE
 
 
 Answer = Proceed | Skip | Refuse | Pending
@@ -96,6 +97,8 @@ def workload_certificates_unused(known: Known) -> Answer:
     Source: guest agents from 20231011.00 on ask ``enable-workload-certificate`` before they ask for
     certificates, so that from them the very same line means that the owner opted in.
     """
+    if known.action is Action.REVERT:
+        return Proceed(("a revert gives back what certificates need",))
     facts = known.facts
     if facts is None:
         return Pending("the VM's metadata is not looked up yet")

@@ -62,7 +62,7 @@ def of_turned_away(
         now,
         runbook=runbook,
         variant=variant.name if variant else None,
-        instance=instance if isinstance(instance, InstanceRef) else None,
+        instance=instance,
     )
 
 
@@ -106,9 +106,9 @@ def of_event(
     *,
     runbook: Runbook | None = None,
     variant: str | None = None,
-    instance: InstanceRef | None = None,
+    instance: object = None,
 ) -> Outcome:
-    """Make the outcome of an event that never became an intent.
+    """Make the outcome of an event that never became an intent; ``instance`` is named where it is one.
 
     The ledger knows nothing of it, so its time is the message's own: a redelivery gives the same outcome.
     """
@@ -125,7 +125,7 @@ def of_event(
         runbook=runbook.name if runbook else None,
         runbook_digest=runbook.digest if runbook else None,
         variant=variant,
-        instance=instance,
+        instance=instance if isinstance(instance, InstanceRef) else None,
         message_id=delivery.message_id,
         source=source(entry) if entry else None,
         replay_of=delivery.replay_of,

@@ -1,6 +1,5 @@
 """The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -10,9 +9,11 @@ from logmend.errors import Permanent
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
+    SHARDS,
     approval_key,
     intent_key,
     pack,
+    shard_key,
     subject_key,
     unpack,
 )
@@ -50,17 +51,26 @@ class Controls:
             )
 
     async def resume(self, *, runbook: str | None = None) -> None:
-        """Lift the global freeze, or a runbook's freeze and its open breaker."""
+        """Lift the global freeze, or a runbook's freeze and its open breaker.
+
+        A breaker that was open judges anew: what failed before it was released does not count any more.
+        """
         if runbook is None:
             await self._change_fleet(lambda fleet: replace(fleet, frozen=None))
-        else:
-            await self._change_fleet(
-                lambda fleet: replace(
-                    fleet,
-                    frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
-                    breakers=_without(fleet.breakers, runbook),
-                )
+            return
+        samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            released = replace(
+                fleet,
+                frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
+                breakers=_without(fleet.breakers, runbook),
             )
+            counted = samples if runbook in fleet.breakers else []
+            return {FLEET: Document(pack(released))} | {key: None for key in counted if key in found}, None
+
+        await self._store.transact([FLEET, *samples], step)
 
     async def open_breaker(self, runbook: str, breaker: Breaker) -> None:
         """Open a runbook's breaker; an open one stays as it is."""
@@ -162,11 +172,6 @@ class Controls:
             return {key: replace(kept, data=pack(change(subject)))}, None
 
         await self._store.transact([key], step)
-
-
-def new_approval_id() -> str:
-    """Make an id that a person can read out: twelve hexadecimal digits."""
-    return secrets.token_hex(6)
 
 
 def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval:

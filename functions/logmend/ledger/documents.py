@@ -28,6 +28,9 @@ T = TypeVar("T")
 KEEP = timedelta(days=32)
 """How long finished intents are kept: a day more than Pub/Sub can keep (and so redeliver) a message."""
 
+SHARDS = 8
+"""Documents over which a budget and the samples of a breaker are spread, so that none becomes hot."""
+
 FLEET: Key = ("controls", "fleet")
 
 

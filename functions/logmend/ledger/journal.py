@@ -21,6 +21,7 @@ from logmend.errors import Superseded
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
+    SHARDS,
     approval_key,
     claim_key,
     intent_key,
@@ -63,8 +64,6 @@ from logmend.records import (
 )
 from logmend.settings import Budget
 
-SHARDS = 8
-"""Documents over which a budget and the samples of a breaker are spread, so that none becomes hot."""
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
 
@@ -169,7 +168,8 @@ class Journal:
             turned = replace(record, state=_STATES.get(outcome.result, State.DONE), outcome=outcome)
             due = verdict.not_before or now if isinstance(verdict, Park) else None
             writes: dict[Key, Document | None] = {
-                mine: _filed(turned, due, now, emitted=intent.message_id is not None)
+                # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
+                mine: _filed(turned, due, now, emitted=intent.message_id is not None and not resume)
             }
             if claim_at and claim_at not in found:
                 writes[claim_at] = claimed
@@ -263,9 +263,7 @@ class Journal:
             )
             concluded = _reported(concluded, done.reported)
             after = replace(
-                done.aftermath(subject),
-                lease=None,
-                open_request=intent.intent_id if state is State.REQUESTED else None,
+                done.aftermath(subject), lease=None, open_request=_request_out(subject, intent, state)
             )
             writes: dict[Key, Document | None] = {
                 mine: _filed(concluded, done.due, now, emitted=False),
@@ -279,7 +277,7 @@ class Journal:
                 writes[sample_at] = Document(latest, expire_at=now + KEEP)
             if done.approval:
                 writes[approval_key(done.approval.approval_id)] = Document(
-                    pack(done.approval), expire_at=now + KEEP
+                    pack(done.approval), expire_at=done.approval.expires_at + KEEP
                 )
             if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
                 writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)
@@ -375,6 +373,13 @@ def _without_lease(subject: Subject, intent: Intent) -> Subject:
     """
     mine = subject.lease is not None and subject.lease.intent_id == intent.intent_id
     return replace(subject, lease=None) if mine else subject
+
+
+def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
+    """Say whose request is out after this intent: only its own end takes another's mark away."""
+    if state is State.REQUESTED:
+        return intent.intent_id
+    return None if subject.open_request == intent.intent_id else subject.open_request
 
 
 def _subject(found: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
