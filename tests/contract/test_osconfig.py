@@ -234,6 +234,30 @@ async def test_a_listing_ends_with_the_last_report_that_is_wanted_and_few_are_re
         assert all("/instances/-/" not in call for call in c.server.calls)
 
 
+async def test_a_listing_that_names_vms_otherwise_costs_calls_and_no_report() -> None:
+    """The reference says numeric ids; should it be names, each report is asked for by itself."""
+    async with cloud() as c:
+        refs = [InstanceRef(PROJECT, ZONE, f"{number:04}") for number in range(12)]
+        for ref in refs:
+            c.server.put_report(PROJECT, ZONE, ref.instance_id, named := report())
+            named.name = named.name.replace(
+                f"/instances/{ref.instance_id}/", f"/instances/vm-{ref.instance_id}/"
+            )
+        await c.executor.prefetch([asked(ref=ref) for ref in refs])
+        found = [await c.executor.report(asked(ref=ref)) for ref in refs]
+        assert all(done is not None and done.enforced for done in found)
+        assert len(c.server.calls) == 1 + len(refs)
+
+
+async def test_a_report_of_another_vm_is_not_believed() -> None:
+    """Whatever answered, it is not about this VM."""
+    async with cloud() as c:
+        c.server.put_report(PROJECT, ZONE, REF.instance_id, other := report())
+        other.name = other.name.replace(REF.instance_id, "999")
+        with pytest.raises(Transient, match="another VM"):
+            await c.executor.report(asked())
+
+
 async def test_a_refused_listing_is_told_for_each_and_asked_once() -> None:
     """Ten thousand retries would not help the quota."""
     async with cloud() as c:

@@ -4,9 +4,11 @@ import base64
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.fakes import REF, START
 
-from logmend import policy_report
+from logmend import evidence, policy_report
 from logmend.model import Attempt
 
 NAME = "logmend-workload-cert-refresh-enforce"
@@ -144,6 +146,44 @@ def test_a_report_of_other_policies_shows_nothing_of_ours() -> None:
     """Ids decide, not positions."""
     assert read(report(check="", policy_id="goog-ops-agent-policy")).trouble is not None
     assert read(report() | {"osPolicyCompliances": []}).trouble is not None
+
+
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "osPolicyCompliances",
+                    "osPolicyId",
+                    "complianceState",
+                    "osPolicyResourceCompliances",
+                    "configSteps",
+                    "type",
+                    "errorMessage",
+                    "execResourceOutput",
+                    "enforcementOutput",
+                ]
+            ),
+            inner | st.sampled_from([NAME, "COMPLIANT", "DESIRED_STATE_ENFORCEMENT"]),
+            max_size=5,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(st.lists(SHAPES, max_size=3))
+def test_whatever_is_reported_is_read_or_refused_and_is_small(compliances: list[Any]) -> None:
+    """A report is of a machine that nobody vouches for."""
+    try:
+        done = read(report() | {"osPolicyCompliances": compliances})
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return
+    for evidence_ in (done.before, done.enforcement, done.after):
+        assert evidence_ is None or len(evidence_.error) <= evidence.ERROR_LIMIT
+    assert not done.enforced or done.before is not None
 
 
 def test_output_that_cannot_be_read_is_no_output() -> None:

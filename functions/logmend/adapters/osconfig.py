@@ -111,6 +111,7 @@ class OsConfigExecutor:
         if read.report is None:
             return None
         try:
+            _check_name(read.report, asked)
             if policy_report.updated(read.report) <= asked.since:
                 return None
             return policy_report.attempt(read.report, _group(asked)[2], asked.instance.instance_id)
@@ -151,8 +152,11 @@ class OsConfigExecutor:
         except (Transient, Permanent) as error:
             left = error
         finally:  # also where time is up
+            # Should the API name VMs otherwise than its reference says, each is asked for by itself.
+            strange = any(not instance.isdigit() for instance in found)
             for asked in members:
-                self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
+                if asked.instance.instance_id in found or not strange:
+                    self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
 
     async def _list(self, group: Group, wanted: set[str], found: dict[str, Report]) -> None:
         """List reports page by page into ``found``, until every one that is wanted is there."""
@@ -161,10 +165,10 @@ class OsConfigExecutor:
         while True:
             page = await self._get(group[0], path, query, needs="osconfig.osPolicyAssignmentReports.list")
             for report in (page or {}).get("osPolicyAssignmentReports") or ():
-                if (key := policy_report.key(report)) and key[0] in wanted:
+                if (key := policy_report.key(report)) and (key[0] in wanted or not key[0].isdigit()):
                     found[key[0]] = report
             token = (page or {}).get("nextPageToken")
-            if not token or len(found) == len(wanted):
+            if not token or wanted <= found.keys():
                 return
             query["pageToken"] = str(token)
 
@@ -198,6 +202,14 @@ def _group(asked: Asked) -> Group:
         asked.instance.zone,
         policy.assignment_id(asked.runbook, asked.action),
     )
+
+
+def _check_name(report: Report, asked: Asked) -> None:
+    """Make sure that a report is of the VM and assignment that were asked for, as far as its name tells."""
+    key = policy_report.key(report)
+    instance = key[0] if key and key[0].isdigit() else asked.instance.instance_id
+    if key is None or (instance, key[1]) != (asked.instance.instance_id, _group(asked)[2]):
+        raise ValueError("it is of another VM or assignment")
 
 
 def _parent(group: Group) -> str:
