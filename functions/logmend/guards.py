@@ -79,7 +79,7 @@ def project_matches(known: Known) -> Answer:
     parent = known.log_name.partition("/logs/")[0]
     if parent != f"projects/{known.instance.project_id}":
         return Refuse(
-            "project_mismatch", f"the entry is in a log of {parent or 'no project'}, the VM in another"
+            "project_mismatch", f"the entry is in a log of {parent[:100] or 'no project'}, the VM in another"
         )
     return Proceed(("the log is in the VM's project",))
 

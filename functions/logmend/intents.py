@@ -9,6 +9,8 @@ from logmend.runbook import Runbook, Variant
 
 REPLAY_ID = "logmend_replay_id"
 """Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""
+_LONGEST = 1024
+"""Characters: a log id has at most 511, an insertId 512 (cloud.google.com/logging/docs/reference)."""
 _REPLAY_ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -23,14 +25,18 @@ def event_id(delivery: Delivery) -> str:
 
 
 def source(event: LogEntry | Incident) -> Source:
-    """Say where an event came from."""
+    """Say where an event came from; of names that are longer than any of Google's, the beginning."""
     match event:
         case LogEntry():
-            return Source(
-                "log_entry", event.log_name, event.insert_id, event.timestamp or event.receive_timestamp
-            )
+            at = event.timestamp or event.receive_timestamp
+            return Source("log_entry", _short(event.log_name), _short(event.insert_id), at)
         case Incident():
-            return Source("incident", timestamp=event.started_at, incident_id=event.incident_id)
+            incident_id = _short(event.incident_id)
+            return Source("incident", timestamp=event.started_at, incident_id=incident_id)
+
+
+def _short(name: str | None) -> str | None:
+    return name and name[:_LONGEST]
 
 
 def of_event(

@@ -65,6 +65,8 @@ ZONE_PATTERN = re.compile(r"[a-z]{1,16}(?:-[a-z0-9]{1,32}){1,3}-[a-z]{1,2}")
 INSTANCE_ID_PATTERN = re.compile(r"[0-9]{1,20}")
 """The numeric instance id (an unsigned 64-bit integer in decimal)."""
 
+_ORIGINAL = re.compile(r"[!-~]{1,512}")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class InstanceRef:
@@ -99,8 +101,9 @@ class Delivery:
 
     @property
     def replay_of(self) -> str | None:
-        """Message id of the original, where this message was republished by ``logmend replay``."""
-        return self.attributes.get("logmend_replay_of")
+        """Id of the original, where this message was republished by ``logmend replay``; no other text."""
+        said = self.attributes.get("logmend_replay_of", "")
+        return said if _ORIGINAL.fullmatch(said) else None
 
 
 @dataclass(frozen=True, slots=True)

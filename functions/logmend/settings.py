@@ -23,13 +23,24 @@ PREFIX = "LOGMEND_"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+LONGEST = timedelta(days=3650)
+
 
 def duration(text: str) -> timedelta:
-    """Parse ``90s``, ``10m``, ``1h`` or ``1d``; ValueError else."""
+    """Parse ``90s``, ``10m``, ``1h`` or ``1d``, at most ten years; ValueError else."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", text.strip())
     if found is None:
         raise ValueError("expected a duration such as 90s, 10m, 1h or 1d")
+    if float(found[1]) > LONGEST / timedelta(**{_UNITS[found[2]]: 1}):
+        raise ValueError(f"expected at most {LONGEST.days}d")  # more leads out of the calendar in the end
     return timedelta(**{_UNITS[found[2]]: float(found[1])})
+
+
+def span(text: str) -> timedelta:
+    """Parse a duration above zero: a window or a deadline of nothing is a trap."""
+    if not (value := duration(text)):
+        raise ValueError("expected a duration above zero")
+    return value
 
 
 def boolean(text: str) -> bool:
@@ -104,7 +115,7 @@ class Budget:
         count, slash, window = text.partition("/")
         if not slash:
             raise ValueError("expected COUNT/DURATION such as 20/10m")
-        return cls(whole(count), duration(window))
+        return cls(whole(count), span(window))
 
 
 _STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")
@@ -185,7 +196,7 @@ class Settings:
         ("logmend", "off"), _label, "Label KEY=VALUE that takes a VM out of logmend's reach."
     )
     max_event_age: timedelta = _setting(
-        timedelta(hours=1), duration, "Events older than this when first seen are skipped as stale."
+        timedelta(hours=1), span, "Events older than this when first seen are skipped as stale."
     )
     cooldown_planned: timedelta = _setting(timedelta(days=1), duration, "Quiet time after planned.")
     cooldown_refused: timedelta = _setting(timedelta(days=1), duration, "Quiet time after refused.")
@@ -211,20 +222,20 @@ class Settings:
         0.5, ratio, "Share of distinct VMs failing at which the breaker opens for a runbook."
     )
     breaker_minimum: int = _setting(5, whole, "Fewest distinct VMs in the window for the breaker to judge.")
-    breaker_window: timedelta = _setting(timedelta(hours=1), duration, "How far back the breaker looks.")
+    breaker_window: timedelta = _setting(timedelta(hours=1), span, "How far back the breaker looks.")
     attempt_deadline: timedelta = _setting(
-        timedelta(seconds=90), duration, "One deadline for everything on a VM."
+        timedelta(seconds=90), span, "One deadline for everything on a VM."
     )
     function_timeout: timedelta = _setting(
         timedelta(seconds=300),
-        duration,
+        span,
         "The function's own timeout; above the attempt deadline, below the lease.",
     )
-    lease: timedelta = _setting(timedelta(minutes=10), duration, "How long a VM is held by one attempt.")
+    lease: timedelta = _setting(timedelta(minutes=10), span, "How long a VM is held by one attempt.")
     unreachable_tries: int = _setting(3, whole, "Tries before an unreachable VM counts as failed.")
-    approval_ttl: timedelta = _setting(timedelta(days=1), duration, "How long a plan waits for a person.")
+    approval_ttl: timedelta = _setting(timedelta(days=1), span, "How long a plan waits for a person.")
     request_deadline: timedelta = _setting(
-        timedelta(hours=2), duration, "How long an OS Config request waits for a report."
+        timedelta(hours=2), span, "How long an OS Config request waits for a report."
     )
     unverified_looks: int = _setting(3, whole, "Looks at an unverified VM before it counts as failed.")
     follow_up: bool = _setting(

@@ -6,6 +6,7 @@ once share the work, since each intent is admitted once.
 """
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,10 +16,14 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from logmend import act, decide
+from logmend.errors import Permanent
 from logmend.ledger import Queues
+from logmend.ledger.queues import Unreadable
 from logmend.model import Asked, Outcome
 from logmend.pipeline import Pipeline
 from logmend.records import Fleet, Record, Subject
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T", Record, Subject)
 
@@ -94,7 +99,7 @@ class Ticker:
 
     async def _drain(
         self,
-        due: Callable[[datetime, int], Awaitable[Sequence[T]]],
+        due: Callable[[datetime, int, Unreadable], Awaitable[Sequence[T]]],
         work: Callable[[T], Awaitable[None]],
         tally: Tally,
         until: float,
@@ -109,6 +114,17 @@ class Ticker:
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
 
+        def left(name: str, error: Exception) -> None:
+            """Count what stays on its list for the next tick, and say which it is."""
+            reason = act.trouble(error).reason
+            tally.errors[reason] = tally.errors.get(reason, 0) + 1
+            log.warning("left for the next tick: %s: %s", name, reason)
+
+        def unreadable(name: str, error: Permanent) -> None:
+            if name not in seen:
+                seen.add(name)
+                left(name, error)
+
         async def one(item: T) -> None:
             async with at_once:
                 if time.monotonic() > until:
@@ -116,12 +132,12 @@ class Ticker:
                     return
                 try:
                     await work(item)
-                except Exception as error:  # noqa: BLE001  it stays on its list for the next tick
-                    reason = act.trouble(error).reason
-                    tally.errors[reason] = tally.errors.get(reason, 0) + 1
+                except Exception as error:  # noqa: BLE001  one stops no other
+                    left(_name(item), error)
 
         while not tally.left:
-            items = [item for item in await due(now, page + len(seen)) if _name(item) not in seen]
+            found = await due(now, page + len(seen), unreadable)
+            items = [item for item in found if _name(item) not in seen]
             if not items:
                 return
             seen.update(_name(item) for item in items)

@@ -1,11 +1,24 @@
 """The work lists of the tick: what is due, oldest first, one page at a time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
+from logmend.errors import Permanent
 from logmend.ledger.documents import unpack
-from logmend.ports import Store
+from logmend.ports import Document, Store
 from logmend.records import Record, Subject
+
+T = TypeVar("T")
+
+Unreadable = Callable[[str, Permanent], None]
+"""Told of a document without its shape (another version wrote it, say): its id and ``ledger_corrupt``."""
+
+
+def refuse(name: str, error: Permanent) -> None:
+    """Let nobody read a list that holds such a document."""
+    del name
+    raise error
 
 
 class Queues:
@@ -14,26 +27,27 @@ class Queues:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def parked(self, now: datetime, limit: int) -> Sequence[Record]:
+    async def parked(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
         """Intents that wait for their time."""
-        return await self._records("parked", now, limit)
+        return _read(Record, await self._store.due("intents", "parked", now, limit), unreadable)
 
-    async def requested(self, now: datetime, limit: int) -> Sequence[Record]:
+    async def requested(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
         """Intents whose work was handed over and whose next look is due."""
-        return await self._records("requested", now, limit)
+        return _read(Record, await self._store.due("intents", "requested", now, limit), unreadable)
 
-    async def unverified(self, now: datetime, limit: int) -> Sequence[Record]:
+    async def unverified(
+        self, now: datetime, limit: int, unreadable: Unreadable = refuse
+    ) -> Sequence[Record]:
         """Intents whose second check is still missing and whose next look is due."""
-        return await self._records("unverified", now, limit)
+        return _read(Record, await self._store.due("intents", "unverified", now, limit), unreadable)
 
-    async def unemitted(self, now: datetime, limit: int) -> Sequence[Record]:
+    async def unemitted(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
         """Finished intents whose outcome may not have reached its log."""
-        return await self._records("unemitted", now, limit)
+        return _read(Record, await self._store.due("intents", "unemitted", now, limit), unreadable)
 
-    async def expired(self, now: datetime, limit: int) -> Sequence[Subject]:
+    async def expired(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
         """Subjects whose lease has run out."""
-        found = await self._store.due("subjects", "leased", now, limit)
-        return [unpack(Subject, document) for _, document in found]
+        return _read(Subject, await self._store.due("subjects", "leased", now, limit), unreadable)
 
     async def subjects(self, page: int = 500) -> AsyncIterator[Subject]:
         """Walk through every subject, in order of id."""
@@ -51,6 +65,12 @@ class Queues:
                 yield unpack(Record, document)
             after = found[-1][0]
 
-    async def _records(self, queue: str, now: datetime, limit: int) -> Sequence[Record]:
-        found = await self._store.due("intents", queue, now, limit)
-        return [unpack(Record, document) for _, document in found]
+
+def _read(kind: type[T], found: Sequence[tuple[str, Document]], unreadable: Unreadable) -> list[T]:
+    readable = []
+    for name, document in found:
+        try:
+            readable.append(unpack(kind, document))
+        except Permanent as error:
+            unreadable(name, error)
+    return readable

@@ -1,0 +1,100 @@
+"""Limits and the edges of their settings: breaker, tries, relapses, durations."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.fakes import REF, START, entry, evidence, push, world
+from tests.unit.test_pipeline import ENFORCE, operator
+
+from logmend import decide, record
+from logmend.errors import ConfigError, Transient
+from logmend.model import InstanceRef, Judgement, Result
+from logmend.records import Subject
+from logmend.settings import Settings
+
+RUNBOOK = "workload-cert-refresh"
+
+
+def vm(number: int) -> InstanceRef:
+    return InstanceRef(REF.project_id, REF.zone, str(1000 + number))
+
+
+async def test_a_breaker_that_was_released_judges_anew() -> None:
+    """What failed before a person mended the cause does not open it again at the first failure."""
+    w = world(**ENFORCE)
+    for number in range(8):
+        w.fleet.add(vm(number)).fix_works = False
+    for number in range(5):
+        await w.deliver(push(entry(vm(number)), f"m{number}"))
+    assert RUNBOOK in (await w.controls.fleet()).breakers
+    await w.controls.resume(runbook=RUNBOOK)
+    await w.deliver(push(entry(vm(6)), "m6"))
+    assert w.outcomes.results[-1] == "failed:still_faulty"
+    assert (await w.controls.fleet()).breakers == {}
+
+
+@pytest.mark.parametrize("reason", ["ssh_protocol_error", "session_refused", "ssh_busy"])
+async def test_a_vm_that_always_answers_oddly_ends_as_failed(reason: str) -> None:
+    """The trouble is the VM's own: its message does not go round until the dead letter without an outcome."""
+    w = world(**ENFORCE)
+    w.fleet.on_open = [Transient(reason)] * 3
+    results = [(await w.deliver(push(entry()))).result for _ in range(3)]
+    assert results == [Result.DEFERRED, Result.DEFERRED, Result.FAILED]
+
+
+async def test_a_fix_that_is_verified_late_is_no_relapse() -> None:
+    """A relapse is a live check that sees the fault after a fix; here it saw it before."""
+    w = world(**ENFORCE)
+    machine = w.fleet.vms[REF.instance_id]
+    machine.on_check = [evidence(101), evidence(1)]
+    assert (await w.deliver(push(entry(), "1"))).result is Result.UNVERIFIED
+    machine.faulty = True
+    machine.on_check = [lambda: evidence(101, w.clock.now())]
+    w.clock.tick(minutes=2)
+    assert (await w.pipeline.work(operator())).result is Result.REMEDIATED
+    w.clock.tick(minutes=5)
+    await w.ticker.run()
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert (w.outcomes.results[-1], subject.relapses) == ("remediated", 0)
+
+
+@pytest.mark.parametrize("name", ["COOLDOWN_PLANNED", "LEASE", "APPROVAL_TTL", "BREAKER_WINDOW"])
+def test_a_duration_beyond_any_calendar_stops_the_start(name: str) -> None:
+    """Added to a date it would fail every event, after the VM was touched."""
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment({f"LOGMEND_{name}": "9999999d"})
+
+
+def test_the_longest_quiet_time_after_failures_can_be_added_to_a_date() -> None:
+    """However often a VM failed."""
+    settings = Settings(cooldown_failed=timedelta(days=3650), cooldown_failed_max=timedelta(days=3650))
+    intent = operator()
+    outcome = record.of_intent(intent, Judgement(Result.FAILED, "unreachable"), None, settings, START)
+    subject = replace(Subject(REF, RUNBOOK), failures=1000)
+    after = decide.aftermath(intent, outcome, settings, START)(subject)
+    assert after.cooldown is not None
+    assert after.cooldown.until == START + timedelta(days=3650)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DISRUPTION_BUDGET", "20/0s"),
+        ("BREAKER_WINDOW", "0s"),
+        ("ATTEMPT_DEADLINE", "0s"),
+        ("APPROVAL_TTL", "0s"),
+        ("MAX_EVENT_AGE", "0s"),
+        ("REQUEST_DEADLINE", "0m"),
+    ],
+)
+def test_a_window_of_nothing_stops_the_start(name: str, value: str) -> None:
+    """A budget that never fills and a breaker that never opens are no limits."""
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment({f"LOGMEND_{name}": value})
+
+
+def test_no_quiet_time_may_be_asked_for() -> None:
+    """A cooldown of zero means none, and says so."""
+    assert Settings.from_environment({"LOGMEND_COOLDOWN_PLANNED": "0s"}).cooldown_planned == timedelta()

@@ -1,0 +1,200 @@
+"""What must not be lost on the way: final outcomes, second looks, reverts, and the rest of a tick."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.fakes import REF, START, World, entry, evidence, incident, push, world
+from tests.unit.test_pipeline import ENFORCE, operator
+
+from logmend import verify
+from logmend.errors import Transient
+from logmend.ledger.documents import pack, subject_key
+from logmend.model import Action, Attempt, Mode, Outcome, Result
+from logmend.ports import Document, Key
+from logmend.records import Freeze, Lease
+
+RUNBOOK = "workload-cert-refresh"
+SUBJECT = subject_key(REF, RUNBOOK)
+
+
+async def unverified(w: World) -> Outcome:
+    """Enforce on the VM, with a second check that says nothing."""
+    w.fleet.vms[REF.instance_id].on_check = [evidence(101), evidence(1)]
+    outcome = await w.deliver(push(entry()))
+    assert outcome.result is Result.UNVERIFIED
+    return outcome
+
+
+async def parked_after_enforcing(w: World) -> None:
+    """Let an attempt die while enforcing, and its takeover meet trouble before it gets to the VM."""
+    w.fleet.vms[REF.instance_id].on_enforce = [asyncio.CancelledError()]  # type: ignore[list-item]
+    with pytest.raises(asyncio.CancelledError):
+        await w.deliver(push(entry()))
+    w.clock.tick(minutes=11)
+    w.fleet.on_facts = [Transient("compute_unavailable", "503")]
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "parked:retry"
+
+
+async def test_the_last_word_on_a_parked_event_is_emitted_though_the_log_was_away() -> None:
+    """Its message was acknowledged when it was parked: only the tick can say it again."""
+    w = world(**ENFORCE)
+    await w.controls.freeze(Freeze("sre", START))
+    assert (await w.deliver(push(incident()))).result is Result.PARKED
+    await w.controls.resume()
+    w.clock.tick(minutes=1)
+    assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.NOTHING_TO_DO
+    w.outcomes.on_write = [Transient("outcome_log_unavailable")]
+    w.clock.tick(minutes=5)
+    await w.ticker.run()
+    w.clock.tick(minutes=5)
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "skipped:reverted"
+    assert [o.message_id for o in w.outcomes.written if o.final] == [None, "1"]
+
+
+async def test_an_unverified_vm_that_another_attempt_holds_is_looked_at_later() -> None:
+    """Enforced is enforced: a neighbour's lease does not turn the event into a duplicate."""
+    w = world(**ENFORCE)
+    await unverified(w)
+    w.clock.tick(minutes=6)
+    held = Lease("two", 9, "m-other", w.clock.now() + timedelta(minutes=1))
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    await w.store.transact(
+        [SUBJECT],
+        lambda _: ({SUBJECT: Document(pack(replace(subject, lease=held, fence=9)))}, None),
+    )
+    await w.ticker.run()
+    assert not any(o.final for o in w.outcomes.written)
+    await w.store.transact([SUBJECT], lambda _: ({SUBJECT: Document(pack(replace(subject, fence=9)))}, None))
+    w.clock.tick(minutes=6)
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "remediated"
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [({"status": "TERMINATED"}, "not_running"), ({"labels": {"logmend": "off"}}, "exempt")],
+)
+async def test_a_no_after_enforcing_does_not_hide_that_it_was_enforced(
+    facts: dict[str, object], reason: str
+) -> None:
+    """Skipped and refused say that nothing was done; here the second check is what is missing."""
+    w = world(**ENFORCE)
+    await unverified(w)
+    vm = w.fleet.vms[REF.instance_id]
+    w.fleet.add(REF, **facts)
+    w.fleet.vms[REF.instance_id] = vm
+    w.clock.tick(minutes=6)
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == f"unverified:{reason}"
+    for _ in range(4):
+        w.clock.tick(minutes=6)
+        await w.ticker.run()
+    assert w.outcomes.results[-1] == "failed:unverifiable"
+    assert vm.enforcements == 1
+
+
+async def test_what_a_person_reverted_is_not_finished_by_an_older_attempt() -> None:
+    """A hold binds also the intent that was committed before it."""
+    w = world(**ENFORCE)
+    await parked_after_enforcing(w)
+    vm = w.fleet.vms[REF.instance_id]
+    assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.REVERTED
+    w.clock.tick(hours=1)
+    await w.ticker.run()
+    assert (vm.faulty, vm.enforcements) == (True, 2)
+    assert w.outcomes.results[-1] == "skipped:reverted"
+
+
+async def test_a_revert_whose_second_check_is_missing_holds_off_automatic_work_all_the_same() -> None:
+    """Else the next line of the VM would undo what a person just asked for."""
+    w = world(**ENFORCE)
+    await w.deliver(push(entry(), "1"))
+    w.clock.tick(days=1)
+    vm = w.fleet.vms[REF.instance_id]
+    vm.on_check = [evidence(101), evidence(1)]
+    assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.UNVERIFIED
+    line = await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))
+    assert (line.result, line.reason) == (Result.SKIPPED, "reverted")
+    w.clock.tick(minutes=6)
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "reverted"
+
+
+async def test_a_vm_that_opted_in_after_the_fix_can_be_reverted() -> None:
+    """That is when its owner needs the timer back; only disabling it is refused."""
+    w = world(**ENFORCE)
+    await w.deliver(push(entry()))
+    vm = w.fleet.vms[REF.instance_id]
+    w.fleet.add(REF, metadata={"enable-workload-certificate": "true"}, project_metadata=None)
+    w.fleet.vms[REF.instance_id] = vm
+    assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.REVERTED
+    refused = await w.pipeline.work(operator(intent_id="o-2"))
+    assert (refused.result, refused.reason) == (Result.REFUSED, "opted_in")
+
+
+def test_a_look_after_a_crash_that_names_no_vm_is_looked_at_again() -> None:
+    """Enforcement may have begun: no evidence is unverified, as it is right after enforcing."""
+    done = Attempt("ssh", before=evidence(100, instance_id=None))
+    assert verify.attempt(operator(), done, evidence(101)).result is Result.UNVERIFIED
+    assert verify.attempt(operator(), done, None).result is Result.FAILED
+
+
+async def test_a_record_that_cannot_be_read_stops_no_tick() -> None:
+    """What another version wrote is counted and told; everything else is worked on."""
+    w = world(**ENFORCE)
+    strange: dict[Key, Document | None] = {
+        (collection, f"strange-{queue}"): Document({"state": "dreaming"}, queue=queue, due=START)
+        for queue, collection in (("parked", "intents"), ("unemitted", "intents"), ("leased", "subjects"))
+    }
+    await w.store.transact(list(strange), lambda _: (strange, None))
+    await w.journal.write(operator(), START)
+    tally = await w.ticker.run()
+    assert w.outcomes.results == ["remediated"]
+    assert tally.errors == {"ledger_corrupt": 3}
+
+
+async def test_an_event_that_meets_a_ledger_that_is_away_still_names_its_vm() -> None:
+    """Deferred is all that there is to see at three in the morning."""
+    w = world(**ENFORCE)
+
+    async def away(*_: object) -> object:
+        raise Transient("ledger_unavailable", "no answer")
+
+    w.store.transact = away  # type: ignore[method-assign, assignment]
+    outcome = await w.deliver(push(entry()))
+    assert (outcome.reason, outcome.instance) == ("ledger_unavailable", REF)
+
+
+async def test_an_open_request_is_closed_by_its_own_intent_alone() -> None:
+    """Another intent's end leaves it marked: a second request would be made on top of it."""
+    w = world(**ENFORCE)
+    outcome = await unverified(w)
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    await w.store.transact(
+        [SUBJECT],
+        lambda _: ({SUBJECT: Document(pack(replace(subject, open_request="m-other")))}, None),
+    )
+    w.clock.tick(minutes=6)
+    await w.ticker.run()
+    after = await w.controls.subject(REF, RUNBOOK)
+    assert after is not None
+    assert (w.outcomes.results[-1], after.open_request) == ("remediated", "m-other")
+    assert outcome.intent_id == "m-1"
+
+
+async def test_a_plan_may_wait_longer_than_finished_intents_are_kept() -> None:
+    """A store may not delete what can still be approved."""
+    w = world(mode=Mode.APPROVE, approval_ttl=timedelta(days=60))
+    planned = await w.deliver(push(entry()))
+    assert planned.approval_id is not None
+    key = ("approvals", planned.approval_id)
+    kept = (await w.store.get([key]))[key].expire_at
+    assert kept is not None
+    assert planned.approval_expires_at is not None
+    assert kept > planned.approval_expires_at
