@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from logmend.cli import outcome_source, report
 from logmend.pretend import delivery, emulator, function_process, story
 from logmend.pretend.fleet import USER, Fleet
 from logmend.pretend.story import Scene
@@ -27,7 +28,7 @@ Document = dict[str, Any]
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("out/demo"),
     show_default=True,
-    help="Folder for the machines and outcomes.jsonl; made anew.",
+    help="Folder for the machines, outcomes.jsonl and report.html; made anew.",
 )
 @click.option(
     "--pubsub",
@@ -74,10 +75,13 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
             await undo(fleet, settings["LOGMEND_STATE"], url)
     told = delivery.read(outcomes)
     problems = check(scenes, fleet, before, told, names)
+    seconds, page = time.monotonic() - started, out / "report.html"
+    report.write(outcome_source.of_file(str(outcomes)), page, "the demo on a pretend fleet")
     if form == "json":
-        click.echo(json.dumps({"outcomes": told, "problems": problems}))
+        click.echo(json.dumps({"outcomes": told, "problems": problems, "report": str(page)}))
     else:
-        _summary(board, fleet, problems, time.monotonic() - started, pubsub, outcomes)
+        _summary(board, fleet, problems, seconds, pubsub, outcomes)
+        click.echo(f"Report: {page} (open it in a browser; it needs no network)")
     return problems
 
 

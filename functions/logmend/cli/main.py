@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "freeze": Entry(ACT, "The kill switch."),
         "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
         "status": Entry(RUN, "What stands still, what needs a person, what came of it all."),
+        "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
         "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
         "serve": Entry(RUN, "The function on this machine."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),

@@ -100,7 +100,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     approvals = ("approval_id", "action", "instance", "runbook", "expires_at")
     _rows("Plans that wait for a person", found["approvals"], approvals)
     timed = [
-        (name, each["count"], *(_duration(each[key]) for key in ("p50", "p95", "max")))
+        (name, each["count"], *(duration_text(each[key]) for key in ("p50", "p95", "max")))
         for name, each in found["latency_ms"].items()
         if each["count"]
     ]
@@ -144,10 +144,11 @@ def _tick(last: str | None, now: datetime) -> str:
         return "The tick has never run on this ledger: is the scheduler set up? (logmend tick runs it once)"
     age = now - datetime.fromisoformat(last)
     late = "  It is late: it should run every five minutes." if age.total_seconds() > 15 * 60 else ""
-    return f"Last tick {_duration(int(age.total_seconds() * 1000))} ago ({last}).{late}"
+    return f"Last tick {duration_text(int(age.total_seconds() * 1000))} ago ({last}).{late}"
 
 
-def _duration(milliseconds: int | None) -> str | None:
+def duration_text(milliseconds: int | None) -> str | None:
+    """Say milliseconds as a person would: `430 ms`, `1.25 s`, `3.5 min`."""
     if milliseconds is None:
         return None
     seconds = milliseconds / 1000

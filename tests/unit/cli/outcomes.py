@@ -14,7 +14,7 @@ def outcome(
     number: int = 1, result: Result = Result.REMEDIATED, reason: str | None = None, **changes: Any
 ) -> Outcome:
     """Give an outcome; `number` makes it another one, a minute later."""
-    at = START + timedelta(minutes=number)
+    at = changes.pop("at", START + timedelta(minutes=number))
     seen = Evidence(101, {"timer_enabled": "enabled"}, at)
     known: dict[str, Any] = {
         "detail": "",
