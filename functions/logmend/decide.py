@@ -95,16 +95,15 @@ def judge_guards(
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict:
     """Give the first guard's no; what is still pending with the facts at hand is a no as well."""
-    notes: list[str] = []
     for judged in judge_guards(intent, runbook, facts, settings):
         match judged.answer:
             case Skip() | Refuse() as no:
                 return no
             case guards_.Pending(why):
                 return Refuse("opt_in_unknown", f"{judged.guard}: {why}")
-            case Proceed(said):
-                notes += [each for each in said if "not answered" in each]
-    return Proceed(tuple(notes))
+            case Proceed():
+                pass
+    return Proceed()
 
 
 def ceiling(intent: Intent, settings: Settings) -> bool:
@@ -147,12 +146,18 @@ RELAPSE_HINT = (
 
 
 def budget(runbook: Runbook, settings: Settings) -> Budget:
-    """Give the tighter of the runbook's own budget and the settings', by rate."""
+    """Give what neither the runbook's own budget nor the settings' is exceeded by.
+
+    That is the tighter of the two by rate; where its burst is the larger one, in bursts of the other's size.
+    """
     limits, general = runbook.limits, settings.disruption_budget
     if limits.disruption_budget is None:
         return general
     own = Budget(limits.disruption_budget, limits.budget_window or general.window)
-    return min(own, general, key=lambda each: each.count / each.window.total_seconds())
+    tight, other = sorted((own, general), key=lambda each: each.count / each.window.total_seconds())
+    if tight.count <= other.count:
+        return tight
+    return Budget(other.count, tight.window * other.count / tight.count)
 
 
 def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:

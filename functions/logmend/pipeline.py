@@ -111,8 +111,8 @@ class Pipeline:
                 case Finished(known):
                     return await self.emit(known.outcome or record.of_waiting(known, self.settings, now))
                 case Turned(outcome, said_before):
-                    if said_before and resume:
-                        return outcome
+                    if resume and (said_before or outcome.result is Result.DEFERRED):
+                        return outcome  # no news: it waits where it stood
                     return await self.emit(outcome, journalled=resume or intent.message_id is None)
                 case Expired(intent_id):
                     await self.finish(intent_id)

@@ -258,7 +258,7 @@ class TestDelivery:
     async def test_an_unclassified_error_is_never_an_acknowledgement(self) -> None:
         """A bug of ours has the message delivered again."""
         w = world(**ENFORCE)
-        w.fleet.on_facts = [ZeroDivisionError()]  # type: ignore[list-item]
+        w.fleet.on_facts = [ZeroDivisionError()]
         outcome = await w.deliver(push(entry()))
         assert (outcome.result, outcome.reason) == (Result.DEFERRED, "internal_error")
         assert (await w.deliver(push(entry()))).result is Result.REMEDIATED

@@ -1,5 +1,6 @@
 """Limits and the edges of their settings: breaker, tries, relapses, durations."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +12,8 @@ from logmend import decide, record
 from logmend.errors import ConfigError, Transient
 from logmend.model import InstanceRef, Judgement, Result
 from logmend.records import Subject
-from logmend.settings import Settings
+from logmend.runbook import Limits, load_all
+from logmend.settings import Budget, Settings, duration
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -98,3 +100,33 @@ def test_a_window_of_nothing_stops_the_start(name: str, value: str) -> None:
 def test_no_quiet_time_may_be_asked_for() -> None:
     """A cooldown of zero means none, and says so."""
     assert Settings.from_environment({"LOGMEND_COOLDOWN_PLANNED": "0s"}).cooldown_planned == timedelta()
+
+
+@pytest.mark.parametrize(
+    ("own", "general", "both"),
+    [
+        ((100, "1d"), "20/10m", (20, timedelta(hours=4, minutes=48))),
+        ((10, "1h"), "20/10m", (10, timedelta(hours=1))),
+        ((50, "10m"), "20/10m", (20, timedelta(minutes=10))),
+        ((30, None), "20/10m", (20, timedelta(minutes=10))),
+    ],
+)
+def test_a_runbooks_own_budget_only_narrows_the_operators(
+    own: tuple[int, str | None], general: str, both: tuple[int, timedelta]
+) -> None:
+    """Neither the rate of the one nor the burst of the other is exceeded."""
+    runbook = load_all()["ops-agent"]
+    window = duration(own[1]) if own[1] else None
+    runbook = replace(runbook, limits=Limits(own[0], window))
+    found = decide.budget(runbook, Settings(disruption_budget=Budget.parse(general)))
+    assert (found.count, found.window) == both
+
+
+async def test_two_ticks_at_once_leave_one_outcome() -> None:
+    """What the other one has in hand is nobody's news."""
+    w = world(**ENFORCE)
+    for number in range(5):
+        w.fleet.add(vm(number))
+        await w.journal.write(replace(operator(intent_id=f"o-{number}"), instance=vm(number)), START)
+    await asyncio.gather(w.ticker.run(), w.ticker.run())
+    assert w.outcomes.results == ["remediated"] * 5

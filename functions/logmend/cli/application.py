@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TICK = b'{"logmend": "tick"}'
+
 NO_LEDGER = (
     "LOGMEND_STATE is memory:, a ledger that ends with this command; name the fleet's with"
     " LOGMEND_STATE=firestore:PROJECT/DATABASE (or sqlite:PATH)"
@@ -54,6 +56,18 @@ def running(work: Callable[["Application"], Awaitable[T]], settings: Settings) -
             return await work(app)
 
     return asyncio.run(body())
+
+
+async def tick_function(topic: str | None) -> bool:
+    """Have the function take up what was written to the ledger; False where no topic is set to do so by."""
+    if topic is None:
+        return False
+    from logmend.adapters.pubsub import Publisher
+
+    publisher = Publisher()
+    await publisher.publish(topic, TICK, {})
+    await publisher.aclose()
+    return True
 
 
 async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:

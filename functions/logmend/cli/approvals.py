@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from logmend.cli import inputs
-from logmend.cli.application import by_option, running, shared_ledger
+from logmend.cli.application import by_option, running, shared_ledger, tick_function
 from logmend.cli.output import format_option, show_rows
 from logmend.model import Intent
 from logmend.records import Approval
@@ -49,14 +49,18 @@ def list_(everything: bool, shape: str) -> None:
 def approve(approval_id: str, by: str) -> None:
     """Approve a plan. Guards and the check on the VM run again before anything is enforced."""
 
-    async def work(app: Application) -> Intent:
-        return await app.controls.approve(approval_id, by, datetime.now(UTC))
+    async def work(app: Application) -> tuple[Intent, bool]:
+        approved = await app.controls.approve(approval_id, by, datetime.now(UTC))
+        return approved, await tick_function(app.settings.topic)
 
-    intent = running(work, shared_ledger(inputs.settings()))
+    intent, ticked = running(work, shared_ledger(inputs.settings()))
     click.echo(
         f"approved by {by}: {intent.action} {intent.runbook} on {intent.instance}, as {intent.intent_id};"
     )
-    click.echo("the next tick acts on it (logmend tick, or the scheduler within five minutes)")
+    if ticked:
+        click.echo("ticked: the function acts on it now; see `logmend status`")
+    else:
+        click.echo("the scheduler's next tick acts on it; with LOGMEND_TOPIC set, this command ticks")
 
 
 @command.command()

@@ -15,7 +15,7 @@ from logmend import decode
 from logmend.decode.payload import instant
 from logmend.errors import ConfigError
 from logmend.model import Delivery, Event, Mode, Undecodable
-from logmend.settings import Settings
+from logmend.settings import PREFIX, Settings
 
 STDIN = "-"
 EMPTY_ARRAY = "an empty array"
@@ -80,6 +80,11 @@ def settings(mode: Mode | None = None) -> Settings:
     """Read the settings from the environment; ``mode`` replaces the one that is set."""
     found = Settings.from_environment(os.environ)
     return found if mode is None else replace(found, mode=mode)
+
+
+def is_set(name: str) -> bool:
+    """Say whether the environment names this setting, or leaves it to its default."""
+    return PREFIX + name.upper() in os.environ
 
 
 def time(text: str | None) -> datetime | None:

@@ -15,7 +15,7 @@ import click
 from logmend import outcome_json
 from logmend.cli import application, inputs, output
 from logmend.cli.errors import DONE, status_of
-from logmend.errors import ConfigError, Permanent, Transient
+from logmend.errors import ConfigError, LogmendError
 from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Outcome, Source
 from logmend.settings import Settings
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from logmend.wiring import Application
 
 PARALLEL = 16
-TICK = b'{"logmend": "tick"}'
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,7 +161,7 @@ async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> 
                 return
             try:
                 outcomes.append(await app.pipeline.work(order))
-            except (Transient, Permanent) as error:
+            except LogmendError as error:
                 click.echo(f"{order.instance}: {error}", err=True)
                 stop.set()
             more(1)
@@ -185,18 +184,12 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
         for each in orders
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
-    topic = app.settings.topic
-    if topic is None:
+    if await application.tick_function(app.settings.topic):
+        click.echo("Ticked: the function acts on them now. See `logmend status`.", err=True)
+    else:
         click.echo(
             "The scheduler's next tick acts on them; with LOGMEND_TOPIC set, this command ticks.", err=True
         )
-        return DONE
-    from logmend.adapters.pubsub import Publisher
-
-    publisher = Publisher()
-    await publisher.publish(topic, TICK, {})
-    await publisher.aclose()
-    click.echo("Ticked: the function acts on them now. See `logmend status`.", err=True)
     return DONE
 
 

@@ -245,16 +245,10 @@ class _Replay:
         return replay_acts.explained
 
     async def _tick(self) -> None:
-        if self._settings.topic is None:
+        if await application.tick_function(self._settings.topic):
+            warn("ticked: the function acts on the orders now; see `logmend status`")
+        else:
             warn("the scheduler's next tick acts on the orders; with LOGMEND_TOPIC set, this command ticks")
-            return
-        from logmend.adapters.pubsub import Publisher
-        from logmend.cli.orders import TICK
-
-        publisher = Publisher()
-        await publisher.publish(self._settings.topic, TICK, {})
-        await publisher.aclose()
-        warn("ticked: the function acts on the orders now; see `logmend status`")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ import click
 from logmend.cli import inputs
 from logmend.cli.application import running, shared_ledger
 from logmend.cli.output import format_option, show_json, show_table
+from logmend.errors import ConfigError
 from logmend.tick import Tally
 from logmend.wiring import Application
 
@@ -20,7 +21,15 @@ def command(shape: str) -> int:
     async def work(app: Application) -> Tally:
         return await app.ticker.run()
 
-    tally = running(work, shared_ledger(inputs.settings()))
+    settings = shared_ledger(inputs.settings())
+    if unset := [f"LOGMEND_{name.upper()}" for name in ("mode", "outcomes") if not inputs.is_set(name)]:
+        problem = (
+            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, with the function's"
+            " values. By the defaults it would refuse for good what waits for enforcing, and keep outcomes from"
+            " their log"
+        )
+        raise ConfigError([problem])
+    tally = running(work, settings)
     if shape == "json":
         show_json(tally.document())
     else:
