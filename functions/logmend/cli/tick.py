@@ -24,9 +24,9 @@ def command(shape: str) -> int:
     settings = shared_ledger(inputs.settings())
     if unset := [f"LOGMEND_{name.upper()}" for name in ("mode", "outcomes") if not inputs.is_set(name)]:
         problem = (
-            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, with the function's"
-            " values. By the defaults it would refuse for good what waits for enforcing, and keep outcomes from"
-            " their log"
+            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, by the function's"
+            " values. By the defaults it would refuse for good what waits for enforcing, and keep outcomes"
+            " from their log"
         )
         raise ConfigError([problem])
     tally = running(work, settings)
