@@ -90,10 +90,10 @@ class Page:
         assert "exceptionDetails" not in said, said
         return said["result"].get("value")
 
-    async def screenshot(self, *, whole: bool = True) -> bytes:
-        """Take a picture of the page, PNG."""
-        answer = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        return base64.b64decode(answer["data"])
+    async def screenshot(self, width: int, height: int, scale: float = 1.0) -> bytes:
+        """Take a picture of the page's top left corner, PNG."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
+        return base64.b64decode((await self.call("Page.captureScreenshot", format="png", clip=clip))["data"])
 
 
 @asynccontextmanager
