@@ -27,12 +27,13 @@ READ_LIMIT = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. ``json`` is None where the body is not a JSON object."""
+    """An HTTP answer. ``json`` is None where the body is no JSON object; ``date`` is the server's clock."""
 
     status: int
     json: Mapping[str, Any] | None
     text: str
     retry_after: float | None
+    date: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -51,14 +52,22 @@ class Answer:
 class Rest:
     """One API's endpoint. Safe for any number of tasks; nothing is opened before the first call.
 
-    ``connect_timeout`` and ``timeout`` are seconds; a call takes at most twice their sum, since a read is
+    ``token`` is an access token to use instead of this process's credentials. ``connect_timeout`` and
+    ``timeout`` are seconds; a call takes at most twice their sum, since a read is
     tried once more when the connection breaks (a frozen function wakes up with dead ones in its pool).
     """
 
     def __init__(
-        self, endpoint: str, *, connect_timeout: float = 5.0, timeout: float = 15.0, threads: int = 16
+        self,
+        endpoint: str,
+        *,
+        connect_timeout: float = 5.0,
+        timeout: float = 15.0,
+        threads: int = 16,
+        token: str | None = None,
     ) -> None:
         self._endpoint = endpoint.rstrip("/")
+        self._token = token
         self._times = (connect_timeout, timeout)
         self._limit = 2 * sum(self._times) + 1
         self._size = threads
@@ -104,7 +113,8 @@ class Rest:
                 headers={"Accept": "application/json"},
             ) as response:
                 text = _read(response, ends)
-                return Answer(response.status_code, _object(text), text, _wait(response.headers))
+                wait, date = _wait(response.headers), response.headers.get("Date")
+                return Answer(response.status_code, _object(text), text, wait, date)
         except (Transient, Permanent):
             raise
         except Exception as error:
@@ -113,12 +123,19 @@ class Rest:
     def _session(self) -> "requests.Session":
         with self._lock:
             if self._opened is None:
-                self._opened = open_session(self._endpoint, self._times, threads=self._size)
+                self._opened = open_session(
+                    self._endpoint, self._times, threads=self._size, token=self._token
+                )
             return self._opened
 
 
 def open_session(
-    endpoint: str, times: tuple[float, float], *, threads: int, again: tuple[str, ...] = ("GET",)
+    endpoint: str,
+    times: tuple[float, float],
+    *,
+    threads: int,
+    again: tuple[str, ...] = ("GET",),
+    token: str | None = None,
 ) -> "requests.Session":
     """Open google-auth's session for an endpoint, or a plain one without credentials for ``http://``.
 
@@ -130,9 +147,11 @@ def open_session(
     from urllib3.util import Retry
 
     session: requests.Session
-    if endpoint.startswith("http://"):
+    if token is not None or endpoint.startswith("http://"):
         session = requests.Session()
-        session.trust_env = False
+        session.trust_env = not endpoint.startswith("http://")
+        if token is not None:
+            session.auth = _Bearer(token)
     else:
         import google.auth
         from google.auth.transport.requests import AuthorizedSession
@@ -151,6 +170,17 @@ def open_session(
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
+
+
+class _Bearer:
+    """Puts an access token on requests; requests would put what stands in a ``.netrc`` there otherwise."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 def _read(response: "requests.Response", ends: float) -> str:

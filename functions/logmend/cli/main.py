@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
         "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
         "serve": Entry(RUN, "The function on this machine."),
+        "doctor": Entry(CHECK, "What is wrong between the log sink and the VMs, and what mends it."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),
         "policy": Entry(CHECK, "The OS policy assignments: render, apply, status, delete."),

@@ -109,6 +109,14 @@ def test_every_command_has_help_without_a_network(run: Run, name: str) -> None:
     assert main.COMMANDS[name].short_help in " ".join(run("--help").stdout.split())
 
 
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_help_of_a_command_imports_no_client(name: str) -> None:
+    """In a process of its own; only the demo, which serves machines, loads what it serves them with."""
+    ran = process(name, "--help")
+    assert ran.returncode == 0, ran.stderr
+    assert loaded(ran, ("google", "grpc") if name == "demo" else HEAVY) == []
+
+
 def test_version(run: Run) -> None:
     """The package's own."""
     assert run("--version").stdout == f"logmend {__version__}\n"
