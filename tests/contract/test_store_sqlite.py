@@ -231,11 +231,11 @@ def test_every_sqlite_error_is_classified() -> None:
     names = {name for name in codes if name.split("_")[1] in _PRIMARY}
     assert len(names) >= 26
     for kind in classes:
-        assert classify(kind("boom")).reason in reasons
+        assert classify(kind("boom"), Path("x")).reason in reasons
         for name in names:
             error = kind("boom")
             error.sqlite_errorcode = codes[name]
-            verdict = classify(error)
+            verdict = classify(error, Path("x"))
             assert verdict.reason in reasons
             assert isinstance(verdict, _PRIMARY[name.split("_")[1]]), name
 

@@ -209,6 +209,40 @@ def test_the_next_step_is_a_command_ready_to_paste() -> None:
     assert outcome_json.document(but(result=Result.NOTHING_TO_DO))["next_step"] is None
 
 
+@pytest.mark.parametrize(
+    "reason", [word for word, known in reasons.REASONS.items() if known.next_step == reasons.WAIT]
+)
+def test_only_what_is_deferred_is_said_to_be_delivered_again(reason: str) -> None:
+    """Pub/Sub delivers nothing again that was acknowledged: the tick does, or a person."""
+    assert "delivers the message again" in reasons.next_step(but(result=Result.DEFERRED, reason=reason))
+    for result in (Result.FAILED, Result.PARKED, Result.REQUESTED, Result.UNVERIFIED):
+        step = reasons.next_step(but(result=result, reason=reason))
+        assert step
+        assert "delivers" not in step
+
+
+def test_a_change_without_proof_says_how_to_undo_it() -> None:
+    """Where something was changed and it is not known to have helped, the way back is at hand."""
+    undo = f"to undo: logmend revert {REF} --runbook workload-cert-refresh --enforce"
+    for result, reason in (
+        (Result.UNVERIFIED, "no_second_check"),
+        (Result.UNVERIFIED, "connection_lost"),
+        (Result.FAILED, "still_faulty"),
+        (Result.FAILED, "unverifiable"),
+    ):
+        assert reasons.next_step(but(result=result, reason=reason)).endswith(undo)
+        assert "to undo" not in reasons.next_step(but(result=result, reason=reason, action=Action.REVERT))
+    assert "to undo" not in reasons.next_step(but(result=Result.FAILED, reason="wrong_instance"))
+
+
+def test_commands_name_the_vm_as_their_program_wants_it_and_repeat_what_was_asked() -> None:
+    """A failed revert is tried again with revert; gcloud gets id, zone and project."""
+    step = reasons.next_step(but(result=Result.FAILED, reason="script_error", action=Action.REVERT))
+    assert step.endswith(f"logmend revert {REF} --runbook workload-cert-refresh --enforce")
+    step = reasons.next_step(but(result=Result.FAILED, reason="wrong_instance"))
+    assert step.endswith("describe 4775836342981993096 --zone=us-west1-a --project=web-prod")
+
+
 def test_every_word_has_a_meaning_and_every_next_step_can_be_filled_in() -> None:
     """No brace is left over and no result is without words."""
     for result in Result:
@@ -266,9 +300,9 @@ def rows() -> list[str]:
 
 def shown(step: str) -> str:
     """Give a next step as the page shows it."""
-    for word in ("instance", "runbook", "approval"):
+    for word in ("instance", "runbook", "approval", "vm"):
         step = step.replace("{" + word + "}", word.upper())
-    return step
+    return step.replace("{command}", "run")
 
 
 def test_the_documentation_has_the_very_same_tables() -> None:

@@ -142,7 +142,7 @@ class _Worker:
                     self._connection = connect(self._path)
                 return work(self._connection)
             except sqlite3.Error as error:
-                verdict = classify(error)
+                verdict = classify(error, self._path)
                 if verdict.reason != "ledger_contention":
                     self._disconnect()
                     raise verdict from error

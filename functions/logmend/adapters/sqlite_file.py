@@ -1,5 +1,6 @@
 """The ledger's SQLite file: opening it, its schema, and what its errors mean."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -27,34 +28,40 @@ BUSY_TIMEOUT = 5.0
 """Seconds that SQLite itself waits for another process's transaction, per try."""
 
 
-def classify(error: sqlite3.Error) -> Transient | Permanent:
-    """Say what a caller should do about an SQLite error; unknown ones are transient."""
+def classify(error: sqlite3.Error, path: Path) -> Transient | Permanent:
+    """Say what a caller should do about an SQLite error of a file; unknown ones are transient."""
     # The low byte is the primary result code (https://sqlite.org/rescode.html); errors that the Python
     # module raises by itself (ProgrammingError and the like) have none.
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     match primary:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return Transient("ledger_contention", str(error))
+            return Transient("ledger_contention", f"{path}: {error}")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_FORMAT:
-            return Permanent("ledger_corrupt", f"not a readable SQLite database: {error}")
+            return Permanent("ledger_corrupt", f"{path} is not a readable SQLite database: {error}")
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return Permanent("ledger_forbidden", str(error))
+            return Permanent("ledger_forbidden", f"{path}: {error}")
         case sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH:
-            return Permanent("ledger_rejected", str(error))
+            return Permanent("ledger_rejected", f"{path}: {error}")
         case sqlite3.SQLITE_ERROR | sqlite3.SQLITE_MISUSE | sqlite3.SQLITE_RANGE | sqlite3.SQLITE_NOTFOUND:
             # No such table or column: a database, but not a ledger.
-            return Permanent("ledger_corrupt", str(error))
+            return Permanent("ledger_corrupt", f"{path}: {error}")
         case None if isinstance(error, sqlite3.DataError | sqlite3.IntegrityError):
-            return Permanent("ledger_rejected", str(error))
+            return Permanent("ledger_rejected", f"{path}: {error}")
         case _:  # SQLITE_FULL, SQLITE_IOERR, SQLITE_CANTOPEN, SQLITE_NOMEM, …
-            return Transient("ledger_unavailable", str(error))
+            return Transient("ledger_unavailable", f"{path}: {error}")
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file, make its tables where it is new; ``Permanent`` where it is no ledger of this version."""
     if not path.parent.is_dir():
         raise Permanent("ledger_missing", f"the directory {path.parent} does not exist")
+    if path.is_dir():
+        raise Permanent("ledger_missing", f"{path} is a directory")
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise Permanent("ledger_forbidden", f"{path} may not be read and written by this user")
+    if not path.exists() and not os.access(path.parent, os.W_OK):
+        raise Permanent("ledger_forbidden", f"no file may be made in {path.parent} by this user")
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

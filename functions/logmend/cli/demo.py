@@ -15,11 +15,15 @@ from typing import Any
 import click
 
 from logmend.cli import outcome_source, report
+from logmend.errors import ConfigError
 from logmend.pretend import delivery, emulator, function_process, story
 from logmend.pretend.fleet import USER, Fleet
 from logmend.pretend.story import Scene
 
 Document = dict[str, Any]
+
+MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "report.html")
+"""How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
 
 
 @click.command()
@@ -40,14 +44,29 @@ Document = dict[str, Any]
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(out: Path, pubsub: str, form: str) -> int:
     """Tell the whole story on a pretend fleet: no cloud, no root."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    _make_anew(out)
     if pubsub == "auto":
         pubsub = "emulator" if emulator.installed("pubsub-emulator") else "direct"
     problems = asyncio.run(_demo(out.resolve(), pubsub, form))
     for problem in problems:
         click.echo(f"demo failed: {problem}", err=True)
     return 1 if problems else 0
+
+
+def _make_anew(out: Path) -> None:
+    """Empty the folder; ConfigError where something is in it that no demo made."""
+    there = [each.name for each in out.iterdir()] if out.is_dir() else []
+    if foreign := sorted(name for name in there if not name.startswith(MADE)):
+        raise ConfigError(
+            [f"{out}: {foreign[0]} is in it, which no demo made; name another folder with --out, or empty it"]
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+
+
+def _shown(path: Path) -> Path:
+    """Give a path as it is said: from the working directory where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
@@ -81,7 +100,7 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
         click.echo(json.dumps({"outcomes": told, "problems": problems, "report": str(page)}))
     else:
         _summary(board, fleet, problems, seconds, pubsub, outcomes)
-        click.echo(f"Report: {page} (open it in a browser; it needs no network)")
+        click.echo(f"Report: {_shown(page)} (open it in a browser; it needs no network)")
     return problems
 
 
@@ -210,4 +229,4 @@ def _summary(
     click.echo(f"{off} of {len(fleet.machines)} timers are off now; one was before.")
     if not problems:
         click.echo("Every machine is what its outcomes claim, and no other was changed.")
-    click.echo(f"Outcomes: {outcomes}")
+    click.echo(f"Outcomes: {_shown(outcomes)}")

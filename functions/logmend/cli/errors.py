@@ -58,11 +58,20 @@ def told(*, debug: bool = False) -> Iterator[None]:
     ) as error:  # a filter that is none, told with its place; or what only the pipeline sees
         _trace(debug)
         raise Told([f"{_KIND.get(type(error).__name__, 'error')}: {error}"], UNUSABLE) from error
-    except Exception as error:
+    except OSError as error:
+        if error.filename is None:  # not a file or folder that somebody named
+            raise _surprise(error, debug=debug) from error
         _trace(debug)
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
-        hint = "" if debug else "; logmend --debug … shows where"
-        raise Told([f"unexpected error, please report it: {what}{hint}"], BAD) from error
+        raise Told([f"{error.filename}: {error.strerror or error}"], UNUSABLE) from error
+    except Exception as error:
+        raise _surprise(error, debug=debug) from error
+
+
+def _surprise(error: Exception, *, debug: bool) -> Told:
+    _trace(debug)
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    hint = "" if debug else "; logmend --debug … shows where"
+    return Told([f"unexpected error, please report it: {what}{hint}"], BAD)
 
 
 def warn(text: str) -> None:
@@ -71,12 +80,17 @@ def warn(text: str) -> None:
 
 
 def _trouble(error: Transient | Permanent) -> str:
-    from logmend.reasons import REASONS
+    from logmend.reasons import AT_HAND, REASONS, WAIT
 
     known = REASONS.get(error.reason)
-    meaning = f" {known.meaning}" if known else ""
-    step = f" Next: {known.next_step}" if known and known.next_step and "{" not in known.next_step else ""
-    return f"{error.reason}:{meaning} {error.detail}".rstrip() + step
+    # A store names the cause first, which may need another step than what it means for the store.
+    cause = error.detail.partition(":")[0]
+    step = REASONS[cause].next_step if cause in AT_HAND else known.next_step if known else ""
+    if step == WAIT:
+        step = "run it again" if isinstance(error, Transient) else ""
+    said = [known.meaning.rstrip(".") if known else "", error.detail.rstrip(".")]
+    text = f"{error.reason}: {': '.join(filter(None, said))}".rstrip(": ")
+    return f"{text}. Next: {step}" if step and "{" not in step else text
 
 
 def _trace(debug: bool) -> None:

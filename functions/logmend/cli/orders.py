@@ -42,7 +42,9 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--enforce", is_flag=True, help="Act. Without it, only look and show the plan."),
             click.option("--yes", is_flag=True, help="Do not ask before acting."),
             click.option(
-                "--via-function", is_flag=True, help="Write the order to the ledger; the function acts."
+                "--via-function",
+                is_flag=True,
+                help="Write the order to the ledger for the function, which looks, with --enforce acts.",
             ),
             click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
             click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
@@ -92,11 +94,12 @@ async def _carry_out(
     refs = await _instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
     if not refs:
         raise ConfigError(["no VM is meant: name some, or select them with --filter or --from"])
-    acting = chosen["enforce"] or chosen["via_function"]
+    acting = chosen["enforce"]
     if acting and not chosen["yes"]:
         for ref in refs:
             click.echo(f"  {ref}", err=True)
-        click.confirm(f"{action} {runbook} on {len(refs)} VMs?", abort=True, err=True)
+        many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
+        click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
     orders = [_order(action, ref, runbook, by, look_only=not acting) for ref in refs]
     if chosen["via_function"]:
         return await _hand_over(app, orders, shape)
@@ -133,7 +136,14 @@ def _scanned(path: Path) -> list[str]:
             if row["result"] == "planned"
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"{path}: not what `logmend scan --format json` prints ({error})"]) from error
+        raise ConfigError(
+            [f"{path}: not what `logmend scan --format json` prints ({_where(error)})"]
+        ) from error
+
+
+def _where(error: Exception) -> str:
+    """Say what was missed, in words."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only: bool) -> Intent:
@@ -185,10 +195,10 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
     if await application.tick_function(app.settings.topic):
-        click.echo("Ticked: the function acts on them now. See `logmend status`.", err=True)
+        click.echo("Ticked: the function takes them up now. See `logmend status`.", err=True)
     else:
         click.echo(
-            "The scheduler's next tick acts on them; with LOGMEND_TOPIC set, this command ticks.", err=True
+            "The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.", err=True
         )
     return DONE
 
