@@ -44,6 +44,6 @@ def needs(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by the folder it lives in, so that `-m lab` and the like need no decorators."""
     for item in items:
-        for tier in ("unit", "contract", "integration", "e2e", "lab"):
+        for tier in ("unit", "contract", "integration", "e2e", "lab", "chaos"):
             if f"/tests/{tier}/" in str(item.path):
                 item.add_marker(tier)

@@ -1,0 +1,341 @@
+"""One fault's stage: machines, a topic, whatever function processes there are, and the verdict.
+
+The verdict believes nobody but the machines (their logs of changes), the outcomes' file and the ledger.
+"""
+
+import asyncio
+import base64
+import contextlib
+import os
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
+from google.pubsub_v1 import types
+from tests.chaos.machines import OFF, PROJECT, RoughFleet, RoughMachine
+from tests.contract.stores import open_named
+from tests.e2e.function_process import Function, function_process
+from tests.e2e.post import Post
+
+from logmend.ledger import Queues
+from logmend.model import INTERIM_RESULTS
+from logmend.ports import Document, Key, Store
+from logmend.pretend.entries import entry, incident, push
+from logmend.pretend.fleet import USER
+from logmend.records import State
+
+DICE = random.Random()  # noqa: S311  decides when to strike, guards nothing
+SETTLE = 150.0
+"""Seconds after which an event without its end counts as lost; most have theirs within twenty."""
+SHORT = {"attempt_deadline": "9s", "function_timeout": "10s", "lease": "11s"}
+"""The shortest deadlines with which a busy machine still gets its work done."""
+PATHS = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
+
+
+class Courier:
+    """Delivers what waits in a subscription of the real emulator to the functions, as a push does.
+
+    The emulator's own push gives up after a handful of refusals, which is just what this suite makes many of.
+    So messages are pulled from it, posted, and acknowledged on a 2xx; on anything else they are given back,
+    a moment later, and come again. ``copies`` of each are posted at once, up to ``jitter`` seconds late.
+    """
+
+    def __init__(self, post: Post, client: httpx.AsyncClient) -> None:
+        self.targets: list[str] = []
+        self.copies = 1
+        self.jitter = 0.0
+        self.timeout = 13.0
+        self.deliveries = 0
+        self.refused = 0
+        self._post, self._client = post, client
+        self._delivering: set[asyncio.Task[None]] = set()
+        self._name = f"{post.push_subscription}-pull"
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Deliver until left."""
+        await asyncio.to_thread(
+            lambda: self._post.subscriber.create_subscription(
+                name=self._name, topic=self._post.topic, ack_deadline_seconds=60
+            )
+        )
+        collecting = asyncio.create_task(self._collect())
+        try:
+            yield
+        finally:
+            self.targets.clear()
+            collecting.cancel()
+            await asyncio.gather(collecting, *self._delivering, return_exceptions=True)
+            await asyncio.to_thread(
+                lambda: self._post.subscriber.delete_subscription(subscription=self._name)
+            )
+
+    async def _collect(self) -> None:
+        while True:
+            for received in await asyncio.to_thread(self._pulled):
+                delivering = asyncio.create_task(self._deliver(received))
+                self._delivering.add(delivering)
+                delivering.add_done_callback(self._delivering.discard)
+
+    def _pulled(self) -> Sequence[types.ReceivedMessage]:
+        try:
+            pulled = self._post.subscriber.pull(
+                subscription=self._name, max_messages=100, timeout=1.0, retry=None
+            )
+        except (DeadlineExceeded, ServiceUnavailable):
+            return []
+        return list(pulled.received_messages)
+
+    async def _deliver(self, received: types.ReceivedMessage) -> None:
+        message = received.message
+        body = {
+            "message": {
+                "data": base64.b64encode(message.data).decode(),
+                "messageId": message.message_id,
+                "publishTime": message.publish_time.isoformat(),
+                "attributes": dict(message.attributes),
+            },
+            "subscription": self._post.push_subscription,
+        }
+        answers = await asyncio.gather(*(self._posted(body) for _ in range(self.copies)))
+        if max(answers) < 300:
+            await asyncio.to_thread(
+                lambda: self._post.subscriber.acknowledge(subscription=self._name, ack_ids=[received.ack_id])
+            )
+            return
+        self.refused += 1
+        await asyncio.sleep(DICE.uniform(0.3, 1.5))
+        await asyncio.to_thread(
+            lambda: self._post.subscriber.modify_ack_deadline(
+                subscription=self._name, ack_ids=[received.ack_id], ack_deadline_seconds=0
+            )
+        )
+
+    async def _posted(self, body: Mapping[str, Any]) -> int:
+        self.deliveries += 1
+        if self.jitter:
+            await asyncio.sleep(DICE.uniform(0, self.jitter))
+        if not self.targets:
+            return 503
+        target = DICE.choice(self.targets)
+        try:
+            return (await self._client.post(target, json=body, timeout=self.timeout)).status_code
+        except httpx.HTTPError:
+            return 502
+
+
+@dataclass
+class Event:
+    """One message, and the machine that it is about."""
+
+    message_id: str
+    machine: RoughMachine
+
+
+@dataclass
+class Verdict:
+    """What became of the events of one fault."""
+
+    lost: list[str]
+    doubled: list[str]
+    untrue: list[str]
+    results: dict[str, int]
+
+
+class Arena:
+    """See :func:`arena`."""
+
+    def __init__(self, folder: Path, fleet: RoughFleet, courier: Courier, post: Post, state: str) -> None:
+        self.folder, self.fleet, self.courier, self.post, self.state = folder, fleet, courier, post, state
+        self.events: list[Event] = []
+        self.store: Store = open_named(state)
+        self.outcomes_file = folder / "outcomes.jsonl"
+        self._started = 0
+
+    @asynccontextmanager
+    async def function(
+        self, *, outcomes: Path | None = None, state: str | None = None, **settings: Any
+    ) -> AsyncIterator[Function]:
+        """Run one more function process, to which deliveries go until it ends."""
+        self._started += 1
+        chosen: dict[str, Any] = {
+            "mode": "enforce",
+            "project": PROJECT,
+            "state": state or self.state,
+            "outcomes": f"file:{outcomes or self.outcomes_file}",
+            "compute_endpoint": f"http://127.0.0.1:{self.fleet.compute_port}",
+            "ssh_key": self.fleet.key_file,
+            "ssh_user": USER,
+            "ssh_port": self.fleet.ssh_port,
+            "disruption_budget": "10000/1m",
+            "breaker_minimum": 10000,
+            "unreachable_tries": 2,
+            "cooldown_remediated": "3s",
+            "cooldown_nothing_to_do": "3s",
+            **SHORT,
+        }
+        async with function_process(
+            self.folder / f"function-{self._started}", **(chosen | settings)
+        ) as running:
+            self.courier.targets.append(running.url)
+            try:
+                yield running
+            finally:
+                self.courier.targets.remove(running.url)
+
+    async def tell(self, machines: Sequence[RoughMachine], *, incidents: bool = False) -> None:
+        """Publish one event about each machine: its line, or an incident."""
+        for machine in machines:
+            document = (
+                incident(machine.vm, f"inc-{machine.instance.instance_id}-{len(self.events)}")
+                if incidents
+                else entry(machine.vm, path=DICE.choice(PATHS))
+            )
+            (message_id,) = await self.post.publish(document)
+            self.events.append(Event(message_id, machine))
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """Every outcome so far, of every function."""
+        reader = Function(None, 0, self.folder, self.outcomes_file, None)  # type: ignore[arg-type]
+        return reader.outcomes()
+
+    def finals(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Give the final outcomes of each message, by their ids."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        for each in self.outcomes():
+            if each["result"] not in INTERIM_RESULTS and each["message_id"]:
+                found.setdefault(each["message_id"], {})[each["outcome_id"]] = each
+        return found
+
+    def open_events(self) -> list[Event]:
+        """Events without a final outcome."""
+        finals = self.finals()
+        return [each for each in self.events if each.message_id not in finals]
+
+    async def settle(self, function: Function, *, within: float = SETTLE) -> None:
+        """Deliver and tick until every event has its end, or time is up: the verdict tells which."""
+        ends = time.monotonic() + within
+        while self.open_events() and time.monotonic() < ends:
+            await asyncio.sleep(1)
+            await self.make_due()
+            with contextlib.suppress(httpx.HTTPError, AssertionError):
+                await function.push(push({"logmend": "tick"}, f"tick-{uuid.uuid4().hex}"))
+
+    async def make_due(self) -> None:
+        """Let the minutes pass that the ledger waits before it looks at something again."""
+        future, now = datetime(9999, 1, 1, tzinfo=UTC), datetime.now(UTC)
+        for queue in ("parked", "requested", "unverified"):
+            for document_id, _ in await self.store.due("intents", queue, future, 500):
+                await self._hasten(("intents", document_id), queue, now)
+
+    async def _hasten(self, key: Key, queue: str, now: datetime) -> None:
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            document = found.get(key)
+            if document is None or document.queue != queue or document.due is None or document.due <= now:
+                return {}, None
+            return {key: Document(document.data, queue, now, document.expire_at)}, None
+
+        await self.store.transact([key], step)
+
+    async def stages(self) -> dict[str, int]:
+        """Count the open events by where the ledger says that they stand."""
+        found: dict[str, int] = {}
+        finals = self.finals()
+        async for record in Queues(self.store).records():
+            if record.state is State.RUNNING:
+                name = "enforcing" if record.committed else "looking"
+            elif record.state is State.DONE and record.intent.message_id not in finals:
+                name = "recording"
+            else:
+                continue
+            found[name] = found.get(name, 0) + 1
+        return found
+
+    def verdict(self, *, ledger_kept: bool = True) -> Verdict:
+        """Compare what was claimed with what the machines show.
+
+        ``ledger_kept`` False is for a ledger that was lost: then the same event may end twice in words, but
+        still not in deeds.
+        """
+        finals, verdict = self.finals(), Verdict([], [], [], {})
+        for each in self.events:
+            mine = finals.get(each.message_id, {})
+            if not mine:
+                verdict.lost.append(f"{each.message_id} about {each.machine.instance.name}")
+            if len(mine) > 1 and ledger_kept:
+                verdict.doubled.append(f"{each.message_id} ended as {sorted(mine)}")
+            for outcome in mine.values():
+                word = str(outcome["result"]) + (f": {outcome['reason']}" if outcome["reason"] else "")
+                verdict.results[word] = verdict.results.get(word, 0) + 1
+                if (lie := _lie(outcome, each.machine)) is not None:
+                    verdict.untrue.append(f"{each.message_id}: {word}, but {lie}")
+        for machine in {id(each.machine): each.machine for each in self.events}.values():
+            if len(changes := machine.changes()) > 1:
+                verdict.doubled.append(f"{machine.instance.name} was changed {len(changes)} times")
+            if machine.overlaps():
+                verdict.doubled.append(f"{machine.instance.name} was changed by two at once")
+        return verdict
+
+    async def left_in_ledger(self) -> list[str]:
+        """Name what is still open in the ledger; nothing should be, once every event has its end."""
+        queues, end = Queues(self.store), datetime(9999, 1, 1, tzinfo=UTC)
+        lists = ("parked", "requested", "unverified", "expired")
+        return [name for name in lists if await getattr(queues, name)(end, 10)]
+
+
+def _lie(outcome: Mapping[str, Any], machine: RoughMachine) -> str | None:
+    """Say what the machine shows against an outcome; None where it bears it out."""
+    before, after = outcome["before"] or {}, outcome["after"] or {}
+    match outcome["result"]:
+        case "remediated":
+            if machine.timer() != OFF:
+                return f"its timer is {machine.timer()}"
+            if not machine.changes():
+                return "nothing was ever changed there"
+            if (before.get("exit_code"), after.get("exit_code")) != (101, 100):
+                return f"its evidence is {before.get('exit_code')} and {after.get('exit_code')}"
+        case "nothing_to_do":
+            if machine.timer() != OFF:
+                return f"its timer is {machine.timer()}"
+        case "planned" | "reverted":
+            return "nobody asked for that"
+        case _:
+            pass
+    return None
+
+
+@asynccontextmanager
+async def arena(folder: Path, state: str) -> AsyncIterator[Arena]:
+    """Set up machines and topic over the ledger ``state``; run functions in it, and ask its verdict."""
+    fleet = RoughFleet(folder / "fleet")
+    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
+        post = await asyncio.to_thread(Post)
+        try:
+            courier = Courier(post, client)
+            stage = Arena(folder, fleet, courier, post, state)
+            async with fleet.running(), courier.at_work():
+                yield stage
+            await stage.store.aclose()
+        finally:
+            await asyncio.to_thread(post.close)
+
+
+async def until(holds: Callable[[], bool], *, within: float = 60.0) -> None:
+    """Wait until something holds; fail where it does not come to that."""
+    ends = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < ends, "it never came to that"
+        await asyncio.sleep(0.02)
+
+
+def signalled(function: Function, how: int) -> None:
+    """Signal a function's whole process group."""
+    os.killpg(function.process.pid, how)
