@@ -48,13 +48,13 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
         stop = stopped(intent, subject, view.fleet)
         if stop is not None and not isinstance(stop, Proceed):
             return Park(stop.reason, stop.detail, now + RECHECK)
-    if view.record is not None and (view.record.committed or view.record.state in _LOOKED_AT):
+    if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(subject, now) or Proceed()
     if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
-        return Skip("stale", f"the event is {age} old, more than {settings.max_event_age}")
+        return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
     if intent.automatic:
         if subject.held:
             return Skip("reverted", REVERT_HOLDS)
@@ -151,9 +151,7 @@ def budget(runbook: Runbook, settings: Settings) -> Budget:
     That is the tighter of the two by rate; where its burst is the larger one, in bursts of the other's size.
     """
     limits, general = runbook.limits, settings.disruption_budget
-    if limits.disruption_budget is None:
-        return general
-    own = Budget(limits.disruption_budget, limits.budget_window or general.window)
+    own = Budget(limits.disruption_budget or general.count, limits.budget_window or general.window)
     tight, other = sorted((own, general), key=lambda each: each.count / each.window.total_seconds())
     if tight.count <= other.count:
         return tight
@@ -377,6 +375,12 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
     return None
 
 
+def _begun(record: Record) -> bool:
+    """Say whether something may be out for this intent: enforcement, or a request whose reader has died."""
+    asked = record.asked is not None and record.state is State.RUNNING
+    return record.committed or asked or record.state in _LOOKED_AT
+
+
 def _held_elsewhere(subject: Subject, now: datetime) -> Defer | None:
     """Have what was begun wait where it stands while another intent's attempt holds the VM."""
     if (lease := subject.lease) is not None and lease.expires_at > now:
@@ -420,6 +424,15 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
 def _hold_back(intent: Intent, reason: str, detail: str, until: datetime | None = None) -> Stop:
     """Skip what its source will say again; park what would be lost."""
     return Skip(reason, detail) if intent.repeats else Park(reason, detail, until)
+
+
+def _said(span: timedelta) -> str:
+    """Say a span in its two largest units: `1d 2h`, `1h`, `90s` as `1m 30s`."""
+    left, parts = int(span.total_seconds()), list[str]()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        number, left = divmod(left, size)
+        parts += [f"{number}{unit}"] if number else ["" for _ in parts[:1]]
+    return " ".join(filter(None, parts[:2])) or "0s"
 
 
 def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:

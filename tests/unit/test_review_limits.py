@@ -109,10 +109,12 @@ def test_no_quiet_time_may_be_asked_for() -> None:
         ((10, "1h"), "20/10m", (10, timedelta(hours=1))),
         ((50, "10m"), "20/10m", (20, timedelta(minutes=10))),
         ((30, None), "20/10m", (20, timedelta(minutes=10))),
+        ((None, "1h"), "20/10m", (20, timedelta(hours=1))),
+        ((None, None), "20/10m", (20, timedelta(minutes=10))),
     ],
 )
 def test_a_runbooks_own_budget_only_narrows_the_operators(
-    own: tuple[int, str | None], general: str, both: tuple[int, timedelta]
+    own: tuple[int | None, str | None], general: str, both: tuple[int, timedelta]
 ) -> None:
     """Neither the rate of the one nor the burst of the other is exceeded."""
     runbook = load_all()["ops-agent"]

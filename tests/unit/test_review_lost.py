@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from tests.fakes import REF, START, World, entry, evidence, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
+from tests.unit.test_requests import agents_world
 
 from logmend import verify
 from logmend.errors import Transient
 from logmend.ledger.documents import pack, subject_key
 from logmend.model import Action, Attempt, Mode, Outcome, Result
 from logmend.ports import Document, Key
-from logmend.records import Freeze, Lease
+from logmend.records import Freeze, Lease, State
 
 RUNBOOK = "workload-cert-refresh"
 SUBJECT = subject_key(REF, RUNBOOK)
@@ -198,3 +199,53 @@ async def test_a_plan_may_wait_longer_than_finished_intents_are_kept() -> None:
     assert kept is not None
     assert planned.approval_expires_at is not None
     assert kept > planned.approval_expires_at
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.ENFORCE])
+async def test_a_request_whose_reader_died_in_a_freeze_blocks_its_vm_no_longer_than_the_freeze(
+    mode: Mode,
+) -> None:
+    """The mark of an open request goes with the request, however it ends; so does the label."""
+    w, agents = agents_world(mode=mode)
+    assert (await w.deliver(push(entry(), "1"))).result is Result.REQUESTED
+    real = agents.report
+
+    async def dies(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    w.clock.tick(minutes=1)
+    agents.says(
+        Action.CHECK if mode is Mode.OBSERVE else Action.ENFORCE, Attempt("osconfig", before=evidence(100))
+    )
+    record = await w.journal.record("m-1")
+    assert record is not None
+    agents.report = dies  # type: ignore[method-assign, assignment]
+    with pytest.raises(asyncio.CancelledError):
+        await w.pipeline.work(record.intent, resume=True)
+    agents.report = real  # type: ignore[method-assign]
+    await w.controls.freeze(Freeze("sre", w.clock.now()))
+    for _ in range(3):
+        w.clock.tick(minutes=11)
+        await w.ticker.run()
+    assert agents.label() is None
+    await w.controls.resume()
+    w.clock.tick(days=2)
+    await w.ticker.run()
+    later = await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))
+    assert later.reason != "already_requested" or agents.label() is not None
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    if subject.open_request is not None:
+        out = await w.journal.record(subject.open_request)
+        assert out is not None
+        assert out.state is State.REQUESTED
+
+
+async def test_a_redelivery_leaves_an_open_request_marked() -> None:
+    """It only says again what was said; the request is still out."""
+    w, _ = agents_world()
+    for _ in range(2):
+        assert (await w.deliver(push(entry(), "1"))).result is Result.REQUESTED
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert subject.open_request == "m-1"

@@ -174,6 +174,7 @@ class Journal:
             if claim_at and claim_at not in found:
                 writes[claim_at] = claimed
             after = _without_lease(view.subject, intent)
+            after = replace(after, open_request=_request_out(after, intent, turned.state))
             if outcome.reason == "needs_human":
                 after = replace(after, human_told=True)
             if after != view.subject:
