@@ -132,7 +132,7 @@ def opened(
 
 @pytest.fixture
 def place(opened: Callable[[Callable[[Story], None]], Place]) -> Place:
-    """Serve a fleet of six: two with the fault, one opted in, one exempt, one closed, one already fine."""
+    """Serve a fleet of seven: two with the fault, and one each with another story."""
 
     def tell(story: Story) -> None:
         story.machine("web-1")
@@ -140,6 +140,7 @@ def place(opened: Callable[[Callable[[Story], None]], Place]) -> Place:
         story.machine("cert-1", metadata={"enable-workload-certificate": "true"})
         story.machine("exempt-1", labels={"logmend": "off"})
         story.machine("closed-1", listens=False)
+        story.machine("moved-1", own_id="1111111111111111111")
         story.machine("fine-1", timer="disabled", active=False)
 
     return opened(tell)

@@ -37,6 +37,7 @@ def test_cloud_logging_is_read_and_vms_are_looked_up(place: Place) -> None:
         "exempt-1": "refused: exempt",
         "closed-1": "planned: None",
         "fine-1": "planned: None",
+        "moved-1": "planned: None",
     }
     assert all(each["count"] == 1 for each in found["instances"])
     assert all(each["pending_guards"] == [] for each in found["instances"])
@@ -51,9 +52,9 @@ def test_a_span_of_time_bounds_what_is_read(place: Place) -> None:
     """--since and --until, as durations or as times."""
     place.logs.entries = [*lines(place), *lines(place, age=timedelta(days=3))]
     days = ("--since", "4d", "--until", "2d")
-    assert place.json("scan", "--project", "demo-project", *days)["totals"]["entries"] == 6
+    assert place.json("scan", "--project", "demo-project", *days)["totals"]["entries"] == 7
     begin = (datetime.now(UTC) - timedelta(days=30)).isoformat()
-    assert place.json("scan", "--project", "demo-project", "--since", begin)["totals"]["entries"] == 12
+    assert place.json("scan", "--project", "demo-project", "--since", begin)["totals"]["entries"] == 14
 
 
 def test_an_organization_is_read_project_by_project(place: Place) -> None:
@@ -66,8 +67,8 @@ def test_an_organization_is_read_project_by_project(place: Place) -> None:
         },
         "folders/4": {"projects": [{"projectId": "demo-project"}]},
     }
-    assert place.json("scan", "--organization", "123")["totals"]["instances"] == 6
-    assert place.json("scan", "--folder", "4")["totals"]["instances"] == 6
+    assert place.json("scan", "--organization", "123")["totals"]["instances"] == 7
+    assert place.json("scan", "--folder", "4")["totals"]["instances"] == 7
 
 
 def test_a_vm_that_is_gone_or_cannot_be_seen_is_told_as_such(place: Place) -> None:
@@ -133,4 +134,5 @@ def test_run_takes_what_a_scan_found(place: Place) -> None:
         "web-2": "planned",
         "fine-1": "nothing_to_do",
         "closed-1": "failed",
+        "moved-1": "failed",
     }

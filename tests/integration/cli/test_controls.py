@@ -1,0 +1,279 @@
+"""`freeze`, `resume`, `approvals`, `tick`, `status` and `serve`: what an operator has in hand."""
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cli.conftest import Place
+
+from logmend.model import Outcome
+from logmend.pretend.entries import entry, push
+from logmend.pretend.fleet import free_port
+from logmend.pretend.story import identity
+from logmend.settings import Settings
+from logmend.wiring import application
+
+ROOT = Path(__file__).resolve().parents[3]
+ON, OFF = "enabled active", "disabled inactive"
+
+
+def deliver(place: Place, name: str, **settings: str) -> Outcome:
+    """Hand a VM's line to the pipeline, as the function does with what Pub/Sub pushes."""
+    environment = {f"LOGMEND_{key.upper()}": value for key, value in (place.settings | settings).items()}
+
+    async def body() -> Outcome:
+        app = application(Settings.from_environment(environment))
+        try:
+            line = entry(identity(place.machine(name)), at=datetime.now(UTC) - timedelta(seconds=5))
+            said = await app.pipeline.handle(push(line, f"m{time.monotonic_ns()}"), {})
+            assert isinstance(said, Outcome)
+            return said
+        finally:
+            await app.aclose()
+
+    return asyncio.run(body())
+
+
+# freeze and resume
+
+
+def test_a_freeze_holds_events_off_until_resume(place: Place) -> None:
+    """Who froze and why is in the outcome, in status, and in the hint how to go on."""
+    ran = place.logmend("freeze", "--why", "change window", "--by", "ann@desk")
+    assert (ran.exit_code, "Resume with: logmend resume" in ran.stdout) == (0, True)
+    said = deliver(place, "web-1", mode="enforce")
+    assert (said.result, said.reason) == ("skipped", "frozen")
+    assert "ann@desk" in said.detail
+    (stopped,) = place.json("status")["stopped"]
+    assert "ann@desk" in stopped
+    assert "change window" in stopped
+    assert "STOPPED everything frozen" in place.logmend("status").stdout
+    assert place.logmend("resume").exit_code == 0
+    assert place.json("status")["stopped"] == []
+    assert deliver(place, "web-1", mode="enforce").result == "remediated"
+
+
+def test_one_vm_or_one_runbook_can_be_frozen(place: Place) -> None:
+    """The rest goes on."""
+    frozen = place.logmend("freeze", "--instance", place.ref("web-1"), "--runbook", "workload-cert-refresh")
+    assert f"logmend resume --instance {place.ref('web-1')} --runbook workload-cert-refresh" in frozen.stdout
+    assert deliver(place, "web-1", mode="enforce").reason == "frozen"
+    assert deliver(place, "web-2", mode="enforce").result == "remediated"
+    place.logmend("resume", "--instance", place.ref("web-1"))
+    place.logmend("freeze", "--runbook", "workload-cert-refresh")
+    assert deliver(place, "web-1", mode="enforce").reason == "frozen"
+    assert place.logmend("resume").stdout.count("workload-cert-refresh (frozen)") == 1
+    place.logmend("resume", "--runbook", "workload-cert-refresh")
+    assert deliver(place, "web-1", mode="enforce").result == "remediated"
+
+
+@pytest.mark.parametrize("command", ["freeze", "resume"])
+def test_a_switch_of_no_use_is_told(place: Place, command: str) -> None:
+    """A runbook that does not exist, a VM that is none, a ledger that ends with the command: status 2."""
+    for args, settings, told in (
+        (["--runbook", "nope"], {}, "no runbook 'nope'"),
+        (["--instance", "web-1"], {}, "PROJECT/ZONE/ID"),
+        ([], {"state": "memory:"}, "LOGMEND_STATE"),
+        ([], {"state": "postgres:x"}, "LOGMEND_STATE='postgres:x'"),
+    ):
+        ran = place.logmend(command, *args, **settings)
+        assert (ran.exit_code, ran.stdout) == (2, ""), args
+        assert told in ran.stderr
+
+
+# approvals
+
+
+def test_a_plan_that_is_approved_is_carried_out(place: Place) -> None:
+    """Listed, approved under a name, acted on by the tick, once."""
+    assert deliver(place, "web-1", mode="approve").result == "planned"
+    (waiting,) = place.json("approvals", "list")
+    assert (waiting["instance"], waiting["state"]) == (place.ref("web-1"), "pending")
+    assert place.json("status")["approvals"][0]["approval_id"] == waiting["approval_id"]
+    assert place.machine("web-1").timer() == ON
+    ran = place.logmend("approvals", "approve", waiting["approval_id"], "--by", "ann@desk")
+    assert (ran.exit_code, "approved by ann@desk" in ran.stdout) == (0, True)
+    assert place.json("tick", mode="approve")["outcomes"] == {"remediated": 1}
+    assert place.machine("web-1").timer() == OFF
+    assert place.json("approvals", "list") == []
+    (decided,) = place.json("approvals", "list", "--all")
+    assert (decided["state"], decided["decided_by"]) == ("approved", "ann@desk")
+    again = place.logmend("approvals", "approve", waiting["approval_id"])
+    assert (again.exit_code, "approval_decided" in again.stderr) == (1, True)
+
+
+def test_a_plan_that_is_rejected_is_never_carried_out(place: Place) -> None:
+    """The VM stays as it is."""
+    deliver(place, "web-1", mode="approve")
+    (waiting,) = place.json("approvals", "list")
+    assert place.logmend("approvals", "reject", waiting["approval_id"], "--by", "ann@desk").exit_code == 0
+    assert place.json("tick", mode="approve")["outcomes"] == {}
+    assert place.machine("web-1").timer() == ON
+    assert place.json("approvals", "list") == []
+
+
+def test_an_approval_that_does_not_exist_is_told(place: Place) -> None:
+    """Status 1, and where to look."""
+    for word in ("approve", "reject"):
+        ran = place.logmend("approvals", word, "nope")
+        assert (ran.exit_code, ran.stdout) == (1, "")
+        assert "no_such_approval" in ran.stderr
+        assert "logmend approvals list" in ran.stderr
+    assert place.logmend("approvals", "list").stdout.strip() == "no plan waits"
+
+
+# tick
+
+
+def test_a_tick_with_nothing_to_do_says_so(place: Place) -> None:
+    """Status 0; status shows that it ran."""
+    ran = place.logmend("tick", mode="enforce")
+    assert (ran.exit_code, ran.stdout.strip()) == (0, "nothing was due")
+    assert place.json("tick", mode="enforce")["outcomes"] == {}
+    assert place.json("status")["last_tick"] is not None
+    assert "Last tick" in place.logmend("status").stdout
+
+
+def test_a_tick_without_the_functions_settings_is_refused(place: Place) -> None:
+    """With defaults it would judge otherwise than the function."""
+    ran = place.logmend("tick")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "LOGMEND_MODE" in ran.stderr
+    assert place.logmend("tick", mode="enforce", state="memory:").exit_code == 2
+
+
+def test_a_tick_that_ends_in_a_failure_has_status_1(place: Place) -> None:
+    """What it closed is counted."""
+    place.json("run", place.ref("moved-1"), "--via-function", "--enforce", "--yes")
+    assert place.json("tick", mode="enforce", status=1)["outcomes"] == {"failed": 1}
+
+
+# status and report, from the ledger
+
+
+def test_status_tells_what_the_ledger_knows(place: Place) -> None:
+    """Each VM by what came of it last; failures with their next step; latencies."""
+    for name in ("web-1", "cert-1", "moved-1", "fine-1"):
+        deliver(place, name, mode="enforce")
+    found = place.json("status")
+    assert found["sources"] == {
+        "ledger": place.settings["state"],
+        "outcomes": str(place.folder / "outcomes.jsonl"),
+    }
+    assert found["results"] == {
+        "remediated": 1, "refused: opted_in": 1, "failed: wrong_instance": 1, "nothing_to_do": 1,
+    }  # fmt: skip
+    assert [each["name"] for each in found["failures"]] == ["moved-1"]
+    assert "gcloud compute instances describe" in found["failures"][0]["next_step"]
+    assert found["latency_ms"]["total"]["count"] == 4
+    ledger_alone = place.json("status", outcomes="none")
+    assert (ledger_alone["sources"]["outcomes"], ledger_alone["outcomes"]) == (None, found["outcomes"])
+
+
+def test_a_vm_that_fails_again_and_again_is_left_to_a_person(place: Place) -> None:
+    """Status names it, with the command that gives it back."""
+    for _ in range(2):
+        deliver(
+            place,
+            "moved-1",
+            mode="enforce",
+            needs_human_after="1",
+            cooldown_failed="1s",
+            cooldown_failed_max="1s",
+        )
+        time.sleep(1.1)
+    (found,) = place.json("status")["needs_human"]
+    assert found["name"] == "moved-1"
+    assert f"logmend resume --instance {place.ref('moved-1')}" in found["next_step"]
+    place.logmend("resume", "--instance", place.ref("moved-1"))
+    assert place.json("status")["needs_human"] == []
+
+
+def test_status_and_report_read_cloud_logging(place: Place, tmp_path: Path) -> None:
+    """The log `logmend` of logmend's own project; since when can be said."""
+    deliver(place, "web-1", mode="enforce")
+    (document,) = (json.loads(line) for line in (place.folder / "outcomes.jsonl").read_text().splitlines())
+    entry_of = {
+        "logName": "projects/demo-project/logs/logmend",
+        "timestamp": document["timestamp"],
+        "insertId": document["outcome_id"],
+        "resource": {"type": "gce_instance", "labels": {}},
+        "jsonPayload": document,
+    }
+    place.logs.entries = [entry_of]
+    assert place.json("status", "--cloud", "--since", "1h")["outcomes"] == {"remediated": 1}
+    ran = place.logmend("report", "--cloud", "--out", tmp_path / "r.html")
+    assert ran.exit_code == 0, ran.stderr
+    assert "log logmend of project demo-project" in (tmp_path / "r.html").read_text()
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert place.json("status", "--cloud", "--since", later, state="memory:")["outcomes"] == {}
+
+
+def test_a_report_can_be_made_of_the_ledger_alone(place: Place, tmp_path: Path) -> None:
+    """The latest outcome of each intent."""
+    deliver(place, "web-1", mode="enforce")
+    ran = place.logmend("report", "--out", tmp_path / "r.html", outcomes="none")
+    assert (ran.exit_code, "1 outcomes of 1 VMs" in ran.stdout) == (0, True), ran.stderr
+
+
+# serve
+
+
+def test_the_function_is_served_as_it_is_deployed(place: Place) -> None:
+    """It answers a push with what became of it, and ends at a signal."""
+    port = free_port()
+    settings = {
+        f"LOGMEND_{key.upper()}": value for key, value in (place.settings | {"mode": "enforce"}).items()
+    }
+    served = subprocess.Popen(
+        [sys.executable, "-c", "from logmend.cli.main import main; main()", "serve", "--port", str(port)],
+        env={k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")}
+        | settings
+        | {"PYTHONPATH": str(ROOT / "functions")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        answered(served, port)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/", push(entry(identity(place.machine("web-1"))), "served-1"))
+        answer = connection.getresponse()
+        told: Any = json.loads(answer.read())
+        assert (answer.status, told["result"], told["message_id"]) == (200, "remediated", "served-1")
+        connection.close()
+        assert place.machine("web-1").timer() == OFF
+    finally:
+        os.killpg(served.pid, signal.SIGTERM)
+        _, err = served.communicate(timeout=30)
+    assert f"serving on http://127.0.0.1:{port}/ in enforce mode".encode() in err
+
+
+def answered(served: "subprocess.Popen[bytes]", port: int) -> None:
+    """Wait until something listens."""
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert served.poll() is None, served.stderr
+        time.sleep(0.05)
+    raise AssertionError("nothing listens")
+
+
+def test_bad_settings_are_told_before_anything_is_served(run: Any) -> None:
+    """Status 2, every problem in a line."""
+    ran = run("serve", mode="yes", max_event_age="soon")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "LOGMEND_MODE='yes'" in ran.stderr
+    assert "LOGMEND_MAX_EVENT_AGE='soon'" in ran.stderr
+    assert run("serve", "--port", "99999").exit_code == 2

@@ -1,0 +1,249 @@
+"""`logmend run` and `revert` on a pretend fleet: plans, fixes, limits, and what an operator is told."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cli.conftest import Place
+
+from logmend.pretend.story import Story
+
+ROOT = Path(__file__).resolve().parents[3]
+ON, OFF = "enabled active", "disabled inactive"
+Opened = Callable[[Callable[[Story], None]], Place]
+
+
+def results(outcomes: Any) -> dict[str, str]:
+    """Give `result` or `result: reason` by name of the VM, by its id where it has none."""
+    return {
+        each["instance"]["name"] or each["instance"]["instance_id"]: (
+            f"{each['result']}: {each['reason']}" if each["reason"] else each["result"]
+        )
+        for each in outcomes
+    }
+
+
+def recorded(place: Place) -> list[dict[str, Any]]:
+    """Give what reached the log of outcomes."""
+    file = place.folder / "outcomes.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_the_plan_is_a_look_at_each_vm_and_changes_nothing(place: Place) -> None:
+    """Without --enforce, in whatever mode; nothing is recorded either."""
+    names = ("web-1", "cert-1", "exempt-1", "fine-1")
+    told = place.json("run", *(place.ref(name) for name in names), mode="enforce")
+    assert results(told) == {
+        "web-1": "planned",
+        "cert-1": "refused: opted_in",
+        "exempt-1": "refused: exempt",
+        "fine-1": "nothing_to_do",
+    }
+    assert place.machine("web-1").timer() == ON
+    assert recorded(place) == []
+    shown = place.logmend("run", place.ref("web-1"))
+    assert (shown.exit_code, "planned" in shown.stdout) == (0, True)
+    assert "Nothing was changed. Act with --enforce." in shown.stderr
+
+
+def test_enforcing_fixes_and_leaves_one_record(place: Place) -> None:
+    """Seen before, enforced, not seen after; the same document on screen and in the log."""
+    told = place.json("run", place.ref("web-1"), "--enforce", "--yes", "--by", "ann@desk")
+    assert results(told) == {"web-1": "remediated"}
+    assert place.machine("web-1").timer() == OFF
+    assert place.machine("web-2").timer() == ON
+    assert recorded(place) == told
+    assert told[0]["requested_by"] == "ann@desk"
+    assert (told[0]["before"]["finding"], told[0]["after"]["finding"]) == ("faulty", "desired")
+
+
+def test_the_worst_result_is_the_exit_status(place: Place) -> None:
+    """Another machine at the VM's address is a failure, whatever became of the others."""
+    told = place.json("run", place.ref("web-1"), place.ref("moved-1"), "--enforce", "--yes", status=1)
+    assert results(told) == {"web-1": "remediated", "moved-1": "failed: wrong_instance"}
+
+
+def test_a_vm_that_does_not_answer_is_tried_again_by_the_tick(place: Place) -> None:
+    """Nothing is lost: the order waits in the ledger."""
+    told = place.json("run", place.ref("closed-1"), "--enforce", "--yes")
+    assert results(told) == {"closed-1": "parked: retry"}
+    (waiting,) = place.json("status")["waiting"]
+    assert (waiting["state"], waiting["instance"]) == ("parked", place.ref("closed-1"))
+
+
+def test_acting_asks_first_with_the_list(place: Place) -> None:
+    """Anything but yes leaves the VM as it is."""
+    ran = place.logmend("run", place.ref("web-1"), "--enforce", stdin="n\n")
+    assert ran.exit_code == 1
+    assert place.ref("web-1") in ran.stderr
+    assert place.machine("web-1").timer() == ON
+    assert place.logmend("run", place.ref("web-1"), "--enforce", stdin="y\n").exit_code == 0
+    assert place.machine("web-1").timer() == OFF
+
+
+def test_vms_are_named_in_every_way_that_people_have(place: Place) -> None:
+    """By name, by self link, by a filter of the API; one that is meant twice is looked at once."""
+    one = place.machine("web-1").instance
+    link = f"https://www.googleapis.com/compute/v1/{one.path}"
+    told = place.json(
+        "run", "demo-project/us-west1-a/web-1", link, "--project", "demo-project", "--filter", "name = web-2"
+    )
+    assert results(told) == {"web-1": "planned", "web-2": "planned"}
+
+
+def test_a_freeze_stops_an_operator_too(place: Place) -> None:
+    """The order waits in the ledger, and goes on after resume."""
+    assert place.logmend("freeze", "--why", "change window").exit_code == 0
+    told = place.json("run", place.ref("web-1"), "--enforce", "--yes")
+    assert list(results(told).values()) == ["parked: frozen"]
+    assert place.machine("web-1").timer() == ON
+    assert place.logmend("resume").exit_code == 0
+    tally = place.json("tick", mode="enforce")
+    assert tally["outcomes"] == {"remediated": 1}
+    assert place.machine("web-1").timer() == OFF
+
+
+def test_the_disruption_budget_binds_an_operator_too(place: Place) -> None:
+    """The second VM waits for its time."""
+    told = place.json(
+        "run", place.ref("web-1"), place.ref("web-2"), "--enforce", "--yes", "--parallel", "1",
+        disruption_budget="1/10m",
+    )  # fmt: skip
+    assert sorted(results(told).values()) == ["parked: budget_exhausted", "remediated"]
+    assert sorted(str(place.machine(name).timer()) for name in ("web-1", "web-2")) == [OFF, ON]
+
+
+def test_a_revert_puts_back_what_was(place: Place) -> None:
+    """The plan first; then the timer is as it was before us, and automatic work is held off."""
+    place.logmend("run", place.ref("web-1"), "--enforce", "--yes")
+    assert results(place.json("revert", place.ref("web-1"))) == {"web-1": "planned"}
+    assert place.machine("web-1").timer() == OFF
+    assert results(place.json("revert", place.ref("web-1"), "--enforce", "--yes")) == {"web-1": "reverted"}
+    assert place.machine("web-1").timer() == ON
+
+
+def test_what_was_never_changed_is_not_reverted(place: Place) -> None:
+    """There is nothing on record to put back."""
+    told = place.json("revert", place.ref("web-1"), "--enforce", "--yes")
+    assert results(told) == {"web-1": "refused: no_previous_state"}
+    assert place.machine("web-1").timer() == ON
+
+
+def test_without_the_fleets_ledger_acting_takes_a_word(place: Place) -> None:
+    """--standalone: no lease, budget or freeze of others would be seen."""
+    ran = place.logmend("run", place.ref("web-1"), "--enforce", "--yes", state="memory:")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "--standalone" in ran.stderr
+    assert place.machine("web-1").timer() == ON
+    told = place.json("run", place.ref("web-1"), "--enforce", "--yes", "--standalone", state="memory:")
+    assert results(told) == {"web-1": "remediated"}
+
+
+def test_an_order_can_be_left_to_the_function(place: Place) -> None:
+    """It is in the ledger, under the name of who gave it; the next tick acts on it."""
+    ordered = ("run", place.ref("web-1"), "--via-function", "--enforce", "--yes", "--by", "ann@desk")
+    (row,) = place.json(*ordered)
+    assert (row["instance"], row["by"]) == (place.ref("web-1"), "ann@desk")
+    assert place.machine("web-1").timer() == ON
+    assert place.json("tick", mode="enforce")["outcomes"] == {"remediated": 1}
+    (outcome,) = recorded(place)
+    assert (outcome["requested_by"], outcome["intent_id"]) == ("ann@desk", row["intent_id"])
+
+
+def test_a_look_can_be_left_to_the_function_too(place: Place) -> None:
+    """Without --enforce it changes nothing, whatever the function's mode."""
+    place.json("run", place.ref("web-1"), "--via-function")
+    assert place.json("tick", mode="enforce")["outcomes"] == {"planned": 1}
+    assert place.machine("web-1").timer() == ON
+
+
+@pytest.mark.parametrize("command", ["run", "revert"])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ([], "no VM is meant"),
+        (["web-1"], "an instance is PROJECT/ZONE/ID"),
+        (["demo-project/us-west1-a/0042"], "without leading zeros"),
+        (["--filter", "name = web-1"], "--filter needs --project"),
+        (["demo-project/us-west1-a/42", "--runbook", "nope"], "no runbook 'nope'"),
+        (["--from", "no-such-file"], "does not exist"),
+        (["demo-project/us-west1-a/42", "--parallel", "0"], "Invalid value"),
+        (["demo-project/us-west1-a/42", "--via-function", "--yes"], "LOGMEND_STATE"),
+    ],
+)
+def test_input_of_no_use_is_told(run: Any, command: str, args: list[str], told: str) -> None:
+    """Status 2, nothing on standard output, nothing asked of anyone."""
+    ran = run(command, *args)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert told in ran.stderr
+
+
+def test_a_file_that_no_scan_wrote_is_told(run: Any, tmp_path: Path) -> None:
+    """Status 2."""
+    file = tmp_path / "scan.json"
+    file.write_text('{"instances": [{"name": "web-1"}]}')
+    ran = run("run", "--from", file)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "not what `logmend scan --format json` prints" in ran.stderr
+
+
+def test_a_name_that_no_vm_has_is_told(place: Place) -> None:
+    """Nothing else is begun either."""
+    ran = place.logmend("run", place.ref("web-1"), "demo-project/us-west1-a/nobody", "--enforce", "--yes")
+    assert ran.exit_code == 1
+    assert "instance_gone" in ran.stderr
+    assert place.machine("web-1").timer() == ON
+
+
+async def _seen(file: Path) -> None:
+    async with asyncio.timeout(60):
+        while not file.exists() or not file.read_text():  # noqa: ASYNC110, ASYNC240  a file to wait for
+            await asyncio.sleep(0.02)
+
+
+def test_ctrl_c_ends_with_every_started_attempt_recorded(opened: Opened) -> None:
+    """What was begun is finished, what was not is left alone, and both are told."""
+    names = [f"web-{number}" for number in range(1, 13)]
+
+    def tell(story: Story) -> None:
+        for name in names:
+            story.machine(name)
+
+    place = opened(tell)
+    settings = {f"LOGMEND_{name.upper()}": value for name, value in place.settings.items()}
+    command = subprocess.Popen(
+        [
+            sys.executable, "-c", "from logmend.cli.main import main; main()",
+            "run", *map(place.ref, names), "--enforce", "--yes", "--parallel", "2", "--format", "json",
+        ],
+        env={k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")}
+        | settings
+        | {"PYTHONPATH": str(ROOT / "functions")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        asyncio.run(_seen(place.folder / "outcomes.jsonl"))
+        os.kill(command.pid, signal.SIGINT)
+        out, err = command.communicate(timeout=60)
+    finally:
+        if command.poll() is None:
+            os.killpg(command.pid, signal.SIGKILL)
+    told = json.loads(out)
+    assert 1 <= len(told) < len(names), err
+    assert {each["result"] for each in told} == {"remediated"}
+    off = {name for name in names if place.machine(name).timer() == OFF}
+    assert off == {each["instance"]["name"] for each in told}
+    assert sorted(each["outcome_id"] for each in recorded(place)) == sorted(
+        each["outcome_id"] for each in told
+    )
+    assert f"stopped: {len(names) - len(told)} VMs were not begun" in err
