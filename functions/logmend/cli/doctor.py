@@ -52,8 +52,9 @@ def command(
     """Check everything between the log sink and the VMs, in the order in which an event takes it.
 
     Read only. Each check says what it saw and, where something is wrong, the command that mends it; one that
-    could not be made says why (unknown). What the function may do is asked as the function, which takes
-    roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
+    could not be made says why (unknown). It takes roles/viewer and roles/iam.securityReviewer; what the
+    function may do is asked as the function, which takes roles/iam.serviceAccountTokenCreator on its account.
+    Exit status 1 if a check fails.
     """
     settings = inputs.settings()
     project = project or settings.project

@@ -5,7 +5,7 @@ import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,9 @@ class _Replay:
             source = self._source(app)
             stack.push_async_callback(source.aclose)
             act = await self._act(app, stack)
-            with output.progress("events") as more:
+            # Where each event has its line, that is progress enough; a bar would run through them.
+            shown = output.progress("events") if self._chosen["shape"] == "json" else nullcontext(_no_bar)
+            with shown as more:
                 self._ended = await self._every(source, act, rules, more)
             if self._ordered:
                 await self._tick()
@@ -231,7 +233,8 @@ class _Replay:
         from logmend.adapters.pubsub import Subscription
 
         batch = max(1, min(BATCH, chosen["limit"] or BATCH))
-        return sources.PulledSource(Subscription(chosen["subscription"]), chosen["subscription"], batch=batch)
+        name = chosen["subscription"]
+        return sources.PulledSource(Subscription(name), name, batch=batch, stop=self._stop)
 
     async def _act(self, app: Any, stack: AsyncExitStack) -> Act:
         if self._chosen["publish"]:
@@ -294,6 +297,10 @@ class _Replay:
             warn("stopped before the end; run it again to go on")
         elif not self._acting and self._rows:
             warn("nothing was changed: --publish publishes them again, --allow-stale orders them")
+
+
+def _no_bar(_: int) -> None:
+    """Show nothing."""
 
 
 def _span(since: str | None) -> tuple[str, str]:

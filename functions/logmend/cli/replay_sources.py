@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from logmend import decode
@@ -118,7 +119,7 @@ class OutcomeSource(_Unpulled):
         query = QuerySource(self._app.settings, [source.log_name.partition("/logs/")[0]], " AND ".join(parts))
         try:
             async for each in query.events():
-                yield each
+                yield replace(each, original=record.intent.message_id or each.original)
                 return
         finally:
             await query.aclose()
@@ -142,19 +143,20 @@ class OutcomeSource(_Unpulled):
 class PulledSource:
     """A pull subscription. Messages are held while they are dealt with, else handed back."""
 
-    def __init__(self, subscription: "Subscription", name: str, *, batch: int) -> None:
+    def __init__(self, subscription: "Subscription", name: str, *, batch: int, stop: asyncio.Event) -> None:
         self._subscription = subscription
         self._name = name
         self._batch = batch
+        self._stop = stop
         self._held: dict[str, str] = {}
         self._settled: set[str] = set()
         self._keeping: asyncio.Task[None] | None = None
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Pull until nothing comes. A message that comes again is not given again."""
+        """Pull until nothing comes, or it is stopped. A message that comes again is not given again."""
         self._keeping = asyncio.create_task(self._keep())
         empty = 0
-        while empty < EMPTY_PULLS:
+        while empty < EMPTY_PULLS and not self._stop.is_set():
             pulled = await self._subscription.pull(self._batch, wait=WAIT)
             empty = 0 if pulled else empty + 1
             fresh: list[Replayable] = []

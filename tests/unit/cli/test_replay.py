@@ -137,6 +137,22 @@ def test_ordering_again_is_a_new_order_once_the_first_run_has_ended(
     assert len(orders(ledger)) == 2
 
 
+def test_a_limit_ends_a_run_that_the_next_one_goes_on_with(
+    run: Run, tmp_path: Path, ledger: str, journals: Path
+) -> None:
+    """Three events, two at a time: each is ordered once, and only then is the run over."""
+    file = written(tmp_path, *(entry(insertId=f"i{n}") for n in range(3)))
+    first = run("replay", file, "--allow-stale", "--limit", "2", state=ledger)
+    assert first.exit_code == 0
+    assert "there are more than 2 events" in first.stderr
+    assert len(list(journals.iterdir())) == 1
+    second = run("replay", file, "--allow-stale", "--limit", "2", state=ledger)
+    assert "going on with a run that was interrupted (2 done)" in second.stderr
+    assert "1 ordered" in second.stdout
+    assert list(journals.iterdir()) == []
+    assert sorted(each.replay_of or "" for each in orders(ledger)) == ["i0", "i1", "i2"]
+
+
 def test_only_what_a_runbook_is_for_is_ordered(run: Run, tmp_path: Path, ledger: str) -> None:
     """No VM, no runbook or a variant that says no: left, and said."""
     text = entry()["jsonPayload"]["message"].replace("404", "412")
