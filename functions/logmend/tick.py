@@ -10,9 +10,8 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from logmend import act, decide
@@ -93,7 +92,17 @@ class Ticker:
         await self._drain(self.queues.expired, finish, tally, until)
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.controls.fleet()
-        await self._drain(self.queues.requested, close, tally, until, page=ALL, prepare=self._prefetch)
+        # A kill switch waits for nobody's next look: requests are taken back before they are due.
+        stopped = fleet.frozen or fleet.frozen_runbooks or fleet.breakers
+        await self._drain(
+            self.queues.requested,
+            close,
+            tally,
+            until,
+            page=ALL,
+            prepare=self._prefetch,
+            ahead=decide.RECHECK if stopped else timedelta(),
+        )
         await self._drain(self.queues.parked, resume, tally, until)
         return tally
 
@@ -106,10 +115,12 @@ class Ticker:
         *,
         page: int = PAGE,
         prepare: Callable[[Sequence[T]], Awaitable[None]] | None = None,
+        ahead: timedelta = timedelta(),
     ) -> None:
         """Take page after page of what was due when the list was begun; each item once.
 
-        ``prepare`` gets a page before its items are worked on, for what is cheaper asked of many at once.
+        ``prepare`` gets a page before its items are worked on, for what is cheaper asked of many at once;
+        ``ahead`` takes what falls due by then as well.
         """
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
@@ -136,15 +147,17 @@ class Ticker:
                     left(_name(item), error)
 
         while not tally.left:
-            found = await due(now, page + len(seen), unreadable)
+            found = await due(now + ahead, page + len(seen), unreadable)
             items = [item for item in found if _name(item) not in seen]
             if not items:
                 return
             seen.update(_name(item) for item in items)
             if prepare is not None:
-                with suppress(TimeoutError):  # what was not read ahead is left for the next tick
+                try:
                     async with asyncio.timeout(max(0.0, until - time.monotonic())):
                         await prepare(items)
+                except Exception as error:  # noqa: BLE001  each item then says what it lacks
+                    left(f"{len(items)} read ahead", error)
             await asyncio.gather(*map(one, items))
 
     async def _prefetch(self, records: Sequence[Record]) -> None:

@@ -257,6 +257,16 @@ async def test_a_freeze_takes_the_label_and_parks_and_the_request_is_made_again(
     assert w.outcomes.results[-1] == "remediated"
 
 
+async def test_a_freeze_does_not_wait_for_the_next_look() -> None:
+    """The first tick after it takes every label, also of what was asked for a moment ago."""
+    w, agents = agents_world()
+    await ask(w)
+    await w.controls.freeze(Freeze("sre", w.clock.now()))
+    await tick(w, seconds=1)
+    assert agents.label() is None
+    assert w.outcomes.results == ["requested", "parked:frozen"]
+
+
 async def test_a_frozen_instance_loses_its_label_and_no_other_does() -> None:
     """The kill switch for one VM."""
     w, agents = agents_world()
