@@ -260,7 +260,7 @@ def _clean(value: Any) -> Any:
     """Replace lone surrogates, which JSON can smuggle in and UTF-8 cannot carry on."""
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode()
+            return value if value.isascii() else value.encode("utf-8", "replace").decode()
         case dict():
             return {_clean(key): _clean(each) for key, each in value.items()}
         case list():
