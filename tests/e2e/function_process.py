@@ -5,11 +5,13 @@ ends, the shell's input ends and the group is killed.
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ START_TIMEOUT = 60.0
 """Seconds until it must listen; a cold start on a busy machine has needed five."""
 STOP_TIMEOUT = 10.0
 JSON = {"content-type": "application/json"}
+TICK = {"logmend": "tick"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,9 @@ class Function:
         return Answer(answer.status_code, said)
 
     async def tick(self) -> dict[str, Any]:
-        """Deliver a tick; gives its tally."""
-        answer = await self.push({"logmend": "tick"})
+        """Deliver the scheduler's message; gives the tick's tally."""
+        data = base64.b64encode(json.dumps(TICK).encode()).decode()
+        answer = await self.push({"message": {"data": data, "messageId": str(uuid.uuid4().int % 10**16)}})
         assert answer.status == 200, answer
         return answer.said
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from tests.e2e.conftest import Serve, fixes
-from tests.e2e.function_process import Function
+from tests.e2e.function_process import TICK, Function
 from tests.e2e.post import DELIVERY_ATTEMPTS, Post, a_little_before
 from tests.e2e.relay import relay
 
+from logmend.adapters.sqlite import SqliteStore
+from logmend.ledger import Controls
 from logmend.model import INTERIM_RESULTS
 from logmend.pretend.entries import entry, incident
 from logmend.pretend.fleet import Fleet, Machine
+from logmend.records import Freeze
 
 
 def vm(machine: Machine) -> tuple[str, str, str]:
@@ -195,6 +198,30 @@ async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
     assert Counter(after) == Counter(before * 2), "the same lines, byte for byte, once more each"
     assert (looked_up, calls) == (len(fleet.compute.calls), [machine.calls() for machine in machines])
     assert machines[0].timer() == "disabled active"
+
+
+async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """Frozen, a line is dropped and an incident waits in the ledger, until the scheduler's message."""
+    alerted, talkative = fleet.machines["vm-1"], fleet.machines["vm-2"]
+    async with serve() as function:
+        post.push_to(function.url)
+        store = SqliteStore(function.folder / "ledger.sqlite")
+        controls = Controls(store)
+        await controls.freeze(Freeze("sre@example.com", datetime.now(UTC), "change freeze"))
+        told, said = await post.publish(incident(vm(alerted), "inc-1"), entry(vm(talkative)))
+        assert await settled(function, [said]) == {said: "skipped: frozen"}
+        await lines_of(function, 2)
+        assert function.verdicts(message_id=told) == ["parked: frozen"]
+        await post.publish(TICK)
+
+        await controls.resume()
+        await store.aclose()
+        await post.publish(TICK)
+        assert await settled(function, [told]) == {told: "remediated"}
+        assert function.verdicts(message_id=told)[:1] == ["parked: frozen"]
+    assert (fixes(alerted), fixes(talkative)) == (1, 0)
 
 
 def burst(fleet: Fleet, size: int) -> list[dict[str, Any]]:

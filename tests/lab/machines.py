@@ -90,15 +90,32 @@ class Machine:
 
     async def wait_until_up(self, *, other_than: int | None = None) -> None:
         """Wait until a boot (whose leader is not ``other_than``) is complete and sshd answers."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline and self._hardware.is_launched():
-            leader = self._hardware.leader()
-            if leader is not None and leader != other_than:
-                state = await self._enter(leader, ["systemctl", "is-system-running", "--wait"])
-                if state.out.strip() in ("running", "degraded") and await self._answers():
-                    return
-            await asyncio.sleep(0.05)
-        raise AssertionError(f"{self.name} did not come up; its console: {self.console()[-3000:]}")
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while self._hardware.is_launched():
+                    if await self._is_up(other_than):
+                        return
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            pass
+        raise AssertionError(f"{self.name} did not come up: {await self._complaints()}")
+
+    async def _is_up(self, other_than: int | None) -> bool:
+        leader = self._hardware.leader()
+        if leader is None or leader == other_than:
+            return False
+        state = await self._enter(leader, ["systemctl", "is-system-running", "--wait"])
+        return state.out.strip() in ("running", "degraded") and await self._answers()
+
+    async def _complaints(self) -> str:
+        """Give the end of the console and what the journal warns of (``Too many open files``: README.md)."""
+        said = self.console()[-2000:]
+        if (leader := self._hardware.leader()) is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    warnings = ["journalctl", "--quiet", "--boot", "--priority=warning", "--lines=20"]
+                    said += (await self._enter(leader, warnings)).out
+        return said
 
     async def reboot(self, *, wait: bool = True) -> None:
         """Reboot as ``systemctl reboot`` does; the disk stays. ``wait=False`` returns when it has begun."""
