@@ -50,7 +50,7 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
             return Park(stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
-        return _held_elsewhere(subject, now) or Proceed()
+        return _held_elsewhere(intent, view.record, subject, now) or Proceed()
     if not _only_looks(intent) and _ordered(intent) and settings.mode is Mode.OBSERVE:
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
@@ -381,10 +381,15 @@ def _begun(record: Record) -> bool:
     return record.committed or asked or record.state in _LOOKED_AT
 
 
-def _held_elsewhere(subject: Subject, now: datetime) -> Defer | None:
-    """Have what was begun wait where it stands while another intent's attempt holds the VM."""
+def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Defer | None:
+    """Have what was begun wait where it stands while another intent has the VM in hand, or its one label.
+
+    But for a dead attempt, which whoever comes next has to finish first.
+    """
     if (lease := subject.lease) is not None and lease.expires_at > now:
         return Defer("busy", f"in hand as {lease.intent_id}")
+    if record.state is not State.RUNNING and subject.open_request not in (None, intent.intent_id):
+        return Defer("busy", f"requested as {subject.open_request}")
     return None
 
 
@@ -427,12 +432,13 @@ def _hold_back(intent: Intent, reason: str, detail: str, until: datetime | None 
 
 
 def _said(span: timedelta) -> str:
-    """Say a span in its two largest units: `1d 2h`, `1h`, `90s` as `1m 30s`."""
+    """Say a span in its two largest units, such as `1d 2h` or `90m` as `1h 30m`."""
     left, parts = int(span.total_seconds()), list[str]()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         number, left = divmod(left, size)
-        parts += [f"{number}{unit}"] if number else ["" for _ in parts[:1]]
-    return " ".join(filter(None, parts[:2])) or "0s"
+        if number:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2]) or "0s"
 
 
 def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from tests.fakes import REF, START, World, entry, evidence, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
-from tests.unit.test_requests import agents_world
+from tests.unit.test_requests import agents_world, fixed
 
 from logmend import verify
 from logmend.errors import Transient
@@ -15,6 +15,7 @@ from logmend.ledger.documents import pack, subject_key
 from logmend.model import Action, Attempt, Mode, Outcome, Result
 from logmend.ports import Document, Key
 from logmend.records import Freeze, Lease, State
+from logmend.settings import ExecutorChoice
 
 RUNBOOK = "workload-cert-refresh"
 SUBJECT = subject_key(REF, RUNBOOK)
@@ -171,24 +172,6 @@ async def test_an_event_that_meets_a_ledger_that_is_away_still_names_its_vm() ->
     assert (outcome.reason, outcome.instance) == ("ledger_unavailable", REF)
 
 
-async def test_an_open_request_is_closed_by_its_own_intent_alone() -> None:
-    """Another intent's end leaves it marked: a second request would be made on top of it."""
-    w = world(**ENFORCE)
-    outcome = await unverified(w)
-    subject = await w.controls.subject(REF, RUNBOOK)
-    assert subject is not None
-    await w.store.transact(
-        [SUBJECT],
-        lambda _: ({SUBJECT: Document(pack(replace(subject, open_request="m-other")))}, None),
-    )
-    w.clock.tick(minutes=6)
-    await w.ticker.run()
-    after = await w.controls.subject(REF, RUNBOOK)
-    assert after is not None
-    assert (w.outcomes.results[-1], after.open_request) == ("remediated", "m-other")
-    assert outcome.intent_id == "m-1"
-
-
 async def test_a_plan_may_wait_longer_than_finished_intents_are_kept() -> None:
     """A store may not delete what can still be approved."""
     w = world(mode=Mode.APPROVE, approval_ttl=timedelta(days=60))
@@ -249,3 +232,24 @@ async def test_a_redelivery_leaves_an_open_request_marked() -> None:
     subject = await w.controls.subject(REF, RUNBOOK)
     assert subject is not None
     assert subject.open_request == "m-1"
+
+
+async def test_a_look_of_one_event_leaves_the_request_of_another_alone() -> None:
+    """One label serves one request: the look waits until that is closed."""
+    w, agents = agents_world(ssh_first=True, executor=ExecutorChoice.AUTO)
+    await unverified(w)
+    w.fleet.on_open = [Transient("unreachable")] * 9
+    w.clock.tick(minutes=1)
+    assert (await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))).result is Result.REQUESTED
+    for _ in range(3):
+        w.clock.tick(minutes=6)
+        await w.ticker.run()
+    assert agents.label() == "enforce"
+    agents.says(Action.ENFORCE, fixed())
+    w.fleet.on_open = []
+    w.fleet.vms[REF.instance_id].faulty = False
+    for _ in range(2):
+        w.clock.tick(minutes=6)
+        await w.ticker.run()
+    assert [str(o.result) for o in w.outcomes.written if o.final] == ["remediated", "remediated"]
+    assert agents.label() is None
