@@ -1,5 +1,6 @@
 """What doctor found: the answers of the APIs, as they came, and what its checks make of them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,8 @@ from typing import Any
 from logmend.errors import ConfigError
 from logmend.records import Fleet
 from logmend.settings import Settings
+
+_NAME = re.compile(r"LOGMEND_[A-Z_]+")
 
 
 class State(StrEnum):
@@ -129,16 +132,27 @@ class Facts:
         """Read the function's settings as it does at its start: settings, or problems; None: unknown."""
         if not self.service_config:
             return None
-        environment = {
-            str(k): str(v) for k, v in dict(self.service_config.get("environmentVariables") or {}).items()
-        }
         try:
-            return Settings.from_environment(environment | {"K_SERVICE": self.place.name})
+            return self._read(self._environment)
         except ConfigError as error:
             return error.problems
 
     @property
     def settings(self) -> Settings:
-        """The function's settings where they can be read, else those of this shell."""
+        """What the function works by as far as it can be read, else the settings of this shell."""
         found = self.deployed()
-        return found if isinstance(found, Settings) else self.own_settings
+        if found is None or isinstance(found, Settings):
+            return found or self.own_settings
+        wrong = {named[0] for each in found if (named := _NAME.match(each))}
+        try:
+            return self._read({k: v for k, v in self._environment.items() if k not in wrong})
+        except ConfigError:
+            return self.own_settings
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        found = self.service_config.get("environmentVariables") or {}
+        return {str(key): str(value) for key, value in dict(found).items()}
+
+    def _read(self, environment: Mapping[str, str]) -> Settings:
+        return Settings.from_environment({**environment, "K_SERVICE": self.place.name})

@@ -20,6 +20,7 @@ SERVICES = (
     "monitoring", "osconfig", "pubsub", "run", "serviceusage", "vpcaccess",
 )  # fmt: skip
 _TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
+NO_CREDENTIALS = ("no_credentials", "credentials_unusable")
 EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
 UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
@@ -35,13 +36,15 @@ class Apis:
     skews: list[float] = field(default_factory=list)
 
     async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
-        """Ask one thing: POST where there is a ``body``, else GET."""
+        """Ask one thing: POST where there is a ``body``, else GET. Permanent without credentials."""
         if service not in self.opened:
             where = self.endpoint or f"https://{service}.googleapis.com"
             self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
         try:
             answer = await self.opened[service].call("GET" if body is None else "POST", path, body=body)
         except (Transient, Permanent) as error:
+            if error.reason in NO_CREDENTIALS:  # then nothing can be asked, and saying so once is enough
+                raise
             return Reply(why=f"{service}: {error}")
         if answer.date:
             self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())

@@ -315,6 +315,15 @@ def test_nothing_answers_at_all(doctor: Clinic, run: Callable[..., Result]) -> N
     assert "fail  " not in ran.stdout
 
 
+def test_what_can_be_read_of_broken_settings_is_gone_by(doctor: Clinic, home: GoogleHome) -> None:
+    """A misspelt name does not make the other checks those of another deployment."""
+    environment(LOGMEND_MODUS="enforce", LOGMEND_LEASE="soon")(home)
+    found = doctor.checks()
+    assert found["function's settings"]["evidence"].count("LOGMEND_") >= 2
+    assert found[f"SSH route in {HOME}"]["state"] == "ok"
+    assert "mode enforce" in found[f"function's permissions in {HOME}"]["evidence"]
+
+
 def test_host_keys_that_nobody_checks_are_warned_of(doctor: Clinic, home: GoogleHome) -> None:
     """With the setting that checks them."""
     environment(LOGMEND_SSH_HOST_KEYS="insecure", LOGMEND_STATE=doctor.state, LOGMEND_MODE="observe")(home)
@@ -329,6 +338,17 @@ def test_an_api_that_is_away_is_not_an_ill(doctor: Clinic, home: GoogleHome) -> 
     found = doctor.checks()["push subscription"]
     assert found["state"] == "unknown"
     assert "api_unavailable" in found["evidence"]
+
+
+def test_without_credentials_nothing_is_checked_and_that_is_said_once(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do about it."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    ran = run("doctor", "--project", HOME)
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert "gcloud auth application-default login" in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 def test_a_role_on_the_whole_project_counts(doctor: Clinic, home: GoogleHome) -> None:
