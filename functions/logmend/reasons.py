@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
-from logmend.model import Action, Outcome, Result
+from logmend.model import Action, Mode, Outcome, Result
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
@@ -26,6 +26,7 @@ class Meaning(NamedTuple):
 _EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
 _LOOK = "logmend {command} {instance} --runbook {runbook}"
 _AGAIN = f"{_LOOK} --enforce"
+_MEND = f"to mend it: {_AGAIN}"
 _UNDO = "logmend revert {instance} --runbook {runbook} --enforce"
 _RELEASE = "logmend resume --instance {instance}"
 _REVERT = f"to put it back: {_UNDO}"
@@ -44,7 +45,7 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
         Result.PARKED: Meaning("Blocked for now; the intent waits in the ledger for the tick."),
         Result.PLANNED: Meaning(
             "The read-only check saw the fault; the mode does not let it be mended unasked.",
-            f"to mend it: {_AGAIN}; for every VM: set LOGMEND_MODE=enforce",
+            f"{_MEND}; for every VM: set LOGMEND_MODE=enforce",
         ),
         Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state already."),
         Result.REQUESTED: Meaning("The work is handed over; the tick closes it.", "logmend status"),
@@ -405,6 +406,8 @@ def next_step(outcome: Outcome) -> str:
         step = _DECIDE
     elif outcome.result is Result.PLANNED and outcome.action is Action.REVERT:
         step = _REVERT
+    elif outcome.result is Result.PLANNED and outcome.mode is Mode.ENFORCE:
+        step = _MEND
     if step == WAIT and outcome.result is not Result.DEFERRED:
         step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
     if outcome.action is Action.ENFORCE and (

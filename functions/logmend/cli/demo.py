@@ -216,7 +216,7 @@ def _summary(
     if board.live is None:
         from rich.console import Console
 
-        Console(width=140).print(board.table())
+        Console(width=144).print(board.table())
     counts: dict[str, int] = {}
     for outcome in board.rows.values():
         counts[outcome["result"]] = counts.get(outcome["result"], 0) + 1
