@@ -1,0 +1,112 @@
+"""Run the benchmarks, print a table, and write out/bench.json: ``python -m bench [--only NAME]…``."""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from bench import figures, processes
+from bench.figures import Figure, Skipped
+
+NAMES = (
+    "cold",
+    "rate",
+    "matching",
+    "fanout",
+    "attempts",
+    "command",
+    "cost",
+    "soak",
+    "scan",
+    "storm",
+)
+OUT = processes.ROOT / "out" / "bench.json"
+
+
+def bench(name: str) -> Callable[[], Iterable[Figure]]:
+    """Give the benchmark of that name: the function ``measure`` of its module."""
+    found: Callable[[], Iterable[Figure]] = import_module(f"bench.{name}").measure
+    return found
+
+
+def machine() -> dict[str, object]:
+    """Describe the machine and what is measured."""
+    models = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    memory = next(
+        line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+    )
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=processes.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit or "unknown",
+        "cores": os.cpu_count(),
+        "cpu": models[0] if models else platform.machine(),
+        "memory_gib": round(int(memory.split()[1]) / 1024 / 1024, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_before": [round(each, 1) for each in os.getloadavg()],
+    }
+
+
+def _write(out: Path, report: dict[str, object]) -> None:
+    """Write what there is so far: a run that is ended early leaves what it has measured."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    load = [round(each, 1) for each in os.getloadavg()]
+    out.write_text(json.dumps(report | {"load_after": load}, indent=1, ensure_ascii=False) + "\n")
+
+
+def main() -> int:
+    """Run what was asked for; a benchmark that fails is reported and makes the status 1."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--minutes", type=float, default=1.0, help="length of the soak")
+    parser.add_argument("--out", type=Path, default=OUT)
+    asked = parser.parse_args()
+    os.environ["BENCH_SOAK_MINUTES"] = str(asked.minutes)
+    report: dict[str, object] = {"machine": machine()}
+    rows: list[Figure] = []
+    seconds: dict[str, int] = {}
+    failed = False
+    for name in asked.only or NAMES:
+        started = time.monotonic()
+        print(f"{name} …", file=sys.stderr, flush=True)
+        try:
+            for each in bench(name)():
+                rows.append(each)
+                print(
+                    f"  {each.measure}: {each.ours} / {each.theirs} {each.ratio or ''}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        except Skipped as why:
+            rows.append(figures.plain(name, f"skipped: {why}", ""))
+        except Exception as error:  # noqa: BLE001  the other benchmarks are worth having
+            failed = True
+            rows.append(figures.plain(name, f"failed: {type(error).__name__}: {str(error)[:300]}", ""))
+        seconds[name] = round(time.monotonic() - started)
+        _write(asked.out, report | {"seconds": seconds, "figures": [asdict(each) for each in rows]})
+    processes.clean()
+    print(figures.table(rows))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

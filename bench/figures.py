@@ -1,0 +1,105 @@
+"""What a benchmark gives: figures, mostly ratios against a named alternative measured in the same run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table.
+
+    ``ratio`` is ours by theirs, the median over the rounds' pairs; ``low`` and ``high`` are the least and the
+    greatest of them. ``ours`` and ``theirs`` are medians with their unit, for reading. ``met`` is None where
+    there is no aim.
+    """
+
+    bench: str
+    measure: str
+    against: str
+    ours: str = ""
+    theirs: str = ""
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rounds: int = 0
+    aim: str = ""
+    met: bool | None = None
+    note: str = ""
+
+
+class Skipped(Exception):
+    """A benchmark cannot run here; the text names what is missing."""
+
+
+def paired(
+    bench: str,
+    measure: str,
+    against: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    unit: str = "ms",
+    most: float | None = None,
+    least: float | None = None,
+    note: str = "",
+) -> Figure:
+    """Compare rounds that were run in turns. ``most`` or ``least`` is the aim for the ratio."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    ratio = median(ratios)
+    aim, met = "", None
+    if most is not None:
+        aim, met = f"≤ {most:g}", ratio <= most
+    if least is not None:
+        aim, met = f"≥ {least:g}", ratio >= least
+    return Figure(
+        bench,
+        measure,
+        against,
+        written(median(ours), unit),
+        written(median(theirs), unit),
+        round(ratio, 3),
+        round(min(ratios), 3),
+        round(max(ratios), 3),
+        len(ratios),
+        aim,
+        met,
+        note,
+    )
+
+
+def plain(
+    bench: str,
+    measure: str,
+    value: str,
+    *,
+    against: str = "",
+    aim: str = "",
+    met: bool | None = None,
+    note: str = "",
+) -> Figure:
+    """Give a figure that is no ratio."""
+    return Figure(bench, measure, against, ours=value, aim=aim, met=met, note=note)
+
+
+def written(value: float, unit: str) -> str:
+    """Write a value with three digits that count."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f} {unit}"
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Give the Markdown table of figures, as docs/performance.md has it."""
+    lines = [
+        "| bench | measure | against | ours | theirs | ratio (spread) | aim | met |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in figures:
+        ratio = "" if each.ratio is None else f"**{each.ratio:.2f}** ({each.low:.2f} to {each.high:.2f})"
+        met = {None: "", True: "yes", False: "**no**"}[each.met]
+        measure = each.measure + (f" ({each.note})" if each.note else "")
+        lines.append(
+            f"| {each.bench} | {measure} | {each.against} | {each.ours} | {each.theirs} | {ratio} "
+            f"| {each.aim} | {met} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""Matching an entry with the sink's filter, compiled, against decoding that entry."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from bench.figures import Figure, paired
+from bench.processes import ROOT, push
+from logmend import decode, lql
+from logmend.model import LogEntry
+from logmend.pretend.entries import entry
+
+BENCH = "matching"
+ROUNDS = 15
+TIMES = 1000
+VM = ("bench-project", "us-west1-a", "4775836342981993096")
+SHAPES = {
+    "syslog, matches": {"path": "syslog"},
+    "journald, matches": {"path": "journald"},
+    "serial console, matches": {"path": "serial-old"},
+    "fluentd, JSON, matches": {"path": "fluentd-json"},
+    "HTML in the line, matches": {"form": "2025"},
+    "another line, does not": {"form": "done"},
+    "sudo quotes the line, does not": {"path": "auth"},
+}
+HEADERS = {"content-type": "application/json"}
+
+
+def measure() -> Iterator[Figure]:
+    """Measure shape by shape, in turns."""
+    sink = lql.compile((ROOT / "sink" / "filter.lql").read_text())
+    for name, shape in SHAPES.items():
+        document = entry(VM, **shape)  # type: ignore[arg-type]
+        body, raw = push(document, "1"), json.dumps(document)
+        _, event = decode.request(body, HEADERS)
+        assert isinstance(event, LogEntry)
+        works: tuple[Callable[[], object], ...] = (
+            partial(sink.matches, event.raw),
+            partial(decode.request, body, HEADERS),
+            partial(json.loads, raw),
+        )
+        rounds = [[_each(work) for work in works] for _ in range(ROUNDS + 1)][1:]
+        matching, decoding, parsing = ([each[way] for each in rounds] for way in range(3))
+        yield paired(
+            BENCH,
+            f"the sink's filter: {name}",
+            "decoding that entry's push",
+            matching,
+            decoding,
+            unit="µs",
+            most=1.0,
+        )
+        yield paired(
+            BENCH, f"the sink's filter: {name}", "json.loads of the bare entry", matching, parsing, unit="µs"
+        )
+
+
+def _each(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    for _ in range(TIMES):
+        work()
+    return (time.perf_counter() - started) / TIMES * 1e6

@@ -1,0 +1,168 @@
+"""A crowd of pretend VMs in a process of its own: an SSH server, and the Compute API that knows them.
+
+``python -m bench.vms FOLDER`` serves every address of 127.0.0.0/8 behind one port until its input ends. A
+VM's id tells its address. Each has the fault until its ``enforce.sh`` was run; no shell is started, so that
+what is measured is logmend's own part. VMs above ``OPTED_IN`` have opted in to certificates.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bench.processes import ROOT, end, environment
+from logmend.pretend.compute_api import PretendInstance
+from logmend.pretend.entries import entry
+from logmend.pretend.fleet import free_port, serving
+
+PROJECT = "bench-project"
+ZONE = "us-west1-a"
+FIRST = 7_000_000_000_000_000_000
+OPTED_IN = 8_000_000
+USER = "bench"
+
+
+def address(number: int) -> str:
+    """Give a VM's address."""
+    return str(ipaddress.IPv4Address("127.1.0.0") + number % OPTED_IN)
+
+
+def line(number: int, **shape: Any) -> dict[str, Any]:
+    """Give the log entry of a VM's line."""
+    return entry((PROJECT, ZONE, str(FIRST + number)), **shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Where the VMs are."""
+
+    ssh_port: int
+    compute_port: int
+    key: Path
+    known_hosts: Path
+
+    def settings(self) -> dict[str, object]:
+        """Give the settings with which a function reaches them."""
+        return {
+            "mode": "enforce",
+            "project": PROJECT,
+            "compute_endpoint": f"http://127.0.0.1:{self.compute_port}",
+            "ssh_port": self.ssh_port,
+            "ssh_key": self.key,
+            "ssh_user": USER,
+            "ssh_host_keys": f"known-hosts:{self.known_hosts}",
+            "disruption_budget": "1000000/10m",
+        }
+
+
+@contextlib.contextmanager
+def crowd(folder: Path) -> Iterator[Crowd]:
+    """Serve the VMs until left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.vms", str(folder)],
+        cwd=ROOT,
+        env=environment({}) | paths,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        yield Crowd(said["ssh"], said["compute"], folder / "key", folder / "known_hosts")
+    finally:
+        end(process)
+
+
+class _Login(asyncssh.SSHServer):
+    def __init__(self, key: asyncssh.SSHKey) -> None:
+        self._key = key
+
+    def begin_auth(self, username: str) -> bool:
+        del username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == USER and key == self._key
+
+
+async def _serve(folder: Path) -> None:
+    key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    key.write_private_key(str(folder / "key"))
+    (folder / "key").chmod(0o600)
+    ssh_port, compute_port = free_port(), free_port()
+    (folder / "known_hosts").write_text("* " + host_key.export_public_key().decode())
+    fixed: set[str] = set()
+
+    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        where = process.get_extra_info("sockname")[0]
+        await process.stdin.read()
+        process.stdout.write(b"logmend=begin\n")
+        if "sudo" in (process.command or ""):
+            fixed.add(where)
+            process.exit(100)
+            return
+        ident = FIRST + int(ipaddress.IPv4Address(where)) - int(ipaddress.IPv4Address("127.1.0.0"))
+        on = where not in fixed
+        state = "timer_enabled=enabled\ntimer_active=active"
+        if not on:
+            state = "timer_enabled=disabled\ntimer_active=inactive"
+        process.stdout.write(f"unit_present=yes\n{state}\nconfig_status=404\ninstance_id={ident}\n".encode())
+        process.exit(101 if on else 100)
+
+    def instance(request: Request) -> Response:
+        ident = request.path_params["instance"]
+        number = int(ident) - FIRST
+        opted_in = {"enable-workload-certificate": "true"} if number >= OPTED_IN else {}
+        vm = PretendInstance(
+            PROJECT, ZONE, ident, f"vm-{number}", internal_ip=address(number), metadata=opted_in
+        )
+        return JSONResponse(vm.document(full=request.query_params.get("view") == "FULL"))
+
+    def project(request: Request) -> Response:
+        return JSONResponse({"kind": "compute#project", "name": request.path_params["project"]})
+
+    api = Starlette(
+        routes=[
+            Route("/compute/{version}/projects/{project}/zones/{zone}/instances/{instance}", instance),
+            Route("/compute/{version}/projects/{project}", project),
+        ]
+    )
+    server = await asyncssh.listen(
+        "0.0.0.0",
+        ssh_port,
+        server_factory=lambda: _Login(key.convert_to_public()),
+        server_host_keys=[host_key],
+        process_factory=run,
+        encoding=None,
+        config=None,
+        agent_forwarding=False,
+        gss_host=None,
+        backlog=1024,
+        compression_algs=None,
+    )
+    async with serving(api, compute_port):
+        print(json.dumps({"ssh": ssh_port, "compute": compute_port}), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))

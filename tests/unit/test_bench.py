@@ -1,0 +1,28 @@
+"""The benchmarks can be run; what they measure is theirs to say (docs/performance.md)."""
+
+import inspect
+
+import pytest
+from bench import __main__ as runner
+from bench.figures import paired, plain, table
+
+
+@pytest.mark.parametrize("name", runner.NAMES)
+def test_every_benchmark_that_can_be_asked_for_is_there(name: str) -> None:
+    """Importing one starts nothing; measuring is a generator's work."""
+    assert inspect.isgeneratorfunction(runner.bench(name))
+
+
+def test_a_ratio_is_the_median_of_the_pairs_and_held_against_its_aim() -> None:
+    """Slow rounds of both sides cancel: each is compared with its neighbour."""
+    slow = paired("b", "m", "a", [10, 200, 30], [10, 100, 20], most=1.3)
+    assert (slow.ratio, slow.low, slow.high, slow.met) == (1.5, 1.0, 2.0, False)
+    fast = paired("b", "m", "a", [8.0], [10.0], unit="/s", least=0.7)
+    assert (fast.ratio, fast.met) == (0.8, True)
+
+
+def test_the_table_has_a_line_for_each_figure_whether_it_could_be_measured_or_not() -> None:
+    """A row that was skipped says why."""
+    lines = table([paired("b", "m", "a", [1.0], [2.0]), plain("c", "skipped: the lab needs: root", "")])
+    assert len(lines.splitlines()) == 4
+    assert "skipped: the lab needs: root" in lines
