@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import osconfig_v1
 from tests.conftest import needs
+from tests.contract import test_osconfig
 from tests.contract.http_fake import serving
-from tests.contract.osconfig_server import OsConfigServer
+from tests.contract.osconfig_server import MAX_ASSIGNMENTS, Kept, OsConfigServer
 
-from logmend import policy
+from logmend import policy, policy_report
 from logmend.cli.main import logmend
 from logmend.model import Action
 from logmend.runbook import load_all
@@ -46,8 +50,8 @@ class Place:
         rows: list[dict[str, Any]] = json.loads((await self.logmend(*args, *where, status=status)).stdout)
         return rows
 
-    async def gcloud(self, *args: str) -> Any:
-        command = ["gcloud", "compute", "os-config", "os-policy-assignments", *args]
+    async def gcloud(self, *args: str, group: str = "os-policy-assignments") -> Any:
+        command = ["gcloud", "compute", "os-config", group, *args]
         process = await asyncio.create_subprocess_exec(
             *command,
             f"--project={PROJECT}",
@@ -105,6 +109,52 @@ async def test_what_apply_made_gcloud_reads_as_documented(place: Place) -> None:
     assert found["rolloutState"] == "SUCCEEDED"
     assert found["osPolicies"][0]["mode"] == "ENFORCEMENT"
     assert len(await place.gcloud("list-revisions", "logmend-workload-cert-refresh-revert")) == 1
+
+
+async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: Place) -> None:
+    """One by itself and a listing with pages, at the very paths that the executor asks."""
+    needs(commands=("gcloud",))
+    vms = [f"{number:03}" for number in range(150)]
+    for vm in vms:
+        place.server.put_report(PROJECT, ZONE, vm, test_osconfig.report())
+    name = policy.assignment_id("workload-cert-refresh", Action.ENFORCE)
+    listed = await place.gcloud("list", f"--assignment-id={name}", group="os-policy-assignment-reports")
+    assert len(listed) == len(vms)
+    one = await place.gcloud("describe", name, "--instance=007", group="os-policy-assignment-reports")
+    done = policy_report.attempt(one, name, "007")
+    assert (done.enforced, policy_report.key(one)) == (True, ("007", name))
+
+    def read() -> tuple[int, str]:
+        client = osconfig_v1.OsConfigZonalServiceClient(
+            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            client_options=ClientOptions(api_endpoint=place.url),
+            transport="rest",
+        )
+        where = policy.parent(PROJECT, ZONE)
+        every = client.list_os_policy_assignment_reports(
+            parent=f"{where}/instances/-/osPolicyAssignments/{name}"
+        )
+        single = client.get_os_policy_assignment_report(
+            name=f"{where}/instances/007/osPolicyAssignments/{name}/report"
+        )
+        return len(list(every)), str(single.name)
+
+    assert await asyncio.to_thread(read) == (len(vms), one["name"])
+    paths = {call.partition("?")[0] for call in place.server.calls}
+    parent = f"GET /v1/{policy.parent(PROJECT, ZONE)}/instances"
+    assert paths == {
+        f"{parent}/-/osPolicyAssignments/{name}/reports",
+        f"{parent}/007/osPolicyAssignments/{name}/report",
+    }
+
+
+async def test_a_zone_that_is_full_says_so(place: Place) -> None:
+    """Twenty assignments are the API's limit."""
+    for number in range(MAX_ASSIGNMENTS):
+        place.server.kept[f"{policy.parent(PROJECT, ZONE)}/osPolicyAssignments/other-{number}"] = Kept([])
+    rows = await place.rows("apply", status=1)
+    assert {row["reason"] for row in rows} == {"rate_limited"}
+    assert all("Quota exceeded" in row["detail"] for row in rows)
 
 
 async def test_what_is_rendered_is_the_document_itself(place: Place) -> None:
