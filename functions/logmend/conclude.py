@@ -95,7 +95,7 @@ def attempt(
             if decide.no_route(trouble, settings):
                 said = Judgement(Result.FAILED, "no_route", f"{said.detail}; OS Config is not enabled there")
             elif verdict is None:
-                said = Judgement(Result.FAILED, said.reason, f"tried {tries}x: {said.detail}")
+                said = Judgement(Result.FAILED, said.reason, f"tried {tries} times: {said.detail}")
             else:
                 said = Judgement.of(verdict)
                 due = verdict.not_before if isinstance(verdict, Park) else None

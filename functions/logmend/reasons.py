@@ -410,6 +410,8 @@ def next_step(outcome: Outcome) -> str:
         step = _MEND
     if step == WAIT and outcome.result is not Result.DEFERRED:
         step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
+    elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
+        step = f"nothing yet, the tick looks again; if it stays so: {step}"
     if outcome.action is Action.ENFORCE and (
         outcome.result is Result.UNVERIFIED or outcome.reason in _ENFORCED_IN_VAIN
     ):

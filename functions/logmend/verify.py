@@ -77,10 +77,8 @@ def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgem
         return Judgement(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
     if done.after is None:
         reason = done.trouble.reason if done.trouble else "no_second_check"
-        detail = done.trouble.detail if done.trouble else ""
-        return Judgement(
-            Result.UNVERIFIED, reason, f"enforced, but the second check did not run. {detail}".strip()
-        )
+        why = f": {done.trouble.detail}" if done.trouble and done.trouble.detail else ""
+        return Judgement(Result.UNVERIFIED, reason, f"enforced, but the second check did not run{why}")
     if done.before is None or done.before.finding is not Finding.FAULTY:
         return Judgement(Result.UNVERIFIED, "no_evidence", "enforced without the fault on record")
     if _elsewhere(intent, done.after) is not None:
