@@ -94,7 +94,6 @@ def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Fi
                     mine,
                     bare,
                     unit="/s",
-                    least=0.7,
                 )
 
 
