@@ -1,11 +1,13 @@
 """The charts of a report, as plotly figures in JSON. Colours of text and grid are the page's own."""
 
+import html
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
+from logmend.cli.output import printable
 from logmend.cli.report_data import Report
 
 COLOURS = {
@@ -26,6 +28,7 @@ COLOURS = {
 }
 """One colour for each result, readable on white and on black; good is green, bad is red."""
 
+_LABEL = 48
 _FUNNEL = ("#5f87c4", "#5592bb", "#4a9cae", "#3fa59c", "#37a588", "#32a275", "#2f9e63")
 
 
@@ -39,12 +42,14 @@ def figures(report: Report) -> dict[str, Any]:
         go.Funnel(
             y=[name for name, _ in steps],
             x=[count for _, count in steps],
-            texttemplate="%{value}",
-            textposition="inside",
+            text=[f"{count:,}" for _, count in steps],
+            textinfo="text",
+            textposition="auto",
+            constraintext="none",
             insidetextfont={"color": "#ffffff", "size": 13},
             marker={"color": list(_FUNNEL)},
             connector={"fillcolor": "rgba(128,140,160,0.12)"},
-            hovertemplate="%{y}: %{value}<extra></extra>",
+            hovertemplate="%{y}: %{text}<extra></extra>",
         ),
         {"height": 330},
     )
@@ -102,7 +107,8 @@ def _objects() -> Any:
 def _shares(report: Report, rows: Sequence[tuple[str, Counter[str]]]) -> Any:
     go = _objects()
 
-    names = [name for name, _ in rows]
+    # plotly reads some HTML in labels, links among it; what stands in an outcome is text.
+    names = [html.escape(printable(name)[:_LABEL]) for name, _ in rows]
     bars = [
         go.Bar(
             name=result.replace("_", " "),

@@ -35,7 +35,12 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"plain": printable, "time": _time, "duration": duration_text}
+    environment.filters |= {
+        "plain": printable,
+        "time": _time,
+        "duration": duration_text,
+        "thousands": "{:,}".format,
+    }
     library, script = report_charts.library(), (_HERE / "report.js").read_text()
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -59,12 +64,12 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     bad = results["failed"] + results["unverified"] + results["rejected"]
     typical = quantiles(report.latencies["total"])["p50"]
     return [
-        ("events", str(funnel[STEPS[0]]), ""),
-        ("VMs", str(len({instance for instance, _ in report.vms})), ""),
-        ("fixes verified", str(funnel[STEPS[-1]]), "remediated"),
-        ("planned", str(results["planned"]), "planned"),
-        ("left alone", str(results["refused"] + results["nothing_to_do"]), "refused"),
-        ("failed, unverified, rejected", str(bad), "failed" if bad else ""),
+        ("events", f"{funnel[STEPS[0]]:,}", ""),
+        ("VMs", f"{len({instance for instance, _ in report.vms}):,}", ""),
+        ("fixes verified", f"{funnel[STEPS[-1]]:,}", "remediated"),
+        ("planned", f"{results['planned']:,}", "planned"),
+        ("left alone", f"{results['refused'] + results['nothing_to_do']:,}", "refused"),
+        ("failed, unverified, rejected", f"{bad:,}", "failed" if bad else ""),
         ("typical time to an outcome", duration_text(typical) or NEVER, ""),
     ]
 

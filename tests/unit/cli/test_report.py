@@ -129,6 +129,16 @@ def test_an_empty_report_still_draws() -> None:
     assert figures(report()).keys() == {"funnel", "time", "latency", "zones", "runbooks"}
 
 
+def test_names_in_charts_are_text() -> None:
+    """Plotly reads links in labels: none can come out of an outcome."""
+    bad = outcome(
+        1, runbook='<a href="https://evil.example">x</a>', instance=InstanceRef("p", "<b>z</b>", "1")
+    )
+    drawn = str(figures(report(bad)))
+    assert "<a " not in drawn
+    assert "<b>" not in drawn
+
+
 # The file
 
 
