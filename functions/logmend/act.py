@@ -174,8 +174,7 @@ async def take_back(executors: ExecutorChoice, facts: InstanceFacts, intent: Int
 
     The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.
     """
-    agent = executors.agent(OSCONFIG)
-    if agent is None or policy.label(intent.runbook) not in facts.labels:
+    if policy.label(intent.runbook) not in facts.labels or (agent := executors.agent(OSCONFIG)) is None:
         return ""
     return await _unlabelled(agent, intent.instance, intent.runbook)
 
