@@ -99,7 +99,7 @@ def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
 
 
 _SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
-_MEANS = {"planned": "The check on the VM is still to come; if it sees the fault there, it is mended."}
+_MEANS = {"planned": "Nothing known speaks against mending it: what counts is the check on the VM itself."}
 
 
 def _form(form: Form, said: Judgement) -> dict[str, Any]:
