@@ -86,7 +86,7 @@ def _data(data: Any) -> Any | Undecodable:
         return Undecodable("too_large", f"about {len(data) * 3 // 4} bytes of data, the limit is {MAX_ENTRY}")
     try:
         # Proto-JSON allows the URL-safe alphabet and missing padding; anything else is an error.
-        standard = data.translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+        standard = data.replace("-", "+").replace("_", "/").rstrip("=")
         decoded = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except ValueError:
         return Undecodable("malformed", "the message's data is not base64")

@@ -21,6 +21,9 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,12})?(?:[Zz]|[+-]\d\d:?\d\d)")
 
 
+_NESTS = (dict, list)
+
+
 def loads(text: bytes) -> Any | Undecodable:
     """Parse one JSON document in UTF-8; whatever is wrong with it is ``malformed``."""
     try:
@@ -58,14 +61,14 @@ def scan(text: str, at: int) -> tuple[Any | Undecodable, int, bool]:
 
 def too_deep(value: Any) -> bool:
     """Whether ``value`` nests deeper than ``MAX_DEPTH``. Iterative: depth is what it is afraid of."""
-    level: list[Any] = [value]
+    level: list[Any] = [value] if isinstance(value, _NESTS) else []
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
         for item in level:
             if isinstance(item, dict):
-                inner.extend(part for part in item.values() if isinstance(part, dict | list))
-            elif isinstance(item, list):
-                inner.extend(part for part in item if isinstance(part, dict | list))
+                inner += [part for part in item.values() if isinstance(part, _NESTS)]
+            else:
+                inner += [part for part in item if isinstance(part, _NESTS)]
         if not inner:
             return False
         level = inner
