@@ -104,7 +104,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "intent_id": outcome.intent_id,
         "version": outcome.version,
     }
-    return {key: _clean(value) for key, value in found.items()}
+    return {key: value if value is None else _clean(value) for key, value in found.items()}
 
 
 def line(outcome: Outcome) -> str:
