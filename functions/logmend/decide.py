@@ -37,6 +37,9 @@ from logmend.settings import Budget, ExecutorChoice, Settings, SshAddress, SshRo
 RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""
 
+RELEASE = timedelta(hours=1)
+"""How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
+
 
 def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> Verdict:
     """Say whether this intent may be worked on, as far as the ledger knows."""
@@ -66,7 +69,7 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
                 intent,
                 "cooling_down",
                 f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
-                cooldown.until,
+                min(cooldown.until, now + RELEASE),
             )
     if (stop := stopped(intent, subject, view.fleet)) is not None:
         return stop
