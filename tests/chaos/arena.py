@@ -34,7 +34,7 @@ from logmend.records import State
 
 DICE = random.Random()  # noqa: S311  decides when to strike, guards nothing
 SETTLE = 150.0
-"""Seconds after which an event without its end counts as lost; most have theirs within twenty."""
+"""Seconds without progress after which events without their end count as lost; most end within twenty."""
 SHORT = {"attempt_deadline": "9s", "function_timeout": "10s", "lease": "11s"}
 """The shortest deadlines with which a busy machine still gets its work done."""
 PATHS = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
@@ -220,10 +220,12 @@ class Arena:
         finals = self.finals()
         return [each for each in self.events if each.message_id not in finals]
 
-    async def settle(self, function: Function, *, within: float = SETTLE) -> None:
-        """Deliver and tick until every event has its end, or time is up: the verdict tells which."""
-        ends = time.monotonic() + within
-        while self.open_events() and time.monotonic() < ends:
+    async def settle(self, function: Function) -> None:
+        """Deliver and tick until every event has its end, or no more get theirs: the verdict tells which."""
+        ends, left = time.monotonic() + SETTLE, len(self.events)
+        while (still := len(self.open_events())) and time.monotonic() < ends:
+            if still < left:
+                ends, left = time.monotonic() + SETTLE, still
             await asyncio.sleep(1)
             await self.make_due()
             with contextlib.suppress(httpx.HTTPError, AssertionError):
@@ -258,6 +260,11 @@ class Arena:
                 continue
             found[name] = found.get(name, 0) + 1
         return found
+
+    async def committed(self) -> set[str]:
+        """Give the ids of the VMs that somebody has committed to change."""
+        records = Queues(self.store).records()
+        return {each.intent.instance.instance_id async for each in records if each.committed}
 
     def verdict(self, *, ledger_kept: bool = True) -> Verdict:
         """Compare what was claimed with what the machines show.

@@ -33,6 +33,8 @@ class RoughMachine(Machine):
 
     manner: str = "well"
     started: list[asyncio.subprocess.Process] = field(default_factory=list)
+    held: list[asyncio.StreamWriter] = field(default_factory=list)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
     dropped: int = 0
     connections: int = 0
 
@@ -156,9 +158,8 @@ class RoughFleet(Fleet):
 
 async def _silent(machine: RoughMachine, writer: asyncio.StreamWriter) -> None:
     machine.connections += 1
-    with contextlib.suppress(OSError):
-        await asyncio.sleep(60)
-    writer.close()
+    machine.held.append(writer)
+    await machine.over.wait()
 
 
 async def _run(machine: RoughMachine, process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -166,7 +167,7 @@ async def _run(machine: RoughMachine, process: asyncssh.SSHServerProcess[bytes])
     machine.connections += 1
     script = await process.stdin.read()
     if machine.manner == "deaf":
-        await asyncio.sleep(60)
+        await machine.over.wait()
         return
     enforcing = (process.command or "").startswith("sudo")
     child = await asyncio.create_subprocess_exec(
@@ -196,6 +197,11 @@ async def _until_changing(machine: RoughMachine, child: asyncio.subprocess.Proce
 
 
 async def _ended(machine: RoughMachine) -> None:
+    machine.over.set()
+    for writer in machine.held:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
     for child in machine.started:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
