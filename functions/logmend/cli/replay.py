@@ -75,6 +75,9 @@ def command(**chosen: Any) -> int:
     --allow-stale writes an order to the ledger instead, on record as yours, which the next tick takes up;
     cooldowns and age do not hold it back, guards and the check on the VM do.
 
+    Of the entries of a query, and of those of a file that are ordered, one counts for each VM and runbook:
+    the newest of a query, the first of a file.
+
     What is pulled is acknowledged only once it is published or ordered; what would come to nothing (rejected,
     stale) is left there. Interrupt it as you like, by Ctrl-C or worse, and run it again: it goes on, and what
     is published twice is recognised. Exit status 1 if an event is rejected or unmatched, or the run ended
@@ -131,7 +134,7 @@ class _Replay:
         self._rows: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
         self._results: Counter[Result | None] = Counter()
-        self._ordered = 0
+        self._ordered = self._dealt_with = 0
 
     async def run(self) -> int:
         """Replay; gives the exit status."""
@@ -140,7 +143,7 @@ class _Replay:
             try:
                 await self._run(rules)
             except BaseException:
-                if self._rows:
+                if self._dealt_with:
                     self._conclude()
                 raise
         self._conclude()
@@ -167,6 +170,10 @@ class _Replay:
     async def _every(self, source: "EventSource", act: Act, rules: Rules, more: Any) -> str:
         """Deal with each event; says how that ended."""
         loop, seen = asyncio.get_running_loop(), set[str]()
+        # A log says the same of a VM again and again; a dead letter must leave nothing out.
+        file = self._chosen["file"] is not None and self._chosen["allow_stale"]
+        once = self._acting and (file or self._chosen["where"] is not None)
+        covered: dict[replay_acts.Subject, str] = {}
         limit = self._chosen["limit"] or (PULL_LIMIT if self._chosen["subscription"] else None)
         next_at = loop.time()
         run = self._journal.run if self._journal else uuid.uuid4().hex if self._chosen["fresh"] else ""
@@ -178,21 +185,29 @@ class _Replay:
                 continue
             seen.add(each.key)
             replay_id = each.replay_id(run)
+            said = replay_acts.judged(each, rules, datetime.now(UTC))
+            subject = replay_acts.subject(said) if once else None
             if self._journal is not None and replay_id in self._journal.done:
                 self._counts["done by the interrupted run"] += 1
+                if subject is not None:
+                    covered.setdefault(subject, self._journal.done[replay_id])
                 continue
-            if limit is not None and len(self._rows) >= limit:
+            if limit is not None and self._dealt_with >= limit:
                 warn(f"there are more than {limit} events: run it again to go on, or raise --limit")
                 return _LIMIT
-            said = replay_acts.judged(each, rules, datetime.now(UTC))
-            if self._acting:
+            if self._acting and not (subject and subject in covered):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), next_at - loop.time())
                 if self._signals:
                     return _STOPPED
                 next_at = max(next_at, loop.time()) + 1 / self._chosen["rate"]
-            done = await act(each, said, replay_id)
-            if done.what in ("published", "ordered"):
+            if subject is not None and subject in covered:
+                done = Done("covered", covered[subject], "the same VM and runbook")
+            else:
+                done = await act(each, said, replay_id)
+            if done.what in ("published", "ordered", "covered"):
+                if subject is not None:
+                    covered.setdefault(subject, done.as_ or "")
                 if self._journal is not None:
                     self._journal.note(replay_id, done.as_ or "")
                 await source.settled(each)
@@ -274,9 +289,10 @@ class _Replay:
     def _tell(self, each: "Replayable", said: Explanation | None, done: Done) -> None:
         self._counts[done.what] += 1
         self._results[said.result if said else None] += 1
+        self._dealt_with += 1
         document = dict(replay_acts.document(each, said, done))
-        self._rows.append(document)
         if self._chosen["shape"] == "json":
+            self._rows.append(document)
             return
         result = f"{document['result']}: {document['reason']}" if document["reason"] else document["result"]
         vm = "/".join(document["instance"].values()) if document["instance"] else "-"
@@ -295,7 +311,7 @@ class _Replay:
             click.echo(", ".join(f"{count} {word}" for word, count in self._counts.items()) or "no event")
         if self._ended == _STOPPED:
             warn("stopped before the end; run it again to go on")
-        elif not self._acting and self._rows:
+        elif not self._acting and self._dealt_with:
             warn("nothing was changed: --publish publishes them again, --allow-stale orders them")
 
 

@@ -10,7 +10,7 @@ from logmend.cli.replay_events import REPLAY_OF, Replayable
 from logmend.errors import Permanent
 from logmend.explain import Explanation, Rules
 from logmend.intents import REPLAY_ID
-from logmend.model import Incident, Intent, LogEntry, Origin, Result
+from logmend.model import Incident, InstanceRef, Intent, LogEntry, Origin, Result
 
 if TYPE_CHECKING:
     from logmend.adapters.pubsub import Publisher
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Done:
     """What was done with an event: ``explained``, ``published``, ``ordered``, or ``left`` and why.
 
-    ``as_`` is the new message's or the intent's id.
+    ``covered``: what was done with another event of the same VM does for this one as well. ``as_`` is the new
+    message's or the intent's id.
     """
 
     what: str
@@ -107,14 +108,26 @@ class Order:
 def _intent(each: Replayable, said: Explanation | None, now: datetime) -> Intent | None:
     if each.record is not None:
         return each.record.intent
-    if said is None or said.runbook is None or said.instance is None or said.judgement is None:
+    if said is None or subject(said) is None:
         return None
-    reason = said.judgement.reason
-    if said.result is not Result.PLANNED and reason != "stale":
-        return None
+    assert said.runbook is not None
+    assert said.instance is not None
     assert isinstance(each.event, LogEntry | Incident)
     delivery = said.delivery
     return intents.of_event(delivery, each.event, said.runbook, said.variant, said.instance, now)
+
+
+Subject = tuple[str, InstanceRef]
+"""A runbook and a VM."""
+
+
+def subject(said: Explanation | None) -> Subject | None:
+    """Say which VM and runbook an event is about, where it would be taken up but for its age."""
+    if said is None or said.judgement is None or said.runbook is None or said.instance is None:
+        return None
+    if said.result is not Result.PLANNED and said.judgement.reason != "stale":
+        return None
+    return said.runbook.name, said.instance
 
 
 def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:

@@ -80,9 +80,9 @@ class QuerySource(_Unpulled):
         self._where = where
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Give the entries, oldest first."""
+        """Give the entries, newest first."""
         number = 0
-        async for page in self._logs.pages(self._resources, self._where):
+        async for page in self._logs.pages(self._resources, self._where, newest_first=True):
             for entry in page:
                 number += 1
                 yield of_document(f"entry {number}", None, decode.document(entry), entry)

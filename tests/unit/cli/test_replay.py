@@ -141,7 +141,8 @@ def test_a_limit_ends_a_run_that_the_next_one_goes_on_with(
     run: Run, tmp_path: Path, ledger: str, journals: Path
 ) -> None:
     """Three events, two at a time: each is ordered once, and only then is the run over."""
-    file = written(tmp_path, *(entry(insertId=f"i{n}") for n in range(3)))
+    vms = [replace(REF, instance_id=f"5{n}") for n in range(3)]
+    file = written(tmp_path, *(entry(vm, insertId=f"i{n}") for n, vm in enumerate(vms)))
     first = run("replay", file, "--allow-stale", "--limit", "2", state=ledger)
     assert first.exit_code == 0
     assert "there are more than 2 events" in first.stderr
@@ -151,6 +152,17 @@ def test_a_limit_ends_a_run_that_the_next_one_goes_on_with(
     assert "1 ordered" in second.stdout
     assert list(journals.iterdir()) == []
     assert sorted(each.replay_of or "" for each in orders(ledger)) == ["i0", "i1", "i2"]
+
+
+def test_a_vm_that_a_file_tells_of_again_and_again_is_ordered_once(
+    run: Run, tmp_path: Path, ledger: str
+) -> None:
+    """Also over an interruption: a limit of one is met three times."""
+    file = written(tmp_path, *(entry(insertId=f"i{n}") for n in range(3)))
+    for _ in range(3):
+        assert run("replay", file, "--allow-stale", "--limit", "1", state=ledger).exit_code == 0
+    (order,) = orders(ledger)
+    assert order.replay_of == "i0"
 
 
 def test_only_what_a_runbook_is_for_is_ordered(run: Run, tmp_path: Path, ledger: str) -> None:
