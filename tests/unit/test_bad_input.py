@@ -3,9 +3,11 @@
 Bounded by iterations and seeded, so that a failure can be repeated: about five seconds in all.
 """
 
+import base64
 import json
 import random
 import shutil
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,21 @@ def test_damaged_requests_and_files_come_out_as_events_or_undecodable(seed: int)
         judge(decode.request(body, {"ce-type": "x"} if rng.random() < 0.1 else {})[1])
         for _, event, _ in decode.any_shape(body):
             judge(event)
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b"1e5,", b'"ab",', b'{"a":0},', b"[", b"9", b"\xff"])
+@pytest.mark.parametrize("size", [decode.MAX_ENTRY - 200, 10_000_000])
+def test_what_a_publisher_can_send_takes_bounded_memory(piece: bytes, size: int) -> None:
+    """However a message is built, up to the largest that Pub/Sub takes: 64 MiB above nothing, at the most."""
+    start = b'{"logName":"projects/p/logs/x","x":['
+    data = start + piece * ((size - 40) // len(piece)) + b"0]}"
+    body = json.dumps({"message": {"data": base64.b64encode(data).decode(), "messageId": "1"}}).encode()
+    tracemalloc.start()
+    try:
+        judge(decode.request(body, {})[1])
+        assert tracemalloc.get_traced_memory()[1] < 64 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("seed", range(2))
