@@ -50,6 +50,11 @@ def coloured(word: str) -> str:
     return click.style(word, fg=_COLOURS.get(word))
 
 
+def colour(word: str) -> str:
+    """Name the colour of a result or a verdict as rich knows it; empty for any other word."""
+    return _COLOURS.get(word, "")
+
+
 def show_json(value: Any) -> None:
     """Print JSON in ASCII, indented."""
     click.echo(json.dumps(value, indent=2))

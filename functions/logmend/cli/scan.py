@@ -1,14 +1,14 @@
 """``logmend scan``: which VMs have the fault, and what would be done to each. Read only."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from logmend import catalog, decode, sink_filter
-from logmend.cli import inputs, output, scan_document
+from logmend.cli import inputs, output, scan_document, scan_text
 from logmend.cli.documented import Command
 from logmend.cli.errors import status_of, warn
 from logmend.cli.scan_groups import Groups
@@ -203,29 +203,6 @@ def _show(instances: Sequence[dict[str, Any]], totals: dict[str, Any], shape: st
     if shape == "csv":
         output.show_rows("csv", {key: key for key in CSV}, [scan_document.flat(each) for each in instances])
         return
-    rows = [scan_document.row(each) for each in instances]
-    columns = {"vm": "VM", "zone": "zone"}
-    if len({row["project_id"] for row in rows}) > 1:
-        columns = {"vm": "VM", "project_id": "project", "zone": "zone"}
-    columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
-    columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
-    output.show_rows("table", columns, rows, empty="no VM has the fault")
-    for line in _summary(totals):
+    scan_text.show([scan_document.row(each) for each in instances])
+    for line in scan_text.summary(totals):
         click.echo(line)
-
-
-def _summary(totals: dict[str, Any]) -> Iterable[str]:
-    for count, name, means in scan_document.meaning(totals["results"]):
-        yield f"{count:>6} {name}  {means}".rstrip()
-    yield ""
-    yield (
-        f"{totals['entries']} log entries: {totals['matched']} match a runbook's filter"
-        f" ({totals['instances']} VMs), {totals['unmatched']} do not"
-    )
-    for name, count in totals["turned_away"].items():
-        yield f"{count} turned away ({name})"
-    for name, count in totals["ill_formed"].items():
-        yield f"{count} could not be read ({name})"
-    if any(name.startswith("planned") for name in totals["results"]):
-        yield "Next, a look at those VMs that changes nothing:"
-        yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"

@@ -14,7 +14,12 @@ from tests.fakes import REF, entry, incident, push
 from tests.unit import corpus
 from tests.unit.cli.conftest import Run
 
+from logmend import catalog, decode
+from logmend.cli import scan_document, scan_text
+from logmend.cli.scan_groups import Groups
+from logmend.explain import Rules
 from logmend.model import InstanceRef
+from logmend.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
@@ -177,6 +182,30 @@ def test_what_an_entry_holds_cannot_reach_the_terminal(run: Run) -> None:
     ran = run("scan", "-", "--offline", stdin=json.dumps(hostile))
     assert "\x1b]" not in ran.stdout
     assert "may not be configured" not in ran.stdout
+
+
+class Terminal(io.StringIO):
+    """A terminal to write to."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its width: ids and reasons are folded, not cut off."""
+    groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
+    for name in corpus.names("entries"):
+        groups.add(None, decode.document(corpus.value("entries", name)))
+    rows = [scan_document.row(scan_document.instance(each)) for each in groups.judged({}, Settings())]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    scan_text.show(rows)
+    text = terminal.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert all(row["vm"] in text for row in rows)
+    assert text.count("refused") == sum(row["result"] == "refused" for row in rows)
 
 
 def test_forms_of_one_vm_are_bounded(run: Run) -> None:
