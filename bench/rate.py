@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from google.cloud import firestore
 
@@ -33,6 +34,7 @@ from logmend.pretend.entries import incident
 BENCH = "rate"
 ROUNDS = 4
 CONNECTIONS = 16
+VMS = 50
 COUNTS = {"memory": 2000, "sqlite": 1000, "firestore": 200}
 
 
@@ -67,19 +69,19 @@ def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
 def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Figure]:
     with served(noop()) as other, served(ours(), **settings) as function:
         _warm(other, function)
-        vm = vms.OPTED_IN + 1
-        named = incident((vms.PROJECT, vms.ZONE, str(vms.FIRST + vm)), "inc-1")
-        named["incident"]["policy_user_labels"] = {"logmend-runbook": "workload-cert-refresh"}
-        assert ask(function.port, push(named, "first"))[1]["result"] == "refused"
-        line = vms.line(vm)
+        seen = range(vms.OPTED_IN, vms.OPTED_IN + VMS)  # over so many VMs the events are spread
+        for vm in seen:
+            assert ask(function.port, push(_incident(vm), f"first-{vm}"))[1]["result"] == "refused"
         for kind, document, said in (
-            ("duplicate", named, "skipped: duplicate"),
-            ("cooling-down", line, "skipped: cooling_down"),
+            ("duplicate", _incident, "skipped: duplicate"),
+            ("cooling-down", vms.line, "skipped: cooling_down"),
         ):
             mine, plainly, bare = [], [], []
             for number in range(ROUNDS):
                 count = COUNTS[name]
-                bodies = [push(document, f"{kind}-{number}-{each}") for each in range(count)]
+                bodies = [
+                    push(document(seen[each % VMS]), f"{kind}-{number}-{each}") for each in range(count)
+                ]
                 plainly.append(_rate(other, bodies, "nothing"))
                 mine.append(_rate(function, bodies, said))
                 if name != "memory":
@@ -95,6 +97,10 @@ def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Fi
                     bare,
                     unit="/s",
                 )
+
+
+def _incident(vm: int) -> dict[str, Any]:
+    return incident((vms.PROJECT, vms.ZONE, str(vms.FIRST + vm)), f"inc-{vm}")
 
 
 def _warm(*functions: Served) -> None:
