@@ -52,14 +52,15 @@ async def _per_run(machine: Machine) -> tuple[int, int]:
 
     async def entries() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         program, about = await asyncio.gather(
-            machine.journal(f"_SYSTEMD_UNIT={SERVICE}"), machine.journal(f"UNIT={SERVICE}")
+            machine.journal("SYSLOG_IDENTIFIER=gce_workload_cert_refresh"), machine.journal(f"UNIT={SERVICE}")
         )
         return program, about
 
     before = await entries()
     await machine.starts_in(periods=PERIODS)
     after = await entries()
-    said = Counter(each["_SYSTEMD_INVOCATION_ID"] for each in after[0][len(before[0]) :])
+    # By process: what journald looks up about one that has ended meanwhile may be missing.
+    said = Counter(each["_PID"] for each in after[0][len(before[0]) :])
     about = Counter(each["INVOCATION_ID"] for each in after[1][len(before[1]) :])
     # The median: the first and the last run may have been seen in part.
     return int(median(said.values() or [0])), int(median(about.values() or [0]))
