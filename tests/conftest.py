@@ -1,4 +1,4 @@
-"""What every tier of the tests shares: the rule that a skip is named, and a failure where every tier is required."""
+"""What every tier of the tests shares: a skip is named, and a failure where every tier is required."""
 
 import os
 import shutil

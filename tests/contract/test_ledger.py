@@ -13,7 +13,7 @@ from tests.fakes import REF, START, evidence
 from logmend import decide, record
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Conclusion, Controls, Journal, Queues, journal
-from logmend.ledger.documents import intent_key, subject_key
+from logmend.ledger.documents import SHARDS, intent_key, subject_key
 from logmend.model import (
     Action,
     InstanceRef,
@@ -496,12 +496,12 @@ async def test_the_breakers_samples_are_the_latest_and_do_not_grow_for_ever(
 ) -> None:
     """A storm over a large fleet would fill their documents otherwise, and each conclusion rewrites one."""
     monkeypatch.setattr(journal, "SAMPLES", 1)
-    count = 2 * journal.SHARDS
+    count = 2 * SHARDS
     for number in range(count):
         held = await books.admitted(message(number, vm(number)))
         await books.conclude(held, failing=False)
     samples = await books.journal.samples(RUNBOOK, timedelta(hours=1), at())
-    assert len(samples) <= journal.SHARDS
+    assert len(samples) <= SHARDS
     assert str(vm(count - 1)) in samples
 
 
