@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import requests
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+REFUSED_TTL = 10.0
+"""Seconds for which credentials that were not found are taken as not there."""
 READ_LIMIT = 32 * 1024 * 1024
 """Bytes of one answer: a page of a listing whose instances all have long start-up scripts fits in."""
 
@@ -74,6 +76,7 @@ class Rest:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._lock = threading.Lock()
         self._opened: requests.Session | None = None
+        self._refused: tuple[float, Exception] | None = None
 
     async def call(
         self,
@@ -123,9 +126,16 @@ class Rest:
     def _session(self) -> "requests.Session":
         with self._lock:
             if self._opened is None:
-                self._opened = open_session(
-                    self._endpoint, self._times, threads=self._size, token=self._token
-                )
+                if self._refused is not None and time.monotonic() < self._refused[0]:
+                    raise self._refused[1]
+                try:
+                    self._opened = open_session(
+                        self._endpoint, self._times, threads=self._size, token=self._token
+                    )
+                except Exception as error:
+                    # Looking for credentials in vain can take long: calls at the same time share the answer.
+                    self._refused = time.monotonic() + REFUSED_TTL, error
+                    raise
             return self._opened
 
 

@@ -1,7 +1,13 @@
 """`logmend scan` against Cloud Logging and the Compute Engine API, as far as the pretend ones go."""
 
+import contextlib
 import json
+import os
+import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from tests.integration.cli.conftest import Place
@@ -9,6 +15,8 @@ from tests.integration.cli.conftest import Place
 from logmend.pretend.compute_api import PretendInstance
 from logmend.pretend.entries import entry
 from logmend.pretend.story import ZONE, identity
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def lines(place: Place, *, age: timedelta = timedelta(minutes=5)) -> list[dict[str, Any]]:
@@ -122,6 +130,47 @@ def test_without_credentials_the_scan_goes_on_and_says_so(
     assert found["totals"]["facts"] == "none"
     assert all(each["result"] == "planned" and each["pending_guards"] for each in found["instances"])
     assert "gcloud auth application-default login" in ran.stderr
+
+
+def test_credentials_are_looked_for_once_however_many_vms_there_are(tmp_path: Path) -> None:
+    """Where the metadata server's address swallows everything, one search is slow enough."""
+    refs = [("demo-project", ZONE, str(900 + number)) for number in range(12)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOGMEND_", "GOOGLE_"))}
+    kept.pop("NO_GCE_CHECK", None)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ran = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from logmend.cli.main import main; main()",
+                "scan",
+                "-",
+                "--format",
+                "json",
+            ],
+            input=json.dumps([entry(ref) for ref in refs]),
+            env=kept
+            | {
+                "PYTHONPATH": str(ROOT / "functions"),
+                "HOME": str(tmp_path),
+                "CLOUDSDK_CONFIG": str(tmp_path / "nowhere"),
+                "GCE_METADATA_IP": f"127.0.0.1:{silent.getsockname()[1]}",
+                "GCE_METADATA_TIMEOUT": "1",
+                "LOGMEND_COMPUTE_ENDPOINT": "https://localhost:9",
+            },
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        knocks = 0
+        silent.settimeout(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                knocks += 1
+    assert (ran.returncode, json.loads(ran.stdout)["totals"]["facts"]) == (0, "none"), ran.stderr
+    assert 1 <= knocks <= 3, "three is what google-auth takes for one search"
 
 
 def test_run_takes_what_a_scan_found(place: Place) -> None:
