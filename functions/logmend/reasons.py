@@ -118,8 +118,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: the line says that the configuration is not valid",
         ),
         "certificates_in_use": Meaning(
-            "The VM itself shows that workload certificates are in use: its config_status is not 404, or"
-            " /run/secrets/workload-spiffe-credentials is there."
+            "The VM itself shows that workload certificates are in use: its config_status is not 404, or,"
+            " said as +credentials, /run/secrets/workload-spiffe-credentials is there."
         ),
         "config_status_unknown": Meaning(
             "The VM's metadata server did not answer whether certificates are configured.",

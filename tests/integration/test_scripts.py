@@ -209,6 +209,7 @@ def test_credentials_on_the_machine_mean_certificates_are_in_use(machine: Machin
     for script in (CERT_REFRESH.validate, CERT_REFRESH.enforce):
         answer = machine.run(script)
         assert (answer.code, answer.values["reason"]) == (102, "certificates_in_use")
+    assert machine.run(CERT_REFRESH.validate).values["config_status"] == "404+credentials"
     assert machine.changes() == []
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: timer off or absent; 101: on, of no use; 102: leave alone
+# 100: timer off or absent; 101: on; 102: leave alone
 {
 m=http://metadata.google.internal/computeMetadata/v1/instance
 get() {
@@ -16,12 +16,12 @@ case $s in
   *) exit 1 ;;
 esac
 c=$(get -o /dev/null -w '%{http_code}' $m/gce-workload-certificates/config-status) || c=000
+[ ! -e "${LOGMEND_ROOT:-}/run/secrets/workload-spiffe-credentials" ] || c=$c+credentials
 i=$(get -f $m/id)
 echo "unit_present=$p
 config_status=$c
 instance_id=${i%%[!0-9]*}"
 echo "$s" | sed -n 's/UnitFileState/timer_enabled/p;s/ActiveState/timer_active/p'
-[ ! -e "${LOGMEND_ROOT:-}/run/secrets/workload-spiffe-credentials" ] || c=used
 case $p$s$c in
   no*) exit 100 ;;
   *masked*) leave masked_by_others ;;
