@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -253,7 +252,7 @@ async def test_a_dead_letter_is_replayed_exactly_once_wherever_the_command_dies(
     killed = post.command("--subscription", post.letters, "--publish", code=dying(*DYING[where], 2))
     _, err = killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL, err
-    await asyncio.sleep(11)  # what the dead command held comes again
+    await asyncio.sleep(13)  # what the dead command held comes again
     post.run("--subscription", post.letters, "--publish")
     messages = post.drain(post.seen)
     outcomes, fleet = await function(messages, tmp_path)
@@ -280,7 +279,7 @@ async def test_killed_at_random_again_and_again_it_loses_and_doubles_nothing(
         await asyncio.sleep(pause)
         os.killpg(victim.pid, signal.SIGKILL)
         victim.communicate(timeout=30)
-    await asyncio.sleep(11)
+    await asyncio.sleep(13)
     said = post.run(*arguments, "--rate", "100")
     outcomes, fleet = await function(post.drain(post.seen), tmp_path)
     # Where an event has to wait (its VM is cooling down after the fix) it is parked: in the ledger, not lost.
@@ -323,15 +322,17 @@ async def test_a_file_is_replayed_exactly_once_wherever_the_command_dies(
 def test_ctrl_c_ends_between_two_events_and_hands_the_others_back(post: Letters) -> None:
     """What it published is acknowledged; the rest is there at once, without waiting for a deadline."""
     originals = post.publish(*(fresh(VMS[0], insertId=f"i{n}") for n in range(12)))
-    running = post.command("--subscription", post.letters, "--publish", "--rate", "3", "--format", "json")
-    time.sleep(4.5)
+    running = post.command("--subscription", post.letters, "--publish", "--rate", "3")
+    assert running.stdout is not None
+    lines = [running.stdout.readline() for _ in range(2)]
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=60)
     assert running.returncode == 1, err
+    assert "stopped before the end; run it again to go on" in err
     assert "Traceback" not in err
-    said = json.loads(out)
-    assert said["finished"] is False
-    done = {each["replay_of"] for each in said["events"]}
+    lines += [line for line in out.splitlines() if line.startswith("message ")]
+    done = {line.split()[1] for line in lines}
+    assert 2 <= len(done) < 12
     left = {each.message_id for each in post.drain(post.letters)}
     assert done | left == set(originals)
     assert not done & left
@@ -348,7 +349,7 @@ async def test_an_order_is_written_once_under_the_operators_name_before_its_mess
     killed = post.command(*arguments, code=dying("Subscription.acknowledge", False, 2), state=state)
     _, err = killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL, err
-    await asyncio.sleep(11)
+    await asyncio.sleep(13)
     post.run(*arguments, state=state)
     ticks = [json.loads(each.data) for each in post.drain(post.seen)]
     outcomes, fleet = await function([], tmp_path)
