@@ -14,9 +14,9 @@ import click
 
 from logmend import outcome_json
 from logmend.cli import application, inputs, output
-from logmend.cli.errors import DONE, status_of
+from logmend.cli.errors import BAD, DONE, status_of
 from logmend.errors import ConfigError, LogmendError
-from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Outcome, Source
+from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Outcome, Result, Source
 from logmend.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ async def _carry_out(
     _show(outcomes, shape)
     if not acting:
         click.echo("Nothing was changed. Act with --enforce.", err=True)
+    if acting and app.settings.state == "memory:" and any(each.result is Result.PARKED for each in outcomes):
+        click.echo(
+            "What is parked is forgotten now: without a ledger nothing takes it up. Run it again.", err=True
+        )
+        return BAD
     return status_of(outcome.result for outcome in outcomes)
 
 
