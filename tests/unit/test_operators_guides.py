@@ -52,7 +52,8 @@ def test_the_program_takes_every_command_of_the_guide(guide):
             known = command.get_command(click.Context(command), words[0])
             assert known is not None, f"{text}: no command {words[0]}; known: {', '.join(COMMANDS)}"
             command, words = known, words[1:]
-        context = click.Context(command, resilient_parsing=True)
+        # With the program's own settings: click keeps a command's help option as it is first asked for.
+        context = click.Context(command, resilient_parsing=True, **logmend.context_settings)
         try:
             command.parse_args(context, words)
         except click.UsageError as error:
