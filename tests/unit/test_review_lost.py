@@ -253,3 +253,15 @@ async def test_a_look_of_one_event_leaves_the_request_of_another_alone() -> None
         await w.ticker.run()
     assert [str(o.result) for o in w.outcomes.written if o.final] == ["remediated", "remediated"]
     assert agents.label() is None
+
+
+async def test_what_waits_for_others_of_its_vm_says_so_once() -> None:
+    """Whether it waits out a cooldown or another's attempt is no news for a log; that it is frozen is."""
+    w = world()
+    for number in range(3):
+        told = incident(incident_id=f"i{number}")
+        await w.deliver(push(told, str(number), at=w.clock.now()))
+    for _ in range(80):
+        w.clock.tick(hours=1)
+        await asyncio.gather(w.ticker.run(), w.ticker.run())
+    assert sorted(w.outcomes.results) == ["parked:cooling_down"] * 2 + ["planned"] * 3

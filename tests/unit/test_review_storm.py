@@ -1,8 +1,9 @@
 """Storms on fakes: random events, orders, faults, crashes; afterwards nothing is lost, stuck or told twice.
 
-Seeded and bounded: a failure names its seed. One process after another: what crashes is taken over.
+Seeded and bounded: a failure names its seed. What crashes is taken over by the next process.
 """
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -62,6 +63,8 @@ class Shaky(MemoryStore):
 
     async def transact(self, keys: Any, step: Any) -> Any:
         before, after = self._rng.random(), self._rng.random()
+        for _ in range(self._rng.randrange(3)):
+            await asyncio.sleep(0)  # others get their turn
         if before < self.chance:
             raise self._rng.choice([Transient("ledger_unavailable"), Crash()])
         answered = await super().transact(keys, step)
@@ -177,7 +180,7 @@ class Storm:
         rng, ref = self.rng, self.rng.choice(REFS)
         self.numbers += 1
         name, now = str(self.numbers), self.clock.now()
-        match rng.randrange(14):
+        match rng.randrange(16):
             case 0 | 1 | 2:
                 await self.deliver(name, push(entry(ref, at=now), name, at=now))
             case 3 | 4:
@@ -201,19 +204,41 @@ class Storm:
                 await self.approve()
             case 12:
                 self.agents_work()
+            case 13 | 14:
+                await self.at_once(name, ref)
             case _:
                 await self.doing(self.w.ticker.run())
         self.clock.tick(minutes=rng.choice([0, 1, 3, 6, 12]))
+
+    async def at_once(self, name: str, ref: InstanceRef) -> None:
+        """Let two instances work at the same time: ticks, a burst from one VM, what is delivered again."""
+        now, other = self.clock.now(), self.process()
+        again = [self.deliver(*each) for each in list(self.unacked.items())[:3]]
+        burst = [
+            self.deliver(f"{name}-{n}", push(entry(ref, at=now), f"{name}-{n}", at=now)) for n in range(3)
+        ]
+        told = push(
+            incident(ref, incident_id=f"i{name}", started_at=int(now.timestamp())), f"{name}-i", at=now
+        )
+        ticks = [self.doing(self.w.ticker.run()), self.doing(other.ticker.run())]
+        await asyncio.gather(*again, *burst, self.deliver(f"{name}-i", told), *ticks)
 
     async def approve(self) -> None:
         plans = [each.approval_id async for each in self.w.controls.approvals() if each.state == "pending"]
         if plans:
             await self.doing(self.w.controls.approve(self.rng.choice(plans), "ann", self.clock.now()))
 
+    async def open(self) -> dict[str, State]:
+        """Give the intents that have not come to their end."""
+        every = [each async for each in self.w.ticker.queues.records()]
+        return {each.intent.intent_id: each.state for each in every if each.state is not State.DONE}
+
     async def settle(self) -> None:
         """Let the storm pass: no faults, everything released, time to finish."""
         self.calm = True
-        for number in range(60):
+        for number in range(300):
+            if not self.unacked and not await self.open():
+                break
             for ref in REFS:
                 await self.doing(self.w.controls.resume_instance(ref, RUNBOOK))
             await self.doing(self.w.controls.resume())
@@ -245,7 +270,7 @@ def watch(storm: Storm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSession, "enforce", enforce)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(12))
 async def test_after_a_storm_every_event_has_its_one_outcome(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,9 +291,8 @@ async def test_after_a_storm_every_event_has_its_one_outcome(
             assert outcome.before is not None
             assert outcome.after is not None
             assert (outcome.before.finding, outcome.after.finding) == (Finding.FAULTY, Finding.DESIRED)
-    records = [each async for each in storm.w.ticker.queues.records()]
-    assert {each.intent.intent_id: each.state for each in records if each.state is not State.DONE} == {}
-    for each in records:
+    assert await storm.open() == {}
+    async for each in storm.w.ticker.queues.records():
         assert each.outcome is not None
         assert finals.get(each.intent.intent_id) == {each.outcome.outcome_id}, each.intent.intent_id
     async for subject in storm.w.ticker.queues.subjects():

@@ -179,7 +179,7 @@ class Journal:
                 after = replace(after, human_told=True)
             if after != view.subject:
                 writes[subject_at] = _leased(after)
-            return writes, Turned(outcome, said_before=again)
+            return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
 
         return await self._store.transact(keys, step)
 
@@ -365,6 +365,16 @@ def _settled(record: Record, *, resume: bool) -> bool:
     if record.state is State.DONE:
         return True
     return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
+
+
+def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:
+    """Say whether what is parked still waits for nothing but its turn: for a log, no news."""
+    if known is None or not known.result is outcome.result is Result.PARKED:
+        return False
+    return known.reason in _TURNS and outcome.reason in _TURNS
+
+
+_TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
 
 
 def _without_lease(subject: Subject, intent: Intent) -> Subject:
