@@ -333,14 +333,18 @@ def aftermath(
                 noted = replace(noted, failures=0)
             case _:
                 pass
-        if intent.action is Action.REVERT and outcome.result in _WANTS_REVERTED:
+        if intent.action is Action.REVERT and _wants_reverted(outcome):
             noted = replace(noted, held=True)
         return _cooled(noted, outcome, settings, now)
 
     return change
 
 
-_WANTS_REVERTED = frozenset({Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO})
+def _wants_reverted(outcome: Outcome) -> bool:
+    """Say whether a revert is done, may have begun, or waits after the VM showed what it would restore."""
+    if outcome.result is Result.PARKED:
+        return outcome.before is not None
+    return outcome.result in (Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO)
 
 
 def relapsed(subject: Subject, outcome: Outcome) -> bool:

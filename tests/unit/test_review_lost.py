@@ -265,3 +265,23 @@ async def test_what_waits_for_others_of_its_vm_says_so_once() -> None:
         w.clock.tick(hours=1)
         await asyncio.gather(w.ticker.run(), w.ticker.run())
     assert sorted(w.outcomes.results) == ["parked:cooling_down"] * 2 + ["planned"] * 3
+
+
+async def test_a_revert_that_waits_after_it_began_holds_off_automatic_work() -> None:
+    """It died while reverting, and its takeover met trouble: the VM's next line changes nothing."""
+    w = world(**ENFORCE)
+    await w.deliver(push(entry(), "1"))
+    w.clock.tick(days=1)
+    vm = w.fleet.vms[REF.instance_id]
+    vm.on_enforce = [asyncio.CancelledError()]  # type: ignore[list-item]
+    with pytest.raises(asyncio.CancelledError):
+        await w.pipeline.work(operator(Action.REVERT))
+    w.clock.tick(minutes=11)
+    w.fleet.on_facts = [Transient("compute_unavailable", "503")]
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "parked:retry"
+    line = await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))
+    assert (line.reason, vm.faulty) == ("reverted", True)
+    w.clock.tick(hours=1)
+    await w.ticker.run()
+    assert w.outcomes.results[-1] == "reverted"
