@@ -60,8 +60,8 @@ INTERIM_RESULTS = frozenset(
 
 PROJECT_PATTERN = re.compile(r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z][a-z0-9-]{4,61}[a-z0-9]")
 """A project id, optionally with its legacy domain prefix (cloud.google.com/resource-manager/docs)."""
-ZONE_PATTERN = re.compile(r"[a-z]{1,16}(?:-[a-z0-9]{1,32}){1,3}-[a-z]{1,2}")
-"""A zone such as ``us-west1-a`` or ``northamerica-northeast1-b``."""
+ZONE_PATTERN = re.compile(r"[a-z]{1,16}(?:-[a-z0-9]{1,32}){1,3}-[a-z][a-z0-9]{0,4}")
+"""A zone such as ``us-west1-a``, ``northamerica-northeast1-b`` or ``us-south1-ai1b``."""
 INSTANCE_ID_PATTERN = re.compile(r"[0-9]{1,20}")
 """The numeric instance id (an unsigned 64-bit integer in decimal)."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from logmend.errors import ConfigError
-from logmend.model import Mode
+from logmend.model import PROJECT_PATTERN, ZONE_PATTERN, Mode
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -53,6 +53,17 @@ def boolean(text: str) -> bool:
 def names(text: str) -> tuple[str, ...]:
     """Parse a comma-separated list."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _each_matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], tuple[str, ...]]:
+    """Parse a list whose every part has to match: a scope that names nothing would hide everything."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        if wrong := [each for each in names(text) if pattern.fullmatch(each) is None]:
+            raise ValueError(f"{wrong[0]!r} is no {expected}")
+        return names(text)
+
+    return parse
 
 
 def whole(text: str) -> int:
@@ -186,9 +197,13 @@ class Settings:
         None, lambda text: Path(_text(text)), "Folder of runbooks; built in if unset."
     )
     scope_projects: tuple[str, ...] = _setting(
-        (), names, "Projects whose VMs may be touched; empty means any."
+        (),
+        _each_matching(PROJECT_PATTERN, "project id"),
+        "Projects whose VMs may be touched; empty means any.",
     )
-    scope_zones: tuple[str, ...] = _setting((), names, "Zones whose VMs may be touched; empty means any.")
+    scope_zones: tuple[str, ...] = _setting(
+        (), _each_matching(ZONE_PATTERN, "zone"), "Zones whose VMs may be touched; empty means any."
+    )
     scope_labels: tuple[tuple[str, str], ...] = _setting(
         (), _labels, "Labels KEY=VALUE that a VM must carry, all of them; empty means any."
     )

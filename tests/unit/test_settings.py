@@ -52,7 +52,7 @@ def test_values_are_read_as_documented() -> None:
     found = Settings.from_environment(
         {
             "LOGMEND_MODE": "enforce",
-            "LOGMEND_SCOPE_PROJECTS": "a, b",
+            "LOGMEND_SCOPE_PROJECTS": "web-prod, web-test",
             "LOGMEND_SCOPE_LABELS": "env=prod,tier=web",
             "LOGMEND_DISRUPTION_BUDGET": "5/1h",
             "LOGMEND_MAX_EVENT_AGE": "1.5h",
@@ -60,7 +60,7 @@ def test_values_are_read_as_documented() -> None:
             "PATH": "/bin",
         }
     )
-    assert found.scope_projects == ("a", "b")
+    assert found.scope_projects == ("web-prod", "web-test")
     assert found.scope_labels == (("env", "prod"), ("tier", "web"))
     assert found.disruption_budget == Budget(5, timedelta(hours=1))
     assert found.max_event_age == timedelta(minutes=90)
@@ -73,6 +73,12 @@ def test_in_the_cloud_acting_takes_the_shared_ledger(mode: str, state: str) -> N
     """Leases and the freeze must outlive one instance."""
     with pytest.raises(ConfigError, match="firestore"):
         Settings.from_environment({"K_SERVICE": "logmend", "LOGMEND_MODE": mode, "LOGMEND_STATE": state})
+
+
+@pytest.mark.parametrize(("name", "value"), [("SCOPE_PROJECTS", "Bad Project,,x"), ("SCOPE_ZONES", "mars")])
+def test_a_scope_that_can_name_nothing_stops_the_start(name: str, value: str) -> None:
+    """It would put every VM out of reach in silence."""
+    assert " is no " in problems(**{name: value})[0]
 
 
 def test_deadlines_have_to_fit_together() -> None:
