@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     write(f"{'fault':<48} {'tries':>6} {'hits':>6} {'lost':>5} {'doubled':>8} {'untrue':>7}")
     for row in [*ROWS, _total()]:
         write(f"{row.fault:<48} {row.tries:>6} {row.hits:>6} {row.lost:>5} {row.doubled:>8} {row.untrue:>7}")
-    write("tries: events that met the fault; hits: how often it struck; results:")
+    write("tries: events told with the fault about; hits: how often it struck; results:")
     for result, count in sorted(_total().results.items()):
         write(f"  {count:>6} {result}")
 
