@@ -126,6 +126,7 @@ def of_event(
         runbook_digest=runbook.digest if runbook else None,
         variant=variant,
         instance=instance if isinstance(instance, InstanceRef) else None,
+        attempt=0,
         message_id=delivery.message_id,
         source=source(entry) if entry else None,
         replay_of=delivery.replay_of,
