@@ -23,7 +23,7 @@ demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a
 	$(BIN)/logmend demo
 
 test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
 
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
