@@ -47,6 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for tier in ("unit", "contract", "integration", "e2e", "lab", "chaos"):
             if f"/tests/{tier}/" in str(item.path):
                 item.add_marker(tier)
-        # Several workers: a host has room for so many machines, so one worker boots them all; files stay whole.
+        # A host has room for so many machines, so one worker boots them all; other files stay whole.
         one_by_one = any(f"/tests/{tier}/" in str(item.path) for tier in ("lab", "chaos"))
         item.add_marker(pytest.mark.xdist_group("machines" if one_by_one else str(item.path)))
