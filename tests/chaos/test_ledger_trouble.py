@@ -70,7 +70,7 @@ async def test_sqlites_disk_is_full(tmp_path: Path, pubsub_emulator: Emulator, r
     needs(commands=("unshare", "mount"), root=True, linux=True)
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = f'mount -t tmpfs -o size=600k tmpfs {disk} && exec "$@"'
+    mount = f'mount -t tmpfs -o size=24m tmpfs {disk} && exec "$@"'
     small = ("unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh")
     async with arena(tmp_path, f"sqlite:{tmp_path / 'unused.sqlite'}") as stage:
         machines = await stage.fleet.add(6)
