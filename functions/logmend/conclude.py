@@ -88,8 +88,8 @@ def attempt(
         return None
     match said.result:
         case Result.DEFERRED:
-            tries = prior.tries + 1
             trouble = done.trouble if done and done.trouble else Trouble(True, said.reason or "", said.detail)
+            tries = prior.tries + (1 if trouble.reason in decide.VM_TROUBLES else 0)
             acknowledged = held.was not in (None, State.WAITING)
             verdict = decide.retry(intent, tries, trouble, settings, now, acknowledged=acknowledged)
             if decide.no_route(trouble, settings):

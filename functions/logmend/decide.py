@@ -218,7 +218,9 @@ def retry(
         return Defer(trouble.reason, trouble.detail)
     wait = timedelta(seconds=trouble.retry_after or 0)
     return Park(
-        "retry", f"{trouble.reason}: {trouble.detail}", now + max(wait, RECHECK * 2 ** min(tries - 1, 6))
+        "retry",
+        f"{trouble.reason}: {trouble.detail}",
+        now + max(wait, RECHECK * 2 ** min(max(tries - 1, 0), 6)),
     )
 
 

@@ -27,7 +27,7 @@ class Record:
     """The journal of one intent.
 
     ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
-    transient failures in a row, ``looks`` the re-checks of an unverified or requested one.
+    transient failures of the VM in a row, ``looks`` the re-checks of an unverified or requested one.
     ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
     written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the

@@ -231,6 +231,14 @@ class TestDelivery:
         assert [o.result for o in results] == [Result.DEFERRED, Result.DEFERRED, Result.FAILED]
         assert [answer.status(o.result) for o in results] == [503, 503, 200]
 
+    async def test_an_api_that_is_away_does_not_use_up_the_vms_tries(self) -> None:
+        """Only the VM's own silence counts towards unreachable."""
+        w = world(**ENFORCE)
+        w.fleet.on_facts = [Transient("compute_unavailable")] * 5
+        w.fleet.on_open = [Transient("unreachable")]
+        results = [(await w.deliver(push(entry()))).result for _ in range(7)]
+        assert results == [Result.DEFERRED] * 6 + [Result.REMEDIATED]
+
     async def test_garbage_is_rejected_acknowledged_and_kept(self) -> None:
         """What can never be decoded goes to the dead letter with its reason."""
         w = world()
