@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncssh
 
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
-from logmend.pretend.fleet import _OUTPUT, Fleet, Machine, _Login
+from logmend.pretend.fleet import _OUTPUT, Fleet, Machine
 
 PROJECT, ZONE = "chaos-project", "us-west1-a"
 OFF = "disabled inactive"
@@ -130,30 +130,13 @@ class RoughFleet(Fleet):
             finally:
                 server.close()
         else:
-            async with self._ssh(machine):
+            async with self._served(machine):
                 yield
 
-    @asynccontextmanager
-    async def _ssh(self, machine: RoughMachine) -> AsyncIterator[None]:
-        async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-            await _run(machine, process)
-
-        listener = await asyncssh.listen(
-            machine.instance.internal_ip or "127.0.0.1",
-            self.ssh_port,
-            server_factory=lambda: _Login(self.key),
-            server_host_keys=[machine.host_key],
-            process_factory=run,
-            encoding=None,
-            config=None,
-            agent_forwarding=False,
-            gss_host=None,
-        )
-        try:
-            yield
-        finally:
-            listener.close()
-            await listener.wait_closed()
+    async def command(self, machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Run a command in the machine's own manner."""
+        assert isinstance(machine, RoughMachine)
+        await _run(machine, process)
 
 
 async def _silent(machine: RoughMachine, writer: asyncio.StreamWriter) -> None:

@@ -125,7 +125,7 @@ class Fleet:
     @asynccontextmanager
     async def _served(self, machine: Machine) -> AsyncIterator[None]:
         async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-            await _run(machine, process)
+            await self.command(machine, process)
 
         listener = await asyncssh.listen(
             machine.instance.internal_ip or "127.0.0.1",
@@ -143,6 +143,10 @@ class Fleet:
         finally:
             listener.close()
             await listener.wait_closed()
+
+    async def command(self, machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Run one command on a machine, as sshd would; fleets that misbehave do it otherwise."""
+        await _run(machine, process)
 
 
 async def _run(machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
