@@ -7,7 +7,6 @@ that is :mod:`logmend.verify`'s.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from logmend import policy
@@ -28,6 +27,7 @@ from logmend.model import (
 from logmend.ports import Compute, ExecutorChoice, RequestExecutor, SessionExecutor
 from logmend.records import Record
 from logmend.runbook import Runbook
+from logmend.values import replace
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 """
 
 import hashlib
-from dataclasses import replace
 from datetime import datetime
 
 from logmend import act, decide, record
@@ -28,6 +27,7 @@ from logmend.model import (
 from logmend.records import Admitted, Approval, Record, State
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.values import replace
 
 
 def of_error(error: Exception, *, waiting: bool = False) -> Judgement:

@@ -7,7 +7,6 @@ for the VM's next events).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from logmend import guards as guards_
@@ -33,6 +32,7 @@ from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Breaker, Cooldown, Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
 from logmend.settings import Budget, ExecutorChoice, Settings, SshAddress, SshRoute
+from logmend.values import Struct, replace
 
 RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""
@@ -80,8 +80,7 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
     return _in_hand(intent, subject, now) or Proceed()
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """One guard's answer."""
 
     guard: str

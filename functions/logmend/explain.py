@@ -6,7 +6,6 @@ budgets, freezes, the live check) is not judged.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from logmend.model import (
 from logmend.records import Fleet, Subject, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Settings
+from logmend.values import Struct
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""
@@ -38,8 +38,7 @@ NO_TIME = datetime.fromtimestamp(0, UTC)
 _UNSENT = Delivery("explained")
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What events are judged by. Made once by :meth:`of` for any number of events."""
 
     settings: Settings
@@ -53,8 +52,7 @@ class Rules:
         return cls(settings, match.Router(runbooks), tuple(compiled))
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True):
     """What one guard says of the VM."""
 
     name: str
@@ -62,8 +60,7 @@ class Guard:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True):
     """What would become of an event.
 
     ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the

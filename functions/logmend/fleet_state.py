@@ -9,13 +9,14 @@ import heapq
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from logmend import outcome_json, reasons
 from logmend.model import Action, Finding, InstanceRef, Mode, Outcome, Result
 from logmend.records import Approval, Fleet, Record, State, Subject
+from logmend.values import replace
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""

@@ -5,24 +5,22 @@ pending is an answer; when it is time to act, pending means no (:func:`logmend.d
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from logmend.model import Action, InstanceFacts, InstanceRef, Proceed, Refuse, Skip
 from logmend.settings import Settings
+from logmend.values import Struct
 
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
 """Partner metadata namespaces through which workload certificates are configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """Facts are missing: the guard will judge when they are there."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What guards judge by: the VM meant, the log it spoke through, its facts if looked up, and the order."""
 
     instance: InstanceRef

@@ -5,7 +5,6 @@ Only ``resource.labels`` are believed, and only where all three match their patt
 """
 
 import re
-from dataclasses import dataclass
 
 from logmend.errors import ConfigError
 from logmend.model import (
@@ -16,6 +15,7 @@ from logmend.model import (
     InstanceRef,
     LogEntry,
 )
+from logmend.values import Struct
 
 NAME_PATTERN = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """An instance's name (RFC 1035; cloud.google.com/compute/docs/naming-resources)."""
@@ -29,15 +29,13 @@ _SHORT = re.compile(r"([^/]+)/([^/]+)/([^/]+)")
 _MAX_ID = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class BadIdentity:
+class BadIdentity(Struct, frozen=True):
     """What an event says of its VM cannot be an identity. The event is ``rejected: bad_identity``."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class NameRef:
+class NameRef(Struct, frozen=True):
     """A VM that an operator named; its numeric id has to be looked up."""
 
     project_id: str

@@ -5,11 +5,11 @@ label ``logmend-runbook`` of its alert policy. Both only say "look at this VM": 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from logmend import lql
 from logmend.model import Incident, LogEntry, Refuse, Skip
 from logmend.runbook import Runbook, Variant
+from logmend.values import Struct
 
 OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
 """Logs that logmend writes, itself or through OS Config: acting on them would be a loop."""
@@ -20,23 +20,20 @@ CORE_PLUGIN_LOG_ID = "GCEGuestAgent"
 NOT_THIS_TIMER = "not_this_timer"
 
 
-@dataclass(frozen=True, slots=True)
-class Matched:
+class Matched(Struct, frozen=True):
     """The runbook to run. ``variant`` is the form of the line; None for an incident."""
 
     runbook: Runbook
     variant: Variant | None
 
 
-@dataclass(frozen=True, slots=True)
-class Unmatched:
+class Unmatched(Struct, frozen=True):
     """No runbook is meant, and ``detail`` says why."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class TurnedAway:
+class TurnedAway(Struct, frozen=True):
     """A runbook is meant but the event itself says no; what is known of runbook and variant is named."""
 
     verdict: Skip | Refuse

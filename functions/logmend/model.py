@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from logmend.values import Struct, field
 
 
 class Action(StrEnum):
@@ -68,8 +69,7 @@ INSTANCE_ID_PATTERN = re.compile(r"[0-9]{1,20}")
 _ORIGINAL = re.compile(r"[!-~]{1,512}")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class InstanceRef:
+class InstanceRef(Struct, frozen=True, order=True):
     """Identity of a VM: the only three things that are trusted to name it.
 
     Construct through :func:`logmend.identify.instance`, which validates all three.
@@ -89,8 +89,7 @@ class InstanceRef:
         return self.zone.rpartition("-")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One delivery of one message, as Pub/Sub (or a person with a file) handed it over."""
 
     message_id: str
@@ -106,8 +105,7 @@ class Delivery:
         return said if _ORIGINAL.fullmatch(said) else None
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(Struct, frozen=True):
     """A LogEntry in proto-JSON form, with the fields that every stage needs already read.
 
     ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
@@ -131,8 +129,7 @@ class LogEntry:
         return self.log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
 
 
-@dataclass(frozen=True, slots=True)
-class Incident:
+class Incident(Struct, frozen=True):
     """A Cloud Monitoring incident (Pub/Sub notification channel, schema 1.2; also the test message)."""
 
     raw: Mapping[str, Any]
@@ -148,13 +145,11 @@ class Incident:
     url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The scheduler's message ``{"logmend": "tick"}``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Undecodable:
+class Undecodable(Struct, frozen=True):
     """A body that is no event and never will be: why, and what of it could be read."""
 
     reason: str
@@ -164,8 +159,7 @@ class Undecodable:
 Event = LogEntry | Incident | Tick
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Where an intent's event came from; ``kind`` is ``log_entry``, ``incident`` or ``operator``."""
 
     kind: str
@@ -175,8 +169,7 @@ class Source:
     incident_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(Struct, frozen=True):
     """One order to look after one VM with one runbook.
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
@@ -208,8 +201,7 @@ class Intent:
         return self.origin in (Origin.LOG_ENTRY, Origin.INCIDENT, Origin.FOLLOW_UP)
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceFacts:
+class InstanceFacts(Struct, frozen=True):
     """What the Compute API says of a VM. None always means *unknown*, never *no*.
 
     ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
@@ -246,8 +238,7 @@ class Finding(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), stderr's end on error."""
 
     exit_code: int
@@ -271,15 +262,13 @@ class Evidence:
 # What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
 
 
-@dataclass(frozen=True, slots=True)
-class Proceed:
+class Proceed(Struct, frozen=True):
     """Nothing stands against going on."""
 
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(Struct, frozen=True):
     """Nothing is lost by not acting."""
 
     result: ClassVar[Result] = Result.SKIPPED
@@ -287,8 +276,7 @@ class Skip:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """A guard, a variant or the VM itself says no."""
 
     result: ClassVar[Result] = Result.REFUSED
@@ -296,8 +284,7 @@ class Refuse:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(Struct, frozen=True):
     """Blocked for now and would not be said again: the intent waits in the ledger."""
 
     result: ClassVar[Result] = Result.PARKED
@@ -306,8 +293,7 @@ class Park:
     not_before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Defer:
+class Defer(Struct, frozen=True):
     """Infrastructure is not ready; the message must be delivered again."""
 
     result: ClassVar[Result] = Result.DEFERRED
@@ -319,8 +305,7 @@ Stop = Skip | Refuse | Park | Defer
 Verdict = Proceed | Stop
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """A result with its reason and text for people: what an outcome is made of."""
 
     result: Result
@@ -333,8 +318,7 @@ class Judgement:
         return cls(verdict.result, verdict.reason, verdict.detail)
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(Struct, frozen=True):
     """An error as a value: ``transient`` or not, its reason, and text for people."""
 
     transient: bool
@@ -343,8 +327,7 @@ class Trouble:
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """What was seen and done on a VM in one go; ``verify`` turns it into a result.
 
     ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
@@ -364,8 +347,7 @@ class Attempt:
     asked: Action | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What an agent on a VM was asked to do: only what it reported after ``since`` counts."""
 
     instance: InstanceRef
@@ -374,8 +356,7 @@ class Asked:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(Struct, frozen=True):
     """Milliseconds: publish to start, facts look-up, on the VM, start to outcome."""
 
     queue: int | None = None
@@ -384,8 +365,7 @@ class Latency:
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """The one honest record of what became of an event. Never holds the matched text."""
 
     result: Result

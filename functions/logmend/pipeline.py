@@ -9,7 +9,6 @@ that the message is delivered again. Nothing is decided here: the stages are ask
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from logmend import act, conclude, decide, decode, identify, intents, match, record, verify
@@ -38,6 +37,7 @@ from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog
 from logmend.records import Admitted, Expired, Finished, State, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.values import Struct, replace
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
@@ -46,8 +46,7 @@ _LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
 """Where an intent stands whose enforcement is behind it: what is left is to see what came of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True):
     """Takes deliveries and intents, gives outcomes. Everything that reaches outside is a port."""
 
     settings: Settings

@@ -6,12 +6,12 @@ else on purpose; times are aware UTC datetimes.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from logmend.model import Action, Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.runbook import Runbook
+from logmend.values import Struct
 
 T = TypeVar("T")
 
@@ -30,8 +30,7 @@ Key = tuple[str, str]
 """Collection and document id. Ids hold no ``/``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """One stored document: JSON data, and the three fields that a store indexes.
 
     ``queue`` and ``due`` put it on a work list (both or neither); after ``expire_at`` a store may delete

@@ -6,11 +6,11 @@ the same as gcloud wants it, ``{command}`` is ``run`` or ``revert``, ``{runbook}
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
 from logmend.model import Action, Mode, Outcome, Result
+from logmend.values import Struct
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
@@ -382,8 +382,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Blank:
+class _Blank(Struct, frozen=True):
     """Values for the words in braces, each its own placeholder where the outcome has none."""
 
     instance: str = "PROJECT/ZONE/ID"

@@ -1,6 +1,5 @@
 """Make the one honest outcome of an event, and hand it to its log."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from logmend import __version__
@@ -27,6 +26,7 @@ from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Approval, Lease, Record, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import Settings
+from logmend.values import replace
 
 
 def of_rejected(

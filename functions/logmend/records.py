@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from logmend.model import Action, Asked, Evidence, InstanceRef, Intent, Mode, Outcome, Result
+from logmend.values import Struct, field
 
 
 class State(StrEnum):
@@ -22,8 +22,7 @@ class State(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """The journal of one intent.
 
     ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
@@ -55,8 +54,7 @@ class Record:
         return Asked(self.intent.instance, self.intent.runbook, self.asked, self.requested_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """The right to work on one VM with one runbook, until it expires or a higher fence exists."""
 
     owner: str
@@ -65,8 +63,7 @@ class Lease:
     expires_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Cooldown:
+class Cooldown(Struct, frozen=True):
     """Quiet time for automatic intents, and what it came from."""
 
     until: datetime
@@ -75,8 +72,7 @@ class Cooldown:
     mode: Mode
 
 
-@dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(Struct, frozen=True):
     """Who froze, when and why."""
 
     by: str
@@ -84,8 +80,7 @@ class Freeze:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(Struct, frozen=True):
     """An open breaker: since when, and on how many failing of how many distinct VMs."""
 
     opened_at: datetime
@@ -93,8 +88,7 @@ class Breaker:
     seen: int
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """One VM under one runbook.
 
     ``held`` is set by a revert and keeps automatic intents away; ``failures`` counts failures in a row,
@@ -122,8 +116,7 @@ class Subject:
     fixed_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fleet:
+class Fleet(Struct, frozen=True):
     """What holds for every VM: the global freeze, those of runbooks, and open breakers."""
 
     frozen: Freeze | None = None
@@ -132,8 +125,7 @@ class Fleet:
     last_tick: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(Struct, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it."""
 
     approval_id: str
@@ -146,8 +138,7 @@ class Approval:
     decided_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What decide sees of the ledger at one moment: the intent's record, its subject and the fleet."""
 
     record: Record | None
@@ -158,8 +149,7 @@ class View:
 # What an admission may answer
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """The lease is held. ``was`` is where the intent stood before, None for a new one.
 
     ``interrupted`` is the lease of this intent's earlier attempt, if one died.
@@ -172,23 +162,20 @@ class Admitted:
     interrupted: Lease | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Struct, frozen=True):
     """The very message was dealt with before: its outcome is to be emitted again."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Turned:
+class Turned(Struct, frozen=True):
     """Not admitted: the outcome that was journalled for it, and whether it only says again what was said."""
 
     outcome: Outcome
     said_before: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """Another intent's lease has run out: finish that intent first, then come again."""
 
     intent_id: str

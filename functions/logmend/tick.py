@@ -21,6 +21,7 @@ from logmend.ledger.queues import Unreadable
 from logmend.model import Asked, Outcome
 from logmend.pipeline import Pipeline
 from logmend.records import Fleet, Record, Subject
+from logmend.values import Struct
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ class Tally:
             self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ticker:
+class Ticker(Struct, frozen=True):
     """Runs ticks on a pipeline."""
 
     pipeline: Pipeline

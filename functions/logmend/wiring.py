@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.tick import Ticker
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     from logmend.adapters.access_token import AccessToken
@@ -42,8 +42,7 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(Struct, frozen=True):
     """What an entry point needs: the pipeline, the ticker, and the ledger's other faces."""
 
     settings: Settings

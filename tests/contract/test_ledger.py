@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,6 +43,7 @@ from logmend.records import (
     View,
 )
 from logmend.settings import Budget, Settings
+from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 SETTINGS = replace(Settings(), mode=Mode.ENFORCE)

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from logmend.adapters.rest import Rest
 from logmend.adapters.routes import Iap
 from logmend.errors import Permanent, Transient
 from logmend.model import Action, Finding, InstanceFacts, InstanceRef
+from logmend.values import replace
 
 FACTS = InstanceFacts(
     InstanceRef("my-project", "us-west1-a", "4775836342981993096"),

@@ -1,7 +1,6 @@
 """One suite for every OutcomeLog, and what each promises besides."""
 
 import asyncio
-import dataclasses
 import io
 import json
 import os
@@ -37,6 +36,7 @@ from logmend.model import (
     Source,
 )
 from logmend.ports import OutcomeLog
+from logmend.values import replace
 
 NOTICE, WARNING = 300, 400
 """Numbers of google.logging.type.LogSeverity."""
@@ -147,7 +147,7 @@ async def test_an_outcome_is_there_before_write_returns(log: tuple[OutcomeLog, R
     """Nothing is left to a moment after the answer."""
     writer, read = log
     for number in range(3):
-        await writer.write(dataclasses.replace(OUTCOME, outcome_id=f"m-{number}"))
+        await writer.write(replace(OUTCOME, outcome_id=f"m-{number}"))
         assert len(read()) == number + 1
 
 
@@ -164,7 +164,7 @@ async def test_writing_again_adds_no_second_story(log: tuple[OutcomeLog, Read]) 
 async def test_many_at_once_all_arrive_whole(log: tuple[OutcomeLog, Read]) -> None:
     """Events are handled side by side."""
     writer, read = log
-    many = [dataclasses.replace(OUTCOME, outcome_id=f"m-{number}") for number in range(40)]
+    many = [replace(OUTCOME, outcome_id=f"m-{number}") for number in range(40)]
     await asyncio.gather(*(writer.write(each) for each in many))
     assert sorted(each["outcome_id"] for each in read()) == sorted(each.outcome_id for each in many)
     await writer.aclose()
@@ -291,12 +291,12 @@ import asyncio, sys
 from pathlib import Path
 from logmend.adapters.local_log import FileOutcomeLog
 from tests.contract.test_outcome_log import OUTCOME
-import dataclasses
+from logmend.values import replace
 async def main():
     log = FileOutcomeLog(Path(sys.argv[1]))
     for number in range(100):
         notes = ("x" * 3000,)
-        await log.write(dataclasses.replace(OUTCOME, outcome_id=f"{sys.argv[2]}-{number}", notes=notes))
+        await log.write(replace(OUTCOME, outcome_id=f"{sys.argv[2]}-{number}", notes=notes))
 asyncio.run(main())
 """
 

@@ -1,7 +1,6 @@
 """The ssh executor through IAP TCP forwarding; the relay encodes our reading of it (see relay.py)."""
 
 import asyncio
-import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from logmend.adapters.routes import Iap
 from logmend.adapters.ssh import SshExecutor
 from logmend.errors import Permanent, Transient
 from logmend.model import Action, Evidence
+from logmend.values import replace
 
-PRIVATE = dataclasses.replace(FACTS, internal_ip=None, external_ip=None)
+PRIVATE = replace(FACTS, internal_ip=None, external_ip=None)
 """A VM that nothing can dial: only the relay reaches it."""
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 import subprocess
-from dataclasses import fields, replace
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from logmend import decode, identify, match, permissions, policy, reasons
 from logmend.model import Incident, Mode, Result, Tick
 from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
+from logmend.values import replace
 
 FUNCTION = "google_cloudfunctions2_function.remediate"
 ZONE = "us-central1-a"

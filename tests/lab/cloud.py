@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from logmend.model import Action, Intent, Origin, Source
 from logmend.ports import Document, Key
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
 from logmend.pretend.fleet import free_port, serving
+from logmend.values import replace
 from tests.e2e.function_process import Function, function_process
 from tests.lab import shipper
 from tests.lab.machines import Machine, TimerState

@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from logmend.model import Action
 from logmend.ports import Document, Key
 from logmend.pretend.fleet import free_port, serving
 from logmend.runbook import load_all
+from logmend.values import replace
 from tests.contract.osconfig_server import Kept, OsConfigServer
 from tests.e2e.function_process import Function
 from tests.lab import osconfig_agent

@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +11,7 @@ from tests.unit.corpus import EXPECTED, names, outcome, value
 from logmend import decode, match
 from logmend.model import Incident, LogEntry
 from logmend.runbook import load_all
+from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 BUILT_IN = load_all()

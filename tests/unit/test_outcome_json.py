@@ -1,6 +1,5 @@
 """The document of an outcome: its keys, its round trip, its severity and what to do next."""
 
-import dataclasses
 import json
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -21,6 +20,7 @@ from logmend.model import (
     Result,
     Source,
 )
+from logmend.values import replace
 
 AT = datetime(2026, 11, 22, 16, 0, 0, 123000, tzinfo=UTC)
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
@@ -57,7 +57,7 @@ BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE
 
 def but(**changes: object) -> Outcome:
     """Give the full outcome with some fields changed."""
-    return dataclasses.replace(FULL, **changes)  # type: ignore[arg-type]
+    return replace(FULL, **changes)  # type: ignore[arg-type]
 
 
 def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None:

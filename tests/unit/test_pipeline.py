@@ -1,7 +1,6 @@
 """The pipeline on fakes of our own ports: each result, and that nothing is lost or done twice."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ from logmend import answer
 from logmend.errors import Permanent, Transient
 from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Result, Source
 from logmend.records import Freeze
+from logmend.values import replace
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 

@@ -1,6 +1,5 @@
 """Work handed to OS Config agents: asked for by a label, closed by a report, never called fixed without."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +22,7 @@ from logmend.errors import Permanent, Transient
 from logmend.model import Action, Attempt, Evidence, InstanceRef, Mode, Outcome, Result, Trouble
 from logmend.records import Freeze, State
 from logmend.settings import ExecutorChoice
+from logmend.values import replace
 
 
 def agents_world(*, ssh_first: bool = False, **settings: Any) -> tuple[World, FakeAgents]:
@@ -493,7 +493,8 @@ async def test_a_runbook_that_is_gone_takes_its_label_along() -> None:
     w, agents = agents_world()
     await ask(w)
     less = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", mode=Mode.ENFORCE)
-    object.__setattr__(less.pipeline, "runbooks", {})
+    less.pipeline = replace(less.pipeline, runbooks={})
+    less.ticker = replace(less.ticker, pipeline=less.pipeline)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
     await tick(less)

@@ -1,7 +1,6 @@
 """Limits and the edges of their settings: breaker, tries, relapses, durations."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from logmend.model import InstanceRef, Judgement, Result
 from logmend.records import Subject
 from logmend.runbook import Limits, load_all
 from logmend.settings import Budget, Settings, duration
+from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 

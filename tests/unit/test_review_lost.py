@@ -1,7 +1,6 @@
 """What must not be lost on the way: final outcomes, second looks, reverts, and the rest of a tick."""
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +15,7 @@ from logmend.model import Action, Attempt, Mode, Outcome, Result
 from logmend.ports import Document, Key
 from logmend.records import Freeze, Lease, State
 from logmend.settings import ExecutorChoice
+from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 SUBJECT = subject_key(REF, RUNBOOK)

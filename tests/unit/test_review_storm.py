@@ -6,7 +6,6 @@ Seeded and bounded: a failure names its seed. What crashes is taken over by the 
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,6 +42,7 @@ from logmend.model import (
 )
 from logmend.records import Freeze, State
 from logmend.settings import Budget, ExecutorChoice
+from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 REFS = [InstanceRef(REF.project_id, REF.zone, str(1000 + number)) for number in range(3)]

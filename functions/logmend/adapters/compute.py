@@ -18,7 +18,6 @@ import asyncio
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +25,7 @@ from logmend import instance_json
 from logmend.adapters.rest import Answer, Rest
 from logmend.errors import Permanent, Transient
 from logmend.model import InstanceFacts, InstanceRef
+from logmend.values import Struct, replace
 
 T = TypeVar("T")
 
@@ -45,8 +45,7 @@ _POLLS = (0.2, 0.5, 1.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0)
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """Instances of a project; ``unreachable`` names the zones that did not answer."""
 
     instances: tuple[InstanceFacts, ...]

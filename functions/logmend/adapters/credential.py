@@ -1,7 +1,6 @@
 """What one SSH login takes, and the simplest source of it: a key file."""
 
 import asyncio
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from logmend.adapters.error_table import one_line
 from logmend.errors import Permanent
 from logmend.model import InstanceFacts
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     import asyncssh
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(Struct, frozen=True):
     """A username with the key, and perhaps the certificate, that a VM accepts for it.
 
     ``kind``: ``certificate`` (OS Login, one VM, minutes), ``profile_key`` (OS Login, a key in the login

@@ -8,12 +8,12 @@ Refusals are ``ValueError`` (or ``TypeError`` where data is not JSON), being mis
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from logmend.errors import Permanent
 from logmend.ports import Document, Key
+from logmend.values import Struct
 
 MAX_ID_BYTES = 1_400
 """Firestore takes ids of 1,500 bytes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
@@ -59,8 +59,7 @@ def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
     return tuple(sorted(set(keys)))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A document as stores keep it: data as JSON text, times in UTC."""
 
     text: str

@@ -6,10 +6,10 @@ and fails on a class without a row of its own kind, and on a row whose class no 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from logmend.errors import Permanent, Transient
+from logmend.values import Struct
 
 DETAIL_LIMIT = 300
 """Characters of a library's message that are kept: enough to act on, too few to flood a log."""
@@ -18,8 +18,7 @@ UNEXPECTED = "unexpected_error"
 """Reason of an exception that no table knows. Always transient, so that its event is never acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """What a class of exceptions means. ``catch_all`` marks a base class that says nothing by itself."""
 
     kind: Literal["transient", "permanent"]

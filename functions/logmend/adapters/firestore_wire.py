@@ -9,7 +9,6 @@ Importing this module costs a third of a second: :mod:`logmend.adapters.firestor
 
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +21,7 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 from logmend.adapters import documents
 from logmend.errors import Permanent
 from logmend.ports import Document, Key
+from logmend.values import Struct
 
 SCHEMA = 1
 """Version of the stored fields, kept in each document: no extra call is needed to check it."""
@@ -56,8 +56,7 @@ Version = tuple[int, int]
 """Time of a document's last change, in seconds and nanoseconds: equal versions are the same document."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """A document and its version."""
 
     document: Document

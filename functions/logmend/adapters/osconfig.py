@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from logmend.errors import Permanent, Transient
 from logmend.model import Action, Asked, Attempt, InstanceFacts, InstanceRef
 from logmend.ports import Compute
 from logmend.runbook import Runbook
+from logmend.values import Struct
 
 ENDPOINT = "https://osconfig.googleapis.com"
 CALLS_A_MINUTE = 60
@@ -42,8 +42,7 @@ Group = tuple[str, str, str]
 """Project, zone and assignment id."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(Struct, frozen=True):
     """A report that was read ahead: None where the VM has none, an error where it could not be read."""
 
     until: float

@@ -6,12 +6,12 @@ minutes (twenty to forty are reported); it is waited for or left to itself.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logmend import policy
 from logmend.adapters import google_errors
 from logmend.errors import Permanent, Transient
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
@@ -23,8 +23,7 @@ _READS = "roles/osconfig.osPolicyAssignmentViewer"
 _WRITES = "roles/osconfig.osPolicyAssignmentAdmin"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where an assignment lives."""
 
     project_id: str
@@ -37,8 +36,7 @@ class Place:
         return f"{policy.parent(self.project_id, self.zone)}/osPolicyAssignments/{self.assignment_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """An assignment as it is: in which parts it differs, how far its rollout is, its revision."""
 
     differences: tuple[str, ...]
@@ -46,8 +44,7 @@ class Found:
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """What became of an assignment: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``absent``.
 
     ``rollout`` is to be waited for with :meth:`Assignments.wait`, where there is one.

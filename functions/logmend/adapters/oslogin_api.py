@@ -7,7 +7,6 @@ the roles; where a caller can do something about it, it is returned as a value i
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from logmend.adapters.rest import Answer, Rest
 from logmend.errors import Transient
 from logmend.model import InstanceFacts
+from logmend.values import Struct
 
 ENDPOINT = "https://oslogin.googleapis.com"
 
@@ -30,8 +30,7 @@ def login_roles(facts: InstanceFacts) -> str:
     return roles
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileKey:
+class ProfileKey(Struct, frozen=True):
     """A public key in a login profile, as far as it matters here."""
 
     fingerprint: str
@@ -39,8 +38,7 @@ class ProfileKey:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class LoginProfile:
+class LoginProfile(Struct, frozen=True):
     """``username`` is the primary Linux account's; None where the profile has none for the project."""
 
     username: str | None

@@ -6,12 +6,12 @@ Google's client honours ``PUBSUB_EMULATOR_HOST``. Nothing is imported or dialled
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logmend.adapters import google_errors
 from logmend.errors import Permanent, Transient
 from logmend.model import Delivery
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
@@ -26,8 +26,7 @@ _KEY_BYTES = 256
 _VALUE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(Struct, frozen=True):
     """A message that was pulled and is not acknowledged yet."""
 
     ack_id: str

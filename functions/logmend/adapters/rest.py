@@ -11,11 +11,11 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from logmend.adapters import google_errors
 from logmend.errors import Permanent, Transient
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     import requests
@@ -27,8 +27,7 @@ READ_LIMIT = 32 * 1024 * 1024
 """Bytes of one answer: a page of a listing whose instances all have long start-up scripts fits in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An HTTP answer. ``json`` is None where the body is no JSON object; ``date`` is the server's clock."""
 
     status: int

@@ -3,16 +3,15 @@
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from logmend.errors import Permanent
 from logmend.model import InstanceFacts
 from logmend.settings import SshAddress
+from logmend.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """Where to dial; ``tunnel`` is what asyncssh takes under that name, None for plain TCP."""
 
     host: str

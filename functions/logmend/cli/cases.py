@@ -16,7 +16,6 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,13 @@ from typing import Any
 from logmend.model import Result
 from logmend.runbook import Problem
 from logmend.runbook.decode import KEBAB, suggestion
+from logmend.values import Struct
 
 KEYS = ("why", "event", "instance", "now", "expect")
 EXPECTED = ("result", "reason", "runbook", "variant")
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """What explain has to answer. ``result`` is None for a tick."""
 
     result: Result | None
@@ -39,8 +38,7 @@ class Expected:
     variant: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """An event, perhaps with facts and a time, and the answer that it has to get."""
 
     name: str

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from dataclasses import asdict
 from typing import Any
 
 import click
+import msgspec
 
 from logmend import catalog
 from logmend.cli import inputs, output
@@ -85,7 +85,7 @@ def command(
     counts = Counter(each.state for each in checks)
     shown = [each for each in checks if not problems or each.state is not State.OK]
     if shape == "json":
-        documents: list[dict[str, Any]] = [asdict(each) for each in shown]
+        documents: list[dict[str, Any]] = msgspec.to_builtins(shown)
         output.show_json({"checks": documents, "totals": {state.value: counts[state] for state in State}})
     else:
         for each in shown:

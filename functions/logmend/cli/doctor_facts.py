@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from logmend.errors import ConfigError
 from logmend.records import Fleet
 from logmend.settings import Settings
+from logmend.values import Struct, field
 
 _NAME = re.compile(r"LOGMEND_[A-Z_]+")
 
@@ -23,8 +23,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One check: its name, what it says, what it saw, the command that mends it (None: nothing to do)."""
 
     name: str
@@ -33,8 +32,7 @@ class Check:
     mend: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """An API's answer: its ``body``, or that there is none (``absent``), or ``why`` it is unknown."""
 
     body: Mapping[str, Any] | None = None
@@ -42,8 +40,7 @@ class Reply:
     why: str = "not asked"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
 
     ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
@@ -82,8 +79,7 @@ class Place:
         return f"projects/{self.project}/locations/{self.region}/functions/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
 
     ``filter`` is what the runbooks make the sink's filter. ``ledger`` are the fleet's switches, or why they

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -14,6 +14,7 @@ from logmend.cli.doctor_facts import Facts, Place, Reply
 from logmend.errors import Permanent, Transient
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.values import replace
 
 SERVICES = (
     "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "compute", "iam", "iamcredentials", "logging",

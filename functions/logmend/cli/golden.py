@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from logmend import decode, explain, instance_json
@@ -10,10 +9,10 @@ from logmend.cli import cases
 from logmend.cli.cases import EXPECTED, Case, Expected
 from logmend.explain import Explanation, Rules
 from logmend.model import Judgement
+from logmend.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """A case that was run. ``problem`` says in words where the answer is another; empty where it is not."""
 
     runbook: str

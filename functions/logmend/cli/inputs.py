@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +15,13 @@ from logmend.decode.payload import instant
 from logmend.errors import ConfigError
 from logmend.model import Delivery, Event, Mode, Undecodable
 from logmend.settings import PREFIX, Settings
+from logmend.values import Struct, replace
 
 STDIN = "-"
 EMPTY_ARRAY = "an empty array"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """One document of a file: where it stands (``FILE``, or ``FILE:N`` counted from 1), and what it is.
 
     ``number`` is None where the file is that one document. ``payload`` is the JSON document itself.

@@ -5,7 +5,6 @@ import json
 import signal
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from logmend.cli.errors import BAD, DONE, status_of
 from logmend.errors import ConfigError, LogmendError
 from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Outcome, Result, Source
 from logmend.settings import Settings
+from logmend.values import replace
 
 if TYPE_CHECKING:
     from logmend.wiring import Application

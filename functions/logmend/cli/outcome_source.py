@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from logmend.decode.stream import values
 from logmend.errors import ConfigError
 from logmend.model import Outcome, Undecodable
 from logmend.settings import Settings, duration
+from logmend.values import Struct
 
 NOTHING = (
     "nothing to read: name the ledger (LOGMEND_STATE=firestore:PROJECT/DATABASE or sqlite:PATH), a file of"
@@ -23,8 +23,7 @@ NOTHING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Which outcomes are meant: a file (``-`` is standard input), or a project's log; neither is the ledger.
 
     ``since`` bounds what is read of a log, and what is counted of the rest.

@@ -1,7 +1,6 @@
 """What a replay does with an event: explain it, publish it again, or order it under the operator's name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,14 +10,14 @@ from logmend.errors import Permanent
 from logmend.explain import Explanation, Rules
 from logmend.intents import REPLAY_ID
 from logmend.model import Incident, InstanceRef, Intent, LogEntry, Origin, Result
+from logmend.values import Struct, replace
 
 if TYPE_CHECKING:
     from logmend.adapters.pubsub import Publisher
     from logmend.ledger import Journal
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What was done with an event: ``explained``, ``published``, ``ordered``, or ``left`` and why.
 
     ``covered``: what was done with another event of the same VM does for this one as well. ``as_`` is the new
@@ -44,8 +43,7 @@ async def explained(each: Replayable, said: Explanation | None, replay_id: str) 
     return Done("explained")
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Publish events again, with their attributes and the link to their original.
 
     What is pulled is left where publishing would use it up in vain: it would be rejected, or be skipped for
@@ -77,8 +75,7 @@ class Publish:
             return Done("left", why=f"Pub/Sub does not take it: {error.detail}")
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """Write an operator's intent to the ledger in place of an event, however old that is."""
 
     journal: "Journal"

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from logmend import decode
 from logmend.model import Delivery, Event, LogEntry, Undecodable
+from logmend.values import Struct, field
 
 if TYPE_CHECKING:
     from logmend.adapters.pubsub import Pulled
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 REPLAY_OF = "logmend_replay_of"
 
 
-@dataclass(frozen=True, slots=True)
-class Replayable:
+class Replayable(Struct, frozen=True):
     """One event.
 
     ``key`` is the same whenever this very event is met again in this source. ``original`` is the id of

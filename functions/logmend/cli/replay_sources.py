@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from logmend import decode
@@ -13,6 +12,7 @@ from logmend.cli.errors import warn
 from logmend.cli.replay_events import Replayable, of_document, of_message, of_record
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.settings import Settings
+from logmend.values import replace
 
 if TYPE_CHECKING:
     from logmend.adapters.pubsub import Subscription

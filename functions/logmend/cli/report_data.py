@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from logmend import reasons
 from logmend.fleet_state import BAD
 from logmend.model import Action, Evidence, Finding, InstanceRef, Outcome, Result
+from logmend.values import Struct
 
 STEPS = (
     "events",
@@ -38,8 +39,7 @@ _EDGES = tuple(step * 10**power for power in range(1, 8) for step in (1, 2, 5))
 _TEXT = 600
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words."""
 
     at: datetime

@@ -2,11 +2,11 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from logmend import catalog
 from logmend.cli import inputs, output
@@ -17,6 +17,7 @@ from logmend.runbook import BUILT_IN, Problem, Runbook, load
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE
 from logmend.settings import Settings
+from logmend.values import Struct
 
 if TYPE_CHECKING:
     from logmend.cli.golden import Ran
@@ -70,7 +71,7 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
         problems += sink_rules.check({each.name: each for each in loaded})
     skipped = runbook_lint.skipped()
     if shape == "json":
-        output.show_json({"problems": [asdict(each) for each in problems], "skipped": skipped})
+        output.show_json({"problems": [msgspec.to_builtins(each) for each in problems], "skipped": skipped})
     else:
         _tell(problems, chosen, skipped)
     return BAD if problems else DONE
@@ -109,8 +110,7 @@ def test(runbooks: Sequence[str], shape: str) -> int:
     return BAD if any(each.problem for each in ran) else DONE
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
+class _Chosen(Struct, frozen=True):
     """A runbook's folder; ``apart`` says that it is not one of those that the settings name."""
 
     folder: Path
@@ -175,7 +175,7 @@ def _report(ran: "Sequence[Ran]") -> None:
 
 
 def _case(ran: "Ran") -> dict[str, Any]:
-    found = asdict(ran)
+    found = msgspec.to_builtins(ran)
     return {
         "runbook": found["runbook"],
         "case": found["case"],

@@ -25,6 +25,7 @@ from logmend.model import (
 )
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.values import Struct
 
 FORMS = 32
 """Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
@@ -83,8 +84,7 @@ class Seen:
         return max((form.last for form in self.forms.values() if form.last), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts."""
 
     seen: Seen

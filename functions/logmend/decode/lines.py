@@ -7,11 +7,11 @@ be met by another program that merely quotes the line.
 """
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from logmend.decode.payload import instant
+from logmend.values import Struct
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3})+|\\[abfnrtv\"'\\]")
@@ -27,8 +27,7 @@ _KERNEL = re.compile(r"\[ *\d+\.\d+\] ")
 _PRIORITY = re.compile(r"<\d{1,3}>")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line: the program that its prefix names, what it said, and the time where its zone is known."""
 
     program: str | None

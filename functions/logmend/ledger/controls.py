@@ -1,7 +1,6 @@
 """The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -20,6 +19,7 @@ from logmend.ledger.documents import (
 from logmend.model import InstanceRef, Intent, Origin
 from logmend.ports import Document, Key, Store
 from logmend.records import Approval, Breaker, Fleet, Freeze, Record, State, Subject
+from logmend.values import replace
 
 T = TypeVar("T")
 

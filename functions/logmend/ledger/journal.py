@@ -13,7 +13,6 @@ the scripts' second look stand between it and a second change.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,6 +62,7 @@ from logmend.records import (
     View,
 )
 from logmend.settings import Budget
+from logmend.values import Struct, replace
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
@@ -79,8 +79,7 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Conclusion:
+class Conclusion(Struct, frozen=True):
     """What an attempt leaves behind: its outcome, when to come back if it is not final, and side effects.
 
     ``aftermath`` makes the new subject of the old one; ``asked`` is what an agent was asked to do,

@@ -1,6 +1,5 @@
 """What stands on the left of an operator: a field, or a field through ``cast`` and ``regexp_extract``."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from logmend.lql import casts
@@ -9,10 +8,10 @@ from logmend.lql.lookup import ABSENT, Getter, elements, getter
 from logmend.lql.nodes import Cast, Extract, Field, Target
 from logmend.lql.patterns import Patterns, utf8
 from logmend.lql.schema import DEFAULTS, Kind, locate
+from logmend.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A getter with the type of what it gets and, for a defaulted field, the default as JSON."""
 
     name: str

@@ -9,11 +9,11 @@ keep theirs.
 
 import difflib
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from logmend.lql.errors import FilterError
 from logmend.lql.nodes import Field, Position
+from logmend.values import Struct
 
 
 class Kind(Enum):
@@ -103,8 +103,7 @@ PROTO_KINDS: dict[tuple[str, ...], Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(Struct, frozen=True):
     """A field's place: ``fixed`` names of LogEntry, then ``free`` keys in the payload or map ``holder``."""
 
     fixed: tuple[str, ...]

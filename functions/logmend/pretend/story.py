@@ -15,14 +15,14 @@ import asyncssh
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
 from logmend.pretend.entries import entry, incident
 from logmend.pretend.fleet import TIMER, Fleet, Machine
+from logmend.values import Struct
 
 PROJECT = "demo-project"
 CERTIFICATE_PROJECT = "certificates-project"
 ZONE = "us-west1-a"
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """One message. ``expected`` is the final ``result`` or ``result: reason``; ``body`` makes its data.
 
     ``again`` delivers it a second time after all others; ``follows`` holds it back until everything else is

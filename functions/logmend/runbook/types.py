@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal
+
+from logmend.values import Struct
 
 MAX_SCRIPT_CHARACTERS = 1024
 """What every source agrees an inline script of an OS policy may have."""
@@ -21,8 +22,7 @@ SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
 """Field of :class:`Scripts` → file in the runbook's folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing wrong with a runbook: where, what, and what to do about it (may be empty)."""
 
     file: str
@@ -53,8 +53,7 @@ def compiled(pattern: str) -> Any:
         raise ValueError(why.decode() if isinstance(why, bytes) else str(why)) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """One form that the line can have. ``pattern`` is RE2, found anywhere in the text unless anchored."""
 
     name: str
@@ -63,8 +62,7 @@ class Variant:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """A runbook's own disruption budget: ``disruption_budget`` enforcements per ``budget_window``.
 
     None stands for the settings' value. A runbook can only narrow what the operator allows as a whole
@@ -75,8 +73,7 @@ class Limits:
     budget_window: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Scripts:
+class Scripts(Struct, frozen=True):
     """The four scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte."""
 
     validate: str
@@ -85,8 +82,7 @@ class Scripts:
     revert_enforce: str
 
 
-@dataclass(frozen=True, slots=True)
-class Runbook:
+class Runbook(Struct, frozen=True):
     """One runbook, ready for use.
 
     ``filter`` is Logging query language (None: never matches an entry), ``repeats`` how often the source

@@ -1,7 +1,6 @@
 """What explain says is what the pipeline does: both are asked about the same events and facts."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from tests.unit.corpus import names, value
 from logmend import catalog, decode, explain, identify
 from logmend.model import InstanceFacts, InstanceRef, Mode, Result, Tick, Undecodable
 from logmend.settings import Settings
+from logmend.values import replace
 
 EVENTS = [("entries", name) for name in names("entries")] + [
     ("incidents", name) for name in names("incidents")

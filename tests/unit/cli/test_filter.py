@@ -1,7 +1,6 @@
 """`logmend filter`: the sink's filter, and which entries a filter selects."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from logmend.catalog import load
 from logmend.cli import sink_rules
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.values import replace
 
 SINK = Path(__file__).resolve().parents[3] / "sink/filter.lql"
 ERROR = {"logName": "projects/p/logs/x", "severity": "ERROR"}

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from logmend.adapters.sqlite import SqliteStore
 from logmend.cli.replay_journal import ReplayJournal
 from logmend.errors import ConfigError
 from logmend.model import Delivery, Intent, Mode, Origin
+from logmend.values import replace
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,9 @@ Unknown tags are skipped and bytes after a frame are dropped, as Google's client
 """
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+
+from logmend.values import Struct
 
 MAX_DATA = 16_384
 """Most bytes that one DATA frame carries."""
@@ -40,36 +41,31 @@ class FrameError(ValueError):
     """A message that is no valid frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectSuccess:
+class ConnectSuccess(Struct, frozen=True):
     """The relay has reached the VM's port. ``sid`` would name the session when reconnecting."""
 
     sid: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ReconnectSuccess:
+class ReconnectSuccess(Struct, frozen=True):
     """The relay has found the session again and had received this many bytes."""
 
     received: int
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Struct, frozen=True):
     """Bytes of the tunnelled stream."""
 
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Struct, frozen=True):
     """Bytes that the sender of this frame has received since the start."""
 
     received: int
 
 
-@dataclass(frozen=True, slots=True)
-class LongClose:
+class LongClose(Struct, frozen=True):
     """Why the relay is about to close; codes as in :mod:`.closing`."""
 
     code: int

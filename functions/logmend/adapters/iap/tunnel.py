@@ -6,7 +6,6 @@ import logging
 import re
 import ssl as ssl_module
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -20,6 +19,7 @@ from logmend.adapters.iap.frames import MAX_MESSAGE
 from logmend.adapters.iap.session import Session
 from logmend.adapters.iap.transport import RelayTransport, shut
 from logmend.errors import Permanent, Transient
+from logmend.values import Struct
 
 DEFAULT_URL = "wss://tunnel.cloudproxy.app/v4"
 SUBPROTOCOL = Subprotocol("relay.tunnel.cloudproxy.app")
@@ -37,8 +37,7 @@ _LOGGER.setLevel(logging.INFO)
 P = TypeVar("P", bound=asyncio.Protocol)
 
 
-@dataclass(frozen=True, slots=True)
-class IapTarget:
+class IapTarget(Struct, frozen=True):
     """Where to: ``instance`` is the VM's *name* (IAP takes no numeric id), ``port`` a port on the VM."""
 
     project_id: str
