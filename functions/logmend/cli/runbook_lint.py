@@ -12,8 +12,9 @@ from logmend import guards, permissions
 from logmend.cli import cases, script_rules
 from logmend.model import Mode
 from logmend.runbook import SCRIPT_FILES, Problem, Runbook
-from logmend.runbook.decode import document, suggestion
+from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, read
+from logmend.runbook.parse import document
 from logmend.settings import ExecutorChoice, SshRoute
 
 ALWAYS = ("project_matches", "in_scope", "instance_running", "not_exempt")

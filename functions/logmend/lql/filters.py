@@ -7,18 +7,17 @@ from typing import Any
 from logmend.lql.lookup import is_object
 from logmend.lql.nodes import And, Node
 from logmend.lql.printer import printed
+from logmend.values import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One top-level operand of a filter in its canonical form, and whether an entry meets it."""
 
     text: str
     holds: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Warning:  # noqa: A001 - lql.Warning is its name at the call site
+class Warning(Struct, frozen=True):  # noqa: A001 - lql.Warning is its name at the call site
     """A likely mistake in a filter that is legal. ``line`` and ``column`` count from 1."""
 
     line: int

@@ -1,6 +1,6 @@
-"""The built-in runbooks' filters with their syntax trees, so that routing by them needs no parser.
+"""The built-in runbooks' filters with their syntax trees: routing by them needs no parser.
 
-Written by tests/known_filters.py, not by hand.
+Written by tests/known.py, not by hand.
 """
 
 # fmt: off

@@ -4,8 +4,12 @@ Positions and notes on how something was written do not take part in comparisons
 they mean the same, so that printing and parsing again gives an equal tree.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from logmend.values import Struct
+
+_NOTES = frozenset({"at", "parens"})
+"""Fields that say how a node was written."""
 
 
 class Position(NamedTuple):
@@ -15,13 +19,27 @@ class Position(NamedTuple):
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Syntax(Struct, frozen=True, eq=False):
+    """A node of the tree. Two are equal when they mean the same, wherever they stand."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._meaning() == other._meaning()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._meaning()))
+
+    def _meaning(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in _NOTES)
+
+
+class Literal(Syntax, frozen=True):
     """A value: ``text`` is decoded. ``quoted`` tells ``"5"`` from ``5`` and a text from ``NULL_VALUE``."""
 
     text: str
     quoted: bool
-    at: Position = field(compare=False)
+    at: Position
 
     @property
     def is_null(self) -> bool:
@@ -29,90 +47,80 @@ class Literal:
         return not self.quoted and self.text == "NULL_VALUE"
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(Syntax, frozen=True):
     """The ``*`` of ``field:*``."""
 
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Syntax, frozen=True):
     """The path of a field. ``segments`` are decoded, the first is spelled as in proto-JSON."""
 
     segments: tuple[str, ...]
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Cast:
+class Cast(Syntax, frozen=True):
     """``cast(target, TYPE[, TIMEZONE("zone")])`` on the left of an operator."""
 
     target: "Target"
     type_name: str
     zone: str | None
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Extract:
+class Extract(Syntax, frozen=True):
     """``regexp_extract(target, "pattern")`` on the left of an operator."""
 
     target: "Target"
     pattern: Literal
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Syntax, frozen=True):
     """``target op value``; a group as value holds And, Or, Not over literals."""
 
     target: "Target"
     op: str
     value: "Value"
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Syntax, frozen=True):
     """A value alone: looked for in every field."""
 
     value: Literal
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Syntax, frozen=True):
     """A function that is a condition by itself; ``name`` is in lower case."""
 
     name: str
     args: tuple["Argument", ...]
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Syntax, frozen=True):
     """Negation."""
 
     item: "Node"
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class And:
+class And(Syntax, frozen=True):
     """Conjunction of two or more; never holds another And."""
 
     items: tuple["Node", ...]
-    at: Position = field(compare=False)
+    at: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Or:
+class Or(Syntax, frozen=True):
     """Disjunction of two or more; never holds another Or. ``parens`` tells whether it was parenthesised."""
 
     items: tuple["Node", ...]
-    at: Position = field(compare=False)
-    parens: bool = field(default=False, compare=False)
+    at: Position
+    parens: bool = False
 
 
 Target = Field | Cast | Extract

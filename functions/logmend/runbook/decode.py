@@ -1,4 +1,4 @@
-"""Strict decoding of ``runbook.yaml``: every key known, every value of its type, every problem reported.
+"""Strict decoding of what is in ``runbook.yaml``: every key known, every value typed, every problem reported.
 
 An accepted key is an implemented key: a guard that is misspelt must not vanish silently.
 """
@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
-
-import yaml
 
 from logmend.runbook.types import Problem, compiled
 
@@ -27,10 +25,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(word, names, 1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader (in C where built so), which lets later duplicates win unless told otherwise."""
 
 
 @dataclass(slots=True)
@@ -63,7 +57,7 @@ class Reader:
                 self.wrong(key, f"{self._name(key)}: {expected} is missing")
             return None
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            self.wrong(key, f"{self._name(key)}: expected {expected}, found {_described(value)}")
+            self.wrong(key, f"{self._name(key)}: expected {expected}, found {described(value)}")
             return None
         return value
 
@@ -75,7 +69,7 @@ class Reader:
         if value is None:
             return None
         if not value.strip() or (pattern is not None and not re.fullmatch(pattern, value)):
-            self.wrong(key, f"{self._name(key)}: expected {expected}, found {_described(value)}")
+            self.wrong(key, f"{self._name(key)}: expected {expected}, found {described(value)}")
             return None
         return str(value)
 
@@ -105,7 +99,7 @@ class Reader:
         found: list[str] = []
         for n, item in enumerate(self.take(key, list, f"a list of {expected}s") or ()):
             if not isinstance(item, str) or not re.fullmatch(pattern, item):
-                self.wrong(key, f"{self._name(key)}[{n}]: expected {expected}, found {_described(item)}")
+                self.wrong(key, f"{self._name(key)}[{n}]: expected {expected}, found {described(item)}")
             elif item in found:
                 self.wrong(key, f"{self._name(key)}[{n}]: {item} is listed twice")
             else:
@@ -144,7 +138,7 @@ class Reader:
             if isinstance(item, dict):
                 yield self._below(key, item, n)
             else:
-                self.wrong(key, f"{self._name(key)}[{n}]: expected a mapping, found {_described(item)}")
+                self.wrong(key, f"{self._name(key)}[{n}]: expected a mapping, found {described(item)}")
 
     def _below(self, key: str, values: Mapping[str, Any], *more: int) -> "Reader":
         return Reader(self.file, values, self.problems, self.lines, (*self.path, key, *more))
@@ -156,53 +150,8 @@ class Reader:
                 self.wrong(str(key), f"unknown key {self._name(str(key))}", suggestion(str(key), self.taken))
 
 
-def document(file: str, text: str) -> Reader:
-    """Parse one YAML document whose top is a mapping. ``problems`` of the result holds what is wrong."""
-    problems: list[Problem] = []
-    lines: dict[tuple[str | int, ...], int] = {}
-    values: Any = {}
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is not None:
-            _locate(file, node, (), lines, problems)
-            values = loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        why = getattr(error, "problem", None) or str(error)
-        problems.append(Problem(file, mark.line + 1 if mark else None, f"no YAML: {why}"))
-    finally:
-        loader.dispose()
-    if not isinstance(values, dict):
-        problems.append(Problem(file, 1, f"expected a mapping of keys to values, found {_described(values)}"))
-        values = {}
-    return Reader(file, values, problems, lines)
-
-
-def _locate(
-    file: str,
-    node: yaml.Node,
-    path: tuple[str | int, ...],
-    lines: dict[tuple[str | int, ...], int],
-    problems: list[Problem],
-) -> None:
-    """Note the line of every key, and report keys that a mapping has twice."""
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for n, item in enumerate(node.value):
-            _locate(file, item, (*path, n), lines, problems)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if str(key.value) in seen:
-                problems.append(Problem(file, line, f"key {key.value} is there twice"))
-            seen.add(str(key.value))
-            lines[(*path, str(key.value))] = line
-            _locate(file, value, (*path, str(key.value)), lines, problems)
-
-
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """Say what a value is, as a problem names it."""
     match value:
         case str():
             return repr(value if len(value) <= 60 else value[:57] + "...")

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from logmend.errors import ConfigError
-from logmend.runbook.decode import KEBAB, SNAKE, Reader, document, suggestion
+from logmend.runbook import known
+from logmend.runbook.decode import KEBAB, SNAKE, Reader, suggestion
 from logmend.runbook.types import (
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
@@ -88,7 +89,18 @@ def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | 
     text, problems = _text(path)
     if text is None:
         return None, problems
-    top = document(str(path), text)
+    if (values := known.DOCUMENTS.get(text)) is not None:
+        runbook, wrong = _decoded(Reader(str(path), values, [], {}), folder, text, parameters)
+        if not wrong:
+            return runbook, []
+    from logmend.runbook.parse import document  # noqa: PLC0415  most cold starts need no YAML
+
+    return _decoded(document(str(path), text), folder, text, parameters)
+
+
+def _decoded(
+    top: Reader, folder: Path, text: str, parameters: Mapping[str, str]
+) -> tuple[Runbook | None, list[Problem]]:
     declared = _declared(top)
     values = _values(top, declared, parameters)
     scripts, wrong = _scripts(folder, declared, values)
