@@ -9,6 +9,7 @@ import os
 import sys
 
 import functions_framework.aio
+import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -34,13 +35,12 @@ async def remediate(request: Request) -> Response:
         outcome = await app.pipeline.handle(body, request.headers)
         if isinstance(outcome, Tick):
             tally = (await app.ticker.run()).document()
-            if (
-                "K_SERVICE" in os.environ
-            ):  # the alert on a missing tick counts these lines (deploy/metrics.tf)
+            if "K_SERVICE" in os.environ:  # the alert on a missing tick (deploy/metrics.tf) counts these
                 sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")
                 sys.stdout.flush()
             return JSONResponse(tally, status_code=200)
-        return JSONResponse(outcome_json.brief(outcome), status_code=answer.status(outcome.result))
+        said = msgspec.json.encode(outcome_json.brief(outcome))
+        return Response(said, answer.status(outcome.result), media_type="application/json")
 
 
 async def _bounded_body(request: Request) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from logmend import reasons
 from logmend.evidence import RESERVED
 from logmend.model import (
@@ -46,6 +48,7 @@ _SEVERITIES: Mapping[Result, str] = {
     Result.FAILED: "ERROR",
 }
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _INSERT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -71,7 +74,11 @@ def labels(outcome: Outcome) -> dict[str, str]:
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Turn an outcome into its JSON document. :func:`from_json` gives the same outcome back."""
-    found = {
+    return {key: value if value is None else _clean(value) for key, value in _document(outcome).items()}
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
         "timestamp": _time(outcome.at),
         "severity": severity(outcome),
         "result": outcome.result.value,
@@ -104,12 +111,15 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "intent_id": outcome.intent_id,
         "version": outcome.version,
     }
-    return {key: value if value is None else _clean(value) for key, value in found.items()}
 
 
 def line(outcome: Outcome) -> str:
     """Give the document as one line of ASCII JSON, without a line end; the same bytes every time."""
-    return json.dumps(document(outcome), separators=(",", ":"))
+    try:
+        text = msgspec.json.encode(_document(outcome))
+    except UnicodeEncodeError:  # a lone surrogate
+        text = b"\xff"
+    return text.decode() if text.isascii() else _ENCODER.encode(document(outcome))
 
 
 def brief(outcome: Outcome) -> dict[str, Any]:

@@ -415,6 +415,8 @@ def next_step(outcome: Outcome) -> str:
         outcome.result is Result.UNVERIFIED or outcome.reason in _ENFORCED_IN_VAIN
     ):
         step = f"{step}; to undo: {_UNDO}".removeprefix("; ")
+    if "{" not in step:
+        return step
     blank, ref = _Blank(), outcome.instance
     return step.format(
         instance=ref or blank.instance,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.corpus import names, value
 
 from logmend import decode, identify
-from logmend.decode import lines
+from logmend.decode import lines, payload
 from logmend.model import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable
 
 REASONS = {"malformed", "no_data", "too_large", "not_an_event"}
@@ -137,3 +137,42 @@ def test_any_text_makes_a_line(text: str, program: str | None, escaped: bool) ->
     """A line is never longer than its text by more than its program, so that memory stays bounded."""
     line = lines.read(text, program=program, escaped=escaped)
     assert len(line.text) <= len(text) + len(program or "") + 2
+
+
+JSON_TEXTS = st.builds(
+    lambda value, ascii_only, indent: json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode(
+        "utf-8", "surrogatepass"
+    ),
+    VALUES,
+    st.booleans(),
+    st.none() | st.just(1),
+)
+SPELLINGS = st.sampled_from(
+    [
+        b'"\\ud83d\\ude00"',
+        b'"\\ud800"',
+        b"-0",
+        b"1e5",
+        b"1E400",
+        b"-0.0",
+        b"9" * 25,
+        b"9" * 5000,
+        b"NaN",
+        b'{"a":1,"a":2}',
+        b"\xef\xbb\xbf1",
+        b'"\\/\\u007f\x7f"',
+        b'"\xed\xa0\x80"',
+        b"[1,]",
+        b"01",
+        b"1 2",
+        b" ",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(JSON_TEXTS | SPELLINGS, st.integers(0, 400), st.binary(max_size=2))
+def test_the_fast_reader_reads_what_the_careful_one_does(text: bytes, at: int, put: bytes) -> None:
+    """Whole and with bytes put in: msgspec never accepts what json refuses, nor reads it as anything else."""
+    for each in (text, text[:at] + put + text[at:], text[:at] + put + text[at + len(put) :]):
+        assert repr(payload.loads(each)) == repr(payload._loads(each))

