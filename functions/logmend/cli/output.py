@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,7 +58,7 @@ def colour(word: str) -> str:
 
 def show_json(value: Any) -> None:
     """Print JSON in ASCII, indented."""
-    click.echo(json.dumps(value, indent=2))
+    click.echo(msgspec.json.format(json.dumps(value), indent=2))  # json itself indents in Python, slowly
 
 
 def show_json_array(values: Iterable[Any]) -> None:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import msgspec
+
 from logmend.decode import envelope, stream
 from logmend.decode.documents import document
 from logmend.decode.payload import MAX_ENTRY, too_deep
@@ -43,8 +45,7 @@ def _item(value: Any) -> Item:
     if "specversion" in value or isinstance(value.get("message"), dict):
         delivery, event, payload = envelope.unwrapped(value, _digest(value))
         return delivery, event, value if payload is None else payload
-    compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))  # as it travels, without indents
-    if (size := len(compact.encode())) > MAX_ENTRY:
+    if (size := len(msgspec.json.encode(value))) > MAX_ENTRY:  # as it travels, without indents
         return None, Undecodable("too_large", f"{size} bytes, the limit is {MAX_ENTRY}"), value
     return None, document(value), value
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from logmend.runbook.types import Problem, compiled
+from logmend.runbook.patterns import compiled
+from logmend.runbook.types import Problem
 
 Word = TypeVar("Word", bound=str)
 

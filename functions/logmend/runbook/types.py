@@ -1,11 +1,11 @@
 """The frozen values that a runbook's folder is read into."""
 
-import functools
 from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
+from logmend.runbook.patterns import first_found
 from logmend.values import Struct
 
 MAX_SCRIPT_CHARACTERS = 1024
@@ -34,23 +34,6 @@ class Problem(Struct, frozen=True):
         """``FILE:LINE: MESSAGE; HINT``, as commands print it."""
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
-
-
-@functools.cache
-def compiled(pattern: str) -> Any:
-    """Compile an RE2 pattern once; ValueError with RE2's own words if it is none.
-
-    RE2 runs in time linear in the text whatever the pattern, so that no log line can stall the function.
-    """
-    import re2  # noqa: PLC0415  only who has text to look at needs it
-
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)  # type: ignore[no-untyped-call]
-    except re2.error as error:
-        why = error.args[0] if error.args else error
-        raise ValueError(why.decode() if isinstance(why, bytes) else str(why)) from None
 
 
 class Variant(Struct, frozen=True):
@@ -105,4 +88,5 @@ class Runbook(Struct, frozen=True):
 
     def variant_of(self, text: str) -> Variant | None:
         """Give the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
-        return next((each for each in self.variants if compiled(each.pattern).search(text)), None)
+        found = first_found(tuple([each.pattern for each in self.variants]), text)
+        return None if found is None else self.variants[found]
