@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from logmend.errors import Permanent
 from logmend.ports import Document, Key
 from logmend.values import Struct
@@ -69,8 +71,15 @@ class Row(Struct, frozen=True):
 
     def document(self) -> Document:
         """Give the document, its data read anew."""
-        data: dict[str, Any] = json.loads(self.text)
-        return Document(data, self.queue, self.due, self.expire_at)
+        return Document(_parsed(self.text), self.queue, self.due, self.expire_at)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError):  # lone surrogates and NaN, which json alone reads
+        data = json.loads(text)
+    return data
 
 
 def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, Row | None]:

@@ -17,6 +17,7 @@ themselves with ``timeout`` and keep each other off with ``flock``.
 """
 
 import asyncio
+import functools
 import getpass
 import os
 from collections.abc import AsyncIterator
@@ -245,6 +246,7 @@ async def _close(connection: "asyncssh.SSHClientConnection") -> None:
         raise
 
 
+@functools.cache
 def _name_the_user() -> None:
     """Give asyncssh a local user name where the container's user has none.
 
