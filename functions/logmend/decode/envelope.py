@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from logmend.decode.documents import document
@@ -25,47 +25,48 @@ def request(body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Event | 
     The message id is Pub/Sub's; without a usable one it is ``h-`` and 32 hex digits of the body's SHA-256.
     Header names may be in any case. Never raises.
     """
-    unnamed = Delivery(message_id=_digest(body))
     if len(body) > MAX_BODY:
-        return unnamed, Undecodable("too_large", f"{len(body)} bytes, the limit is {MAX_BODY}")
-    if not body.strip():
-        return unnamed, Undecodable("no_data", "empty request body")
-    value = loads(body)
-    if isinstance(value, Undecodable):
-        return unnamed, value
-    if not isinstance(value, dict):
-        return unnamed, Undecodable("malformed", "the request body is not a JSON object")
-    named = {str(name).lower(): text for name, text in headers.items()}
-    return unwrapped(value, unnamed.message_id, kind=named.get("ce-type"), event_id=named.get("ce-id"))[:2]
+        why = Undecodable("too_large", f"{len(body)} bytes, the limit is {MAX_BODY}")
+    elif not body.strip():
+        why = Undecodable("no_data", "empty request body")
+    elif isinstance(value := loads(body), Undecodable):
+        why = value
+    elif not isinstance(value, dict):
+        why = Undecodable("malformed", "the request body is not a JSON object")
+    else:
+        named = {str(name).lower(): text for name, text in headers.items()}
+        kind, event_id = named.get("ce-type"), named.get("ce-id")
+        return unwrapped(value, lambda: _digest(body), kind=kind, event_id=event_id)[:2]
+    return Delivery(message_id=_digest(body)), why
 
 
 def unwrapped(
-    value: Mapping[str, Any], fallback_id: str, *, kind: str | None = None, event_id: str | None = None
+    value: Mapping[str, Any], name: Callable[[], str], *, kind: str | None = None, event_id: str | None = None
 ) -> tuple[Delivery, Event | Undecodable, Any]:
     """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
 
-    The third value is the payload's JSON document, None where there is none.
+    ``name`` makes an id for a message that has none. The third value is the payload's JSON document, None
+    where there is none.
     """
     inner: Any = value
     if "specversion" in value:
         kind, event_id, inner = string(value.get("type")) or "", string(value.get("id")), value.get("data")
-    fallback = Delivery(message_id=fallback_id)
     if kind is not None and kind != MESSAGE_PUBLISHED:
-        return fallback, Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's"), None
-    if not isinstance(inner, dict) or not isinstance(inner.get("message"), dict):
-        return (
-            fallback,
-            Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)"),
-            None,
-        )
-    return _message(inner, _usable(event_id) or fallback_id)
+        why = Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's")
+    elif not isinstance(inner, dict) or not isinstance(inner.get("message"), dict):
+        why = Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)")
+    else:
+        return _message(inner, _usable(event_id), name)
+    return Delivery(message_id=name()), why, None
 
 
-def _message(wrapper: Mapping[str, Any], fallback_id: str) -> tuple[Delivery, Event | Undecodable, Any]:
+def _message(
+    wrapper: Mapping[str, Any], event_id: str | None, name: Callable[[], str]
+) -> tuple[Delivery, Event | Undecodable, Any]:
     """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case."""
     inner: dict[str, Any] = wrapper["message"]
     delivery = Delivery(
-        message_id=_usable(inner.get("messageId")) or _usable(inner.get("message_id")) or fallback_id,
+        message_id=_usable(inner.get("messageId")) or _usable(inner.get("message_id")) or event_id or name(),
         publish_time=instant(inner.get("publishTime")) or instant(inner.get("publish_time")),
         attributes=strings(inner.get("attributes")),
         subscription=string(wrapper.get("subscription")),

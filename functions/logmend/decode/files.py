@@ -43,7 +43,7 @@ def _item(value: Any) -> Item:
     if "logName" not in value and isinstance(value.get("data"), str):
         value = {"message": value}  # a bare PubsubMessage
     if "specversion" in value or isinstance(value.get("message"), dict):
-        delivery, event, payload = envelope.unwrapped(value, _digest(value))
+        delivery, event, payload = envelope.unwrapped(value, lambda: _digest(value))
         return delivery, event, value if payload is None else payload
     if (size := len(msgspec.json.encode(value))) > MAX_ENTRY:  # as it travels, without indents
         return None, Undecodable("too_large", f"{size} bytes, the limit is {MAX_ENTRY}"), value
