@@ -102,6 +102,9 @@ class FakeFleet:
     def agent(self, name: str | None) -> "FakeAgents | None":
         return None
 
+    def prepare(self) -> None:
+        return
+
     async def aclose(self) -> None:
         return
 
