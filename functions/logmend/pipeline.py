@@ -100,7 +100,7 @@ class Pipeline(Struct, frozen=True):
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
 
         def judge(view: View) -> Verdict:
-            return decide.admission(intent, view, self.settings, now)
+            return decide.admission(intent, view, self.settings, now, self.journal.full_until(intent.runbook))
 
         def compose(verdict: Verdict, view: View) -> Outcome:
             return record.of_turned(intent, verdict, view, runbook, self.settings, now)

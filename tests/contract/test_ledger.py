@@ -355,6 +355,20 @@ async def test_a_budget_is_used_to_the_last_unit_and_never_beyond(books: Books, 
     assert verdicts[-1] == FULL
 
 
+async def test_a_full_budget_is_remembered_until_a_place_gets_free(books: Books) -> None:
+    """Never beyond the oldest reservation's end, and never for longer than a tenth of the window."""
+    budget = Budget(2, timedelta(minutes=8))
+    assert books.journal.full_until(RUNBOOK) is None
+    held = [await books.admitted(message(n, vm(n))) for n in range(4)]
+    for n, each in enumerate(held[:3]):
+        await books.commit(each, START + timedelta(seconds=n), budget=budget)
+    assert books.journal.full_until(RUNBOOK) == START + timedelta(seconds=50)
+    await books.commit(held[3], START + timedelta(seconds=470), budget=budget)
+    assert books.journal.full_until(RUNBOOK) == START + timedelta(minutes=8)
+    assert isinstance(await books.commit(held[3], START + timedelta(seconds=480), budget=budget), Proceed)
+    assert books.journal.full_until(RUNBOOK) is None
+
+
 async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
     """Twelve at the same moment, six may: the six."""
     budget = Budget(6, timedelta(minutes=10))

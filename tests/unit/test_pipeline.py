@@ -388,6 +388,30 @@ class TestLimits:
         assert sum(vm.enforcements for vm in w.fleet.vms.values()) == budget
         assert w.outcomes.results.count("skipped:budget_exhausted") == 15
 
+    async def test_a_full_budget_is_known_and_costs_no_login(self) -> None:
+        """At 100,000 VMs each complaint would log in for nothing; an order of a person's still looks."""
+        w = world(**ENFORCE)
+        budget = w.settings.disruption_budget
+        refs = [InstanceRef(REF.project_id, REF.zone, str(1000 + n)) for n in range(budget.count + 15)]
+        for ref in refs:
+            w.fleet.add(ref)
+        for n, ref in enumerate(refs):
+            await w.deliver(push(entry(ref), f"m{n}"))
+        assert w.outcomes.results.count("skipped:budget_exhausted") == 15
+        assert w.fleet.opened == w.fleet.lookups == budget.count + 1, "one found it full"
+        held = await w.deliver(push(incident(refs[-1]), "incident"))
+        assert (held.result, held.reason) == (Result.PARKED, "budget_exhausted")
+        assert w.fleet.opened == budget.count + 1
+        said = await w.pipeline.work(replace(operator(), instance=refs[-1]))
+        assert (said.result, said.reason) == (Result.PARKED, "budget_exhausted")
+        assert said.before is not None
+        w.clock.tick(seconds=budget.window.total_seconds() / 10)
+        await w.deliver(push(entry(refs[-2], at=w.clock.now()), "later", at=w.clock.now()))
+        assert w.fleet.opened == budget.count + 3, "asked again after a tenth of the window"
+        w.clock.tick(seconds=budget.window.total_seconds())
+        mended = await w.deliver(push(entry(refs[-2], at=w.clock.now()), "free", at=w.clock.now()))
+        assert mended.result is Result.REMEDIATED
+
     async def test_incidents_beyond_the_budget_are_parked_and_drained_within_it(self) -> None:
         """Nothing is lost, and no window holds more than the budget."""
         w = world(**ENFORCE)

@@ -7,7 +7,7 @@ lost.
 from datetime import datetime, timedelta
 
 from logmend import guards as guards_
-from logmend.decide.limits import RECHECK, hold_back
+from logmend.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
 from logmend.model import (
     Action,
     Asked,
@@ -43,8 +43,14 @@ RELAPSE_HINT = (
 )
 
 
-def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> Verdict:
-    """Say whether this intent may be worked on, as far as the ledger knows."""
+def admission(
+    intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None = None
+) -> Verdict:
+    """Say whether this intent may be worked on, as far as the ledger knows.
+
+    ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
+    to VMs for nothing; a person's order is looked at all the same.
+    """
     subject, lease = view.subject, view.subject.lease
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
         return Defer("in_hand", "an earlier delivery of this message is still at work")
@@ -79,7 +85,11 @@ def admission(intent: Intent, view: View, settings: Settings, now: datetime) -> 
         if intent.repeats:
             return Skip("already_requested", f"requested as {subject.open_request}")
         return Park("busy", f"requested as {subject.open_request}", now + RECHECK)
-    return _in_hand(intent, subject, now) or Proceed()
+    if (elsewhere := _in_hand(intent, subject, now)) is not None:
+        return elsewhere
+    if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
+        return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
+    return Proceed()
 
 
 class Judged(Struct, frozen=True):

@@ -24,6 +24,8 @@ RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""
 
 
+BUDGET_EXHAUSTED = "budget_exhausted"
+
 VM_TROUBLES = frozenset(
     {
         "unreachable",
@@ -54,7 +56,7 @@ def budget(runbook: Runbook, settings: Settings) -> Budget:
 def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     """Give the answer for a full budget: come back when a tenth of the window has passed."""
     detail = f"all {budget.count} enforcements in {budget.window} are used"
-    return hold_back(intent, "budget_exhausted", detail, now + budget.window / 10)
+    return hold_back(intent, BUDGET_EXHAUSTED, detail, now + budget.window / 10)
 
 
 def sample(outcome: Outcome, settings: Settings) -> bool | None:

@@ -14,6 +14,7 @@ collection     id                             holds
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -77,6 +78,11 @@ def shard_key(collection: str, runbook: str, shard: int) -> Key:
 def shard_of(text: str, shards: int) -> int:
     """Spread ``text`` evenly over ``shards``, the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % shards
+
+
+def oldest(times: Mapping[str, Any]) -> datetime:
+    """Give the earliest of ``{name: [iso time, …]}``, which is not empty."""
+    return min(datetime.fromisoformat(value[0]) for value in times.values())
 
 
 def recent(times: Any, window: timedelta, now: datetime) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from logmend.ledger.documents import (
     approval_key,
     claim_key,
     intent_key,
+    oldest,
     pack,
     recent,
     shard_key,
@@ -101,13 +102,17 @@ class Conclusion(Struct, frozen=True):
 
 
 class Journal:
-    """Intents, leases, budgets and samples in a store. Holds no state of its own."""
+    """Intents, leases, budgets and samples in a store.
+
+    Holds no state of its own but which budgets it found full, so as not to ask for them again and again.
+    """
 
     def __init__(self, store: Store, *, owner: str, lease: timedelta, budget_shards: int = SHARDS) -> None:
         self._store = store
         self._owner = owner
         self._lease = lease
         self._shards = budget_shards
+        self._full: dict[str, datetime] = {}
 
     async def admit(
         self, intent: Intent, judge: Judge, compose: Compose, now: datetime, *, resume: bool = False
@@ -193,12 +198,13 @@ class Journal:
     ) -> Verdict:
         """Pass the commit point: the fence, ``judge`` once more, a reservation, and ``before`` on record.
 
-        Only on ``Proceed`` was anything written. A full budget is answered with ``full``.
+        Only on ``Proceed`` was anything written. A full budget is answered with ``full``, and remembered.
         """
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
         shards = min(self._shards, budget.count)
         first = shard_of(intent.intent_id, shards)
+        frees = now + budget.window / 10  # sooner than any place may get free if the ledger is mended by hand
 
         def reserve(
             shard_at: Key, room: int
@@ -210,6 +216,8 @@ class Journal:
                     return {}, verdict
                 taken = recent(found[shard_at].data if shard_at in found else {}, budget.window, now)
                 if intent.intent_id not in taken and len(taken) >= room:
+                    nonlocal frees
+                    frees = min(frees, oldest(taken) + budget.window)
                     return {}, None
                 taken[intent.intent_id] = [now.isoformat()]
                 committed = replace(
@@ -233,8 +241,15 @@ class Journal:
                 [mine, subject_at, FLEET, shard_at], reserve(shard_at, room)
             )
             if verdict is not None:
+                if isinstance(verdict, Proceed):
+                    self._full.pop(intent.runbook, None)
                 return verdict
+        self._full[intent.runbook] = frees
         return full
+
+    def full_until(self, runbook: str) -> datetime | None:
+        """Give until when a runbook's budget is full, as far as this process has seen; None: never seen."""
+        return self._full.get(runbook)
 
     async def conclude(self, held: Admitted, done: Conclusion, now: datetime) -> None:
         """Journal an attempt's outcome and give the VM back. ``Superseded`` if a newer attempt holds it."""
