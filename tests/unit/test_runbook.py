@@ -10,6 +10,8 @@ import yaml
 
 from logmend import runbook
 from logmend.errors import ConfigError
+from logmend.model import Action
+from logmend.policy import assignment_id
 
 SCRIPT = "#!/bin/sh\nexit 100\n"
 MINIMAL: dict[str, Any] = {"name": "mine", "summary": "Mend mine."}
@@ -129,6 +131,17 @@ def test_every_problem_of_every_file_is_reported_at_once(folder: Path) -> None:
         "runbook.yaml:1: name: yours is not the folder's name; the folder is mine",
         "runbook.yaml:3: repeats: expected a duration such as 90s, 10m, 1h or 1d, found 'soon'",
         "validate.sh: 1044 characters, 20 too many for an OS policy",
+    ]
+
+
+def test_a_name_fits_into_the_id_of_an_assignment(folder: Path) -> None:
+    """The longest that does is taken; one more is told of here, not by the API when it is applied."""
+    longest, longer = "n" * 47, "n" * 48
+    assert len(assignment_id(longest, Action.ENFORCE)) == 63
+    assert load(folder.rename(folder.parent / longest), MINIMAL | {"name": longest}).name == longest
+    made = (folder.parent / longest).rename(folder.parent / longer)
+    assert problems(made, MINIMAL | {"name": longer}) == [
+        "runbook.yaml:1: name: 48 characters, at most 47 fit into an OS policy's id"
     ]
 
 

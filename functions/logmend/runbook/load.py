@@ -27,6 +27,10 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 VERDICTS: tuple[Literal["act", "refuse"], ...] = ("act", "refuse")
 
+MAX_NAME = 63 - len("logmend--enforce")
+"""Characters of a name: ``logmend-NAME-enforce`` is the id of an OS policy assignment, which has at most 63
+(cloud.google.com/compute/docs/osconfig/rest/v1/projects.locations.osPolicyAssignments)."""
+
 _PLACEHOLDER = re.compile(f"@({SNAKE})@")
 _SHELL_SAFE = r"[A-Za-z0-9._:/%+=,~*-]+"
 """Characters that mean nothing to a shell inside double quotes. A parameter's own pattern narrows them."""
@@ -127,6 +131,8 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
     name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
     if name is not None and name != folder:
         top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
+    if name is not None and len(name) > MAX_NAME:
+        top.wrong("name", f"name: {len(name)} characters, at most {MAX_NAME} fit into an OS policy's id")
     summary = top.text("summary", required=True)
     query = top.text("filter", "a filter in the Logging query language")
     variants = _variants(top)
