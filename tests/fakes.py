@@ -102,9 +102,6 @@ class FakeFleet:
     def agent(self, name: str | None) -> "FakeAgents | None":
         return None
 
-    def prepare(self) -> None:
-        return
-
     async def aclose(self) -> None:
         return
 

@@ -137,7 +137,6 @@ class Pipeline(Struct, frozen=True):
             elif runbook is None:
                 said = Judgement.of(conclude.unknown_runbook(intent))
             else:
-                self.executors.prepare()
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, self.settings)

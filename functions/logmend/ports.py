@@ -178,10 +178,6 @@ class ExecutorChoice(Protocol):
         """Give the executor of that name where it works by request, to read what came of one."""
         ...
 
-    def prepare(self) -> None:
-        """Begin, without waiting, to load what a session will take."""
-        ...
-
     async def aclose(self) -> None:
         """Release what they hold."""
         ...

@@ -8,7 +8,6 @@ import functools
 import logging
 import os
 import socket
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -163,7 +162,6 @@ class Executors:
         self._clock = clock
         self._compute = compute
         self._credentials: OsLogin | StaticKey | None = None
-        self._prepared = False
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
         """Give ssh, osconfig, or (``auto``) what there is of both: :func:`logmend.decide.executors`."""
@@ -175,14 +173,6 @@ class Executors:
     def agent(self, name: str | None) -> RequestExecutor | None:
         """Give osconfig, where work was handed over to it: also after ``EXECUTOR`` was set to another."""
         return self._osconfig if name == ExecutorChoice.OSCONFIG else None
-
-    def prepare(self) -> None:
-        """Load what SSH takes while the first VM is looked up; whoever needs it sooner waits for it."""
-        if not self._prepared and self._settings.executor is not ExecutorChoice.OSCONFIG:
-            self._prepared = True
-            from logmend.adapters.ssh import load_libraries
-
-            threading.Thread(target=load_libraries, name="logmend-imports", daemon=True).start()
 
     async def aclose(self) -> None:
         """Delete the key that OS Login was given, where one was, and close connections."""

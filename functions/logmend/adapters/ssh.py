@@ -17,10 +17,8 @@ themselves with ``timeout`` and keep each other off with ``flock``.
 """
 
 import asyncio
-import contextlib
 import functools
 import getpass
-import importlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -226,17 +224,6 @@ class SshExecutor:
             raise ssh_errors.classify(error) from error
         except Exception as error:
             raise _before_login(ssh_errors.classify(error)) from error
-
-
-def load_libraries() -> None:
-    """Import what a first attempt takes, beside the look-up of its VM.
-
-    Those of the look-up come first, in its own order, so that no two threads wait for each other's modules.
-    What cannot be imported is told of where it is needed.
-    """
-    with contextlib.suppress(Exception):
-        for name in ("requests", "google.auth.transport.requests", "asyncssh"):
-            importlib.import_module(name)
 
 
 def _before_login(error: Transient | Permanent) -> Transient | Permanent:
