@@ -21,8 +21,9 @@ from tests.fakes import FakeFleet, ManualClock, entry, push, world
 from bench.figures import Figure, paired, plain
 from bench.processes import ROOT, beside, memory
 from logmend.adapters.memory import MemoryStore
-from logmend.model import InstanceRef, Mode
+from logmend.model import InstanceRef
 from logmend.settings import Budget
+from logmend.terms import Mode
 
 BENCH = "storm"
 SIZES = (1_000, 10_000, 100_000)

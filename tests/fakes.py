@@ -16,11 +16,20 @@ from logmend import match
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import Action, Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model import (
+    Asked,
+    Attempt,
+    Delivery,
+    Evidence,
+    InstanceFacts,
+    InstanceRef,
+    Outcome,
+)
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Settings
+from logmend.terms import Action
 from logmend.tick import Ticker
 from logmend.values import replace
 

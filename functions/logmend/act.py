@@ -12,11 +12,9 @@ from datetime import timedelta
 from logmend import policy
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.model import (
-    Action,
     Asked,
     Attempt,
     Evidence,
-    Finding,
     InstanceFacts,
     InstanceRef,
     Intent,
@@ -27,6 +25,7 @@ from logmend.model import (
 from logmend.ports import Compute, ExecutorChoice, RequestExecutor, SessionExecutor
 from logmend.records import Record
 from logmend.runbook import Runbook
+from logmend.terms import Action, Finding
 from logmend.values import replace
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from logmend.model import Result
+from logmend.terms import Result
 
 ACKNOWLEDGED = 200
 AGAIN = 503

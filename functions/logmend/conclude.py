@@ -9,24 +9,21 @@ from datetime import datetime
 from logmend import act, decide, record
 from logmend.ledger import Conclusion
 from logmend.model import (
-    Action,
     Attempt,
     InstanceFacts,
     Intent,
     Judgement,
     Latency,
-    Mode,
-    Origin,
     Outcome,
     Park,
     Refuse,
-    Result,
     Skip,
     Trouble,
 )
 from logmend.records import Admitted, Approval, Record, State
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import replace
 
 

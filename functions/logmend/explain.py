@@ -13,7 +13,6 @@ from logmend import decide, identify, intents, lql, match
 from logmend.errors import ConfigError
 from logmend.guards import Pending
 from logmend.model import (
-    Action,
     Delivery,
     Event,
     Incident,
@@ -23,13 +22,13 @@ from logmend.model import (
     Judgement,
     LogEntry,
     Proceed,
-    Result,
     Tick,
     Undecodable,
 )
 from logmend.records import Fleet, Subject, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Settings
+from logmend.terms import Action, Result
 from logmend.values import Struct
 
 NO_TIME = datetime.fromtimestamp(0, UTC)

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from logmend import outcome_json, reasons
-from logmend.model import Action, Finding, InstanceRef, Mode, Outcome, Result
+from logmend.model import InstanceRef, Outcome
 from logmend.records import Approval, Fleet, Record, State, Subject
+from logmend.terms import Action, Finding, Mode, Result
 from logmend.values import replace
 
 KEPT = 1000

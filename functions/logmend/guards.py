@@ -6,8 +6,15 @@ pending is an answer; when it is time to act, pending means no (:func:`logmend.d
 
 from collections.abc import Callable, Mapping
 
-from logmend.model import Action, InstanceFacts, InstanceRef, Proceed, Refuse, Skip
+from logmend.model import (
+    InstanceFacts,
+    InstanceRef,
+    Proceed,
+    Refuse,
+    Skip,
+)
 from logmend.settings import Settings
+from logmend.terms import Action
 from logmend.values import Struct
 
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})

@@ -7,14 +7,8 @@ Only ``resource.labels`` are believed, and only where all three match their patt
 import re
 
 from logmend.errors import ConfigError
-from logmend.model import (
-    INSTANCE_ID_PATTERN,
-    PROJECT_PATTERN,
-    ZONE_PATTERN,
-    Incident,
-    InstanceRef,
-    LogEntry,
-)
+from logmend.model import Incident, InstanceRef, LogEntry
+from logmend.terms import INSTANCE_ID_PATTERN, PROJECT_PATTERN, ZONE_PATTERN
 from logmend.values import Struct
 
 NAME_PATTERN = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")

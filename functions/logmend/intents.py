@@ -4,8 +4,16 @@ import hashlib
 import re
 from datetime import datetime
 
-from logmend.model import Action, Delivery, Incident, InstanceRef, Intent, LogEntry, Origin, Source
+from logmend.model import (
+    Delivery,
+    Incident,
+    InstanceRef,
+    Intent,
+    LogEntry,
+    Source,
+)
 from logmend.runbook import Runbook, Variant
+from logmend.terms import Action, Origin
 
 REPLAY_ID = "logmend_replay_id"
 """Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""

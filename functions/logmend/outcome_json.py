@@ -18,15 +18,13 @@ import msgspec
 from logmend import reasons
 from logmend.evidence import RESERVED
 from logmend.model import (
-    Action,
     Evidence,
     InstanceRef,
     Latency,
-    Mode,
     Outcome,
-    Result,
     Source,
 )
+from logmend.terms import Action, Mode, Result
 
 LOG_ID = "logmend"
 """Log that outcomes are written to: ``projects/P/logs/logmend``."""

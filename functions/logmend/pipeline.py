@@ -28,7 +28,6 @@ from logmend.model import (
     LogEntry,
     Outcome,
     Proceed,
-    Result,
     Tick,
     Undecodable,
     Verdict,
@@ -37,6 +36,7 @@ from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog
 from logmend.records import Admitted, Expired, Finished, State, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import Result
 from logmend.values import Struct, replace
 
 TAKEOVERS = 3

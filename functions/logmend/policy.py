@@ -11,8 +11,8 @@ The form is that of REST and of ``gcloud compute os-config os-policy-assignments
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from logmend.model import Action
 from logmend.runbook import Runbook
+from logmend.terms import Action
 
 ACTIONS = (Action.CHECK, Action.ENFORCE, Action.REVERT)
 """Each has an assignment of its own."""

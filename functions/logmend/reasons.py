@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from logmend.model import Action, Mode, Outcome, Result
+from logmend.model import Outcome
+from logmend.terms import Action, Mode, Result
 from logmend.values import Struct
 
 FIRST_NEEDS_HUMAN = "first_needs_human"

@@ -17,7 +17,6 @@ from logmend.model import (
     LogEntry,
     Outcome,
     Proceed,
-    Result,
     Stop,
     Undecodable,
     Verdict,
@@ -26,6 +25,7 @@ from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Approval, Lease, Record, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import Settings
+from logmend.terms import Result
 from logmend.values import replace
 
 

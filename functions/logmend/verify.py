@@ -5,19 +5,17 @@ the VM that is meant. Everything else has another name.
 """
 
 from logmend.model import (
-    Action,
     Attempt,
     Evidence,
-    Finding,
     Intent,
     Judgement,
     Proceed,
     Refuse,
-    Result,
     Trouble,
     Verdict,
 )
 from logmend.records import Record
+from logmend.terms import Action, Finding, Result
 
 
 def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:

@@ -14,17 +14,13 @@ from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Conclusion, Controls, Journal, Queues, journal
 from logmend.ledger.documents import SHARDS, intent_key, subject_key
 from logmend.model import (
-    Action,
     InstanceRef,
     Intent,
     Judgement,
-    Mode,
-    Origin,
     Outcome,
     Park,
     Proceed,
     Refuse,
-    Result,
     Skip,
     Source,
     Verdict,
@@ -43,6 +39,7 @@ from logmend.records import (
     View,
 )
 from logmend.settings import Budget, Settings
+from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"

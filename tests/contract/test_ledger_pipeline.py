@@ -11,9 +11,10 @@ from tests.fakes import REF, START, FakeFleet, ManualClock, World, entry, eviden
 from logmend import answer
 from logmend.errors import Transient
 from logmend.ledger import Queues
-from logmend.model import InstanceFacts, InstanceRef, Mode, Outcome, Result
+from logmend.model import InstanceFacts, InstanceRef, Outcome
 from logmend.ports import Document, Key, Step, Store, T
 from logmend.records import Freeze, State
+from logmend.terms import Mode, Result
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 RUNBOOK = "workload-cert-refresh"

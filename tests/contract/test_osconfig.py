@@ -18,9 +18,10 @@ from logmend.adapters.compute import ComputeApi
 from logmend.adapters.osconfig import CALLS_A_MINUTE, OsConfigExecutor
 from logmend.adapters.quota import Quota
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Asked, InstanceRef
+from logmend.model import Asked, InstanceRef
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
 from logmend.runbook import load_all
+from logmend.terms import Action
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 REF = InstanceRef(PROJECT, ZONE, "4775836342981993096")

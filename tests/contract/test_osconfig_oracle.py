@@ -21,8 +21,8 @@ from tests.contract.osconfig_server import MAX_ASSIGNMENTS, Kept, OsConfigServer
 
 from logmend import policy, policy_report
 from logmend.cli.main import logmend
-from logmend.model import Action
 from logmend.runbook import load_all
+from logmend.terms import Action
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 RUNBOOKS = load_all()

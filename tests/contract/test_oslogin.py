@@ -20,7 +20,8 @@ from logmend.adapters.oslogin_api import OsLoginApi
 from logmend.adapters.rest import Rest
 from logmend.adapters.routes import Iap
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Finding, InstanceFacts, InstanceRef
+from logmend.model import InstanceFacts, InstanceRef
+from logmend.terms import Action, Finding
 from logmend.values import replace
 
 FACTS = InstanceFacts(

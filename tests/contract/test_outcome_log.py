@@ -26,16 +26,14 @@ from logmend.adapters.cloud_logging import CloudOutcomeLog
 from logmend.adapters.local_log import FileOutcomeLog, StdoutOutcomeLog
 from logmend.errors import Permanent, Transient
 from logmend.model import (
-    Action,
     Evidence,
     InstanceRef,
     Latency,
-    Mode,
     Outcome,
-    Result,
     Source,
 )
 from logmend.ports import OutcomeLog
+from logmend.terms import Action, Mode, Result
 from logmend.values import replace
 
 NOTICE, WARNING = 300, 400

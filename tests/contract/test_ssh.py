@@ -28,7 +28,8 @@ from tests.contract.machines import (
 from logmend.adapters import remote_script
 from logmend.adapters.host_keys import Insecure, KnownHostsFile
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Evidence, Finding, InstanceFacts
+from logmend.model import Evidence, InstanceFacts
+from logmend.terms import Action, Finding
 
 SHELLS = [
     pytest.param(("/bin/dash",), id="dash"),

@@ -20,7 +20,8 @@ from tests.contract.machines import (
 from logmend.adapters.routes import Iap
 from logmend.adapters.ssh import SshExecutor
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Evidence
+from logmend.model import Evidence
+from logmend.terms import Action
 from logmend.values import replace
 
 PRIVATE = replace(FACTS, internal_ip=None, external_ip=None)

@@ -35,7 +35,7 @@ from tests.contract.machines import (
 from logmend.adapters.host_keys import KnownHostsFile
 from logmend.adapters.ssh import SshExecutor
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Finding
+from logmend.terms import Action, Finding
 
 AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
 ME = getpass.getuser()

@@ -16,10 +16,10 @@ from tests.e2e.relay import relay
 
 from logmend.adapters.sqlite import SqliteStore
 from logmend.ledger import Controls
-from logmend.model import INTERIM_RESULTS
 from logmend.pretend.entries import entry, incident
 from logmend.pretend.fleet import Fleet, Machine
 from logmend.records import Freeze
+from logmend.terms import INTERIM_RESULTS
 
 
 def vm(machine: Machine) -> tuple[str, str, str]:

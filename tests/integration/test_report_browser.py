@@ -15,7 +15,8 @@ from tests.unit.cli.outcomes import START, outcome
 from tests.unit.cli.test_report import HOSTILE
 
 from logmend.cli import report
-from logmend.model import InstanceRef, Outcome, Result
+from logmend.model import InstanceRef, Outcome
+from logmend.terms import Result
 
 
 def story() -> Iterator[Outcome]:

@@ -16,9 +16,10 @@ from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
 from logmend import decode, identify, match, permissions, policy, reasons
-from logmend.model import Incident, Mode, Result, Tick
+from logmend.model import Incident, Tick
 from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
+from logmend.terms import Mode, Result
 from logmend.values import replace
 
 FUNCTION = "google_cloudfunctions2_function.remediate"

@@ -17,10 +17,11 @@ from typing import Any
 
 from logmend.adapters.sqlite import SqliteStore
 from logmend.ledger import Journal
-from logmend.model import Action, Intent, Origin, Source
+from logmend.model import Intent, Source
 from logmend.ports import Document, Key
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
 from logmend.pretend.fleet import free_port, serving
+from logmend.terms import Action, Origin
 from logmend.values import replace
 from tests.e2e.function_process import Function, function_process
 from tests.lab import shipper

@@ -17,10 +17,10 @@ import pytest
 from google.cloud.osconfig_v1.types import OSPolicyAssignment
 
 from logmend import policy
-from logmend.model import Action
 from logmend.ports import Document, Key
 from logmend.pretend.fleet import free_port, serving
 from logmend.runbook import load_all
+from logmend.terms import Action
 from logmend.values import replace
 from tests.contract.osconfig_server import Kept, OsConfigServer
 from tests.e2e.function_process import Function

@@ -11,15 +11,13 @@ from hypothesis import strategies as st
 
 from logmend import evidence, outcome_json, reasons
 from logmend.model import (
-    Action,
     Evidence,
     InstanceRef,
     Latency,
-    Mode,
     Outcome,
-    Result,
     Source,
 )
+from logmend.terms import Action, Mode, Result
 from logmend.values import replace
 
 AT = datetime(2026, 11, 22, 16, 0, 0, 123000, tzinfo=UTC)

@@ -9,8 +9,9 @@ from tests.fakes import REF, START, FakeFleet, ManualClock, entry, evidence, inc
 
 from logmend import answer
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Result, Source
+from logmend.model import InstanceRef, Intent, Source
 from logmend.records import Freeze
+from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import replace
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from logmend import policy
-from logmend.model import Action
 from logmend.runbook import load_all
+from logmend.terms import Action
 
 RUNBOOKS = load_all()
 EXEMPT = ("logmend", "off")

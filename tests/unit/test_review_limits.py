@@ -9,10 +9,11 @@ from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend import decide, record
 from logmend.errors import ConfigError, Transient
-from logmend.model import InstanceRef, Judgement, Result
+from logmend.model import InstanceRef, Judgement
 from logmend.records import Subject
 from logmend.runbook import Limits, load_all
 from logmend.settings import Budget, Settings, duration
+from logmend.terms import Result
 from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"

@@ -11,10 +11,11 @@ from tests.unit.test_requests import agents_world, fixed
 from logmend import verify
 from logmend.errors import Transient
 from logmend.ledger.documents import pack, subject_key
-from logmend.model import Action, Attempt, Mode, Outcome, Result
+from logmend.model import Attempt, Outcome
 from logmend.ports import Document, Key
 from logmend.records import Freeze, Lease, State
 from logmend.settings import ExecutorChoice
+from logmend.terms import Action, Mode, Result
 from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"

@@ -28,20 +28,16 @@ from logmend import answer
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent, Transient
 from logmend.model import (
-    Action,
     Attempt,
     Evidence,
-    Finding,
     InstanceRef,
     Intent,
-    Mode,
-    Origin,
     Outcome,
-    Result,
     Source,
 )
 from logmend.records import Freeze, State
 from logmend.settings import Budget, ExecutorChoice
+from logmend.terms import Action, Finding, Mode, Origin, Result
 from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"

@@ -7,19 +7,17 @@ from tests.unit.test_pipeline import operator
 
 from logmend import answer, verify
 from logmend.model import (
-    Action,
     Attempt,
     Defer,
     Evidence,
-    Finding,
     Park,
     Refuse,
-    Result,
     Skip,
     Stop,
     Trouble,
 )
 from logmend.records import Record, State
+from logmend.terms import Action, Finding, Result
 
 INTENT = operator()
 SEEN: list[Evidence | None] = [

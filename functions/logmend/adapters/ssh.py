@@ -30,9 +30,10 @@ from logmend.adapters import ssh_errors
 from logmend.adapters.host_keys import HostKeys, Known
 from logmend.adapters.routes import Route, Way
 from logmend.errors import Permanent, Transient
-from logmend.model import Action, Evidence, InstanceFacts
+from logmend.model import Evidence, InstanceFacts
 from logmend.ports import Clock
 from logmend.runbook import Runbook
+from logmend.terms import Action
 
 if TYPE_CHECKING:
     import asyncssh  # loaded with the first attempt: most events end before one

@@ -20,9 +20,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from logmend.model import Result
 from logmend.runbook import Problem
 from logmend.runbook.decode import KEBAB, suggestion
+from logmend.terms import Result
 from logmend.values import Struct
 
 KEYS = ("why", "event", "instance", "now", "expect")

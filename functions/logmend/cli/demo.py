@@ -109,8 +109,9 @@ async def undo(fleet: Fleet, state: str, url: str) -> None:
     import httpx
 
     from logmend.ledger import Journal
-    from logmend.model import Action, InstanceRef, Intent, Origin, Source
+    from logmend.model import InstanceRef, Intent, Source
     from logmend.pretend.entries import push
+    from logmend.terms import Action, Origin
     from logmend.wiring import open_store
 
     now, store = datetime.now(UTC), open_store(state)

@@ -13,7 +13,7 @@ from logmend.cli.doctor_facts import Place, State
 from logmend.cli.documented import Command
 from logmend.cli.errors import BAD, DONE
 from logmend.errors import ConfigError
-from logmend.model import PROJECT_PATTERN
+from logmend.terms import PROJECT_PATTERN
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_black"}
 

@@ -9,9 +9,9 @@ from logmend import permissions
 from logmend.cli.doctor_checks import FAIL, OK, UNKNOWN, WARN, _dicts
 from logmend.cli.doctor_facts import Check, Facts, Reply
 from logmend.cli.doctor_gather import interfaces, vm_accounts
-from logmend.model import Mode
 from logmend.records import Fleet
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.terms import Mode
 
 IAP_RANGE = "35.235.240.0/20"
 """Where IAP's relay connects from (cloud.google.com/iap/docs/using-tcp-forwarding)."""

@@ -11,7 +11,7 @@ import click
 from logmend.errors import ConfigError, LogmendError, Permanent, Transient
 
 if TYPE_CHECKING:
-    from logmend.model import Result
+    from logmend.terms import Result
 
 DONE, BAD, UNUSABLE = 0, 1, 2
 """Exit status: done or nothing to do; a bad result or failing check; input or options that are of no use."""

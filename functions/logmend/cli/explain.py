@@ -15,8 +15,8 @@ from logmend.cli.errors import status_of
 from logmend.cli.facts import Lookup, lookup
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
-from logmend.model import Mode, Result
 from logmend.settings import Settings
+from logmend.terms import Mode, Result
 
 Explained = tuple[inputs.Found, Explanation]
 

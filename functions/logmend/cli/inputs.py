@@ -13,8 +13,9 @@ from typing import Any, BinaryIO
 from logmend import decode
 from logmend.decode.payload import instant
 from logmend.errors import ConfigError
-from logmend.model import Delivery, Event, Mode, Undecodable
+from logmend.model import Delivery, Event, Undecodable
 from logmend.settings import PREFIX, Settings
+from logmend.terms import Mode
 from logmend.values import Struct, replace
 
 STDIN = "-"

@@ -15,8 +15,14 @@ from logmend import outcome_json
 from logmend.cli import application, inputs, output
 from logmend.cli.errors import BAD, DONE, status_of
 from logmend.errors import ConfigError, LogmendError
-from logmend.model import Action, InstanceRef, Intent, Mode, Origin, Outcome, Result, Source
+from logmend.model import (
+    InstanceRef,
+    Intent,
+    Outcome,
+    Source,
+)
 from logmend.settings import Settings
+from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import replace
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from logmend.cli import inputs
 from logmend.cli.errors import BAD, DONE
 from logmend.cli.output import format_option, progress, show_rows
 from logmend.errors import ConfigError, Permanent, Transient
-from logmend.model import PROJECT_PATTERN, ZONE_PATTERN, Action, Mode
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import PROJECT_PATTERN, ZONE_PATTERN, Action, Mode
 
 if TYPE_CHECKING:
     from logmend.adapters.osconfig_policies import Applied, Assignments, Place

@@ -25,7 +25,7 @@ from logmend.settings import Settings, duration
 if TYPE_CHECKING:
     from logmend.cli.replay_events import Replayable
     from logmend.cli.replay_sources import EventSource
-    from logmend.model import Result
+    from logmend.terms import Result
 
 PULL_LIMIT = 1000
 BATCH = 100

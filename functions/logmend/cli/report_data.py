@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from logmend import reasons
 from logmend.fleet_state import BAD
-from logmend.model import Action, Evidence, Finding, InstanceRef, Outcome, Result
+from logmend.model import Evidence, InstanceRef, Outcome
+from logmend.terms import Action, Finding, Result
 from logmend.values import Struct
 
 STEPS = (

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from logmend.cli import orders
-from logmend.model import Action
+from logmend.terms import Action
 
 
 @click.command()

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from logmend import guards, permissions
 from logmend.cli import cases, script_rules
-from logmend.model import Mode
 from logmend.runbook import SCRIPT_FILES, Problem, Runbook
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, read
 from logmend.runbook.parse import document
 from logmend.settings import ExecutorChoice, SshRoute
+from logmend.terms import Mode
 
 ALWAYS = ("project_matches", "in_scope", "instance_running", "not_exempt")
 """Guards that every runbook names: without them an owner's no is not heard."""

@@ -14,8 +14,9 @@ from logmend.cli.errors import status_of, warn
 from logmend.cli.scan_groups import Groups
 from logmend.errors import ConfigError, Permanent
 from logmend.explain import Rules
-from logmend.model import PROJECT_PATTERN, Undecodable
+from logmend.model import Undecodable
 from logmend.settings import Settings, duration
+from logmend.terms import PROJECT_PATTERN
 
 if TYPE_CHECKING:
     from logmend.cli.scan_facts import Known

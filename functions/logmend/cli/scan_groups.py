@@ -19,12 +19,12 @@ from logmend.model import (
     Intent,
     Judgement,
     LogEntry,
-    Result,
     Tick,
     Undecodable,
 )
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import Result
 from logmend.values import Struct
 
 FORMS = 32

@@ -6,9 +6,10 @@ from typing import Any
 
 from logmend import __version__, lql, outcome_json, sink_filter
 from logmend.match import OWN_LOG_IDS
-from logmend.model import Action, InstanceRef, Mode, Outcome, Result
+from logmend.model import InstanceRef, Outcome
 from logmend.reasons import REASONS
 from logmend.runbook import Problem, Runbook
+from logmend.terms import Action, Mode, Result
 
 SINK = "the sink's filter"
 

@@ -4,17 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from logmend.decide.gates import RELAPSE_HINT, only_looks
-from logmend.model import (
-    Action,
-    InstanceFacts,
-    Intent,
-    Outcome,
-    Result,
-)
+from logmend.model import InstanceFacts, Intent, Outcome
 from logmend.reasons import FIRST_NEEDS_HUMAN
 from logmend.records import Cooldown, Subject
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import Action, Result
 from logmend.values import replace
 
 _TOUCHED = frozenset(

@@ -9,23 +9,20 @@ from datetime import datetime, timedelta
 from logmend import guards as guards_
 from logmend.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
 from logmend.model import (
-    Action,
     Asked,
     Defer,
     InstanceFacts,
     Intent,
-    Mode,
-    Origin,
     Park,
     Proceed,
     Refuse,
-    Result,
     Skip,
     Verdict,
 )
 from logmend.records import Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import Struct
 
 RELEASE = timedelta(hours=1)

@@ -6,11 +6,8 @@ from datetime import datetime, timedelta
 from logmend.model import (
     Defer,
     Intent,
-    Mode,
-    Origin,
     Outcome,
     Park,
-    Result,
     Skip,
     Stop,
     Trouble,
@@ -19,6 +16,7 @@ from logmend.model import (
 from logmend.records import Breaker, Record
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
+from logmend.terms import Mode, Origin, Result
 
 RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""

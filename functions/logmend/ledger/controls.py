@@ -16,9 +16,10 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
-from logmend.model import InstanceRef, Intent, Origin
+from logmend.model import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
 from logmend.records import Approval, Breaker, Fleet, Freeze, Record, State, Subject
+from logmend.terms import Origin
 from logmend.values import replace
 
 T = TypeVar("T")

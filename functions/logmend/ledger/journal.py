@@ -33,17 +33,13 @@ from logmend.ledger.documents import (
     unpack,
 )
 from logmend.model import (
-    Action,
     Attempt,
     Evidence,
-    Finding,
     InstanceRef,
     Intent,
-    Origin,
     Outcome,
     Park,
     Proceed,
-    Result,
     Skip,
     Verdict,
 )
@@ -63,6 +59,7 @@ from logmend.records import (
     View,
 )
 from logmend.settings import Budget
+from logmend.terms import Action, Finding, Origin, Result
 from logmend.values import Struct, replace
 
 SAMPLES = 250

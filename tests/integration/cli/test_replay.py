@@ -24,8 +24,9 @@ from tests.emulators import PUBSUB_PROJECT, Emulator, pubsub_emulator
 from tests.fakes import FakeFleet, KeptOutcomes, ManualClock, entry, incident, push, world
 
 from logmend.adapters.sqlite import SqliteStore
-from logmend.model import INTERIM_RESULTS, InstanceRef, Mode
+from logmend.model import InstanceRef
 from logmend.settings import Budget
+from logmend.terms import INTERIM_RESULTS, Mode
 
 __all__ = ["pubsub_emulator"]
 

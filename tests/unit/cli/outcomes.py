@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from logmend import outcome_json
-from logmend.model import Action, Evidence, InstanceRef, Latency, Mode, Outcome, Result
+from logmend.model import (
+    Evidence,
+    InstanceRef,
+    Latency,
+    Outcome,
+)
+from logmend.terms import Action, Mode, Result
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")

@@ -8,8 +8,14 @@ from tests.fakes import REF, START, FakeFleet, ManualClock, entry, incident, pus
 from tests.unit.corpus import names, value
 
 from logmend import catalog, decode, explain, identify
-from logmend.model import InstanceFacts, InstanceRef, Mode, Result, Tick, Undecodable
+from logmend.model import (
+    InstanceFacts,
+    InstanceRef,
+    Tick,
+    Undecodable,
+)
 from logmend.settings import Settings
+from logmend.terms import Mode, Result
 from logmend.values import replace
 
 EVENTS = [("entries", name) for name in names("entries")] + [

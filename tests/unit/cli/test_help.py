@@ -17,7 +17,7 @@ from logmend import __version__
 from logmend.cli import main, reference
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.lql import FilterError
-from logmend.model import Result
+from logmend.terms import Result
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (

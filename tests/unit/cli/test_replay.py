@@ -14,7 +14,8 @@ from tests.unit.cli.conftest import Run
 from logmend.adapters.sqlite import SqliteStore
 from logmend.cli.replay_journal import ReplayJournal
 from logmend.errors import ConfigError
-from logmend.model import Delivery, Intent, Mode, Origin
+from logmend.model import Delivery, Intent
+from logmend.terms import Mode, Origin
 from logmend.values import replace
 
 

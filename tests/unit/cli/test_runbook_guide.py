@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from logmend import catalog
-from logmend.model import Result
 from logmend.reasons import REASONS
 from logmend.runbook import BUILT_IN, load
 from logmend.settings import Settings
+from logmend.terms import Result
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/runbooks.md").read_text()

@@ -10,7 +10,8 @@ from tests.unit.cli.outcomes import REF, lines, outcome
 
 from logmend import outcome_json
 from logmend.fleet_state import Summing, quantiles
-from logmend.model import Action, InstanceRef, Outcome, Result
+from logmend.model import InstanceRef, Outcome
+from logmend.terms import Action, Result
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped", "last_tick",
