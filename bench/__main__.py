@@ -1,7 +1,7 @@
 """Run the benchmarks, print a table, and write out/bench.json: ``python -m bench [--only NAME]…``.
 
-The soak, which measures no time, runs in a process of its own beside ``scan`` and ``storm``, which measure
-CPU: all of it fits into twenty minutes that way.
+The soak, which measures no time, runs in a process of its own beside ``scan``, which measures CPU: all of it
+fits into twenty minutes that way.
 """
 
 import argparse
@@ -31,8 +31,8 @@ NAMES = (
     "attempts",
     "command",
     "cost",
-    "scan",
     "storm",
+    "scan",
     "soak",
 )
 BESIDE = "scan"

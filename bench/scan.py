@@ -30,10 +30,11 @@ SHAPES: tuple[dict[str, str], ...] = (
     {"path": "auth"},
 )
 RUN = (
-    "import sys, resource; from logmend.cli.main import main; sys.argv[0] = 'logmend'\n"
+    "import sys; from logmend.cli.main import main; sys.argv[0] = 'logmend'\n"
     "try:\n    main()\n"
     "except SystemExit:\n    pass\n"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)"
+    "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+    "print(int(peak.split()[1]) // 1024, file=sys.stderr)"
 )
 FIELDS = "[.resource.labels.instance_id, .timestamp, .logName, (.textPayload // .jsonPayload.message)] | @csv"
 
@@ -164,7 +165,6 @@ def _alternative(way: str, file: str) -> None:
         return
     for _ in inputs.documents(file):
         pass
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 
 if __name__ == "__main__":

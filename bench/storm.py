@@ -8,7 +8,6 @@ import asyncio
 import gc
 import json
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -155,7 +154,7 @@ async def _storm(size: int) -> dict[str, float]:
         "most_in_window": most,
         "documents_mib": documents / 2**20,
         "left_bytes_per_event": max(0.0, (after - before) * 2**20 - documents - vms) / events,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": memory("self", "VmHWM"),
         **{f"said {verdict}": count for verdict, count in said.items()},
     }
 

@@ -61,7 +61,7 @@ def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
     return tuple(sorted(set(keys)))
 
 
-class Row(Struct, frozen=True):
+class Row(Struct, frozen=True, gc=False):
     """A document as stores keep it: data as JSON text, times in UTC."""
 
     text: str
