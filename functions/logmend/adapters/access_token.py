@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 from logmend.adapters import google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -54,8 +55,10 @@ class AccessToken:
             raise google_errors.classify(exc) from exc
 
     def _refresh_in_thread(self) -> None:
-        import google.auth
-        import google.auth.transport.requests
+        with ALONE:
+            import google.auth
+            import google.auth.compute_engine  # what default() imports in the cloud
+            import google.auth.transport.requests
 
         if self._request is None:
             self._request = functools.partial(google.auth.transport.requests.Request(), timeout=self._timeout)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from logmend import outcome_json
 from logmend.adapters import google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.adapters.rest import open_session
 from logmend.errors import Transient
 from logmend.model import Outcome
@@ -80,7 +81,8 @@ class CloudOutcomeLog:
             raise found from error
 
     def _open(self) -> "tuple[Client, Logger]":
-        import google.cloud.logging_v2 as library
+        with ALONE:
+            import google.cloud.logging_v2 as library
 
         # The client's first write would add an entry of its own, telling its version, to our log.
         library._instrumentation_emitted = True  # noqa: SLF001
@@ -97,7 +99,8 @@ class CloudOutcomeLog:
         return client, logger
 
     def _resource(self, client: "Client", outcome: Outcome) -> "Resource":
-        from google.cloud.logging_v2 import Resource
+        with ALONE:
+            from google.cloud.logging_v2 import Resource
 
         if (ref := outcome.instance) is not None:
             return Resource(
@@ -112,7 +115,8 @@ class CloudOutcomeLog:
         return self._own
 
     def _global(self) -> "Resource":
-        from google.cloud.logging_v2 import Resource
+        with ALONE:
+            from google.cloud.logging_v2 import Resource
 
         return Resource("global", {"project_id": self._project})
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from logmend.adapters.error_table import one_line
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent
 from logmend.model import InstanceFacts
 from logmend.values import Struct
@@ -50,7 +51,8 @@ class StaticKey:
         """Nothing is held."""
 
     def _read(self) -> Credential:
-        import asyncssh
+        with ALONE:
+            import asyncssh
 
         beside = self._path.with_name(self._path.name + "-cert.pub")
         certificate = None

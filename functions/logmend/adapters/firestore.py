@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from logmend.adapters import documents, google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.adapters.turns import Turns
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, T
@@ -220,7 +221,8 @@ class FirestoreStore:
         """Give the connection of the running event loop; gRPC binds a channel to the loop that made it."""
         loop = asyncio.get_running_loop()
         if self._open is None or self._open[0] is not loop:
-            from logmend.adapters.firestore_wire import Database
+            with ALONE:
+                from logmend.adapters.firestore_wire import Database
 
             self._open = loop, Database(self._project, self._database, self._endpoint)
         return self._open[1]
@@ -240,7 +242,8 @@ def _compare(unchanged: "Mapping[Key, Version | None]", versions: "Mapping[Key, 
 
 def _condition_failed(error: Exception) -> bool:
     """Whether a commit was refused because a document has changed (NotFound: it was deleted meanwhile)."""
-    from google.api_core import exceptions
+    with ALONE:
+        from google.api_core import exceptions
 
     return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from logmend.adapters.error_table import one_line
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent
 from logmend.model import InstanceFacts, InstanceRef
 
@@ -53,7 +54,8 @@ class GuestAttributeHostKeys:
 
     async def known(self, facts: InstanceFacts) -> Known | None:
         """Look the keys up. Permanent ``host_key_unknown``, or ``not_permitted`` naming the permission."""
-        import asyncssh
+        with ALONE:
+            import asyncssh
 
         try:
             published = await self._compute.guest_attributes(facts.ref, "hostkeys/")
@@ -95,7 +97,8 @@ class KnownHostsFile:
 
     async def known(self, facts: InstanceFacts) -> Known | None:
         """Look the keys up. ``Permanent("host_key_unknown")`` where the file cannot be read as well."""
-        import asyncssh
+        with ALONE:
+            import asyncssh
 
         try:
             text = await asyncio.to_thread(self._path.read_text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from logmend import policy
 from logmend.adapters import google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
 from logmend.values import Struct
 
@@ -59,15 +60,15 @@ class Assignments:
     """The assignments of any project and zone. Blocking; ``endpoint`` replaces the public one."""
 
     def __init__(self, endpoint: str | None = None) -> None:
-        from google.api_core.client_options import ClientOptions
-        from google.cloud import osconfig_v1
+        with ALONE:
+            from google.api_core.client_options import ClientOptions
+            from google.auth.credentials import AnonymousCredentials
+            from google.cloud import osconfig_v1
 
         options: dict[str, Any] = {"transport": "rest"}
         if endpoint is not None:
             options["client_options"] = ClientOptions(api_endpoint=endpoint)
         if endpoint is not None and endpoint.startswith("http://"):
-            from google.auth.credentials import AnonymousCredentials
-
             options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
         try:
             self._client = osconfig_v1.OsConfigZonalServiceClient(**options)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from logmend.adapters import oslogin_api
 from logmend.adapters.credential import Credential
 from logmend.adapters.error_table import one_line
+from logmend.adapters.libraries import ALONE
 from logmend.adapters.oslogin_api import LoginProfile, OsLoginApi, login_roles
 from logmend.errors import Permanent, Transient
 from logmend.model import InstanceFacts
@@ -209,7 +210,8 @@ class OsLogin:
 
 
 def _new_key() -> "asyncssh.SSHKey":
-    import asyncssh
+    with ALONE:
+        import asyncssh
 
     return asyncssh.generate_private_key("ssh-ed25519", comment="logmend")
 
@@ -226,7 +228,8 @@ def _fingerprint(profile: LoginProfile, public_key: str) -> str:
 
 def _with_certificate(username: str, key: "asyncssh.SSHKey", answer: "Answer", now: datetime) -> Credential:
     """Read the certificate, and check that it is for our key and of use now."""
-    import asyncssh
+    with ALONE:
+        import asyncssh
 
     text = str((answer.json or {}).get("signedSshPublicKey", ""))
     try:

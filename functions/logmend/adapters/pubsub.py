@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from logmend.adapters import google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
 from logmend.model import Delivery
 from logmend.values import Struct
@@ -58,9 +59,10 @@ class Publisher:
             await asyncio.to_thread(self._opened.transport.close)
 
     def _publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        from google import pubsub_v1 as generated
-        from google.api_core.retry import Retry
-        from google.cloud import pubsub_v1
+        with ALONE:
+            from google import pubsub_v1 as generated
+            from google.api_core.retry import Retry
+            from google.cloud import pubsub_v1
 
         with self._lock:
             if self._opened is None:
@@ -121,7 +123,8 @@ class Subscription:
 
         Fewer than there are may come at a time: pull until nothing comes.
         """
-        from google.api_core.exceptions import DeadlineExceeded
+        with ALONE:
+            from google.api_core.exceptions import DeadlineExceeded
 
         try:
             response = await asyncio.to_thread(
@@ -168,7 +171,8 @@ class Subscription:
             raise self._classified(error) from error
 
     def _client(self) -> "SubscriberClient":
-        from google.cloud import pubsub_v1
+        with ALONE:
+            from google.cloud import pubsub_v1
 
         with self._lock:
             if self._opened is None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from logmend.adapters import google_errors
+from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
 from logmend.values import Struct
 
@@ -151,9 +152,10 @@ def open_session(
     ``times`` (seconds to connect, to read) bound asking for a token as well; ``again`` are the methods that
     may be tried once more, where the connection broke or the answer was 502 or 503.
     """
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
+    with ALONE:
+        import requests
+        from requests.adapters import HTTPAdapter
+        from urllib3.util import Retry
 
     session: requests.Session
     if token is not None or endpoint.startswith("http://"):
@@ -162,8 +164,10 @@ def open_session(
         if token is not None:
             session.auth = _Bearer(token)
     else:
-        import google.auth
-        from google.auth.transport.requests import AuthorizedSession
+        with ALONE:
+            import google.auth
+            import google.auth.compute_engine  # what default() imports in the cloud
+            from google.auth.transport.requests import AuthorizedSession
 
         credentials, _ = google.auth.default(scopes=list(SCOPES))
         session = AuthorizedSession(credentials, refresh_timeout=sum(times))  # type: ignore[no-untyped-call]

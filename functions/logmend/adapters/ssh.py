@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from logmend import evidence
 from logmend.adapters import ssh_errors
 from logmend.adapters.host_keys import HostKeys, Known
+from logmend.adapters.libraries import ALONE
 from logmend.adapters.routes import Route, Way
 from logmend.errors import Permanent, Transient
 from logmend.model import Evidence, InstanceFacts
@@ -102,9 +103,10 @@ class SshSession:
         return await self._run(self._enforce, as_root=True)
 
     async def _run(self, script: str, *, as_root: bool) -> Evidence:
-        import asyncssh
+        with ALONE:
+            import asyncssh
 
-        from logmend.adapters import remote_script
+            from logmend.adapters import remote_script
 
         command = remote_script.AS_ROOT if as_root else remote_script.AS_USER
         try:
@@ -176,7 +178,8 @@ class SshExecutor:
     async def _connect(
         self, way: Way, known: Known | None, credential: Credential, ends: float
     ) -> "asyncssh.SSHClientConnection":
-        import asyncssh
+        with ALONE:
+            import asyncssh
 
         limit = min(ends, asyncio.get_running_loop().time() + self._connect_timeout)
         _name_the_user()
