@@ -16,15 +16,7 @@ from logmend import match
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import (
-    Asked,
-    Attempt,
-    Delivery,
-    Evidence,
-    InstanceFacts,
-    InstanceRef,
-    Outcome,
-)
+from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all

@@ -6,13 +6,7 @@ pending is an answer; when it is time to act, pending means no (:func:`logmend.d
 
 from collections.abc import Callable, Mapping
 
-from logmend.model import (
-    InstanceFacts,
-    InstanceRef,
-    Proceed,
-    Refuse,
-    Skip,
-)
+from logmend.model import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
 from logmend.settings import Settings
 from logmend.terms import Action
 from logmend.values import Struct

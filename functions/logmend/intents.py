@@ -4,14 +4,7 @@ import hashlib
 import re
 from datetime import datetime
 
-from logmend.model import (
-    Delivery,
-    Incident,
-    InstanceRef,
-    Intent,
-    LogEntry,
-    Source,
-)
+from logmend.model import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
 from logmend.runbook import Runbook, Variant
 from logmend.terms import Action, Origin
 

@@ -7,12 +7,7 @@ label ``logmend-runbook`` of its alert policy. Both only say "look at this VM": 
 from collections.abc import Mapping
 
 from logmend import lql
-from logmend.model import (
-    Incident,
-    LogEntry,
-    Refuse,
-    Skip,
-)
+from logmend.model import Incident, LogEntry, Refuse, Skip
 from logmend.runbook import Runbook, Variant
 from logmend.values import Struct
 

@@ -17,13 +17,7 @@ import msgspec
 
 from logmend import reasons
 from logmend.evidence import RESERVED
-from logmend.model import (
-    Evidence,
-    InstanceRef,
-    Latency,
-    Outcome,
-    Source,
-)
+from logmend.model import Evidence, InstanceRef, Latency, Outcome, Source
 from logmend.terms import Action, Mode, Result
 
 LOG_ID = "logmend"

@@ -9,15 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from logmend.model import (
-    Asked,
-    Attempt,
-    Delivery,
-    Evidence,
-    InstanceFacts,
-    InstanceRef,
-    Outcome,
-)
+from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.runbook import Runbook
 from logmend.terms import Action
 from logmend.values import Struct

@@ -7,13 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
-from logmend.model import (
-    Asked,
-    Evidence,
-    InstanceRef,
-    Intent,
-    Outcome,
-)
+from logmend.model import Asked, Evidence, InstanceRef, Intent, Outcome
 from logmend.terms import Action, Mode, Result
 from logmend.values import Struct, field
 

@@ -4,16 +4,7 @@ A fix counts when a read-only check before it saw the fault and the same check a
 the VM that is meant. Everything else has another name.
 """
 
-from logmend.model import (
-    Attempt,
-    Evidence,
-    Intent,
-    Judgement,
-    Proceed,
-    Refuse,
-    Trouble,
-    Verdict,
-)
+from logmend.model import Attempt, Evidence, Intent, Judgement, Proceed, Refuse, Trouble, Verdict
 from logmend.records import Record
 from logmend.terms import Action, Finding, Result
 

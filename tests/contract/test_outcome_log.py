@@ -25,13 +25,7 @@ from logmend import outcome_json
 from logmend.adapters.cloud_logging import CloudOutcomeLog
 from logmend.adapters.local_log import FileOutcomeLog, StdoutOutcomeLog
 from logmend.errors import Permanent, Transient
-from logmend.model import (
-    Evidence,
-    InstanceRef,
-    Latency,
-    Outcome,
-    Source,
-)
+from logmend.model import Evidence, InstanceRef, Latency, Outcome, Source
 from logmend.ports import OutcomeLog
 from logmend.terms import Action, Mode, Result
 from logmend.values import replace

@@ -18,13 +18,7 @@ from tests.unit.corpus import names, text
 from logmend import decode, identify, lql, match
 from logmend.errors import ConfigError
 from logmend.lql import FilterError
-from logmend.model import (
-    Incident,
-    InstanceRef,
-    LogEntry,
-    Tick,
-    Undecodable,
-)
+from logmend.model import Incident, InstanceRef, LogEntry, Tick, Undecodable
 from logmend.runbook import BUILT_IN, Runbook, load, load_all
 from logmend.settings import Settings, described
 

@@ -10,12 +10,7 @@ from tests.unit.corpus import EXPECTED, names, text, value
 
 from logmend import decode
 from logmend.decode.payload import instant, unix_seconds
-from logmend.model import (
-    Incident,
-    LogEntry,
-    Tick,
-    Undecodable,
-)
+from logmend.model import Incident, LogEntry, Tick, Undecodable
 
 JSON = {"Content-Type": "application/json"}
 ENTRY: dict[str, Any] = value("entries", "ops_agent_syslog_rfc3164")

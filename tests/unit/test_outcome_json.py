@@ -10,13 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from logmend import evidence, outcome_json, reasons
-from logmend.model import (
-    Evidence,
-    InstanceRef,
-    Latency,
-    Outcome,
-    Source,
-)
+from logmend.model import Evidence, InstanceRef, Latency, Outcome, Source
 from logmend.terms import Action, Mode, Result
 from logmend.values import replace
 

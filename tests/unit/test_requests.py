@@ -19,13 +19,7 @@ from tests.fakes import (
 from tests.unit.test_pipeline import operator
 
 from logmend.errors import Permanent, Transient
-from logmend.model import (
-    Attempt,
-    Evidence,
-    InstanceRef,
-    Outcome,
-    Trouble,
-)
+from logmend.model import Attempt, Evidence, InstanceRef, Outcome, Trouble
 from logmend.records import Freeze, State
 from logmend.settings import ExecutorChoice
 from logmend.terms import Action, Mode, Result

@@ -27,14 +27,7 @@ from tests.unit.test_requests import by_agent, fixed
 from logmend import answer
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent, Transient
-from logmend.model import (
-    Attempt,
-    Evidence,
-    InstanceRef,
-    Intent,
-    Outcome,
-    Source,
-)
+from logmend.model import Attempt, Evidence, InstanceRef, Intent, Outcome, Source
 from logmend.records import Freeze, State
 from logmend.settings import Budget, ExecutorChoice
 from logmend.terms import Action, Finding, Mode, Origin, Result

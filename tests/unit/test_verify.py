@@ -6,16 +6,7 @@ from tests.fakes import REF, START, evidence
 from tests.unit.test_pipeline import operator
 
 from logmend import answer, verify
-from logmend.model import (
-    Attempt,
-    Defer,
-    Evidence,
-    Park,
-    Refuse,
-    Skip,
-    Stop,
-    Trouble,
-)
+from logmend.model import Attempt, Defer, Evidence, Park, Refuse, Skip, Stop, Trouble
 from logmend.records import Record, State
 from logmend.terms import Action, Finding, Result
 

@@ -16,12 +16,7 @@ from logmend import decide, policy, policy_report
 from logmend.adapters.quota import Quota
 from logmend.adapters.rest import Answer, Rest
 from logmend.errors import Permanent, Transient
-from logmend.model import (
-    Asked,
-    Attempt,
-    InstanceFacts,
-    InstanceRef,
-)
+from logmend.model import Asked, Attempt, InstanceFacts, InstanceRef
 from logmend.ports import Compute
 from logmend.runbook import Runbook
 from logmend.terms import Action

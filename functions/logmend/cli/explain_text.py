@@ -10,13 +10,7 @@ from logmend import reasons, record
 from logmend.cli import inputs
 from logmend.cli.output import coloured, printable, shortened
 from logmend.explain import NO_TIME, Explanation
-from logmend.model import (
-    Event,
-    Incident,
-    LogEntry,
-    Tick,
-    Undecodable,
-)
+from logmend.model import Event, Incident, LogEntry, Tick, Undecodable
 from logmend.settings import Settings
 from logmend.terms import Mode, Result
 

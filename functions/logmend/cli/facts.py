@@ -9,12 +9,7 @@ from logmend import instance_json
 from logmend.cli.inputs import opened
 from logmend.decode.stream import values
 from logmend.errors import ConfigError, Transient
-from logmend.model import (
-    InstanceFacts,
-    InstanceRef,
-    Judgement,
-    Undecodable,
-)
+from logmend.model import InstanceFacts, InstanceRef, Judgement, Undecodable
 from logmend.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,12 +15,7 @@ from logmend import outcome_json
 from logmend.cli import application, inputs, output
 from logmend.cli.errors import BAD, DONE, status_of
 from logmend.errors import ConfigError, LogmendError
-from logmend.model import (
-    InstanceRef,
-    Intent,
-    Outcome,
-    Source,
-)
+from logmend.model import InstanceRef, Intent, Outcome, Source
 from logmend.settings import Settings
 from logmend.terms import Action, Mode, Origin, Result
 from logmend.values import replace

@@ -9,12 +9,7 @@ from logmend.cli.replay_events import REPLAY_OF, Replayable
 from logmend.errors import Permanent
 from logmend.explain import Explanation, Rules
 from logmend.intents import REPLAY_ID
-from logmend.model import (
-    Incident,
-    InstanceRef,
-    Intent,
-    LogEntry,
-)
+from logmend.model import Incident, InstanceRef, Intent, LogEntry
 from logmend.terms import Origin, Result
 from logmend.values import Struct, replace
 

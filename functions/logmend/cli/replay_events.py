@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from logmend import decode
-from logmend.model import (
-    Delivery,
-    Event,
-    LogEntry,
-    Undecodable,
-)
+from logmend.model import Delivery, Event, LogEntry, Undecodable
 from logmend.values import Struct, field
 
 if TYPE_CHECKING:

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from logmend import conclude
 from logmend.errors import Permanent, Transient
-from logmend.model import (
-    InstanceFacts,
-    InstanceRef,
-    Judgement,
-    Skip,
-)
+from logmend.model import InstanceFacts, InstanceRef, Judgement, Skip
 
 if TYPE_CHECKING:
     from logmend.adapters.compute import ComputeApi

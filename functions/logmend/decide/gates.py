@@ -8,17 +8,7 @@ from datetime import datetime, timedelta
 
 from logmend import guards as guards_
 from logmend.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
-from logmend.model import (
-    Asked,
-    Defer,
-    InstanceFacts,
-    Intent,
-    Park,
-    Proceed,
-    Refuse,
-    Skip,
-    Verdict,
-)
+from logmend.model import Asked, Defer, InstanceFacts, Intent, Park, Proceed, Refuse, Skip, Verdict
 from logmend.records import Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings

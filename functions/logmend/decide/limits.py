@@ -3,16 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from logmend.model import (
-    Defer,
-    Intent,
-    Outcome,
-    Park,
-    Skip,
-    Stop,
-    Trouble,
-    Verdict,
-)
+from logmend.model import Defer, Intent, Outcome, Park, Skip, Stop, Trouble, Verdict
 from logmend.records import Breaker, Record
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings

@@ -4,13 +4,7 @@ from typing import Any
 
 from logmend.decode import lines
 from logmend.decode.payload import instant, string, strings, too_deep, unix_seconds
-from logmend.model import (
-    Event,
-    Incident,
-    LogEntry,
-    Tick,
-    Undecodable,
-)
+from logmend.model import Event, Incident, LogEntry, Tick, Undecodable
 
 RUNBOOK_LABEL = "logmend-runbook"
 """User label by which an alert policy names its runbook."""

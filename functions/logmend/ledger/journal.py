@@ -32,17 +32,7 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
-from logmend.model import (
-    Attempt,
-    Evidence,
-    InstanceRef,
-    Intent,
-    Outcome,
-    Park,
-    Proceed,
-    Skip,
-    Verdict,
-)
+from logmend.model import Attempt, Evidence, InstanceRef, Intent, Outcome, Park, Proceed, Skip, Verdict
 from logmend.ports import Document, Key, Store
 from logmend.records import (
     Admission,

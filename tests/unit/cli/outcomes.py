@@ -4,12 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from logmend import outcome_json
-from logmend.model import (
-    Evidence,
-    InstanceRef,
-    Latency,
-    Outcome,
-)
+from logmend.model import Evidence, InstanceRef, Latency, Outcome
 from logmend.terms import Action, Mode, Result
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

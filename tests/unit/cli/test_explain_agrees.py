@@ -8,12 +8,7 @@ from tests.fakes import REF, START, FakeFleet, ManualClock, entry, incident, pus
 from tests.unit.corpus import names, value
 
 from logmend import catalog, decode, explain, identify
-from logmend.model import (
-    InstanceFacts,
-    InstanceRef,
-    Tick,
-    Undecodable,
-)
+from logmend.model import InstanceFacts, InstanceRef, Tick, Undecodable
 from logmend.settings import Settings
 from logmend.terms import Mode, Result
 from logmend.values import replace
