@@ -25,7 +25,7 @@ from starlette.routing import Route
 from bench.processes import ROOT, end, environment
 from logmend.pretend.compute_api import PretendInstance
 from logmend.pretend.entries import entry
-from logmend.pretend.fleet import free_port, serving
+from logmend.pretend.fleet import Login, free_port, serving
 
 PROJECT = "bench-project"
 ZONE = "us-west1-a"
@@ -88,21 +88,6 @@ def crowd(folder: Path) -> Iterator[Crowd]:
         end(process)
 
 
-class _Login(asyncssh.SSHServer):
-    def __init__(self, key: asyncssh.SSHKey) -> None:
-        self._key = key
-
-    def begin_auth(self, username: str) -> bool:
-        del username
-        return True
-
-    def public_key_auth_supported(self) -> bool:
-        return True
-
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == USER and key == self._key
-
-
 async def _serve(folder: Path) -> None:
     key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     key.write_private_key(str(folder / "key"))
@@ -148,7 +133,7 @@ async def _serve(folder: Path) -> None:
     server = await asyncssh.listen(
         "0.0.0.0",
         ssh_port,
-        server_factory=lambda: _Login(key.convert_to_public()),
+        server_factory=lambda: Login(USER, key),
         server_host_keys=[host_key],
         process_factory=run,
         encoding=None,

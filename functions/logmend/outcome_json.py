@@ -108,10 +108,9 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 def line(outcome: Outcome) -> str:
     """Give the document as one line of ASCII JSON, without a line end; the same bytes every time."""
     try:
-        text = msgspec.json.encode(_document(outcome))
-    except UnicodeEncodeError:  # a lone surrogate
-        text = b"\xff"
-    return text.decode() if text.isascii() else _ENCODER.encode(document(outcome))
+        return msgspec.json.encode(_document(outcome)).decode("ascii")
+    except UnicodeError:  # other than ASCII, or a lone surrogate
+        return _ENCODER.encode(document(outcome))
 
 
 def brief(outcome: Outcome) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +127,10 @@ class Budget:
         if not slash:
             raise ValueError("expected COUNT/DURATION such as 20/10m")
         return cls(whole(count), span(window))
+
+    def retry_at(self, now: datetime) -> datetime:
+        """Give when a full budget is asked again: a tenth of the window on, or sooner if a place gets free."""
+        return now + self.window / 10
 
 
 _STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from logmend import permissions, sink_filter
 from logmend.adapters.rest import Rest
 from logmend.cli.doctor_facts import Facts, Place, Reply
+from logmend.cli.errors import NO_CREDENTIALS
 from logmend.errors import Permanent, Transient
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
@@ -21,7 +22,6 @@ SERVICES = (
     "monitoring", "osconfig", "pubsub", "run", "serviceusage", "vpcaccess",
 )  # fmt: skip
 _TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
-NO_CREDENTIALS = ("no_credentials", "credentials_unusable")
 EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
 UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 DONE, BAD, UNUSABLE = 0, 1, 2
 """Exit status: done or nothing to do; a bad result or failing check; input or options that are of no use."""
 
+NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
+"""Reasons of an error that every further call of Google's APIs would end in as well."""
+
 _BAD = frozenset({"failed", "unverified", "rejected", "unmatched"})
 
 

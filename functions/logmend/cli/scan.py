@@ -10,7 +10,7 @@ import click
 from logmend import catalog, decode, sink_filter
 from logmend.cli import inputs, output, scan_document, scan_text
 from logmend.cli.documented import Command
-from logmend.cli.errors import status_of, warn
+from logmend.cli.errors import NO_CREDENTIALS, status_of, warn
 from logmend.cli.scan_groups import Groups
 from logmend.errors import ConfigError, Permanent
 from logmend.explain import Rules
@@ -176,7 +176,7 @@ def _moment(text: str, now: datetime) -> datetime:
 async def _facts(groups: Groups, settings: Settings) -> "tuple[Known, bool]":
     """Look the VMs up; without credentials, do without, and say so."""
     from logmend import wiring
-    from logmend.cli.scan_facts import NO_CREDENTIALS, Lookups
+    from logmend.cli.scan_facts import Lookups
 
     wanted = list(groups.wanted(settings))
     if not wanted:

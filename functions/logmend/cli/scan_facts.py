@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from logmend import conclude
+from logmend.cli.errors import NO_CREDENTIALS
 from logmend.errors import Permanent, Transient
 from logmend.model import InstanceFacts, InstanceRef, Judgement, Skip
 
@@ -17,8 +18,6 @@ T = TypeVar("T")
 LISTED_FROM = 20
 """So many VMs of one project are worth a listing (a call for 200 VMs, whichever they are)."""
 AT_ONCE = 16
-
-NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
 
 _PAUSES = (1.0, 3.0, 10.0)
 _LONGEST = 60.0

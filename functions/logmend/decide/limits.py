@@ -45,7 +45,7 @@ def budget(runbook: Runbook, settings: Settings) -> Budget:
 def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     """Give the answer for a full budget: come back when a tenth of the window has passed."""
     detail = f"all {budget.count} enforcements in {budget.window} are used"
-    return hold_back(intent, BUDGET_EXHAUSTED, detail, now + budget.window / 10)
+    return hold_back(intent, BUDGET_EXHAUSTED, detail, budget.retry_at(now))
 
 
 def sample(outcome: Outcome, settings: Settings) -> bool | None:

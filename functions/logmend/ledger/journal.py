@@ -191,7 +191,7 @@ class Journal:
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
         shards = min(self._shards, budget.count)
         first = shard_of(intent.intent_id, shards)
-        frees = now + budget.window / 10  # sooner than any place may get free if the ledger is mended by hand
+        frees = budget.retry_at(now)
 
         def reserve(
             shard_at: Key, room: int

@@ -78,19 +78,24 @@ class Machine:
         return {"PATH": ":".join(path), "LOGMEND_ROOT": str(self.folder), "HOME": str(self.folder)}
 
 
-class _Login(asyncssh.SSHServer):
-    def __init__(self, key: asyncssh.SSHKey) -> None:
-        self._key = key.convert_to_public()
+class Login(asyncssh.SSHServer):
+    """Lets one user in with one key, and nobody else."""
+
+    def __init__(self, user: str, key: asyncssh.SSHKey) -> None:
+        self._user, self._key = user, key.convert_to_public()
 
     def begin_auth(self, username: str) -> bool:
+        """Ask everybody for a key."""
         del username
         return True
 
     def public_key_auth_supported(self) -> bool:
+        """Take keys, and nothing else."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == USER and key == self._key
+        """Compare user and key."""
+        return username == self._user and key == self._key
 
 
 @dataclass
@@ -130,7 +135,7 @@ class Fleet:
         listener = await asyncssh.listen(
             machine.instance.internal_ip or "127.0.0.1",
             self.ssh_port,
-            server_factory=lambda: _Login(self.key),
+            server_factory=lambda: Login(USER, self.key),
             server_host_keys=[machine.host_key],
             process_factory=run,
             encoding=None,
