@@ -14,7 +14,7 @@ from bench.processes import environment, workshop
 BENCH = "command"
 ROUNDS = 11
 LIMIT = 150.0
-RUN = "import sys; from logmend.cli.main import main; sys.exit(main())"
+RUN = "import sys; from logmend_cli.main import main; sys.exit(main())"
 
 
 def measure() -> Iterator[Figure]:

@@ -7,9 +7,10 @@ from functools import partial
 
 from bench.figures import Figure, paired
 from bench.processes import ROOT, push
-from logmend import decode, lql
-from logmend.model import LogEntry
-from logmend.pretend.entries import entry
+from logmend import lql
+from logmend.model.values import LogEntry
+from logmend.stages import decode
+from logmend_cli.pretend.entries import entry
 
 BENCH = "matching"
 ROUNDS = 15

@@ -28,8 +28,8 @@ from bench.processes import (
     served,
     workshop,
 )
-from logmend.pretend import emulator
-from logmend.pretend.entries import incident
+from logmend_cli.pretend import emulator
+from logmend_cli.pretend.entries import incident
 
 BENCH = "rate"
 ROUNDS = 4

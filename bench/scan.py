@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import vms
 from bench.figures import Figure, paired, plain
 from bench.processes import ROOT, environment, workshop
-from logmend.cli import inputs
+from logmend_cli import inputs
 
 BENCH = "scan"
 MANY = 1_000_000
@@ -30,7 +30,7 @@ SHAPES: tuple[dict[str, str], ...] = (
     {"path": "auth"},
 )
 RUN = (
-    "import sys; from logmend.cli.main import main; sys.argv[0] = 'logmend'\n"
+    "import sys; from logmend_cli.main import main; sys.argv[0] = 'logmend'\n"
     "try:\n    main()\n"
     "except SystemExit:\n    pass\n"
     "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"

@@ -13,7 +13,7 @@ from bench import vms
 from bench.figures import Figure, plain
 from bench.load import load
 from bench.processes import ask, ours, push, served, workshop
-from logmend.pretend.entries import incident
+from logmend_cli.pretend.entries import incident
 
 BENCH = "soak"
 TICK = b'{"logmend": "tick"}'

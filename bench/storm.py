@@ -19,10 +19,10 @@ from tests.fakes import FakeFleet, ManualClock, entry, push, world
 
 from bench.figures import Figure, paired, plain
 from bench.processes import ROOT, beside, memory
-from logmend.adapters.memory import MemoryStore
-from logmend.model import InstanceRef
+from logmend.adapters.stores.memory import MemoryStore
+from logmend.model.enums import Mode
+from logmend.model.values import InstanceRef
 from logmend.settings import Budget
-from logmend.terms import Mode
 
 BENCH = "storm"
 SIZES = (1_000, 10_000, 100_000)

@@ -23,9 +23,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bench.processes import ROOT, end, environment
-from logmend.pretend.compute_api import PretendInstance
-from logmend.pretend.entries import entry
-from logmend.pretend.fleet import Login, free_port, serving
+from logmend_cli.pretend.compute_api import PretendInstance
+from logmend_cli.pretend.entries import entry
+from logmend_cli.pretend.fleet import Login, free_port, serving
 
 PROJECT = "bench-project"
 ZONE = "us-west1-a"

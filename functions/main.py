@@ -13,11 +13,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from logmend import answer, decode, outcome_json, wiring
+from logmend import wiring
 from logmend.errors import ConfigError
-from logmend.model import Tick
+from logmend.model.values import Tick
+from logmend.outcome import ack, document
 from logmend.settings import Settings
 from logmend.shutdown import Shutdown
+from logmend.stages import decode
 
 try:
     app = wiring.application(Settings.from_environment(os.environ))
@@ -39,8 +41,8 @@ async def remediate(request: Request) -> Response:
                 sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")
                 sys.stdout.flush()
             return JSONResponse(tally, status_code=200)
-        said = msgspec.json.encode(outcome_json.brief(outcome))
-        return Response(said, answer.status(outcome.result), media_type="application/json")
+        said = msgspec.json.encode(document.brief(outcome))
+        return Response(said, ack.status(outcome.result), media_type="application/json")
 
 
 def _event_headers(request: Request) -> dict[str, str]:

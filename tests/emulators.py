@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from logmend.pretend.emulator import (
+from logmend_cli.pretend.emulator import (
     PUBSUB_PROJECT,
     Emulator,
     firestore_emulator_process,
     pubsub_emulator_process,
     running,
 )
-from logmend.pretend.fleet import free_port
+from logmend_cli.pretend.fleet import free_port
 from tests.conftest import needs
 
 __all__ = [

@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from logmend import match
-from logmend.adapters.memory import MemoryStore
+from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model.enums import Action
+from logmend.model.struct import replace
+from logmend.model.values import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Settings
-from logmend.terms import Action
+from logmend.stages import match
 from logmend.tick import Ticker
-from logmend.values import replace
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")

@@ -22,7 +22,7 @@ class LogmendError(Exception):
 class Transient(LogmendError):
     """Trying again later can help.
 
-    ``reason`` is one snake_case word of :mod:`logmend.reasons`; ``detail`` is text for people, never the
+    ``reason`` is one snake_case word of :mod:`logmend.outcome.reasons`; ``detail`` is text for people, never the
     matched log text; ``retry_after`` is the wait in seconds that the other side asked for, if it did.
     """
 

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from logmend import decide, identify, intents, lql, match
+from logmend import lql
 from logmend.errors import ConfigError
 from logmend.guards import Pending
-from logmend.model import (
+from logmend.model.enums import Action, Result
+from logmend.model.state import Fleet, Subject, View
+from logmend.model.struct import Struct
+from logmend.model.values import (
     Delivery,
     Event,
     Incident,
@@ -25,11 +28,9 @@ from logmend.model import (
     Tick,
     Undecodable,
 )
-from logmend.records import Fleet, Subject, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Settings
-from logmend.terms import Action, Result
-from logmend.values import Struct
+from logmend.stages import decide, identify, intents, match
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""

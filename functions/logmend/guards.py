@@ -1,15 +1,15 @@
 """Guards: the reasons not to touch a VM, by name, as pure functions of what is known.
 
 A guard answers ``Proceed``, ``Skip`` or ``Refuse``, or ``Pending`` where it lacks facts. Asking offline,
-pending is an answer; when it is time to act, pending means no (:func:`logmend.decide.guards`).
+pending is an answer; when it is time to act, pending means no (:func:`logmend.stages.decide.guards`).
 """
 
 from collections.abc import Callable, Mapping
 
-from logmend.model import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
+from logmend.model.enums import Action
+from logmend.model.struct import Struct
+from logmend.model.values import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
 from logmend.settings import Settings
-from logmend.terms import Action
-from logmend.values import Struct
 
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
 """Partner metadata namespaces through which workload certificates are configured."""

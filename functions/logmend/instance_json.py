@@ -7,8 +7,8 @@ same document.
 from collections.abc import Mapping
 from typing import Any
 
-from logmend import identify
-from logmend.model import InstanceFacts, InstanceRef
+from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.stages import identify
 
 
 def facts(

@@ -8,8 +8,8 @@ declares must be among them. Source: the reference page of each API method.
 import sys
 from collections.abc import Mapping
 
+from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, SshRoute
-from logmend.terms import Mode
 
 LEDGER = frozenset(
     {

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from logmend import act, conclude, decide, decode, identify, intents, match, record, verify
+from logmend import settle
 from logmend.errors import Superseded, Transient
 from logmend.ledger import Controls, Journal
-from logmend.model import (
+from logmend.model.enums import Result
+from logmend.model.state import Admitted, Expired, Finished, State, Turned, View
+from logmend.model.struct import Struct, replace
+from logmend.model.values import (
     Attempt,
     Defer,
     Delivery,
@@ -33,11 +36,9 @@ from logmend.model import (
     Verdict,
 )
 from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog, RequestExecutor
-from logmend.records import Admitted, Expired, Finished, State, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.terms import Result
-from logmend.values import Struct, replace
+from logmend.stages import act, decide, decode, identify, intents, match, record, verify
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
@@ -135,7 +136,7 @@ class Pipeline(Struct, frozen=True):
             if agent is not None:
                 done, facts, said = await self._read(agent, held, runbook)
             elif runbook is None:
-                said = Judgement.of(conclude.unknown_runbook(intent))
+                said = Judgement.of(settle.unknown_runbook(intent))
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
@@ -145,7 +146,7 @@ class Pipeline(Struct, frozen=True):
                     started.acted()
                     prior = held.record.before if held.record.committed else None
                     said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
-                    said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
+                    said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
                 if said.result is not Result.REQUESTED:
@@ -154,11 +155,11 @@ class Pipeline(Struct, frozen=True):
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
-            said = conclude.of_error(error, waiting=agent is not None)
+            said = settle.of_error(error, waiting=agent is not None)
         now = self.clock.now()
-        concluded = conclude.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
+        concluded = settle.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
         if concluded is None:
-            await self.journal.postpone(held, now + decide.RECHECK, conclude.reported(held, done))
+            await self.journal.postpone(held, now + decide.RECHECK, settle.reported(held, done))
             return held.record.outcome or record.of_waiting(held.record, self.settings, now)
         await self.journal.conclude(held, concluded, now)
         await self._guard_breaker(intent.runbook, concluded.failing, now)
@@ -193,11 +194,11 @@ class Pipeline(Struct, frozen=True):
         assert asked is not None
         done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
         if runbook is None:
-            said = Judgement.of(conclude.unknown_runbook(intent))
+            said = Judgement.of(settle.unknown_runbook(intent))
         else:
             stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), self.settings)
             said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
-            said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
+            said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)
             said = replace(said, detail=said.detail + left)

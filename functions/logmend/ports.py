@@ -9,10 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model.enums import Action
+from logmend.model.struct import Struct
+from logmend.model.values import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
 from logmend.runbook import Runbook
-from logmend.terms import Action
-from logmend.values import Struct
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from logmend.errors import ConfigError
-from logmend.terms import PROJECT_PATTERN, ZONE_PATTERN, Mode
+from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Mode
 
 E = TypeVar("E", bound=StrEnum)
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from logmend import lql
-from logmend.match import OWN_LOG_IDS
 from logmend.runbook import Runbook
+from logmend.stages.match import OWN_LOG_IDS
 
 MAX_CHARACTERS = 20_000
 """What Cloud Logging takes (cloud.google.com/logging/quotas), comments included."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from logmend import act, decide
 from logmend.errors import Permanent
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
-from logmend.model import Asked, Outcome
+from logmend.model.state import Fleet, Record, Subject
+from logmend.model.struct import Struct
+from logmend.model.values import Asked, Outcome
 from logmend.pipeline import Pipeline
-from logmend.records import Fleet, Record, Subject
-from logmend.values import Struct
+from logmend.stages import act, decide
 
 log = logging.getLogger(__name__)
 

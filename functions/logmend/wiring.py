@@ -13,23 +13,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logmend import catalog, decide, match
+from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import InstanceFacts
+from logmend.model.struct import Struct
+from logmend.model.values import InstanceFacts
 from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.stages import decide, match
 from logmend.tick import Ticker
-from logmend.values import Struct
 
 if TYPE_CHECKING:
-    from logmend.adapters.access_token import AccessToken
-    from logmend.adapters.compute import ComputeApi
-    from logmend.adapters.credential import StaticKey
-    from logmend.adapters.osconfig import OsConfigExecutor
-    from logmend.adapters.oslogin import OsLogin
-    from logmend.adapters.routes import Route
+    from logmend.adapters.google.access_token import AccessToken
+    from logmend.adapters.google.compute import ComputeApi
+    from logmend.adapters.google.osconfig import OsConfigExecutor
+    from logmend.adapters.google.oslogin import OsLogin
+    from logmend.adapters.ssh.credential import StaticKey
+    from logmend.adapters.ssh.routes import Route
 
 log = logging.getLogger(__name__)
 
@@ -108,16 +109,16 @@ def open_store(state: str, clock: Clock | None = None) -> Store:
     kind, _, where = state.partition(":")
     match kind:
         case "sqlite":
-            from logmend.adapters.sqlite import SqliteStore
+            from logmend.adapters.stores.sqlite import SqliteStore
 
             return SqliteStore(Path(where), clock=clock)
         case "firestore":
-            from logmend.adapters.firestore import FirestoreStore
+            from logmend.adapters.stores.firestore import FirestoreStore
 
             project, _, database = where.partition("/")
             return FirestoreStore(project, database or "(default)")
         case _:
-            from logmend.adapters.memory import MemoryStore
+            from logmend.adapters.stores.memory import MemoryStore
 
             return MemoryStore()
 
@@ -131,7 +132,7 @@ def open_outcome_log(settings: Settings) -> OutcomeLog:
 
             return NoOutcomeLog()
         case "cloud":
-            from logmend.adapters.cloud_logging import CloudOutcomeLog
+            from logmend.adapters.google.cloud_logging import CloudOutcomeLog
 
             assert settings.project is not None
             return CloudOutcomeLog(settings.project, settings.logging_endpoint)
@@ -149,7 +150,7 @@ def open_dead_letter(settings: Settings) -> DeadLetter | None:
     """Open the topic for what can never be decoded, where one is set."""
     if settings.dead_letter_topic is None:
         return None
-    from logmend.adapters.pubsub import DeadLetterTopic
+    from logmend.adapters.google.pubsub import DeadLetterTopic
 
     return DeadLetterTopic(settings.dead_letter_topic)
 
@@ -164,7 +165,7 @@ class Executors:
         self._credentials: OsLogin | StaticKey | None = None
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give ssh, osconfig, or (``auto``) what there is of both: :func:`logmend.decide.executors`."""
+        """Give ssh, osconfig, or (``auto``) what there is of both: :func:`logmend.stages.decide.executors`."""
         return [
             self._ssh if way is ExecutorChoice.SSH else self._osconfig
             for way in decide.executors(facts, self._settings)
@@ -183,9 +184,9 @@ class Executors:
 
     @functools.cached_property
     def _ssh(self) -> SessionExecutor:
-        from logmend.adapters import host_keys
-        from logmend.adapters.access_token import AccessToken
-        from logmend.adapters.ssh import SshExecutor
+        from logmend.adapters.google.access_token import AccessToken
+        from logmend.adapters.ssh import host_keys
+        from logmend.adapters.ssh.executor import SshExecutor
 
         settings, token = self._settings, AccessToken()
         kind, _, where = settings.ssh_host_keys.partition(":")
@@ -209,14 +210,14 @@ class Executors:
 
     @functools.cached_property
     def _osconfig(self) -> "OsConfigExecutor":
-        from logmend.adapters.osconfig import OsConfigExecutor
+        from logmend.adapters.google.osconfig import OsConfigExecutor
 
         return OsConfigExecutor(self._compute, self._settings.exempt_label, self._settings.osconfig_endpoint)
 
 
 def open_compute(settings: Settings) -> "ComputeApi":
     """Open the Compute API; dialled when first asked."""
-    from logmend.adapters.compute import ComputeApi
+    from logmend.adapters.google.compute import ComputeApi
 
     return ComputeApi(settings.compute_endpoint)
 
@@ -224,10 +225,10 @@ def open_compute(settings: Settings) -> "ComputeApi":
 def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> "OsLogin | StaticKey":
     """Give the static key where one is set, else OS Login's short-lived credentials."""
     if settings.ssh_key is not None and settings.ssh_user is not None:
-        from logmend.adapters.credential import StaticKey
+        from logmend.adapters.ssh.credential import StaticKey
 
         return StaticKey(settings.ssh_key, settings.ssh_user)
-    from logmend.adapters import oslogin, oslogin_api, rest
+    from logmend.adapters.google import oslogin, oslogin_api, rest
 
     api = oslogin_api.OsLoginApi(rest.Rest(settings.oslogin_endpoint or oslogin_api.ENDPOINT))
     return oslogin.OsLogin(api, settings.service_account or token.account, clock)
@@ -235,7 +236,7 @@ def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> 
 
 def open_route(settings: Settings, token: "AccessToken") -> "Route":
     """Give the way to VMs: direct, or through IAP."""
-    from logmend.adapters import routes
+    from logmend.adapters.ssh import routes
 
     if settings.ssh_route is SshRoute.DIRECT:
         return routes.Direct(settings.ssh_address)

@@ -26,11 +26,11 @@ from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post
 
 from logmend.ledger import Queues
+from logmend.model.enums import INTERIM_RESULTS
+from logmend.model.state import State
 from logmend.ports import Document, Key, Store
-from logmend.pretend.entries import entry, incident, push
-from logmend.pretend.fleet import USER
-from logmend.records import State
-from logmend.terms import INTERIM_RESULTS
+from logmend_cli.pretend.entries import entry, incident, push
+from logmend_cli.pretend.fleet import USER
 
 DICE = random.Random()  # noqa: S311  decides when to strike, guards nothing
 SETTLE = 150.0

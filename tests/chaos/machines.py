@@ -15,8 +15,8 @@ from pathlib import Path
 
 import asyncssh
 
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
-from logmend.pretend.fleet import _OUTPUT, Fleet, Machine
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.fleet import _OUTPUT, Fleet, Machine
 
 PROJECT, ZONE = "chaos-project", "us-west1-a"
 OFF = "disabled inactive"

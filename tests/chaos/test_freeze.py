@@ -9,7 +9,7 @@ from tests.chaos.conftest import Report
 from tests.emulators import Emulator
 
 from logmend.ledger import Controls
-from logmend.records import Freeze
+from logmend.model.state import Freeze
 
 
 async def test_a_freeze_in_a_storm_stops_enforcement_and_loses_nothing(

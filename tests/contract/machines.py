@@ -13,10 +13,10 @@ from typing import Any
 
 import asyncssh
 
-from logmend.adapters.host_keys import Known
-from logmend.adapters.routes import Direct
-from logmend.adapters.ssh import SshExecutor
-from logmend.model import InstanceFacts, InstanceRef
+from logmend.adapters.ssh.executor import SshExecutor
+from logmend.adapters.ssh.host_keys import Known
+from logmend.adapters.ssh.routes import Direct
+from logmend.model.values import InstanceFacts, InstanceRef
 from logmend.runbook import Limits, Runbook, Scripts
 
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from logmend.adapters.firestore import FirestoreStore
-from logmend.adapters.memory import MemoryStore
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.firestore import FirestoreStore
+from logmend.adapters.stores.memory import MemoryStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ports import Store
 
 START_TIMEOUT = 60.0

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from logmend.adapters.access_token import AccessToken
+from logmend.adapters.google.access_token import AccessToken
 from logmend.errors import Permanent, Transient
 
 ACCOUNT = "logmend@my-project.iam.gserviceaccount.com"

@@ -15,11 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.contract.http_fake import mute, serving
 
-from logmend.adapters.compute import ComputeApi
-from logmend.adapters.host_keys import GuestAttributeHostKeys
+from logmend.adapters.google.compute import ComputeApi
+from logmend.adapters.ssh.host_keys import GuestAttributeHostKeys
 from logmend.errors import Permanent, Transient
-from logmend.model import InstanceRef
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
+from logmend.model.values import InstanceRef
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
 
@@ -399,7 +399,7 @@ async def test_host_keys_that_cannot_be_read_say_why(kind: int, reason: str) -> 
 def test_the_adapter_costs_no_heavy_import() -> None:
     """An event that ends before the look-up loads neither a client nor an HTTP library."""
     code = (
-        "import sys; from logmend.adapters.compute import ComputeApi; ComputeApi();"
+        "import sys; from logmend.adapters.google.compute import ComputeApi; ComputeApi();"
         "print(sorted({'requests', 'grpc', 'google.auth', 'asyncssh', 'starlette'} & set(sys.modules)))"
     )
     path = {"PYTHONPATH": ":".join(sys.path)}

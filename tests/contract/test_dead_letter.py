@@ -12,9 +12,9 @@ import pytest
 from google.cloud import pubsub_v1
 from tests.emulators import PUBSUB_PROJECT, Emulator, free_port
 
-from logmend.adapters.pubsub import BODY_LIMIT, DeadLetterTopic, Publisher, Pulled, Subscription
+from logmend.adapters.google.pubsub import BODY_LIMIT, DeadLetterTopic, Publisher, Pulled, Subscription
 from logmend.errors import Permanent, Transient
-from logmend.model import Delivery
+from logmend.model.values import Delivery
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ async def test_a_subscription_that_does_not_exist_is_permanent(pubsub_emulator: 
 def test_making_a_topic_loads_no_client() -> None:
     """Most functions never see a dead letter."""
     code = (
-        "import sys; from logmend.adapters.pubsub import DeadLetterTopic; DeadLetterTopic('t');"
+        "import sys; from logmend.adapters.google.pubsub import DeadLetterTopic; DeadLetterTopic('t');"
         "print(sorted({'grpc', 'google.auth', 'google.cloud.pubsub_v1'} & set(sys.modules)))"
     )
     environment: dict[str, Any] = os.environ | {"PYTHONPATH": ":".join(sys.path)}

@@ -11,7 +11,7 @@ import pytest
 from tests.contract.http_fake import serving
 from tests.fakes import REF, entry
 
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ async def explain(pretend: PretendCompute, *entries: Any, status: int = 0) -> tu
     """Run the command against the API; give its JSON (None where there is none) and standard error."""
     async with serving(pretend.app) as url:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from logmend.cli.main import main; main()"),
+            *(sys.executable, "-c", "from logmend_cli.main import main; main()"),
             *("explain", "-", "--live", "--format", "json"),
             env={name: value for name, value in os.environ.items() if not name.startswith("LOGMEND_")}
             | {"PYTHONPATH": str(ROOT / "functions"), "LOGMEND_COMPUTE_ENDPOINT": url},

@@ -13,9 +13,9 @@ import asyncssh
 import pytest
 from tests.contract import relay as relays
 
-from logmend.adapters import ssh_errors
-from logmend.adapters.iap import IapTarget, IapTunnel
-from logmend.adapters.iap.transport import HIGH_WATER
+from logmend.adapters.ssh import errors
+from logmend.adapters.ssh.iap import IapTarget, IapTunnel
+from logmend.adapters.ssh.iap.transport import HIGH_WATER
 from logmend.errors import Permanent, Transient
 
 TARGET = IapTarget("my-project", "us-west1-a", "my-vm")
@@ -81,7 +81,7 @@ async def failure(tunnel: IapTunnel) -> Transient | Permanent:
             async with connect(tunnel):
                 pytest.fail("connected where it must not")
         except Exception as exc:  # noqa: BLE001  # whatever comes is to be classified
-            return ssh_errors.classify(exc)
+            return errors.classify(exc)
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
@@ -577,7 +577,7 @@ async def test_a_command_that_loses_its_tunnel_does_not_look_finished(sshd: tupl
         assert tunnel.error is caught.value
         with pytest.raises(asyncssh.ChannelOpenError) as later:
             await ssh.run("hang")
-        assert ssh_errors.classify(later.value).reason == "connection_lost"
+        assert errors.classify(later.value).reason == "connection_lost"
 
 
 async def test_many_tunnels_leave_no_task_and_no_file_behind(sshd: tuple[str, int]) -> None:

@@ -9,11 +9,24 @@ import pytest
 from tests.contract.stores import Backend
 from tests.fakes import REF, START, evidence
 
-from logmend import decide, record
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Conclusion, Controls, Journal, Queues, journal
 from logmend.ledger.documents import SHARDS, intent_key, subject_key
-from logmend.model import (
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.state import (
+    Admission,
+    Admitted,
+    Approval,
+    Breaker,
+    Expired,
+    Finished,
+    Freeze,
+    State,
+    Turned,
+    View,
+)
+from logmend.model.struct import replace
+from logmend.model.values import (
     InstanceRef,
     Intent,
     Judgement,
@@ -26,21 +39,8 @@ from logmend.model import (
     Verdict,
 )
 from logmend.ports import Document, Store
-from logmend.records import (
-    Admission,
-    Admitted,
-    Approval,
-    Breaker,
-    Expired,
-    Finished,
-    Freeze,
-    State,
-    Turned,
-    View,
-)
 from logmend.settings import Budget, Settings
-from logmend.terms import Action, Mode, Origin, Result
-from logmend.values import replace
+from logmend.stages import decide, record
 
 RUNBOOK = "workload-cert-refresh"
 SETTINGS = replace(Settings(), mode=Mode.ENFORCE)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from tests.fakes import REF, START, FakeFleet, ManualClock, World, entry, evidence, incident, push, world
 
-from logmend import answer
 from logmend.errors import Transient
 from logmend.ledger import Queues
-from logmend.model import InstanceFacts, InstanceRef, Outcome
+from logmend.model.enums import Mode, Result
+from logmend.model.state import Freeze, State
+from logmend.model.values import InstanceFacts, InstanceRef, Outcome
+from logmend.outcome import ack
 from logmend.ports import Document, Key, Step, Store, T
-from logmend.records import Freeze, State
-from logmend.terms import Mode, Result
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 RUNBOOK = "workload-cert-refresh"
@@ -67,7 +67,7 @@ def successor(first: World, store: Store, **settings: Any) -> World:
 async def delivered(w: World, message: Mapping[str, Any]) -> None:
     """Deliver as Pub/Sub does: again, later, until it is acknowledged."""
     for _ in range(8):
-        if answer.status((await w.deliver(message)).result) < 300:
+        if ack.status((await w.deliver(message)).result) < 300:
             return
         w.clock.tick(minutes=2)
     raise AssertionError(f"never acknowledged: {w.outcomes.results}")
@@ -125,7 +125,7 @@ async def test_whichever_transaction_it_dies_at_the_vm_is_changed_once_and_the_e
         later = successor(first, store)
         if ticks_first:
             await ticked(later, 2)
-        if outcome is None or answer.status(outcome.result) >= 300:
+        if outcome is None or ack.status(outcome.result) >= 300:
             await delivered(later, message)
         await ticked(later)
         what = f"{kind} at {at}: {later.outcomes.results}"

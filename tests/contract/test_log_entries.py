@@ -7,7 +7,7 @@ from tests.contract.http_fake import serving
 from tests.fakes import entry
 from tests.logging_fake import FakeLogging
 
-from logmend.adapters.log_entries import LogEntries
+from logmend.adapters.google.log_entries import LogEntries
 from logmend.errors import Permanent, Transient
 
 ANY = 'resource.type = "gce_instance"'

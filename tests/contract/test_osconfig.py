@@ -13,15 +13,15 @@ from google.cloud.osconfig_v1.types import OSPolicyAssignmentReport as Report
 from tests.contract.http_fake import serving
 from tests.contract.osconfig_server import Kept, OsConfigServer
 
-from logmend import policy
-from logmend.adapters.compute import ComputeApi
-from logmend.adapters.osconfig import CALLS_A_MINUTE, OsConfigExecutor
-from logmend.adapters.quota import Quota
+from logmend.adapters.google.compute import ComputeApi
+from logmend.adapters.google.osconfig import CALLS_A_MINUTE, OsConfigExecutor
+from logmend.adapters.google.quota import Quota
 from logmend.errors import Permanent, Transient
-from logmend.model import Asked, InstanceRef
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
+from logmend.model.enums import Action
+from logmend.model.values import Asked, InstanceRef
+from logmend.osconfig import assignment
 from logmend.runbook import load_all
-from logmend.terms import Action
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 REF = InstanceRef(PROJECT, ZONE, "4775836342981993096")
@@ -59,7 +59,7 @@ def report(
         compliance_state=RESOURCE.ComplianceState.COMPLIANT,
         exec_resource_output={"enforcement_output": b"changed=yes\n"} if enforced else None,
     )
-    name = policy.assignment_id(RUNBOOK.name, action)
+    name = assignment.assignment_id(RUNBOOK.name, action)
     return Report(
         instance="web-1",
         os_policy_assignment=f"projects/4711/locations/{ZONE}/osPolicyAssignments/{name}@rev-1",
@@ -86,11 +86,11 @@ class Cloud:
 
     def deploy(self, *actions: Action, **changes: Any) -> None:
         """Put assignments in the zone, rolled out."""
-        for action in actions or policy.ACTIONS:
-            name = policy.assignment_id(RUNBOOK.name, action)
-            wanted = policy.assignment(RUNBOOK, action, EXEMPT) | changes
+        for action in actions or assignment.ACTIONS:
+            name = assignment.assignment_id(RUNBOOK.name, action)
+            wanted = assignment.assignment(RUNBOOK, action, EXEMPT) | changes
             kept = Kept([OSPolicyAssignment.from_json(json.dumps(wanted))])
-            self.server.kept[f"{policy.parent(PROJECT, ZONE)}/osPolicyAssignments/{name}"] = kept
+            self.server.kept[f"{assignment.parent(PROJECT, ZONE)}/osPolicyAssignments/{name}"] = kept
 
 
 @asynccontextmanager
@@ -173,7 +173,9 @@ async def test_what_the_zone_lacks_is_named() -> None:
         c.server.failures.clear()
         with pytest.raises(Permanent, match="assignment_missing"):
             await c.executor.ready(facts, RUNBOOK, Action.ENFORCE)
-        c.deploy(Action.ENFORCE, osPolicies=policy.assignment(RUNBOOK, Action.REVERT, EXEMPT)["osPolicies"])
+        c.deploy(
+            Action.ENFORCE, osPolicies=assignment.assignment(RUNBOOK, Action.REVERT, EXEMPT)["osPolicies"]
+        )
         with pytest.raises(Permanent, match="assignment_outdated"):
             await c.executor.ready(facts, RUNBOOK, Action.ENFORCE)
 

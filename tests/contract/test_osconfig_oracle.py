@@ -19,15 +19,15 @@ from tests.contract import test_osconfig
 from tests.contract.http_fake import serving
 from tests.contract.osconfig_server import MAX_ASSIGNMENTS, Kept, OsConfigServer
 
-from logmend import policy, policy_report
-from logmend.cli.main import logmend
+from logmend.model.enums import Action
+from logmend.osconfig import assignment, report
 from logmend.runbook import load_all
-from logmend.terms import Action
+from logmend_cli.main import logmend
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 RUNBOOKS = load_all()
 EXEMPT = ("logmend", "off")
-NAMES = [policy.assignment_id(name, action) for name in RUNBOOKS for action in policy.ACTIONS]
+NAMES = [assignment.assignment_id(name, action) for name in RUNBOOKS for action in assignment.ACTIONS]
 
 
 @dataclass
@@ -96,8 +96,8 @@ async def test_gcloud_takes_every_rendered_assignment_and_they_are_what_policy_a
     assert {row["state"] for row in await place.rows("status")} == {"current"}
     assert {row["change"] for row in await place.rows("apply")} == {"unchanged"}
     found = await place.gcloud("describe", NAMES[1])
-    wanted = policy.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
-    assert policy.differences(wanted, found) == ()
+    wanted = assignment.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
+    assert assignment.differences(wanted, found) == ()
     assert len(await place.gcloud("list")) == len(NAMES)
 
 
@@ -117,12 +117,12 @@ async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: 
     vms = [f"{number:03}" for number in range(150)]
     for vm in vms:
         place.server.put_report(PROJECT, ZONE, vm, test_osconfig.report())
-    name = policy.assignment_id("workload-cert-refresh", Action.ENFORCE)
+    name = assignment.assignment_id("workload-cert-refresh", Action.ENFORCE)
     listed = await place.gcloud("list", f"--assignment-id={name}", group="os-policy-assignment-reports")
     assert len(listed) == len(vms)
     one = await place.gcloud("describe", name, "--instance=007", group="os-policy-assignment-reports")
-    done = policy_report.attempt(one, name, "007")
-    assert (done.enforced, policy_report.key(one)) == (True, ("007", name))
+    done = report.attempt(one, name, "007")
+    assert (done.enforced, report.key(one)) == (True, ("007", name))
 
     def read() -> tuple[int, str]:
         client = osconfig_v1.OsConfigZonalServiceClient(
@@ -130,7 +130,7 @@ async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: 
             client_options=ClientOptions(api_endpoint=place.url),
             transport="rest",
         )
-        where = policy.parent(PROJECT, ZONE)
+        where = assignment.parent(PROJECT, ZONE)
         every = client.list_os_policy_assignment_reports(
             parent=f"{where}/instances/-/osPolicyAssignments/{name}"
         )
@@ -141,7 +141,7 @@ async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: 
 
     assert await asyncio.to_thread(read) == (len(vms), one["name"])
     paths = {call.partition("?")[0] for call in place.server.calls}
-    parent = f"GET /v1/{policy.parent(PROJECT, ZONE)}/instances"
+    parent = f"GET /v1/{assignment.parent(PROJECT, ZONE)}/instances"
     assert paths == {
         f"{parent}/-/osPolicyAssignments/{name}/reports",
         f"{parent}/007/osPolicyAssignments/{name}/report",
@@ -151,7 +151,7 @@ async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: 
 async def test_a_zone_that_is_full_says_so(place: Place) -> None:
     """Twenty assignments are the API's limit."""
     for number in range(MAX_ASSIGNMENTS):
-        place.server.kept[f"{policy.parent(PROJECT, ZONE)}/osPolicyAssignments/other-{number}"] = Kept([])
+        place.server.kept[f"{assignment.parent(PROJECT, ZONE)}/osPolicyAssignments/other-{number}"] = Kept([])
     rows = await place.rows("apply", status=1)
     assert {row["reason"] for row in rows} == {"rate_limited"}
     assert all("Quota exceeded" in row["detail"] for row in rows)
@@ -162,9 +162,9 @@ async def test_what_is_rendered_is_the_document_itself(place: Place) -> None:
     printed = (await place.logmend("render", "--zone", ZONE)).stdout
     documents = list(yaml.safe_load_all(printed))
     wanted = [
-        policy.assignment(runbook, action, EXEMPT)
+        assignment.assignment(runbook, action, EXEMPT)
         for runbook in RUNBOOKS.values()
-        for action in policy.ACTIONS
+        for action in assignment.ACTIONS
     ]
     assert documents == wanted
     assert f"create {NAMES[0]} --location={ZONE} --file=" in printed
@@ -182,7 +182,7 @@ async def test_apply_creates_updates_under_the_etag_and_leaves_alone(place: Plac
     assert {row["state"] for row in await place.rows("status", status=1)} == {"missing"}
     assert {row["change"] for row in await place.rows("apply")} == {"created"}
     assert {row["change"] for row in await place.rows("apply")} == {"unchanged"}
-    name = f"{policy.parent(PROJECT, ZONE)}/osPolicyAssignments/{NAMES[1]}"
+    name = f"{assignment.parent(PROJECT, ZONE)}/osPolicyAssignments/{NAMES[1]}"
     latest = place.server.kept[name].latest
     latest.os_policies[0].resource_groups[0].resources[0].exec_.enforce.script = "#!/bin/sh\nexit 100\n"
     rows = {row["assignment"]: row for row in await place.rows("status", status=1)}

@@ -14,15 +14,15 @@ from tests.contract import oslogin_fake, relay
 from tests.contract.machines import HOST_KEY, Shell, executor, runbook, served
 from tests.contract.oslogin_fake import ACCOUNT, USERNAME, FakeOsLogin
 
-from logmend.adapters.credential import StaticKey
-from logmend.adapters.oslogin import OsLogin
-from logmend.adapters.oslogin_api import OsLoginApi
-from logmend.adapters.rest import Rest
-from logmend.adapters.routes import Iap
+from logmend.adapters.google.oslogin import OsLogin
+from logmend.adapters.google.oslogin_api import OsLoginApi
+from logmend.adapters.google.rest import Rest
+from logmend.adapters.ssh.credential import StaticKey
+from logmend.adapters.ssh.routes import Iap
 from logmend.errors import Permanent, Transient
-from logmend.model import InstanceFacts, InstanceRef
-from logmend.terms import Action, Finding
-from logmend.values import replace
+from logmend.model.enums import Action, Finding
+from logmend.model.struct import replace
+from logmend.model.values import InstanceFacts, InstanceRef
 
 FACTS = InstanceFacts(
     InstanceRef("my-project", "us-west1-a", "4775836342981993096"),

@@ -21,14 +21,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tests.contract.http_fake import serving
 
-from logmend import outcome_json
-from logmend.adapters.cloud_logging import CloudOutcomeLog
+from logmend.adapters.google.cloud_logging import CloudOutcomeLog
 from logmend.adapters.local_log import FileOutcomeLog, StdoutOutcomeLog
 from logmend.errors import Permanent, Transient
-from logmend.model import Evidence, InstanceRef, Latency, Outcome, Source
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.struct import replace
+from logmend.model.values import Evidence, InstanceRef, Latency, Outcome, Source
+from logmend.outcome import document
 from logmend.ports import OutcomeLog
-from logmend.terms import Action, Mode, Result
-from logmend.values import replace
 
 NOTICE, WARNING = 300, 400
 """Numbers of google.logging.type.LogSeverity."""
@@ -132,7 +132,7 @@ async def test_what_was_written_reads_back_as_the_same_outcome(
     """Status, report and replay get exactly what was decided."""
     writer, read = log
     await writer.write(outcome)
-    assert [outcome_json.from_json(each) for each in read()] == [outcome]
+    assert [document.from_json(each) for each in read()] == [outcome]
 
 
 async def test_an_outcome_is_there_before_write_returns(log: tuple[OutcomeLog, Read]) -> None:
@@ -267,7 +267,7 @@ async def test_a_silent_cloud_logging_is_given_up_in_time() -> None:
 def test_making_the_cloud_log_loads_no_client() -> None:
     """An event may end without one."""
     code = (
-        "import sys; from logmend.adapters.cloud_logging import CloudOutcomeLog; CloudOutcomeLog('p');"
+        "import sys; from logmend.adapters.google.cloud_logging import CloudOutcomeLog; CloudOutcomeLog('p');"
         "print(sorted({'requests', 'grpc', 'google.auth', 'google.cloud.logging_v2'} & set(sys.modules)))"
     )
     path = {"PYTHONPATH": ":".join(sys.path)}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.conftest import needs
 
-from logmend.adapters import remote_script
+from logmend.adapters.ssh import remote_script
 
 SWALLOWERS = """cat
 read line || echo read=nothing

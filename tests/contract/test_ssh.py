@@ -25,11 +25,11 @@ from tests.contract.machines import (
     served,
 )
 
-from logmend.adapters import remote_script
-from logmend.adapters.host_keys import Insecure, KnownHostsFile
+from logmend.adapters.ssh import remote_script
+from logmend.adapters.ssh.host_keys import Insecure, KnownHostsFile
 from logmend.errors import Permanent, Transient
-from logmend.model import Evidence, InstanceFacts
-from logmend.terms import Action, Finding
+from logmend.model.enums import Action, Finding
+from logmend.model.values import Evidence, InstanceFacts
 
 SHELLS = [
     pytest.param(("/bin/dash",), id="dash"),

@@ -17,12 +17,12 @@ from tests.contract.machines import (
     served,
 )
 
-from logmend.adapters.routes import Iap
-from logmend.adapters.ssh import SshExecutor
+from logmend.adapters.ssh.executor import SshExecutor
+from logmend.adapters.ssh.routes import Iap
 from logmend.errors import Permanent, Transient
-from logmend.model import Evidence
-from logmend.terms import Action
-from logmend.values import replace
+from logmend.model.enums import Action
+from logmend.model.struct import replace
+from logmend.model.values import Evidence
 
 PRIVATE = replace(FACTS, internal_ip=None, external_ip=None)
 """A VM that nothing can dial: only the relay reaches it."""

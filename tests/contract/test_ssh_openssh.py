@@ -32,10 +32,10 @@ from tests.contract.machines import (
     runbook,
 )
 
-from logmend.adapters.host_keys import KnownHostsFile
-from logmend.adapters.ssh import SshExecutor
+from logmend.adapters.ssh.executor import SshExecutor
+from logmend.adapters.ssh.host_keys import KnownHostsFile
 from logmend.errors import Permanent, Transient
-from logmend.terms import Action, Finding
+from logmend.model.enums import Action, Finding
 
 AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
 ME = getpass.getuser()

@@ -16,8 +16,8 @@ from google.api_core import exceptions
 from tests.conftest import needs
 from tests.emulators import Emulator, firestore_emulator_process, free_port, running
 
-from logmend.adapters import firestore
-from logmend.adapters.firestore import FirestoreStore, classify
+from logmend.adapters.stores import firestore
+from logmend.adapters.stores.firestore import FirestoreStore, classify
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key
 
@@ -103,7 +103,7 @@ async def test_an_emulator_killed_under_load_loses_no_answer(own_emulator: Emula
 
 async def test_a_server_that_accepts_and_never_answers_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent connection costs a bounded time, not the life of the function."""
-    from logmend.adapters import firestore_wire
+    from logmend.adapters.stores import firestore_wire
 
     monkeypatch.setattr(firestore_wire, "CALL_TIMEOUT", 0.3)
     held: list[asyncio.StreamWriter] = []
@@ -257,7 +257,7 @@ async def test_contention_without_end_is_reported_as_such(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("firestore_emulator")
 async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """An older logmend neither reads nor overwrites what a newer one wrote."""
-    from logmend.adapters import firestore_wire
+    from logmend.adapters.stores import firestore_wire
 
     store = new_store()
     monkeypatch.setattr(firestore_wire, "SCHEMA", 2)

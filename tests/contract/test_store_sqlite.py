@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from tests.conftest import needs
 
-from logmend.adapters import sqlite_file
-from logmend.adapters.sqlite import SqliteStore
-from logmend.adapters.sqlite_file import classify
+from logmend.adapters.stores import sqlite_file
+from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite_file import classify
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key
 

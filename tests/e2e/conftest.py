@@ -11,8 +11,8 @@ from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
 from tests.emulators import Emulator, pubsub_emulator
 
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
-from logmend.pretend.fleet import USER, Fleet, Machine
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.fleet import USER, Fleet, Machine
 
 __all__ = ["pubsub_emulator"]
 

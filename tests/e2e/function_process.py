@@ -20,8 +20,8 @@ from typing import Any
 
 import httpx
 
-from logmend.pretend.emulator import LEASH
-from logmend.pretend.fleet import free_port
+from logmend_cli.pretend.emulator import LEASH
+from logmend_cli.pretend.fleet import free_port
 
 MAIN = Path(__file__).parents[2] / "functions" / "main.py"
 START_TIMEOUT = 60.0

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from logmend.pretend.fleet import free_port, serving
+from logmend_cli.pretend.fleet import free_port, serving
 
 
 class Relay:

@@ -14,12 +14,12 @@ from tests.e2e.function_process import TICK, Function
 from tests.e2e.post import DELIVERY_ATTEMPTS, Post, a_little_before
 from tests.e2e.relay import relay
 
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Controls
-from logmend.pretend.entries import entry, incident
-from logmend.pretend.fleet import Fleet, Machine
-from logmend.records import Freeze
-from logmend.terms import INTERIM_RESULTS
+from logmend.model.enums import INTERIM_RESULTS
+from logmend.model.state import Freeze
+from logmend_cli.pretend.entries import entry, incident
+from logmend_cli.pretend.fleet import Fleet, Machine
 
 
 def vm(machine: Machine) -> tuple[str, str, str]:

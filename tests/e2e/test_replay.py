@@ -9,10 +9,10 @@ from tests.e2e.conftest import Serve, fixes
 from tests.e2e.post import Post
 from tests.e2e.test_delivery import settled, vm
 
-from logmend.pretend.entries import entry
-from logmend.pretend.fleet import Fleet
+from logmend_cli.pretend.entries import entry
+from logmend_cli.pretend.fleet import Fleet
 
-MAIN = "from logmend.cli.main import main; main()"
+MAIN = "from logmend_cli.main import main; main()"
 
 
 async def logmend(*args: str) -> str:

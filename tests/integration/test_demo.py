@@ -16,7 +16,7 @@ def demo(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         [
             sys.executable,
             "-c",
-            "from logmend.cli.main import main; main()",
+            "from logmend_cli.main import main; main()",
             "demo",
             "--pubsub",
             "direct",

@@ -21,8 +21,8 @@ from tests.conftest import needs
 from tests.provider_schema import ROOT
 
 from logmend import permissions
+from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, Settings, SshRoute
-from logmend.terms import Mode
 
 pytestmark = pytest.mark.timeout(300)  # real gcloud starts once for each of some fifty commands
 

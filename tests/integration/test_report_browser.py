@@ -14,9 +14,9 @@ from tests.integration.browser import Page, browsing
 from tests.unit.cli.outcomes import START, outcome
 from tests.unit.cli.test_report import HOSTILE
 
-from logmend.cli import report
-from logmend.model import InstanceRef, Outcome
-from logmend.terms import Result
+from logmend.model.enums import Result
+from logmend.model.values import InstanceRef, Outcome
+from logmend_cli.report import command
 
 
 def story() -> Iterator[Outcome]:
@@ -49,7 +49,7 @@ def story() -> Iterator[Outcome]:
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
     """Open the report of the story."""
     needs(commands=("chromium",))
-    report.write(story(), tmp_path / "report.html", "a test")
+    command.write(story(), tmp_path / "report.html", "a test")
     async with browsing(tmp_path) as found:
         yield found
 

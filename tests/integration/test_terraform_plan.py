@@ -15,12 +15,15 @@ from tests.conftest import needs
 from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
-from logmend import decode, identify, match, permissions, policy, reasons
-from logmend.model import Incident, Tick
+from logmend import permissions
+from logmend.model.enums import Mode, Result
+from logmend.model.struct import replace
+from logmend.model.values import Incident, Tick
+from logmend.osconfig import assignment
+from logmend.outcome import reasons
 from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
-from logmend.terms import Mode, Result
-from logmend.values import replace
+from logmend.stages import decode, identify, match
 
 FUNCTION = "google_cloudfunctions2_function.remediate"
 ZONE = "us-central1-a"
@@ -370,9 +373,9 @@ def test_observing_deploys_checks_and_nothing_that_could_change_a_vm(deploy):
     assert found
     assert {name.rpartition("-")[2] for name in found} == {"check"}
     for each in found.values():
-        policy = each["os_policies"][0]
-        assert policy["mode"] == "VALIDATION"
-        assert policy["resource_groups"][0]["resources"][0]["exec"][0]["enforce"] == []
+        assignment = each["os_policies"][0]
+        assert assignment["mode"] == "VALIDATION"
+        assert assignment["resource_groups"][0]["resources"][0]["exec"][0]["enforce"] == []
 
 
 def test_the_assignments_are_to_the_byte_what_the_function_expects_to_find(deploy):
@@ -380,12 +383,14 @@ def test_the_assignments_are_to_the_byte_what_the_function_expects_to_find(deplo
     variables = {"ops_agent_version": "2.50.0", "exempt_label": "remediation=none"}
     found = assignments(deploy.plan(executor="osconfig", zones=[ZONE], mode="enforce", **variables))
     runbooks = load_all(parameters={"ops-agent": {"version": "2.50.0"}})
-    assert found.keys() == {policy.assignment_id(name, act) for name in runbooks for act in policy.ACTIONS}
+    assert found.keys() == {
+        assignment.assignment_id(name, act) for name in runbooks for act in assignment.ACTIONS
+    }
     for name, runbook in runbooks.items():
-        for action in policy.ACTIONS:
-            wanted = policy.assignment(runbook, action, ("remediation", "none"))
-            planned = as_rest(found[policy.assignment_id(name, action)])
-            assert policy.differences(wanted, planned) == ()
+        for action in assignment.ACTIONS:
+            wanted = assignment.assignment(runbook, action, ("remediation", "none"))
+            planned = as_rest(found[assignment.assignment_id(name, action)])
+            assert assignment.differences(wanted, planned) == ()
             assert planned["description"] == wanted["description"]
 
 

@@ -15,14 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Journal
-from logmend.model import Intent, Source
+from logmend.model.enums import Action, Origin
+from logmend.model.struct import replace
+from logmend.model.values import Intent, Source
 from logmend.ports import Document, Key
-from logmend.pretend.compute_api import PretendCompute, PretendInstance
-from logmend.pretend.fleet import free_port, serving
-from logmend.terms import Action, Origin
-from logmend.values import replace
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.fleet import free_port, serving
 from tests.e2e.function_process import Function, function_process
 from tests.lab import shipper
 from tests.lab.machines import Machine, TimerState

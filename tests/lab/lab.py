@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncssh
 
-from logmend.model import InstanceRef
+from logmend.model.values import InstanceRef
 from tests.lab import roots, slots
 from tests.lab.disk import AgentForm, Disk, Shell, Timer
 from tests.lab.machines import Machine, Make

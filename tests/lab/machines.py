@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncssh
 
-from logmend.model import InstanceRef
+from logmend.model.values import InstanceRef
 from tests.lab import roots, slots
 from tests.lab.disk import SERVICE, TIMER, UNIT_FILES, Disk
 from tests.lab.hardware import Hardware

@@ -18,7 +18,7 @@ from typing import Any
 
 from google.cloud.osconfig_v1.types import OSPolicy, OSPolicyAssignmentReport
 
-from logmend.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.compute_api import PretendCompute
 from tests.contract.osconfig_server import OsConfigServer
 from tests.lab.machines import Machine
 

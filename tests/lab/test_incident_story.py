@@ -71,7 +71,7 @@ async def operator(function: Function, *words: str) -> str:
     """Run ``logmend`` on the function's ledger, as a person would; gives what it says."""
     state = {"LOGMEND_STATE": f"sqlite:{function.folder / 'ledger.sqlite'}"}
     ran = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from logmend.cli.main import main; main()", *words),
+        *(sys.executable, "-c", "from logmend_cli.main import main; main()", *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")} | state,

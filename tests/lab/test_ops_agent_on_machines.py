@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from logmend import policy
+from logmend.osconfig import assignment
 from tests.conftest import needs
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
@@ -178,7 +178,7 @@ async def test_through_the_os_config_agent_it_is_closed_by_a_later_report(
         a = Alerted(f.function)
         intent, verdict = await a.alert(machine)
         assert verdict == "requested"
-        label = policy.label(RUNBOOK)
+        label = assignment.label(RUNBOOK)
         assert f.around.instance(machine).labels[label] == "enforce"
         await machine.output("touch /opt/hangs")
         await f.agent(machine)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from logmend import evidence, runbook
+from logmend import runbook
+from logmend.model import evidence
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from google.cloud.osconfig_v1.types import OSPolicyAssignment
 
-from logmend import policy
+from logmend.model.enums import Action
+from logmend.model.struct import replace
+from logmend.osconfig import assignment
 from logmend.ports import Document, Key
-from logmend.pretend.fleet import free_port, serving
 from logmend.runbook import load_all
-from logmend.terms import Action
-from logmend.values import replace
+from logmend_cli.pretend.fleet import free_port, serving
 from tests.contract.osconfig_server import Kept, OsConfigServer
 from tests.e2e.function_process import Function
 from tests.lab import osconfig_agent
@@ -43,8 +43,8 @@ from tests.lab.disk import TIMER
 from tests.lab.machines import Machine
 from tests.lab.test_pipeline_on_machines import CASES, OFF, ON, Case
 
-LABEL = policy.label(RUNBOOK)
-ENFORCE = policy.assignment_id(RUNBOOK, Action.ENFORCE)
+LABEL = assignment.label(RUNBOOK)
+ENFORCE = assignment.assignment_id(RUNBOOK, Action.ENFORCE)
 FINAL = ("requested", "unverified", "parked")
 ROUNDS = 4
 
@@ -92,11 +92,11 @@ class Fleet:
 def deploy(server: OsConfigServer, project: str, zone: str, runbooks: Path | None = None) -> None:
     """Put every assignment of every runbook in a zone, rolled out."""
     for runbook in load_all(runbooks).values():
-        for action in policy.ACTIONS:
-            wanted = policy.assignment(runbook, action, ("logmend", "off"))
+        for action in assignment.ACTIONS:
+            wanted = assignment.assignment(runbook, action, ("logmend", "off"))
             document = OSPolicyAssignment.from_json(json.dumps(wanted))
-            name = policy.assignment_id(runbook.name, action)
-            document.name = f"{policy.parent(project, zone)}/osPolicyAssignments/{name}"
+            name = assignment.assignment_id(runbook.name, action)
+            document.name = f"{assignment.parent(project, zone)}/osPolicyAssignments/{name}"
             document.revision_id = "rev-1"
             server.kept[document.name] = Kept([document])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from logmend.terms import Action
+from logmend.model.enums import Action
 from tests.e2e.function_process import Function
 from tests.lab import agent_package, shipper
 from tests.lab.cloud import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from logmend import match
-from logmend.model import Refuse, Skip
+from logmend.model.values import Refuse, Skip
+from logmend.stages import match
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 EXPECTED: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load((FIXTURES / "expected.yaml").read_text())

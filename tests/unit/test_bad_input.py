@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from tests.unit.corpus import names, text
 
-from logmend import decode, identify, lql, match
+from logmend import lql
 from logmend.errors import ConfigError
 from logmend.lql import FilterError
-from logmend.model import Incident, InstanceRef, LogEntry, Tick, Undecodable
+from logmend.model.values import Incident, InstanceRef, LogEntry, Tick, Undecodable
 from logmend.runbook import BUILT_IN, Runbook, load, load_all
 from logmend.settings import Settings, described
+from logmend.stages import decode, identify, match
 
 RUNBOOK = "workload-cert-refresh"
 ROUTER = match.Router(load_all())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.unit.corpus import EXPECTED, names, text, value
 
-from logmend import decode
-from logmend.decode.payload import instant, unix_seconds
-from logmend.model import Incident, LogEntry, Tick, Undecodable
+from logmend.model.values import Incident, LogEntry, Tick, Undecodable
+from logmend.stages import decode
+from logmend.stages.decode.payload import instant, unix_seconds
 
 JSON = {"Content-Type": "application/json"}
 ENTRY: dict[str, Any] = value("entries", "ops_agent_syslog_rfc3164")

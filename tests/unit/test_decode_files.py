@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.unit.corpus import names, text, value
 
-from logmend import decode
-from logmend.model import LogEntry, Tick, Undecodable
+from logmend.model.values import LogEntry, Tick, Undecodable
+from logmend.stages import decode
 
 ENTRY: dict[str, Any] = value("entries", "ops_agent_syslog_rfc3164")
 LINE = json.dumps(ENTRY).encode()

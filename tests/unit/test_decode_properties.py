@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.corpus import names, value
 
-from logmend import decode, identify
-from logmend.decode import lines, payload
-from logmend.model import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable
+from logmend.model.values import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable
+from logmend.stages import decode, identify
+from logmend.stages.decode import lines, payload
 
 REASONS = {"malformed", "no_data", "too_large", "not_an_event"}
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

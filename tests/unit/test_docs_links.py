@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import Run, run
 
-from logmend.pretend import story
-from logmend.pretend.entries import entry
+from logmend_cli.pretend import story
+from logmend_cli.pretend.entries import entry
 
 __all__ = ["run"]
 

@@ -19,7 +19,9 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from logmend.adapters import error_table, google_errors, ssh_errors
+from logmend.adapters import error_table
+from logmend.adapters.google import errors
+from logmend.adapters.ssh import errors as ssh_errors
 from logmend.errors import Permanent, Superseded, Transient
 
 
@@ -77,7 +79,7 @@ GOOGLE = (
 
 def test_every_exception_under_the_google_clients_has_a_row() -> None:
     """An upgrade of a Google library cannot bring an exception that nobody thought about."""
-    assert unclassified(GOOGLE, google_errors.TABLE) == []
+    assert unclassified(GOOGLE, errors.TABLE) == []
 
 
 def test_every_exception_of_asyncssh_has_a_row() -> None:
@@ -85,7 +87,7 @@ def test_every_exception_of_asyncssh_has_a_row() -> None:
     assert unclassified(("asyncssh",), ssh_errors.TABLE) == []
 
 
-@pytest.mark.parametrize("table", [google_errors.TABLE, ssh_errors.TABLE], ids=["google", "ssh"])
+@pytest.mark.parametrize("table", [errors.TABLE, ssh_errors.TABLE], ids=["google", "ssh"])
 def test_every_row_names_a_class_that_exists(table: error_table.Table) -> None:
     """A misspelt or vanished class name does not sit in a table unnoticed."""
     gone = []
@@ -131,7 +133,7 @@ def test_every_row_names_a_class_that_exists(table: error_table.Table) -> None:
 )
 def test_google_errors_say_whether_to_try_again(exc: Exception, kind: type, reason: str) -> None:
     """What the API or the network said becomes one kind and one word."""
-    error = google_errors.classify(exc)
+    error = errors.classify(exc)
     assert (type(error), error.reason) == (kind, reason)
     assert error.detail
 
@@ -139,7 +141,7 @@ def test_google_errors_say_whether_to_try_again(exc: Exception, kind: type, reas
 def test_a_refused_call_names_the_permission_and_the_role() -> None:
     """The operator reads what to grant, not a stack trace."""
     exc = api.Forbidden("Required 'compute.instances.get' permission for 'projects/p/zones/z/instances/1'")
-    error = google_errors.classify(exc, needs="roles/compute.viewer")
+    error = errors.classify(exc, needs="roles/compute.viewer")
     assert "permission compute.instances.get is missing" in error.detail
     assert "grant roles/compute.viewer" in error.detail
 
@@ -156,7 +158,7 @@ def test_a_refused_call_names_the_permission_and_the_role() -> None:
 )
 def test_only_a_permission_is_taken_for_one(text: str, named: str | None) -> None:
     """What looks like a permission in the API's words, and nothing else that has dots in it."""
-    detail = google_errors.classify(api.Forbidden(text)).detail
+    detail = errors.classify(api.Forbidden(text)).detail
     assert ("is missing" in detail) is (named is not None)
     assert (named or "") in detail
 
@@ -166,9 +168,9 @@ def test_a_wait_that_the_api_asked_for_is_kept() -> None:
     response = requests.Response()
     response.status_code = 429
     response.headers["Retry-After"] = "17"
-    from_header = google_errors.classify(requests.HTTPError("slow down", response=response))
+    from_header = errors.classify(requests.HTTPError("slow down", response=response))
     info = SimpleNamespace(retry_delay=SimpleNamespace(seconds=3, nanos=500_000_000))
-    from_details = google_errors.classify(api.TooManyRequests("slow down", details=[info]))
+    from_details = errors.classify(api.TooManyRequests("slow down", details=[info]))
     assert isinstance(from_header, Transient)
     assert isinstance(from_details, Transient)
     assert (from_header.retry_after, from_details.retry_after) == (17.0, 3.5)
@@ -182,7 +184,7 @@ def test_every_grpc_status_has_a_meaning(code: grpc.StatusCode) -> None:
         def code(self) -> grpc.StatusCode:
             return code
 
-    error = google_errors.classify(Failed())
+    error = errors.classify(Failed())
     assert error.reason != error_table.UNEXPECTED
     permanent = {
         "INVALID_ARGUMENT",

@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.frames import Close
 
 from logmend.adapters import error_table
-from logmend.adapters.iap import closing, frames
-from logmend.adapters.iap.session import Session
+from logmend.adapters.ssh.iap import closing, frames
+from logmend.adapters.ssh.iap.session import Session
 from logmend.errors import Permanent, Transient
 
 U64 = st.integers(0, 2**64 - 1)

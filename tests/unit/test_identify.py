@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.corpus import EXPECTED, names, value
 
-from logmend import decode, identify
 from logmend.errors import ConfigError
-from logmend.identify import BadIdentity, NameRef
-from logmend.model import Incident, InstanceRef, LogEntry
+from logmend.model.values import Incident, InstanceRef, LogEntry
+from logmend.stages import decode, identify
+from logmend.stages.identify import BadIdentity, NameRef
 
 VM = InstanceRef("example-prod-4711", "us-west1-a", "4775836342981993096")
 

@@ -68,7 +68,7 @@ def loaders() -> frozenset[str]:
 
 def test_some_adapters_load_their_library_when_they_are_imported() -> None:
     """So that the test below has something to look for."""
-    assert {"logmend.adapters.remote_script", "logmend.adapters.firestore_wire"} <= loaders()
+    assert {"logmend.adapters.ssh.remote_script", "logmend.adapters.stores.firestore_wire"} <= loaders()
 
 
 @pytest.mark.parametrize("name", sorted(trees()))

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tests.unit.corpus import EXPECTED, names, outcome, value
 
-from logmend import decode, match
-from logmend.model import Incident, LogEntry
+from logmend.model.struct import replace
+from logmend.model.values import Incident, LogEntry
 from logmend.runbook import load_all
-from logmend.values import replace
+from logmend.stages import decode, match
 
 RUNBOOK = "workload-cert-refresh"
 BUILT_IN = load_all()

@@ -7,7 +7,7 @@ import click
 import pytest
 from tests.provider_schema import ROOT
 
-from logmend.cli.main import COMMANDS, logmend
+from logmend_cli.main import COMMANDS, logmend
 
 GUIDES = (
     *(

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from logmend import evidence, outcome_json, reasons
-from logmend.model import Evidence, InstanceRef, Latency, Outcome, Source
-from logmend.terms import Action, Mode, Result
-from logmend.values import replace
+from logmend.model import evidence
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.struct import replace
+from logmend.model.values import Evidence, InstanceRef, Latency, Outcome, Source
+from logmend.outcome import document as outcome_json
+from logmend.outcome import reasons
 
 AT = datetime(2026, 11, 22, 16, 0, 0, 123000, tzinfo=UTC)
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")

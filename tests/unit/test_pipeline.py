@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from tests.fakes import REF, START, FakeFleet, ManualClock, entry, evidence, incident, push, world
 
-from logmend import answer
 from logmend.errors import Permanent, Transient
-from logmend.model import InstanceRef, Intent, Source
-from logmend.records import Freeze
-from logmend.terms import Action, Mode, Origin, Result
-from logmend.values import replace
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.state import Freeze
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Intent, Source
+from logmend.outcome import ack
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 
@@ -230,7 +230,7 @@ class TestDelivery:
         w.fleet.on_open = [Transient("unreachable")] * 3
         results = [await w.deliver(push(entry())) for _ in range(3)]
         assert [o.result for o in results] == [Result.DEFERRED, Result.DEFERRED, Result.FAILED]
-        assert [answer.status(o.result) for o in results] == [503, 503, 200]
+        assert [ack.status(o.result) for o in results] == [503, 503, 200]
 
     async def test_an_api_that_is_away_does_not_use_up_the_vms_tries(self) -> None:
         """Only the VM's own silence counts towards unreachable."""
@@ -244,7 +244,7 @@ class TestDelivery:
         """What can never be decoded goes to the dead letter with its reason."""
         w = world()
         outcome = await w.deliver(b"\xff\xfe not json")
-        assert (outcome.result, answer.status(outcome.result)) == (Result.REJECTED, 200)
+        assert (outcome.result, ack.status(outcome.result)) == (Result.REJECTED, 200)
         assert w.dead_letters.bodies == [(b"\xff\xfe not json", "malformed")]
 
     async def test_an_outcome_that_cannot_be_logged_is_not_acknowledged_and_not_lost(self) -> None:

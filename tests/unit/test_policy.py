@@ -4,22 +4,22 @@ import json
 
 import pytest
 
-from logmend import policy
+from logmend.model.enums import Action
+from logmend.osconfig import assignment
 from logmend.runbook import load_all
-from logmend.terms import Action
 
 RUNBOOKS = load_all()
 EXEMPT = ("logmend", "off")
 
 
 @pytest.mark.parametrize("name", RUNBOOKS)
-@pytest.mark.parametrize("action", policy.ACTIONS)
+@pytest.mark.parametrize("action", assignment.ACTIONS)
 def test_an_assignment_carries_the_scripts_as_they_are_and_chooses_by_one_label(
     name: str, action: Action
 ) -> None:
     """What is reviewed in the runbook's folder is what the agent runs, on labelled VMs only."""
     runbook = RUNBOOKS[name]
-    document = policy.assignment(runbook, action, EXEMPT)
+    document = assignment.assignment(runbook, action, EXEMPT)
     [rule] = document["osPolicies"]
     [resource] = rule["resourceGroups"][0]["resources"]
     run = resource["exec"]
@@ -49,7 +49,7 @@ def test_the_output_file_is_the_one_that_the_scripts_write(name: str) -> None:
 
 def test_what_the_api_adds_is_no_difference_and_what_a_person_changes_is() -> None:
     """An assignment that somebody edited must not be taken for ours."""
-    wanted = policy.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
+    wanted = assignment.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
     found = json.loads(json.dumps(wanted)) | {
         "name": "projects/1/locations/z/osPolicyAssignments/a",
         "etag": "e",
@@ -58,10 +58,10 @@ def test_what_the_api_adds_is_no_difference_and_what_a_person_changes_is() -> No
         "baseline": True,
     }
     found["instanceFilter"]["all"] = False
-    assert policy.differences(wanted, found) == ()
+    assert assignment.differences(wanted, found) == ()
     found["osPolicies"][0]["resourceGroups"][0]["resources"][0]["exec"]["enforce"]["script"] += "# me\n"
-    assert policy.differences(wanted, found) == ("osPolicies",)
+    assert assignment.differences(wanted, found) == ("osPolicies",)
     found["instanceFilter"]["inclusionLabels"].append({"labels": {"all": "mine"}})
     found["rollout"]["disruptionBudget"] = {"fixed": 1}
-    assert policy.differences(wanted, found) == ("osPolicies", "instanceFilter", "rollout")
-    assert policy.differences(wanted, {}) == ("osPolicies", "instanceFilter", "rollout")
+    assert assignment.differences(wanted, found) == ("osPolicies", "instanceFilter", "rollout")
+    assert assignment.differences(wanted, {}) == ("osPolicies", "instanceFilter", "rollout")

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes import REF, START
 
-from logmend import evidence, policy_report
-from logmend.model import Attempt
+from logmend.model import evidence
+from logmend.model.values import Attempt
+from logmend.osconfig import report as policy_report
 
 NAME = "logmend-workload-cert-refresh-enforce"
 OUTPUT = "timer_enabled=disabled\ntimer_active=inactive\nchanged=yes\n"

@@ -19,11 +19,11 @@ from tests.fakes import (
 from tests.unit.test_pipeline import operator
 
 from logmend.errors import Permanent, Transient
-from logmend.model import Attempt, Evidence, InstanceRef, Outcome, Trouble
-from logmend.records import Freeze, State
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.state import Freeze, State
+from logmend.model.struct import replace
+from logmend.model.values import Attempt, Evidence, InstanceRef, Outcome, Trouble
 from logmend.settings import ExecutorChoice
-from logmend.terms import Action, Mode, Result
-from logmend.values import replace
 
 
 def agents_world(*, ssh_first: bool = False, **settings: Any) -> tuple[World, FakeAgents]:

@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.fakes import REF, entry, incident, push, world
 
-from logmend import outcome_json
+from logmend.outcome import document
 
 LONG = "x" * 100_000
 
@@ -27,4 +27,4 @@ async def test_a_forged_log_name_does_not_fill_the_outcome() -> None:
         await w.deliver(push(entry(logName=name, insertId=LONG), str(number)))
     await w.deliver(push(incident(incident_id=LONG), "9"))
     assert w.outcomes.written[0].instance == REF
-    assert max(len(json.dumps(outcome_json.document(each))) for each in w.outcomes.written) < 10_000
+    assert max(len(json.dumps(document.document(each))) for each in w.outcomes.written) < 10_000

@@ -7,14 +7,14 @@ import pytest
 from tests.fakes import REF, START, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
-from logmend import decide, record
 from logmend.errors import ConfigError, Transient
-from logmend.model import InstanceRef, Judgement
-from logmend.records import Subject
+from logmend.model.enums import Result
+from logmend.model.state import Subject
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Judgement
 from logmend.runbook import Limits, load_all
 from logmend.settings import Budget, Settings, duration
-from logmend.terms import Result
-from logmend.values import replace
+from logmend.stages import decide, record
 
 RUNBOOK = "workload-cert-refresh"
 

@@ -8,15 +8,15 @@ from tests.fakes import REF, START, World, entry, evidence, incident, push, worl
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed
 
-from logmend import verify
 from logmend.errors import Transient
 from logmend.ledger.documents import pack, subject_key
-from logmend.model import Attempt, Outcome
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.state import Freeze, Lease, State
+from logmend.model.struct import replace
+from logmend.model.values import Attempt, Outcome
 from logmend.ports import Document, Key
-from logmend.records import Freeze, Lease, State
 from logmend.settings import ExecutorChoice
-from logmend.terms import Action, Mode, Result
-from logmend.values import replace
+from logmend.stages import verify
 
 RUNBOOK = "workload-cert-refresh"
 SUBJECT = subject_key(REF, RUNBOOK)

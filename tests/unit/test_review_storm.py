@@ -24,14 +24,14 @@ from tests.fakes import (
 )
 from tests.unit.test_requests import by_agent, fixed
 
-from logmend import answer
-from logmend.adapters.memory import MemoryStore
+from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent, Transient
-from logmend.model import Attempt, Evidence, InstanceRef, Intent, Outcome, Source
-from logmend.records import Freeze, State
+from logmend.model.enums import Action, Finding, Mode, Origin, Result
+from logmend.model.state import Freeze, State
+from logmend.model.struct import replace
+from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Source
+from logmend.outcome import ack
 from logmend.settings import Budget, ExecutorChoice
-from logmend.terms import Action, Finding, Mode, Origin, Result
-from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
 REFS = [InstanceRef(REF.project_id, REF.zone, str(1000 + number)) for number in range(3)]
@@ -138,7 +138,7 @@ class Storm:
     async def deliver(self, message_id: str, body: Mapping[str, Any]) -> None:
         self.unacked[message_id] = body
         outcome = await self.doing(self.w.deliver(body))
-        if outcome is not None and answer.status(outcome.result) == answer.ACKNOWLEDGED:
+        if outcome is not None and ack.status(outcome.result) == ack.ACKNOWLEDGED:
             self.acked[message_id] = self.unacked.pop(message_id)
 
     async def order(self, action: Action, ref: InstanceRef) -> None:

@@ -10,8 +10,8 @@ import yaml
 
 from logmend import runbook
 from logmend.errors import ConfigError
-from logmend.policy import assignment_id
-from logmend.terms import Action
+from logmend.model.enums import Action
+from logmend.osconfig.assignment import assignment_id
 
 SCRIPT = "#!/bin/sh\nexit 100\n"
 MINIMAL: dict[str, Any] = {"name": "mine", "summary": "Mend mine."}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from logmend import decode, lql, runbook
-from logmend.decode import documents
-from logmend.model import LogEntry
+from logmend import lql, runbook
+from logmend.model.values import LogEntry
+from logmend.stages import decode
+from logmend.stages.decode import documents
 
 RUNBOOK = runbook.load(runbook.BUILT_IN / "workload-cert-refresh")
 FILTER = lql.compile(RUNBOOK.filter or "")

@@ -9,7 +9,9 @@ import yaml
 from tests.conftest import needs
 
 from logmend import runbook
-from logmend.cli import cases, runbook_lint, script_rules
+from logmend_cli import cases
+from logmend_cli.runbook import lint as runbook_lint
+from logmend_cli.runbook import script_rules
 
 VALIDATE = """#!/bin/sh
 {

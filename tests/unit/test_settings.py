@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from logmend.errors import ConfigError
+from logmend.model.enums import Mode
 from logmend.settings import Budget, Settings, described
-from logmend.terms import Mode
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 

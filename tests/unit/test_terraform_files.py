@@ -10,6 +10,7 @@ import pytest
 from tests import provider_schema as provider
 from tests.conftest import needs
 
+from logmend.model.enums import Mode
 from logmend.permissions import (
     ACT_AS,
     DEAD_LETTER,
@@ -25,7 +26,6 @@ from logmend.permissions import (
 )
 from logmend.runbook import load_all
 from logmend.settings import ExecutorChoice, SshRoute
-from logmend.terms import Mode
 
 SINK = """
 resource "google_logging_project_sink" "this" {

@@ -5,10 +5,11 @@ import itertools
 from tests.fakes import REF, START, evidence
 from tests.unit.test_pipeline import operator
 
-from logmend import answer, verify
-from logmend.model import Attempt, Defer, Evidence, Park, Refuse, Skip, Stop, Trouble
-from logmend.records import Record, State
-from logmend.terms import Action, Finding, Result
+from logmend.model.enums import Action, Finding, Result
+from logmend.model.state import Record, State
+from logmend.model.values import Attempt, Defer, Evidence, Park, Refuse, Skip, Stop, Trouble
+from logmend.outcome import ack
+from logmend.stages import verify
 
 INTENT = operator()
 SEEN: list[Evidence | None] = [
@@ -112,8 +113,8 @@ def test_trouble_after_enforcing_is_unverified_whatever_it_is() -> None:
 
 def test_every_result_has_an_answer_to_pubsub() -> None:
     """Only what must come again is not acknowledged."""
-    assert set(answer.STATUS) == set(Result)
-    again = {result for result in Result if answer.status(result) >= 300}
+    assert set(ack.STATUS) == set(Result)
+    again = {result for result in Result if ack.status(result) >= 300}
     assert again == {Result.DEFERRED, Result.INTERRUPTED}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from logmend.errors import Permanent, Transient
-from logmend.values import Struct
+from logmend.model.struct import Struct
 
 DETAIL_LIMIT = 300
 """Characters of a library's message that are kept: enough to act on, too few to flood a log."""

@@ -1,7 +1,7 @@
 """Outcomes as JSON lines, on standard output or in a file: one line each, the document of outcome_json.
 
 On Cloud Run a line on standard output becomes an entry of the service's own log with the document's
-``severity``; a VM's own record takes :mod:`logmend.adapters.cloud_logging`.
+``severity``; a VM's own record takes :mod:`logmend.adapters.google.cloud_logging`.
 """
 
 import asyncio
@@ -11,9 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from logmend import outcome_json
 from logmend.errors import Transient
-from logmend.model import Outcome
+from logmend.model.values import Outcome
+from logmend.outcome import document
 
 
 class NoOutcomeLog:
@@ -31,7 +31,7 @@ class StdoutOutcomeLog:
 
     async def write(self, outcome: Outcome) -> None:
         """Print. ``Transient("outcome_log_unavailable")`` where nobody reads standard output any more."""
-        line = outcome_json.line(outcome) + "\n"
+        line = document.line(outcome) + "\n"
         try:
             # Bytes in one call: two tasks' lines never mix, whatever encoding the stream was opened with.
             sys.stdout.flush()
@@ -60,7 +60,7 @@ class FileOutcomeLog:
 
     async def write(self, outcome: Outcome) -> None:
         """Append; ``Transient("outcome_log_unavailable")`` where it cannot be written (disk full, say)."""
-        data = (outcome_json.line(outcome) + "\n").encode()
+        data = (document.line(outcome) + "\n").encode()
         try:
             await asyncio.to_thread(self._append, data)
         except OSError as error:

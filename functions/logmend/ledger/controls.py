@@ -16,11 +16,11 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
-from logmend.model import InstanceRef, Intent
+from logmend.model.enums import Origin
+from logmend.model.state import Approval, Breaker, Fleet, Freeze, Record, State, Subject
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
-from logmend.records import Approval, Breaker, Fleet, Freeze, Record, State, Subject
-from logmend.terms import Origin
-from logmend.values import replace
 
 T = TypeVar("T")
 

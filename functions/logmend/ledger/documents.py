@@ -3,13 +3,13 @@
 =============  =============================  ====================================================
 collection     id                             holds
 =============  =============================  ====================================================
-``intents``    the intent's id                :class:`~logmend.records.Record`
-``subjects``   ``PROJECT~ZONE~ID~RUNBOOK``    :class:`~logmend.records.Subject`
-``controls``   ``fleet``                      :class:`~logmend.records.Fleet`
+``intents``    the intent's id                :class:`~logmend.model.state.Record`
+``subjects``   ``PROJECT~ZONE~ID~RUNBOOK``    :class:`~logmend.model.state.Subject`
+``controls``   ``fleet``                      :class:`~logmend.model.state.Fleet`
 ``claims``     ``incident~ID~RUNBOOK~ID``     the intent that an incident became
 ``budgets``    ``RUNBOOK~SHARD``              times of reservations by intent
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
-``approvals``  the approval's id              :class:`~logmend.records.Approval`
+``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
 =============  =============================  ====================================================
 """
 
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from logmend.errors import Permanent
-from logmend.model import InstanceRef
+from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key
 
 T = TypeVar("T")

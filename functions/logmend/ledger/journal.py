@@ -32,9 +32,8 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
-from logmend.model import Attempt, Evidence, InstanceRef, Intent, Outcome, Park, Proceed, Skip, Verdict
-from logmend.ports import Document, Key, Store
-from logmend.records import (
+from logmend.model.enums import Action, Finding, Origin, Result
+from logmend.model.state import (
     Admission,
     Admitted,
     Approval,
@@ -48,9 +47,10 @@ from logmend.records import (
     Turned,
     View,
 )
+from logmend.model.struct import Struct, replace
+from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Park, Proceed, Skip, Verdict
+from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
-from logmend.terms import Action, Finding, Origin, Result
-from logmend.values import Struct, replace
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from logmend.errors import Permanent
 from logmend.ledger.documents import unpack
+from logmend.model.state import Record, Subject
 from logmend.ports import Document, Store
-from logmend.records import Record, Subject
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from logmend.lql.lookup import ABSENT, Getter, elements, getter
 from logmend.lql.nodes import Cast, Extract, Field, Target
 from logmend.lql.patterns import Patterns, utf8
 from logmend.lql.schema import DEFAULTS, Kind, locate
-from logmend.values import Struct
+from logmend.model.struct import Struct
 
 
 class Source(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any
 from logmend.lql.lookup import is_object
 from logmend.lql.nodes import And, Node
 from logmend.lql.printer import printed
-from logmend.values import Struct
+from logmend.model.struct import Struct
 
 
 class Condition(Struct, frozen=True):

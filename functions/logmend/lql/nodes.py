@@ -6,7 +6,7 @@ they mean the same, so that printing and parsing again gives an equal tree.
 
 from typing import NamedTuple
 
-from logmend.values import Struct
+from logmend.model.struct import Struct
 
 _NOTES = frozenset({"at", "parens"})
 """Fields that say how a node was written."""

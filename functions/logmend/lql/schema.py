@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from logmend.lql.errors import FilterError
 from logmend.lql.nodes import Field, Position
-from logmend.values import Struct
+from logmend.model.struct import Struct
 
 
 class Kind(Enum):

@@ -5,8 +5,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
+from logmend.model.struct import Struct
 from logmend.runbook.patterns import first_found
-from logmend.values import Struct
 
 MAX_SCRIPT_CHARACTERS = 1024
 """What every source agrees an inline script of an OS policy may have."""

@@ -16,8 +16,8 @@ from tests.contract.http_fake import serving
 from tests.logging_fake import FakeLogging
 from tests.unit.cli.conftest import run
 
-from logmend.pretend.fleet import USER, Fleet, Machine
-from logmend.pretend.story import Story, identity
+from logmend_cli.pretend.fleet import USER, Fleet, Machine
+from logmend_cli.pretend.story import Story, identity
 
 __all__ = ["run"]
 

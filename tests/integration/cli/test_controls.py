@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from tests.integration.cli.conftest import Place
 
-from logmend.model import Outcome
-from logmend.pretend.entries import entry, push
-from logmend.pretend.fleet import free_port
-from logmend.pretend.story import identity
+from logmend.model.values import Outcome
 from logmend.settings import Settings
 from logmend.wiring import application
+from logmend_cli.pretend.entries import entry, push
+from logmend_cli.pretend.fleet import free_port
+from logmend_cli.pretend.story import identity
 
 ROOT = Path(__file__).resolve().parents[3]
 ON, OFF = "enabled active", "disabled inactive"
@@ -236,7 +236,7 @@ def test_the_function_is_served_as_it_is_deployed(place: Place) -> None:
         f"LOGMEND_{key.upper()}": value for key, value in (place.settings | {"mode": "enforce"}).items()
     }
     served = subprocess.Popen(
-        [sys.executable, "-c", "from logmend.cli.main import main; main()", "serve", "--port", str(port)],
+        [sys.executable, "-c", "from logmend_cli.main import main; main()", "serve", "--port", str(port)],
         env={k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")}
         | settings
         | {"PYTHONPATH": str(ROOT / "functions")},

@@ -29,9 +29,9 @@ from tests.google_home import (
 )
 from tests.unit.cli.conftest import run
 
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Controls
-from logmend.records import Breaker, Freeze
+from logmend.model.state import Breaker, Freeze
 
 __all__ = ["run"]
 

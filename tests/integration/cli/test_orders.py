@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.integration.cli.conftest import Place
 
-from logmend.pretend.story import Story
+from logmend_cli.pretend.story import Story
 
 ROOT = Path(__file__).resolve().parents[3]
 ON, OFF = "enabled active", "disabled inactive"
@@ -220,7 +220,7 @@ def test_ctrl_c_ends_with_every_started_attempt_recorded(opened: Opened) -> None
     settings = {f"LOGMEND_{name.upper()}": value for name, value in place.settings.items()}
     command = subprocess.Popen(
         [
-            sys.executable, "-c", "from logmend.cli.main import main; main()",
+            sys.executable, "-c", "from logmend_cli.main import main; main()",
             "run", *map(place.ref, names), "--enforce", "--yes", "--parallel", "2", "--format", "json",
         ],
         env={k: v for k, v in os.environ.items() if not k.startswith("LOGMEND_")}

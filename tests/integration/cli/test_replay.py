@@ -23,15 +23,15 @@ from google.cloud import pubsub_v1
 from tests.emulators import PUBSUB_PROJECT, Emulator, pubsub_emulator
 from tests.fakes import FakeFleet, KeptOutcomes, ManualClock, entry, incident, push, world
 
-from logmend.adapters.sqlite import SqliteStore
-from logmend.model import InstanceRef
+from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.model.enums import INTERIM_RESULTS, Mode
+from logmend.model.values import InstanceRef
 from logmend.settings import Budget
-from logmend.terms import INTERIM_RESULTS, Mode
 
 __all__ = ["pubsub_emulator"]
 
 ROOT = Path(__file__).resolve().parents[3]
-MAIN = "from logmend.cli.main import main; main()"
+MAIN = "from logmend_cli.main import main; main()"
 VMS = [InstanceRef("demo-project", "us-west1-a", str(4_000_000_000_000_000_000 + n)) for n in range(6)]
 
 
@@ -215,7 +215,7 @@ DYING = {
 }
 
 
-def dying(where: str, after: bool, calls: int, module: str = "logmend.adapters.pubsub") -> str:
+def dying(where: str, after: bool, calls: int, module: str = "logmend.adapters.google.pubsub") -> str:
     """Give the command's code, ending itself as `kill -9` would at a call of ``where``."""
     kind, _, name = where.partition(".")
     return f"""
@@ -291,9 +291,9 @@ async def test_killed_at_random_again_and_again_it_loses_and_doubles_nothing(
 
 
 FILE_DYING = {
-    "before publishing": ("Publisher.publish", False, "logmend.adapters.pubsub"),
-    "before noting it": ("ReplayJournal.note", False, "logmend.cli.replay_journal"),
-    "after noting it": ("ReplayJournal.note", True, "logmend.cli.replay_journal"),
+    "before publishing": ("Publisher.publish", False, "logmend.adapters.google.pubsub"),
+    "before noting it": ("ReplayJournal.note", False, "logmend_cli.replay.journal"),
+    "after noting it": ("ReplayJournal.note", True, "logmend_cli.replay.journal"),
 }
 
 

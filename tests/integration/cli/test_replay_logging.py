@@ -14,9 +14,9 @@ from tests.integration.cli.test_doctor import served
 from tests.logging_fake import FakeLogging
 from tests.unit.cli.conftest import run
 
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Queues
-from logmend.model import Intent
+from logmend.model.values import Intent
 
 __all__ = ["run"]
 

@@ -10,7 +10,7 @@ from tests.conftest import needs
 from tests.contract.http_fake import serving
 from tests.logging_fake import FakeLogging
 
-from logmend.pretend.entries import entry
+from logmend_cli.pretend.entries import entry
 
 ROOT = Path(__file__).resolve().parents[3]
 PATHS = ("syslog", "syslog-rfc3339", "journald", "fluentd-text", "fluentd-json", "serial")
@@ -19,7 +19,7 @@ PATHS = ("syslog", "syslog-rfc3339", "journald", "fluentd-text", "fluentd-json",
 async def piped(fake: FakeLogging, folder: Path) -> tuple[int, str, str]:
     """Run `gcloud logging read … | logmend scan -` in a shell, gcloud against the fake."""
     (folder / "token").write_text("not-a-real-token")
-    scan = f"'{sys.executable}' -c 'from logmend.cli.main import main; main()' scan - --offline"
+    scan = f"'{sys.executable}' -c 'from logmend_cli.main import main; main()' scan - --offline"
     command = f"gcloud logging read gce_workload_cert_refresh --freshness=1d --format=json | {scan}"
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("LOGMEND_", "CLOUDSDK_"))

@@ -12,9 +12,9 @@ from typing import Any
 
 from tests.integration.cli.conftest import Place
 
-from logmend.pretend.compute_api import PretendInstance
-from logmend.pretend.entries import entry
-from logmend.pretend.story import ZONE, identity
+from logmend_cli.pretend.compute_api import PretendInstance
+from logmend_cli.pretend.entries import entry
+from logmend_cli.pretend.story import ZONE, identity
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -142,7 +142,7 @@ def test_credentials_are_looked_for_once_however_many_vms_there_are(tmp_path: Pa
             [
                 sys.executable,
                 "-c",
-                "from logmend.cli.main import main; main()",
+                "from logmend_cli.main import main; main()",
                 "scan",
                 "-",
                 "--format",

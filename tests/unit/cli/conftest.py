@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from logmend.cli.main import logmend
+from logmend_cli.main import logmend
 
 Run = Callable[..., Result]
 

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from logmend import outcome_json
-from logmend.model import Evidence, InstanceRef, Latency, Outcome
-from logmend.terms import Action, Mode, Result
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.values import Evidence, InstanceRef, Latency, Outcome
+from logmend.outcome import document
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")
@@ -39,4 +39,4 @@ def outcome(
 
 def lines(*outcomes: Outcome) -> str:
     """Give them as a file has them."""
-    return "".join(outcome_json.line(each) + "\n" for each in outcomes)
+    return "".join(document.line(each) + "\n" for each in outcomes)

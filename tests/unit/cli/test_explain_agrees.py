@@ -7,11 +7,12 @@ import pytest
 from tests.fakes import REF, START, FakeFleet, ManualClock, entry, incident, push, world
 from tests.unit.corpus import names, value
 
-from logmend import catalog, decode, explain, identify
-from logmend.model import InstanceFacts, InstanceRef, Tick, Undecodable
+from logmend import catalog, explain
+from logmend.model.enums import Mode, Result
+from logmend.model.struct import replace
+from logmend.model.values import InstanceFacts, InstanceRef, Tick, Undecodable
 from logmend.settings import Settings
-from logmend.terms import Mode, Result
-from logmend.values import replace
+from logmend.stages import decode, identify
 
 EVENTS = [("entries", name) for name in names("entries")] + [
     ("incidents", name) for name in names("incidents")

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import LINE, entry, incident
 
-from logmend import catalog, decode, explain
+from logmend import catalog, explain
 from logmend.settings import Settings
+from logmend.stages import decode
 
 RULES = explain.Rules.of(catalog.load(Settings()), Settings())
 RESULTS = {"planned", "unmatched", "rejected", "refused", "skipped"}

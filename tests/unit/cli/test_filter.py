@@ -9,10 +9,10 @@ from tests.unit.cli.conftest import Run
 
 from logmend import lql, sink_filter
 from logmend.catalog import load
-from logmend.cli import sink_rules
+from logmend.model.struct import replace
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.values import replace
+from logmend_cli.runbook import sink_rules
 
 SINK = Path(__file__).resolve().parents[3] / "sink/filter.lql"
 ERROR = {"logName": "projects/p/logs/x", "severity": "ERROR"}

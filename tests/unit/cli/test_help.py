@@ -14,10 +14,10 @@ from tests.fakes import entry
 from tests.unit.cli.conftest import Run
 
 from logmend import __version__
-from logmend.cli import main, reference
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.lql import FilterError
-from logmend.terms import Result
+from logmend.model.enums import Result
+from logmend_cli import main, reference
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (
@@ -44,7 +44,7 @@ def process(*args: str, stdin: str = "", **environment: str) -> subprocess.Compl
         "import sys; before = set(sys.modules)\n"
         "import json, atexit\n"
         "atexit.register(lambda: print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr))\n"
-        "from logmend.cli.main import main\nmain()"
+        "from logmend_cli.main import main\nmain()"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGMEND_")}
     return subprocess.run(
@@ -69,7 +69,7 @@ def test_help_imports_nothing_that_it_does_not_need(args: list[str]) -> None:
     """Not even a command's own module."""
     ran = process(*args)
     assert loaded(ran, HEAVY + SLOWER) == []
-    assert loaded(ran, tuple(f"logmend.cli.{name}" for name in main.COMMANDS)) == []
+    assert loaded(ran, tuple(f"logmend_cli.{name}" for name in main.COMMANDS)) == []
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def doing(monkeypatch: pytest.MonkeyPatch) -> Any:
         entries = dict(main.COMMANDS) | {"try-me": main.Entry(main.ASK, "Try.")}
         monkeypatch.setattr(main, "COMMANDS", entries)
         module = SimpleNamespace(command=click.Command("try-me", callback=do))
-        monkeypatch.setitem(sys.modules, "logmend.cli.try-me", module)
+        monkeypatch.setitem(sys.modules, "logmend_cli.try-me", module)
 
     return install
 
@@ -204,7 +204,7 @@ def test_a_commands_value_is_its_status(run: Run, doing: Any, value: int | None,
 
 def test_the_status_of_several_results_is_the_worst() -> None:
     """Four results are bad; a tick has none and is fine."""
-    from logmend.cli.errors import status_of
+    from logmend_cli.errors import status_of
 
     assert {each for each in Result if status_of([each])} == {
         Result.FAILED,
@@ -219,7 +219,7 @@ def test_the_status_of_several_results_is_the_worst() -> None:
 def test_a_reader_that_goes_away_is_no_error() -> None:
     """`logmend explain … | head -1`: nothing is said about it."""
     many = "\n".join(json.dumps(entry()) for _ in range(3000))
-    code = "from logmend.cli.main import main; main()"
+    code = "from logmend_cli.main import main; main()"
     command = f"'{sys.executable}' -c '{code}' explain - | head -1"
     ran = subprocess.run(
         ["/bin/sh", "-c", command],
@@ -259,7 +259,7 @@ def test_options_of_a_command_are_completed_too() -> None:
 
 
 def test_the_page_says_what_help_says() -> None:
-    """docs/cli.md is made, not written: `python -m logmend.cli.reference > docs/cli.md`."""
+    """docs/cli.md is made, not written: `python -m logmend_cli.reference > docs/cli.md`."""
     assert (ROOT / "docs/cli.md").read_text() == reference.page()
 
 

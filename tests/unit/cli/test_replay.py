@@ -11,12 +11,12 @@ import pytest
 from tests.fakes import REF, ManualClock, World, entry, incident, push, world
 from tests.unit.cli.conftest import Run
 
-from logmend.adapters.sqlite import SqliteStore
-from logmend.cli.replay_journal import ReplayJournal
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.errors import ConfigError
-from logmend.model import Delivery, Intent
-from logmend.terms import Mode, Origin
-from logmend.values import replace
+from logmend.model.enums import Mode, Origin
+from logmend.model.struct import replace
+from logmend.model.values import Delivery, Intent
+from logmend_cli.replay.journal import ReplayJournal
 
 
 @pytest.fixture(autouse=True)
@@ -232,7 +232,7 @@ async def test_an_attribute_cannot_pass_a_message_off_as_one_about_another_vm() 
 @pytest.mark.parametrize("name", ["", "m-1", "../1", "AB" * 20, "ab" * 21])
 async def test_a_name_of_another_form_is_none(name: str) -> None:
     """The message's own id counts."""
-    from logmend.intents import event_id
+    from logmend.stages.intents import event_id
 
     assert event_id(Delivery("7", attributes={"logmend_replay_id": name})) == "m-7"
 

@@ -9,10 +9,10 @@ import pytest
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, START, lines, outcome
 
-from logmend.cli.report_charts import COLOURS, figures
-from logmend.cli.report_data import HISTORY, STEPS, VMS, Report, reached
-from logmend.model import Evidence, InstanceRef, Latency, Outcome
-from logmend.terms import Action, Result
+from logmend.model.enums import Action, Result
+from logmend.model.values import Evidence, InstanceRef, Latency, Outcome
+from logmend_cli.report.charts import COLOURS, figures
+from logmend_cli.report.data import HISTORY, STEPS, VMS, Report, reached
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u2028\x1b]0;x\x07'
 

@@ -7,12 +7,12 @@ from tests.fakes import REF, START, ManualClock
 from tests.unit.cli.conftest import Run
 from tests.unit.test_pipeline import operator
 
-from logmend.adapters.sqlite import SqliteStore
+from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.errors import Superseded
 from logmend.ledger import Journal
-from logmend.model import Intent, Outcome
+from logmend.model.state import State
+from logmend.model.values import Intent, Outcome
 from logmend.pipeline import Pipeline
-from logmend.records import State
 from logmend.settings import Settings
 
 

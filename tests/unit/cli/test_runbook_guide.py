@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from logmend import catalog
-from logmend.reasons import REASONS
+from logmend.model.enums import Result
+from logmend.outcome.reasons import REASONS
 from logmend.runbook import BUILT_IN, load
 from logmend.settings import Settings
-from logmend.terms import Result
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/runbooks.md").read_text()
@@ -41,7 +41,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
         (folder / name).write_text(text)
     tools = folder / ".tools"
     tools.mkdir()
-    run = "from logmend.cli.main import main; main()"
+    run = "from logmend_cli.main import main; main()"
     (tools / "logmend").write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{run}' \"$@\"\n")
     (tools / "logmend").chmod(0o755)
     script = "".join(f"echo '{MARK}'\n{command}\n" for command, _ in commands())

@@ -14,12 +14,14 @@ from tests.fakes import REF, entry, incident, push
 from tests.unit import corpus
 from tests.unit.cli.conftest import Run
 
-from logmend import catalog, decode
-from logmend.cli import scan_document, scan_text
-from logmend.cli.scan_groups import Groups
+from logmend import catalog
 from logmend.explain import Rules
-from logmend.model import InstanceRef
+from logmend.model.values import InstanceRef
 from logmend.settings import Settings
+from logmend.stages import decode
+from logmend_cli.scan import document
+from logmend_cli.scan import text as scan_text
+from logmend_cli.scan.groups import Groups
 
 ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
@@ -196,7 +198,7 @@ def test_a_terminal_gets_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
     groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
     for name in corpus.names("entries"):
         groups.add(None, decode.document(corpus.value("entries", name)))
-    rows = [scan_document.row(scan_document.instance(each)) for each in groups.judged({}, Settings())]
+    rows = [document.row(document.instance(each)) for each in groups.judged({}, Settings())]
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "80")
@@ -222,7 +224,7 @@ def test_memory_does_not_grow_with_the_number_of_entries() -> None:
 
     def peak(count: int) -> int:
         code = (
-            "import resource, sys\nfrom logmend.cli.main import logmend\n"
+            "import resource, sys\nfrom logmend_cli.main import logmend\n"
             "logmend(['scan', '-', '--offline', '--format', 'json'], standalone_mode=False)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
         )

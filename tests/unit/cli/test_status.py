@@ -8,10 +8,10 @@ import pytest
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
 
-from logmend import outcome_json
-from logmend.fleet_state import Summing, quantiles
-from logmend.model import InstanceRef, Outcome
-from logmend.terms import Action, Result
+from logmend.model.enums import Action, Result
+from logmend.model.values import InstanceRef, Outcome
+from logmend.outcome import document as outcome_json
+from logmend_cli.fleet_state import Summing, quantiles
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped", "last_tick",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import Run
 
-from logmend import reasons
-from logmend.cli.errors import Told, told
 from logmend.errors import Permanent, Transient
+from logmend.outcome import reasons
+from logmend_cli.errors import Told, told
 
 
 def said_of(error: Exception) -> str:

@@ -1,0 +1,95 @@
+"""The application behind the commands that touch the ledger or VMs, opened as the settings say."""
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.model.values import InstanceRef
+from logmend.settings import Settings
+from logmend.stages import identify
+from logmend.stages.identify import NameRef
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+T = TypeVar("T")
+
+TICK = b'{"logmend": "tick"}'
+
+NO_LEDGER = (
+    "LOGMEND_STATE is memory:, a ledger that ends with this command; name the fleet's with"
+    " LOGMEND_STATE=firestore:PROJECT/DATABASE (or sqlite:PATH)"
+)
+
+
+def shared_ledger(settings: Settings) -> Settings:
+    """Give the settings back where their ledger outlives this command; ConfigError where it does not."""
+    if settings.state == "memory:":
+        raise ConfigError([NO_LEDGER])
+    return settings
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator["Application"]:
+    """Open the application and release everything at the end."""
+    from logmend.wiring import application
+
+    app = application(settings)
+    try:
+        yield app
+    finally:
+        await app.aclose()
+
+
+def running(work: Callable[["Application"], Awaitable[T]], settings: Settings) -> T:
+    """Do ``work`` with the application, in an event loop of its own."""
+
+    async def body() -> T:
+        async with opened(settings) as app:
+            return await work(app)
+
+    return asyncio.run(body())
+
+
+async def tick_function(topic: str | None) -> bool:
+    """Have the function take up what was written to the ledger; False where no topic is set to do so by."""
+    if topic is None:
+        return False
+    from logmend.adapters.google.pubsub import Publisher
+
+    publisher = Publisher()
+    await publisher.publish(topic, TICK, {})
+    await publisher.aclose()
+    return True
+
+
+async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:
+    """Turn what an operator typed into instances; names are looked up."""
+    found: list[InstanceRef] = []
+    for text in named:
+        match identify.parse(text):
+            case NameRef(project_id, zone, name):
+                found += [each.ref for each in await app.compute.find(project_id, name, zone)]
+            case ref:
+                found.append(ref)
+    return list(dict.fromkeys(found))
+
+
+def operator() -> str:
+    """Say who is asking: ``USER@HOST``, as outcomes and switches record it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+by_option = click.option("--by", default=operator, show_default="USER@HOST", help="Who asks, for the record.")
+runbook_option = click.option("--runbook", help="Name of a runbook.")

@@ -1,0 +1,234 @@
+"""``logmend demo``: the whole story on a pretend fleet, through the real function process; checks itself."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from logmend.errors import ConfigError
+from logmend_cli import outcome_source
+from logmend_cli.pretend import delivery, emulator, function_process, story
+from logmend_cli.pretend.fleet import USER, Fleet
+from logmend_cli.pretend.story import Scene
+from logmend_cli.report import command as report
+
+Document = dict[str, Any]
+
+MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "report.html")
+"""How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("out/demo"),
+    show_default=True,
+    help="Folder for the machines, outcomes.jsonl and report.html; made anew.",
+)
+@click.option(
+    "--pubsub",
+    type=click.Choice(["auto", "emulator", "direct"]),
+    default="auto",
+    show_default=True,
+    help="Deliver through the Pub/Sub emulator or push directly; auto: the emulator where it is installed.",
+)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def command(out: Path, pubsub: str, form: str) -> int:
+    """Tell the whole story on a pretend fleet: no cloud, no root."""
+    _make_anew(out)
+    if pubsub == "auto":
+        pubsub = "emulator" if emulator.installed("pubsub-emulator") else "direct"
+    problems = asyncio.run(_demo(out.resolve(), pubsub, form))
+    for problem in problems:
+        click.echo(f"demo failed: {problem}", err=True)
+    return 1 if problems else 0
+
+
+def _make_anew(out: Path) -> None:
+    """Empty the folder; ConfigError where something is in it that no demo made."""
+    there = [each.name for each in out.iterdir()] if out.is_dir() else []
+    if foreign := sorted(name for name in there if not name.startswith(MADE)):
+        raise ConfigError(
+            [f"{out}: {foreign[0]} is in it, which no demo made; name another folder with --out, or empty it"]
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+
+
+def _shown(path: Path) -> Path:
+    """Give a path as it is said: from the working directory where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
+    fleet, scenes = story.tell(out)
+    before = {name: machine.timer() for name, machine in fleet.machines.items()}
+    deliver = delivery.by_emulator if pubsub == "emulator" else delivery.directly
+    started, outcomes, names = time.monotonic(), out / "outcomes.jsonl", dict[str, str]()
+    async with fleet.running():
+        settings = {
+            "LOGMEND_MODE": "enforce",
+            "LOGMEND_STATE": f"sqlite:{out / 'ledger.sqlite'}",
+            "LOGMEND_OUTCOMES": f"file:{outcomes}",
+            "LOGMEND_PROJECT": story.PROJECT,
+            "LOGMEND_COMPUTE_ENDPOINT": f"http://127.0.0.1:{fleet.compute_port}",
+            "LOGMEND_SSH_KEY": str(fleet.key_file),
+            "LOGMEND_SSH_USER": USER,
+            "LOGMEND_SSH_PORT": str(fleet.ssh_port),
+            "LOGMEND_DISRUPTION_BUDGET": "100/10m",
+            "LOGMEND_BREAKER_MINIMUM": "100",
+        }
+        async with function_process.serving(settings, out / "function.log") as url:
+            with _board(scenes, form) as board:
+                await deliver(url, scenes, outcomes, board.show)
+            names |= board.messages
+            await undo(fleet, settings["LOGMEND_STATE"], url)
+    told = delivery.read(outcomes)
+    problems = check(scenes, fleet, before, told, names)
+    seconds, page = time.monotonic() - started, out / "report.html"
+    report.write(outcome_source.of_file(str(outcomes)), page, "the demo on a pretend fleet")
+    if form == "json":
+        click.echo(json.dumps({"outcomes": told, "problems": problems, "report": str(page)}))
+    else:
+        _summary(board, fleet, problems, seconds, pubsub, outcomes)
+        click.echo(f"Report: {_shown(page)} (open it in a browser; it needs no network)")
+    return problems
+
+
+async def undo(fleet: Fleet, state: str, url: str) -> None:
+    """Revert the first machine, as ``logmend revert`` does: an order in the ledger, and a tick."""
+    import httpx
+
+    from logmend.ledger import Journal
+    from logmend.model.enums import Action, Origin
+    from logmend.model.values import InstanceRef, Intent, Source
+    from logmend.wiring import open_store
+    from logmend_cli.pretend.entries import push
+
+    now, store = datetime.now(UTC), open_store(state)
+    first = next(iter(fleet.machines.values()))
+    intent = Intent(
+        intent_id="o-demo-revert",
+        runbook="workload-cert-refresh",
+        action=Action.REVERT,
+        instance=InstanceRef(*story.identity(first)),
+        origin=Origin.OPERATOR,
+        source=Source("operator"),
+        created_at=now,
+        requested_by="the demo",
+    )
+    await Journal(store, owner="demo", lease=timedelta(minutes=10)).write(intent, now)
+    await store.aclose()
+    async with httpx.AsyncClient(timeout=60) as client:
+        await client.post(url, content=push({"logmend": "tick"}, "demo-tick"))
+
+
+def check(
+    scenes: Sequence[Scene],
+    fleet: Fleet,
+    before: dict[str, str | None],
+    outcomes: list[Document],
+    messages: dict[str, str],
+) -> list[str]:
+    """Hold outcomes against what was expected, and against the machines; give what does not hold.
+
+    ``messages`` names the message id under which each scene was delivered.
+    """
+    problems = []
+    if not any(each["result"] == "reverted" for each in outcomes):
+        problems.append("the revert of the first machine has no outcome")
+    for scene in scenes:
+        mine = [each for each in outcomes if each["message_id"] == messages.get(scene.message_id)]
+        final = {named(each) for each in mine if each["result"] not in delivery.INTERIM}
+        if final != {scene.expected}:
+            got = ", ".join(sorted(final)) or "no final outcome"
+            problems.append(f"{scene.machine}, {scene.what}: expected {scene.expected}, got {got}")
+    for name, machine in fleet.machines.items():
+        instance_id = machine.instance.instance_id
+        mine = [each for each in outcomes if (each["instance"] or {}).get("instance_id") == instance_id]
+        if (wrong := story.claims_hold(machine, before[name], mine)) is not None:
+            problems.append(f"{name}: {wrong}")
+    return problems
+
+
+def named(outcome: Document) -> str:
+    """Give ``result`` or ``result: reason``."""
+    return f"{outcome['result']}: {outcome['reason']}" if outcome["reason"] else str(outcome["result"])
+
+
+@dataclass
+class Board:
+    """What is shown while the story goes on: the latest outcome of each scene."""
+
+    scenes: Sequence[Scene]
+    live: Any = None
+    rows: dict[str, Document] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def show(self, scene: Scene, outcome: Document) -> None:
+        """Take in what became of a scene so far."""
+        self.rows[scene.message_id] = outcome
+        self.messages[scene.message_id] = outcome["message_id"]
+        if self.live is not None:
+            self.live.update(self.table())
+
+    def table(self) -> Any:
+        """Draw the table."""
+        from rich.table import Table
+        from rich.text import Text
+
+        colours = {"remediated": "green", "nothing_to_do": "green", "failed": "red", "deferred": "yellow"}
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("VM", "what was logged", "result", "why"):
+            table.add_column(title, no_wrap=title != "why")
+        for scene in self.scenes:
+            if (outcome := self.rows.get(scene.message_id)) is None:
+                table.add_row(scene.machine, scene.what, Text("…", style="dim"), "")
+            else:
+                shown = Text(named(outcome), style=colours.get(outcome["result"], "cyan"))
+                table.add_row(scene.machine, scene.what, shown, Text(outcome["detail"]))
+        return table
+
+
+@contextlib.contextmanager
+def _board(scenes: Sequence[Scene], form: str) -> Iterator[Board]:
+    board = Board(scenes)
+    if form == "json" or not sys.stdout.isatty():
+        yield board
+        return
+    from rich.live import Live
+
+    with Live(board.table(), refresh_per_second=8, vertical_overflow="visible") as board.live:
+        yield board
+
+
+def _summary(
+    board: Board, fleet: Fleet, problems: list[str], seconds: float, pubsub: str, outcomes: Path
+) -> None:
+    if board.live is None:
+        from rich.console import Console
+
+        Console(width=144).print(board.table())
+    counts: dict[str, int] = {}
+    for outcome in board.rows.values():
+        counts[outcome["result"]] = counts.get(outcome["result"], 0) + 1
+    told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items(), key=lambda item: -item[1]))
+    way = "through the Pub/Sub emulator" if pubsub == "emulator" else "by direct pushes"
+    off = sum(machine.timer() == "disabled inactive" for machine in fleet.machines.values())
+    first = next(iter(fleet.machines))
+    click.echo(f"\n{len(board.scenes)} messages {way} in {seconds:.1f} s: {told}.")
+    click.echo(f"Then {first} was reverted: its timer is {fleet.machines[first].timer()} again.")
+    click.echo(f"{off} of {len(fleet.machines)} timers are off now; one was before.")
+    if not problems:
+        click.echo("Every machine is what its outcomes claim, and no other was changed.")
+    click.echo(f"Outcomes: {_shown(outcomes)}")

@@ -1,0 +1,98 @@
+"""``logmend doctor``: what can go wrong between sink and VM, each check with the command that mends it."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import click
+import msgspec
+
+from logmend import catalog
+from logmend.errors import ConfigError
+from logmend.model.enums import PROJECT_PATTERN
+from logmend_cli import inputs, output
+from logmend_cli.doctor.facts import Place, State
+from logmend_cli.documented import Command
+from logmend_cli.errors import BAD, DONE
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_black"}
+
+
+@click.command(
+    "doctor",
+    cls=Command,
+    examples=(
+        "logmend doctor --project my-project --region us-central1",
+        "logmend doctor --project my-project --fleet shop-prod --fleet shop-staging --problems",
+        "logmend doctor --project my-project --organization 123456789012 --format json > doctor.json",
+    ),
+)
+@click.option("--project", help="Project that logmend runs in. [default: LOGMEND_PROJECT]")
+@click.option("--region", default="us-central1", show_default=True, help="Region of the function.")
+@click.option("--name", default="logmend", show_default=True, help="Name that everything was deployed under.")
+@click.option(
+    "--fleet", multiple=True, help="Project of VMs and of a sink; may be repeated. [default: the scope]"
+)
+@click.option("--folder", help="The sink is in this folder (its number).")
+@click.option("--organization", help="The sink is in this organization (its number).")
+@click.option("--problems", is_flag=True, help="Leave out what is well.")
+@click.option("--endpoint", hidden=True, help="One address for every API: a fake, or a proxy.")
+@output.format_option("text", "json")
+def command(
+    project: str | None,
+    region: str,
+    name: str,
+    fleet: tuple[str, ...],
+    folder: str | None,
+    organization: str | None,
+    problems: bool,
+    endpoint: str | None,
+    shape: str,
+) -> int:
+    """Check everything between the log sink and the VMs, in the order in which an event takes it.
+
+    Read only. Each check says what it saw and, where something is wrong, the command that mends it; one that
+    could not be made says why (unknown). It takes roles/viewer and roles/iam.securityReviewer; what the
+    function may do is asked as the function, which takes roles/iam.serviceAccountTokenCreator on its account.
+    Exit status 1 if a check fails.
+    """
+    settings = inputs.settings()
+    project = project or settings.project
+    wrong = [
+        f"{each!r} is no project id"
+        for each in (project, *fleet)
+        if each and not PROJECT_PATTERN.fullmatch(each)
+    ]
+    wrong += [] if project else ["which project does logmend run in? --project or LOGMEND_PROJECT"]
+    for number in (folder, organization):
+        if number is not None and not number.isdecimal():
+            wrong.append(f"{number!r}: a folder or an organization is named by its number")
+    if folder and organization:
+        wrong.append("--folder and --organization: one sink is enough, two deliver every entry twice")
+    if wrong:
+        raise ConfigError(wrong)
+    assert project is not None
+    above = [f"folders/{folder}"] if folder else [f"organizations/{organization}"] if organization else []
+    own = fleet or settings.scope_projects
+    parents = tuple(above) or tuple(f"projects/{each}" for each in own or (project,))
+    place = Place(project, region, name, parents, tuple(own))
+
+    from logmend_cli.doctor import checks as doctor_checks
+    from logmend_cli.doctor import function, gather
+
+    with output.progress("asking"):
+        facts = asyncio.run(gather.gather(place, settings, catalog.load(settings), endpoint))
+    checks = [*doctor_checks.path(facts), *function.function_to_vm(facts)]
+    counts = Counter(each.state for each in checks)
+    shown = [each for each in checks if not problems or each.state is not State.OK]
+    if shape == "json":
+        documents: list[dict[str, Any]] = msgspec.to_builtins(shown)
+        output.show_json({"checks": documents, "totals": {state.value: counts[state] for state in State}})
+    else:
+        for each in shown:
+            mark = click.style(f"{each.state.value:<7}", fg=_COLOURS[each.state.value])
+            click.echo(f"{mark}  {click.style(each.name, bold=True)}: {output.printable(each.evidence)}")
+            if each.mend and each.state is not State.OK:
+                click.echo(f"         {each.mend}")
+        click.echo("\n" + ", ".join(f"{counts[state]} {state.value}" for state in State))
+    return BAD if counts[State.FAIL] else DONE

@@ -1,0 +1,154 @@
+"""What doctor found: the answers of the APIs, as they came, and what its checks make of them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from logmend.errors import ConfigError
+from logmend.model.state import Fleet
+from logmend.model.struct import Struct, field
+from logmend.settings import Settings
+
+_NAME = re.compile(r"LOGMEND_[A-Z_]+")
+
+
+class State(StrEnum):
+    """What a check says. ``UNKNOWN``: it could not be made, and why not is its evidence."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+class Check(Struct, frozen=True):
+    """One check: its name, what it says, what it saw, the command that mends it (None: nothing to do)."""
+
+    name: str
+    state: State
+    evidence: str
+    mend: str | None = None
+
+
+class Reply(Struct, frozen=True):
+    """An API's answer: its ``body``, or that there is none (``absent``), or ``why`` it is unknown."""
+
+    body: Mapping[str, Any] | None = None
+    absent: bool = False
+    why: str = "not asked"
+
+
+class Place(Struct, frozen=True):
+    """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
+
+    ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
+    projects of the VMs.
+    """
+
+    project: str
+    region: str
+    name: str
+    parents: tuple[str, ...]
+    fleet: tuple[str, ...]
+
+    @property
+    def topic(self) -> str:
+        """The events' topic."""
+        return f"projects/{self.project}/topics/{self.name}"
+
+    @property
+    def subscription(self) -> str:
+        """The push subscription."""
+        return f"projects/{self.project}/subscriptions/{self.name}-push"
+
+    @property
+    def dead_topic(self) -> str:
+        """The dead-letter topic."""
+        return f"{self.topic}-dead-letter"
+
+    @property
+    def dead_subscription(self) -> str:
+        """What dead letters are replayed from."""
+        return f"projects/{self.project}/subscriptions/{self.name}-dead-letter"
+
+    @property
+    def function(self) -> str:
+        """The function."""
+        return f"projects/{self.project}/locations/{self.region}/functions/{self.name}"
+
+
+class Facts(Struct, frozen=True):
+    """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
+
+    ``filter`` is what the runbooks make the sink's filter. ``ledger`` are the fleet's switches, or why they
+    could not be read. ``skew`` is how many seconds this machine's clock is ahead of Google's.
+    """
+
+    place: Place
+    now: datetime
+    filter: str
+    answers: Mapping[str, Reply]
+    ledger: Fleet | str = "not asked"
+    ledger_state: str = ""
+    skew: float | None = None
+    own_settings: Settings = field(default_factory=Settings)
+
+    def __getitem__(self, name: str) -> Reply:
+        """Give an answer."""
+        return self.answers.get(name, Reply())
+
+    def body(self, name: str) -> Mapping[str, Any]:
+        """Give an answer's body, empty where there is none."""
+        return self[name].body or {}
+
+    @property
+    def number(self) -> str | None:
+        """The project's number."""
+        return str(self.body("project").get("name", "")).rpartition("/")[2] or None
+
+    @property
+    def service_agent(self) -> str | None:
+        """Pub/Sub's own account, which moves dead letters and signs tokens."""
+        return f"service-{self.number}@gcp-sa-pubsub.iam.gserviceaccount.com" if self.number else None
+
+    @property
+    def service_config(self) -> Mapping[str, Any]:
+        """The deployed function's ``serviceConfig``."""
+        found = self.body("function").get("serviceConfig")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def account(self) -> str | None:
+        """Whom the function acts as."""
+        return self.service_config.get("serviceAccountEmail")
+
+    def deployed(self) -> Settings | Sequence[str] | None:
+        """Read the function's settings as it does at its start: settings, or problems; None: unknown."""
+        if not self.service_config:
+            return None
+        try:
+            return self._read(self._environment)
+        except ConfigError as error:
+            return error.problems
+
+    @property
+    def settings(self) -> Settings:
+        """What the function works by as far as it can be read, else the settings of this shell."""
+        found = self.deployed()
+        if found is None or isinstance(found, Settings):
+            return found or self.own_settings
+        wrong = {named[0] for each in found if (named := _NAME.match(each))}
+        try:
+            return self._read({k: v for k, v in self._environment.items() if k not in wrong})
+        except ConfigError:
+            return self.own_settings
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        found = self.service_config.get("environmentVariables") or {}
+        return {str(key): str(value) for key, value in dict(found).items()}
+
+    def _read(self, environment: Mapping[str, str]) -> Settings:
+        return Settings.from_environment({**environment, "K_SERVICE": self.place.name})

@@ -1,0 +1,408 @@
+"""What can go wrong from the function to the VM: facts in, checks out. Pure."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from logmend import permissions
+from logmend.model.enums import Mode
+from logmend.model.state import Fleet
+from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.doctor.checks import FAIL, OK, UNKNOWN, WARN, _dicts
+from logmend_cli.doctor.facts import Check, Facts, Reply
+from logmend_cli.doctor.gather import interfaces, vm_accounts
+
+IAP_RANGE = "35.235.240.0/20"
+"""Where IAP's relay connects from (cloud.google.com/iap/docs/using-tcp-forwarding)."""
+TICK_LATE = timedelta(minutes=16)
+"""Three ticks missed: as the alert ``missed_tick``."""
+
+
+def function_to_vm(facts: Facts) -> Iterator[Check]:
+    """Check the function, what it remembers by, and its ways to VMs."""
+    yield function(facts)
+    yield settings(facts)
+    yield mode(facts)
+    yield limits(facts)
+    yield ledger(facts)
+    yield scheduler(facts)
+    yield last_tick(facts)
+    yield recording(facts)
+    for project in facts.place.fleet:
+        yield fleet_permissions(facts, project)
+    wanted = facts.settings
+    if wanted.executor is not ExecutorChoice.OSCONFIG:
+        yield from acting_as(facts)
+        for project in facts.place.fleet:
+            yield route(facts, project)
+            yield login(facts, project)
+    if wanted.executor is not ExecutorChoice.SSH:
+        for project in facts.place.fleet:
+            yield agent(facts, project)
+            yield from assignments(facts, project)
+
+
+def function(facts: Facts) -> Check:
+    """See that the function is deployed and serves."""
+    name, reply, place = "function", facts["function"], facts.place
+    describe = (
+        f"gcloud functions describe {place.name} --gen2 --project={place.project} --region={place.region}"
+    )
+    if reply.absent:
+        said = f"there is no {place.function}; another --region or --name?"
+        return Check(name, FAIL, said, f"deploy/gcloud.sh {place.project}")
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    state = reply.body.get("state")
+    if state != "ACTIVE":
+        messages = "; ".join(str(each.get("message")) for each in _dicts(reply.body.get("stateMessages")))
+        return Check(name, FAIL, f"its state is {state}: {messages or 'no message'}", describe)
+    return Check(name, OK, f"ACTIVE as {facts.account}, updated {reply.body.get('updateTime', '?')}")
+
+
+def settings(facts: Facts) -> Check:
+    """Read the deployed settings as the function itself does at its start."""
+    name, place, found = "function's settings", facts.place, facts.deployed()
+    if found is None:
+        return Check(name, UNKNOWN, facts["function"].why)
+    if not isinstance(found, Settings):
+        wrong = [each.partition(":")[0].partition("=")[0] for each in found]
+        update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
+        unknown = [each for each, text in zip(wrong, found, strict=True) if "no such setting" in text]
+        mend = (
+            f"{update} --remove-env-vars={','.join(unknown)}"
+            if unknown
+            else (f"{update} --update-env-vars={wrong[0]}=VALUE")
+        )
+        return Check(name, FAIL, "; ".join(found), mend)
+    other = facts.own_settings.state
+    if other not in ("memory:", found.state):
+        said = f"its ledger is {found.state}, this shell's LOGMEND_STATE is {other}"
+        return Check(name, WARN, said, f"export LOGMEND_STATE={found.state}")
+    if found.ssh_host_keys == "insecure" and found.executor is not ExecutorChoice.OSCONFIG:
+        update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
+        said = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
+        return Check(name, WARN, said, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=guest-attributes")
+    return Check(name, OK, f"executor {found.executor}, ledger {found.state}, outcomes {found.outcomes}")
+
+
+def mode(facts: Facts) -> Check:
+    """Say what the function may do at most."""
+    found = facts.deployed()
+    if not isinstance(found, Settings):
+        return Check("mode", UNKNOWN, facts["function"].why or "the settings cannot be read")
+    budget = found.disruption_budget
+    means = {
+        Mode.OBSERVE: "looks at VMs and plans; changes nothing",
+        Mode.APPROVE: "each plan waits for a person (logmend approvals list)",
+        Mode.ENFORCE: f"mends VMs, at most {budget.count} in {budget.window}",
+    }
+    return Check("mode", OK, f"{found.mode}: {means[found.mode]}")
+
+
+def limits(facts: Facts) -> Check:
+    """See that timeout, concurrency and instances fit together."""
+    name, place, config = "function's limits", facts.place, facts.service_config
+    if not config:
+        return Check(name, UNKNOWN, facts["function"].why)
+    update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
+    timeout, found = int(config.get("timeoutSeconds") or 60), facts.settings
+    most, at_once = (
+        int(config.get("maxInstanceCount") or 0),
+        int(config.get("maxInstanceRequestConcurrency") or 1),
+    )
+    said = f"{timeout} s, {at_once} at once in each of at most {most or 'any number of'} instances"
+    if timeout < found.function_timeout.total_seconds():
+        wants = int(found.function_timeout.total_seconds())
+        why = f"{said}: LOGMEND_FUNCTION_TIMEOUT is {wants} s, so attempts are cut off"
+        return Check(name, FAIL, why, f"{update} --timeout={wants}")
+    if not most:
+        return Check(name, WARN, f"{said}: a flood has no bound", f"{update} --max-instances=5")
+    if at_once == 1:
+        return Check(name, WARN, f"{said}: each event takes an instance", f"{update} --concurrency=40")
+    return Check(name, OK, said)
+
+
+def ledger(facts: Facts) -> Check:
+    """See that the ledger answers, and whether something is frozen or a breaker open."""
+    name, found = "ledger", facts.ledger
+    if not isinstance(found, Fleet):
+        kind, _, where = facts.ledger_state.partition(":")
+        project, _, database = where.partition("/")
+        absent = kind == "firestore" and "not_found" in found
+        mend = (
+            f"gcloud firestore databases create --database={database or '(default)'} --project={project}"
+            f" --location={facts.place.region} --type=firestore-native"
+        )
+        named = "no ledger is named" in found
+        return Check(name, UNKNOWN if named else FAIL, found, mend if absent else None)
+    if found.frozen:
+        said = f"frozen by {found.frozen.by} at {found.frozen.at:%FT%TZ}: {found.frozen.why}"
+        return Check(name, WARN, said, "logmend resume")
+    if found.frozen_runbooks:
+        one = next(iter(found.frozen_runbooks))
+        return Check(
+            name, WARN, f"frozen: {', '.join(found.frozen_runbooks)}", f"logmend resume --runbook {one}"
+        )
+    if found.breakers:
+        one, breaker = next(iter(found.breakers.items()))
+        said = f"the breaker of {one} is open: {breaker.failing} of {breaker.seen} VMs failed"
+        return Check(name, WARN, said, f"logmend resume --runbook {one}")
+    return Check(name, OK, f"{facts.ledger_state} answers; nothing is frozen")
+
+
+def scheduler(facts: Facts) -> Check:
+    """See that the scheduler's job ticks on the topic."""
+    name, place, reply = "scheduler", facts.place, facts["job"]
+    at = f"--project={place.project} --location={place.region}"
+    if reply.absent:
+        mend = (
+            f"gcloud scheduler jobs create pubsub {place.name}-tick {at} --schedule='*/5 * * * *'"
+            f' --time-zone=Etc/UTC --topic={place.name} --message-body=\'{{"logmend":"tick"}}\''
+        )
+        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work stands still", mend)
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    found = reply.body
+    if found.get("state") != "ENABLED":
+        return Check(
+            name,
+            FAIL,
+            f"the job is {found.get('state')}",
+            f"gcloud scheduler jobs resume {place.name}-tick {at}",
+        )
+    target = (found.get("pubsubTarget") or {}).get("topicName")
+    if target != place.topic:
+        mend = f"gcloud scheduler jobs update pubsub {place.name}-tick {at} --topic={place.name}"
+        return Check(name, FAIL, f"the job publishes to {target}, not to {place.topic}", mend)
+    status = found.get("status") or {}
+    if status.get("code"):
+        said = f"its last run failed: {status.get('message') or status['code']}"
+        return Check(name, FAIL, said, f"gcloud scheduler jobs run {place.name}-tick {at}")
+    return Check(name, OK, f"{found.get('schedule')}, last run {found.get('lastAttemptTime', 'not yet')}")
+
+
+def last_tick(facts: Facts) -> Check:
+    """Say when a tick last came to its end; that proves scheduler, topic, function and ledger at once."""
+    name = "last tick"
+    if not isinstance(facts.ledger, Fleet):
+        return Check(name, UNKNOWN, facts.ledger)
+    at = facts.ledger.last_tick
+    if at is None:
+        return Check(name, WARN, "none yet", "logmend tick")
+    age = facts.now - at
+    said = f"at {at:%FT%TZ}, {int(age.total_seconds())} s ago"
+    return Check(name, FAIL, said, "logmend tick") if age > TICK_LATE else Check(name, OK, said)
+
+
+def recording(facts: Facts) -> Check:
+    """See that the function may record outcomes and keep dead letters."""
+    name, place = "function records", facts.place
+    for key, wanted, role in (
+        ("may_record", permissions.OUTCOMES, "roles/logging.logWriter"),
+        ("may_dead_letter", permissions.DEAD_LETTER, "roles/pubsub.publisher"),
+    ):
+        reply = facts[key]
+        if reply.body is None:
+            return Check(name, UNKNOWN, *_not_as_function(facts, reply))
+        if _lacking(reply, wanted):
+            on = f"pubsub topics add-iam-policy-binding {place.name}-dead-letter --project={place.project}"
+            on = (
+                on
+                if key == "may_dead_letter"
+                else f"projects add-iam-policy-binding {place.project} --condition=None"
+            )
+            mend = f"gcloud {on} --member=serviceAccount:{facts.account} --role={role}"
+            return Check(name, FAIL, f"it lacks {', '.join(sorted(wanted))}", mend)
+    return Check(name, OK, "outcomes and dead letters")
+
+
+def fleet_permissions(facts: Facts, project: str) -> Check:
+    """See that the function may do on the VMs' projects what its mode, executor and route take."""
+    name, reply, found = f"function's permissions in {project}", facts[f"may/{project}"], facts.settings
+    if reply.body is None:
+        return Check(name, UNKNOWN, *_not_as_function(facts, reply))
+    wanted = permissions.fleet(found.mode, found.executor, found.ssh_route)
+    lacking = _lacking(reply, wanted)
+    if lacking:
+        role = f"{facts.place.name.replace('-', '_')}_fleet"
+        mend = f"gcloud iam roles update {role} --project={project} --add-permissions={','.join(lacking)}"
+        return Check(name, FAIL, f"it lacks {', '.join(lacking)}", mend)
+    return Check(name, OK, f"all {len(wanted)} of mode {found.mode} by {found.executor}")
+
+
+def acting_as(facts: Facts) -> Iterator[Check]:
+    """See that OS Login will let the function in where VMs run as the default account."""
+    for project, account in vm_accounts(facts):
+        name, reply = f"logs in where VMs are {account}", facts[f"may_act_as/{account}"]
+        if reply.body is None:
+            yield Check(name, UNKNOWN, *_not_as_function(facts, reply))
+        elif _lacking(reply, permissions.ACT_AS):
+            mend = (
+                f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project}"
+                f" --member=serviceAccount:{facts.account} --role=roles/iam.serviceAccountUser"
+            )
+            yield Check(name, FAIL, "it lacks iam.serviceAccounts.actAs", mend)
+        else:
+            yield Check(name, OK, "iam.serviceAccounts.actAs")
+
+
+def route(facts: Facts, project: str) -> Check:
+    """See that a firewall rule lets SSH in from where the function comes. Rules that deny are not weighed."""
+    name, reply, found = f"SSH route in {project}", facts[f"firewalls/{project}"], facts.settings
+    source, why = _source(facts)
+    if source is None:
+        return Check(name, *why)
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    rules = [
+        each
+        for each in _dicts(reply.body.get("items"))
+        if not each.get("disabled")
+        and each.get("direction", "INGRESS") == "INGRESS"
+        and _lets_in(each, source, found)
+    ]
+    if not rules and reply.body.get("nextPageToken"):
+        return Check(name, UNKNOWN, "there are more than 500 firewall rules; none of the first lets it in")
+    if not rules:
+        mend = (
+            f"gcloud compute firewall-rules create {facts.place.name}-ssh-{found.ssh_route}"
+            f" --project={project} --network=default --direction=INGRESS --allow=tcp:{found.ssh_port}"
+            f" --source-ranges={source}"
+        )
+        return Check(name, FAIL, f"no firewall rule lets tcp:{found.ssh_port} in from {source}", mend)
+    shown = [f"{each.get('name')} ({str(each.get('network')).rpartition('/')[2]})" for each in rules]
+    tagged = all(each.get("targetTags") or each.get("targetServiceAccounts") for each in rules)
+    narrow = "; only for some tags or accounts" if tagged else ""
+    return Check(name, OK, f"{found.ssh_route} from {source}: {', '.join(shown[:5])}{narrow}")
+
+
+def login(facts: Facts, project: str) -> Check:
+    """See what the project's metadata says about OS Login and host keys."""
+    name, reply, found = f"OS Login in {project}", facts[f"compute/{project}"], facts.settings
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    items = _metadata(reply)
+    wanted = {} if found.ssh_key else {"enable-oslogin": "TRUE"}
+    if found.ssh_host_keys == "guest-attributes":
+        wanted["enable-guest-attributes"] = "TRUE"
+    off = {key: value for key, value in wanted.items() if items.get(key, "").strip().lower() != "true"}
+    if off:
+        mend = f"gcloud compute project-info add-metadata --project={project} --metadata=" + ",".join(
+            f"{key}={value}" for key, value in off.items()
+        )
+        said = f"{', '.join(off)} not TRUE for the project; VMs may set it themselves"
+        return Check(name, WARN, f"{said} (host keys are published at the next boot)", mend)
+    return Check(name, OK, ", ".join(f"{key}=TRUE" for key in wanted) or "a key of your own is used")
+
+
+def agent(facts: Facts, project: str) -> Check:
+    """See that the project's metadata turns the OS Config agent on."""
+    name, reply = f"OS Config agent in {project}", facts[f"compute/{project}"]
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    if _metadata(reply).get("enable-osconfig", "").strip().lower() != "true":
+        mend = f"gcloud compute project-info add-metadata --project={project} --metadata=enable-osconfig=TRUE"
+        return Check(
+            name, WARN, "enable-osconfig is not TRUE for the project; VMs may set it themselves", mend
+        )
+    return Check(name, OK, "enable-osconfig=TRUE")
+
+
+def assignments(facts: Facts, project: str) -> Iterator[Check]:
+    """See that the OS policy assignments of the mode are there, in every zone of the scope."""
+    found = facts.settings
+    if not found.scope_zones:
+        yield Check(
+            f"OS policies in {project}",
+            UNKNOWN,
+            "LOGMEND_SCOPE_ZONES is empty: which zones?",
+            "logmend policy status",
+        )
+    actions = ("check",) if found.mode is Mode.OBSERVE else ("check", "enforce", "revert")
+    for zone in found.scope_zones:
+        name, reply = f"OS policies in {project}/{zone}", facts[f"assignments/{project}/{zone}"]
+        if reply.body is None:
+            yield Check(name, UNKNOWN, reply.why)
+            continue
+        there = {
+            str(each.get("name", "")).rpartition("/")[2]: str(each.get("rolloutState", ""))
+            for each in _dicts(reply.body.get("osPolicyAssignments"))
+        }
+        wanted = [f"logmend-workload-cert-refresh-{action}" for action in actions]
+        gone = [each for each in wanted if each not in there]
+        if gone:
+            mend = f"logmend policy apply --project {project} --zone {zone}"
+            yield Check(name, FAIL, f"not there: {', '.join(gone)}", mend)
+            continue
+        rolling = [each for each in wanted if there[each] not in ("SUCCEEDED", "")]
+        said = (
+            f"{', '.join(f'{each} {there[each]}' for each in rolling)}"
+            if rolling
+            else f"{len(wanted)} in place"
+        )
+        yield Check(name, WARN if rolling else OK, said, "logmend policy status" if rolling else None)
+
+
+def _not_as_function(facts: Facts, reply: Reply) -> tuple[str, str | None]:
+    """Say why the function's own permissions are not known, and what lets them be asked."""
+    token = facts["token"]
+    if facts.account is None:
+        return facts["function"].why, None
+    if token.body is None:
+        mend = (
+            f"gcloud iam service-accounts add-iam-policy-binding {facts.account}"
+            f" --project={facts.place.project} --member=user:YOU --role=roles/iam.serviceAccountTokenCreator"
+        )
+        return f"asked as the function only, and you may not act as {facts.account}: {token.why}", mend
+    return reply.why, None
+
+
+def _lacking(reply: Reply, wanted: frozenset[str]) -> list[str]:
+    return sorted(wanted - set((reply.body or {}).get("permissions") or ()))
+
+
+def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
+    """Say from which range the function reaches VMs; where not, the rest of a check."""
+    place = facts.place
+    if facts.settings.ssh_route is SshRoute.IAP:
+        return IAP_RANGE, ()
+    if facts.service_config.get("vpcConnector"):
+        reply = facts["connector"]
+        cidr = (reply.body or {}).get("ipCidrRange")
+        if reply.body is not None and reply.body.get("state", "READY") != "READY":
+            at = f"--project={place.project} --region={place.region}"
+            mend = f"gcloud compute networks vpc-access connectors describe {place.name} {at}"
+            return None, (FAIL, f"its VPC connector is {reply.body.get('state')}", mend)
+        return cidr, (UNKNOWN, f"its VPC connector: {reply.why or 'no range'}")
+    if interfaces(facts):
+        reply = facts["subnetwork"]
+        return (reply.body or {}).get("ipCidrRange"), (UNKNOWN, f"its subnet: {reply.why or 'no range'}")
+    if not facts.service_config:
+        return None, (UNKNOWN, facts["function"].why)
+    mend = (
+        f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
+        " --network=NETWORK --subnet=SUBNET --vpc-egress=private-ranges-only"
+    )
+    return None, (FAIL, "the function is in no VPC: it cannot reach internal addresses", mend)
+
+
+def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:
+    """Say whether a rule allows the SSH port from every address of ``source``."""
+    wanted = ipaddress.ip_network(source)
+    ranges = [ipaddress.ip_network(str(each), strict=False) for each in rule.get("sourceRanges") or ()]
+    inside = any(each.version == wanted.version and wanted.subnet_of(each) for each in ranges)  # type: ignore[arg-type]
+    return inside and any(_is_open(each, settings.ssh_port) for each in _dicts(rule.get("allowed")))
+
+
+def _is_open(allowed: Mapping[str, Any], port: int) -> bool:
+    if str(allowed.get("IPProtocol")) not in ("tcp", "all", "6"):
+        return False
+    spans = [str(each).partition("-") for each in allowed.get("ports") or ("0-65535",)]
+    return any(int(low) <= port <= int(high or low) for low, _, high in spans)
+
+
+def _metadata(reply: Reply) -> dict[str, str]:
+    common = (reply.body or {}).get("commonInstanceMetadata") or {}
+    return {str(each.get("key")): str(each.get("value", "")) for each in _dicts(common.get("items"))}

@@ -1,0 +1,292 @@
+"""Ask the APIs what doctor wants to know. Read only; nothing is judged here."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from logmend import permissions, sink_filter
+from logmend.adapters.google.rest import Rest
+from logmend.errors import Permanent, Transient
+from logmend.model.struct import replace
+from logmend.runbook import Runbook
+from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.doctor.facts import Facts, Place, Reply
+from logmend_cli.errors import NO_CREDENTIALS
+
+SERVICES = (
+    "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "compute", "iam", "iamcredentials", "logging",
+    "monitoring", "osconfig", "pubsub", "run", "serviceusage", "vpcaccess",
+)  # fmt: skip
+_TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
+EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
+UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
+OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
+
+
+@dataclass
+class Apis:
+    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy)."""
+
+    endpoint: str | None = None
+    token: str | None = None
+    opened: dict[str, Rest] = field(default_factory=dict)
+    skews: list[float] = field(default_factory=list)
+
+    async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
+        """Ask one thing: POST where there is a ``body``, else GET. Permanent without credentials."""
+        if service not in self.opened:
+            where = self.endpoint or f"https://{service}.googleapis.com"
+            self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
+        try:
+            answer = await self.opened[service].call("GET" if body is None else "POST", path, body=body)
+        except (Transient, Permanent) as error:
+            if error.reason in NO_CREDENTIALS:  # then nothing can be asked, and saying so once is enough
+                raise
+            return Reply(why=f"{service}: {error}")
+        if answer.date:
+            self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())
+        if answer.ok:
+            return Reply(answer.json, why="")
+        if answer.status == 404:
+            return Reply(absent=True, why="404: there is none")
+        return Reply(why=f"{service}: {answer.error()}")
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        for each in self.opened.values():
+            await each.aclose()
+
+
+async def gather(
+    place: Place, settings: Settings, runbooks: Mapping[str, Runbook], endpoint: str | None
+) -> Facts:
+    """Ask everything that needs no other answer, then what does, then as the function itself."""
+    apis = Apis(endpoint)
+    facts = Facts(place, datetime.now(UTC), sink_filter.compose(runbooks), {}, own_settings=settings)
+    try:
+        facts = await _asked(facts, apis, _first(place))
+        facts = _scoped(facts)
+        facts = await _asked(facts, apis, _second(facts))
+        facts = await _as_function(facts, apis, endpoint)
+        facts = await _with_ledger(facts, endpoint)
+    finally:
+        await apis.aclose()
+    return replace(
+        facts, now=datetime.now(UTC), skew=sorted(apis.skews)[len(apis.skews) // 2] if apis.skews else None
+    )
+
+
+Question = tuple[str, str, str, Mapping[str, Any] | None]
+"""Name of the answer, service, path, body."""
+
+
+def _first(place: Place) -> Iterable[Question]:
+    project, at = place.project, f"/v2/projects/{place.project}/locations/{place.region}"
+    v1_at = at.replace("/v2/", "/v1/", 1)
+    push = f"{place.name}-push@{project}.iam.gserviceaccount.com"
+    yield "project", "cloudresourcemanager", f"/v3/projects/{project}", None
+    yield "home_policy", "cloudresourcemanager", f"/v3/projects/{project}:getIamPolicy", {}
+    yield "function", "cloudfunctions", f"{at}/functions/{place.name}", None
+    yield "run", "run", f"{at}/services/{place.name}", None
+    yield "run_policy", "run", f"{at}/services/{place.name}:getIamPolicy", None
+    yield "job", "cloudscheduler", f"{v1_at}/jobs/{place.name}-tick", None
+    for name, resource in (
+        ("topic", place.topic),
+        ("dead_topic", place.dead_topic),
+        ("subscription", place.subscription),
+        ("dead_subscription", place.dead_subscription),
+    ):
+        yield name, "pubsub", f"/v1/{resource}", None
+        yield f"{name}_policy", "pubsub", f"/v1/{resource}:getIamPolicy", None
+    yield "push_policy", "iam", f"/v1/projects/{project}/serviceAccounts/{push}:getIamPolicy", {}
+    for parent in place.parents:
+        yield f"sink/{parent}", "logging", f"/v2/{parent}/sinks/{place.name}", None
+        if parent.startswith("projects/"):
+            yield f"ancestry/{parent}", "cloudresourcemanager", f"/v1/{parent}:getAncestry", {}
+            sink = f'resource.type = "logging_sink" AND resource.labels.name = "{place.name}"'
+            yield f"export_errors/{parent}", "monitoring", _series(parent, EXPORT_ERRORS, sink, days=1), None
+    home = f"projects/{project}"
+    for name, subscription in (("push", place.subscription), ("dead", place.dead_subscription)):
+        where = f'resource.labels.subscription_id = "{subscription.rpartition("/")[2]}"'
+        yield f"undelivered/{name}", "monitoring", _series(home, UNDELIVERED, where), None
+        yield f"oldest/{name}", "monitoring", _series(home, OLDEST, where), None
+
+
+def _scoped(facts: Facts) -> Facts:
+    """Take the fleet's projects from the function's scope where the operator named none."""
+    if facts.place.fleet:
+        return facts
+    fleet = facts.settings.scope_projects or (facts.place.project,)
+    return replace(facts, place=replace(facts.place, fleet=tuple(fleet)))
+
+
+def _second(facts: Facts) -> Iterable[Question]:
+    place, settings = facts.place, facts.settings
+    ssh = settings.executor is not ExecutorChoice.OSCONFIG
+    for parent in place.parents:
+        if parent.startswith("projects/"):
+            for ancestor in ancestors(facts, parent):
+                yield f"sinks/{ancestor}", "logging", f"/v2/{ancestor}/sinks?pageSize=100", None
+    for project in dict.fromkeys((place.project, *place.fleet)):
+        names = urlencode(
+            [
+                ("names", f"projects/{project}/services/{each}.googleapis.com")
+                for each in apis_of(facts, project)
+            ]
+        )
+        yield f"apis/{project}", "serviceusage", f"/v1/projects/{project}/services:batchGet?{names}", None
+    for project in place.fleet:
+        yield f"compute/{project}", "compute", f"/compute/v1/projects/{project}", None
+        if ssh:
+            path = f"/compute/v1/projects/{project}/global/firewalls?maxResults=500"
+            yield f"firewalls/{project}", "compute", path, None
+        if settings.executor is not ExecutorChoice.SSH:
+            for zone in settings.scope_zones:
+                path = f"/v1/projects/{project}/locations/{zone}/osPolicyAssignments?pageSize=100"
+                yield f"assignments/{project}/{zone}", "osconfig", path, None
+    if ssh and settings.ssh_route is SshRoute.DIRECT:
+        if connector := facts.service_config.get("vpcConnector"):
+            yield "connector", "vpcaccess", f"/v1/{connector}", None
+        for each in interfaces(facts):
+            subnet = str(each.get("subnetwork", ""))
+            path = (
+                subnet
+                if "/" in subnet
+                else (f"projects/{place.project}/regions/{place.region}/subnetworks/{subnet}")
+            )
+            yield "subnetwork", "compute", f"/compute/v1/{path}", None
+
+
+async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
+    """Ask what the function may do, as the function: ``testIamPermissions`` answers for who asks."""
+    if facts.account is None:
+        return facts
+    scope = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "300s"}
+    path = f"/v1/projects/-/serviceAccounts/{facts.account}:generateAccessToken"
+    token = await apis.ask("iamcredentials", path, body=scope)
+    facts = replace(
+        facts, answers=dict(facts.answers) | {"token": replace(token, body={} if token.body else None)}
+    )
+    if token.body is None:
+        return facts
+    itself = Apis(endpoint, token=str(token.body.get("accessToken")))
+    settings, questions = facts.settings, list[Question]()
+    wanted = permissions.fleet(settings.mode, settings.executor, settings.ssh_route)
+    questions += [
+        _may(f"may/{project}", "cloudresourcemanager", f"/v3/projects/{project}", wanted)
+        for project in facts.place.fleet
+    ]
+    home = facts.place.project
+    questions.append(_may("may_record", "cloudresourcemanager", f"/v3/projects/{home}", permissions.OUTCOMES))
+    questions.append(
+        _may("may_dead_letter", "pubsub", f"/v1/{facts.place.dead_topic}", permissions.DEAD_LETTER)
+    )
+    if settings.executor is not ExecutorChoice.OSCONFIG:
+        for project, account in vm_accounts(facts):
+            path = f"/v1/projects/{project}/serviceAccounts/{account}"
+            questions.append(_may(f"may_act_as/{account}", "iam", path, permissions.ACT_AS))
+    try:
+        return await _asked(facts, itself, questions)
+    finally:
+        await itself.aclose()
+
+
+def _may(name: str, service: str, path: str, wanted: Iterable[str]) -> Question:
+    return name, service, f"{path}:testIamPermissions", {"permissions": sorted(wanted)}
+
+
+async def _with_ledger(facts: Facts, endpoint: str | None) -> Facts:
+    from logmend import wiring
+    from logmend.ledger import Controls
+
+    state = facts.own_settings.state
+    if state == "memory:":
+        state = facts.settings.state
+    if state == "memory:" or (endpoint and state.startswith("firestore:")):
+        return replace(facts, ledger="no ledger is named: set LOGMEND_STATE", ledger_state=state)
+    store = wiring.open_store(state)
+    try:
+        return replace(facts, ledger=await Controls(store).fleet(), ledger_state=state)
+    except (Transient, Permanent) as error:
+        return replace(facts, ledger=str(error), ledger_state=state)
+    finally:
+        await store.aclose()
+
+
+async def _asked(facts: Facts, apis: Apis, questions: Iterable[Question]) -> Facts:
+    every = list(questions)
+    replies = await asyncio.gather(*(apis.ask(service, path, body=body) for _, service, path, body in every))
+    answers = {name: reply for (name, *_), reply in zip(every, replies, strict=True)}
+    return replace(facts, answers=dict(facts.answers) | answers)
+
+
+def _series(parent: str, metric: str, where: str, *, days: float = 0) -> str:
+    """Give the path of a time series: sums of a day, or the points of the last quarter of an hour."""
+    now = datetime.now(UTC)
+    query = {
+        "filter": f'metric.type = "{metric}" AND {where}',
+        "interval.endTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "interval.startTime": (now - (timedelta(days=days) or timedelta(minutes=15))).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        ),
+    }
+    if days:
+        query |= {
+            "aggregation.alignmentPeriod": f"{int(days * 86400)}s",
+            "aggregation.perSeriesAligner": "ALIGN_DELTA",
+        }
+    return f"/v3/{quote(parent)}/timeSeries?{urlencode(query)}"
+
+
+def ancestors(facts: Facts, parent: str) -> list[str]:
+    """Name the folders and the organization above a project."""
+    found = facts.body(f"ancestry/{parent}").get("ancestor") or []
+    kinds = {"folder": "folders", "organization": "organizations"}
+    ids = [each.get("resourceId", {}) for each in found]
+    return [f"{kinds[each['type']]}/{each['id']}" for each in ids if each.get("type") in kinds]
+
+
+def apis_of(facts: Facts, project: str) -> list[str]:
+    """Name the APIs that have to be enabled in a project."""
+    place, settings = facts.place, facts.settings
+    wanted = ["compute"] if project in place.fleet else []
+    if project in place.fleet and settings.executor is not ExecutorChoice.OSCONFIG:
+        wanted += ["oslogin"] + (["iap"] if settings.ssh_route is SshRoute.IAP else [])
+    if project in place.fleet and settings.executor is not ExecutorChoice.SSH:
+        wanted.append("osconfig")
+    if project == place.project:
+        wanted += [
+            "cloudbuild",
+            "cloudfunctions",
+            "cloudscheduler",
+            "compute",
+            "iam",
+            "logging",
+            "monitoring",
+        ]
+        wanted += ["pubsub", "run"]
+        wanted += ["firestore"] if settings.state.startswith("firestore:") else []
+        # What is deployed asks from here: a client's own project needs these as well.
+        wanted += ["oslogin"] if settings.executor is not ExecutorChoice.OSCONFIG else []
+        wanted += ["osconfig"] if settings.executor is not ExecutorChoice.SSH else []
+    return sorted(set(wanted))
+
+
+def interfaces(facts: Facts) -> list[Mapping[str, Any]]:
+    """Give the network interfaces of Direct VPC egress."""
+    access = (facts.body("run").get("template") or {}).get("vpcAccess") or {}
+    return list(access.get("networkInterfaces") or [])
+
+
+def vm_accounts(facts: Facts) -> list[tuple[str, str]]:
+    """Name the accounts that VMs run as by default, by project."""
+    found = []
+    for project in facts.place.fleet:
+        account = facts.body(f"compute/{project}").get("defaultServiceAccount")
+        if account:
+            found.append((project, str(account)))
+    return found

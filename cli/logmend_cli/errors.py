@@ -1,0 +1,101 @@
+"""What a person is told when something goes wrong, and the exit status that goes with it."""
+
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from logmend.errors import ConfigError, LogmendError, Permanent, Transient
+
+if TYPE_CHECKING:
+    from logmend.model.enums import Result
+
+DONE, BAD, UNUSABLE = 0, 1, 2
+"""Exit status: done or nothing to do; a bad result or failing check; input or options that are of no use."""
+
+NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
+"""Reasons of an error that every further call of Google's APIs would end in as well."""
+
+_BAD = frozenset({"failed", "unverified", "rejected", "unmatched"})
+
+
+def status_of(results: "Iterable[Result | None]") -> int:
+    """Give the exit status of what came of several events: the worst. None is a tick: nothing bad."""
+    return BAD if any(result in _BAD for result in results) else DONE
+
+
+class Told(click.ClickException):
+    """An error with its lines for standard error and its exit status."""
+
+    def __init__(self, lines: Iterable[str], status: int) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+        setattr(self, "exit_code", status)  # noqa: B010  click declares it of the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print each line after ``logmend:``."""
+        for line in self.lines:
+            click.echo(f"{click.style('logmend:', fg='red')} {line}", file=file or sys.stderr)
+
+
+_KIND = {"FilterError": "filter", "Superseded": "superseded"}
+
+
+@contextmanager
+def told(*, debug: bool = False) -> Iterator[None]:
+    """Turn errors into what a person is told. ``debug`` shows the traceback of those that are a surprise."""
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+        raise
+    except ConfigError as error:
+        raise Told(error.problems, UNUSABLE) from error
+    except (Transient, Permanent) as error:
+        _trace(debug)
+        raise Told([_trouble(error)], BAD) from error
+    except (
+        LogmendError
+    ) as error:  # a filter that is none, told with its place; or what only the pipeline sees
+        _trace(debug)
+        raise Told([f"{_KIND.get(type(error).__name__, 'error')}: {error}"], UNUSABLE) from error
+    except OSError as error:
+        if error.filename is None:  # not a file or folder that somebody named
+            raise _surprise(error, debug=debug) from error
+        _trace(debug)
+        raise Told([f"{error.filename}: {error.strerror or error}"], UNUSABLE) from error
+    except Exception as error:
+        raise _surprise(error, debug=debug) from error
+
+
+def _surprise(error: Exception, *, debug: bool) -> Told:
+    _trace(debug)
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    hint = "" if debug else "; logmend --debug … shows where"
+    return Told([f"unexpected error, please report it: {what}{hint}"], BAD)
+
+
+def warn(text: str) -> None:
+    """Say something on standard error that does not change what is printed on standard output."""
+    click.echo(f"{click.style('logmend:', fg='yellow')} {text}", err=True)
+
+
+def _trouble(error: Transient | Permanent) -> str:
+    from logmend.outcome.reasons import AT_HAND, REASONS, WAIT
+
+    known = REASONS.get(error.reason)
+    # A store names the cause first, which may need another step than what it means for the store.
+    cause = error.detail.partition(":")[0]
+    step = REASONS[cause].next_step if cause in AT_HAND else known.next_step if known else ""
+    if step == WAIT:
+        step = "run it again" if isinstance(error, Transient) else ""
+    said = [known.meaning.rstrip(".") if known else "", error.detail.rstrip(".")]
+    text = f"{error.reason}: {': '.join(filter(None, said))}".rstrip(": ")
+    return f"{text}. Next: {step}" if step and "{" not in step else text
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        traceback.print_exc()

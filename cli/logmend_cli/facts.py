@@ -1,0 +1,154 @@
+"""Where a command has the facts of VMs from: nowhere, a file that gcloud wrote, or the Compute Engine API."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from logmend import instance_json
+from logmend.errors import ConfigError, Transient
+from logmend.model.values import InstanceFacts, InstanceRef, Judgement, Undecodable
+from logmend.settings import Settings
+from logmend.stages.decode.stream import values
+from logmend_cli.inputs import opened
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Lookup(Protocol):
+    """Facts of a VM, a judgement where looking it up came to one, None where it is not known here."""
+
+    @property
+    def free(self) -> bool:
+        """Whether asking costs nothing."""
+        ...
+
+    def __call__(self, ref: InstanceRef) -> InstanceFacts | Judgement | None:
+        """Give what is known of a VM."""
+        ...
+
+    def check(self) -> None:
+        """Raise ConfigError where what was given turned out to be about no VM that was asked for."""
+        ...
+
+
+class Nothing:
+    """Nothing is known: guards that need facts are pending."""
+
+    free = True
+
+    def __call__(self, ref: InstanceRef) -> None:
+        """Know nothing."""
+
+    def check(self) -> None:
+        """Nothing was given."""
+
+
+class Described:
+    """One or several VMs as ``gcloud compute instances describe`` or ``list`` prints them in JSON."""
+
+    free = True
+
+    def __init__(
+        self, file: Path, known: Mapping[InstanceRef, tuple[InstanceFacts, Mapping[str, Any]]]
+    ) -> None:
+        self._file = file
+        self._known = known
+        self._met = False
+        self._missed: InstanceRef | None = None
+
+    @classmethod
+    def read(cls, file: Path) -> "Described":
+        """Read the file. ConfigError where it holds no instance."""
+        with opened(str(file)) as stream:
+            read = [_instance(file, value) for value in values(stream)]
+        if not read:
+            raise ConfigError([f"{file}: there is no instance in it"])
+        return cls(file, {facts.ref: (facts, document) for facts, document in read})
+
+    def __call__(self, ref: InstanceRef) -> InstanceFacts | None:
+        """Give the facts of a VM that the file describes."""
+        found = self._known.get(ref)
+        self._met = self._met or found is not None
+        self._missed = self._missed or (None if found else ref)
+        return found[0] if found else None
+
+    def document(self, ref: InstanceRef) -> Mapping[str, Any] | None:
+        """Give the document of a VM as it stands in the file."""
+        found = self._known.get(ref)
+        return found[1] if found else None
+
+    def check(self) -> None:
+        """Raise ConfigError where every event was about another VM."""
+        if self._missed is not None and not self._met:
+            described = ", ".join(f"{each.name} ({ref})" for ref, (each, _) in list(self._known.items())[:3])
+            raise ConfigError(
+                [f"{self._file} describes {described}, but the event is about {self._missed}: another VM"]
+            )
+
+
+class Live:
+    """The Compute Engine API. Each VM is asked for once."""
+
+    free = False
+
+    def __init__(self, settings: Settings, runner: "asyncio.Runner") -> None:
+        from logmend import wiring
+
+        self._compute = wiring.open_compute(settings)
+        self._runner = runner
+        self._known: dict[InstanceRef, InstanceFacts | Judgement] = {}
+
+    def __call__(self, ref: InstanceRef) -> InstanceFacts | Judgement:
+        """Look a VM up. What the pipeline would wait out (a transient error) is raised."""
+        if ref not in self._known:
+            self._known[ref] = self._runner.run(self._ask(ref))
+        return self._known[ref]
+
+    def check(self) -> None:
+        """Nothing was given."""
+
+    async def _ask(self, ref: InstanceRef) -> InstanceFacts | Judgement:
+        from logmend import settle
+
+        try:
+            return await self._compute.facts(ref)
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001  judged as the pipeline judges it
+            return settle.of_error(error)
+
+    def close(self) -> None:
+        """Close connections."""
+        self._runner.run(self._compute.aclose())
+
+
+@contextmanager
+def lookup(settings: Settings, file: Path | None, *, live: bool) -> Iterator[Lookup]:
+    """Open what facts come from."""
+    if file is not None:
+        yield Described.read(file)
+    elif live:
+        import asyncio
+
+        with asyncio.Runner() as runner:
+            found = Live(settings, runner)
+            try:
+                yield found
+            finally:
+                found.close()
+    else:
+        yield Nothing()
+
+
+def _instance(file: Path, value: object) -> tuple[InstanceFacts, Mapping[str, Any]]:
+    try:
+        if isinstance(value, Undecodable):
+            raise ValueError(value.detail)  # noqa: TRY301, TRY004  one message for all
+        if not isinstance(value, Mapping):
+            raise ValueError("not a JSON object")  # noqa: TRY301, TRY004
+        return instance_json.described(value), value
+    except ValueError as error:
+        hint = "expected what `gcloud compute instances describe NAME --zone=ZONE --format=json` prints"
+        raise ConfigError([f"{file}: {error}; {hint}"]) from error

@@ -1,0 +1,289 @@
+"""The fleet's state, summed up from what the ledger keeps and from outcomes. Pure; ``status`` shows it.
+
+The ledger knows what is: what waits, what stands still, who needs a person. Outcomes know what was: how
+often, how fast, what failed. Either alone is enough for the part that it knows; where there is no ledger, the
+latest outcome about a VM stands for it.
+"""
+
+import heapq
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from logmend.model.enums import Action, Finding, Mode, Result
+from logmend.model.state import Approval, Fleet, Record, State, Subject
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Outcome
+from logmend.outcome import document as outcome_json
+from logmend.outcome import reasons
+
+KEPT = 1000
+"""Rows that each list keeps; counts are of everything."""
+FAILURES = 50
+"""Failures that are kept, the latest."""
+
+BAD = (Result.FAILED, Result.UNVERIFIED, Result.REJECTED)
+LATENCIES = ("queue", "lookup", "act", "total")
+
+
+@dataclass(slots=True)
+class FleetState:
+    """Counts and lists for a person. ``stopped`` says what stands still, and since when.
+
+    ``by_result`` counts VMs by what came of them last, ``outcomes`` every outcome; ``failures``
+    are the latest first.
+    """
+
+    instances: int = 0
+    by_result: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    by_state: Counter[str] = field(default_factory=Counter)
+    failures: list[Outcome] = field(default_factory=list)
+    needs_human: list[Subject] = field(default_factory=list)
+    relapsed: list[Subject] = field(default_factory=list)
+    waiting: list[Record] = field(default_factory=list)
+    approvals: list[Approval] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    latencies: "dict[str, array[int]]" = field(
+        default_factory=lambda: {name: array("q") for name in LATENCIES}
+    )
+    first: datetime | None = None
+    last: datetime | None = None
+    last_tick: datetime | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Give the state as JSON data; times in milliseconds, ``p50`` and the like by nearest rank."""
+        return {
+            "instances": self.instances,
+            "results": dict(self.by_result.most_common()),
+            "outcomes": dict(self.outcomes.most_common()),
+            "first_outcome": _time(self.first),
+            "last_outcome": _time(self.last),
+            "stopped": self.stopped,
+            "last_tick": _time(self.last_tick),
+            "needs_human": [_subject(each) for each in self.needs_human],
+            "relapsed": [_subject(each) for each in self.relapsed],
+            "failures": [failure(each) for each in self.failures],
+            "intents": dict(sorted(self.by_state.items())),
+            "waiting": [_record(each) for each in self.waiting],
+            "approvals": [_approval(each) for each in self.approvals],
+            "latency_ms": {name: quantiles(values) for name, values in self.latencies.items()},
+        }
+
+
+class Summing:
+    """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
+
+    Outcomes come oldest first, as logs and files have them; one that comes again counts once.
+    """
+
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self._ledger = fleet is not None
+        self._state = FleetState()
+        if fleet is not None:
+            self._state.last_tick, self._state.stopped = fleet.last_tick, _stopped(fleet)
+        self._met: set[int] = set()
+        self._failures: list[tuple[datetime, int, Outcome]] = []
+        self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
+
+    def subject(self, subject: Subject) -> None:
+        """Count one VM under one runbook."""
+        state = self._state
+        state.instances += 1
+        if subject.last_result is not None:
+            state.by_result[_word(subject.last_result, subject.last_reason)] += 1
+        if subject.frozen is not None:
+            state.stopped.append(f"{subject.instance} ({subject.runbook}) frozen by {subject.frozen.by}")
+        if subject.needs_human:
+            _keep(state.needs_human, subject)
+        if subject.relapses:
+            _keep(state.relapsed, subject)
+
+    def record(self, record: Record) -> None:
+        """Count one intent; those that wait are listed."""
+        self._state.by_state[record.state] += 1
+        if record.state is not State.DONE:
+            _keep(self._state.waiting, record)
+
+    def approval(self, approval: Approval, now: datetime) -> None:
+        """Keep a plan that a person has yet to decide on."""
+        if approval.state == "pending" and approval.expires_at > now:
+            _keep(self._state.approvals, approval)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count one outcome, and what it says of its VM."""
+        state = self._state
+        if (met := hash(outcome.outcome_id)) in self._met:
+            return
+        self._met.add(met)
+        state.outcomes[_word(outcome.result, outcome.reason)] += 1
+        state.first = min(state.first or outcome.at, outcome.at)
+        state.last = max(state.last or outcome.at, outcome.at)
+        for name, values in state.latencies.items():
+            if (value := getattr(outcome.latency, name)) is not None:
+                values.append(value)
+        if outcome.result in BAD:
+            heapq.heappush(self._failures, (outcome.at, len(self._met), outcome))
+            if len(self._failures) > FAILURES:
+                heapq.heappop(self._failures)
+        if not self._ledger and outcome.instance is not None and outcome.runbook is not None:
+            key = outcome.instance, outcome.runbook
+            self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome)
+
+    def state(self) -> FleetState:
+        """Give the sum of everything."""
+        for subject in self._subjects.values():
+            self.subject(subject)
+        self._subjects.clear()
+        self._state.failures = [outcome for _, _, outcome in sorted(self._failures, reverse=True)]
+        return self._state
+
+
+def noted(subject: Subject, outcome: Outcome) -> Subject:
+    """Note on a VM what an outcome says of it, as far as outcomes tell: the ledger's own notes are better.
+
+    A relapse is a check that sees the fault after a verified fix. Being skipped says nothing new of a VM.
+    """
+    if outcome.result is Result.SKIPPED and outcome.reason != "needs_human" and subject.last_result:
+        return subject
+    reverting = outcome.action is Action.REVERT  # whose check looks for the opposite
+    faulty = not reverting and outcome.before is not None and outcome.before.finding is Finding.FAULTY
+    relapsed = faulty and subject.fixed_at is not None
+    fixed_at = None if relapsed or outcome.result is Result.REVERTED else subject.fixed_at
+    if outcome.result is Result.REMEDIATED:
+        fixed_at = outcome.at
+    needs_human = outcome.reason == "needs_human" or (
+        subject.needs_human
+        and outcome.result not in (Result.REMEDIATED, Result.NOTHING_TO_DO, Result.REVERTED)
+    )
+    return replace(
+        subject,
+        name=outcome.instance_name or subject.name,
+        relapses=subject.relapses + relapsed,
+        failures=subject.failures + 1 if outcome.result is Result.FAILED else 0,
+        needs_human=needs_human,
+        last_result=outcome.result,
+        last_reason=outcome.reason,
+        last_at=outcome.at,
+        last_outcome_id=outcome.outcome_id,
+        fixed_at=fixed_at,
+    )
+
+
+def quantiles(values: Iterable[int]) -> dict[str, int | None]:
+    """Give count, median, 95th percentile and maximum, by nearest rank; null where there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return {"count": 0, "p50": None, "p95": None, "max": None}
+
+    def at(share: float) -> int:
+        return ordered[min(len(ordered) - 1, max(0, -(-int(len(ordered) * share * 100) // 100) - 1))]
+
+    return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "max": ordered[-1]}
+
+
+def failure(outcome: Outcome) -> dict[str, Any]:
+    """Give the row of one outcome that is bad, with what a person does next."""
+    return {
+        "at": _time(outcome.at),
+        "instance": str(outcome.instance) if outcome.instance else None,
+        "name": outcome.instance_name,
+        "runbook": outcome.runbook,
+        "result": outcome.result.value,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "next_step": reasons.next_step(outcome) or None,
+        "outcome_id": outcome.outcome_id,
+    }
+
+
+def _keep(rows: list[Any], row: Any) -> None:
+    if len(rows) < KEPT:
+        rows.append(row)
+
+
+def _word(result: Result, reason: str | None) -> str:
+    return f"{result.value}: {reason}" if reason else result.value
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else None
+
+
+def _stopped(fleet: Fleet) -> list[str]:
+    found = []
+    if (freeze := fleet.frozen) is not None:
+        found.append(f"everything frozen by {freeze.by} at {freeze.at:%FT%TZ} {freeze.why}".strip())
+    for name, each in fleet.frozen_runbooks.items():
+        found.append(f"{name} frozen by {each.by} at {each.at:%FT%TZ} {each.why}".strip())
+    found += [
+        f"{name}: breaker open since {each.opened_at:%FT%TZ}, {each.failing} of {each.seen} VMs failed"
+        for name, each in fleet.breakers.items()
+    ]
+    return found
+
+
+def _subject(subject: Subject) -> Mapping[str, Any]:
+    return {
+        "instance": str(subject.instance),
+        "name": subject.name,
+        "runbook": subject.runbook,
+        "result": subject.last_result.value if subject.last_result else None,
+        "reason": subject.last_reason,
+        "at": _time(subject.last_at),
+        "failures": subject.failures,
+        "relapses": subject.relapses,
+        "next_step": _next(subject),
+        "outcome_id": subject.last_outcome_id,
+    }
+
+
+def _next(subject: Subject) -> str | None:
+    """Say what a person does next about a VM, in the words of the reasons' table."""
+    if subject.last_result is None and not subject.needs_human:
+        return None
+    known = (
+        (Result.SKIPPED, "needs_human") if subject.needs_human else (subject.last_result, subject.last_reason)
+    )
+    result, reason = known
+    assert result is not None
+    at = subject.last_at or datetime.min.replace(tzinfo=UTC)
+    said = Outcome(
+        result,
+        reason,
+        "",
+        at,
+        "",
+        Mode.OBSERVE,
+        outcome_json.LOG_ID,
+        subject.runbook,
+        instance=subject.instance,
+    )
+    return reasons.next_step(said) or None
+
+
+def _record(record: Record) -> Mapping[str, Any]:
+    return {
+        "intent_id": record.intent.intent_id,
+        "instance": str(record.intent.instance),
+        "runbook": record.intent.runbook,
+        "action": record.intent.action.value,
+        "state": record.state.value,
+        "reason": record.outcome.reason if record.outcome else None,
+        "detail": record.outcome.detail if record.outcome else None,
+        "requested_by": record.intent.requested_by,
+        "created_at": _time(record.intent.created_at),
+    }
+
+
+def _approval(approval: Approval) -> Mapping[str, Any]:
+    return {
+        "approval_id": approval.approval_id,
+        "instance": str(approval.intent.instance),
+        "runbook": approval.intent.runbook,
+        "action": approval.intent.action.value,
+        "expires_at": _time(approval.expires_at),
+    }

@@ -1,0 +1,137 @@
+"""What commands are given: files of events, settings, times. Whatever cannot be used is a ConfigError."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from logmend.errors import ConfigError
+from logmend.model.enums import Mode
+from logmend.model.struct import Struct, replace
+from logmend.model.values import Delivery, Event, Undecodable
+from logmend.settings import PREFIX, Settings
+from logmend.stages import decode
+from logmend.stages.decode.payload import instant
+
+STDIN = "-"
+EMPTY_ARRAY = "an empty array"
+
+
+class Found(Struct, frozen=True):
+    """One document of a file: where it stands (``FILE``, or ``FILE:N`` counted from 1), and what it is.
+
+    ``number`` is None where the file is that one document. ``payload`` is the JSON document itself.
+    """
+
+    file: str
+    number: int | None
+    delivery: Delivery | None
+    event: Event | Undecodable
+    payload: Any
+
+    @property
+    def where(self) -> str:
+        """``FILE`` or ``FILE:N``."""
+        return self.file if self.number is None else f"{self.file}:{self.number}"
+
+
+def documents(file: str) -> Iterator[Found]:
+    """Read the documents of a file, ``-`` being standard input, one by one and in bounded memory.
+
+    A file without any gives one that says so (``no_data``).
+    """
+    with opened(file) as stream:
+        numbered = _begins_an_array(stream)
+        items = decode.entries(stream)
+        first = next(items, None)
+        if first is None:
+            nothing = EMPTY_ARRAY if numbered else "empty"
+            yield Found(file, None, None, Undecodable("no_data", nothing), None)
+            return
+        second = next(items, None)
+        numbered = numbered or second is not None
+        yield Found(file, 1 if numbered else None, *first)
+        if second is not None:
+            yield Found(file, 2, *second)
+            yield from (Found(file, number, *item) for number, item in enumerate(items, 3))
+
+
+@contextmanager
+def opened(file: str) -> Iterator[io.BufferedReader]:
+    """Open a file for reading bytes, ``-`` being standard input."""
+    try:
+        if file == STDIN:
+            yield _buffered(sys.stdin.buffer)
+            return
+        with open(file, "rb") as stream:  # noqa: PTH123  the name is printed as it was given
+            yield stream
+    except (OSError, io.UnsupportedOperation) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise ConfigError([f"{file}: cannot be read: {error.strerror or error}"]) from error
+
+
+def settings(mode: Mode | None = None) -> Settings:
+    """Read the settings from the environment; ``mode`` replaces the one that is set."""
+    found = Settings.from_environment(os.environ)
+    return found if mode is None else replace(found, mode=mode)
+
+
+def is_set(name: str) -> bool:
+    """Say whether the environment names this setting, or leaves it to its default."""
+    return PREFIX + name.upper() in os.environ
+
+
+def time(text: str | None) -> datetime | None:
+    """Read a time as an option gives it: RFC 3339 with its zone, or ``now``."""
+    if text is None:
+        return None
+    if text == "now":
+        return datetime.now(UTC)
+    if (found := instant(text)) is None:
+        raise ConfigError([f"{text!r} is no time: write 2026-01-31T12:00:00Z (with its zone), or now"])
+    return found
+
+
+def _begins_an_array(stream: io.BufferedReader) -> bool:
+    return stream.peek(256)[:256].lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n").startswith(b"[")
+
+
+def _buffered(stream: BinaryIO) -> io.BufferedReader:
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[arg-type]
+
+
+_LOOK = 32 * 1024 * 1024
+
+
+def position(file: str) -> Iterator[str]:
+    """Say, each time it is asked, where a file next stops being JSON; nothing where that is not known.
+
+    The file is read once more, up to a size; standard input cannot be.
+    """
+    path = Path(file)
+    if file == STDIN or not path.is_file() or path.stat().st_size > _LOOK:
+        return
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    whole = _stops(text)
+    if whole is not None and whole.msg != "Extra data":
+        yield f" (line {whole.lineno}, column {whole.colno})"
+    elif whole is not None:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip() and (error := _stops(line)) is not None:
+                yield f" (line {number}, column {error.colno})"
+
+
+def _stops(text: str) -> json.JSONDecodeError | None:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return error
+    except (ValueError, RecursionError):
+        return None
+    return None

@@ -1,0 +1,129 @@
+"""The command ``logmend``: its list of subcommands, each imported only when it is used.
+
+To add one: a module ``logmend_cli/NAME.py`` with a click command (or group) called ``command``, and a line in
+``COMMANDS``. What a command needs that is slow to import (rich, Google's clients) it imports in its function.
+A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
+docs/cli.md is made from all of it: ``python -m logmend_cli.reference > docs/cli.md``.
+"""
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import click
+
+from logmend_cli.errors import told
+
+
+class Entry(NamedTuple):
+    """One subcommand: the heading under which it is listed, and what it does in a line."""
+
+    heading: str
+    short_help: str
+
+
+ASK, ACT, RUN, CHECK = "Ask first", "Act", "Look after", "Check and set up"
+
+COMMANDS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "explain": Entry(ASK, "What would this event do, and why?"),
+        "scan": Entry(ASK, "Which VMs have the fault, and what would be done to each?"),
+        "demo": Entry(ASK, "The whole story on a pretend fleet."),
+        "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
+        "revert": Entry(ACT, "Put VMs back as they were."),
+        "replay": Entry(ACT, "Events once more: explained, published again, or ordered."),
+        "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject."),
+        "freeze": Entry(ACT, "The kill switch."),
+        "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
+        "status": Entry(RUN, "What stands still, what needs a person, what came of it all."),
+        "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
+        "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
+        "serve": Entry(RUN, "The function on this machine."),
+        "doctor": Entry(CHECK, "What is wrong between the log sink and the VMs, and what mends it."),
+        "filter": Entry(CHECK, "The filters that select log entries: show, match."),
+        "runbook": Entry(CHECK, "The runbooks: list, lint, test."),
+        "policy": Entry(CHECK, "The OS policy assignments: render, apply, status, delete."),
+    }
+)
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and short helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Name the commands in the order of ``COMMANDS``."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command; None where there is no such."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"logmend_cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that ``args`` begin with; one that is misspelt gets a suggestion."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands under their headings."""
+        for heading in dict.fromkeys(entry.heading for entry in COMMANDS.values()):
+            with formatter.section(heading):
+                formatter.write_dl(
+                    [(name, entry.short_help) for name, entry in COMMANDS.items() if entry.heading == heading]
+                )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete names of commands without importing any."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=entry.short_help)
+            for name, entry in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its value is the exit status."""
+        with told(debug=bool(ctx.params.get("debug"))):
+            status = super().invoke(ctx)
+        ctx.exit(status if isinstance(status, int) else 0)
+
+
+def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from logmend import __version__
+
+        click.echo(f"logmend {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Settings come from LOGMEND_* variables, as for the function. Exit status: 0 done or nothing"
+    " to do, 1 failed, unverified, rejected, unmatched or a failing check, 2 input or options that cannot be"
+    " used.",
+)
+@click.option("--debug", is_flag=True, help="Show where in the program an error came from.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+)
+def logmend(debug: bool) -> None:
+    """Mend Compute Engine VMs on what Cloud Logging says, verify it, and leave one honest record."""
+
+
+def main() -> None:
+    """Entry point of the command."""
+    logmend(prog_name="logmend")

@@ -1,0 +1,235 @@
+"""What ``run`` and ``revert`` share: an operator's orders to some VMs, from here or by the function."""
+
+import asyncio
+import json
+import signal
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logmend.errors import ConfigError, LogmendError
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Intent, Outcome, Source
+from logmend.outcome import document as outcome_json
+from logmend.settings import Settings
+from logmend_cli import application, inputs, output
+from logmend_cli.errors import BAD, DONE, status_of
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+PARALLEL = 16
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments and options of an order."""
+    for decorate in reversed(
+        (
+            click.argument("named", metavar="INSTANCE...", nargs=-1),
+            click.option("--project", help="Project whose VMs --filter selects."),
+            click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
+            click.option(
+                "--from",
+                "scan",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
+            ),
+            click.option("--runbook", default="workload-cert-refresh", show_default=True),
+            click.option("--enforce", is_flag=True, help="Act. Without it, only look and show the plan."),
+            click.option("--yes", is_flag=True, help="Do not ask before acting."),
+            click.option(
+                "--via-function",
+                is_flag=True,
+                help="Write the order to the ledger for the function, which looks, with --enforce acts.",
+            ),
+            click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
+            click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
+            application.by_option,
+            output.format_option("table", "json", "csv"),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def carry_out(action: Action, named: Sequence[str], **chosen: Any) -> int:
+    """Carry an order out, or show what it would do; gives the exit status."""
+    settings = _settings(chosen)
+    return application.running(lambda app: _carry_out(app, action, named, **chosen), settings)
+
+
+def _settings(chosen: dict[str, Any]) -> Settings:
+    settings = inputs.settings()
+    if settings.outcomes == "stdout":
+        settings = replace(settings, outcomes="none")  # standard output is this command's own
+    if chosen["via_function"]:
+        return application.shared_ledger(settings)
+    if not chosen["enforce"]:
+        return replace(settings, mode=Mode.OBSERVE, state="memory:", outcomes="none")
+    if settings.state == "memory:" and not chosen["standalone"]:
+        raise ConfigError(
+            [
+                application.NO_LEDGER,
+                "or act without leases, budget and freeze of the fleet: --standalone",
+            ]
+        )
+    return replace(settings, mode=Mode.ENFORCE)
+
+
+async def _carry_out(
+    app: "Application",
+    action: Action,
+    named: Sequence[str],
+    *,
+    runbook: str,
+    shape: str,
+    by: str,
+    **chosen: Any,
+) -> int:
+    app.chosen_runbooks(runbook)
+    refs = await _instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    if not refs:
+        raise ConfigError(["no VM is meant: name some, or select them with --filter or --from"])
+    acting = chosen["enforce"]
+    if acting and not chosen["yes"]:
+        for ref in refs:
+            click.echo(f"  {ref}", err=True)
+        many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
+        click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
+    orders = [_order(action, ref, runbook, by, look_only=not acting) for ref in refs]
+    if chosen["via_function"]:
+        return await _hand_over(app, orders, shape)
+    outcomes = await _work(app, orders, chosen["parallel"])
+    _show(outcomes, shape)
+    if not acting:
+        click.echo("Nothing was changed. Act with --enforce.", err=True)
+    if acting and app.settings.state == "memory:" and any(each.result is Result.PARKED for each in outcomes):
+        click.echo(
+            "What is parked is forgotten now: without a ledger nothing takes it up. Run it again.", err=True
+        )
+        return BAD
+    return status_of(outcome.result for outcome in outcomes)
+
+
+async def _instances(
+    app: "Application", named: Sequence[str], project: str | None, where: str | None, scan: Path | None
+) -> list[InstanceRef]:
+    """Collect the VMs that are meant, each once."""
+    refs = await application.instances(app, named)
+    if where is not None:
+        if project is None:
+            raise ConfigError(["--filter needs --project"])
+        listing = await app.compute.instances(project, where=where)
+        if listing.unreachable:
+            raise ConfigError([f"zones that do not answer: {', '.join(listing.unreachable)}; name the VMs"])
+        refs += [each.ref for each in listing.instances]
+    if scan is not None:
+        refs += await application.instances(app, await asyncio.to_thread(_scanned, scan))
+    return list(dict.fromkeys(refs))
+
+
+def _scanned(path: Path) -> list[str]:
+    try:
+        rows = json.loads(path.read_text())["instances"]
+        return [
+            "{project_id}/{zone}/{instance_id}".format(**row["instance"])
+            for row in rows
+            if row["result"] == "planned"
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            [f"{path}: not what `logmend scan --format json` prints ({_where(error)})"]
+        ) from error
+
+
+def _where(error: Exception) -> str:
+    """Say what was missed, in words."""
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only: bool) -> Intent:
+    return Intent(
+        intent_id=f"o-{uuid.uuid4().hex}",
+        runbook=runbook,
+        action=action,
+        instance=ref,
+        origin=Origin.OPERATOR,
+        source=Source("operator"),
+        created_at=datetime.now(UTC),
+        requested_by=by,
+        look_only=look_only,
+    )
+
+
+async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:
+    """Work on the VMs, some at once. Ctrl-C starts no further one and waits for those that are under way."""
+    stop, at_once, outcomes = asyncio.Event(), asyncio.Semaphore(parallel), list[Outcome]()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+
+    async def one(order: Intent, more: Callable[[int], None]) -> None:
+        async with at_once:
+            if stop.is_set():
+                return
+            try:
+                outcomes.append(await app.pipeline.work(order))
+            except LogmendError as error:
+                click.echo(f"{order.instance}: {error}", err=True)
+                stop.set()
+            more(1)
+
+    with output.progress("VMs", len(orders)) as more:
+        await asyncio.gather(*(one(order, more) for order in orders))
+    if (left := len(orders) - len(outcomes)) and stop.is_set():
+        click.echo(f"stopped: {left} VMs were not begun or have no outcome", err=True)
+    return sorted(outcomes, key=lambda outcome: str(outcome.instance))
+
+
+async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -> int:
+    """Write the orders to the ledger and tick."""
+    with output.progress("orders", len(orders)) as more:
+        for order in orders:
+            await app.journal.write(order, order.created_at)
+            more(1)
+    rows = [
+        {"instance": str(each.instance), "intent_id": each.intent_id, "by": each.requested_by}
+        for each in orders
+    ]
+    output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
+    if await application.tick_function(app.settings.topic):
+        click.echo("Ticked: the function takes them up now. See `logmend status`.", err=True)
+    else:
+        click.echo(
+            "The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.", err=True
+        )
+    return DONE
+
+
+def _show(outcomes: Sequence[Outcome], shape: str) -> None:
+    documents = [outcome_json.document(outcome) for outcome in outcomes]
+    if shape == "json":
+        output.show_json(documents)
+        return
+    rows = [
+        {
+            "vm": document["instance"]["name"] or document["instance"]["instance_id"],
+            "instance": str(outcome.instance),
+            "result": outcome.result.value,
+            "reason": outcome.reason,
+            "detail": outcome.detail,
+            "next_step": document["next_step"],
+        }
+        for outcome, document in zip(outcomes, documents, strict=True)
+    ]
+    columns = {
+        "vm": "VM",
+        "result": "result",
+        "reason": "reason",
+        "detail": "what was seen",
+        "next_step": "next",
+    }
+    output.show_rows(shape, columns, rows)

@@ -1,0 +1,138 @@
+"""Where ``status`` and ``report`` have outcomes from: a file, Cloud Logging, or what the ledger keeps."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.model.struct import Struct
+from logmend.model.values import Outcome, Undecodable
+from logmend.outcome import document
+from logmend.settings import Settings, duration
+from logmend.stages.decode.stream import values
+from logmend_cli import inputs
+from logmend_cli.errors import warn
+
+NOTHING = (
+    "nothing to read: name the ledger (LOGMEND_STATE=firestore:PROJECT/DATABASE or sqlite:PATH), a file of"
+    " outcomes, or --cloud"
+)
+
+
+class Source(Struct, frozen=True):
+    """Which outcomes are meant: a file (``-`` is standard input), or a project's log; neither is the ledger.
+
+    ``since`` bounds what is read of a log, and what is counted of the rest.
+    """
+
+    file: str | None
+    project: str | None
+    since: datetime | None
+
+    @property
+    def name(self) -> str | None:
+        """Say it in a word or two; None for the ledger."""
+        if self.file is not None:
+            return "standard input" if self.file == inputs.STDIN else self.file
+        return f"log {document.LOG_ID} of project {self.project}" if self.project else None
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command its options: FILE, --cloud, --since."""
+    for decorate in (
+        click.option("--since", metavar="TIME", help="Only outcomes from then on: 7d, 36h, or RFC 3339."),
+        click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
+        click.argument("file", metavar="[FILE]", required=False),
+    ):
+        command = decorate(command)
+    return command
+
+
+def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> Source:
+    """Say what was asked for; where nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
+    if file is not None and cloud:
+        raise click.UsageError("FILE and --cloud are two sources: give one")
+    begin = _moment(since)
+    kind, _, where = settings.outcomes.partition(":")
+    if file is None and not cloud:
+        cloud = kind == "cloud"
+        file = where if kind == "file" and Path(where).is_file() else None
+    if cloud and settings.project is None:
+        raise ConfigError(["--cloud reads the log of a project: set LOGMEND_PROJECT"])
+    return Source(file, settings.project if cloud else None, begin)
+
+
+async def read(source: Source, settings: Settings) -> AsyncIterator[Outcome]:
+    """Read outcomes, oldest first. What is none is counted and told; a file of nothing else is an error."""
+    if source.file is not None:
+        for outcome in of_file(source.file):
+            if source.since is None or outcome.at >= source.since:
+                yield outcome
+    elif source.project is not None:
+        async for outcome in _of_log(source.project, source.since, settings):
+            yield outcome
+
+
+def of_file(file: str) -> Iterator[Outcome]:
+    """Read a file: outcomes as JSON lines or an array, or as `gcloud logging read --format=json` has them."""
+    good = bad = 0
+    why = "it is empty"
+    with inputs.opened(file) as stream:
+        for value in values(stream):
+            try:
+                yield _outcome(value)
+                good += 1
+            except ValueError as error:
+                bad, why = bad + 1, str(error)
+    if not good and (bad or os.fspath(file) != inputs.STDIN):
+        raise ConfigError([f"{file}: no outcome in it: {why}"])
+    if bad:
+        warn(f"{file}: {bad} items are no outcomes ({why})")
+
+
+async def _of_log(project: str, since: datetime | None, settings: Settings) -> AsyncIterator[Outcome]:
+    from logmend.adapters.google.log_entries import LogEntries
+
+    logs = LogEntries(
+        settings.logging_endpoint, waiting=lambda seconds, why: warn(f"{why}: waiting {seconds:g} s")
+    )
+    where = f'logName="projects/{project}/logs/{document.LOG_ID}"'
+    if since is not None:
+        where += f' AND timestamp >= "{since.isoformat()}"'
+    bad = 0
+    try:
+        async for page in logs.pages([f"projects/{project}"], where):
+            for entry in page:
+                try:
+                    yield _outcome(entry)
+                except ValueError:
+                    bad += 1
+    finally:
+        await logs.aclose()
+    if bad:
+        warn(f"{bad} entries of the log {document.LOG_ID} are no outcomes")
+
+
+def _outcome(value: Any) -> Outcome:
+    """Read an outcome, or the LogEntry that carries one; ValueError where it is neither."""
+    if isinstance(value, Undecodable):
+        raise ValueError(value.detail)  # noqa: TRY004  one error for whatever is no outcome
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004
+    payload = value.get("jsonPayload")
+    if isinstance(payload, dict):  # Cloud Run takes `timestamp` out of what it reads from standard output
+        value = {"timestamp": value.get("timestamp"), **payload}
+    return document.from_json(value)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.now(UTC) - duration(text)
+    except (ValueError, OverflowError):
+        return inputs.time(text)

@@ -1,0 +1,111 @@
+"""Deliver the demo's messages: as Pub/Sub would, or through the real Pub/Sub emulator."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from logmend_cli.pretend.entries import push
+from logmend_cli.pretend.story import Scene
+
+TRIES = 6
+"""How often a push is delivered again before the demo gives up; Pub/Sub itself goes on for ten."""
+SETTLED = 60.0
+"""Seconds after which a message without a final outcome counts as lost."""
+INTERIM = ("deferred", "parked", "requested", "unverified", "interrupted")
+
+Show = Callable[[Scene, dict[str, Any]], None]
+
+
+async def directly(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show) -> None:
+    """Push every scene, again after anything but a 2xx, with backoff."""
+    import httpx
+
+    del outcomes
+    bodies = {scene.message_id: push(scene.body(), scene.message_id) for scene in scenes}
+    async with httpx.AsyncClient(timeout=SETTLED) as client:
+
+        async def one(scene: Scene) -> None:
+            for number in range(TRIES):
+                headers = {"content-type": "application/json"}
+                answer = await client.post(url, content=bodies[scene.message_id], headers=headers)
+                show(scene, answer.json())
+                if answer.is_success:
+                    return
+                await asyncio.sleep(0.2 * 2**number)
+
+        for act in _acts(scenes):
+            await asyncio.gather(*map(one, act))
+
+
+async def by_emulator(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show) -> None:
+    """Publish every scene to a topic of the real emulator, whose subscription pushes to the function."""
+    from logmend_cli.pretend import emulator
+
+    with emulator.running(emulator.pubsub_emulator_process(), "PUBSUB_EMULATOR_HOST"):
+        topic = await asyncio.to_thread(_subscribe, url)
+        published: dict[str, Scene] = {}
+        for act in _acts(scenes)[:2]:  # a message cannot be made to come again: the emulator decides
+            for scene in act:
+                published[await asyncio.to_thread(_publish, topic, scene)] = scene
+            await _settled(published, outcomes, show)
+
+
+def _acts(scenes: Sequence[Scene]) -> list[list[Scene]]:
+    """Split into what comes first, what follows, and what is delivered once more at the end."""
+    return [
+        [scene for scene in scenes if not scene.follows],
+        [scene for scene in scenes if scene.follows],
+        [scene for scene in scenes if scene.again],
+    ]
+
+
+def _subscribe(url: str) -> str:
+    from google.cloud import pubsub_v1
+
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    topic = publisher.topic_path("demo-project", "logmend")
+    publisher.create_topic(name=topic)
+    with subscriber:
+        subscriber.create_subscription(
+            request={
+                "name": subscriber.subscription_path("demo-project", "logmend"),
+                "topic": topic,
+                "push_config": {"push_endpoint": url},
+                "ack_deadline_seconds": 60,
+                "retry_policy": {
+                    "minimum_backoff": timedelta(seconds=1),
+                    "maximum_backoff": timedelta(seconds=5),
+                },
+            }
+        )
+    return str(topic)
+
+
+def _publish(topic: str, scene: Scene) -> str:
+    from google.cloud import pubsub_v1
+
+    body = scene.body()
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    publisher = pubsub_v1.PublisherClient()
+    return str(publisher.publish(topic, data, scene=scene.message_id).result(30))
+
+
+async def _settled(published: dict[str, Scene], outcomes: Path, show: Show) -> None:
+    """Wait until every message has a final outcome, or too long."""
+    open_ones, deadline = dict(published), asyncio.get_running_loop().time() + SETTLED
+    while open_ones and asyncio.get_running_loop().time() < deadline:
+        for outcome in read(outcomes):
+            scene = published.get(outcome["message_id"])
+            if scene is not None:
+                show(scene, outcome)
+                if outcome["result"] not in INTERIM:
+                    open_ones.pop(outcome["message_id"], None)
+        await asyncio.sleep(0.1)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read a file of outcomes, one JSON document a line."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,205 @@
+"""A pretend fleet: SSH servers on loopback that really run the runbooks' scripts, each on its own folder.
+
+Nothing here needs root or a cloud. A machine is a folder (README.md beside this file) behind an address of
+its own in 127.0.0.0/8; its SSH server runs what it is sent with ``/bin/sh``, with the pretend ``systemctl``,
+``curl`` and ``sudo`` first on the path. The pretend Compute API knows every machine, its host key included.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+import uvicorn
+
+from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+
+TIMER = "gce-workload-cert-refresh.timer"
+USER = "logmend"
+_HERE = Path(__file__).parent
+_OUTPUT = 1 << 20
+
+
+@dataclass
+class Machine:
+    """One pretend machine. ``instance`` is what the Compute API says of it, ``folder`` what is true of it.
+
+    ``listens`` False is a machine whose SSH port is closed; ``own_id`` is the id that its metadata server
+    tells, another one than meant where the address was given to another machine.
+    """
+
+    instance: PretendInstance
+    folder: Path
+    listens: bool = True
+    own_id: str | None = None
+    host_key: asyncssh.SSHKey = field(default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519"))
+
+    @property
+    def units(self) -> Path:
+        """Folder of the pretend systemd units."""
+        return self.folder / "pretend" / "units"
+
+    def make(self, *, timer: str | None = "enabled", active: bool = True) -> None:
+        """Make the folder: a timer in that state (None: no such unit) and a metadata server's answers."""
+        metadata = self.folder / "pretend/http/metadata.google.internal/computeMetadata/v1/instance"
+        metadata.mkdir(parents=True)
+        (metadata / "id").write_text(self.own_id or self.instance.instance_id)
+        self.units.mkdir(parents=True)
+        if timer is not None:
+            unit = self.units / TIMER
+            unit.mkdir()
+            (unit / "enabled").write_text(f"{timer}\n")
+            (unit / "active").write_text("active\n" if active else "inactive\n")
+
+    def timer(self) -> str | None:
+        """Say ``enabled active`` and the like; None where there is no timer."""
+        unit = self.units / TIMER
+        if not unit.is_dir():
+            return None
+        return " ".join((unit / name).read_text().strip() for name in ("enabled", "active"))
+
+    def calls(self) -> list[str]:
+        """Every call of a stand-in, with its arguments: what was really done on the machine."""
+        log = self.folder / "pretend" / "calls"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def environment(self) -> dict[str, str]:
+        """Environment of a command on this machine."""
+        path = [str(_HERE / "bin"), os.environ.get("PATH", os.defpath)]
+        if not (shutil.which("flock") and shutil.which("timeout")):
+            path.insert(1, str(_HERE / "fallback"))
+        return {"PATH": ":".join(path), "LOGMEND_ROOT": str(self.folder), "HOME": str(self.folder)}
+
+
+class Login(asyncssh.SSHServer):
+    """Lets one user in with one key, and nobody else."""
+
+    def __init__(self, user: str, key: asyncssh.SSHKey) -> None:
+        self._user, self._key = user, key.convert_to_public()
+
+    def begin_auth(self, username: str) -> bool:
+        """Ask everybody for a key."""
+        del username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """Take keys, and nothing else."""
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Compare user and key."""
+        return username == self._user and key == self._key
+
+
+@dataclass
+class Fleet:
+    """Machines behind one port, the Compute API that knows them, and the key that opens them."""
+
+    folder: Path
+    machines: dict[str, Machine]
+    compute: PretendCompute
+    key: asyncssh.SSHKey
+    ssh_port: int = 0
+    compute_port: int = 0
+
+    @property
+    def key_file(self) -> Path:
+        """The private key, as ``LOGMEND_SSH_KEY`` takes it."""
+        return self.folder / "key"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Fleet"]:
+        """Serve every machine and the API until left."""
+        self.key.write_private_key(str(self.key_file))
+        self.key_file.chmod(0o600)
+        self.ssh_port, self.compute_port = free_port(), free_port()
+        async with AsyncExitStack() as stack:
+            for machine in self.machines.values():
+                if machine.listens:
+                    await stack.enter_async_context(self._served(machine))
+            await stack.enter_async_context(serving(self.compute.app, self.compute_port))
+            yield self
+
+    @asynccontextmanager
+    async def _served(self, machine: Machine) -> AsyncIterator[None]:
+        async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+            await self.command(machine, process)
+
+        listener = await asyncssh.listen(
+            machine.instance.internal_ip or "127.0.0.1",
+            self.ssh_port,
+            server_factory=lambda: Login(USER, self.key),
+            server_host_keys=[machine.host_key],
+            process_factory=run,
+            encoding=None,
+            config=None,
+            agent_forwarding=False,
+            gss_host=None,
+        )
+        try:
+            yield
+        finally:
+            listener.close()
+            await listener.wait_closed()
+
+    async def command(self, machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Run one command on a machine, as sshd would; fleets that misbehave do it otherwise."""
+        await _run(machine, process)
+
+
+async def _run(machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """Run one command as sshd would, in a process group that ends with the connection."""
+    child = await asyncio.create_subprocess_exec(
+        "/bin/sh",
+        "-c",
+        process.command or "true",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=machine.environment(),
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = await child.communicate(await process.stdin.read())
+        with contextlib.suppress(OSError, asyncssh.Error):
+            process.stdout.write(stdout[:_OUTPUT])
+            process.stderr.write(stderr[:_OUTPUT])
+            process.exit(child.returncode or 0)
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+
+
+@asynccontextmanager
+async def serving(app: object, port: int) -> AsyncIterator[None]:
+    """Serve an ASGI application on a loopback port until left."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")  # type: ignore[arg-type]
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # Ctrl-C is the demo's
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            await asyncio.sleep(0.01)
+            if task.done():
+                task.result()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def free_port() -> int:
+    """Give a loopback port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,59 @@
+"""docs/cli.md, made from the commands' own help: ``python -m logmend_cli.reference > docs/cli.md``.
+
+A test compares the two, so that the page never says other than ``--help``.
+"""
+
+from collections.abc import Iterator
+
+import click
+
+from logmend_cli.main import COMMANDS, logmend
+
+_INTRODUCTION = """\
+# The command `logmend`
+
+This page is made from `--help` (`python -m logmend_cli.reference > docs/cli.md`); a test keeps the two alike.
+
+- **Exit status**: 0 done or nothing to do (any result that is not below), 1 for `failed`, `unverified`,
+  `rejected`, `unmatched` or a failing check (the worst of several), 2 for input or options of no use.
+- **Settings** come from `LOGMEND_*` variables, the same as the function's ([settings.md](settings.md)); one
+  that is misspelt or cannot be parsed stops every command that reads them.
+- **Output** goes to standard output, tables for people, `--format json` for programs. What else is to be said
+  goes to standard error, every line beginning with `logmend:`; `logmend --debug COMMAND` shows where an error
+  came from.
+- **Files**: `-` is standard input. Events are read in any shape that Google's tools print: a document, an
+  array, JSON lines, or documents in a row.
+- **Completion** in the shell: `eval "$(_LOGMEND_COMPLETE=bash_source logmend)"` (or `zsh_source`); for fish
+  `_LOGMEND_COMPLETE=fish_source logmend | source`.
+"""
+
+
+def page() -> str:
+    """Write the whole page."""
+    names = logmend.context_settings["help_option_names"]
+    root = click.Context(logmend, info_name="logmend", terminal_width=96, help_option_names=names)
+    parts = [_INTRODUCTION, _block(logmend.get_help(root))]
+    for name in COMMANDS:
+        command = logmend.get_command(root, name)
+        assert command is not None
+        parts += _sections(command, root, name)
+    return "\n".join(parts)
+
+
+def _sections(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
+    context = click.Context(command, parent=parent, info_name=name)
+    yield f"## {context.command_path}\n" if parent.parent is None else f"### {context.command_path}\n"
+    yield _block(command.get_help(context))
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            inner = command.get_command(context, each)
+            assert inner is not None
+            yield from _sections(inner, context, each)
+
+
+def _block(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)

@@ -1,0 +1,161 @@
+"""What a replay does with an event: explain it, publish it again, or order it under the operator's name."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from logmend import explain
+from logmend.errors import Permanent
+from logmend.explain import Explanation, Rules
+from logmend.model.enums import Origin, Result
+from logmend.model.struct import Struct, replace
+from logmend.model.values import Incident, InstanceRef, Intent, LogEntry
+from logmend.stages import intents
+from logmend.stages.intents import REPLAY_ID
+from logmend_cli.replay.events import REPLAY_OF, Replayable
+
+if TYPE_CHECKING:
+    from logmend.adapters.google.pubsub import Publisher
+    from logmend.ledger import Journal
+
+
+class Done(Struct, frozen=True):
+    """What was done with an event: ``explained``, ``published``, ``ordered``, or ``left`` and why.
+
+    ``covered``: what was done with another event of the same VM does for this one as well. ``as_`` is the new
+    message's or the intent's id.
+    """
+
+    what: str
+    as_: str | None = None
+    why: str = ""
+
+
+class Act(Protocol):
+    """Deals with one event."""
+
+    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+        """Do it; doing it twice under one ``replay_id`` has one effect."""
+        ...
+
+
+async def explained(each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+    """Do nothing but what was done: explain."""
+    del each, said, replay_id
+    return Done("explained")
+
+
+class Publish(Struct, frozen=True):
+    """Publish events again, with their attributes and the link to their original.
+
+    What is pulled is left where publishing would use it up in vain: it would be rejected, or be skipped for
+    its age. ``everything`` publishes that as well.
+    """
+
+    publisher: "Publisher"
+    topic: str
+    everything: bool
+
+    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+        """Publish; the same ``replay_id`` makes it the same event to the function."""
+        if each.data is None:
+            return Done("left", why="nothing in it that could be published")
+        if said is not None and not self.everything:
+            reason = said.judgement.reason if said.judgement else None
+            if said.result is Result.REJECTED:
+                return Done("left", why="would be rejected again; --all publishes it")
+            if reason == "stale" and each.ack_id is not None:
+                return Done(
+                    "left", why="would be skipped for its age; --allow-stale orders it, --all publishes it"
+                )
+        attributes = dict(each.attributes) | {REPLAY_OF: each.original, REPLAY_ID: replay_id}
+        try:
+            return Done("published", await self.publisher.publish(self.topic, each.data, attributes))
+        except Permanent as error:
+            if error.reason != "invalid_request":
+                raise
+            return Done("left", why=f"Pub/Sub does not take it: {error.detail}")
+
+
+class Order(Struct, frozen=True):
+    """Write an operator's intent to the ledger in place of an event, however old that is."""
+
+    journal: "Journal"
+    by: str
+
+    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+        """Write it once; who asks is on record."""
+        now = datetime.now(UTC)
+        if (intent := _intent(each, said, now)) is None:
+            return Done("left", why="nothing to order")
+        order = replace(
+            intent,
+            intent_id=f"o-replay-{replay_id}",
+            origin=Origin.OPERATOR,
+            created_at=now,
+            message_id=None,
+            repeats=False,
+            allow_stale=True,
+            requested_by=self.by,
+            replay_of=each.original,
+            approval_id=None,
+        )
+        await self.journal.write(order, now)
+        return Done("ordered", order.intent_id)
+
+
+def _intent(each: Replayable, said: Explanation | None, now: datetime) -> Intent | None:
+    if each.record is not None:
+        return each.record.intent
+    if said is None or subject(said) is None:
+        return None
+    assert said.runbook is not None
+    assert said.instance is not None
+    assert isinstance(each.event, LogEntry | Incident)
+    delivery = said.delivery
+    return intents.of_event(delivery, each.event, said.runbook, said.variant, said.instance, now)
+
+
+Subject = tuple[str, InstanceRef]
+"""A runbook and a VM."""
+
+
+def subject(said: Explanation | None) -> Subject | None:
+    """Say which VM and runbook an event is about, where it would be taken up but for its age."""
+    if said is None or said.judgement is None or said.runbook is None or said.instance is None:
+        return None
+    if said.result is not Result.PLANNED and said.judgement.reason != "stale":
+        return None
+    return said.runbook.name, said.instance
+
+
+def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
+    """Explain an event as of now; None where only the ledger knows it."""
+    return None if each.record is not None else explain.event(each.delivery, each.event, rules, None, now)
+
+
+def document(each: Replayable, said: Explanation | None, done: Done) -> Mapping[str, Any]:
+    """Give the JSON document of one event's replay: what ``explain`` says, and what was done."""
+    known = explain.document(said) if said is not None else dict.fromkeys(_KEYS)
+    if each.record is not None:
+        intent = each.record.intent
+        known |= {"event": intent.source.kind, "runbook": intent.runbook, "variant": intent.variant}
+        known["instance"] = {
+            "project_id": intent.instance.project_id,
+            "zone": intent.instance.zone,
+            "instance_id": intent.instance.instance_id,
+        }
+        known["action"] = intent.action.value
+    return known | {
+        "where": each.where,
+        "replay_of": each.original,
+        "done": done.what,
+        "as": done.as_,
+        "why": done.why or None,
+    }
+
+
+_KEYS = (
+    "event", "runbook", "variant", "instance", "result", "reason", "pending_guards", "conditions", "guards",
+    "action", "executor",
+)  # fmt: skip

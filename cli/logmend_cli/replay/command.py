@@ -1,0 +1,331 @@
+"""``logmend replay``: events once more, explained first; published again or ordered, each exactly once."""
+
+import asyncio
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logmend import catalog
+from logmend.errors import ConfigError
+from logmend.explain import Explanation, Rules
+from logmend.settings import Settings, duration
+from logmend_cli import application, inputs, output
+from logmend_cli.documented import Command
+from logmend_cli.errors import BAD, status_of, warn
+from logmend_cli.replay import acts
+from logmend_cli.replay.acts import Act, Done
+from logmend_cli.replay.journal import ReplayJournal, default_path
+
+if TYPE_CHECKING:
+    from logmend.model.enums import Result
+    from logmend_cli.replay.events import Replayable
+    from logmend_cli.replay.sources import EventSource
+
+PULL_LIMIT = 1000
+BATCH = 100
+
+_END, _LIMIT, _STOPPED = "end", "limit", "stopped"
+
+
+@click.command(
+    "replay",
+    cls=Command,
+    examples=(
+        "logmend replay --subscription logmend-dead-letter --project my-project",
+        "logmend replay --subscription logmend-dead-letter --project my-project --publish",
+        "logmend replay --project my-project --filter gce_workload_cert_refresh --since 2d --allow-stale",
+        "logmend replay message.json --publish --topic projects/my-project/topics/logmend",
+    ),
+)
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--subscription", help="Pull from this subscription: its name, or projects/P/subscriptions/S.")
+@click.option("--filter", "where", help="Read the log entries of --project that this Logging query selects.")
+@click.option("--since", metavar="TIME", help="With --filter: from when, 90m, 7d or RFC 3339. [default: 1d]")
+@click.option("--outcome", metavar="ID", help="The event behind this outcome (or intent, or message id).")
+@click.option("--project", help="Project of --subscription and --filter. [default: LOGMEND_PROJECT]")
+@click.option("--publish", is_flag=True, help="Publish the events again, for the function.")
+@click.option("--topic", help="Where to, projects/P/topics/T. [default: LOGMEND_TOPIC]")
+@click.option(
+    "--allow-stale", is_flag=True, help="Order them in the ledger under your name, whatever their age."
+)
+@click.option("--all", "everything", is_flag=True, help="With --publish: also what would come to nothing.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
+              help="Most events a second.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help=f"Most events. [default: {PULL_LIMIT} when pulled]")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Begin anew: forget a run that was interrupted, and what was dealt with before.",
+)
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path),
+              help="Where a run from a file or query notes how far it is.")  # fmt: skip
+@application.by_option
+@output.format_option("text", "json")
+def command(**chosen: Any) -> int:
+    """Replay events: from FILE (- is standard input), a subscription, a Logging query or an outcome.
+
+    Explains by default, as of now: what is pulled goes back. --publish publishes each event again with its
+    attributes and logmend_replay_of, the id of its original: a new event, judged anew by the function.
+    --allow-stale writes an order to the ledger instead, on record as yours, which the next tick takes up;
+    cooldowns and age do not hold it back, guards and the check on the VM do.
+
+    Of the entries of a query, and of those of a file that are ordered, one counts for each VM and runbook:
+    the newest of a query, the first of a file.
+
+    What is pulled is acknowledged only once it is published or ordered; what would come to nothing (rejected,
+    stale) is left there. Interrupt it as you like, by Ctrl-C or worse, and run it again: it goes on, and what
+    is published twice is recognised. Exit status 1 if an event is rejected or unmatched, or the run ended
+    early.
+    """
+    settings = _settings(chosen)
+    return asyncio.run(_Replay(settings, chosen).run())
+
+
+def _settings(chosen: dict[str, Any]) -> Settings:
+    given = [chosen[name] is not None for name in ("file", "subscription", "where", "outcome")]
+    if sum(given) != 1:
+        raise click.UsageError("give one of FILE, --subscription, --filter and --outcome")
+    if chosen["publish"] and chosen["allow_stale"]:
+        raise click.UsageError("--publish hands events to the function, --allow-stale orders them: give one")
+    for option in ("everything", "topic"):
+        if chosen[option] and not chosen["publish"]:
+            raise click.UsageError(f"--{'all' if option == 'everything' else option} goes with --publish")
+    if chosen["since"] and chosen["where"] is None:
+        raise click.UsageError("--since goes with --filter")
+    settings = inputs.settings()
+    problems = []
+    chosen["project"] = chosen["project"] or settings.project
+    chosen["topic"] = chosen["topic"] or settings.topic
+    short = chosen["subscription"] is not None and "/" not in chosen["subscription"]
+    if (chosen["where"] is not None or short) and not chosen["project"]:
+        problems.append("which project? --project or LOGMEND_PROJECT")
+    elif short:
+        chosen["subscription"] = f"projects/{chosen['project']}/subscriptions/{chosen['subscription']}"
+    if chosen["publish"] and not chosen["topic"]:
+        problems.append("publish where? --topic projects/PROJECT/topics/TOPIC or LOGMEND_TOPIC")
+    for name, kind in (("topic", "topics"), ("subscription", "subscriptions")):
+        parts = (chosen[name] or f"projects/p/{kind}/x").split("/")
+        if len(parts) != 4 or parts[0::2] != ["projects", kind]:
+            problems.append(f"{chosen[name]!r} is no {name}: projects/PROJECT/{kind}/NAME")
+    if (chosen["allow_stale"] or chosen["outcome"]) and settings.state == "memory:":
+        problems.append(application.NO_LEDGER)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+class _Replay:
+    """One run: events one after the other, each dealt with and settled before the next."""
+
+    def __init__(self, settings: Settings, chosen: dict[str, Any]) -> None:
+        self._settings = settings
+        self._chosen = chosen
+        self._acting: bool = chosen["publish"] or chosen["allow_stale"]
+        self._stop = asyncio.Event()
+        self._signals: list[int] = []
+        self._ended = _STOPPED
+        self._journal: ReplayJournal | None = None
+        self._rows: list[dict[str, Any]] = []
+        self._counts: Counter[str] = Counter()
+        self._results: Counter[Result | None] = Counter()
+        self._ordered = self._dealt_with = 0
+
+    async def run(self) -> int:
+        """Replay; gives the exit status."""
+        rules = Rules.of(catalog.load(self._settings), self._settings)
+        with self._stoppable():
+            try:
+                await self._run(rules)
+            except BaseException:
+                if self._dealt_with:
+                    self._conclude()
+                raise
+        self._conclude()
+        return status_of(self._results) if self._ended != _STOPPED else BAD
+
+    async def _run(self, rules: Rules) -> None:
+        async with AsyncExitStack() as stack:
+            app = None
+            if self._chosen["allow_stale"] or self._chosen["outcome"]:
+                app = await stack.enter_async_context(application.opened(self._settings))
+            if self._acting and self._chosen["subscription"] is None:
+                self._journal = self._opened_journal()
+                stack.callback(lambda journal: journal.close(finished=self._ended == _END), self._journal)
+            source = self._source(app)
+            stack.push_async_callback(source.aclose)
+            act = await self._act(app, stack)
+            # Where each event has its line, that is progress enough; a bar would run through them.
+            shown = output.progress("events") if self._chosen["shape"] == "json" else nullcontext(_no_bar)
+            with shown as more:
+                self._ended = await self._every(source, act, rules, more)
+            if self._ordered:
+                await self._tick()
+
+    async def _every(self, source: "EventSource", act: Act, rules: Rules, more: Any) -> str:
+        """Deal with each event; says how that ended."""
+        loop, seen = asyncio.get_running_loop(), set[str]()
+        # A log says the same of a VM again and again; a dead letter must leave nothing out.
+        file = self._chosen["file"] is not None and self._chosen["allow_stale"]
+        once = self._acting and (file or self._chosen["where"] is not None)
+        covered: dict[acts.Subject, str] = {}
+        limit = self._chosen["limit"] or (PULL_LIMIT if self._chosen["subscription"] else None)
+        next_at = loop.time()
+        run = self._journal.run if self._journal else uuid.uuid4().hex if self._chosen["fresh"] else ""
+        async for each in source.events():
+            if self._signals:
+                return _STOPPED
+            if each.key in seen:
+                self._counts["met twice"] += 1
+                continue
+            seen.add(each.key)
+            replay_id = each.replay_id(run)
+            said = acts.judged(each, rules, datetime.now(UTC))
+            subject = acts.subject(said) if once else None
+            if self._journal is not None and replay_id in self._journal.done:
+                self._counts["done by the interrupted run"] += 1
+                if subject is not None:
+                    covered.setdefault(subject, self._journal.done[replay_id])
+                continue
+            if limit is not None and self._dealt_with >= limit:
+                warn(f"there are more than {limit} events: run it again to go on, or raise --limit")
+                return _LIMIT
+            if self._acting and not (subject and subject in covered):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), next_at - loop.time())
+                if self._signals:
+                    return _STOPPED
+                next_at = max(next_at, loop.time()) + 1 / self._chosen["rate"]
+            if subject is not None and subject in covered:
+                done = Done("covered", covered[subject], "the same VM and runbook")
+            else:
+                done = await act(each, said, replay_id)
+            if done.what in ("published", "ordered", "covered"):
+                if subject is not None:
+                    covered.setdefault(subject, done.as_ or "")
+                if self._journal is not None:
+                    self._journal.note(replay_id, done.as_ or "")
+                await source.settled(each)
+            self._ordered += done.what == "ordered"
+            self._tell(each, said, done)
+            more(1)
+        return _STOPPED if self._signals else _END
+
+    def _opened_journal(self) -> ReplayJournal:
+        chosen = self._chosen
+        what = "publish" if chosen["publish"] else "order"
+        named = [f"{name}={chosen[name]}" for name in ("where", "since", "outcome", "project", "topic")]
+        file = chosen["file"]
+        place = str(Path(file).resolve()) if file not in (None, inputs.STDIN) else str(file)
+        path = chosen["journal"] or default_path(what, place, self._settings.state, *named)
+        about = {"what": what}
+        if chosen["where"] is not None:
+            about |= dict(zip(("since", "until"), _span(chosen["since"]), strict=True))
+        journal = ReplayJournal(path, about, fresh=chosen["fresh"])
+        if journal.resumed:
+            warn(f"going on with a run that was interrupted ({len(journal.done)} done): {path}")
+        return journal
+
+    def _source(self, app: Any) -> "EventSource":
+        from logmend_cli.replay import sources as sources
+
+        chosen = self._chosen
+        if chosen["file"] is not None:
+            return sources.FileSource(chosen["file"])
+        if chosen["outcome"] is not None:
+            return sources.OutcomeSource(app, chosen["outcome"], order=chosen["allow_stale"])
+        if chosen["where"] is not None:
+            since, until = _span(chosen["since"])
+            if self._journal is not None:
+                since, until = self._journal.about["since"], self._journal.about["until"]
+            where = f'({chosen["where"]}\n) AND timestamp >= "{since}" AND timestamp < "{until}"'
+            return sources.QuerySource(self._settings, [f"projects/{chosen['project']}"], where)
+        from logmend.adapters.google.pubsub import Subscription
+
+        batch = max(1, min(BATCH, chosen["limit"] or BATCH))
+        name = chosen["subscription"]
+        return sources.PulledSource(Subscription(name), name, batch=batch, stop=self._stop)
+
+    async def _act(self, app: Any, stack: AsyncExitStack) -> Act:
+        if self._chosen["publish"]:
+            from logmend.adapters.google.pubsub import Publisher
+
+            publisher = Publisher()
+            stack.push_async_callback(publisher.aclose)
+            return acts.Publish(publisher, self._chosen["topic"], self._chosen["everything"])
+        if self._chosen["allow_stale"]:
+            return acts.Order(app.journal, self._chosen["by"])
+        return acts.explained
+
+    async def _tick(self) -> None:
+        if await application.tick_function(self._settings.topic):
+            warn("ticked: the function acts on the orders now; see `logmend status`")
+        else:
+            warn("the scheduler's next tick acts on the orders; with LOGMEND_TOPIC set, this command ticks")
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let the first Ctrl-C end the run between two events, the second at once."""
+        loop, before = asyncio.get_running_loop(), {}
+
+        def stop(number: int, _: object) -> None:
+            signal.signal(number, signal.default_int_handler)
+            self._signals.append(number)
+            loop.call_soon_threadsafe(self._stop.set)
+
+        for each in (signal.SIGINT, signal.SIGTERM):
+            before[each] = signal.signal(each, stop)
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _tell(self, each: "Replayable", said: Explanation | None, done: Done) -> None:
+        self._counts[done.what] += 1
+        self._results[said.result if said else None] += 1
+        self._dealt_with += 1
+        document = dict(acts.document(each, said, done))
+        if self._chosen["shape"] == "json":
+            self._rows.append(document)
+            return
+        result = f"{document['result']}: {document['reason']}" if document["reason"] else document["result"]
+        vm = "/".join(document["instance"].values()) if document["instance"] else "-"
+        word = output.coloured(document["result"]) if document["result"] else document["event"]
+        painted = (result or document["event"]).replace(document["result"] or "\0", word, 1)
+        pad = " " * max(0, 26 - len(result or document["event"]))
+        did = f"{done.what} {done.as_ or ''}{done.why and f'({done.why})'}" if self._acting else ""
+        where = output.shortened(each.where, 30)
+        click.echo(f"{where:<30}  {painted}{pad}  {vm:<44}  {did}".rstrip())
+
+    def _conclude(self) -> None:
+        if self._chosen["shape"] == "json":
+            finished = self._ended == _END
+            output.show_json({"events": self._rows, "totals": dict(self._counts), "finished": finished})
+        else:
+            click.echo(", ".join(f"{count} {word}" for word, count in self._counts.items()) or "no event")
+        if self._ended == _STOPPED:
+            warn("stopped before the end; run it again to go on")
+        elif not self._acting and self._dealt_with:
+            warn("nothing was changed: --publish publishes them again, --allow-stale orders them")
+
+
+def _no_bar(_: int) -> None:
+    """Show nothing."""
+
+
+def _span(since: str | None) -> tuple[str, str]:
+    now = datetime.now(UTC)
+    try:
+        begin = now - (duration(since) if since else timedelta(days=1))
+    except (ValueError, OverflowError):
+        found = inputs.time(since)
+        assert found is not None
+        begin = found
+    return tuple(each.isoformat().replace("+00:00", "Z") for each in (begin, now))  # type: ignore[return-value]

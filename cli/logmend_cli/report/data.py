@@ -1,0 +1,227 @@
+"""What a report shows, out of outcomes one by one. Pure; memory grows with VMs and events, not with outcomes.
+
+The funnel counts events, each by how far it ever came; a step counts only where the one before it does, so
+that it never widens. Reverts are no events of it.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from logmend.model.enums import Action, Finding, Result
+from logmend.model.struct import Struct
+from logmend.model.values import Evidence, InstanceRef, Outcome
+from logmend.outcome import reasons
+from logmend_cli.fleet_state import BAD
+
+STEPS = (
+    "events",
+    "match a runbook",
+    "let through by the guards",
+    "looked at on the VM",
+    "fault seen",
+    "enforced",
+    "fix verified",
+)
+HISTORY = 15
+"""Outcomes of a VM that are shown, the latest."""
+VMS = 2000
+"""VMs that are shown: those with trouble first, then the latest."""
+SHARES = 15
+"""Zones and runbooks that are shown, the busiest."""
+
+_TRIED = frozenset({"script_error", "still_faulty", "unverifiable", "check_failed", "no_second_check"})
+_BUCKETS = 48
+_SIZES = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 86_400, 7 * 86_400, 30 * 86_400)
+_EDGES = tuple(step * 10**power for power in range(1, 8) for step in (1, 2, 5))
+_TEXT = 600
+
+
+class Line(Struct, frozen=True):
+    """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words."""
+
+    at: datetime
+    result: str
+    reason: str | None
+    detail: str
+    means: str
+    before: str
+    after: str
+    next_step: str
+    mode: str
+    by: str
+    milliseconds: int | None
+
+
+@dataclass(slots=True)
+class Vm:
+    """One VM under one runbook, with its latest outcomes."""
+
+    instance: InstanceRef
+    runbook: str
+    name: str | None = None
+    count: int = 0
+    fixes: int = 0
+    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    @property
+    def latest(self) -> Line:
+        """What came of it last, skipping aside: being skipped says nothing new of a VM."""
+        return next((line for line in reversed(self.lines) if line.result != "skipped"), self.lines[-1])
+
+    @property
+    def troubled(self) -> bool:
+        """Whether a person may want to look."""
+        return self.latest.result in BAD or any(line.reason == "needs_human" for line in self.lines)
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything that the page shows. ``over_time`` is by second; see :meth:`buckets`."""
+
+    source: str
+    made_at: datetime
+    outcomes: int = 0
+    results: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    by_zone: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_runbook: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    latencies: "dict[str, array[int]]" = field(
+        default_factory=lambda: {name: array("q") for name in ("queue", "lookup", "act", "total")}
+    )
+    vms: dict[tuple[InstanceRef, str], Vm] = field(default_factory=dict)
+    _met: set[int] = field(default_factory=set)
+    _events: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        """Take in one outcome, oldest first; one that comes again counts once."""
+        if (met := hash(outcome.outcome_id)) in self._met:
+            return
+        self._met.add(met)
+        result = outcome.result.value
+        self.outcomes += 1
+        self.results[result] += 1
+        self.reasons[result, outcome.reason] += 1
+        self.over_time[int(outcome.at.timestamp())][result] += 1
+        self.by_runbook[outcome.runbook or "no runbook"][result] += 1
+        if outcome.instance is not None:
+            self.by_zone[outcome.instance.zone][result] += 1
+        for name, values in self.latencies.items():
+            if (value := getattr(outcome.latency, name)) is not None:
+                values.append(value)
+        if (step := reached(outcome)) is not None:
+            event = outcome.intent_id or outcome.message_id or outcome.outcome_id
+            self._events[event] = max(step, self._events.get(event, 0))
+        if outcome.instance is not None and outcome.runbook is not None:
+            self._note(outcome.instance, outcome.runbook, outcome)
+
+    def _note(self, instance: InstanceRef, runbook: str, outcome: Outcome) -> None:
+        vm = self.vms.setdefault((instance, runbook), Vm(instance, runbook))
+        vm.name = outcome.instance_name or vm.name
+        vm.count += 1
+        vm.fixes += outcome.result is Result.REMEDIATED
+        vm.lines.append(_line(outcome))
+
+    @property
+    def first(self) -> datetime | None:
+        """Time of the oldest outcome."""
+        return datetime.fromtimestamp(min(self.over_time), UTC) if self.over_time else None
+
+    @property
+    def last(self) -> datetime | None:
+        """Time of the newest outcome."""
+        return datetime.fromtimestamp(max(self.over_time), UTC) if self.over_time else None
+
+    def funnel(self) -> list[tuple[str, int]]:
+        """Give how many events came so far, step by step."""
+        reached_by = Counter(self._events.values())
+        return [
+            (name, sum(count for step, count in reached_by.items() if step >= number))
+            for number, name in enumerate(STEPS)
+        ]
+
+    def buckets(self) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
+        """Give outcomes over time: the seconds of a bucket, and each bucket that is not empty."""
+        if not self.over_time:
+            return 1, []
+        begin, end = min(self.over_time), max(self.over_time)
+        size = next((size for size in _SIZES if (end - begin) / size <= _BUCKETS), _SIZES[-1])
+        merged = defaultdict[int, Counter[str]](Counter)
+        for second, counts in self.over_time.items():
+            merged[second // size * size].update(counts)
+        return size, [(datetime.fromtimestamp(at, UTC), merged[at]) for at in sorted(merged)]
+
+    def histogram(self, name: str) -> list[tuple[str, int]]:
+        """Give how many took how long, between 1-2-5 edges, from the shortest to the longest."""
+        counts = Counter(bisect_left(_EDGES, value) for value in self.latencies[name])
+        if not counts:
+            return []
+        return [(_between(slot), counts[slot]) for slot in range(min(counts), max(counts) + 1)]
+
+    def shares(self, of: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
+        """Give the busiest of zones or runbooks, the busiest last (as horizontal bars want it)."""
+        return sorted(of.items(), key=lambda item: (item[1].total(), item[0]))[-SHARES:]
+
+    def rows(self) -> Sequence[Vm]:
+        """Give the VMs: those with trouble first, then the latest."""
+        ordered = sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
+        return ordered[:VMS]
+
+
+def reached(outcome: Outcome) -> int | None:
+    """Say how far in ``STEPS`` an outcome shows its event to have come; None for a revert."""
+    if outcome.action is Action.REVERT:
+        return None
+    if outcome.runbook is None or outcome.result in (Result.UNMATCHED, Result.REJECTED):
+        return 0
+    if outcome.before is None:
+        held = outcome.result in (Result.REFUSED, Result.SKIPPED, Result.PARKED, Result.DEFERRED)
+        return 1 if held else 2
+    if outcome.before.finding is not Finding.FAULTY:
+        return 3
+    if outcome.result is Result.REMEDIATED:
+        return 6
+    tried = outcome.after is not None or outcome.result is Result.UNVERIFIED or outcome.reason in _TRIED
+    return 5 if tried else 4
+
+
+def _line(outcome: Outcome) -> Line:
+    return Line(
+        at=outcome.at,
+        result=outcome.result.value,
+        reason=outcome.reason,
+        detail=outcome.detail[:_TEXT],
+        means=reasons.meaning(outcome.result, outcome.reason),
+        before=_evidence(outcome.before),
+        after=_evidence(outcome.after),
+        next_step=reasons.next_step(outcome),
+        mode=outcome.mode.value,
+        by=outcome.requested_by or (outcome.source.kind.replace("_", " ") if outcome.source else ""),
+        milliseconds=outcome.latency.total,
+    )
+
+
+def _evidence(evidence: Evidence | None) -> str:
+    if evidence is None:
+        return ""
+    values = " ".join(f"{key}={value}" for key, value in sorted(evidence.values.items()))
+    return f"{evidence.finding.value}: {values}"[:_TEXT]
+
+
+def _between(slot: int) -> str:
+    if slot == 0:
+        return f"to {_short(_EDGES[0])}"
+    if slot == len(_EDGES):
+        return f"over {_short(_EDGES[-1])}"
+    return f"to {_short(_EDGES[slot])}"
+
+
+def _short(milliseconds: int) -> str:
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if milliseconds >= size:
+            return f"{milliseconds / size:.3g} {unit}"
+    return f"{milliseconds} ms"

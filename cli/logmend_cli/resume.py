@@ -1,0 +1,40 @@
+"""``logmend resume``: the release of a freeze, a breaker, or a VM that is held."""
+
+from collections.abc import Sequence
+
+import click
+
+from logmend.wiring import Application
+from logmend_cli import inputs
+from logmend_cli.application import instances, runbook_option, running, shared_ledger
+
+
+@click.command()
+@runbook_option
+@click.option(
+    "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
+)
+def command(runbook: str | None, named: Sequence[str]) -> None:
+    """Lift the global freeze; with --runbook that runbook's freeze and breaker; with --instance a VM's.
+
+    Resuming an instance clears its freeze, its cooldown, the hold that a revert left, and the mark that it
+    needs a human. What was parked goes on with the next tick.
+    """
+
+    async def work(app: Application) -> list[str]:
+        chosen = app.chosen_runbooks(runbook)
+        if named:
+            refs = await instances(app, named)
+            for ref in refs:
+                for name in chosen:
+                    await app.controls.resume_instance(ref, name)
+            return [str(ref) for ref in refs]
+        await app.controls.resume(runbook=runbook)
+        fleet = await app.controls.fleet()
+        still = [f"runbook {name} (frozen)" for name in fleet.frozen_runbooks]
+        still += [f"runbook {name} (breaker open)" for name in fleet.breakers]
+        still += ["everything (frozen)"] if fleet.frozen else []
+        return [runbook or "the fleet", *(f"still stopped: {each}" for each in still)]
+
+    resumed = running(work, shared_ledger(inputs.settings()))
+    click.echo(f"resumed: {'; '.join(resumed)}")

@@ -1,0 +1,187 @@
+"""``logmend runbook``: which runbooks there are, whether they are sound, and what their golden cases say."""
+
+import functools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from logmend import catalog
+from logmend.errors import ConfigError
+from logmend.model.struct import Struct
+from logmend.runbook import BUILT_IN, Problem, Runbook, load
+from logmend.runbook.decode import suggestion
+from logmend.runbook.load import NONE
+from logmend.settings import Settings
+from logmend_cli import inputs, output
+from logmend_cli.documented import Group
+from logmend_cli.errors import BAD, DONE
+
+if TYPE_CHECKING:
+    from logmend_cli.runbook.golden import Ran
+
+
+@click.group("runbook", cls=Group, short_help="The runbooks: list, lint, test.")
+def command() -> None:
+    """Look at runbooks, check them, and run their golden cases.
+
+    A runbook is a folder of data and scripts. LOGMEND_RUNBOOKS names the folder that holds them all; the
+    built-in ones are used where it is not set.
+    """
+
+
+@command.command(
+    "list", short_help="Say which runbooks there are.", examples=("logmend runbook list --format json",)
+)
+@output.format_option("table", "json")
+def list_(shape: str) -> int:
+    """Say which runbooks there are, and what each goes by."""
+    rows = [_row(each) for each in catalog.load(inputs.settings()).values()]
+    columns = {"name": "runbook", "by": "asked by", "digest": "digest", "summary": "summary"}
+    if shape == "table":
+        for row in rows:
+            row["digest"] = row["digest"][:19]
+    output.show_rows(shape, columns, rows)
+    return DONE
+
+
+@command.command(
+    "lint",
+    short_help="Check runbooks strictly.",
+    examples=("logmend runbook lint", "logmend runbook lint ./my-runbook"),
+)
+@click.argument("runbooks", metavar="[NAME|FOLDER]...", nargs=-1)
+@output.format_option("text", "json")
+def lint(runbooks: Sequence[str], shape: str) -> int:
+    """Check runbooks: all of them, those of the given names, or one in a folder of its own.
+
+    Every key is known and every value of its kind; the filter compiles and has no likely mistake; guards and
+    permissions exist; scripts are POSIX, short and bounded; every variant has a golden case; and the sink's
+    filter fits and selects nothing that logmend writes. Exit status 1 if there is a problem.
+    """
+    from logmend_cli.runbook import lint as runbook_lint
+    from logmend_cli.runbook import sink_rules
+
+    settings = inputs.settings()
+    chosen = _chosen(runbooks, settings)
+    problems = [each for one in chosen for each in runbook_lint.lint(one.folder, one.parameters)]
+    if not problems:
+        loaded = [load(one.folder, one.parameters) for one in chosen]
+        problems += sink_rules.check({each.name: each for each in loaded})
+    skipped = runbook_lint.skipped()
+    if shape == "json":
+        output.show_json({"problems": [msgspec.to_builtins(each) for each in problems], "skipped": skipped})
+    else:
+        _tell(problems, chosen, skipped)
+    return BAD if problems else DONE
+
+
+@command.command(
+    "test",
+    short_help="Run golden cases.",
+    examples=("logmend runbook test", "logmend runbook test workload-cert-refresh --format json"),
+)
+@click.argument("runbooks", metavar="[NAME|FOLDER]...", nargs=-1)
+@output.format_option("text", "json")
+def test(runbooks: Sequence[str], shape: str) -> int:
+    """Run golden cases through explain: of all runbooks, those of the given names, or one in a folder.
+
+    Cases are judged with the default settings, whatever the environment says. Exit status 1 if one fails.
+    """
+    from logmend.explain import Rules
+    from logmend_cli.runbook import golden
+
+    settings = inputs.settings()
+    defaults = Settings(runbooks=settings.runbooks)
+    chosen = _chosen(runbooks, settings)
+    together = functools.cache(lambda: Rules.of(catalog.load(defaults), defaults))
+    ran: list[golden.Ran] = []
+    for one in chosen:
+        if one.apart:
+            found = load(one.folder, one.parameters)
+            ran += golden.run(one.folder.resolve(), Rules.of({found.name: found}, defaults))
+        else:
+            ran += golden.run(one.folder, together())
+    if shape == "json":
+        output.show_json([_case(each) for each in ran])
+    else:
+        _report(ran)
+    return BAD if any(each.problem for each in ran) else DONE
+
+
+class _Chosen(Struct, frozen=True):
+    """A runbook's folder; ``apart`` says that it is not one of those that the settings name."""
+
+    folder: Path
+    parameters: Any
+    apart: bool
+
+
+def _chosen(wanted: Sequence[str], settings: Settings) -> list[_Chosen]:
+    root = settings.runbooks or BUILT_IN
+    known = {path.parent.name: path.parent for path in sorted(root.glob("*/runbook.yaml"))}
+    if not known and not wanted:
+        raise ConfigError([f"{root}: no runbooks here; expected */runbook.yaml"])
+    parameters = catalog.parameters(settings)
+    chosen, problems = [], []
+    for each in wanted or known:
+        if each in known:
+            chosen.append(_Chosen(known[each], parameters.get(each, NONE), apart=False))
+        elif Path(each).is_dir():
+            chosen.append(_Chosen(Path(each), NONE, apart=True))
+        else:
+            problems.append(f"{each}: neither a runbook nor a folder; {suggestion(each, known)}")
+    if problems:
+        raise ConfigError(problems)
+    return chosen
+
+
+def _row(runbook: Runbook) -> dict[str, Any]:
+    return {
+        "name": runbook.name,
+        "summary": runbook.summary,
+        "by": ["log entry", "incident", "operator"] if runbook.filter else ["incident", "operator"],
+        "variants": [each.name for each in runbook.variants],
+        "guards": list(runbook.guards),
+        "repeats_s": runbook.repeats.total_seconds() if runbook.repeats else None,
+        "detached_s": runbook.detached.total_seconds() if runbook.detached else None,
+        "follow_up": runbook.follow_up,
+        "permissions": list(runbook.permissions),
+        "digest": runbook.digest,
+    }
+
+
+def _tell(problems: Iterable[Problem], chosen: Sequence[_Chosen], skipped: Iterable[str]) -> None:
+    problems = list(problems)
+    for each in problems:
+        click.echo(str(each))
+    for check in skipped:
+        click.secho(f"skipped: {check}", dim=True, err=True)
+    names = ", ".join(one.folder.resolve().name for one in chosen)
+    click.echo(f"{len(problems)} problems" if problems else f"{names}: sound")
+
+
+def _report(ran: "Sequence[Ran]") -> None:
+    for each in ran:
+        if each.problem:
+            click.echo(f"{output.coloured('fail')} {each.runbook}/{each.case}: {each.problem}")
+    for runbook in dict.fromkeys(each.runbook for each in ran):
+        of = [each for each in ran if each.runbook == runbook]
+        failing = sum(bool(each.problem) for each in of)
+        click.echo(f"{runbook}: {len(of) - failing} of {len(of)} cases pass")
+    if not ran:
+        click.echo("no golden cases; logmend explain FILE --save-case makes one")
+
+
+def _case(ran: "Ran") -> dict[str, Any]:
+    found = msgspec.to_builtins(ran)
+    return {
+        "runbook": found["runbook"],
+        "case": found["case"],
+        "verdict": "fail" if ran.problem else "pass",
+        "problem": ran.problem or None,
+        "expected": found["expected"],
+        "answered": found["answered"],
+    }

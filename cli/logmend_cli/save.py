@@ -1,0 +1,81 @@
+"""``logmend explain --save-case``: an event and what it comes to, kept as a golden case of a runbook."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from logmend import catalog
+from logmend.errors import ConfigError
+from logmend.explain import Explanation, Rules
+from logmend.runbook import BUILT_IN
+from logmend.runbook.decode import KEBAB
+from logmend.settings import Settings
+from logmend_cli import cases
+from logmend_cli.cases import Case, Expected
+from logmend_cli.errors import warn
+from logmend_cli.facts import Described, Lookup
+from logmend_cli.inputs import Found
+from logmend_cli.runbook import golden
+
+
+def case(
+    wanted: str,
+    found: Found,
+    said: Explanation,
+    facts: Lookup,
+    now: datetime | None,
+    why: str | None,
+    settings: Settings,
+) -> None:
+    """Write the case and say where. ``wanted`` is ``NAME`` or ``RUNBOOK/NAME``.
+
+    What is expected is the answer with the default settings, by which cases are run.
+    """
+    runbook, _, name = wanted.rpartition("/")
+    runbook = runbook or (said.runbook.name if said.runbook else "")
+    folder = (settings.runbooks or BUILT_IN) / runbook
+    problems = []
+    if not runbook:
+        problems.append(f"no runbook is meant by this event: write --save-case RUNBOOK/{name}")
+    elif not (folder / "runbook.yaml").is_file():
+        problems.append(f"{folder}: no runbook here")
+    if not re.fullmatch(KEBAB, name):
+        problems.append(f"{name!r}: a case is named in lower-case words joined by hyphens")
+    if found.payload is None:
+        problems.append(f"{found.where}: what is no JSON cannot be kept")
+    if problems:
+        raise ConfigError(problems)
+    kept = Case(name, why or "", found.payload, golden.answer(said), _instance(facts, said), now)
+    expect = _by_default(kept, settings)
+    if expect != kept.expect:
+        warn(f"with the default settings, by which cases are run, it is {expect.result}: {expect.reason}")
+    sentence = (
+        why or f"{_words(name)}: {expect.result or 'tick'}{f', {expect.reason}' if expect.reason else ''}."
+    )
+    try:
+        path = cases.write(folder, Case(name, sentence, kept.event, expect, kept.instance, now))
+    except FileExistsError as error:
+        raise ConfigError([f"{error.filename}: is there already"]) from error
+    except OSError as error:
+        hint = "set LOGMEND_RUNBOOKS to a folder of your own"
+        raise ConfigError([f"{folder}: cannot be written: {error.strerror}; {hint}"]) from error
+    warn(f"saved {path}; it holds the event as it came: read it before you share it")
+
+
+def _instance(facts: Lookup, said: Explanation) -> Mapping[str, Any] | None:
+    if isinstance(facts, Described) and said.instance is not None:
+        return facts.document(said.instance)
+    return None
+
+
+def _by_default(kept: Case, settings: Settings) -> Expected:
+    defaults = Settings(runbooks=settings.runbooks)
+    ran = golden.ran("", kept, Rules.of(catalog.load(defaults), defaults))
+    if ran.answered is None:
+        raise ConfigError([ran.problem])
+    return ran.answered
+
+
+def _words(name: str) -> str:
+    return name.replace("-", " ").capitalize()

@@ -1,0 +1,212 @@
+"""``logmend scan``: which VMs have the fault, and what would be done to each. Read only."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logmend import catalog, sink_filter
+from logmend.errors import ConfigError, Permanent
+from logmend.explain import Rules
+from logmend.model.enums import PROJECT_PATTERN
+from logmend.model.values import Undecodable
+from logmend.settings import Settings, duration
+from logmend.stages import decode
+from logmend_cli import inputs, output
+from logmend_cli.documented import Command
+from logmend_cli.errors import NO_CREDENTIALS, status_of, warn
+from logmend_cli.scan import document
+from logmend_cli.scan import text as scan_text
+from logmend_cli.scan.groups import Groups
+
+if TYPE_CHECKING:
+    from logmend_cli.scan.facts import Known
+
+EVERY = 1000
+"""Entries after which progress is shown."""
+
+CSV = (
+    "project_id", "zone", "instance_id", "name", "runbook", "count", "first_seen", "last_seen", "log_paths",
+    "variants", "result", "reason", "detail", "pending_guards",
+)  # fmt: skip
+
+
+@click.command(
+    "scan",
+    cls=Command,
+    examples=(
+        "gcloud logging read gce_workload_cert_refresh --freshness=1d --format=json | logmend scan -",
+        "logmend scan --project my-project --since 7d",
+        "logmend scan --organization 123456789012 --format json > scan.json",
+    ),
+)
+@click.argument("file", metavar="[FILE]", required=False)
+@click.option("--project", "projects", multiple=True, help="Read this project's logs; may be repeated.")
+@click.option("--folder", help="Read the logs of every project below this folder (its number).")
+@click.option("--organization", help="Read the logs of every project of this organization (its number).")
+@click.option(
+    "--since", default="1d", show_default=True, metavar="TIME", help="From when: 90m, 7d, or RFC 3339."
+)
+@click.option("--until", metavar="TIME", help="Until when, likewise. Default: now.")
+@click.option("--offline", is_flag=True, help="Do not look VMs up with the Compute Engine API.")
+@output.format_option("table", "json", "csv")
+def command(
+    file: str | None,
+    projects: Sequence[str],
+    folder: str | None,
+    organization: str | None,
+    since: str,
+    until: str | None,
+    offline: bool,
+    shape: str,
+) -> int:
+    """Find the VMs that have the fault, and say what would be done to each and why.
+
+    Reads exported log entries from FILE (- is standard input), or Cloud Logging itself. Nothing is deployed,
+    written or changed. VMs are looked up with the Compute Engine API unless --offline; whatever decides is
+    the function's own code. planned means that nothing known forbids acting: the check on the VM itself is
+    still to come, with `logmend run --from`.
+    """
+    settings = inputs.settings()
+    groups = Groups(Rules.of(catalog.load(settings), settings))
+    remote = [each for each in (*projects, folder, organization) if each]
+    if (file is None) == (not remote):
+        raise click.UsageError(
+            "give a FILE (- is standard input), or one of --project, --folder, --organization"
+        )
+    if file is not None:
+        _from_file(file, groups)
+    else:
+        parents = ([f"folders/{folder}"] if folder else []) + (
+            [f"organizations/{organization}"] if organization else []
+        )
+        span = _span(since, until, datetime.now(UTC))
+        asyncio.run(_from_logging(groups, settings, list(projects), parents, span))
+    facts: Known = {}
+    if not offline:
+        facts, offline = asyncio.run(_facts(groups, settings))
+    found = list(groups.judged(facts, settings))
+    instances = [document.instance(each) for each in found]
+    totals = document.totals(groups, found, "none" if offline else "compute")
+    _show(instances, totals, shape)
+    return status_of(each.judgement.result for each in found)
+
+
+def _from_file(file: str, groups: Groups) -> None:
+    waiting, trouble = 0, None
+    with output.progress("entries") as more:
+        for found in inputs.documents(file):
+            groups.add(found.delivery, found.event)
+            if trouble is None and isinstance(found.event, Undecodable):
+                trouble = found
+            waiting += 1
+            if waiting == EVERY:
+                more(waiting)
+                waiting = 0
+        more(waiting)
+    if trouble is None or groups.entries:
+        return
+    event = trouble.event
+    assert isinstance(event, Undecodable)
+    if event.reason == "no_data" and event.detail == inputs.EMPTY_ARRAY:
+        groups.ill_formed.clear()  # gcloud found no entry
+        return
+    place = next(inputs.position(file), "")
+    hint = "expected what `gcloud logging read … --format=json` prints"
+    raise ConfigError([f"{trouble.where}: no log entry: {event.detail}{place}; {hint}"])
+
+
+async def _from_logging(
+    groups: Groups,
+    settings: Settings,
+    projects: Sequence[str],
+    parents: Sequence[str],
+    span: tuple[datetime, datetime],
+) -> None:
+    from logmend.adapters.google.log_entries import LogEntries
+
+    if wrong := [each for each in projects if not PROJECT_PATTERN.fullmatch(each)]:
+        raise ConfigError([f"{each!r} is no project id" for each in wrong])
+    if wrong := [each for each in parents if not each.rpartition("/")[2].isdecimal()]:
+        raise ConfigError([f"{each}: a folder or an organization is named by its number" for each in wrong])
+    logs = LogEntries(
+        settings.logging_endpoint,
+        settings.resourcemanager_endpoint,
+        waiting=lambda seconds, why: warn(f"{why}: waiting {seconds:g} s"),
+    )
+    where = _where(groups.rules, span)
+    try:
+        every = list(projects)
+        for parent in parents:
+            every += await logs.projects(parent)
+        every = list(dict.fromkeys(every))
+        if parents:
+            warn(f"reading the logs of {len(every)} projects")
+        with output.progress("entries") as more:
+            async for page in logs.pages([f"projects/{each}" for each in every], where):
+                for entry in page:
+                    groups.add(None, decode.document(entry))
+                more(len(page))
+    finally:
+        await logs.aclose()
+
+
+def _where(rules: Rules, span: tuple[datetime, datetime]) -> str:
+    """Give the sink's filter, for a span of time."""
+    composed = sink_filter.compose({runbook.name: runbook for runbook, _ in rules.filters})
+    begin, end = (at.isoformat().replace("+00:00", "Z") for at in span)
+    return f'{composed}\nAND timestamp >= "{begin}"\nAND timestamp < "{end}"'
+
+
+def _span(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    begin, end = _moment(since, now), _moment(until, now) if until else now
+    if begin >= end:
+        raise ConfigError([f"--since {since} is not before --until {until or 'now'}"])
+    return begin, end
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    try:
+        return now - duration(text)
+    except (ValueError, OverflowError):
+        found = inputs.time(text)
+        assert found is not None
+        return found
+
+
+async def _facts(groups: Groups, settings: Settings) -> "tuple[Known, bool]":
+    """Look the VMs up; without credentials, do without, and say so."""
+    from logmend import wiring
+    from logmend_cli.scan.facts import Lookups
+
+    wanted = list(groups.wanted(settings))
+    if not wanted:
+        return {}, False
+    compute = wiring.open_compute(settings)
+    try:
+        with output.progress("VMs looked up", len(wanted)) as more:
+            return await Lookups(compute, more).of(wanted), False
+    except Permanent as error:
+        if error.reason not in NO_CREDENTIALS:
+            raise
+        warn(
+            "no Google credentials, so VMs are not looked up and guards stay pending:"
+            " gcloud auth application-default login (or say --offline)"
+        )
+        return {}, True
+    finally:
+        await compute.aclose()
+
+
+def _show(instances: Sequence[dict[str, Any]], totals: dict[str, Any], shape: str) -> None:
+    if shape == "json":
+        output.show_json({"instances": list(instances), "totals": totals})
+        return
+    if shape == "csv":
+        output.show_rows("csv", {key: key for key in CSV}, [document.flat(each) for each in instances])
+        return
+    scan_text.show([document.row(each) for each in instances])
+    for line in scan_text.summary(totals):
+        click.echo(line)

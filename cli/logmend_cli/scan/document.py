@@ -1,0 +1,126 @@
+"""What a scan says, as JSON data: ``{"instances": […], "totals": {…}}``, every key always there. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from logmend import explain
+from logmend.model.values import Judgement
+from logmend.outcome import reasons
+from logmend_cli.scan.groups import Form, Found, Groups
+
+
+def instance(found: Found) -> dict[str, Any]:
+    """Give the object of one VM under one runbook."""
+    seen, said = found.seen, found.judgement
+    ref = seen.instance
+    return {
+        "instance": {
+            "project_id": ref.project_id,
+            "zone": ref.zone,
+            "instance_id": ref.instance_id,
+        },
+        "name": found.name,
+        "runbook": seen.runbook.name,
+        "count": seen.count,
+        "first_seen": _time(seen.first),
+        "last_seen": _time(seen.last),
+        "log_paths": sorted({form.log_path for form, _ in found.forms}),
+        "variants": sorted({form.variant for form, _ in found.forms if form.variant}),
+        "result": said.result.value,
+        "reason": said.reason,
+        "detail": said.detail,
+        "pending_guards": list(found.pending),
+        "forms": [_form(form, judgement) for form, judgement in found.forms],
+    }
+
+
+def totals(groups: Groups, found: Iterable[Found], facts: str) -> dict[str, Any]:
+    """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
+    results = Counter[str]()
+    seen = []
+    for each in found:
+        results[word(each.judgement.result.value, each.judgement.reason)] += 1
+        seen.append(each.seen)
+    turned = {word(*key): count for key, count in groups.turned_away.most_common()}
+    return {
+        "instances": len({each.instance for each in seen}),
+        "results": dict(results.most_common()),
+        "entries": groups.entries,
+        "matched": groups.matched,
+        "unmatched": groups.unmatched,
+        "turned_away": turned,
+        "ill_formed": dict(groups.ill_formed.most_common()),
+        "first_seen": _time(min((each.first for each in seen if each.first), default=None)),
+        "last_seen": _time(max((each.last for each in seen if each.last), default=None)),
+        "facts": facts,
+    }
+
+
+def flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Make one flat row of an instance's object, for CSV."""
+    joined = {key: "; ".join(document[key]) for key in ("log_paths", "variants", "pending_guards")}
+    return {**document["instance"], **document, **joined}
+
+
+def row(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Make one row of the table."""
+    return {
+        **document["instance"],
+        **document,
+        "vm": document["name"] or document["instance"]["instance_id"],
+        "log_paths": [path.replace(_SERIAL, "serial console ") for path in document["log_paths"]],
+        "why": why(document),
+        "first_seen": _brief(document["first_seen"]),
+        "last_seen": _brief(document["last_seen"]),
+    }
+
+
+def why(document: Mapping[str, Any]) -> str:
+    """Say why, in a few words: the reason, else what is still to be seen."""
+    if document["reason"]:
+        return f"{document['reason']}: {document['detail']}" if document["detail"] else document["reason"]
+    if pending := len(document["pending_guards"]):
+        return f"not looked up: {pending} guards pending"
+    return "no guard objects"
+
+
+def word(result: str, reason: str | None) -> str:
+    """Give ``result`` or ``result: reason``."""
+    return f"{result}: {reason}" if reason else result
+
+
+def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
+    """Say of each result how many VMs it stands for, and what it means."""
+    for name, count in results.items():
+        result, _, reason = name.partition(": ")
+        known = reasons.REASONS.get(reason)
+        yield count, name, known.meaning if known else _MEANS.get(result, "")
+
+
+_SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
+_MEANS = {"planned": "Nothing known speaks against mending it: what counts is the check on the VM itself."}
+
+
+def _form(form: Form, said: Judgement) -> dict[str, Any]:
+    return {
+        "log_path": form.log_path,
+        "variant": form.variant,
+        "count": form.count,
+        "first_seen": _time(form.first),
+        "last_seen": _time(form.last),
+        "result": said.result.value,
+        "reason": said.reason,
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    if at is None or at == explain.NO_TIME:
+        return None
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _brief(text: str | None) -> str | None:
+    """Cut a time down to its minutes."""
+    return None if text is None else text[:16].replace("T", " ")

@@ -1,0 +1,215 @@
+"""What a scan found, VM by VM. Pure: entries in, one at a time, and nothing of their text is kept.
+
+An entry is judged by the stages that the function runs: match, identify, then, once for each form in which a
+VM speaks, decide and the guards. The newest entry of a form stands for it.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from logmend import explain
+from logmend.model.enums import Result
+from logmend.model.struct import Struct
+from logmend.model.values import (
+    Delivery,
+    Event,
+    Incident,
+    InstanceFacts,
+    InstanceRef,
+    Intent,
+    Judgement,
+    LogEntry,
+    Tick,
+    Undecodable,
+)
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages import identify, intents, match
+
+FORMS = 32
+"""Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
+
+_UNSENT = Delivery("scanned")
+_ID = 120
+
+
+@dataclass(slots=True)
+class Form:
+    """One way in which a VM says it: through which log, in which variant.
+
+    ``turned`` is why the entry itself is turned away, None where the VM would be looked at.
+    """
+
+    intent: Intent
+    log_path: str
+    variant: str | None
+    turned: Judgement | None
+    count: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+    def meet(self, at: datetime | None) -> bool:
+        """Count one more entry; True where it is the newest so far."""
+        self.count += 1
+        if at is None:
+            return self.count == 1
+        self.first = at if self.first is None else min(self.first, at)
+        newest = self.last is None or at >= self.last
+        self.last = at if newest else self.last
+        return newest
+
+
+@dataclass(slots=True)
+class Seen:
+    """One VM under one runbook."""
+
+    instance: InstanceRef
+    runbook: Runbook
+    forms: dict[tuple[str, str | None], Form] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of entries."""
+        return sum(form.count for form in self.forms.values())
+
+    @property
+    def first(self) -> datetime | None:
+        """Time of the oldest entry."""
+        return min((form.first for form in self.forms.values() if form.first), default=None)
+
+    @property
+    def last(self) -> datetime | None:
+        """Time of the newest entry."""
+        return max((form.last for form in self.forms.values() if form.last), default=None)
+
+
+class Found(Struct, frozen=True):
+    """What would be done to a VM. ``pending`` are the guards that lack facts."""
+
+    seen: Seen
+    judgement: Judgement
+    pending: tuple[str, ...]
+    forms: tuple[tuple[Form, Judgement], ...]
+    name: str | None
+
+
+@dataclass(slots=True)
+class Groups:
+    """The scan so far. ``turned_away`` counts entries that name no VM and runbook, by result and reason."""
+
+    rules: explain.Rules
+    entries: int = 0
+    matched: int = 0
+    unmatched: int = 0
+    ill_formed: Counter[str] = field(default_factory=Counter)
+    turned_away: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    vms: dict[tuple[InstanceRef, str], Seen] = field(default_factory=dict)
+
+    def add(self, delivery: Delivery | None, event: Event | Undecodable) -> None:
+        """Take in what one item of the input is."""
+        if isinstance(event, Undecodable):
+            self.ill_formed[event.reason] += 1
+            return
+        self.entries += 1
+        if isinstance(event, Tick):
+            self.unmatched += 1
+            return
+        found = match.runbook(event, self.rules.router)
+        if isinstance(found, match.Unmatched):
+            self.unmatched += 1
+            return
+        self.matched += 1
+        turned = Judgement.of(found.verdict) if isinstance(found, match.TurnedAway) else None
+        instance = identify.event(event)
+        if found.runbook is None:
+            assert turned is not None
+            self.turned_away[turned.result.value, turned.reason] += 1
+        elif isinstance(instance, identify.BadIdentity):
+            self.turned_away[Result.REJECTED.value, "bad_identity"] += 1
+        else:
+            variant = found.variant.name if found.variant else None
+            self._count(delivery or _UNSENT, event, found.runbook, variant, turned, instance)
+
+    def _count(
+        self,
+        delivery: Delivery,
+        event: LogEntry | Incident,
+        runbook: Runbook,
+        variant: str | None,
+        turned: Judgement | None,
+        instance: InstanceRef,
+    ) -> None:
+        seen = self.vms.get((instance, runbook.name))
+        if seen is None:
+            seen = self.vms[instance, runbook.name] = Seen(instance, runbook)
+        path = log_path(event)
+        key = (path, variant)
+        if key not in seen.forms and len(seen.forms) >= FORMS:
+            path = "other"
+            key = (path, variant)
+        at = explain.own_time(delivery, event)
+        form = seen.forms.get(key)
+        known = None if at is explain.NO_TIME else at
+        if form is not None and not form.meet(known):
+            return
+        # The variant's name is enough to judge it again: nothing of the entry itself is kept.
+        meant = next((each for each in runbook.variants if each.name == variant), None)
+        intent = intents.of_event(delivery, event, runbook, meant, instance, at)
+        if form is None:
+            form = seen.forms[key] = Form(intent, path, variant, turned)
+            form.meet(known)
+        form.intent, form.turned = intent, turned
+
+    def wanted(self, settings: Settings) -> Iterator[InstanceRef]:
+        """Name the VMs whose facts decide what would be done; of the others the entries say no already."""
+        refs = {
+            seen.instance
+            for seen in self.vms.values()
+            if any(
+                form.turned is None
+                and explain.verdict(form.intent, seen.runbook, None, settings).result is Result.PLANNED
+                for form in seen.forms.values()
+            )
+        }
+        yield from sorted(refs)
+
+    def judged(
+        self, facts: Mapping[InstanceRef, InstanceFacts | Judgement], settings: Settings
+    ) -> Iterator[Found]:
+        """Say of each VM what would be done to it, in order of VM.
+
+        The function takes each entry by itself: one that lets it look at the VM is enough.
+        """
+        for (ref, _), seen in sorted(self.vms.items(), key=lambda item: item[0]):
+            known = facts.get(ref)
+            forms = sorted(seen.forms.values(), key=lambda form: form.last or explain.NO_TIME, reverse=True)
+            told = tuple(
+                (form, form.turned or explain.verdict(form.intent, seen.runbook, known, settings))
+                for form in forms
+            )
+            form, judgement = next((each for each in told if each[1].result is Result.PLANNED), told[0])
+            facts_known = known if isinstance(known, InstanceFacts) else None
+            guards = explain.judge(form.intent, seen.runbook, facts_known, settings)
+            pending = tuple(each.name for each in guards if each.verdict == "pending")
+            yield Found(
+                seen=seen,
+                judgement=judgement,
+                pending=pending if judgement.result is Result.PLANNED else (),
+                forms=told,
+                name=facts_known.name if facts_known else None,
+            )
+
+
+def log_path(event: LogEntry | Incident) -> str:
+    """Say through which log an event came, and in which field: ``syslog jsonPayload.message``."""
+    if isinstance(event, Incident):
+        return "incident"
+    payload = event.raw.get("jsonPayload")
+    shape = "textPayload" if event.raw.get("textPayload") is not None else "no payload"
+    if isinstance(payload, dict):
+        shape = next(
+            (f"jsonPayload.{key}" for key in ("MESSAGE", "message") if key in payload), "jsonPayload"
+        )
+    return f"{event.log_id[:_ID]} {shape}"

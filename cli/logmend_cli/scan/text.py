@@ -1,0 +1,71 @@
+"""A scan as a person reads it: two lines for each VM on a terminal, one where a program may read along."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from logmend_cli import output
+from logmend_cli.scan import document
+
+EMPTY = "no VM has the fault"
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows of :func:`scan_document.row`."""
+    several = len({row["project_id"] for row in rows}) > 1
+    if rows and sys.stdout.isatty():
+        _two_lines(rows, several=several)
+        return
+    columns = {"vm": "VM"} | ({"project_id": "project"} if several else {}) | {"zone": "zone"}
+    columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
+    columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
+    output.show_rows("table", columns, rows, empty=EMPTY)
+
+
+def summary(totals: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the totals are, and what to do next."""
+    for count, name, means in document.meaning(totals["results"]):
+        yield f"{count:>6} {name}  {means}".rstrip()
+    yield ""
+    yield (
+        f"{totals['entries']} log entries: {totals['matched']} match a runbook's filter"
+        f" ({totals['instances']} VMs), {totals['unmatched']} do not"
+    )
+    for name, count in totals["turned_away"].items():
+        yield f"{count} turned away ({name})"
+    for name, count in totals["ill_formed"].items():
+        yield f"{count} could not be read ({name})"
+    if any(name.startswith("planned") for name in totals["results"]):
+        yield "Next, a look at those VMs that changes nothing:"
+        yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
+
+
+def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("VM\nzone", overflow="fold", min_width=20)
+    table.add_column("lines", justify="right")
+    table.add_column("first seen\nlast seen", no_wrap=True)
+    table.add_column("logged through\nagent form", overflow="fold")
+    table.add_column("would be\nwhy", overflow="fold", min_width=24)
+    for row in rows:
+        place = f"{row['project_id']} {row['zone']}" if several else row["zone"]
+        would = Text(row["result"], style=output.colour(row["result"]))
+        table.add_row(
+            _pair(row["vm"], place),
+            str(row["count"]),
+            _pair(row["first_seen"] or "", row["last_seen"] or ""),
+            _pair(", ".join(row["log_paths"]).replace("jsonPayload.", ""), ", ".join(row["variants"])),
+            would.append(f"\n{output.printable(row['why'])}", style="dim"),
+        )
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def _pair(first: str, second: str) -> Any:
+    from rich.text import Text
+
+    return Text(output.printable(first)).append(f"\n{output.printable(second)}", style="dim")

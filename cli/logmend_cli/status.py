@@ -1,0 +1,163 @@
+"""``logmend status``: what stands still, what needs a person, what came of it all."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.settings import Settings
+from logmend_cli import inputs, outcome_source, output
+from logmend_cli.application import opened
+from logmend_cli.documented import Command
+from logmend_cli.fleet_state import FleetState, Summing
+from logmend_cli.outcome_source import NOTHING, Source
+
+SHOWN = 10
+"""Rows of a list that the tables show; JSON has more."""
+
+
+@click.command(
+    "status",
+    cls=Command,
+    examples=(
+        "logmend status",
+        "logmend status --cloud --since 7d",
+        "logmend status out/demo/outcomes.jsonl --format json",
+    ),
+)
+@outcome_source.options
+@output.format_option("table", "json")
+def command(file: str | None, cloud: bool, since: str | None, shape: str) -> None:
+    """Show the state of the fleet: from the ledger, from outcomes, or from both.
+
+    The ledger (LOGMEND_STATE) knows what waits, what is frozen and which VMs need a person. Outcomes come
+    from FILE (- is standard input), from Cloud Logging (--cloud), or from where LOGMEND_OUTCOMES puts them;
+    without any, from what the ledger keeps.
+    """
+    settings = inputs.settings()
+    source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
+    ledger = settings.state != "memory:"
+    if not ledger and source.name is None:
+        raise ConfigError([NOTHING])
+    state = asyncio.run(_sum(settings, source, ledger=ledger))
+    if shape == "json":
+        sources = {"ledger": settings.state if ledger else None, "outcomes": source.name}
+        output.show_json({"sources": sources, **state.document()})
+    else:
+        _show(state.document(), datetime.now(UTC), ledger=ledger)
+
+
+async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetState:
+    with output.progress("documents") as more:
+        if ledger:
+            summing = await _ledger(settings, source, more)
+        else:
+            summing = Summing()
+        async for outcome in outcome_source.read(source, settings):
+            summing.outcome(outcome)
+            more(1)
+    return summing.state()
+
+
+async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
+    async with opened(settings) as app:
+        summing, now = Summing(await app.controls.fleet()), datetime.now(UTC)
+        async for subject in app.queues.subjects():
+            summing.subject(subject)
+            more(1)
+        async for record in app.queues.records():
+            summing.record(record)
+            kept = record.outcome
+            if kept is not None and source.name is None and (source.since is None or kept.at >= source.since):
+                summing.outcome(kept)
+            more(1)
+        async for approval in app.controls.approvals():
+            summing.approval(approval, now)
+    return summing
+
+
+def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
+    for line in found["stopped"]:
+        click.echo(f"{click.style('STOPPED', fg='red', bold=True)} {output.printable(line)}")
+    if ledger:
+        click.echo(_tick(found["last_tick"], now))
+    span = f", {found['first_outcome']} to {found['last_outcome']}" if found["first_outcome"] else ""
+    click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
+    columns = ("result", "reason", "outcomes", "VMs whose last it is")
+    rows = [
+        (*_split(word), found["outcomes"].get(word), found["results"].get(word))
+        for word in dict.fromkeys([*found["outcomes"], *found["results"]])
+    ]
+    output.show_table(columns, rows, empty="no outcome yet")
+    _blocks("Left to a person", found["needs_human"])
+    _blocks("Came back after a verified fix", found["relapsed"])
+    _blocks("Recent failures", found["failures"])
+    waiting = ("state", "reason", "action", "instance", "runbook", "created_at", "intent_id")
+    _rows("Waiting for the tick, or at work", found["waiting"], waiting)
+    approvals = ("approval_id", "action", "instance", "runbook", "expires_at")
+    _rows("Plans that wait for a person", found["approvals"], approvals)
+    timed = [
+        (name, each["count"], *(duration_text(each[key]) for key in ("p50", "p95", "max")))
+        for name, each in found["latency_ms"].items()
+        if each["count"]
+    ]
+    if timed:
+        output.show_table(("latency", "number", "median", "95 %", "longest"), timed, title="Latencies")
+
+
+def _blocks(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print what takes whole sentences: which VM, what came of it, what to do next."""
+    if not rows:
+        return
+    click.secho(title + _more(rows), bold=True)
+    for row in rows[:SHOWN]:
+        word = f"{row['result']}: {row['reason']}" if row["reason"] else str(row["result"])
+        vm = " ".join(filter(None, (row["name"], row["instance"]))) or "no VM"
+        painted = word.replace(row["result"], output.coloured(row["result"]), 1) if row["result"] else ""
+        click.echo(f"  {row['at']}  {output.printable(vm)}  {painted}")
+        counted = [f"{row[key]} {key}" for key in ("failures", "relapses") if row.get(key)]
+        for text in filter(None, (", ".join(counted), row.get("detail"))):
+            click.echo(f"    {output.printable(text)}")
+        if row["next_step"]:
+            click.echo(f"    next: {output.printable(row['next_step'])}")
+    click.echo()
+
+
+def _rows(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+    if not rows:
+        return
+    named = {"next_step": "next", "created_at": "since", "expires_at": "expires", "instance": "VM"}
+    headings = [named.get(column, column.replace("_", " ")) for column in columns]
+    cells = [[row[column] for column in columns] for row in rows[:SHOWN]]
+    output.show_table(headings, cells, title=title + _more(rows))
+
+
+def _more(rows: Sequence[Any]) -> str:
+    return f" ({SHOWN} of {len(rows)}; --format json has more)" if len(rows) > SHOWN else ""
+
+
+def _tick(last: str | None, now: datetime) -> str:
+    if last is None:
+        return "The tick has never run on this ledger: is the scheduler set up? (logmend tick runs it once)"
+    age = now - datetime.fromisoformat(last)
+    late = "  It is late: it should run every five minutes." if age.total_seconds() > 15 * 60 else ""
+    return f"Last tick {duration_text(int(age.total_seconds() * 1000))} ago ({last}).{late}"
+
+
+def duration_text(milliseconds: int | None) -> str | None:
+    """Say milliseconds as a person would: `430 ms`, `1.25 s`, `3.5 min`."""
+    if milliseconds is None:
+        return None
+    seconds = milliseconds / 1000
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{milliseconds} ms"
+
+
+def _split(word: str) -> tuple[str, str]:
+    result, _, reason = word.partition(": ")
+    return result, reason

@@ -1,0 +1,43 @@
+"""``logmend tick``: what the scheduler runs."""
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.tick import Tally
+from logmend.wiring import Application
+from logmend_cli import inputs
+from logmend_cli.application import running, shared_ledger
+from logmend_cli.output import format_option, show_json, show_table
+
+
+@click.command()
+@format_option("table", "json")
+def command(shape: str) -> int:
+    """Take up what waits in the ledger, from here: parked intents, expired leases, requests, re-checks.
+
+    Stops in time to be called again; exit status 1 where anything failed.
+    """
+
+    async def work(app: Application) -> Tally:
+        return await app.ticker.run()
+
+    settings = shared_ledger(inputs.settings())
+    if unset := [f"LOGMEND_{name.upper()}" for name in ("mode", "outcomes") if not inputs.is_set(name)]:
+        problem = (
+            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, by the function's"
+            " values. By the defaults it would refuse for good what waits for enforcing, and keep outcomes"
+            " from their log"
+        )
+        raise ConfigError([problem])
+    tally = running(work, settings)
+    if shape == "json":
+        show_json(tally.document())
+    else:
+        rows = [
+            *tally.outcomes.items(),
+            *((f"error: {name}", number) for name, number in tally.errors.items()),
+        ]
+        show_table(("result", "number"), rows, empty="nothing was due")
+        if tally.left:
+            click.echo("Time was up before everything was done: run it again.")
+    return 1 if tally.errors or {"failed", "unverified"} & tally.outcomes.keys() else 0

@@ -1,0 +1,296 @@
+"""Facts and labels of VMs from the Compute Engine API, over plain REST (docs/adr/0005-compute-over-rest.md).
+
+A look-up asks three things at once: the instance (v1, the one that decides), its partner metadata (beta,
+``view=FULL``, which the Python client does not know) and the project's common metadata (kept for a minute).
+
+========================  =================================================================================
+answer                    becomes
+========================  =================================================================================
+instance: 404             ``Permanent("instance_gone")``
+instance: 403, 400        ``Permanent("opt_in_unknown")``, the detail names permission and role
+project: 403, 404, 400    ``project_metadata`` None, the reason in ``unknown["project_metadata"]``
+partner metadata: any no  ``partner_namespaces`` None, the reason in ``unknown["partner_namespaces"]``
+429, 5xx, none, garbage   ``Transient("compute_unavailable")`` with ``retry_after`` where the API said so
+========================  =================================================================================
+"""
+
+import asyncio
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from logmend import instance_json
+from logmend.adapters.google.rest import Answer, Rest
+from logmend.errors import Permanent, Transient
+from logmend.model.struct import Struct, replace
+from logmend.model.values import InstanceFacts, InstanceRef
+
+T = TypeVar("T")
+
+ENDPOINT = "https://compute.googleapis.com"
+VIEWER = "roles/compute.viewer"
+
+PROJECT_TTL = 60.0
+"""Seconds for which a project's common metadata is taken as read."""
+_PROJECTS = 256
+
+PARTNER_TIMEOUT = 5.0
+"""Seconds that partner metadata may take; a look-up does not wait for it any longer."""
+NOT_ASKED = "not asked for"
+
+_SWAPS = 5
+_POLLS = (0.2, 0.5, 1.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0)
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Listing(Struct, frozen=True):
+    """Instances of a project; ``unreachable`` names the zones that did not answer."""
+
+    instances: tuple[InstanceFacts, ...]
+    unreachable: tuple[str, ...] = ()
+
+
+class ComputeApi:
+    """The Compute Engine API; see :class:`logmend.ports.Compute`.
+
+    ``endpoint`` replaces the public one, without ``/compute/v1``; an ``http://`` one gets no credentials.
+    """
+
+    def __init__(
+        self, endpoint: str | None = None, *, connect_timeout: float = 5.0, timeout: float = 15.0
+    ) -> None:
+        self._rest = Rest(endpoint or ENDPOINT, connect_timeout=connect_timeout, timeout=timeout)
+        self._projects: dict[str, tuple[float, Mapping[str, str] | str]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def facts(self, ref: InstanceRef) -> InstanceFacts:
+        """Look a VM up by its numeric id; all there is to know of it, in one round trip's time."""
+        answers = await asyncio.gather(
+            self._instance(ref), self._partner(ref), self._project(ref.project_id), return_exceptions=True
+        )
+        for each in answers:  # the first is the instance: its no counts before the others'
+            if isinstance(each, BaseException):
+                raise each
+        document, partner, project = answers
+        assert isinstance(document, Mapping)
+        assert not isinstance(partner, BaseException)
+        assert not isinstance(project, BaseException)
+        found = _readable(lambda: instance_json.facts(document, ref.project_id, partner, project))
+        if found.ref != ref:
+            raise Permanent("wrong_instance", f"asked for {ref}, the Compute API answered with {found.ref}")
+        return found
+
+    async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:
+        """Look VMs up by name: one where the zone is given, else one for each zone that has that name.
+
+        For commands only: events name VMs by id. ``Permanent("instance_gone")`` where there is none;
+        partner and project metadata are not asked for.
+        """
+        if not _NAME.fullmatch(name):
+            raise Permanent("instance_gone", f"{name!r} is no name of an instance")
+        if zone is not None:
+            path = f"/compute/v1/projects/{quote(project_id)}/zones/{quote(zone)}/instances/{name}"
+            document = _instance_of(await self._call("GET", path), name, by_operator=True)
+            return (_readable(lambda: instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
+        found = await self.instances(project_id, where=f'name = "{name}"')
+        if not found.instances:
+            raise Permanent("instance_gone", f"project {project_id} has no instance {name}")
+        return found.instances
+
+    async def instances(self, project_id: str, *, where: str = "") -> Listing:
+        """List a project's VMs in every zone; ``where`` is a filter of the API (``labels.env = "prod"``).
+
+        Zones that do not answer are named rather than left out in silence. Partner and project metadata are
+        not asked for. ``Permanent("not_permitted")`` naming the permission, ``compute_unavailable``.
+        """
+        path = f"/compute/v1/projects/{quote(project_id)}/aggregated/instances"
+        query = {"returnPartialSuccess": "true", "maxResults": "200"} | ({"filter": where} if where else {})
+        instances: list[InstanceFacts] = []
+        unreachable: set[str] = set()
+        while True:
+            answer = await self._call("GET", path, query)
+            page = _instance_of(answer, f"project {project_id}", by_operator=True)
+            instances += _readable(functools.partial(_page, page, project_id))
+            unreachable |= {str(each).rpartition("/")[2] for each in page.get("unreachables") or ()}
+            if not (token := page.get("nextPageToken")):
+                return Listing(
+                    tuple(sorted(instances, key=lambda each: each.ref)), tuple(sorted(unreachable))
+                )
+            query["pageToken"] = str(token)
+
+    async def completed(self, facts: InstanceFacts) -> InstanceFacts:
+        """Add to facts out of a listing what only :meth:`facts` asks for: partner and project metadata."""
+        partner, project = await asyncio.gather(self._partner(facts.ref), self._project(facts.ref.project_id))
+        unknown = {"partner_namespaces": partner, "project_metadata": project}
+        return replace(
+            facts,
+            partner_namespaces=partner if isinstance(partner, tuple) else None,
+            project_metadata=None if isinstance(project, str) else project,
+            unknown={field: why for field, why in unknown.items() if isinstance(why, str)},
+        )
+
+    async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
+        """Read guest attributes below ``path`` (``hostkeys/``), key to value.
+
+        ``Permanent("not_found")`` where there are none, ``Permanent("not_permitted")`` naming the permission.
+        """
+        answer = await self._call("GET", _path(ref) + "/getGuestAttributes", {"queryPath": path})
+        if not answer.ok:
+            error = answer.error(needs="compute.instances.getGuestAttributes (roles/compute.osLogin has it)")
+            raise error if isinstance(error, Permanent) else _unavailable(error)
+        value = (answer.json or {}).get("queryValue") or {}
+        return _readable(lambda: {str(item["key"]): str(item["value"]) for item in value.get("items") or ()})
+
+    async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
+        """Set one label, or remove it (None), by compare-and-swap; other labels are never lost.
+
+        Already so: nothing is called. ``Transient("conflict")`` where others kept winning,
+        ``Permanent("not_permitted")`` naming the permission.
+        """
+        labels, fingerprint = facts.labels, facts.label_fingerprint
+        for _ in range(_SWAPS):
+            if not fingerprint:
+                document = await self._instance(facts.ref)
+                labels, fingerprint = _readable(functools.partial(instance_json.labels, document))
+            if labels.get(key) == value:
+                return
+            wanted = {name: text for name, text in labels.items() if name != key}
+            if value is not None:
+                wanted[key] = value
+            body = {"labels": wanted, "labelFingerprint": fingerprint}
+            answer = await self._call("POST", _path(facts.ref) + "/setLabels", body=body)
+            if answer.ok:
+                await self._done(facts.ref, answer.json or {})
+                return
+            error = answer.error(needs="compute.instances.setLabels")
+            if answer.status == 404:
+                raise Permanent("instance_gone", error.detail)
+            if answer.status != 412:
+                raise error if isinstance(error, Permanent) else _unavailable(error)
+            fingerprint = ""
+        raise Transient("conflict", f"the labels of {facts.ref} change faster than they can be swapped")
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._rest.aclose()
+
+    async def _instance(self, ref: InstanceRef) -> Mapping[str, Any]:
+        return _instance_of(await self._call("GET", _path(ref)), str(ref))
+
+    async def _partner(self, ref: InstanceRef) -> tuple[str, ...] | str:
+        """Namespaces of the partner metadata, or why they are not known.
+
+        The field mask makes an API that lacks the field say so (400) instead of leaving it out.
+        """
+        query = {"view": "FULL", "fields": "partnerMetadata"}
+        try:
+            async with asyncio.timeout(PARTNER_TIMEOUT):
+                answer = await self._rest.call("GET", _path(ref, "beta"), query=query)
+        except (Transient, Permanent) as error:
+            return str(error)
+        except TimeoutError:
+            return f"no answer within {PARTNER_TIMEOUT:g} s"
+        if not answer.ok:
+            return str(answer.error(needs=VIEWER))
+        namespaces = (answer.json or {}).get("partnerMetadata") or {}
+        if not isinstance(namespaces, Mapping):
+            return "partnerMetadata is not an object"
+        return tuple(sorted(namespaces))
+
+    async def _project(self, project_id: str) -> Mapping[str, str] | str:
+        """Give a project's common metadata, or why it is not known; either for a minute."""
+        loop = asyncio.get_running_loop()
+        async with self._locks.setdefault(project_id, asyncio.Lock()):
+            until, kept = self._projects.get(project_id, (0.0, ""))
+            if until > loop.time():
+                return kept
+            answer = await self._call("GET", f"/compute/v1/projects/{quote(project_id)}")
+            found: Mapping[str, str] | str
+            if answer.ok:
+                document = answer.json or {}
+                found = _readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
+            else:
+                error = answer.error(needs=f"compute.projects.get ({VIEWER})")
+                if isinstance(error, Transient):
+                    raise _unavailable(error)
+                found = str(error)
+            self._projects[project_id] = (loop.time() + PROJECT_TTL, found)
+            while len(self._projects) > _PROJECTS:
+                oldest = next(iter(self._projects))
+                self._projects.pop(oldest)
+                self._locks.pop(oldest, None)
+            return found
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        try:
+            return await self._rest.call(method, path, query=query, body=body)
+        except Transient as error:
+            raise _unavailable(error) from error
+
+    async def _done(self, ref: InstanceRef, operation: Mapping[str, Any]) -> None:
+        """Wait for a zone operation. Asking again for one that is not done in time finds it done."""
+        for pause in (*_POLLS, 0.0):
+            if operation.get("status") == "DONE":
+                errors = (operation.get("error") or {}).get("errors") or ()
+                if errors:
+                    raise Transient(
+                        "compute_unavailable", f"setLabels: {errors[0].get('message', errors[0])}"
+                    )
+                return
+            await asyncio.sleep(pause)
+            name = quote(str(operation.get("name", "")), safe="")
+            path = f"/compute/v1/projects/{quote(ref.project_id)}/zones/{ref.zone}/operations/{name}"
+            answer = await self._call("GET", path)
+            if not answer.ok:
+                raise _unavailable(answer.error(needs="compute.zoneOperations.get"))
+            operation = answer.json or {}
+        raise Transient("compute_unavailable", "setLabels is accepted, but not done yet")
+
+
+def _path(ref: InstanceRef, version: str = "v1") -> str:
+    return f"/compute/{version}/projects/{quote(ref.project_id)}/zones/{ref.zone}/instances/{ref.instance_id}"
+
+
+def _instance_of(answer: Answer, what: str, *, by_operator: bool = False) -> Mapping[str, Any]:
+    """Give the body of an answer about instances, or raise what it means.
+
+    For an event, a look-up that is refused means ``opt_in_unknown``; an operator is told the error itself.
+    """
+    if answer.ok:
+        return answer.json or {}
+    error = answer.error(needs=f"compute.instances.get ({VIEWER})")
+    if answer.status == 404:
+        raise Permanent("instance_gone", error.detail or what)
+    if isinstance(error, Permanent):
+        raise error if by_operator else Permanent("opt_in_unknown", str(error))
+    raise _unavailable(error)
+
+
+def _unavailable(error: Transient | Permanent) -> Transient:
+    return Transient("compute_unavailable", str(error), retry_after=getattr(error, "retry_after", None))
+
+
+def _readable(read: Callable[[], T]) -> T:
+    """Read an answer; one that does not have the documented shape is no answer."""
+    try:
+        return read()
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        detail = f"the Compute API's answer cannot be read: {type(error).__name__}: {error}"
+        raise Transient("compute_unavailable", detail) from error
+
+
+def _page(page: Mapping[str, Any], project_id: str) -> list[InstanceFacts]:
+    return [
+        instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)
+        for scope in page.get("items", {}).values()
+        for document in scope.get("instances", ())
+    ]

@@ -1,0 +1,123 @@
+"""Entries out of Cloud Logging: ``entries.list``, page by page, over plain REST.
+
+A project allows 60 reads a minute (cloud.google.com/logging/quotas), so that 429 is part of reading much:
+it is waited out. Folders and organizations hold no entries of the projects below them: those are looked up
+with the Resource Manager and read themselves.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from logmend.adapters.google.rest import Answer, Rest
+from logmend.errors import Permanent, Transient
+
+ENDPOINT = "https://logging.googleapis.com"
+RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
+PAGE = 1000
+PROJECTS = 100
+"""Resources that one request may name."""
+TIMEOUT = 60.0
+
+_PAUSES = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
+_LONGEST = 120.0
+_FOLDERS = 10_000
+
+Waiting = Callable[[float, str], None]
+"""Is told of a pause: its seconds, and why."""
+
+
+class LogEntries:
+    """Reads entries. An ``http://`` endpoint gets no credentials. Close when done.
+
+    ``pauses`` are the seconds waited before each further try where the API does not say how long.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        resource_manager: str | None = None,
+        *,
+        waiting: Waiting = lambda _seconds, _why: None,
+        pauses: Sequence[float] = _PAUSES,
+    ) -> None:
+        self._logging = Rest(endpoint or ENDPOINT, timeout=TIMEOUT, threads=2)
+        self._folders = Rest(resource_manager or RESOURCE_MANAGER, timeout=TIMEOUT, threads=2)
+        self._waiting = waiting
+        self._pauses = tuple(pauses)
+
+    async def pages(
+        self, resources: Sequence[str], where: str, *, newest_first: bool = False
+    ) -> AsyncIterator[Sequence[dict[str, Any]]]:
+        """Give the entries that the filter ``where`` selects, a page at a time, oldest first.
+
+        ``resources`` are ``projects/P``; every hundred of them are read by themselves.
+        ``Permanent("not_permitted")`` names the role; ``Transient`` where the API stays away.
+        """
+        for start in range(0, len(resources), PROJECTS):
+            body: dict[str, Any] = {
+                "resourceNames": list(resources[start : start + PROJECTS]),
+                "filter": where,
+                "orderBy": "timestamp desc" if newest_first else "timestamp asc",
+                "pageSize": PAGE,
+            }
+            while True:
+                answer = await self._patiently(
+                    self._logging, "POST", "/v2/entries:list", "roles/logging.viewer", body=body
+                )
+                yield _dicts(answer.get("entries"))
+                if not (token := answer.get("nextPageToken")):
+                    break
+                body["pageToken"] = token
+
+    async def projects(self, parent: str) -> list[str]:
+        """Give the active projects below ``folders/F`` or ``organizations/O``, however deep, as ids."""
+        found: list[str] = []
+        parents = [parent]
+        for each in parents:  # grows while it is walked through
+            below = self._below(each, "projects", "resourcemanager.projects.list")
+            found += [str(project["projectId"]) async for project in below if _active(project)]
+            async for folder in self._below(each, "folders", "resourcemanager.folders.list"):
+                if _active(folder) and len(parents) < _FOLDERS:
+                    parents.append(str(folder["name"]))
+        return sorted(found)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._logging.aclose()
+        await self._folders.aclose()
+
+    async def _below(self, parent: str, kind: str, needs: str) -> AsyncIterator[dict[str, Any]]:
+        query = {"parent": parent, "pageSize": "300"}
+        while True:
+            role = f"{needs} (roles/browser)"
+            answer = await self._patiently(self._folders, "GET", f"/v3/{kind}", role, query=query)
+            for each in _dicts(answer.get(kind)):
+                yield each
+            if not (token := answer.get("nextPageToken")):
+                return
+            query["pageToken"] = str(token)
+
+    async def _patiently(self, api: Rest, method: str, path: str, needs: str, **call: Any) -> dict[str, Any]:
+        for pause in (*self._pauses, None):
+            try:
+                answer: Answer = await api.call(method, path, **call)
+                if answer.ok:
+                    return dict(answer.json or {})
+                error: Transient | Permanent = answer.error(needs=needs)
+            except Transient as trouble:
+                error = trouble
+            if isinstance(error, Permanent) or pause is None:
+                raise error
+            seconds = min(error.retry_after or pause, _LONGEST)
+            self._waiting(seconds, error.reason)
+            await asyncio.sleep(seconds)
+        raise AssertionError("unreachable")
+
+
+def _active(document: dict[str, Any]) -> bool:
+    return document.get("state", "ACTIVE") == "ACTIVE" and ("projectId" in document or "name" in document)
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

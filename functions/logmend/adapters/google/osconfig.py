@@ -1,0 +1,222 @@
+"""The osconfig executor: a label hands work to the VM's OS Config agent, a report says what came of it.
+
+Over plain REST, as look-ups are (docs/adr/0005-compute-over-rest.md). The API allows 60 calls a minute and
+project: assignments are looked at once in ten minutes, and the reports of many VMs are listed together, by
+zone and assignment. Closing rules: :func:`logmend.stages.verify.report`.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from logmend.adapters.google.quota import Quota
+from logmend.adapters.google.rest import Answer, Rest
+from logmend.errors import Permanent, Transient
+from logmend.model.enums import Action
+from logmend.model.struct import Struct
+from logmend.model.values import Asked, Attempt, InstanceFacts, InstanceRef
+from logmend.osconfig import assignment
+from logmend.osconfig import report as policy_report
+from logmend.ports import Compute
+from logmend.runbook import Runbook
+from logmend.stages import decide
+
+ENDPOINT = "https://osconfig.googleapis.com"
+CALLS_A_MINUTE = 60
+"""The API's quota for each project (cloud.google.com/compute/quotas-limits, "OS policy")."""
+
+PAGE_SIZE = 100
+FEW = 10
+"""Requests of one zone and assignment up to which each report is read by itself: a listing has a page for
+every hundred VMs that were ever labelled."""
+
+ASSIGNMENT_TTL = 600.0
+"""Seconds for which an assignment that was found as it should be is taken to be so."""
+FRESH = 300.0
+"""Seconds for which a report that was read ahead answers: until the next tick reads ahead anew."""
+PATIENCE = 60.0
+"""Seconds that a call may wait for its place in the quota."""
+
+Report = Mapping[str, Any]
+Group = tuple[str, str, str]
+"""Project, zone and assignment id."""
+
+
+class _Read(Struct, frozen=True):
+    """A report that was read ahead: None where the VM has none, an error where it could not be read."""
+
+    until: float
+    report: Report | Transient | Permanent | None
+
+
+class OsConfigExecutor:
+    """Implements :class:`logmend.ports.RequestExecutor`. ``exempt`` is the label that keeps a VM out."""
+
+    name = policy_report.EXECUTOR
+
+    def __init__(
+        self,
+        compute: Compute,
+        exempt: tuple[str, str],
+        endpoint: str | None = None,
+        *,
+        calls_a_minute: int = CALLS_A_MINUTE,
+        timeout: float = 15.0,
+    ) -> None:
+        self._compute = compute
+        self._exempt = exempt
+        self._rest = Rest(endpoint or ENDPOINT, timeout=timeout)
+        self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(calls_a_minute))
+        self._found: dict[Group, float] = {}
+        self._looking: defaultdict[Group, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._reads: dict[Asked, _Read] = {}
+
+    async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        """Ask for the preconditions, cheapest first; each that does not hold has its own reason."""
+        if not decide.osconfig_enabled(facts):
+            raise Permanent("osconfig_disabled", "effective metadata enable-osconfig is not TRUE")
+        if not facts.service_account:
+            raise Permanent("no_service_account", "the agent has no identity to report with")
+        group = (facts.ref.project_id, facts.ref.zone, assignment.assignment_id(runbook.name, action))
+        async with self._looking[group]:
+            if self._found.get(group, 0.0) > time.monotonic():
+                return
+            found = await self._get(group[0], _assignment(group), needs="osconfig.osPolicyAssignments.get")
+            if found is None:
+                raise Permanent("assignment_missing", f"no assignment {group[2]} in {group[0]}/{group[1]}")
+            if parts := assignment.differences(assignment.assignment(runbook, action, self._exempt), found):
+                raise Permanent("assignment_outdated", f"{group[2]} differs in {', '.join(parts)}")
+            self._found[group] = time.monotonic() + ASSIGNMENT_TTL
+
+    async def request(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
+        """Set the VM's label to ``action``."""
+        await self._compute.set_label(facts, assignment.label(runbook.name), action.value)
+
+    async def prefetch(self, every: Sequence[Asked]) -> None:
+        """Read reports ahead: a few by themselves, many of one zone and assignment as a listing."""
+        groups = defaultdict[Group, list[Asked]](list)
+        for asked in every:
+            groups[_group(asked)].append(asked)
+        self._reads = {asked: read for asked, read in self._reads.items() if read.until > time.monotonic()}
+        await asyncio.gather(*(self._ahead(group, members) for group, members in groups.items()))
+
+    async def report(self, asked: Asked) -> Attempt | None:
+        """Give what the agent reported since it was asked; an older report proves nothing."""
+        read = self._reads.get(asked)
+        if read is None or read.until <= time.monotonic():
+            read = _Read(0.0, await self._one(asked))
+        if isinstance(read.report, Transient | Permanent):
+            raise read.report
+        if read.report is None:
+            return None
+        try:
+            _check_name(read.report, asked)
+            if policy_report.updated(read.report) <= asked.since:
+                return None
+            return policy_report.attempt(read.report, _group(asked)[2], asked.instance.instance_id)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            detail = f"a report cannot be read: {type(error).__name__}: {error}"
+            raise Transient("api_protocol_error", detail) from error
+
+    async def withdraw(self, ref: InstanceRef, runbook: str) -> None:
+        """Remove the label, whatever its value."""
+        try:
+            await self._compute.set_label(InstanceFacts(ref, "", ""), assignment.label(runbook), None)
+        except Permanent as error:
+            if error.reason != "instance_gone":
+                raise
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        await self._rest.aclose()
+
+    async def _ahead(self, group: Group, members: Sequence[Asked]) -> None:
+        """Read the reports of one zone and assignment; an error is kept for each that it is the answer to."""
+        until = time.monotonic() + FRESH
+        if len(members) <= FEW:
+            reports = await asyncio.gather(*map(self._one, members), return_exceptions=True)
+            for asked, report in zip(members, reports, strict=True):
+                if isinstance(report, BaseException) and not isinstance(report, Transient | Permanent):
+                    raise report
+                self._reads[asked] = _Read(until, report)
+            return
+        found: dict[str, Report] = {}
+        wanted = {asked.instance.instance_id for asked in members}
+        left: Transient | Permanent | None = Transient(
+            "rate_limited", "time was up before its report was read"
+        )
+        try:
+            await self._list(group, wanted, found)
+            left = None
+        except (Transient, Permanent) as error:
+            left = error
+        finally:  # also where time is up
+            # Should the API name VMs otherwise than its reference says, each is asked for by itself.
+            strange = any(not instance.isdigit() for instance in found)
+            for asked in members:
+                if asked.instance.instance_id in found or not strange:
+                    self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
+
+    async def _list(self, group: Group, wanted: set[str], found: dict[str, Report]) -> None:
+        """List reports page by page into ``found``, until every one that is wanted is there."""
+        path = f"{_parent(group)}/instances/-/osPolicyAssignments/{quote(group[2])}/reports"
+        query = {"pageSize": str(PAGE_SIZE)}
+        while True:
+            page = await self._get(group[0], path, query, needs="osconfig.osPolicyAssignmentReports.list")
+            for report in (page or {}).get("osPolicyAssignmentReports") or ():
+                if (key := policy_report.key(report)) and (key[0] in wanted or not key[0].isdigit()):
+                    found[key[0]] = report
+            token = (page or {}).get("nextPageToken")
+            if not token or wanted <= found.keys():
+                return
+            query["pageToken"] = str(token)
+
+    async def _one(self, asked: Asked) -> Report | None:
+        group = _group(asked)
+        path = (
+            f"{_parent(group)}/instances/{asked.instance.instance_id}"
+            f"/osPolicyAssignments/{quote(group[2])}/report"
+        )
+        return await self._get(group[0], path, needs="osconfig.osPolicyAssignmentReports.get")
+
+    async def _get(
+        self, project_id: str, path: str, query: Mapping[str, str] | None = None, *, needs: str
+    ) -> Report | None:
+        """Call; None for 404. An API that is off has a reason of its own, since its remedy is."""
+        await self._quotas[project_id].take(PATIENCE)
+        answer: Answer = await self._rest.call("GET", path, query=query)
+        if answer.ok:
+            return answer.json or {}
+        error = answer.error(needs=needs)
+        if answer.status == 404:
+            return None
+        if error.reason == "api_disabled":
+            raise Permanent("osconfig_api_disabled", error.detail)
+        raise error
+
+
+def _group(asked: Asked) -> Group:
+    return (
+        asked.instance.project_id,
+        asked.instance.zone,
+        assignment.assignment_id(asked.runbook, asked.action),
+    )
+
+
+def _check_name(report: Report, asked: Asked) -> None:
+    """Make sure that a report is of the VM and assignment that were asked for, as far as its name tells."""
+    key = policy_report.key(report)
+    instance = key[0] if key and key[0].isdigit() else asked.instance.instance_id
+    if key is None or (instance, key[1]) != (asked.instance.instance_id, _group(asked)[2]):
+        raise ValueError("it is of another VM or assignment")
+
+
+def _parent(group: Group) -> str:
+    return f"/v1/{assignment.parent(quote(group[0]), group[1])}"
+
+
+def _assignment(group: Group) -> str:
+    return f"{_parent(group)}/osPolicyAssignments/{quote(group[2])}"

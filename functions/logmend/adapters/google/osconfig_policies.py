@@ -1,0 +1,171 @@
+"""OS policy assignments for operators: applied, looked at and deleted through google-cloud-os-config.
+
+Idempotent: what is there already is left alone, what changed is updated under its etag. A rollout takes
+minutes (twenty to forty are reported); it is waited for or left to itself.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from logmend.adapters.google import errors
+from logmend.adapters.libraries import ALONE
+from logmend.errors import Permanent, Transient
+from logmend.model.struct import Struct
+from logmend.osconfig import assignment
+
+if TYPE_CHECKING:
+    from google.api_core.operation import Operation
+
+TIMEOUT = 30.0
+"""Seconds for a call."""
+_TRIES = 3
+_READS = "roles/osconfig.osPolicyAssignmentViewer"
+_WRITES = "roles/osconfig.osPolicyAssignmentAdmin"
+
+
+class Place(Struct, frozen=True):
+    """Where an assignment lives."""
+
+    project_id: str
+    zone: str
+    assignment_id: str
+
+    @property
+    def name(self) -> str:
+        """Resource name."""
+        return f"{assignment.parent(self.project_id, self.zone)}/osPolicyAssignments/{self.assignment_id}"
+
+
+class Found(Struct, frozen=True):
+    """An assignment as it is: in which parts it differs, how far its rollout is, its revision."""
+
+    differences: tuple[str, ...]
+    rollout: str
+    revision: str
+
+
+class Applied(Struct, frozen=True):
+    """What became of an assignment: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``absent``.
+
+    ``rollout`` is to be waited for with :meth:`Assignments.wait`, where there is one.
+    """
+
+    place: Place
+    change: str
+    rollout: Any = None
+
+
+class Assignments:
+    """The assignments of any project and zone. Blocking; ``endpoint`` replaces the public one."""
+
+    def __init__(self, endpoint: str | None = None) -> None:
+        with ALONE:
+            from google.api_core.client_options import ClientOptions
+            from google.auth.credentials import AnonymousCredentials
+            from google.cloud import osconfig_v1
+
+        options: dict[str, Any] = {"transport": "rest"}
+        if endpoint is not None:
+            options["client_options"] = ClientOptions(api_endpoint=endpoint)
+        if endpoint is not None and endpoint.startswith("http://"):
+            options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        try:
+            self._client = osconfig_v1.OsConfigZonalServiceClient(**options)
+        except Exception as error:
+            raise errors.classify(error) from error
+        self._type = osconfig_v1.OSPolicyAssignment
+
+    def find(self, place: Place, wanted: Mapping[str, Any]) -> Found | None:
+        """Look an assignment up and compare it with what is wanted; None where it is not there."""
+        found = self._get(place)
+        if found is None:
+            return None
+        state = self._type.RolloutState(found.rollout_state).name.lower()
+        return Found(self._differences(wanted, found), state, found.revision_id)
+
+    def apply(self, place: Place, wanted: Mapping[str, Any]) -> Applied:
+        """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
+
+        ``Transient("conflict")`` where a rollout is in progress, or others keep winning.
+        """
+        for left in reversed(range(_TRIES)):
+            found = self._get(place)
+            try:
+                return self._create(place, wanted) if found is None else self._update(place, wanted, found)
+            except (Transient, Permanent) as error:
+                if error.reason not in ("conflict", "already_exists") or not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def delete(self, place: Place) -> Applied:
+        """Delete an assignment; one that is not there is ``absent``. VMs keep what was enforced."""
+        try:
+            rollout = self._client.delete_os_policy_assignment(name=place.name, timeout=TIMEOUT)
+        except Exception as error:
+            told = errors.classify(error, needs=_WRITES)
+            if told.reason == "not_found":
+                return Applied(place, "absent")
+            raise told from error
+        return Applied(place, "deleted", rollout)
+
+    def wait(self, applied: Applied, timeout: float) -> None:
+        """Wait for a rollout, ``timeout`` seconds at most (``Transient("rollout_in_progress")``)."""
+        import concurrent.futures
+
+        rollout: Operation | None = applied.rollout
+        if rollout is None:
+            return
+        try:
+            rollout.result(timeout=timeout)  # type: ignore[no-untyped-call]
+        except concurrent.futures.TimeoutError as error:
+            detail = f"{applied.place.name} is {applied.change}, but not rolled out after {timeout:g} s"
+            raise Transient("rollout_in_progress", detail) from error
+        except Exception as error:
+            raise errors.classify(error, needs=_WRITES) from error
+
+    def close(self) -> None:
+        """Close connections."""
+        self._client.transport.close()  # type: ignore[no-untyped-call]
+
+    def _get(self, place: Place) -> Any:
+        try:
+            return self._client.get_os_policy_assignment(name=place.name, timeout=TIMEOUT)
+        except Exception as error:
+            told = errors.classify(error, needs=_READS)
+            if told.reason == "not_found":
+                return None
+            raise told from error
+
+    def _create(self, place: Place, wanted: Mapping[str, Any]) -> Applied:
+        try:
+            rollout = self._client.create_os_policy_assignment(
+                parent=assignment.parent(place.project_id, place.zone),
+                os_policy_assignment=self._type.from_json(json.dumps(wanted)),
+                os_policy_assignment_id=place.assignment_id,
+                timeout=TIMEOUT,
+            )
+        except Exception as error:
+            raise errors.classify(error, needs=_WRITES) from error
+        return Applied(place, "created", rollout)
+
+    def _update(self, place: Place, wanted: Mapping[str, Any], found: Any) -> Applied:
+        differences = self._differences(wanted, found)
+        if not differences:
+            return Applied(place, "unchanged")
+        body = self._type.from_json(json.dumps({**wanted, "name": place.name, "etag": found.etag}))
+        try:
+            rollout = self._client.update_os_policy_assignment(
+                os_policy_assignment=body, update_mask={"paths": _snake(differences)}, timeout=TIMEOUT
+            )
+        except Exception as error:
+            raise errors.classify(error, needs=_WRITES) from error
+        return Applied(place, "updated", rollout)
+
+    def _differences(self, wanted: Mapping[str, Any], found: Any) -> tuple[str, ...]:
+        document = json.loads(self._type.to_json(found, use_integers_for_enums=False))
+        return assignment.differences(wanted, document)
+
+
+def _snake(names: tuple[str, ...]) -> list[str]:
+    return ["".join(f"_{c.lower()}" if c.isupper() else c for c in name) for name in names]

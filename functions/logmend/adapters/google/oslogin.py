@@ -1,0 +1,245 @@
+"""OS Login credentials: a certificate for one VM and five minutes, or else a short-lived key in the profile.
+
+For each attempt, in this order:
+
+1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` where there is none.
+2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and it is asked again.
+3. Only where that is not to be had (404 again, 400, 405, 501): ``importSshPublicKey``. The profile holds
+   32 KiB, so this is one key per process, never one per event: it expires after ``key_lifetime``, is
+   replaced before that, and is deleted once it has expired and when the process ends.
+
+A refusal (403) does not lead to 3: the VM would ask for the same permissions at the login, and the operator
+should read of the missing role here. The reasons are those of :mod:`.google_errors`, ``not_permitted``
+naming permission and roles, and of our own: Permanent ``no_posix_account`` and ``login_profile_full``.
+
+The private key is made in memory, lives as long as the process, and never leaves it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from logmend.adapters.error_table import one_line
+from logmend.adapters.google import oslogin_api
+from logmend.adapters.google.oslogin_api import LoginProfile, OsLoginApi, login_roles
+from logmend.adapters.libraries import ALONE
+from logmend.adapters.ssh.credential import Credential
+from logmend.errors import Permanent, Transient
+from logmend.model.values import InstanceFacts
+from logmend.ports import Clock
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from logmend.adapters.google.rest import Answer
+
+UNAVAILABLE = frozenset({400, 404, 405, 501})
+"""Statuses that say "not here", after which the key in the profile is tried."""
+
+MARGIN = timedelta(minutes=10)
+"""A profile key this close to its expiry is replaced: an attempt must not outlive it."""
+
+
+@dataclass(slots=True)
+class _ProfileKey:
+    """The one key of this process in the login profile."""
+
+    private_key: "asyncssh.SSHKey"
+    expires_at: datetime
+    fingerprint: str = ""
+    sent: InstanceFacts | None = None
+    """For which VM it was sent first: from then on it may be in the profile, whatever was answered."""
+    places: set[tuple[str, str]] = field(default_factory=set)
+    """Projects and regions that know it."""
+
+
+class OsLogin:
+    """Gives credentials of one service account's; any number of attempts at once.
+
+    ``account`` is its e-mail address, or gives it when first needed.
+    """
+
+    def __init__(
+        self,
+        api: OsLoginApi,
+        account: str | Callable[[], Awaitable[str]],
+        clock: Clock,
+        *,
+        key_lifetime: timedelta = timedelta(hours=1),
+    ) -> None:
+        self._api = api
+        self._account = account
+        self._clock = clock
+        self._key_lifetime = max(key_lifetime, 2 * MARGIN)
+        self._signing_key: asyncssh.SSHKey | None = None
+        self._usernames: dict[str, str] = {}
+        self._profile_key: _ProfileKey | None = None
+        self._expiring: list[_ProfileKey] = []
+        self._lock = asyncio.Lock()
+
+    async def credential(self, facts: InstanceFacts) -> Credential:
+        """Give a credential that this VM accepts, or say with Transient or Permanent why there is none."""
+        if await self._username(facts) is not None:
+            certified = await self._certified(facts)
+            if certified is not None:
+                return certified
+        key = await self._imported(facts)
+        username = self._usernames.get(facts.ref.project_id)
+        if username is None:
+            raise Permanent(
+                "no_posix_account",
+                f"OS Login has no account for {await self._email()} in {facts.ref.project_id}, even after a"
+                " key was imported",
+            )
+        return Credential(username, key.private_key, None, key.expires_at, "profile_key")
+
+    async def aclose(self) -> None:
+        """Delete what is in the profile, as far as that can be done; then release connections."""
+        keys = [*self._expiring, *([self._profile_key] if self._profile_key else [])]
+        self._profile_key, self._expiring = None, []
+        for key in keys:
+            try:
+                await self._delete(key)
+            except (Transient, Permanent):
+                continue  # it expires by itself
+        await self._api.aclose()
+
+    # The account
+
+    async def _email(self) -> str:
+        if not isinstance(self._account, str):
+            self._account = await self._account()
+        return self._account
+
+    async def _username(self, facts: InstanceFacts) -> str | None:
+        if facts.ref.project_id not in self._usernames:
+            profile = await self._api.profile(await self._email(), facts)
+            if profile is None or profile.username is None:
+                return await self._provision(facts)
+            self._usernames[facts.ref.project_id] = profile.username
+        return self._usernames[facts.ref.project_id]
+
+    async def _provision(self, facts: InstanceFacts) -> str | None:
+        """Make the account; None where that is not to be had: importing a key makes it as well."""
+        answer = await self._api.provision(await self._email(), facts)
+        if answer.status in UNAVAILABLE:
+            return None
+        username = oslogin_api.provisioned(answer, facts)
+        if username is not None:
+            self._usernames[facts.ref.project_id] = username
+        return username
+
+    # The certificate
+
+    async def _certified(self, facts: InstanceFacts) -> Credential | None:
+        """Get a certificate; None where signing is not to be had."""
+        if self._signing_key is None:
+            self._signing_key = _new_key()
+        key = self._signing_key
+        answer = await self._api.sign(facts, _text(key))
+        if answer.status == 404 and await self._provision(facts) is not None:
+            answer = await self._api.sign(facts, _text(key))
+        if answer.ok:
+            return _with_certificate(self._usernames[facts.ref.project_id], key, answer, self._clock.now())
+        if answer.status in UNAVAILABLE:
+            return None
+        raise answer.error(needs=login_roles(facts))
+
+    # The key in the profile
+
+    async def _imported(self, facts: InstanceFacts) -> _ProfileKey:
+        place = (facts.ref.project_id, facts.ref.region)
+        async with self._lock:
+            now = self._clock.now()
+            await self._delete_expired(now)
+            key = self._profile_key
+            if key is None or key.expires_at - now < MARGIN:
+                if key is not None:
+                    self._expiring.append(key)
+                key = _ProfileKey(_new_key(), now + self._key_lifetime)
+                self._profile_key = key
+            if place not in key.places:
+                await self._import(facts, key)
+                key.places.add(place)
+            return key
+
+    async def _import(self, facts: InstanceFacts, key: _ProfileKey) -> None:
+        email, text = await self._email(), _text(key.private_key)
+        key.sent = key.sent or facts
+        answer = await self._api.import_key(email, facts, text, key.expires_at)
+        if answer.status == 400 and "32 KiB" in answer.text:
+            await self._make_room(email, facts)
+            answer = await self._api.import_key(email, facts, text, key.expires_at)
+            if answer.status == 400 and "32 KiB" in answer.text:
+                raise Permanent(
+                    "login_profile_full",
+                    f"the login profile of {email} is full: gcloud compute os-login ssh-keys list, remove",
+                )
+        if not answer.ok:
+            raise answer.error(needs=login_roles(facts))
+        profile = oslogin_api.imported(answer)
+        key.fingerprint = _fingerprint(profile, text)
+        if profile.username is not None:
+            self._usernames[facts.ref.project_id] = profile.username
+
+    async def _make_room(self, email: str, facts: InstanceFacts) -> None:
+        """Delete the keys that have expired: they open nothing any more, whoever they were."""
+        profile = await self._api.profile(email, facts)
+        now = self._clock.now()
+        for key in profile.keys if profile else ():
+            if key.expires_at is not None and key.expires_at < now:
+                await self._api.delete_key(email, key.fingerprint)
+
+    async def _delete_expired(self, now: datetime) -> None:
+        for key in [key for key in self._expiring if key.expires_at <= now]:
+            self._expiring.remove(key)
+            try:
+                await self._delete(key)
+            except (Transient, Permanent):
+                continue  # it has expired: it is only in the way, and the next full profile removes it
+
+    async def _delete(self, key: _ProfileKey) -> None:
+        email = await self._email()
+        if not key.fingerprint and key.sent is not None:  # the answer to the import never came
+            profile = await self._api.profile(email, key.sent)
+            key.fingerprint = _fingerprint(profile, _text(key.private_key)) if profile else ""
+        if key.fingerprint:
+            await self._api.delete_key(email, key.fingerprint)
+
+
+def _new_key() -> "asyncssh.SSHKey":
+    with ALONE:
+        import asyncssh
+
+    return asyncssh.generate_private_key("ssh-ed25519", comment="logmend")
+
+
+def _text(key: "asyncssh.SSHKey") -> str:
+    return key.export_public_key().decode().strip()
+
+
+def _fingerprint(profile: LoginProfile, public_key: str) -> str:
+    """Find the API's name for a key: empty where the profile does not have it."""
+    body = public_key.split()[1]
+    return next((each.fingerprint for each in profile.keys if body in each.key.split()), "")
+
+
+def _with_certificate(username: str, key: "asyncssh.SSHKey", answer: "Answer", now: datetime) -> Credential:
+    """Read the certificate, and check that it is for our key and of use now."""
+    with ALONE:
+        import asyncssh
+
+    text = str((answer.json or {}).get("signedSshPublicKey", ""))
+    try:
+        certificate = asyncssh.import_certificate(text)
+    except (asyncssh.KeyImportError, ValueError) as exc:
+        raise Transient("api_protocol_error", f"a certificate that cannot be read: {one_line(exc)}") from exc
+    if certificate.key.public_data != key.public_data:
+        raise Transient("api_protocol_error", "a certificate for another key")
+    until = getattr(certificate, "_valid_before", 0)  # asyncssh has no public name for it
+    expires_at = datetime.fromtimestamp(min(until, now.timestamp() + timedelta(days=1).total_seconds()), UTC)
+    if expires_at <= now:
+        raise Transient("api_protocol_error", f"a certificate that expired at {expires_at:%H:%M:%S} UTC")
+    return Credential(username, key, certificate, expires_at, "certificate")

@@ -1,0 +1,1 @@
+"""The ``ssh`` executor: routes, host keys, credentials, scripts on a connection."""

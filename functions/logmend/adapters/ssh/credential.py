@@ -1,0 +1,67 @@
+"""What one SSH login takes, and the simplest source of it: a key file."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from logmend.adapters.error_table import one_line
+from logmend.adapters.libraries import ALONE
+from logmend.errors import Permanent
+from logmend.model.struct import Struct
+from logmend.model.values import InstanceFacts
+
+if TYPE_CHECKING:
+    import asyncssh
+
+NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Credential(Struct, frozen=True):
+    """A username with the key, and perhaps the certificate, that a VM accepts for it.
+
+    ``kind``: ``certificate`` (OS Login, one VM, minutes), ``profile_key`` (OS Login, a key in the login
+    profile) or ``static`` (a key file). The private key is never written anywhere.
+    """
+
+    username: str
+    private_key: "asyncssh.SSHKey"
+    certificate: "asyncssh.SSHCertificate | None"
+    expires_at: datetime
+    kind: Literal["certificate", "profile_key", "static"]
+
+
+class StaticKey:
+    """An unencrypted private key file, for labs and for fleets without OS Login.
+
+    A certificate beside it (``PATH-cert.pub``) is used as well. Both are read anew for each attempt, so that
+    they can be rotated. ``Permanent("bad_credential")`` where they cannot be read or do not fit together.
+    """
+
+    def __init__(self, path: Path, username: str) -> None:
+        self._path = path
+        self._username = username
+
+    async def credential(self, facts: InstanceFacts) -> Credential:
+        """Give the key; the same for every VM."""
+        del facts
+        return await asyncio.to_thread(self._read)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _read(self) -> Credential:
+        with ALONE:
+            import asyncssh
+
+        beside = self._path.with_name(self._path.name + "-cert.pub")
+        certificate = None
+        try:
+            key = asyncssh.read_private_key(self._path)
+            if beside.exists():
+                certificate = asyncssh.read_certificate(beside)
+        except (OSError, ValueError) as exc:
+            raise Permanent("bad_credential", f"{self._path}: {one_line(exc)}") from exc
+        if certificate is not None and certificate.key.public_data != key.public_data:
+            raise Permanent("bad_credential", f"{beside} is a certificate for another key")
+        return Credential(self._username, key, certificate, NEVER, "static")

@@ -1,0 +1,133 @@
+"""Translate the exceptions of asyncssh, and of the sockets under it.
+
+``classify(exc)`` never raises. Put the executor's own knowledge first (its deadline, the exit codes of
+scripts), and give this module what is left. An error that a tunnel raised (see :mod:`logmend.adapters.ssh.iap`)
+travels through asyncssh unchanged and comes back as it is.
+
+=========  ==================  =====================================================
+error      reason              when
+=========  ==================  =====================================================
+Transient  unreachable         refused, filtered, no route, no such name, timed out
+Transient  connection_lost     it broke after it stood
+Transient  ssh_busy            the server has no place just now (MaxStartups, …)
+Transient  ssh_protocol_error  what came was no valid SSH
+Transient  session_refused     logged in, but no channel was opened
+Transient  deadline_exceeded   a command did not end in its time
+Permanent  host_key_mismatch   the key is not the pinned one
+Permanent  not_permitted       login refused, or the server forbids what we ask
+Permanent  ssh_incompatible    no common algorithm or protocol version
+Permanent  bad_credential      a key or certificate of ours cannot be used
+Permanent  script_error        a checked command failed (``check=True``)
+Transient  unexpected_error    anything else
+=========  ==================  =====================================================
+"""
+
+import errno
+from collections.abc import Mapping
+
+from logmend.adapters.error_table import (
+    UNEXPECTED,
+    Row,
+    Table,
+    error_of,
+    nearest,
+    one_line,
+    permanent,
+    transient,
+)
+from logmend.errors import LogmendError, Permanent, Transient
+
+_MISC = "asyncssh.misc."
+
+LOGIN_REFUSED = (
+    "the VM refused the login: grant roles/compute.osLogin (observe) or roles/compute.osAdminLogin "
+    "and roles/iam.serviceAccountUser, or check the static key"
+)
+
+TABLE: Table = {
+    _MISC + "Error": transient("ssh_protocol_error", catch_all=True),
+    _MISC + "DisconnectError": transient("connection_lost", catch_all=True),
+    _MISC + "ConnectionLost": transient("connection_lost"),
+    _MISC + "CompressionError": transient("ssh_protocol_error"),
+    _MISC + "MACError": transient("ssh_protocol_error"),
+    _MISC + "ProtocolError": transient("ssh_protocol_error"),
+    _MISC + "ServiceNotAvailable": transient("ssh_busy"),
+    _MISC + "HostKeyNotVerifiable": permanent("host_key_mismatch"),
+    _MISC + "IllegalUserName": permanent("not_permitted"),
+    _MISC + "PermissionDenied": permanent("not_permitted"),
+    _MISC + "PasswordChangeRequired": permanent("not_permitted"),
+    _MISC + "KeyExchangeFailed": permanent("ssh_incompatible"),
+    _MISC + "ProtocolNotSupported": permanent("ssh_incompatible"),
+    _MISC + "ChannelOpenError": transient("session_refused"),
+    _MISC + "ChannelListenError": permanent("not_permitted"),
+    # Only a server's session ever sees these four.
+    _MISC + "BreakReceived": transient("ssh_protocol_error"),
+    _MISC + "SignalReceived": transient("ssh_protocol_error"),
+    _MISC + "SoftEOFReceived": transient("ssh_protocol_error"),
+    _MISC + "TerminalSizeChanged": transient("ssh_protocol_error"),
+    "asyncssh.process.ProcessError": permanent("script_error"),
+    "asyncssh.process.TimeoutError": transient("deadline_exceeded"),
+    "asyncssh.packet.PacketDecodeError": transient("ssh_protocol_error"),
+    "asyncssh.sftp.SFTPError": transient("ssh_protocol_error"),  # SFTP is not used: scripts go through stdin
+    "asyncssh.public_key.KeyImportError": permanent("bad_credential"),
+    "asyncssh.public_key.KeyExportError": permanent("bad_credential"),
+    "asyncssh.public_key.KeyGenerationError": permanent("bad_credential"),
+    "asyncssh.pbe.KeyEncryptionError": permanent("bad_credential"),
+    "asyncssh.asn1.ASN1Error": permanent("bad_credential"),
+    "asyncssh.config.ConfigParseError": permanent("bad_credential"),  # never read: config=None
+    "asyncssh.gss.GSSError": permanent("not_permitted"),
+    "asyncssh.saslprep.SASLPrepError": permanent("bad_credential"),
+    "builtins.ConnectionRefusedError": transient("unreachable"),
+    "builtins.ConnectionResetError": transient("connection_lost"),
+    "builtins.ConnectionAbortedError": transient("connection_lost"),
+    "builtins.BrokenPipeError": transient("connection_lost"),
+    "builtins.TimeoutError": transient("unreachable"),
+    "socket.gaierror": transient("unreachable"),
+    "builtins.OSError": transient("unreachable"),
+}
+
+# RFC 4253 section 11.1, SSH_MSG_DISCONNECT reason codes, for what arrives as a plain DisconnectError.
+_BY_DISCONNECT: Mapping[int, Row] = {
+    1: permanent("not_permitted"),  # HOST_NOT_ALLOWED_TO_CONNECT
+    2: transient("ssh_protocol_error"),  # PROTOCOL_ERROR
+    3: permanent("ssh_incompatible"),  # KEY_EXCHANGE_FAILED
+    5: transient("ssh_protocol_error"),  # MAC_ERROR
+    6: transient("ssh_protocol_error"),  # COMPRESSION_ERROR
+    7: transient("ssh_busy"),  # SERVICE_NOT_AVAILABLE
+    8: permanent("ssh_incompatible"),  # PROTOCOL_VERSION_NOT_SUPPORTED
+    9: permanent("host_key_mismatch"),  # HOST_KEY_NOT_VERIFIABLE
+    10: transient("connection_lost"),  # CONNECTION_LOST
+    11: transient("connection_lost"),  # BY_APPLICATION
+    12: transient("ssh_busy"),  # TOO_MANY_CONNECTIONS
+    13: permanent("not_permitted"),  # AUTH_CANCELLED_BY_USER
+    14: permanent("not_permitted"),  # NO_MORE_AUTH_METHODS_AVAILABLE
+    15: permanent("not_permitted"),  # ILLEGAL_USER_NAME
+}
+
+# RFC 4254 section 5.1. No server refuses a *session* with "connect failed": asyncssh itself does, on a
+# connection that has ended meanwhile.
+_BY_OPEN_FAILURE: Mapping[int, Row] = {1: permanent("not_permitted"), 2: transient("connection_lost")}
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+def classify(exc: BaseException) -> Transient | Permanent:
+    """Say whether trying again later can help, and in one word why not now."""
+    if isinstance(exc, Transient | Permanent):
+        return exc
+    if isinstance(exc, LogmendError):
+        return Transient(UNEXPECTED, one_line(exc))
+    if isinstance(exc, OSError) and exc.errno in _OUT_OF_FILES:
+        return Transient("out_of_files", one_line(exc))  # ours, not the VM's: it must not count against it
+    hit = nearest(type(exc), TABLE)
+    if hit is None:
+        return Transient(UNEXPECTED, f"{type(exc).__name__}: {one_line(exc)}")
+    name, row = hit
+    code = getattr(exc, "code", None)
+    if name == _MISC + "DisconnectError" and isinstance(code, int):
+        row = _BY_DISCONNECT.get(code, row)
+    if name == _MISC + "ChannelOpenError" and isinstance(code, int):
+        row = _BY_OPEN_FAILURE.get(code, row)
+    detail = one_line(exc)
+    if name == _MISC + "PermissionDenied":
+        detail = one_line(f"{LOGIN_REFUSED} ({detail})")
+    return error_of(row, detail)

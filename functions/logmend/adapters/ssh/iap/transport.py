@@ -1,0 +1,196 @@
+"""An ``asyncio.Transport`` over one WebSocket to the relay."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from logmend.adapters.ssh.iap import closing
+from logmend.adapters.ssh.iap.frames import MAX_DATA
+from logmend.adapters.ssh.iap.session import Session
+from logmend.errors import Permanent, Transient
+
+HIGH_WATER = 8 * MAX_DATA
+LOW_WATER = 2 * MAX_DATA
+
+
+class RelayTransport(asyncio.Transport):
+    """Carries one protocol's bytes. Made by the tunnel, after the relay has reached the VM's port.
+
+    A reader task and a writer task live below one supervisor, which ends both, reports to the protocol
+    exactly once, and closes the WebSocket. ``connection_lost`` gets None after our own ``close`` or
+    ``abort``, else a Transient or Permanent.
+
+    ``abort`` differs from asyncio's in one way: it too tries to send what was written, for at most
+    ``close_timeout`` seconds. asyncssh writes its farewell and aborts at once; dropping that farewell
+    would leave a complaint in every VM's log.
+    """
+
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        session: Session,
+        protocol: asyncio.Protocol,
+        *,
+        close_timeout: float,
+        extra: Mapping[str, Any],
+        on_lost: Callable[[Transient | Permanent], None],
+    ) -> None:
+        super().__init__(extra=dict(extra))
+        self._websocket = websocket
+        self._session = session
+        self._protocol: asyncio.Protocol = protocol
+        self._close_timeout = close_timeout
+        self._on_lost = on_lost
+        self._outgoing = bytearray()
+        self._high, self._low = HIGH_WATER, LOW_WATER
+        self._writing_paused = False
+        self._closing = False
+        self._wake = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._loop = asyncio.get_running_loop()
+        self._reader = self._loop.create_task(self._read(), name="iap-reader")
+        self._writer = self._loop.create_task(self._write(), name="iap-writer")
+        self.ended = self._loop.create_task(self._supervise(), name="iap-transport")
+        """Done when nothing of this connection is left: tasks, socket, callbacks."""
+
+    # What a protocol may call
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue bytes; silently dropped once the transport is closing, as asyncio's own transports do."""
+        if self._closing or not data:
+            return
+        self._outgoing += data
+        self._wake.set()
+        if len(self._outgoing) > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def can_write_eof(self) -> bool:
+        """Say no: the protocol cannot half-close."""
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were written and not yet handed to the WebSocket."""
+        return len(self._outgoing)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Low and high water, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set when the protocol is paused and resumed, in bytes."""
+        high = HIGH_WATER if high is None else high
+        low = high // 4 if low is None else low
+        if not 0 <= low <= high:
+            raise ValueError(f"0 <= {low} <= {high} does not hold")
+        self._low, self._high = low, high
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the relay; what is queued below stays small, TCP does the rest."""
+        self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        """Go on reading."""
+        self._may_read.set()
+
+    def is_reading(self) -> bool:
+        """Say whether bytes are being delivered."""
+        return self._may_read.is_set() and not self._closing
+
+    def is_closing(self) -> bool:
+        """Say whether the end has begun, from either side."""
+        return self._closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Hand the connection to another protocol."""
+        if not isinstance(protocol, asyncio.Protocol):
+            raise TypeError(f"{type(protocol).__name__} is no asyncio.Protocol")
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Give the protocol in charge."""
+        return self._protocol
+
+    def close(self) -> None:
+        """Send what was written, then close; all of it ends within ``2 * close_timeout`` seconds."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._loop.call_later(self._close_timeout, self._writer.cancel)
+
+    def abort(self) -> None:
+        """Do the same; see the class."""
+        self.close()
+
+    # What runs
+
+    async def _read(self) -> None:
+        """Deliver what comes until it ends; never returns, always raises."""
+        while True:
+            await self._may_read.wait()
+            payload = self._session.receive(await self._websocket.recv())
+            if self._session.ack_due:
+                self._wake.set()
+            if payload and not self._closing:
+                self._protocol.data_received(payload)
+
+    async def _write(self) -> None:
+        """Send acknowledgements and data; returns when the transport is closing and all is sent."""
+        while not (self._closing and not self._outgoing):
+            await self._wake.wait()
+            self._wake.clear()
+            while self._session.ack_due or self._outgoing:
+                if self._session.ack_due:
+                    await self._websocket.send(self._session.ack())
+                if self._outgoing:
+                    payload = bytes(self._outgoing[:MAX_DATA])
+                    del self._outgoing[:MAX_DATA]
+                    await self._websocket.send(self._session.data(payload))
+                if self._writing_paused and len(self._outgoing) <= self._low:
+                    self._writing_paused = False
+                    self._protocol.resume_writing()
+
+    async def _supervise(self) -> None:
+        try:
+            await asyncio.wait({self._reader, self._writer}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._closing and not self._reader.done():
+                # Sending failed, so the end is near: what came before it, and its code, is with the reader.
+                await asyncio.wait({self._reader}, timeout=self._close_timeout)
+            error = None if self._closing else self._failure()
+            self._closing = True
+            if error is not None:
+                self._on_lost(error)
+            self._protocol.connection_lost(error)
+        finally:
+            for task in (self._reader, self._writer):
+                task.cancel()
+            await asyncio.gather(self._reader, self._writer, return_exceptions=True)
+            await shut(self._websocket, self._close_timeout)
+
+    def _failure(self) -> Transient | Permanent:
+        """Say why it ended: the reader knows best, since it has seen the last message and the close code."""
+        failures = [
+            failure
+            for task in (self._reader, self._writer)
+            if task.done() and not task.cancelled() and (failure := task.exception()) is not None
+        ]
+        failure = failures[0] if failures else ConnectionResetError("the connection ended")
+        return closing.classify(failure, connected=self._session.connected)
+
+
+async def shut(websocket: ClientConnection, timeout: float) -> None:  # noqa: ASYNC109  # it ends, it does not raise
+    """Close politely within ``timeout`` seconds, then by force. Cancelling it closes by force at once."""
+    try:
+        with suppress(TimeoutError, ConnectionClosed):
+            async with asyncio.timeout(timeout):
+                await websocket.close()
+    finally:
+        websocket.transport.abort()
+        # The loop calls connection_lost in its next round: no peer takes part in that.
+        await websocket.wait_closed()

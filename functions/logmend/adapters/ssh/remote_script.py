@@ -1,0 +1,143 @@
+"""One script on one SSH connection: delivered whole or not run, its output bounded, its end told apart.
+
+The command line is a constant; nothing of an event, a runbook or a setting is ever part of it. The script
+travels on standard input and is read to its end *before* it runs, so that
+
+* a command of the script that reads standard input finds it empty, instead of swallowing the script's rest
+  (which is what ``sh -s`` under bash does),
+* a connection that dies half way leaves a script without its last line, which is not run,
+* quoting is nobody's problem, and neither the process list nor sudo's log shows the text on the command line
+  of anything but the shell that runs it.
+
+A first line of output, printed by the shell that is about to run the script, tells a script that failed from
+one that never began: a refused sudo, a login shell that runs nothing, a forced command.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import asyncssh
+
+from logmend.adapters.ssh import errors
+from logmend.errors import Permanent, Transient
+from logmend.model import evidence
+
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes of output, both streams together, after which a script is cut off. Well below it nothing is lost."""
+
+_END = "# logmend: end of script"
+_BEGIN = b"logmend=begin\n"
+_TORN = 96
+
+_SHELL = (
+    "/bin/sh -c '"
+    f's=$(cat); case $s in *"{_END}") echo logmend=begin; exec /bin/sh -c "$s" logmend </dev/null;; esac; '
+    f"exit {_TORN}'"
+)
+AS_USER = _SHELL
+"""Command line that runs what it reads on standard input, as the user who logged in."""
+AS_ROOT = f"sudo -n {_SHELL}"
+"""The same as root. ``-n``: a password is never asked for."""
+
+CUT = -1
+"""Exit code of a script that was cut off for its output."""
+
+SUDO_REFUSED = (
+    "sudo without a password was refused: grant roles/compute.osAdminLogin to logmend's service account"
+    " (or, with LOGMEND_SSH_KEY, allow it in sudoers)"
+)
+
+
+class Output(asyncssh.SSHClientSession[bytes]):
+    """What a command printed, up to :data:`OUTPUT_LIMIT`; ``done`` is set when it has ended or is cut off."""
+
+    def __init__(self) -> None:
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.status: int | None = None
+        self.signal: str | None = None
+        self.cut = False
+        self.done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        """Remember the channel, so as to end it."""
+        self._channel = chan
+
+    def data_received(self, data: bytes, datatype: Any) -> None:
+        """Keep what there is room for."""
+        kept = self.stderr if datatype == asyncssh.EXTENDED_DATA_STDERR else self.stdout
+        room = OUTPUT_LIMIT - len(self.stdout) - len(self.stderr)
+        kept += data[:room]
+        if len(data) > room and not self.cut:
+            self.cut = True
+            self.end()
+            self._finish(None)
+
+    def exit_status_received(self, status: int) -> None:
+        """Note how it ended."""
+        self.status = status
+
+    def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
+        """Note what killed it."""
+        del core_dumped, msg, lang
+        self.signal = signal
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Finish: the channel is closed, with the command's end or with the connection."""
+        self._finish(exc)
+
+    def end(self) -> None:
+        """Close the channel, whatever still runs; on the VM that ends at its next output at the latest."""
+        if self._channel is not None:
+            self._channel.abort()
+
+    def _finish(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(exc)
+
+
+async def run(connection: asyncssh.SSHClientConnection, command: str, script: str) -> Output:
+    """Run a script to its end. The caller bounds the time; being cancelled closes the channel.
+
+    Once the script may have begun, whatever goes wrong is Transient: only a look at the VM can tell what was
+    done.
+    """
+    output = Output()
+    try:
+        channel, _ = await connection.create_session(
+            lambda: output, command, encoding=None, window=2 * OUTPUT_LIMIT, request_pty=False
+        )
+        # A command that ends before it reads (sudo that refuses) has closed the channel: its answer counts.
+        with contextlib.suppress(BrokenPipeError):
+            channel.write(f"{script}\n{_END}\n".encode())
+            channel.write_eof()
+        if (lost := await output.done) is not None:
+            # The script may have run, whatever the library calls what ended the connection.
+            raise Transient("connection_lost", errors.classify(lost).detail) from lost
+    finally:
+        output.end()
+    return output
+
+
+def judged(output: Output, command: str) -> tuple[int, bytes, str]:
+    """Give exit code, the script's own standard output, and the text of an error ("" for 100 to 102).
+
+    ``Transient("connection_lost")`` where the end is not known; ``Permanent("not_permitted")`` where the
+    script was not even begun.
+    """
+    stderr = evidence.error_text(bytes(output.stderr))
+    _, begun, stdout = bytes(output.stdout).partition(_BEGIN)
+    if output.cut:
+        return CUT, stdout, f"cut off after {OUTPUT_LIMIT} bytes of output"
+    if output.status is None:
+        how = f"killed by signal {output.signal}" if output.signal else "no exit status"
+        raise Transient("connection_lost", f"the script did not end by itself: {how}")
+    if not begun and output.status == _TORN:
+        raise Transient("connection_lost", "the script did not arrive whole")
+    if not begun:
+        why = SUDO_REFUSED if command == AS_ROOT else "the login shell did not run the script"
+        said = stderr or evidence.error_text(bytes(output.stdout)) or f"exit status {output.status}"
+        raise Permanent("not_permitted", f"{why} ({said})")
+    return output.status, stdout, "" if output.status in (100, 101, 102) else stderr

@@ -1,0 +1,1 @@
+"""The stores that a ledger can live in: Firestore, SQLite, memory."""

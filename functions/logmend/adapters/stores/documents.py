@@ -1,0 +1,119 @@
+"""What the three stores agree on: which ids and documents they take, and in which order ids come.
+
+Everything refused here is refused by every store, so that nothing works on memory and fails on Firestore.
+Refusals are ``ValueError`` (or ``TypeError`` where data is not JSON), being mistakes of the caller's, except
+``Permanent("ledger_rejected")`` for a document that has grown too big.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from logmend.errors import Permanent
+from logmend.model.struct import Struct
+from logmend.ports import Document, Key
+
+MAX_ID_BYTES = 1_400
+"""Firestore takes ids of 1,500 bytes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
+MAX_DATA_BYTES = 1_000_000
+"""A Firestore document has at most 1,048,576 bytes, its id, fields and names included."""
+
+_COLLECTION = re.compile(r"[a-z][a-z_]{0,62}")
+_RESERVED = re.compile(r"\.{1,2}|__.*__|%.*", re.DOTALL)
+
+
+def stored_id(document_id: str) -> str:
+    """Spell an id so that every store takes it; most ids are spelt as they are.
+
+    Firestore reserves ``.``, ``..`` and ``__…__``: their first character is percent-encoded, and so is a
+    leading ``%``. Ids come in the order of their stored spelling, code point by code point.
+    """
+    if not document_id or "/" in document_id or "\0" in document_id:
+        raise ValueError(f"a document id is not empty and holds no '/' and no NUL: {document_id!r}")
+    if len(document_id.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"a document id has at most {MAX_ID_BYTES} bytes of UTF-8: {document_id[:80]!r}…")
+    if _RESERVED.fullmatch(document_id):
+        return f"%{ord(document_id[0]):02X}{document_id[1:]}"
+    return document_id
+
+
+def original_id(stored: str) -> str:
+    """Undo :func:`stored_id`."""
+    return chr(int(stored[1:3], 16)) + stored[3:] if stored.startswith("%") else stored
+
+
+def checked_collection(collection: str) -> str:
+    """Give the collection back, or refuse its name."""
+    if not _COLLECTION.fullmatch(collection):
+        raise ValueError(f"a collection is named in small letters and underscores: {collection!r}")
+    return collection
+
+
+def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Give each key once, in a fixed order (so that locks are taken in that order), or refuse one."""
+    for collection, document_id in keys:
+        checked_collection(collection)
+        stored_id(document_id)
+    return tuple(sorted(set(keys)))
+
+
+class Row(Struct, frozen=True, gc=False):
+    """A document as stores keep it: data as JSON text, times in UTC."""
+
+    text: str
+    queue: str | None
+    due: datetime | None
+    expire_at: datetime | None
+
+    def document(self) -> Document:
+        """Give the document, its data read anew."""
+        return Document(_parsed(self.text), self.queue, self.due, self.expire_at)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError):  # lone surrogates and NaN, which json alone reads
+        data = json.loads(text)
+    return data
+
+
+def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, Row | None]:
+    """Turn a step's writes into rows, or refuse what it may not write (``TypeError``: data is not JSON)."""
+    if strangers := sorted(set(writes) - set(keys)):
+        raise ValueError(f"a step may write only documents that its transaction reads, not {strangers}")
+    return {key: None if document is None else _row(key, document) for key, document in writes.items()}
+
+
+def _row(key: Key, document: Document) -> Row:
+    if (document.queue is None) != (document.due is None):
+        raise ValueError(f"a document has both queue and due or neither: {key}")
+    return Row(
+        _text(key, dict(document.data)),
+        document.queue,
+        None if document.due is None else utc(document.due),
+        None if document.expire_at is None else utc(document.expire_at),
+    )
+
+
+def _text(key: Key, data: dict[str, Any]) -> str:
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # lone surrogates, as in undecodable output of a VM: only escapes keep them
+        text = json.dumps(data, separators=(",", ":"))
+        size = len(text)
+    if size > MAX_DATA_BYTES:
+        raise Permanent("ledger_rejected", f"{key} would hold {size} bytes, the limit is {MAX_DATA_BYTES}")
+    return text
+
+
+def utc(moment: datetime) -> datetime:
+    """Give the moment in UTC; a naive one is refused."""
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a time zone: {moment.isoformat()}")
+    return moment.astimezone(UTC)

@@ -1,0 +1,255 @@
+"""The store in a Firestore database (Native mode), shared by the function's instances and the operators.
+
+Each document has the fields ``data`` (JSON text), ``queue``, ``due``, ``expire_at`` and ``schema``. Text, not
+a map: it keeps the order of keys, which a re-emitted outcome needs to be the same byte for byte, and takes
+what a map refuses (lists in lists, keys like ``__x__`` in the output of a hostile VM, 21 levels).
+
+What the database needs besides, made by ``deploy/``:
+
+* a composite index (``queue`` ascending, ``due`` ascending) on each collection that has queues;
+* a TTL policy on ``expire_at`` of each collection whose documents expire (deletion lags up to a day);
+* an index exemption for ``data``, which saves write cost and is not needed otherwise.
+
+``FIRESTORE_EMULATOR_HOST`` in the environment sends everything to an emulator, as with Google's own clients.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from logmend.adapters.google import errors
+from logmend.adapters.libraries import ALONE
+from logmend.adapters.stores import documents
+from logmend.adapters.stores.turns import Turns
+from logmend.errors import Permanent, Transient
+from logmend.ports import Document, Key, Step, T
+
+if TYPE_CHECKING:
+    from logmend.adapters.stores.firestore_wire import Database, Stored, Version
+
+DEADLINE = 20.0
+"""Seconds after which no further try is begun."""
+TRIES = 12
+"""Tries of one transaction before it counts as ``ledger_contention``."""
+READ_TRIES = 3
+"""Tries of what only reads, and of a transaction's beginning, where Firestore does not answer."""
+READ_DEADLINE = 5.0
+"""Seconds after which what only reads is not tried again: a call that timed out is not repeated."""
+CLOSE_GRACE = 10.0
+"""Seconds that calls in flight get when their connection is replaced."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds; the upper bound of the random pause between tries, doubled each time."""
+
+ROLE = "roles/datastore.user"
+
+_PERMANENT = {
+    "not_found": "ledger_missing",
+    "not_permitted": "ledger_forbidden",
+    "api_disabled": "ledger_forbidden",
+    "no_credentials": "ledger_forbidden",
+    "credentials_unusable": "ledger_forbidden",
+}
+_R = TypeVar("_R")
+
+
+class _Contention(Transient):
+    """Another transaction came first: nothing of this one was written, and it may be tried again."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("ledger_contention", detail)
+
+
+def classify(error: Exception) -> Transient | Permanent:
+    """Say what a caller should do about an error of Firestore's client, in the ledger's words."""
+    verdict = errors.classify(error, needs=ROLE)
+    detail = f"{verdict.reason}: {verdict.detail}"
+    if verdict.reason in {"conflict", "already_exists"}:
+        return _Contention(detail)
+    if isinstance(verdict, Transient):
+        return Transient("ledger_unavailable", detail, retry_after=verdict.retry_after)
+    if verdict.reason == "invalid_request" and "transaction" in verdict.detail.lower():
+        # "The referenced transaction has expired or is no longer valid": it took too long.
+        return _Contention(detail)
+    return Permanent(_PERMANENT.get(verdict.reason, "ledger_rejected"), detail)
+
+
+class FirestoreStore:
+    """A :class:`~logmend.ports.Store` in one Firestore database, dialled when first used.
+
+    A transaction is sent to commit once per try: where the answer to a commit is lost, ``transact`` raises
+    ``Transient("ledger_unavailable")`` and the writes may be there or not, but never in part.
+
+    Reasons: ``ledger_contention`` and ``ledger_unavailable`` are transient; ``ledger_missing`` (no such
+    database), ``ledger_forbidden``, ``ledger_schema`` (a document of another version) and ``ledger_rejected``
+    (a document too big, an index missing: the detail says) permanent.
+    """
+
+    def __init__(self, project: str, database: str = "(default)", *, endpoint: str | None = None) -> None:
+        self._project = project
+        self._database = database or "(default)"
+        self._endpoint = endpoint
+        self._open: tuple[asyncio.AbstractEventLoop, Database] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._turns = Turns()
+
+    async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
+        """See :meth:`logmend.ports.Store.transact`."""
+        wanted = documents.checked_keys(keys)
+        if not wanted:
+            writes, answer = step({})
+            documents.rows(wanted, writes)
+            return answer
+        now = asyncio.get_running_loop().time
+        deadline, tries = now() + DEADLINE, 0
+        while True:
+            tries += 1
+            async with self._turns.of(wanted):
+                read = await self._reading(lambda db: db.read(wanted))
+                writes, answer = step({key: stored.document for key, stored in read.items()})
+                rows = documents.rows(wanted, writes)
+                try:
+                    await self._written(wanted, read, rows)
+                except _Contention:
+                    if tries == TRIES or now() > deadline:
+                        raise
+                else:
+                    return answer
+            self._turns.queue(tuple(rows))
+            await _pause(tries)
+
+    async def get(self, keys: Sequence[Key]) -> Mapping[Key, Document]:
+        """See :meth:`logmend.ports.Store.get`."""
+        wanted = documents.checked_keys(keys)
+        read = await self._reading(lambda db: db.read(wanted)) if wanted else {}
+        return {key: stored.document for key, stored in read.items()}
+
+    async def due(
+        self, collection: str, queue: str, before: datetime, limit: int
+    ) -> Sequence[tuple[str, Document]]:
+        """See :meth:`logmend.ports.Store.due`. Equal times come in order of id."""
+        name, latest = documents.checked_collection(collection), documents.utc(before)
+        return await self._reading(lambda db: db.due(name, queue, latest, limit))
+
+    async def scan(self, collection: str, after: str | None, limit: int) -> Sequence[tuple[str, Document]]:
+        """See :meth:`logmend.ports.Store.scan`."""
+        name = documents.checked_collection(collection)
+        if after is not None:
+            documents.stored_id(after)
+        return await self._reading(lambda db: db.scan(name, after, limit))
+
+    async def aclose(self) -> None:
+        """Close the connection. A later call dials again."""
+        await asyncio.gather(*(task for task in self._background if not task.done()), return_exceptions=True)
+        held, self._open = self._open, None
+        if held is not None and held[0] is asyncio.get_running_loop():
+            await held[1].close()
+
+    async def _written(
+        self, keys: Sequence[Key], read: "Mapping[Key, Stored]", rows: Mapping[Key, documents.Row | None]
+    ) -> None:
+        """Write what a step wants written, if everything that it saw is still so."""
+        # Deleting what is not there is a wish that it stay away, like anything else that was only read.
+        changed = {key: row for key, row in rows.items() if row is not None or key in read}
+        unchanged = {key: read[key].version if key in read else None for key in keys if key not in changed}
+        if not changed:
+            return  # a consistent view of one moment is all that the step wanted
+        # Shielded: a transaction that is cancelled between begin and end would keep its locks for a minute.
+        task = asyncio.create_task(self._commit(unchanged, read, changed))
+        self._in_background(task)
+        await asyncio.shield(task)
+
+    async def _commit(
+        self,
+        unchanged: "Mapping[Key, Version | None]",
+        read: "Mapping[Key, Stored]",
+        rows: Mapping[Key, documents.Row | None],
+    ) -> None:
+        """Commit on condition that no version has changed; hold on to what is not written meanwhile.
+
+        What is written needs no lock, only a condition; rivals for one document so never wait for each other.
+        What is read alone cannot be a condition: it is read again in a transaction, which locks it.
+        """
+        if not unchanged:
+            await self._call(lambda db: db.commit(read, rows), committing=True)
+            return
+        versions, transaction = await self._reading(lambda db: db.begin(list(unchanged)))
+        try:
+            _compare(unchanged, versions)
+            await self._call(lambda db: db.commit(read, rows, transaction), committing=True)
+        except BaseException:
+            with contextlib.suppress(Transient, Permanent):
+                await self._call(lambda db: db.rollback(transaction))
+            raise
+
+    def _in_background(self, task: asyncio.Task[None]) -> None:
+        """Keep a task until it ends; its failure is looked at, so that asyncio does not complain of it."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _reading(self, call: "Callable[[Database], Awaitable[_R]]") -> _R:
+        """Call what may be repeated, since it writes nothing."""
+        now = asyncio.get_running_loop().time
+        deadline, tries = now() + READ_DEADLINE, 0
+        while True:
+            tries += 1
+            try:
+                return await self._call(call)
+            except Transient as error:
+                if error.reason != "ledger_unavailable" or tries == READ_TRIES or now() > deadline:
+                    raise
+            await _pause(tries)
+
+    async def _call(self, call: "Callable[[Database], Awaitable[_R]]", *, committing: bool = False) -> _R:
+        database = None
+        try:
+            database = self._connected()
+            return await call(database)
+        except Permanent:
+            raise
+        except Exception as error:
+            verdict = classify(error)
+            if committing and _condition_failed(error):
+                verdict = _Contention(str(error))
+            if database is not None and verdict.reason == "ledger_unavailable":
+                self._drop(database)
+            raise verdict from error
+
+    def _connected(self) -> "Database":
+        """Give the connection of the running event loop; gRPC binds a channel to the loop that made it."""
+        loop = asyncio.get_running_loop()
+        if self._open is None or self._open[0] is not loop:
+            with ALONE:
+                from logmend.adapters.stores.firestore_wire import Database
+
+            self._open = loop, Database(self._project, self._database, self._endpoint)
+        return self._open[1]
+
+    def _drop(self, database: "Database") -> None:
+        """Dial anew at the next call: a connection may be dead long before the kernel gives it up."""
+        if self._open is not None and self._open[1] is database:
+            self._open = None
+            self._in_background(asyncio.create_task(database.close(grace=CLOSE_GRACE)))
+
+
+def _compare(unchanged: "Mapping[Key, Version | None]", versions: "Mapping[Key, Version]") -> None:
+    for key, version in unchanged.items():
+        if versions.get(key) != version:
+            raise _Contention(f"{key} was read and has changed")
+
+
+def _condition_failed(error: Exception) -> bool:
+    """Whether a commit was refused because a document has changed (NotFound: it was deleted meanwhile)."""
+    with ALONE:
+        from google.api_core import exceptions
+
+    return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
+
+
+async def _pause(tries: int) -> None:
+    """Wait a random while, longer after more tries, so that rivals do not meet again."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**tries)
+    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 (spreads tries, guards nothing)

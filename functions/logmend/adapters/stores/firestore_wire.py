@@ -1,0 +1,234 @@
+"""The few calls of Firestore's protocol that the store needs, on Google's generated asynchronous client.
+
+The higher client (``google.cloud.firestore.AsyncClient``, 2.34) is not used, because of its transactions (see
+its ``async_transaction.py``): begin, commit and rollback take no timeout, a commit whose fate is unknown is
+sent again, and a failed begin comes out as ``ValueError: … cannot be rolled back``, like lost contention.
+
+Importing this module costs a third of a second: :mod:`logmend.adapters.stores.firestore` does it at the first call.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import grpc.aio
+from google.cloud.firestore_v1 import types
+from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
+
+from logmend.adapters.stores import documents
+from logmend.errors import Permanent
+from logmend.model.struct import Struct
+from logmend.ports import Document, Key
+
+SCHEMA = 1
+"""Version of the stored fields, kept in each document: no extra call is needed to check it."""
+
+CALL_TIMEOUT = 10.0
+"""Seconds that one call may take."""
+ROLLBACK_TIMEOUT = 2.0
+"""Seconds spent on telling Firestore that a transaction is given up; it finds out by itself anyway."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),  # as Google's own client
+    # A store that comes back is found within seconds; gRPC's default waits up to two minutes between tries.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # A new channel really dials anew instead of sharing a connection that may be dead.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_Value: Any = types.Value.pb()
+_Document: Any = types.Document.pb()
+_Write: Any = types.Write.pb()
+_Query: Any = types.StructuredQuery.pb()
+
+
+Version = tuple[int, int]
+"""Time of a document's last change, in seconds and nanoseconds: equal versions are the same document."""
+
+
+class Stored(Struct, frozen=True):
+    """A document and its version."""
+
+    document: Document
+    version: Version
+
+
+class Database:
+    """One connection to one Firestore database, bound to the event loop that it was made on.
+
+    Methods raise what the client raises: ``google.api_core.exceptions`` and ``google.auth.exceptions``.
+    """
+
+    def __init__(self, project: str, database: str, endpoint: str | None) -> None:
+        self._name = f"projects/{project}/databases/{database}"
+        self._metadata = (("google-cloud-resource-prefix", self._name),)
+        if emulator := os.environ.get("FIRESTORE_EMULATOR_HOST"):
+            host, channel = emulator, grpc.aio.insecure_channel(emulator, _CHANNEL_OPTIONS)
+        else:
+            host = endpoint or FirestoreAsyncClient.DEFAULT_ENDPOINT
+            channel = FirestoreGrpcAsyncIOTransport.create_channel(host, options=_CHANNEL_OPTIONS)
+        self._channel = channel
+        self._api = FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(host=host, channel=channel))
+
+    async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
+        """Read the documents that exist, as they all were at one moment. Takes no locks."""
+        found, _ = await self._batch_get(keys)
+        return {key: Stored(_decoded(raw), _version(raw)) for key, raw in found.items()}
+
+    async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
+        """Begin a transaction by reading which versions these documents have; they stay so until its end."""
+        options = {"new_transaction": {"read_write": {}}, "mask": {"field_paths": ["schema"]}}
+        found, transaction = await self._batch_get(keys, options)
+        return {key: _version(raw) for key, raw in found.items()}, transaction
+
+    async def commit(
+        self, read: Mapping[Key, Stored], rows: Mapping[Key, documents.Row | None], transaction: bytes = b""
+    ) -> None:
+        """Write all of ``rows``, if none of them has changed since ``read``.
+
+        ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` where one has, ``Aborted`` where the
+        transaction was in another's way.
+        Sent once: where the answer is lost, nobody but a later reader knows whether it was written.
+        """
+        writes = [self._write(key, row, read.get(key)) for key, row in rows.items()]
+        await self._api.commit(
+            request=types.CommitRequest(database=self._name, transaction=transaction, writes=writes),
+            **self._call(),
+        )
+
+    async def rollback(self, transaction: bytes) -> None:
+        """Give a transaction up, so that its locks are released now and not a minute later."""
+        await self._api.rollback(
+            request=types.RollbackRequest(database=self._name, transaction=transaction),
+            **self._call(ROLLBACK_TIMEOUT),
+        )
+
+    async def due(
+        self, collection: str, queue: str, before: datetime, limit: int
+    ) -> list[tuple[str, Document]]:
+        """Run the query that the composite index (queue, due) serves."""
+        query = _Query(limit={"value": limit})
+        query.from_.add(collection_id=collection)
+        where = query.where.composite_filter
+        where.op = types.StructuredQuery.CompositeFilter.Operator.AND
+        operator = types.StructuredQuery.FieldFilter.Operator
+        for field, op, value in (
+            ("queue", operator.EQUAL, _Value(string_value=queue)),
+            ("due", operator.LESS_THAN_OR_EQUAL, _Value(timestamp_value=_timestamp(before))),
+        ):
+            each = where.filters.add().field_filter
+            each.field.field_path, each.op = field, op
+            each.value.CopyFrom(value)
+        self._order_by(query, "due")
+        self._order_by(query, "__name__")
+        return [found async for found in self._run(query)]
+
+    async def scan(self, collection: str, after: str | None, limit: int) -> list[tuple[str, Document]]:
+        """List a collection in order of id."""
+        query = _Query(limit={"value": limit})
+        query.from_.add(collection_id=collection)
+        self._order_by(query, "__name__")
+        if after is not None:
+            query.start_at.values.add(reference_value=self._path((collection, after)))
+            query.start_at.before = False
+        return [found async for found in self._run(query)]
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the connection; calls in flight get ``grace`` seconds."""
+        await self._channel.close(grace)
+
+    async def _batch_get(
+        self, keys: Sequence[Key], options: Mapping[str, Any] = MappingProxyType({})
+    ) -> tuple[dict[Key, Any], bytes]:
+        keys_by_path = {self._path(key): key for key in keys}
+        request = {"database": self._name, "documents": list(keys_by_path), **options}
+        found, transaction = {}, b""
+        async for answer in await self._api.batch_get_documents(request=request, **self._call()):
+            raw: Any = type(answer).pb(answer)
+            transaction = raw.transaction or transaction
+            if raw.HasField("found"):
+                found[keys_by_path[raw.found.name]] = raw.found
+        return found, transaction
+
+    async def _run(self, query: Any) -> AsyncIterator[tuple[str, Document]]:
+        request = types.RunQueryRequest(
+            parent=f"{self._name}/documents", structured_query=types.StructuredQuery.wrap(query)
+        )
+        async for answer in await self._api.run_query(request=request, **self._call()):
+            raw: Any = type(answer).pb(answer)
+            if raw.HasField("document"):
+                stored = raw.document.name.rpartition("/")[2]
+                yield documents.original_id(stored), _decoded(raw.document)
+
+    def _write(self, key: Key, row: documents.Row | None, read: Stored | None) -> Any:
+        write = _Write()
+        if row is None:
+            write.delete = self._path(key)
+        else:
+            write.update.CopyFrom(_Document(name=self._path(key), fields=_fields(row)))
+        if read is None:
+            write.current_document.exists = False  # the first claim: create, never overwrite
+        else:
+            seconds, nanos = read.version
+            write.current_document.update_time.seconds = seconds
+            write.current_document.update_time.nanos = nanos
+        return types.Write.wrap(write)
+
+    def _path(self, key: Key) -> str:
+        return f"{self._name}/documents/{key[0]}/{documents.stored_id(key[1])}"
+
+    def _call(self, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
+        # retry=None: the client's own retries would repeat a commit whose fate is unknown.
+        return {"retry": None, "timeout": timeout, "metadata": self._metadata}
+
+    @staticmethod
+    def _order_by(query: Any, field: str) -> None:
+        order = query.order_by.add(direction=types.StructuredQuery.Direction.ASCENDING)
+        order.field.field_path = field
+
+
+def _fields(row: documents.Row) -> dict[str, Any]:
+    fields = {"schema": _Value(integer_value=SCHEMA), "data": _Value(string_value=row.text)}
+    if row.queue is not None:
+        fields["queue"] = _Value(string_value=row.queue)
+    for name, moment in (("due", row.due), ("expire_at", row.expire_at)):
+        if moment is not None:
+            fields[name] = _Value(timestamp_value=_timestamp(moment))
+    return fields
+
+
+def _decoded(raw: Any) -> Document:
+    fields = raw.fields
+    schema = fields["schema"].integer_value if "schema" in fields else None
+    if schema != SCHEMA:
+        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, this logmend knows {SCHEMA}")
+    return documents.Row(
+        fields["data"].string_value,
+        fields["queue"].string_value if "queue" in fields else None,
+        _moment(fields["due"]) if "due" in fields else None,
+        _moment(fields["expire_at"]) if "expire_at" in fields else None,
+    ).document()
+
+
+def _version(raw: Any) -> Version:
+    return raw.update_time.seconds, raw.update_time.nanos
+
+
+def _timestamp(moment: datetime) -> dict[str, int]:
+    micros = (moment - _EPOCH) // _MICROSECOND
+    return {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1000}
+
+
+def _moment(value: Any) -> datetime:
+    stamp = value.timestamp_value
+    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)

@@ -1,0 +1,185 @@
+"""What the ledger remembers, as values: one record per intent, one subject per VM and runbook, one fleet.
+
+``docs/ledger.md`` says which collection holds what and what is guaranteed about it.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.struct import Struct, field
+from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome
+
+
+class State(StrEnum):
+    """Where an intent stands."""
+
+    RUNNING = "running"
+    WAITING = "waiting"  # deferred: its message will be delivered again
+    PARKED = "parked"
+    REQUESTED = "requested"
+    UNVERIFIED = "unverified"
+    DONE = "done"
+
+
+class Record(Struct, frozen=True):
+    """The journal of one intent.
+
+    ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
+    transient failures of the VM in a row, ``looks`` the re-checks of an unverified or requested one.
+    ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
+    written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
+    was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
+    fault and ``enforcement`` what became of enforcing.
+    """
+
+    intent: Intent
+    state: State
+    outcome: Outcome | None = None
+    attempt: int = 0
+    tries: int = 0
+    looks: int = 0
+    before: Evidence | None = None
+    committed: bool = False
+    executor: str | None = None
+    requested_at: datetime | None = None
+    asked: Action | None = None
+    enforcement: Evidence | None = None
+
+    @property
+    def request(self) -> Asked | None:
+        """What an agent was asked to do last; None where it never was."""
+        if self.asked is None or self.requested_at is None:
+            return None
+        return Asked(self.intent.instance, self.intent.runbook, self.asked, self.requested_at)
+
+
+class Lease(Struct, frozen=True):
+    """The right to work on one VM with one runbook, until it expires or a higher fence exists."""
+
+    owner: str
+    fence: int
+    intent_id: str
+    expires_at: datetime
+
+
+class Cooldown(Struct, frozen=True):
+    """Quiet time for automatic intents, and what it came from."""
+
+    until: datetime
+    result: Result
+    reason: str | None
+    mode: Mode
+
+
+class Freeze(Struct, frozen=True):
+    """Who froze, when and why."""
+
+    by: str
+    at: datetime
+    why: str = ""
+
+
+class Breaker(Struct, frozen=True):
+    """An open breaker: since when, and on how many failing of how many distinct VMs."""
+
+    opened_at: datetime
+    failing: int
+    seen: int
+
+
+class Subject(Struct, frozen=True):
+    """One VM under one runbook.
+
+    ``held`` is set by a revert and keeps automatic intents away; ``failures`` counts failures in a row,
+    ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
+    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out.
+    """
+
+    instance: InstanceRef
+    runbook: str
+    name: str | None = None
+    fence: int = 0
+    lease: Lease | None = None
+    cooldown: Cooldown | None = None
+    held: bool = False
+    frozen: Freeze | None = None
+    failures: int = 0
+    relapses: int = 0
+    needs_human: bool = False
+    human_told: bool = False
+    open_request: str | None = None
+    last_result: Result | None = None
+    last_reason: str | None = None
+    last_at: datetime | None = None
+    last_outcome_id: str | None = None
+    fixed_at: datetime | None = None
+
+
+class Fleet(Struct, frozen=True):
+    """What holds for every VM: the global freeze, those of runbooks, and open breakers."""
+
+    frozen: Freeze | None = None
+    frozen_runbooks: Mapping[str, Freeze] = field(default_factory=dict)
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)
+    last_tick: datetime | None = None
+
+
+class Approval(Struct, frozen=True):
+    """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it."""
+
+    approval_id: str
+    intent: Intent
+    before: Evidence | None
+    created_at: datetime
+    expires_at: datetime
+    state: str = "pending"  # pending, approved, rejected
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+
+
+class View(Struct, frozen=True):
+    """What decide sees of the ledger at one moment: the intent's record, its subject and the fleet."""
+
+    record: Record | None
+    subject: Subject
+    fleet: Fleet
+
+
+# What an admission may answer
+
+
+class Admitted(Struct, frozen=True):
+    """The lease is held. ``was`` is where the intent stood before, None for a new one.
+
+    ``interrupted`` is the lease of this intent's earlier attempt, if one died.
+    """
+
+    lease: Lease
+    record: Record
+    subject: Subject
+    was: State | None
+    interrupted: Lease | None = None
+
+
+class Finished(Struct, frozen=True):
+    """The very message was dealt with before: its outcome is to be emitted again."""
+
+    record: Record
+
+
+class Turned(Struct, frozen=True):
+    """Not admitted: the outcome that was journalled for it, and whether it only says again what was said."""
+
+    outcome: Outcome
+    said_before: bool = False
+
+
+class Expired(Struct, frozen=True):
+    """Another intent's lease has run out: finish that intent first, then come again."""
+
+    intent_id: str
+
+
+Admission = Admitted | Finished | Turned | Expired

@@ -1,0 +1,334 @@
+"""The values that travel through the pipeline. All frozen; no behaviour beyond naming themselves."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from logmend.model.enums import INTERIM_RESULTS, Action, Finding, Mode, Origin, Result
+from logmend.model.struct import Struct, field
+
+_ORIGINAL = re.compile(r"[!-~]{1,512}")
+
+
+class InstanceRef(Struct, frozen=True, order=True):
+    """Identity of a VM: the only three things that are trusted to name it.
+
+    Construct through :func:`logmend.stages.identify.instance`, which validates all three.
+    """
+
+    project_id: str
+    zone: str
+    instance_id: str
+
+    def __str__(self) -> str:
+        """``PROJECT/ZONE/INSTANCE_ID``, as commands take and print it."""
+        return f"{self.project_id}/{self.zone}/{self.instance_id}"
+
+    @property
+    def region(self) -> str:
+        """The zone without its last part: ``us-west1`` of ``us-west1-a``."""
+        return self.zone.rpartition("-")[0]
+
+
+class Delivery(Struct, frozen=True):
+    """One delivery of one message, as Pub/Sub (or a person with a file) handed it over."""
+
+    message_id: str
+    publish_time: datetime | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    subscription: str | None = None
+    delivery_attempt: int | None = None
+
+    @property
+    def replay_of(self) -> str | None:
+        """Id of the original, where this message was republished by ``logmend replay``; no other text."""
+        said = self.attributes.get("logmend_replay_of", "")
+        return said if _ORIGINAL.fullmatch(said) else None
+
+
+class LogEntry(Struct, frozen=True):
+    """A LogEntry in proto-JSON form, with the fields that every stage needs already read.
+
+    ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
+    can carry the line, in the order in which they are searched. ``line_time`` is the line's own time as
+    far as its zone is known (None otherwise).
+    """
+
+    raw: Mapping[str, Any]
+    log_name: str
+    insert_id: str | None
+    timestamp: datetime | None
+    receive_timestamp: datetime | None
+    resource_type: str
+    resource_labels: Mapping[str, str]
+    texts: tuple[str, ...] = ()
+    line_time: datetime | None = None
+
+    @property
+    def log_id(self) -> str:
+        """The decoded part after ``/logs/`` of the log name; empty where there is none."""
+        return self.log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
+
+
+class Incident(Struct, frozen=True):
+    """A Cloud Monitoring incident (Pub/Sub notification channel, schema 1.2; also the test message)."""
+
+    raw: Mapping[str, Any]
+    incident_id: str | None
+    state: str
+    is_test: bool
+    policy_name: str | None
+    runbook: str | None
+    resource_type: str
+    resource_labels: Mapping[str, str]
+    scoping_project_id: str | None
+    started_at: datetime | None
+    url: str | None = None
+
+
+class Tick(Struct, frozen=True):
+    """The scheduler's message ``{"logmend": "tick"}``."""
+
+
+class Undecodable(Struct, frozen=True):
+    """A body that is no event and never will be: why, and what of it could be read."""
+
+    reason: str
+    detail: str
+
+
+Event = LogEntry | Incident | Tick
+
+
+class Source(Struct, frozen=True):
+    """Where an intent's event came from; ``kind`` is ``log_entry``, ``incident`` or ``operator``."""
+
+    kind: str
+    log_name: str | None = None
+    insert_id: str | None = None
+    timestamp: datetime | None = None
+    incident_id: str | None = None
+
+
+class Intent(Struct, frozen=True):
+    """One order to look after one VM with one runbook.
+
+    ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
+    what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
+    ``repeats`` says that the source will say it again by itself if nothing is done.
+    """
+
+    intent_id: str
+    runbook: str
+    action: Action
+    instance: InstanceRef
+    origin: Origin
+    source: Source
+    created_at: datetime
+    event_time: datetime | None = None
+    line_time: datetime | None = None
+    message_id: str | None = None
+    variant: str | None = None
+    repeats: bool = False
+    requested_by: str | None = None
+    replay_of: str | None = None
+    allow_stale: bool = False
+    look_only: bool = False
+    approval_id: str | None = None
+
+    @property
+    def automatic(self) -> bool:
+        """No person stands behind it: cooldowns and holds bind it."""
+        return self.origin in (Origin.LOG_ENTRY, Origin.INCIDENT, Origin.FOLLOW_UP)
+
+
+class InstanceFacts(Struct, frozen=True):
+    """What the Compute API says of a VM. None always means *unknown*, never *no*.
+
+    ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
+    ``partner_namespaces`` are the namespaces of ``partnerMetadata`` (REST ``view=FULL`` only).
+    ``unknown`` says of fields that were asked for and not answered why not.
+    """
+
+    ref: InstanceRef
+    name: str
+    status: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    label_fingerprint: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    project_metadata: Mapping[str, str] | None = None
+    identity_certificate_enabled: bool | None = None
+    partner_namespaces: tuple[str, ...] | None = None
+    internal_ip: str | None = None
+    external_ip: str | None = None
+    service_account: str | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    def effective(self, key: str) -> str | None:
+        """Value of a metadata item as the guest sees it: the instance's own, else the project's."""
+        own = self.metadata.get(key)
+        return own if own is not None else (self.project_metadata or {}).get(key)
+
+
+class Evidence(Struct, frozen=True):
+    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), stderr's end on error."""
+
+    exit_code: int
+    values: Mapping[str, str]
+    at: datetime
+    error: str = ""
+
+    @property
+    def finding(self) -> Finding:
+        """OS Config's exec contract: 100 desired, 101 faulty, 102 leave alone, else error."""
+        return {100: Finding.DESIRED, 101: Finding.FAULTY, 102: Finding.LEAVE_ALONE}.get(
+            self.exit_code, Finding.ERROR
+        )
+
+    @property
+    def instance_id(self) -> str | None:
+        """The id that the VM's own metadata server gave, or None."""
+        return self.values.get("instance_id") or None
+
+
+# What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
+
+
+class Proceed(Struct, frozen=True):
+    """Nothing stands against going on."""
+
+    notes: tuple[str, ...] = ()
+
+
+class Skip(Struct, frozen=True):
+    """Nothing is lost by not acting."""
+
+    result: ClassVar[Result] = Result.SKIPPED
+    reason: str
+    detail: str = ""
+
+
+class Refuse(Struct, frozen=True):
+    """A guard, a variant or the VM itself says no."""
+
+    result: ClassVar[Result] = Result.REFUSED
+    reason: str
+    detail: str = ""
+
+
+class Park(Struct, frozen=True):
+    """Blocked for now and would not be said again: the intent waits in the ledger."""
+
+    result: ClassVar[Result] = Result.PARKED
+    reason: str
+    detail: str = ""
+    not_before: datetime | None = None
+
+
+class Defer(Struct, frozen=True):
+    """Infrastructure is not ready; the message must be delivered again."""
+
+    result: ClassVar[Result] = Result.DEFERRED
+    reason: str
+    detail: str = ""
+
+
+Stop = Skip | Refuse | Park | Defer
+Verdict = Proceed | Stop
+
+
+class Judgement(Struct, frozen=True):
+    """A result with its reason and text for people: what an outcome is made of."""
+
+    result: Result
+    reason: str | None = None
+    detail: str = ""
+
+    @classmethod
+    def of(cls, verdict: Stop) -> "Judgement":
+        """Say what a verdict against going on is called in an outcome."""
+        return cls(verdict.result, verdict.reason, verdict.detail)
+
+
+class Trouble(Struct, frozen=True):
+    """An error as a value: ``transient`` or not, its reason, and text for people."""
+
+    transient: bool
+    reason: str
+    detail: str = ""
+    retry_after: float | None = None
+
+
+class Attempt(Struct, frozen=True):
+    """What was seen and done on a VM in one go; ``verify`` turns it into a result.
+
+    ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
+    work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
+    the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
+    ``asked`` is what an agent was asked to do, where the work was handed over to one.
+    """
+
+    executor: str
+    before: Evidence | None = None
+    enforced: bool = False
+    enforcement: Evidence | None = None
+    after: Evidence | None = None
+    requested: bool = False
+    halted: Verdict | None = None
+    trouble: Trouble | None = None
+    asked: Action | None = None
+
+
+class Asked(Struct, frozen=True):
+    """What an agent on a VM was asked to do: only what it reported after ``since`` counts."""
+
+    instance: InstanceRef
+    runbook: str
+    action: Action
+    since: datetime
+
+
+class Latency(Struct, frozen=True):
+    """Milliseconds: publish to start, facts look-up, on the VM, start to outcome."""
+
+    queue: int | None = None
+    lookup: int | None = None
+    act: int | None = None
+    total: int | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """The one honest record of what became of an event. Never holds the matched text."""
+
+    result: Result
+    reason: str | None
+    detail: str
+    at: datetime
+    outcome_id: str
+    mode: Mode
+    version: str
+    runbook: str | None = None
+    runbook_digest: str | None = None
+    variant: str | None = None
+    action: Action | None = None
+    executor: str | None = None
+    instance: InstanceRef | None = None
+    instance_name: str | None = None
+    attempt: int = 1
+    before: Evidence | None = None
+    after: Evidence | None = None
+    intent_id: str | None = None
+    message_id: str | None = None
+    source: Source | None = None
+    replay_of: str | None = None
+    requested_by: str | None = None
+    approval_id: str | None = None
+    approval_expires_at: datetime | None = None
+    notes: tuple[str, ...] = ()
+    latency: Latency = Latency()
+
+    @property
+    def final(self) -> bool:
+        """No other outcome of the same event follows."""
+        return self.result not in INTERIM_RESULTS

@@ -1,0 +1,1 @@
+"""Runbooks as OS policy assignments, and what an agent's report says of them."""

@@ -1,0 +1,134 @@
+"""What an OS Config agent reported of an OS policy, as an attempt. Pure.
+
+On 100 and 101 the agent drops what a script printed, so that evidence is made of the report's steps and
+marked ``seen_by=osconfig_agent``; on any other exit code the step's error carries it (cut to 512 bytes), and
+``enforce.sh`` leaves its evidence in a file that is reported.
+
+==================================  ====================================================================
+report                              becomes
+==================================  ====================================================================
+check step with an error            ``before`` with that exit code and output; 102 is the script's own no
+enforcement step                    ``before`` 101 (the agent enforces after 101 only), ``enforced``
+check step after it                 ``after``: its error, else 100 or 101 by the compliance state
+no enforcement step                 ``before``: 100 COMPLIANT, 101 NON_COMPLIANT
+UNKNOWN without any of these        ``trouble``, by the reason for being unknown
+==================================  ====================================================================
+
+Sources: OSPolicyAssignmentReport of google-cloud-os-config 1.26; config/exec_resource.go and
+agentendpoint/config_task.go of GoogleCloudPlatform/osconfig.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from logmend.model import evidence
+from logmend.model.values import Attempt, Evidence, Trouble
+
+EXECUTOR = "osconfig"
+SEEN_BY = {"seen_by": "osconfig_agent"}
+"""Marks evidence that is the agent's word and not a script's own output."""
+
+NO_EXIT_CODE = -1
+"""The agent's own number for a script that could not be run."""
+
+_CHECK, _ENFORCEMENT, _CHECK_AFTER = (
+    "DESIRED_STATE_CHECK",
+    "DESIRED_STATE_ENFORCEMENT",
+    "DESIRED_STATE_CHECK_POST_ENFORCEMENT",
+)
+
+_UNKNOWN: Mapping[str, Trouble] = {
+    "no-agent-detected": Trouble(False, "no_agent_detected"),
+    "vm-not-running": Trouble(False, "not_running"),
+    "os-policies-not-supported-by-agent": Trouble(False, "agent_too_old"),
+    "task-timeout": Trouble(True, "task_timeout"),
+    "unexpected-agent-state": Trouble(True, "unexpected_agent_state"),
+    "internal-service-errors": Trouble(True, "internal_service_errors"),
+    "resource-execution-errors": Trouble(True, "resource_execution_errors"),
+}
+"""Reasons for an unknown compliance state. The agent tries again by itself after the transient ones."""
+
+_ERROR = re.compile(
+    r"unexpected return code from (?:validate|enforce): (-?\d{1,4}), stdout: (.*?)(, stderr: .*)?", re.DOTALL
+)
+_NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPolicyAssignments/([^/]+)/report")
+
+
+def key(report: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Give instance and assignment of a report as its name has them; None where it has no such name."""
+    found = _NAME.fullmatch(str(report.get("name", "")))
+    return (found[3], found[4]) if found else None
+
+
+def updated(report: Mapping[str, Any]) -> datetime:
+    """Say when a report was generated. ValueError where it does not tell."""
+    at = datetime.fromisoformat(str(report.get("updateTime", "")))
+    if at.tzinfo is None:
+        raise ValueError("updateTime has no zone")
+    return at
+
+
+def attempt(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Attempt:
+    """Read the report of one of our assignments on one VM; one without its policy tells of trouble."""
+    at = updated(report)
+    policy = next(
+        (each for each in report.get("osPolicyCompliances") or () if each.get("osPolicyId") == assignment_id),
+        None,
+    )
+    if policy is None:
+        return Attempt(EXECUTOR, trouble=Trouble(True, "no_report", "the report names none of our policies"))
+    resource: Mapping[str, Any] = next(iter(policy.get("osPolicyResourceCompliances") or ()), {})
+    steps = {str(step.get("type")): str(step.get("errorMessage") or "") for step in _steps(resource)}
+    state = str(policy.get("complianceState") or "UNKNOWN")
+
+    def seen(code: int) -> Evidence:
+        return Evidence(code, {"instance_id": instance_id} | SEEN_BY, at)
+
+    by_state = {"COMPLIANT": seen(100), "NON_COMPLIANT": seen(101)}.get(state)
+    if error := steps.get(_CHECK) or steps.get("VALIDATION"):
+        return Attempt(EXECUTOR, before=_said(error, at))
+    if _ENFORCEMENT not in steps:
+        if by_state is None:
+            return Attempt(EXECUTOR, trouble=_trouble(policy))
+        return Attempt(EXECUTOR, before=by_state)
+    failed = steps[_ENFORCEMENT]
+    enforcement = _said(failed, at) if failed else Evidence(100, evidence.values(_output(resource)), at)
+    after = None
+    if _CHECK_AFTER in steps:
+        after = _said(steps[_CHECK_AFTER], at) if steps[_CHECK_AFTER] else by_state
+    return Attempt(EXECUTOR, before=seen(101), enforced=True, enforcement=enforcement, after=after)
+
+
+def _steps(resource: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(resource.get("configSteps") or ())
+
+
+def _said(error: str, at: datetime) -> Evidence:
+    """Read a step's error. Where it was cut within the output, the last line may be half a line: dropped."""
+    found = _ERROR.search(error) and _ERROR.fullmatch(error[error.index("unexpected return code") :])
+    if not found:
+        return Evidence(NO_EXIT_CODE, {}, at, evidence.error_text(error.encode()))
+    output = found[2] if found[3] is not None else found[2].rpartition("\n")[0]
+    stderr = (found[3] or "").removeprefix(", stderr: ")
+    return Evidence(int(found[1]), evidence.values(output.encode()), at, evidence.error_text(stderr.encode()))
+
+
+def _output(resource: Mapping[str, Any]) -> bytes:
+    text = str((resource.get("execResourceOutput") or {}).get("enforcementOutput") or "")
+    try:
+        return base64.b64decode(
+            text + "=" * (-len(text) % 4), altchars=b"-_" if set(text) & {*"-_"} else None
+        )
+    except binascii.Error:
+        return b""
+
+
+def _trouble(policy: Mapping[str, Any]) -> Trouble:
+    said = str(policy.get("complianceStateReason") or "no reason given")
+    known = _UNKNOWN.get(said) or Trouble(True, "no_report")
+    detail = evidence.error_text(f"the OS Config service says: {said}".encode())[:200]
+    return Trouble(known.transient, known.reason, detail)

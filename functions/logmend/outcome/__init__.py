@@ -1,0 +1,1 @@
+"""What is said of an event: its document, its reasons and next steps, its acknowledgement."""

@@ -1,0 +1,270 @@
+"""The canonical document of an outcome: what is logged, printed, stored in files and read back. Pure.
+
+Every key is always there, null where it does not apply. ``before`` and ``after`` hold the script's own
+``key=value`` pairs beside ``exit_code``, ``finding``, ``at`` and ``error``. ``timestamp`` and ``outcome_id``
+make an entry deterministic: writing the same outcome twice leaves one entry in Cloud Logging. Never holds
+the matched text.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.evidence import RESERVED
+from logmend.model.values import Evidence, InstanceRef, Latency, Outcome, Source
+from logmend.outcome import reasons
+
+LOG_ID = "logmend"
+"""Log that outcomes are written to: ``projects/P/logs/logmend``."""
+
+_SEVERITIES: Mapping[Result, str] = {
+    Result.REMEDIATED: "NOTICE",
+    Result.REVERTED: "NOTICE",
+    Result.PLANNED: "NOTICE",
+    Result.NOTHING_TO_DO: "NOTICE",
+    Result.REQUESTED: "NOTICE",
+    Result.UNMATCHED: "INFO",
+    Result.REFUSED: "INFO",
+    Result.SKIPPED: "INFO",
+    Result.PARKED: "INFO",
+    Result.REJECTED: "WARNING",
+    Result.INTERRUPTED: "WARNING",
+    Result.DEFERRED: "WARNING",
+    Result.UNVERIFIED: "WARNING",
+    Result.FAILED: "ERROR",
+}
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_INSERT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def severity(outcome: Outcome) -> str:
+    """Cloud Logging severity: NOTICE good, INFO left alone, WARNING unsettled, ERROR for a person."""
+    if outcome.reason == "needs_human" and reasons.FIRST_NEEDS_HUMAN in outcome.notes:
+        return "ERROR"
+    return _SEVERITIES[outcome.result]
+
+
+def insert_id(outcome: Outcome) -> str:
+    """Cloud Logging insertId: the outcome's id, or its digest where it holds other than ``A-Za-z0-9._-``."""
+    if _INSERT_ID.fullmatch(outcome.outcome_id):
+        return outcome.outcome_id
+    return hashlib.sha256(outcome.outcome_id.encode("utf-8", "backslashreplace")).hexdigest()[:40]
+
+
+def labels(outcome: Outcome) -> dict[str, str]:
+    """Labels for log-based metrics and filters; a reason or runbook that does not apply is left out."""
+    every = {"result": outcome.result.value, "reason": outcome.reason, "runbook": outcome.runbook}
+    return {key: _clean(value) for key, value in every.items() if value}
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """Turn an outcome into its JSON document. :func:`from_json` gives the same outcome back."""
+    return {key: value if value is None else _clean(value) for key, value in _document(outcome).items()}
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "timestamp": _time(outcome.at),
+        "severity": severity(outcome),
+        "result": outcome.result.value,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "next_step": reasons.next_step(outcome) or None,
+        "runbook": outcome.runbook,
+        "runbook_digest": outcome.runbook_digest,
+        "variant": outcome.variant,
+        "action": None if outcome.action is None else outcome.action.value,
+        "mode": outcome.mode.value,
+        "executor": outcome.executor,
+        "instance": _instance(outcome),
+        "attempt": outcome.attempt,
+        "before": _evidence(outcome.before),
+        "after": _evidence(outcome.after),
+        "message_id": outcome.message_id,
+        "source": _source(outcome.source),
+        "replay_of": outcome.replay_of,
+        "requested_by": outcome.requested_by,
+        "approval": _approval(outcome),
+        "notes": list(outcome.notes),
+        "latency_ms": {
+            "queue": outcome.latency.queue,
+            "lookup": outcome.latency.lookup,
+            "act": outcome.latency.act,
+            "total": outcome.latency.total,
+        },
+        "outcome_id": outcome.outcome_id,
+        "intent_id": outcome.intent_id,
+        "version": outcome.version,
+    }
+
+
+def line(outcome: Outcome) -> str:
+    """Give the document as one line of ASCII JSON, without a line end; the same bytes every time."""
+    try:
+        return msgspec.json.encode(_document(outcome)).decode("ascii")
+    except UnicodeError:  # other than ASCII, or a lone surrogate
+        return _ENCODER.encode(document(outcome))
+
+
+def brief(outcome: Outcome) -> dict[str, Any]:
+    """Give what answers a delivery: enough for a person at a terminal, nothing of the event's own text."""
+    return {
+        "result": outcome.result.value,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "outcome_id": outcome.outcome_id,
+        "message_id": outcome.message_id,
+        "instance": str(outcome.instance) if outcome.instance else None,
+        "runbook": outcome.runbook,
+    }
+
+
+def from_json(document: Mapping[str, Any]) -> Outcome:
+    """Read a document back; ValueError where it is none. Keys of later versions are ignored."""
+    try:
+        return _outcome(document)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not an outcome of logmend: {type(error).__name__}: {error}") from error
+
+
+def _outcome(document: Mapping[str, Any]) -> Outcome:
+    instance = document.get("instance")
+    approval = document.get("approval")
+    source = document.get("source")
+    action = document.get("action")
+    return Outcome(
+        result=Result(document["result"]),
+        reason=document.get("reason"),
+        detail=document.get("detail") or "",
+        at=_parsed(document["timestamp"]),
+        outcome_id=document["outcome_id"],
+        mode=Mode(document["mode"]),
+        version=document["version"],
+        runbook=document.get("runbook"),
+        runbook_digest=document.get("runbook_digest"),
+        variant=document.get("variant"),
+        action=None if action is None else Action(action),
+        executor=document.get("executor"),
+        instance=None
+        if instance is None
+        else InstanceRef(instance["project_id"], instance["zone"], instance["instance_id"]),
+        instance_name=None if instance is None else instance.get("name"),
+        attempt=int(document.get("attempt", 1)),  # Cloud Logging hands numbers back as doubles
+        before=_seen(document.get("before")),
+        after=_seen(document.get("after")),
+        intent_id=document.get("intent_id"),
+        message_id=document.get("message_id"),
+        source=None if source is None else _from(source),
+        replay_of=document.get("replay_of"),
+        requested_by=document.get("requested_by"),
+        approval_id=None if approval is None else approval["id"],
+        approval_expires_at=None if approval is None else _maybe(approval.get("expires_at")),
+        notes=tuple(document.get("notes") or ()),
+        latency=_latency(document.get("latency_ms") or {}),
+    )
+
+
+def _instance(outcome: Outcome) -> dict[str, Any] | None:
+    if (ref := outcome.instance) is None:
+        return None
+    return {
+        "project_id": ref.project_id,
+        "zone": ref.zone,
+        "instance_id": ref.instance_id,
+        "name": outcome.instance_name,
+    }
+
+
+def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
+    if evidence is None:
+        return None
+    return {
+        **{key: value for key, value in sorted(evidence.values.items()) if key not in RESERVED},
+        "exit_code": evidence.exit_code,
+        "finding": evidence.finding.value,
+        "at": _time(evidence.at),
+        "error": evidence.error,
+    }
+
+
+def _seen(evidence: Mapping[str, Any] | None) -> Evidence | None:
+    if evidence is None:
+        return None
+    return Evidence(
+        exit_code=int(evidence["exit_code"]),
+        values={key: value for key, value in evidence.items() if key not in RESERVED},
+        at=_parsed(evidence["at"]),
+        error=evidence.get("error") or "",
+    )
+
+
+def _source(source: Source | None) -> dict[str, Any] | None:
+    if source is None:
+        return None
+    return {
+        "kind": source.kind,
+        "log_name": source.log_name,
+        "insert_id": source.insert_id,
+        "timestamp": None if source.timestamp is None else _time(source.timestamp),
+        "incident_id": source.incident_id,
+    }
+
+
+def _from(source: Mapping[str, Any]) -> Source:
+    return Source(
+        kind=source["kind"],
+        log_name=source.get("log_name"),
+        insert_id=source.get("insert_id"),
+        timestamp=_maybe(source.get("timestamp")),
+        incident_id=source.get("incident_id"),
+    )
+
+
+def _approval(outcome: Outcome) -> dict[str, Any] | None:
+    if outcome.approval_id is None:
+        return None
+    expires_at = outcome.approval_expires_at
+    return {"id": outcome.approval_id, "expires_at": None if expires_at is None else _time(expires_at)}
+
+
+def _latency(latency: Mapping[str, Any]) -> Latency:
+    queue, lookup, act, total = (
+        None if latency.get(key) is None else int(latency[key]) for key in ("queue", "lookup", "act", "total")
+    )
+    return Latency(queue, lookup, act, total)
+
+
+def _time(at: datetime) -> str:
+    """RFC 3339 in UTC, always with six digits, so that text sorts as time does."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _parsed(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text!r}")
+    return at.astimezone(UTC)
+
+
+def _maybe(text: str | None) -> datetime | None:
+    return None if text is None else _parsed(text)
+
+
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates, which JSON can smuggle in and UTF-8 cannot carry on."""
+    match value:
+        case str():
+            return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        case dict():
+            return {_clean(key): _clean(each) for key, each in value.items()}
+        case list():
+            return [_clean(each) for each in value]
+        case _:
+            return value

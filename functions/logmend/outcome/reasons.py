@@ -1,0 +1,428 @@
+"""Every result and every reason: what it means and what to do next (docs/outcomes.md is the same table).
+
+Words in braces are filled in by :func:`next_step`: ``{instance}`` is ``PROJECT/ZONE/INSTANCE_ID``, ``{vm}``
+the same as gcloud wants it, ``{command}`` is ``run`` or ``revert``, ``{runbook}`` the runbook's name,
+``{approval}`` the approval's id. Nothing of an event's text ever gets here.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.struct import Struct
+from logmend.model.values import Outcome
+
+FIRST_NEEDS_HUMAN = "first_needs_human"
+"""Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
+
+
+class Meaning(NamedTuple):
+    """What a word says, and what a person does about it; ``next_step`` may be empty."""
+
+    meaning: str
+    next_step: str = ""
+
+
+_EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
+_LOOK = "logmend {command} {instance} --runbook {runbook}"
+_AGAIN = f"{_LOOK} --enforce"
+_MEND = f"to mend it: {_AGAIN}"
+_UNDO = "logmend revert {instance} --runbook {runbook} --enforce"
+_RELEASE = "logmend resume --instance {instance}"
+_REVERT = f"to put it back: {_UNDO}"
+_DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {approval}"
+_DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
+
+RESULTS: Mapping[Result, Meaning] = MappingProxyType(
+    {
+        Result.UNMATCHED: Meaning("No runbook's filter matches the event.", _EXPLAIN),
+        Result.REJECTED: Meaning(
+            "The event cannot be decoded or identified, and never will be.",
+            "pull the copy from the dead-letter topic, if one is set; " + _EXPLAIN,
+        ),
+        Result.REFUSED: Meaning("A guard, a variant or the VM itself says no."),
+        Result.SKIPPED: Meaning("Nothing is lost by not acting."),
+        Result.PARKED: Meaning("Blocked for now; the intent waits in the ledger for the tick."),
+        Result.PLANNED: Meaning(
+            "The read-only check saw the fault; the mode does not let it be mended unasked.",
+            f"{_MEND}; for every VM: set LOGMEND_MODE=enforce",
+        ),
+        Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state already."),
+        Result.REQUESTED: Meaning("The work is handed over; the tick closes it.", "logmend status"),
+        Result.REMEDIATED: Meaning(
+            "The fault was seen before, enforced, and not seen after.",
+            f"to undo: {_UNDO}",
+        ),
+        Result.REVERTED: Meaning(
+            "The state from before logmend is restored and verified; automatic work on this VM is held off.",
+            f"to let logmend act on it again: {_RELEASE}",
+        ),
+        Result.UNVERIFIED: Meaning(
+            "Enforced, but there is no evidence that it helped; the tick looks again.",
+            f"nothing, or to look now: {_LOOK}",
+        ),
+        Result.FAILED: Meaning("Trying again at once cannot help.", f"{_LOOK} looks again"),
+        Result.INTERRUPTED: Meaning(
+            "An earlier attempt died while acting; it is being taken over.",
+            "nothing; what takes over says how it ended, under the same intent_id",
+        ),
+        Result.DEFERRED: Meaning("Infrastructure is not ready; the message is delivered again."),
+    }
+)
+
+_GRANT_LOOKUP = (
+    "grant roles/compute.viewer (compute.instances.get and compute.projects.get) to logmend's service account"
+)
+_GRANT_LOGIN = (
+    "grant logmend's service account roles/compute.osLogin (observe) or roles/compute.osAdminLogin (approve,"
+    " enforce) on the VM's project, and roles/iam.serviceAccountUser on the VM's service account;"
+    " with LOGMEND_SSH_KEY, check the key and LOGMEND_SSH_USER on the VM"
+)
+_ASK_METADATA = (
+    "curl -H 'Metadata-Flavor: Google' http://metadata.google.internal/computeMetadata/v1/instance/id"
+    " on the VM"
+)
+_UNREACHABLE = (
+    "check that the VM runs sshd and that a firewall rule lets the route in (direct: from the function's"
+    " subnet; iap: from 35.235.240.0/20 to tcp/22)"
+)
+WAIT = "nothing; Pub/Sub delivers the message again"
+"""The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
+_SETTLED = {Result.PARKED: "nothing; the tick tries again", Result.REQUESTED: "nothing; the tick looks again"}
+_ENFORCED_IN_VAIN = frozenset({"still_faulty", "unverifiable"})
+AT_HAND = frozenset({"no_credentials", "credentials_unusable", "api_disabled"})
+"""Reasons whose next step holds for whoever meets them, through whatever store or API."""
+
+REASONS: Mapping[str, Meaning] = MappingProxyType(
+    {
+        # rejected
+        "malformed": Meaning("The body is not the JSON that it should be."),
+        "not_an_event": Meaning("Neither a log entry, nor an incident, nor a tick."),
+        "no_data": Meaning("The body, or the Pub/Sub message in it, carries no data."),
+        "too_large": Meaning("The body is larger than any log entry may be."),
+        "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or no identity."),
+        "unknown_runbook": Meaning(
+            "A runbook is named that this version does not have.", "logmend runbook list shows those it has"
+        ),
+        # refused: the facts
+        "opted_in": Meaning(
+            "The VM's metadata or configuration asks for workload certificates: its owner wants them.",
+            "for the VM's owner: have the certificates configured, or take back what detail names",
+        ),
+        "opt_in_unknown": Meaning(
+            "Whether the VM uses workload certificates could not be looked up, so it is left alone.",
+            _GRANT_LOOKUP,
+        ),
+        "certificates_configured": Meaning(
+            "Workload certificates are configured for this VM.",
+            "for the VM's owner: the line says that the configuration is not valid",
+        ),
+        "certificates_in_use": Meaning(
+            "The VM itself shows that workload certificates are in use: its config_status is not 404, or,"
+            " said as +credentials, /run/secrets/workload-spiffe-credentials is there."
+        ),
+        "config_status_unknown": Meaning(
+            "The VM's metadata server did not answer whether certificates are configured.",
+            _ASK_METADATA,
+        ),
+        "not_this_timer": Meaning(
+            "The line comes from the guest agent's core plugin; the timer is not its cause.",
+            "for the VM's owner: certificates are asked for there, and are not configured",
+        ),
+        "metadata_server_trouble": Meaning(
+            "The line tells of the VM's metadata server, not of certificates.",
+            f"if it goes on: {_ASK_METADATA}",
+        ),
+        "unknown_variant": Meaning("A form of the line that no variant knows.", _EXPLAIN),
+        "exempt": Meaning(
+            "The VM carries the exempt label.", "remove the label to let logmend act on the VM"
+        ),
+        "out_of_scope": Meaning(
+            "The VM is outside LOGMEND_SCOPE_PROJECTS, LOGMEND_SCOPE_ZONES or LOGMEND_SCOPE_LABELS.",
+            "widen the scope settings if it should be within",
+        ),
+        "project_mismatch": Meaning(
+            "The entry's log belongs to another project than the VM it names.",
+            "find out who writes to that log: the entry may be forged",
+        ),
+        "masked_by_others": Meaning("Someone else masked the unit; a mask is not logmend's to remove."),
+        "unit_absent": Meaning("The unit is gone from the VM, so there is nothing left to restore."),
+        "legacy_agent_present": Meaning(
+            "A legacy agent is installed, which the Ops Agent conflicts with.",
+            "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
+        ),
+        "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
+        "observe_mode": Meaning(
+            "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
+        ),
+        # skipped
+        "duplicate": Meaning(
+            "The same runbook and action is already in hand for this VM, or this incident was told before."
+        ),
+        "cooling_down": Meaning(
+            "This VM was looked at not long ago.", f"to act now: {_AGAIN}; to end the quiet: {_RELEASE}"
+        ),
+        "stale": Meaning(
+            "The entry is older than LOGMEND_MAX_EVENT_AGE.",
+            "logmend replay FILE --allow-stale acts on it all the same",
+        ),
+        "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
+        "instance_gone": Meaning("The VM no longer exists."),
+        "already_requested": Meaning(
+            "The VM already carries this request; the tick closes it.", "logmend status"
+        ),
+        "needs_human": Meaning(
+            "Failed or came back too often: logmend leaves this VM to a person.",
+            f"see what was tried (logmend status), mend it, then: {_RELEASE}",
+        ),
+        "own_entry": Meaning("The entry is one that logmend or the OS Config agent wrote."),
+        "incident_closed": Meaning("The incident is over."),
+        "test_notification": Meaning("A test message of the notification channel: it arrived."),
+        "reverted": Meaning("A revert holds off automatic work on this VM.", f"to let it go on: {_RELEASE}"),
+        # skipped or parked
+        "frozen": Meaning(
+            "The fleet, the runbook or the VM is frozen.",
+            "ask who froze it (detail, logmend status); to lift it: logmend resume, with --runbook or"
+            " --instance where that is what is frozen",
+        ),
+        "budget_exhausted": Meaning(
+            "The disruption budget of this window is used up.",
+            "nothing, it is free again when the window has passed; to go faster, raise"
+            " LOGMEND_DISRUPTION_BUDGET",
+        ),
+        "breaker_open": Meaning(
+            "Too many VMs failed: the breaker is open.",
+            "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
+        ),
+        "busy": Meaning("Another attempt is working on this VM.", "nothing; the tick takes it up"),
+        "retry": Meaning(
+            "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
+        ),
+        # approvals
+        "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
+        "approval_decided": Meaning("Someone decided on this approval already.", "logmend approvals list"),
+        "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
+        # failed: the way to the VM
+        "no_route": Meaning(
+            "No executor can reach the VM.",
+            "set LOGMEND_SSH_ROUTE=iap, or enable OS Config on the VM (metadata enable-osconfig=TRUE)",
+        ),
+        "unreachable": Meaning("Nothing answers on the VM's SSH port.", _UNREACHABLE),
+        "connection_lost": Meaning("The connection broke in the middle of a script.", WAIT),
+        "deadline_exceeded": Meaning(
+            "The attempt did not end within LOGMEND_ATTEMPT_DEADLINE.",
+            "look at the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
+        ),
+        "ssh_busy": Meaning("The VM's SSH server has no place for another login just now.", WAIT),
+        "ssh_protocol_error": Meaning("What answers on the SSH port does not speak valid SSH.", _UNREACHABLE),
+        "ssh_incompatible": Meaning(
+            "No common algorithm with the VM's SSH server.",
+            "allow a current algorithm in the VM's sshd_config",
+        ),
+        "session_refused": Meaning(
+            "Logged in, but the SSH server opened no session.", "check MaxSessions in sshd_config"
+        ),
+        "not_permitted": Meaning("A login, sudo or an API call was refused.", _GRANT_LOGIN),
+        "bad_credential": Meaning(
+            "logmend's own key or certificate cannot be used.", "check LOGMEND_SSH_KEY"
+        ),
+        "host_key_mismatch": Meaning(
+            "The server's host key is not the VM's: another machine, or keys that were renewed.",
+            "compare with gcloud compute instances get-guest-attributes {vm} --query-path=hostkeys/;"
+            " renewed keys are published by a restart of the guest agent",
+        ),
+        "host_key_unknown": Meaning(
+            "The VM's host keys are not known, so its server is not trusted.",
+            "gcloud compute instances add-metadata {vm} --metadata=enable-guest-attributes=TRUE and a restart"
+            " of the guest agent, or a file named by LOGMEND_SSH_HOST_KEYS=known-hosts:PATH",
+        ),
+        "out_of_files": Meaning("The function itself ran out of file descriptors.", "lower its concurrency"),
+        "no_posix_account": Meaning(
+            "OS Login made no account for logmend's service account in the VM's project.",
+            "gcloud compute os-login describe-profile, as that account, shows what it has",
+        ),
+        "login_profile_full": Meaning(
+            "The OS Login profile of logmend's service account has no room for a key.",
+            "gcloud compute os-login ssh-keys list and remove, as that account",
+        ),
+        "iap_not_authorized": Meaning(
+            "IAP does not let logmend open a tunnel to the VM.",
+            "grant roles/iap.tunnelResourceAccessor to logmend's service account",
+        ),
+        "iap_instance_lookup_failed": Meaning(
+            "IAP knows no running VM of that name in that zone.",
+            "gcloud compute instances describe {vm} shows whether it runs; the function's account needs"
+            " roles/iap.tunnelResourceAccessor on it",
+        ),
+        "iap_request_refused": Meaning(
+            "IAP refused the request for a tunnel itself.",
+            "check LOGMEND_IAP_ENDPOINT, and that IAP is enabled",
+        ),
+        "iap_reauthenticate": Meaning("IAP wants a fresh access token.", WAIT),
+        "iap_unavailable": Meaning("IAP's relay has trouble of its own.", WAIT),
+        "iap_protocol_error": Meaning("What came from IAP's relay does not keep to its protocol.", WAIT),
+        "iap_unknown_close": Meaning("IAP closed the tunnel with a code that nobody knows.", WAIT),
+        # failed: the way through the OS Config agent
+        "osconfig_api_disabled": Meaning(
+            "The OS Config API is not enabled in the VM's project.",
+            "gcloud services enable osconfig.googleapis.com, in that project",
+        ),
+        "osconfig_disabled": Meaning(
+            "The VM's metadata does not turn its OS Config agent on.",
+            "gcloud compute instances add-metadata {vm} --metadata=enable-osconfig=TRUE, or for its project",
+        ),
+        "no_service_account": Meaning(
+            "The VM has no service account, without which its OS Config agent cannot report.",
+            "attach a service account to the VM (gcloud compute instances set-service-account)",
+        ),
+        "assignment_missing": Meaning(
+            "The VM's zone has no OS policy assignment for this runbook and action.",
+            "logmend policy apply, or add the zone to the Terraform variable zones",
+        ),
+        "assignment_outdated": Meaning(
+            "The zone's OS policy assignment is not made of this version's scripts.",
+            "logmend policy apply, or terraform apply",
+        ),
+        "rollout_in_progress": Meaning(
+            "An OS policy assignment is still being rolled out.", "logmend policy status"
+        ),
+        "revert_not_checked": Meaning(
+            "The OS Config agent cannot check a revert without enforcing it.",
+            f"look over SSH: {_LOOK} with LOGMEND_EXECUTOR=ssh",
+        ),
+        "no_agent_detected": Meaning(
+            "No OS Config agent was heard of on the VM.",
+            "install google-osconfig-agent and check that the VM reaches osconfig.googleapis.com",
+        ),
+        "agent_too_old": Meaning(
+            "The VM's OS Config agent does not know OS policies.", "update google-osconfig-agent on the VM"
+        ),
+        # requested or unverified: what the OS Config agent reported, or did not
+        "no_report": Meaning(
+            "The OS Config agent has not reported since it was asked.",
+            "check that google-osconfig-agent runs on the VM; a report may take an hour",
+        ),
+        "not_enforced": Meaning("The OS Config agent sees the fault and has not reported enforcing it."),
+        "task_timeout": Meaning("The OS Config agent did not finish in time; it tries again by itself."),
+        "unexpected_agent_state": Meaning(
+            "The VM or its OS Config agent restarted in the middle; it tries again by itself."
+        ),
+        "internal_service_errors": Meaning("The OS Config service had errors of its own."),
+        "resource_execution_errors": Meaning("The OS Config agent reported errors and no words for them."),
+        # failed: what was seen there
+        "wrong_instance": Meaning(
+            "Another machine answers on the VM's address; nothing was changed.",
+            "check the VM's addresses and routes: gcloud compute instances describe {vm}",
+        ),
+        "script_error": Meaning(
+            "A script of the runbook ended with an error.",
+            f"mend on the VM what detail says, its last words, then: {_AGAIN}",
+        ),
+        "still_faulty": Meaning(
+            "Enforced, yet the check still sees the fault.",
+            f"look on the VM what brings the fault back, then: {_LOOK}",
+        ),
+        "unverifiable": Meaning(
+            "Enforced, and no later look gave evidence.",
+            f"look on the VM, then: {_LOOK}",
+        ),
+        "no_evidence": Meaning(
+            "The check ran, but did not say what it saw or on which VM.",
+            "check that the VM reaches its metadata server",
+        ),
+        "no_second_check": Meaning("Enforced, but the second check did not run."),
+        "check_failed": Meaning("The check after enforcing ended with an error."),
+        "leave_alone": Meaning("The VM's own check asked to leave it alone, without a reason."),
+        # deferred or failed: logmend itself and Google's APIs
+        "in_hand": Meaning("An earlier delivery of the same message is still at work.", WAIT),
+        "superseded": Meaning("A newer attempt took the lease; this one left off.", WAIT),
+        "internal_error": Meaning(
+            "An error that logmend does not know.", "please report it, with the function's log"
+        ),
+        "ledger_missing": Meaning("The ledger's store does not exist.", "check LOGMEND_STATE"),
+        "ledger_forbidden": Meaning(
+            "The ledger may not be written.",
+            "grant roles/datastore.user on the ledger's project, or mend the file's permissions",
+        ),
+        "ledger_schema": Meaning(
+            "The ledger was written by a newer version.", "use that version of logmend, or another file"
+        ),
+        "ledger_rejected": Meaning("The ledger's store refused a document.", "please report it, with detail"),
+        "compute_unavailable": Meaning("The Compute Engine API gives no usable answer just now.", WAIT),
+        "ledger_unavailable": Meaning("The ledger cannot be reached just now.", WAIT),
+        "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", WAIT),
+        "ledger_corrupt": Meaning(
+            "A document of the ledger does not have its shape; perhaps another version wrote it.",
+            "compare the versions that share the ledger",
+        ),
+        "outcome_log_unavailable": Meaning(
+            "The outcome could not be recorded just now; the ledger keeps it.", WAIT
+        ),
+        "dead_letter_unavailable": Meaning("The dead-letter topic could not be reached just now.", WAIT),
+        "api_unavailable": Meaning("A Google API gives no usable answer just now.", WAIT),
+        "api_unreachable": Meaning("A Google API cannot be reached.", WAIT),
+        "api_protocol_error": Meaning("A Google API's answer cannot be read.", WAIT),
+        "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
+        "rate_limited": Meaning("A Google API's quota is used up for now.", WAIT),
+        "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
+        "credentials_unavailable": Meaning("No access token just now.", WAIT),
+        "no_credentials": Meaning(
+            "There are no Google credentials.", "gcloud auth application-default login"
+        ),
+        "credentials_unusable": Meaning(
+            "The Google credentials cannot be used.", "gcloud auth application-default login"
+        ),
+        "invalid_request": Meaning("A Google API calls the request invalid.", _DOCTOR),
+        "failed_precondition": Meaning("A Google API wants something else done first.", "read detail"),
+        "not_found": Meaning("Something that was named does not exist.", _DOCTOR),
+        "already_exists": Meaning("Something exists already."),
+        "conflict": Meaning("Someone else changed the same thing at the same time.", WAIT),
+        "unexpected_error": Meaning("An error that logmend does not know.", "please report it, with detail"),
+    }
+)
+
+
+class _Blank(Struct, frozen=True):
+    """Values for the words in braces, each its own placeholder where the outcome has none."""
+
+    instance: str = "PROJECT/ZONE/ID"
+    vm: str = "NAME --zone=ZONE --project=PROJECT"
+    runbook: str = "RUNBOOK"
+    approval: str = "APPROVAL"
+
+
+def meaning(result: Result, reason: str | None) -> str:
+    """Say what an outcome means: its reason's meaning, else its result's."""
+    known = REASONS.get(reason or "")
+    return known.meaning if known else RESULTS[result].meaning
+
+
+def next_step(outcome: Outcome) -> str:
+    """Say what a person does next, with the command ready to paste; empty where there is nothing to do."""
+    known = REASONS.get(outcome.reason or "")
+    step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
+    if outcome.result is Result.PLANNED and outcome.approval_id:
+        step = _DECIDE
+    elif outcome.result is Result.PLANNED and outcome.action is Action.REVERT:
+        step = _REVERT
+    elif outcome.result is Result.PLANNED and outcome.mode is Mode.ENFORCE:
+        step = _MEND
+    if step == WAIT and outcome.result is not Result.DEFERRED:
+        step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
+    elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
+        step = f"nothing yet, the tick looks again; if it stays so: {step}"
+    if outcome.action is Action.ENFORCE and (
+        outcome.result is Result.UNVERIFIED or outcome.reason in _ENFORCED_IN_VAIN
+    ):
+        step = f"{step}; to undo: {_UNDO}".removeprefix("; ")
+    if "{" not in step:
+        return step
+    blank, ref = _Blank(), outcome.instance
+    return step.format(
+        instance=ref or blank.instance,
+        vm=f"{ref.instance_id} --zone={ref.zone} --project={ref.project_id}" if ref else blank.vm,
+        command="revert" if outcome.action is Action.REVERT else "run",
+        runbook=outcome.runbook or blank.runbook,
+        approval=outcome.approval_id or blank.approval,
+    )

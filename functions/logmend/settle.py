@@ -1,0 +1,243 @@
+"""Make of a judged attempt what it leaves behind: outcome, next look, counters, approval, follow-up. Pure.
+
+Part of the pipeline: it joins what verify said with what decide rules and how record writes it down.
+"""
+
+import hashlib
+from datetime import datetime
+
+from logmend.ledger import Conclusion
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.state import Admitted, Approval, Record, State
+from logmend.model.struct import replace
+from logmend.model.values import (
+    Attempt,
+    InstanceFacts,
+    Intent,
+    Judgement,
+    Latency,
+    Outcome,
+    Park,
+    Refuse,
+    Skip,
+    Trouble,
+)
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages import act, decide, record
+
+
+def of_error(error: Exception, *, waiting: bool = False) -> Judgement:
+    """Judge an error on the way to the VM: a VM that is gone is skipped, an unknown fact refused.
+
+    ``waiting`` says that work is out: what could not be read now is read by the next tick.
+    """
+    trouble = act.trouble(error)
+    if waiting and trouble.transient:
+        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
+    if trouble.transient:
+        return Judgement(Result.DEFERRED, trouble.reason, trouble.detail)
+    if trouble.reason == "instance_gone":
+        return Judgement.of(Skip(trouble.reason, trouble.detail))
+    if trouble.reason == "opt_in_unknown":
+        return Judgement.of(Refuse(trouble.reason, trouble.detail))
+    return Judgement(Result.FAILED, trouble.reason, trouble.detail)
+
+
+def unknown_runbook(intent: Intent) -> Refuse:
+    """Refuse an intent of a runbook that this version does not carry."""
+    return Refuse("unknown_runbook", f"no runbook {intent.runbook}")
+
+
+def overdue(
+    said: Judgement, held: Admitted, runbook: Runbook, settings: Settings, now: datetime
+) -> Judgement:
+    """Judge requested work that is out for too long; silence in the end is no failure of the VM."""
+    asked_at = held.record.requested_at
+    allowed = decide.request_deadline(runbook, held.record, settings)
+    out = said.result is Result.REQUESTED and held.was is State.REQUESTED and asked_at is not None
+    if not out or asked_at is None or now < asked_at + allowed:
+        return said
+    if said.reason is None:
+        return Judgement(Result.FAILED, "still_faulty", f"not done {allowed} after it was started")
+    return Judgement(
+        Result.UNVERIFIED, said.reason, f"not closed {allowed} after it was asked: {said.detail}"
+    )
+
+
+def attempt(
+    held: Admitted,
+    runbook: Runbook | None,
+    facts: InstanceFacts | None,
+    done: Attempt | None,
+    said: Judgement,
+    settings: Settings,
+    now: datetime,
+    latency: Latency,
+) -> Conclusion | None:
+    """Conclude an attempt; None where work is out, or not yet verified, and there is nothing new to say."""
+    prior, intent = held.record, held.record.intent
+    if said.result is Result.DEFERRED and held.was in (State.REQUESTED, State.UNVERIFIED):
+        return None  # trouble on the way to a look says nothing of the VM: look again later
+    said = _enforced_before(said, prior) if done is None else said
+    due, tries, looks, approval = None, 0, 0, None
+    if said.result is Result.REQUESTED and held.was is State.REQUESTED:
+        return None
+    match said.result:
+        case Result.DEFERRED:
+            trouble = done.trouble if done and done.trouble else Trouble(True, said.reason or "", said.detail)
+            tries = prior.tries + (1 if trouble.reason in decide.VM_TROUBLES else 0)
+            acknowledged = held.was not in (None, State.WAITING)
+            verdict = decide.retry(intent, tries, trouble, settings, now, acknowledged=acknowledged)
+            if decide.no_route(trouble, settings):
+                said = Judgement(Result.FAILED, "no_route", f"{said.detail}; OS Config is not enabled there")
+            elif verdict is None:
+                said = Judgement(Result.FAILED, said.reason, f"tried {tries} times: {said.detail}")
+            else:
+                said = Judgement.of(verdict)
+                due = verdict.not_before if isinstance(verdict, Park) else None
+        case Result.PARKED:
+            due = done.halted.not_before if done and isinstance(done.halted, Park) else None
+            due = due or now + decide.RECHECK
+        case Result.UNVERIFIED:
+            looks, due = prior.looks + 1, now + decide.RECHECK
+            if looks > settings.unverified_looks:
+                said = Judgement(
+                    Result.FAILED, "unverifiable", f"{prior.looks} more looks gave no evidence: {said.detail}"
+                )
+        case Result.REQUESTED:
+            looks, due = prior.looks, now + decide.RECHECK
+        case Result.PLANNED if settings.mode is Mode.APPROVE and intent.automatic:
+            approval = _plan(intent, done, settings, now)
+        case _:
+            pass
+    return _conclusion(
+        held,
+        _outcome(held, said, runbook, facts, done, settings, now, latency, approval),
+        done,
+        settings,
+        now,
+        due=due,
+        tries=tries,
+        looks=looks,
+        approval=approval,
+        follow_up=_follow_up(intent, runbook, facts, said, settings, now),
+    )
+
+
+def _enforced_before(said: Judgement, prior: Record) -> Judgement:
+    """Call a no that came before the look a missing second check where enforcement may have begun.
+
+    Skipped and refused say that nothing was done. A VM that is gone has nothing left to look at.
+    """
+    begun = prior.committed and prior.before is not None
+    if not begun or said.result not in (Result.SKIPPED, Result.REFUSED) or said.reason == "instance_gone":
+        return said
+    return Judgement(Result.UNVERIFIED, said.reason, f"enforced, and not looked at since: {said.detail}")
+
+
+def _conclusion(
+    held: Admitted,
+    outcome: Outcome,
+    done: Attempt | None,
+    settings: Settings,
+    now: datetime,
+    *,
+    due: datetime | None,
+    tries: int,
+    looks: int,
+    approval: Approval | None,
+    follow_up: Intent | None,
+) -> Conclusion:
+    asked = done.asked if done and outcome.result is Result.REQUESTED else None
+    return Conclusion(
+        outcome=outcome,
+        aftermath=decide.aftermath(held.record.intent, outcome, settings, now),
+        due=due if not outcome.final else None,
+        tries=tries,
+        looks=looks,
+        requested_at=now if _starts(held, outcome, asked) else None,
+        asked=asked,
+        reported=reported(held, done),
+        failing=decide.sample(outcome, settings),
+        approval=approval,
+        follow_up=follow_up,
+    )
+
+
+def reported(held: Admitted, done: Attempt | None) -> Attempt | None:
+    """Give the attempt where it is what an agent reported of a request."""
+    return done if done and done.asked and not done.requested and held.was is State.REQUESTED else None
+
+
+def _starts(held: Admitted, outcome: Outcome, asked: Action | None) -> bool:
+    """Say whether requested work began just now. Where it may change the VM, it began at the commit point."""
+    if outcome.result is not Result.REQUESTED or asked not in (None, Action.CHECK):
+        return False
+    return held.record.requested_at is None or (asked is Action.CHECK and held.was is not State.RUNNING)
+
+
+def _outcome(
+    held: Admitted,
+    said: Judgement,
+    runbook: Runbook | None,
+    facts: InstanceFacts | None,
+    done: Attempt | None,
+    settings: Settings,
+    now: datetime,
+    latency: Latency,
+    approval: Approval | None,
+) -> Outcome:
+    outcome = record.of_intent(
+        held.record.intent,
+        said,
+        runbook,
+        settings,
+        now,
+        number=held.record.attempt,
+        attempt=done,
+        prior=held.record,
+        facts=facts,
+        approval=approval,
+        latency=latency,
+    )
+    notes = decide.notes(held.record.intent, outcome, held.subject, facts, settings)
+    return replace(outcome, notes=notes, instance_name=outcome.instance_name or held.subject.name)
+
+
+def _plan(intent: Intent, done: Attempt | None, settings: Settings, now: datetime) -> Approval:
+    """Make the plan that waits for a person, with an id that can be read out."""
+    return Approval(
+        approval_id=hashlib.sha256(f"{intent.intent_id} {now.isoformat()}".encode()).hexdigest()[:12],
+        intent=intent,
+        before=done.before if done else None,
+        created_at=now,
+        expires_at=now + settings.approval_ttl,
+    )
+
+
+def _follow_up(
+    intent: Intent,
+    runbook: Runbook | None,
+    facts: InstanceFacts | None,
+    said: Judgement,
+    settings: Settings,
+    now: datetime,
+) -> Intent | None:
+    if said.result is not Result.REMEDIATED or runbook is None or facts is None:
+        return None
+    if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, settings):
+        return None
+    return replace(
+        intent,
+        intent_id=f"f-{intent.intent_id}",
+        runbook=runbook.follow_up,
+        origin=Origin.FOLLOW_UP,
+        created_at=now,
+        event_time=None,
+        line_time=None,
+        message_id=None,
+        variant=None,
+        repeats=False,
+        approval_id=None,
+    )

@@ -1,0 +1,211 @@
+"""Act on one VM: look, ask once more, enforce, look again. What was seen and done comes back as values.
+
+The only stage that reaches a VM, through the executor's port. It never says what an attempt amounts to:
+that is :mod:`logmend.stages.verify`'s.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+from logmend.errors import Permanent, Superseded, Transient
+from logmend.model.enums import Action, Finding
+from logmend.model.state import Record
+from logmend.model.struct import replace
+from logmend.model.values import (
+    Asked,
+    Attempt,
+    Evidence,
+    InstanceFacts,
+    InstanceRef,
+    Intent,
+    Proceed,
+    Trouble,
+    Verdict,
+)
+from logmend.osconfig import assignment
+from logmend.ports import Compute, ExecutorChoice, RequestExecutor, SessionExecutor
+from logmend.runbook import Runbook
+
+log = logging.getLogger(__name__)
+
+Commit = Callable[[Evidence | None], Awaitable[Verdict]]
+"""The commit point: given the evidence before, say whether this attempt may enforce, durably."""
+
+OSCONFIG = "osconfig"
+"""Name of the executor that works by labels."""
+
+NEXT_ROUTE = frozenset({"unreachable", "no_route"})
+"""Troubles after which another executor may do better."""
+
+
+async def attempt(
+    executors: Sequence[SessionExecutor | RequestExecutor],
+    facts: InstanceFacts,
+    runbook: Runbook,
+    intent: Intent,
+    commit: Commit | None,
+    deadline: timedelta,
+) -> Attempt:
+    """Work on a VM through the first executor that reaches it.
+
+    ``commit`` is the commit point; None means: only look. ``deadline`` bounds each executor's part. Every
+    error comes back as ``trouble`` with whatever was seen and done before it; only
+    :class:`~logmend.errors.Superseded` is raised.
+    """
+    done = Attempt(
+        "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor serves this VM")
+    )
+    for executor in executors:
+        if isinstance(executor, SessionExecutor):
+            done = await _in_session(executor, facts, runbook, intent, commit, deadline)
+        else:
+            done = await _by_request(executor, facts, runbook, intent, commit, deadline)
+        if done.enforced or done.trouble is None or done.trouble.reason not in NEXT_ROUTE:
+            break
+    return done
+
+
+async def _in_session(
+    executor: SessionExecutor,
+    facts: InstanceFacts,
+    runbook: Runbook,
+    intent: Intent,
+    commit: Commit | None,
+    deadline: timedelta,
+) -> Attempt:
+    """Work on a VM that answers now."""
+    done = Attempt(executor.name)
+    try:
+        async with (
+            asyncio.timeout(deadline.total_seconds()),
+            executor.open(facts, runbook, intent.action) as vm,
+        ):
+            done = replace(done, before=await vm.check())
+            if commit is None or not _faulty_there(done.before, intent):
+                return done
+            verdict = await commit(done.before)
+            if not isinstance(verdict, Proceed):
+                return replace(done, halted=verdict)
+            done = replace(done, enforced=True)
+            try:
+                done = replace(done, enforcement=await vm.enforce())
+            except Permanent:  # the executor's word that the script was never begun
+                done = replace(done, enforced=False)
+                raise
+            done = replace(done, after=await vm.check())
+    except Superseded:
+        raise
+    except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
+        return replace(done, trouble=trouble(error))
+    return done
+
+
+async def _by_request(
+    executor: RequestExecutor,
+    facts: InstanceFacts,
+    runbook: Runbook,
+    intent: Intent,
+    commit: Commit | None,
+    deadline: timedelta,
+) -> Attempt:
+    """Hand the work to the agent on a VM; without ``commit``, a check only.
+
+    There is no evidence before: the agent looks by itself before it enforces, and reports it.
+    """
+    action = intent.action if commit is not None else Action.CHECK
+    done = Attempt(executor.name, asked=action)
+    if commit is None and intent.action is Action.REVERT:
+        unchecked = Trouble(False, "revert_not_checked", "no assignment checks a revert without enforcing it")
+        return replace(done, trouble=unchecked)
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            await executor.ready(facts, runbook, action)
+            if commit is not None and not isinstance(verdict := await commit(None), Proceed):
+                return replace(done, halted=verdict)
+            await executor.request(facts, runbook, action)
+    except Superseded:
+        raise
+    except Exception as error:  # noqa: BLE001  see above
+        return replace(done, trouble=trouble(error))
+    return replace(done, requested=True)
+
+
+async def report(agent: RequestExecutor, asked: Asked, known: Record, deadline: timedelta) -> Attempt:
+    """Read what an agent reported of the work that it was asked for; ``requested`` where it is still out.
+
+    Each run of an agent replaces its report of the one before, so that what ``known`` keeps of an earlier one
+    completes the later.
+    """
+    waiting = Attempt(agent.name, requested=True, asked=asked.action)
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            found = await agent.report(asked)
+    except Exception as error:  # noqa: BLE001  it is read again by the next tick
+        return replace(waiting, trouble=trouble(error))
+    if found is None:
+        return waiting
+    found = replace(found, asked=asked.action)
+    if found.enforced or found.before is None or known.before is None or known.enforcement is None:
+        return found
+    return replace(
+        found, before=known.before, enforced=True, enforcement=known.enforcement, after=found.before
+    )
+
+
+async def withdraw(
+    agent: RequestExecutor, compute: Compute, asked: Asked
+) -> tuple[InstanceFacts | None, str]:
+    """Take a request back, so that the agent leaves off. Gives the VM's facts, None where they are not known.
+
+    Where it may not be taken back at all, the text says so; a transient error is raised.
+    """
+    try:
+        facts = await compute.facts(asked.instance)
+    except Permanent:
+        facts = None  # what was reported stands, also of a VM that is gone
+    return facts, await _unlabelled(agent, asked.instance, asked.runbook)
+
+
+async def take_back(executors: ExecutorChoice, facts: InstanceFacts, intent: Intent) -> str:
+    """Take back what a dead attempt may have asked a VM's agent for, where the VM still carries the label.
+
+    The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.
+    """
+    if assignment.label(intent.runbook) not in facts.labels or (agent := executors.agent(OSCONFIG)) is None:
+        return ""
+    return await _unlabelled(agent, intent.instance, intent.runbook)
+
+
+async def _unlabelled(agent: RequestExecutor, ref: InstanceRef, runbook: str) -> str:
+    try:
+        await agent.withdraw(ref, runbook)
+    except Permanent as error:
+        return f"; its label could not be removed: {error}"
+    return ""
+
+
+def trouble(error: Exception) -> Trouble:
+    """Turn an error into a value; one that nobody classified is transient, and logged with its traceback."""
+    match error:
+        case Transient():
+            return Trouble(True, error.reason, error.detail, error.retry_after)
+        case Permanent():
+            return Trouble(False, error.reason, error.detail)
+        case Superseded():
+            return Trouble(True, "superseded", str(error))
+        case TimeoutError():
+            return Trouble(True, "deadline_exceeded", "the attempt did not end before its deadline")
+        case _:
+            log.error("unclassified error", exc_info=error)
+            return Trouble(True, "internal_error", type(error).__name__)
+
+
+def _faulty_there(before: Evidence | None, intent: Intent) -> bool:
+    """Say whether the fault was seen, and on the VM that is meant."""
+    return (
+        before is not None
+        and before.finding is Finding.FAULTY
+        and before.instance_id == intent.instance.instance_id
+    )

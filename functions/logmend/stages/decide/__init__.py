@@ -1,0 +1,44 @@
+"""Decide whether to go on: pure rules over values, each place where the pipeline asks being one function.
+
+In the order in which they are asked: :func:`admission` (before anything is looked up), :func:`guards`
+(on the facts), :func:`ceiling` (how far the mode lets it go), :func:`commit` (once more, at the last
+moment before enforcing), :func:`retry` (after a transient error), :func:`aftermath` (what a result means
+for the VM's next events).
+"""
+
+from logmend.stages.decide.aftermath import aftermath, notes, wants_follow_up
+from logmend.stages.decide.gates import admission, ceiling, commit, guards, judge_guards, recall
+from logmend.stages.decide.limits import (
+    RECHECK,
+    VM_TROUBLES,
+    breaker,
+    budget,
+    budget_exhausted,
+    request_deadline,
+    retry,
+    sample,
+)
+from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
+
+__all__ = [
+    "RECHECK",
+    "VM_TROUBLES",
+    "admission",
+    "aftermath",
+    "breaker",
+    "budget",
+    "budget_exhausted",
+    "ceiling",
+    "commit",
+    "executors",
+    "guards",
+    "judge_guards",
+    "no_route",
+    "notes",
+    "osconfig_enabled",
+    "recall",
+    "request_deadline",
+    "retry",
+    "sample",
+    "wants_follow_up",
+]

@@ -1,0 +1,116 @@
+"""What an outcome means for its VM: cooldown, counters, hold, notes and follow-up."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from logmend.model.enums import Action, Result
+from logmend.model.state import Cooldown, Subject
+from logmend.model.struct import replace
+from logmend.model.values import InstanceFacts, Intent, Outcome
+from logmend.outcome.reasons import FIRST_NEEDS_HUMAN
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages.decide.gates import RELAPSE_HINT, only_looks
+
+_TOUCHED = frozenset(
+    {Result.PLANNED, Result.NOTHING_TO_DO, Result.REMEDIATED, Result.REVERTED, Result.UNVERIFIED}
+)
+
+
+def aftermath(
+    intent: Intent, outcome: Outcome, settings: Settings, now: datetime
+) -> Callable[[Subject], Subject]:
+    """Give the change that an outcome makes to its VM's state: cooldown, counters, hold."""
+
+    def change(subject: Subject) -> Subject:
+        noted = replace(
+            subject,
+            name=outcome.instance_name or subject.name,
+            last_result=outcome.result,
+            last_reason=outcome.reason,
+            last_at=outcome.at,
+            last_outcome_id=outcome.outcome_id,
+        )
+        if only_looks(intent):
+            return noted  # a look is a look: it starts no quiet time
+        match outcome.result:
+            case Result.REMEDIATED:
+                relapses = subject.relapses + relapsed(subject, outcome)
+                held = subject.held and intent.automatic  # a person's order takes a person's revert back
+                noted = replace(noted, failures=0, relapses=relapses, fixed_at=now, held=held)
+            case Result.REVERTED:
+                noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
+            case Result.FAILED:
+                failures = subject.failures + 1
+                needs_human = subject.needs_human or failures >= settings.needs_human_after
+                noted = replace(noted, failures=failures, needs_human=needs_human)
+            case Result.SKIPPED if outcome.reason == "needs_human":
+                noted = replace(noted, needs_human=True, human_told=True)
+            case Result.PLANNED | Result.NOTHING_TO_DO:
+                noted = replace(noted, failures=0)
+            case _:
+                pass
+        if intent.action is Action.REVERT and _wants_reverted(outcome):
+            noted = replace(noted, held=True)
+        return _cooled(noted, outcome, settings, now)
+
+    return change
+
+
+def relapsed(subject: Subject, outcome: Outcome) -> bool:
+    """Say whether the fault of a fix was seen after an earlier fix; evidence from before that one is none."""
+    seen = outcome.before.at if outcome.before else outcome.at
+    return subject.fixed_at is not None and seen >= subject.fixed_at
+
+
+def _wants_reverted(outcome: Outcome) -> bool:
+    """Say whether a revert is done, may have begun, or waits after the VM showed what it would restore."""
+    if outcome.result is Result.PARKED:
+        return outcome.before is not None
+    return outcome.result in (Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO)
+
+
+def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetime) -> Subject:
+    quiet = {
+        Result.PLANNED: settings.cooldown_planned,
+        Result.REFUSED: settings.cooldown_refused,
+        Result.NOTHING_TO_DO: settings.cooldown_nothing_to_do,
+        Result.REMEDIATED: settings.cooldown_remediated,
+        Result.REVERTED: settings.cooldown_remediated,
+        Result.FAILED: min(
+            settings.cooldown_failed * 2 ** min(max(subject.failures - 1, 0), 16),
+            settings.cooldown_failed_max,
+        ),
+    }.get(outcome.result)
+    if quiet is None:
+        return subject
+    return replace(subject, cooldown=Cooldown(now + quiet, outcome.result, outcome.reason, outcome.mode))
+
+
+def notes(
+    intent: Intent, said: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
+) -> tuple[str, ...]:
+    """Say what else a reader of the outcome has to know."""
+    found = []
+    if said.reason == "needs_human" and not subject.human_told:
+        found.append(FIRST_NEEDS_HUMAN)
+    if (
+        said.result is Result.FAILED
+        and subject.failures + 1 >= settings.needs_human_after
+        and intent.automatic
+    ):
+        found.append("left to a person from now on")
+    if said.result is Result.REMEDIATED and relapsed(subject, said):
+        found.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
+    if facts is not None and facts.partner_namespaces is None and said.result in _TOUCHED:
+        found.append("partner metadata was not answered by the API; the check on the VM decided")
+    if settings.ssh_host_keys == "insecure" and said.result in _TOUCHED:
+        found.append("host keys were not checked (LOGMEND_SSH_HOST_KEYS=insecure)")
+    return tuple(found)
+
+
+def wants_follow_up(runbook: Runbook, facts: InstanceFacts, settings: Settings) -> bool:
+    """Say whether the operator opted this VM in to the runbook's follow-up, by setting or label."""
+    return runbook.follow_up is not None and (
+        settings.follow_up or facts.labels.get("logmend-follow-up") == "on"
+    )

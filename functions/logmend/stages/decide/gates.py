@@ -1,0 +1,228 @@
+"""Whether an intent may go on, as the pipeline asks: at admission, on the facts, before enforcing.
+
+What a freeze or a breaker holds back is skipped where its source will say it again, parked where it would be
+lost.
+"""
+
+from datetime import datetime, timedelta
+
+from logmend import guards as guards_
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.state import Fleet, Record, State, Subject, View
+from logmend.model.struct import Struct
+from logmend.model.values import Asked, Defer, InstanceFacts, Intent, Park, Proceed, Refuse, Skip, Verdict
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
+
+RELEASE = timedelta(hours=1)
+"""How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
+
+
+REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
+
+
+RELAPSE_HINT = (
+    "A timer comes back when the guest agent is removed and installed again, on a rollback from the plugin"
+    " agent, with metadata enable-guest-agent-core-plugin=false, on a recreated VM or a new disk, and at the"
+    " first boot of an image without machine-id. Mend the image or the start-up script, or use a guest agent"
+    " of 20250901 or later."
+)
+
+
+def admission(
+    intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None = None
+) -> Verdict:
+    """Say whether this intent may be worked on, as far as the ledger knows.
+
+    ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
+    to VMs for nothing; a person's order is looked at all the same.
+    """
+    subject, lease = view.subject, view.subject.lease
+    if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
+        return Defer("in_hand", "an earlier delivery of this message is still at work")
+    if view.record is not None and view.record.asked and view.record.state is State.PARKED:
+        # A request that was taken back is not said again by anyone: it waits, whatever its source.
+        stop = stopped(intent, subject, view.fleet)
+        if stop is not None and not isinstance(stop, Proceed):
+            return Park(stop.reason, stop.detail, now + RECHECK)
+    if view.record is not None and _begun(view.record):
+        # What was begun is finished, if not now, then later; commit asks again.
+        return _held_elsewhere(intent, view.record, subject, now) or Proceed()
+    if not only_looks(intent) and ordered(intent) and settings.mode is Mode.OBSERVE:
+        return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
+    if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
+        return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
+    if intent.automatic:
+        if subject.held:
+            return Skip("reverted", REVERT_HOLDS)
+        if subject.needs_human:
+            return Skip("needs_human", "left to a person after repeated failure or relapse")
+        cooldown = subject.cooldown
+        if cooldown and cooldown.until > now and not _outgrown(subject, settings):
+            return hold_back(
+                intent,
+                "cooling_down",
+                f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
+                min(cooldown.until, now + RELEASE),
+            )
+    if (stop := stopped(intent, subject, view.fleet)) is not None:
+        return stop
+    if subject.open_request not in (None, intent.intent_id):
+        if intent.repeats:
+            return Skip("already_requested", f"requested as {subject.open_request}")
+        return Park("busy", f"requested as {subject.open_request}", now + RECHECK)
+    if (elsewhere := _in_hand(intent, subject, now)) is not None:
+        return elsewhere
+    if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
+        return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
+    return Proceed()
+
+
+class Judged(Struct, frozen=True):
+    """One guard's answer."""
+
+    guard: str
+    answer: guards_.Answer
+
+
+def judge_guards(
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
+) -> list[Judged]:
+    """Ask every guard of the runbook, in its order, also behind the first that says no."""
+    known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
+    return [Judged(name, guards_.GUARDS[name](known)) for name in runbook.guards]
+
+
+def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict:
+    """Give the first guard's no; what is still pending with the facts at hand is a no as well."""
+    for judged in judge_guards(intent, runbook, facts, settings):
+        match judged.answer:
+            case Skip() | Refuse() as no:
+                return no
+            case guards_.Pending(why):
+                return Refuse("opt_in_unknown", f"{judged.guard}: {why}")
+            case Proceed():
+                pass
+    return Proceed()
+
+
+def ceiling(intent: Intent, settings: Settings) -> bool:
+    """Say whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
+    if only_looks(intent):
+        return False
+    match settings.mode:
+        case Mode.ENFORCE:
+            return True
+        case Mode.APPROVE:
+            return ordered(intent)
+        case _:
+            return False
+
+
+def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
+    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses."""
+    if intent.automatic and view.subject.held:
+        return Skip("reverted", REVERT_HOLDS)
+    if (stop := stopped(intent, view.subject, view.fleet)) is not None:
+        return stop
+    if not ceiling(intent, settings):
+        return Refuse("observe_mode", "the mode does not let it enforce")
+    relapses = view.subject.relapses + (1 if view.subject.fixed_at else 0)
+    if intent.automatic and view.subject.fixed_at and relapses >= settings.needs_human_after:
+        return Skip(
+            "needs_human", f"the fault came back {relapses} times after a verified fix. {RELAPSE_HINT}"
+        )
+    return Proceed()
+
+
+def recall(
+    intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
+) -> Verdict | None:
+    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now."""
+    if asked.action is not Action.CHECK and not ceiling(intent, settings):
+        return Refuse("observe_mode", f"the mode is {settings.mode} by now: the request is withdrawn")
+    return stopped(intent, subject, fleet)
+
+
+def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
+    """Say what a freeze or an open breaker means for this intent; None where there is none."""
+    if only_looks(intent) and ordered(intent):
+        return None  # an operator may always look
+    freeze = fleet.frozen or fleet.frozen_runbooks.get(intent.runbook) or subject.frozen
+    if freeze is not None:
+        return hold_back(
+            intent, "frozen", f"frozen by {freeze.by} at {freeze.at:%FT%TZ} {freeze.why}".strip()
+        )
+    if (breaker := fleet.breakers.get(intent.runbook)) is not None:
+        detail = f"{breaker.failing} of {breaker.seen} VMs failed by {breaker.opened_at:%FT%TZ}"
+        return hold_back(intent, "breaker_open", detail)
+    return None
+
+
+_LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})
+
+
+def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
+    """Say what to do where another intent's attempt holds the VM."""
+    if (lease := subject.lease) is not None and lease.expires_at > now:
+        if intent.repeats:
+            return Skip("duplicate", f"in hand as {lease.intent_id}")
+        return Park("busy", f"in hand as {lease.intent_id}", lease.expires_at)
+    return None
+
+
+def _begun(record: Record) -> bool:
+    """Say whether something may be out for this intent: enforcement, or a request whose reader has died."""
+    asked = record.asked is not None and record.state is State.RUNNING
+    return record.committed or asked or record.state in _LOOKED_AT
+
+
+def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Defer | None:
+    """Have what was begun wait where it stands while another intent has the VM in hand, or its one label.
+
+    But for a dead attempt, which whoever comes next has to finish first.
+    """
+    if (lease := subject.lease) is not None and lease.expires_at > now:
+        return Defer("busy", f"in hand as {lease.intent_id}")
+    if record.state is not State.RUNNING and subject.open_request not in (None, intent.intent_id):
+        return Defer("busy", f"requested as {subject.open_request}")
+    return None
+
+
+def only_looks(intent: Intent) -> bool:
+    """Say whether nothing is to be changed, whatever is seen."""
+    return intent.look_only or intent.action is Action.CHECK
+
+
+def ordered(intent: Intent) -> bool:
+    """Say whether a person asked for it."""
+    return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
+
+
+def _outgrown(subject: Subject, settings: Settings) -> bool:
+    """Say whether a cooldown from looking only is void because the mode may act now."""
+    cooldown = subject.cooldown
+    return (
+        cooldown is not None
+        and cooldown.mode is not settings.mode
+        and (cooldown.mode is Mode.OBSERVE or cooldown.result is Result.PLANNED)
+    )
+
+
+def _said(span: timedelta) -> str:
+    """Say a span in its two largest units, such as `1d 2h` or `90m` as `1h 30m`."""
+    left, parts = int(span.total_seconds()), list[str]()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:
+    """Age of the event where it is too old: the older of the entry's time and the line's own."""
+    times = [time for time in (intent.event_time, intent.line_time) if time is not None]
+    if not times or now - min(times) <= settings.max_event_age:
+        return None
+    return timedelta(seconds=int((now - min(times)).total_seconds()))

@@ -1,0 +1,108 @@
+"""How much is done to a fleet, and how long something is waited for: budget, breaker, retries."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from logmend.model.enums import Mode, Origin, Result
+from logmend.model.state import Breaker, Record
+from logmend.model.values import Defer, Intent, Outcome, Park, Skip, Stop, Trouble, Verdict
+from logmend.runbook import Runbook
+from logmend.settings import Budget, Settings
+
+RECHECK = timedelta(minutes=5)
+"""When the tick looks again at what is unverified, requested or waits for a retry."""
+
+
+BUDGET_EXHAUSTED = "budget_exhausted"
+
+VM_TROUBLES = frozenset(
+    {
+        "unreachable",
+        "connection_lost",
+        "deadline_exceeded",
+        "ssh_busy",
+        "ssh_protocol_error",
+        "session_refused",
+    }
+)
+"""Transient troubles of one VM, which end in ``failed`` after ``LOGMEND_UNREACHABLE_TRIES``; the
+infrastructure's own (API or ledger away) are waited out."""
+
+
+def budget(runbook: Runbook, settings: Settings) -> Budget:
+    """Give what neither the runbook's own budget nor the settings' is exceeded by.
+
+    That is the tighter of the two by rate; where its burst is the larger one, in bursts of the other's size.
+    """
+    limits, general = runbook.limits, settings.disruption_budget
+    own = Budget(limits.disruption_budget or general.count, limits.budget_window or general.window)
+    tight, other = sorted((own, general), key=lambda each: each.count / each.window.total_seconds())
+    if tight.count <= other.count:
+        return tight
+    return Budget(other.count, tight.window * other.count / tight.count)
+
+
+def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
+    """Give the answer for a full budget: come back when a tenth of the window has passed."""
+    detail = f"all {budget.count} enforcements in {budget.window} are used"
+    return hold_back(intent, BUDGET_EXHAUSTED, detail, budget.retry_at(now))
+
+
+def sample(outcome: Outcome, settings: Settings) -> bool | None:
+    """Say whether an outcome counts for the breaker as a failing VM, as a good one, or (None) not at all.
+
+    Only what was enforced counts as good: looking proves nothing about enforcing.
+    """
+    if settings.mode is Mode.OBSERVE:
+        return None
+    return {
+        Result.REMEDIATED: False,
+        Result.REVERTED: False,
+        Result.FAILED: True,
+        Result.UNVERIFIED: True,
+    }.get(outcome.result)
+
+
+def breaker(samples: Mapping[str, bool], settings: Settings, now: datetime) -> Breaker | None:
+    """Open the breaker where enough distinct VMs were tried and too many of them fail."""
+    failing = sum(samples.values())
+    if len(samples) < settings.breaker_minimum or failing < settings.breaker_ratio * len(samples):
+        return None
+    return Breaker(now, failing, len(samples))
+
+
+def retry(
+    intent: Intent,
+    tries: int,
+    trouble: Trouble,
+    settings: Settings,
+    now: datetime,
+    *,
+    acknowledged: bool = False,
+) -> Stop | None:
+    """Say how to wait out a transient error before anything was enforced; None: it has been tried enough.
+
+    ``acknowledged`` says that the intent's message was answered for before, so that only the ledger keeps it.
+    """
+    if intent.look_only or (trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries):
+        return None
+    if intent.message_id is not None and intent.origin is not Origin.APPROVAL and not acknowledged:
+        return Defer(trouble.reason, trouble.detail)
+    wait = timedelta(seconds=trouble.retry_after or 0)
+    return Park(
+        "retry",
+        f"{trouble.reason}: {trouble.detail}",
+        now + max(wait, RECHECK * 2 ** min(max(tries - 1, 0), 6)),
+    )
+
+
+def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings) -> timedelta:
+    """Say how long requested work may take: by the runbook on the VM, by the settings through an agent."""
+    if runbook is not None and runbook.detached is not None and prior.executor == "ssh":
+        return runbook.detached
+    return settings.request_deadline
+
+
+def hold_back(intent: Intent, reason: str, detail: str, until: datetime | None = None) -> Stop:
+    """Skip what its source will say again; park what would be lost."""
+    return Skip(reason, detail) if intent.repeats else Park(reason, detail, until)

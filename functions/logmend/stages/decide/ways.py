@@ -1,0 +1,27 @@
+"""By which executors a VM may be reached."""
+
+from logmend.model.values import InstanceFacts, Trouble
+from logmend.settings import ExecutorChoice, Settings, SshAddress, SshRoute
+
+
+def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice, ...]:
+    """Say which executors are tried on a VM, in order; none of them where nothing reaches it."""
+    if settings.executor is not ExecutorChoice.AUTO:
+        return (settings.executor,)
+    internal = settings.ssh_route is SshRoute.IAP or settings.ssh_address is SshAddress.INTERNAL
+    address = facts.internal_ip if internal else facts.external_ip
+    ways = (
+        ExecutorChoice.SSH if address else None,
+        ExecutorChoice.OSCONFIG if osconfig_enabled(facts) else None,
+    )
+    return tuple(way for way in ways if way)
+
+
+def osconfig_enabled(facts: InstanceFacts) -> bool:
+    """Say whether the VM's effective metadata turns its OS Config agent on."""
+    return (facts.effective("enable-osconfig") or "").strip().lower() == "true"
+
+
+def no_route(trouble: Trouble, settings: Settings) -> bool:
+    """Say whether an unreachable VM has no other way to it: with ``auto``, nothing else was left to try."""
+    return settings.executor is ExecutorChoice.AUTO and trouble.reason == "unreachable"

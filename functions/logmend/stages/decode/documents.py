@@ -1,0 +1,74 @@
+"""A parsed JSON document to the event that it is."""
+
+from typing import Any
+
+from logmend.model.values import Event, Incident, LogEntry, Tick, Undecodable
+from logmend.stages.decode import lines
+from logmend.stages.decode.payload import instant, string, strings, too_deep, unix_seconds
+
+RUNBOOK_LABEL = "logmend-runbook"
+"""User label by which an alert policy names its runbook."""
+
+TICK = {"logmend": "tick"}
+
+_SHAPES = {"logName": str, "resource": dict, "labels": dict, "jsonPayload": dict, "textPayload": str}
+_KINDS = {str: "a string", dict: "an object"}
+
+
+def document(value: Any) -> Event | Undecodable:
+    """Return the event that a JSON value (dict, list, str, …) is, or why it is none.
+
+    Timestamps that cannot be read are None, which means unknown: the pipeline then judges staleness by
+    the publish time of the message.
+    """
+    if not isinstance(value, dict):
+        return Undecodable("not_an_event", "not a JSON object")
+    if too_deep(value):
+        return Undecodable("malformed", "JSON is nested too deeply")
+    if "logmend" in value:
+        return Tick() if value == TICK else Undecodable("malformed", 'a tick is {"logmend": "tick"} exactly')
+    if "incident" in value:
+        return _incident(value)
+    if value.get("logName") is not None:
+        return _log_entry(value)
+    return Undecodable("not_an_event", "neither a LogEntry (logName), an incident nor a tick")
+
+
+def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
+    for name, kind in _SHAPES.items():
+        if raw.get(name) is not None and not isinstance(raw[name], kind):
+            return Undecodable("malformed", f"{name} is not {_KINDS[kind]}")
+    resource = raw.get("resource") or {}
+    said = lines.of_entry(raw)
+    return LogEntry(
+        raw=raw,
+        log_name=raw["logName"],
+        insert_id=string(raw.get("insertId")),
+        timestamp=instant(raw.get("timestamp")),
+        receive_timestamp=instant(raw.get("receiveTimestamp")),
+        resource_type=string(resource.get("type")) or "",
+        resource_labels=strings(resource.get("labels")),
+        texts=tuple(dict.fromkeys(line.text for line in said)),
+        line_time=next((line.time for line in said if line.time is not None), None),
+    )
+
+
+def _incident(raw: dict[str, Any]) -> Incident | Undecodable:
+    incident = raw["incident"]
+    if not isinstance(incident, dict):
+        return Undecodable("malformed", "incident is not an object")
+    resource = incident.get("resource")
+    resource = resource if isinstance(resource, dict) else {}
+    return Incident(
+        raw=raw,
+        incident_id=string(incident.get("incident_id")),
+        state=(string(incident.get("state")) or "").lower(),
+        is_test=(string(raw.get("version")) or "").lower() == "test",
+        policy_name=string(incident.get("policy_name")),
+        runbook=strings(incident.get("policy_user_labels")).get(RUNBOOK_LABEL),
+        resource_type=string(resource.get("type")) or "",
+        resource_labels=strings(resource.get("labels")),
+        scoping_project_id=string(incident.get("scoping_project_id")),
+        started_at=unix_seconds(incident.get("started_at")),
+        url=string(incident.get("url")),
+    )

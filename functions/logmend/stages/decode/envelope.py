@@ -1,0 +1,112 @@
+"""What Pub/Sub puts around a document: a raw push, or a CloudEvent (binary or structured mode)."""
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from logmend.model.values import Delivery, Event, Undecodable
+from logmend.stages.decode.documents import document
+from logmend.stages.decode.payload import MAX_ENTRY, instant, loads, string, strings
+
+MAX_BODY = 14 * 1024 * 1024
+"""Bytes of a request. A Pub/Sub message is at most 10 MB (cloud.google.com/pubsub/quotas), which base64 makes
+13.4 MB, with at most 128 KB of attributes; nothing larger can come from a push."""
+
+MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
+
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+
+
+def request(body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Event | Undecodable]:
+    """Decode one HTTP request of a push subscription or of Eventarc.
+
+    The message id is Pub/Sub's; without a usable one it is ``h-`` and 32 hex digits of the body's SHA-256.
+    Header names may be in any case. Never raises.
+    """
+    if len(body) > MAX_BODY:
+        why = Undecodable("too_large", f"{len(body)} bytes, the limit is {MAX_BODY}")
+    elif not body.strip():
+        why = Undecodable("no_data", "empty request body")
+    elif isinstance(value := loads(body), Undecodable):
+        why = value
+    elif not isinstance(value, dict):
+        why = Undecodable("malformed", "the request body is not a JSON object")
+    else:
+        named = {str(name).lower(): text for name, text in headers.items()}
+        kind, event_id = named.get("ce-type"), named.get("ce-id")
+        return unwrapped(value, lambda: _digest(body), kind=kind, event_id=event_id)[:2]
+    return Delivery(message_id=_digest(body)), why
+
+
+def unwrapped(
+    value: Mapping[str, Any], name: Callable[[], str], *, kind: str | None = None, event_id: str | None = None
+) -> tuple[Delivery, Event | Undecodable, Any]:
+    """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
+
+    ``name`` makes an id for a message that has none. The third value is the payload's JSON document, None
+    where there is none.
+    """
+    inner: Any = value
+    if "specversion" in value:
+        kind, event_id, inner = string(value.get("type")) or "", string(value.get("id")), value.get("data")
+    if kind is not None and kind != MESSAGE_PUBLISHED:
+        why = Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's")
+    elif not isinstance(inner, dict) or not isinstance(inner.get("message"), dict):
+        why = Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)")
+    else:
+        return _message(inner, _usable(event_id), name)
+    return Delivery(message_id=name()), why, None
+
+
+def _message(
+    wrapper: Mapping[str, Any], event_id: str | None, name: Callable[[], str]
+) -> tuple[Delivery, Event | Undecodable, Any]:
+    """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case."""
+    inner: dict[str, Any] = wrapper["message"]
+    delivery = Delivery(
+        message_id=_usable(inner.get("messageId")) or _usable(inner.get("message_id")) or event_id or name(),
+        publish_time=instant(inner.get("publishTime")) or instant(inner.get("publish_time")),
+        attributes=strings(inner.get("attributes")),
+        subscription=string(wrapper.get("subscription")),
+        delivery_attempt=_count(wrapper.get("deliveryAttempt", wrapper.get("delivery_attempt"))),
+    )
+    value = _data(inner.get("data"))
+    if isinstance(value, Undecodable):
+        return delivery, value, None
+    return delivery, document(value), value
+
+
+def _data(data: Any) -> Any | Undecodable:
+    if data is None or data == "":
+        return Undecodable("no_data", "the message has no data")
+    if not isinstance(data, str):
+        return Undecodable("malformed", "the message's data is not a string")
+    if len(data) * 3 // 4 > MAX_ENTRY + 2:
+        return Undecodable("too_large", f"about {len(data) * 3 // 4} bytes of data, the limit is {MAX_ENTRY}")
+    try:
+        # Proto-JSON allows the URL-safe alphabet and missing padding; anything else is an error.
+        standard = data.replace("-", "+").replace("_", "/").rstrip("=")
+        decoded = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except ValueError:
+        return Undecodable("malformed", "the message's data is not base64")
+    if len(decoded) > MAX_ENTRY:
+        return Undecodable("too_large", f"{len(decoded)} bytes of data, the limit is {MAX_ENTRY}")
+    return loads(decoded)
+
+
+def _usable(message_id: Any) -> str | None:
+    """Return an id that can be a ledger key as it is: Pub/Sub's are digits, a CloudEvent's near enough."""
+    text = str(message_id) if isinstance(message_id, int) else message_id
+    return text if isinstance(text, str) and _MESSAGE_ID.fullmatch(text) else None
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _digest(body: bytes) -> str:
+    return "h-" + hashlib.sha256(body).hexdigest()[:32]

@@ -1,0 +1,55 @@
+"""Documents as operators have them: in files and streams, in any shape that a Google tool prints."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+
+from logmend.model.values import Delivery, Event, Undecodable
+from logmend.stages.decode import envelope, stream
+from logmend.stages.decode.documents import document
+from logmend.stages.decode.payload import MAX_ENTRY, too_deep
+
+Item = tuple[Delivery | None, Event | Undecodable, Any]
+"""The delivery (None where there was no message), the event, and the payload's JSON document (the whole
+value where it could not be read)."""
+
+
+def any_shape(text: bytes) -> list[Item]:
+    """Decode every document of a file, in order; at least one item comes back, and nothing is raised.
+
+    Read are a LogEntry, an incident, a tick, a Pub/Sub push body, an item of ``gcloud pubsub subscriptions
+    pull --format=json``, a CloudEvent (structured, or the body of a binary one), and arrays, JSON lines or
+    a plain sequence of these.
+    """
+    return list(entries(io.BytesIO(text))) or [(None, Undecodable("no_data", "there is nothing in it"), None)]
+
+
+def entries(source: BinaryIO) -> Iterator[Item]:
+    """Decode a stream document by document, like :func:`any_shape`, in memory bounded by its largest.
+
+    Nothing comes of an empty stream. What it holds raises nothing; errors of reading it do.
+    """
+    for value in stream.values(source):
+        yield (None, value, None) if isinstance(value, Undecodable) else _item(value)
+
+
+def _item(value: Any) -> Item:
+    if not isinstance(value, dict) or too_deep(value):
+        return None, document(value), value
+    if "logName" not in value and isinstance(value.get("data"), str):
+        value = {"message": value}  # a bare PubsubMessage
+    if "specversion" in value or isinstance(value.get("message"), dict):
+        delivery, event, payload = envelope.unwrapped(value, lambda: _digest(value))
+        return delivery, event, value if payload is None else payload
+    if (size := len(msgspec.json.encode(value))) > MAX_ENTRY:  # as it travels, without indents
+        return None, Undecodable("too_large", f"{size} bytes, the limit is {MAX_ENTRY}"), value
+    return None, document(value), value
+
+
+def _digest(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True).encode()
+    return "h-" + hashlib.sha256(canonical).hexdigest()[:32]

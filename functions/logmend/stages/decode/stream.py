@@ -1,0 +1,113 @@
+"""JSON values out of a byte stream, one by one, in memory bounded by the largest of them."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from logmend.model.values import Undecodable
+from logmend.stages.decode.payload import scan
+
+MAX_VALUE = 28 * 1024 * 1024
+"""Characters of one value: twice the largest push body, as indenting makes it longer."""
+
+CHUNK = 256 * 1024
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n,]*")
+
+
+def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
+    """Yield the elements of an array, JSON lines, or documents in a row, however they are indented.
+
+    What is broken is one Undecodable: reading goes on with the next line, but not within an array. Bytes
+    that are not UTF-8 (or UTF-16 with its mark, as PowerShell's ``>`` writes it) become U+FFFD. Only errors
+    of reading the stream are raised.
+    """
+    text = _Text(stream)
+    in_array = broken = False
+    while text.skip(_BETWEEN if in_array else _BLANK):
+        mark = text.mark()
+        if in_array and mark == "]":
+            in_array = False
+            text.pass_over(1)
+        elif not in_array and mark == "[":
+            in_array, broken = True, False
+            text.pass_over(1)
+        elif not isinstance(value := text.value(bare=in_array), Undecodable):
+            broken = False
+            yield value
+        elif in_array:
+            yield value
+            return
+        else:
+            if not broken:
+                yield value
+            broken = True
+            text.skip_line()
+    if in_array:
+        yield Undecodable("malformed", "the array is cut off")
+
+
+class _Text:
+    """The unread part of the stream, decoded, with a place to read at."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._ended = False
+        start = stream.read(CHUNK)
+        wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        self._decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
+        self._text = self._decoder.decode(start)
+        self._at = 0
+
+    def _more(self) -> bool:
+        """Read on, at least as much again as is waiting; False at the end."""
+        if self._ended:
+            return False
+        waiting = self._text[self._at :]
+        read = self._stream.read(max(CHUNK, len(waiting)))
+        self._ended = not read
+        self._text, self._at = waiting + self._decoder.decode(read, final=self._ended), 0
+        return True
+
+    def skip(self, blank: re.Pattern[str]) -> bool:
+        """Pass over what ``blank`` matches; False at the end of the stream."""
+        while True:
+            if found := blank.match(self._text, self._at):
+                self._at = found.end()
+            if self._at < len(self._text):
+                return True
+            if not self._more():
+                return False
+
+    def mark(self) -> str:
+        """Return the character at the place."""
+        return self._text[self._at]
+
+    def pass_over(self, count: int) -> None:
+        """Go on by ``count`` characters that have been looked at."""
+        self._at += count
+
+    def skip_line(self) -> None:
+        """Go on after the next line end."""
+        while (end := self._text.find("\n", self._at)) < 0:
+            self._at = len(self._text)
+            if not self._more():
+                return
+        self._at = end + 1
+
+    def value(self, *, bare: bool) -> Any | Undecodable:
+        """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
+        if not bare and self.mark() != "{":
+            return Undecodable("malformed", "not JSON (gcloud prints it with --format=json)")
+        while True:
+            value, end, cut_off = scan(self._text, self._at)
+            # A number at the end of what is read may go on; a value that is cut off certainly does.
+            if (cut_off or end == len(self._text)) and not self._ended:
+                if len(self._text) - self._at > MAX_VALUE:
+                    return Undecodable("too_large", f"a value of more than {MAX_VALUE} characters")
+                self._more()
+                continue
+            self._at = end
+            return value

@@ -1,0 +1,88 @@
+"""Third stage: which VM is meant. Pure.
+
+Only ``resource.labels`` are believed, and only where all three match their patterns entirely: the name in
+``labels."compute.googleapis.com/resource_name"`` is the operating system's host name for most agents.
+"""
+
+import re
+
+from logmend.errors import ConfigError
+from logmend.model.enums import INSTANCE_ID_PATTERN, PROJECT_PATTERN, ZONE_PATTERN
+from logmend.model.struct import Struct
+from logmend.model.values import Incident, InstanceRef, LogEntry
+
+NAME_PATTERN = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+"""An instance's name (RFC 1035; cloud.google.com/compute/docs/naming-resources)."""
+
+_LOG_NAME = re.compile(r"projects/([^/]+)/logs/[^/]+")
+_PATH = re.compile(
+    r"(?:https://(?:www\.googleapis\.com|compute\.googleapis\.com)/compute/[a-z0-9]+/|//compute\.googleapis\.com/)?"
+    r"projects/([^/]+)/zones/([^/]+)/instances/([^/]+)"
+)
+_SHORT = re.compile(r"([^/]+)/([^/]+)/([^/]+)")
+_MAX_ID = 2**64 - 1
+
+
+class BadIdentity(Struct, frozen=True):
+    """What an event says of its VM cannot be an identity. The event is ``rejected: bad_identity``."""
+
+    detail: str
+
+
+class NameRef(Struct, frozen=True):
+    """A VM that an operator named; its numeric id has to be looked up."""
+
+    project_id: str
+    zone: str
+    name: str
+
+
+def instance(project_id: object, zone: object, instance_id: object) -> InstanceRef | BadIdentity:
+    """Validate the three parts strictly; the only place that makes an InstanceRef of foreign text.
+
+    An id is an unsigned 64-bit number other than 0 without leading zeros: one VM has one spelling, hence
+    one lease.
+    """
+    if not isinstance(project_id, str) or not PROJECT_PATTERN.fullmatch(project_id):
+        return BadIdentity("project_id is missing or not a project id")
+    if not isinstance(zone, str) or not ZONE_PATTERN.fullmatch(zone):
+        return BadIdentity("zone is missing or not a zone")
+    if not isinstance(instance_id, str) or not INSTANCE_ID_PATTERN.fullmatch(instance_id):
+        return BadIdentity("instance_id is missing or not a number")
+    if instance_id.startswith("0") or int(instance_id) > _MAX_ID:
+        return BadIdentity("instance_id is not an unsigned 64-bit number without leading zeros")
+    return InstanceRef(project_id, zone, instance_id)
+
+
+def event(event: LogEntry | Incident) -> InstanceRef | BadIdentity:
+    """Return the VM that an event is about, from its monitored resource alone."""
+    if event.resource_type != "gce_instance":
+        return BadIdentity("the resource is not a gce_instance")
+    labels = event.resource_labels
+    return instance(labels.get("project_id"), labels.get("zone"), labels.get("instance_id"))
+
+
+def log_project(log_name: str) -> str | None:
+    """Return the project of a log name; None for a folder's, an organization's or a malformed one."""
+    found = _LOG_NAME.fullmatch(log_name)
+    return found[1] if found and PROJECT_PATTERN.fullmatch(found[1]) else None
+
+
+def parse(text: str) -> InstanceRef | NameRef:
+    """Read what an operator types for an instance; ConfigError where it is none.
+
+    Accepted are ``PROJECT/ZONE/ID``, ``projects/P/zones/Z/instances/ID`` and a self link, each with the
+    numeric id or, as :class:`NameRef`, with the name.
+    """
+    found = _PATH.fullmatch(text.strip()) or _SHORT.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError([f"{text!r}: an instance is PROJECT/ZONE/ID, PROJECT/ZONE/NAME or its self link"])
+    project_id, zone, last = found.groups()
+    if NAME_PATTERN.fullmatch(last):
+        if PROJECT_PATTERN.fullmatch(project_id) and ZONE_PATTERN.fullmatch(zone):
+            return NameRef(project_id, zone, last)
+        last = "1"  # the name is fine: let the check below say which other part is not
+    checked = instance(project_id, zone, last)
+    if isinstance(checked, BadIdentity):
+        raise ConfigError([f"{text!r}: {checked.detail}"])
+    return checked

@@ -1,0 +1,79 @@
+"""Make the intent that an event becomes."""
+
+import hashlib
+import re
+from datetime import datetime
+
+from logmend.model.enums import Action, Origin
+from logmend.model.values import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
+from logmend.runbook import Runbook, Variant
+
+REPLAY_ID = "logmend_replay_id"
+"""Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""
+_LONGEST = 1024
+"""Characters: a log id has at most 511, an insertId 512 (cloud.google.com/logging/docs/reference)."""
+_REPLAY_ID = re.compile(r"[0-9a-f]{40}")
+
+
+def event_id(delivery: Delivery) -> str:
+    """Name an event for ledger and outcomes: ``m-MESSAGE_ID``, ``r-…`` for a replayed one.
+
+    A replay that is interrupted between publishing and acknowledging publishes the same event again, in a
+    message of another id; here the two are one. No attribute makes a message's name another's ``m-…``.
+    """
+    replay = delivery.attributes.get(REPLAY_ID, "")
+    return f"r-{replay}" if _REPLAY_ID.fullmatch(replay) else f"m-{delivery.message_id}"
+
+
+def source(event: LogEntry | Incident) -> Source:
+    """Say where an event came from; of names that are longer than any of Google's, the beginning."""
+    match event:
+        case LogEntry():
+            at = event.timestamp or event.receive_timestamp
+            return Source("log_entry", _short(event.log_name), _short(event.insert_id), at)
+        case Incident():
+            incident_id = _short(event.incident_id)
+            return Source("incident", timestamp=event.started_at, incident_id=incident_id)
+
+
+def _short(name: str | None) -> str | None:
+    return name and name[:_LONGEST]
+
+
+def of_event(
+    delivery: Delivery,
+    event: LogEntry | Incident,
+    runbook: Runbook,
+    variant: Variant | None,
+    instance: InstanceRef,
+    now: datetime,
+) -> Intent:
+    """Order the VM that an event names to be looked after with the runbook that matched.
+
+    Only a fresh entry of a runbook that says so repeats itself; an incident or a replayed entry does not.
+    """
+    entry = event if isinstance(event, LogEntry) else None
+    said = source(event)
+    return Intent(
+        intent_id=_intent_id(delivery, runbook, instance),
+        runbook=runbook.name,
+        action=Action.ENFORCE,
+        instance=instance,
+        origin=Origin.LOG_ENTRY if entry else Origin.INCIDENT,
+        source=said,
+        created_at=now,
+        event_time=said.timestamp or delivery.publish_time,
+        line_time=entry.line_time if entry else None,
+        message_id=delivery.message_id,
+        variant=variant.name if variant else None,
+        repeats=entry is not None and runbook.repeats is not None and delivery.replay_of is None,
+        replay_of=delivery.replay_of,
+    )
+
+
+def _intent_id(delivery: Delivery, runbook: Runbook, instance: InstanceRef) -> str:
+    """Name an intent as its event. What an attribute named is bound to what it was said of."""
+    name = event_id(delivery)
+    if not name.startswith("r-"):
+        return name
+    return f"{name}-{hashlib.sha256(f'{instance}/{runbook.name}'.encode()).hexdigest()[:12]}"

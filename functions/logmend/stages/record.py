@@ -1,0 +1,197 @@
+"""Make the one honest outcome of an event, and hand it to its log."""
+
+from datetime import datetime
+
+from logmend import __version__
+from logmend.model.enums import Result
+from logmend.model.state import Approval, Lease, Record, View
+from logmend.model.struct import replace
+from logmend.model.values import (
+    Attempt,
+    Delivery,
+    Event,
+    Incident,
+    InstanceFacts,
+    InstanceRef,
+    Intent,
+    Judgement,
+    Latency,
+    LogEntry,
+    Outcome,
+    Proceed,
+    Stop,
+    Undecodable,
+    Verdict,
+)
+from logmend.outcome.reasons import FIRST_NEEDS_HUMAN
+from logmend.runbook import Runbook, Variant
+from logmend.settings import Settings
+from logmend.stages.intents import event_id, source
+
+
+def of_rejected(
+    delivery: Delivery, event: Event | Undecodable, why: Undecodable, settings: Settings, now: datetime
+) -> Outcome:
+    """Make the outcome of a message that can never be dealt with."""
+    return of_event(delivery, event, Judgement(Result.REJECTED, why.reason, why.detail), settings, now)
+
+
+def of_unmatched(
+    delivery: Delivery, event: LogEntry | Incident, detail: str, settings: Settings, now: datetime
+) -> Outcome:
+    """Make the outcome of an event that no runbook is for."""
+    return of_event(delivery, event, Judgement(Result.UNMATCHED, None, detail), settings, now)
+
+
+def of_turned_away(
+    delivery: Delivery,
+    event: LogEntry | Incident,
+    verdict: Stop,
+    runbook: Runbook | None,
+    variant: Variant | None,
+    instance: object,
+    settings: Settings,
+    now: datetime,
+) -> Outcome:
+    """Make the outcome of an event that says no by itself; ``instance`` is named where it is one."""
+    return of_event(
+        delivery,
+        event,
+        Judgement.of(verdict),
+        settings,
+        now,
+        runbook=runbook,
+        variant=variant.name if variant else None,
+        instance=instance,
+    )
+
+
+def of_turned(
+    intent: Intent,
+    verdict: Verdict,
+    view: View,
+    runbook: Runbook | None,
+    settings: Settings,
+    now: datetime,
+) -> Outcome:
+    """Make the outcome of an intent that the ledger did not admit."""
+    if isinstance(verdict, Proceed):
+        raise TypeError("an intent that may proceed is not turned away")
+    first = verdict.reason == "needs_human" and not view.subject.human_told
+    outcome = of_intent(
+        intent,
+        Judgement.of(verdict),
+        runbook,
+        settings,
+        now,
+        number=view.record.attempt if view.record else 0,
+        prior=view.record,
+        notes=(FIRST_NEEDS_HUMAN,) if first else (),
+    )
+    return replace(outcome, instance_name=view.subject.name)
+
+
+def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
+    """Make the outcome of an order that waits in the ledger and was never looked at."""
+    said = Judgement(Result.PARKED, "retry", "written; the tick takes it up")
+    return of_intent(record.intent, said, None, settings, now, number=record.attempt)
+
+
+def of_event(
+    delivery: Delivery,
+    event: Event | Undecodable,
+    said: Judgement,
+    settings: Settings,
+    now: datetime,
+    *,
+    runbook: Runbook | None = None,
+    variant: str | None = None,
+    instance: object = None,
+) -> Outcome:
+    """Make the outcome of an event that never became an intent; ``instance`` is named where it is one.
+
+    The ledger knows nothing of it, so its time is the message's own: a redelivery gives the same outcome.
+    """
+    entry = event if isinstance(event, LogEntry | Incident) else None
+    at = delivery.publish_time or (source(entry).timestamp if entry else None) or now
+    return Outcome(
+        result=said.result,
+        reason=said.reason,
+        detail=said.detail,
+        at=at,
+        outcome_id=f"{event_id(delivery)}-0-{said.result}",
+        mode=settings.mode,
+        version=__version__,
+        runbook=runbook.name if runbook else None,
+        runbook_digest=runbook.digest if runbook else None,
+        variant=variant,
+        instance=instance if isinstance(instance, InstanceRef) else None,
+        attempt=0,
+        message_id=delivery.message_id,
+        source=source(entry) if entry else None,
+        replay_of=delivery.replay_of,
+    )
+
+
+def of_intent(
+    intent: Intent,
+    said: Judgement,
+    runbook: Runbook | None,
+    settings: Settings,
+    now: datetime,
+    *,
+    number: int = 0,
+    attempt: Attempt | None = None,
+    prior: Record | None = None,
+    facts: InstanceFacts | None = None,
+    approval: Approval | None = None,
+    notes: tuple[str, ...] = (),
+    latency: Latency | None = None,
+) -> Outcome:
+    """Make an outcome of an intent. ``number`` counts attempts from 1; 0 is for what was never admitted.
+
+    Where an earlier attempt committed itself to enforcing, its evidence before is the evidence before.
+    """
+    before = (
+        prior.before if prior and prior.committed and prior.before else attempt.before if attempt else None
+    )
+    after = attempt.after if attempt else None
+    if attempt and after is None and before is not attempt.before:
+        after = attempt.before
+    return Outcome(
+        result=said.result,
+        reason=said.reason,
+        detail=said.detail,
+        at=now,
+        outcome_id=f"{intent.intent_id}-{number}-{said.result}",
+        mode=settings.mode,
+        version=__version__,
+        runbook=intent.runbook,
+        runbook_digest=runbook.digest if runbook else None,
+        variant=intent.variant,
+        action=intent.action,
+        executor=attempt.executor if attempt else prior.executor if prior else None,
+        instance=intent.instance,
+        instance_name=facts.name if facts else None,
+        attempt=number,
+        before=before,
+        after=after,
+        intent_id=intent.intent_id,
+        message_id=intent.message_id,
+        source=intent.source,
+        replay_of=intent.replay_of,
+        requested_by=intent.requested_by,
+        approval_id=approval.approval_id if approval else intent.approval_id,
+        approval_expires_at=approval.expires_at if approval else None,
+        notes=notes,
+        latency=latency or Latency(),
+    )
+
+
+def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
+    """Make the outcome of an attempt that died; its time is the end of its lease, whoever finds it."""
+    detail = f"the attempt of {lease.owner} did not end before {lease.expires_at:%FT%TZ}"
+    said = Judgement(Result.INTERRUPTED, None, detail)
+    return of_intent(
+        record.intent, said, None, settings, lease.expires_at, number=max(record.attempt - 1, 1), prior=record
+    )

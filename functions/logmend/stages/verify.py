@@ -1,0 +1,238 @@
+"""Say what an attempt amounts to. The only place that may say ``remediated`` or ``reverted``.
+
+A fix counts when a read-only check before it saw the fault and the same check after it did not, both on
+the VM that is meant. Everything else has another name.
+"""
+
+from logmend.model.enums import Action, Finding, Result
+from logmend.model.state import Record
+from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Refuse, Trouble, Verdict
+
+
+def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:
+    """Judge an attempt. ``prior`` is the evidence on which an earlier one of this intent committed itself.
+
+    With ``prior``, enforcement may have begun before, so that a clean look now completes the fix.
+    ``detached`` says that the runbook's enforcement goes on after the attempt.
+    """
+    if done.requested:
+        return Judgement(Result.REQUESTED, None, f"handed over by {done.executor}; the tick reads the report")
+    if done.enforced:
+        return _after_enforcing(intent, done, detached=detached)
+    if done.trouble is not None:
+        if prior is not None:
+            return Judgement(Result.UNVERIFIED, done.trouble.reason, done.trouble.detail)
+        result = Result.DEFERRED if done.trouble.transient else Result.FAILED
+        return Judgement(result, done.trouble.reason, done.trouble.detail)
+    if done.before is None and done.halted is not None and not isinstance(done.halted, Proceed):
+        return Judgement.of(done.halted)  # of work that would have been handed over
+    if done.before is None:
+        return Judgement(Result.FAILED, "no_evidence", "the attempt brought no evidence")
+    if (mistaken := _elsewhere(intent, done.before)) is not None:
+        if prior is not None and mistaken.reason == "no_evidence":
+            return Judgement(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
+        return mistaken
+    match done.before.finding:
+        case Finding.DESIRED if prior is not None:
+            return _fixed(intent, f"{_changes(prior, done.before)}; an earlier attempt enforced")
+        case Finding.DESIRED:
+            return Judgement(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
+        case Finding.ERROR if prior is not None and detached:
+            return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case Finding.LEAVE_ALONE | Finding.ERROR if prior is not None:
+            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
+        case Finding.LEAVE_ALONE:
+            return Judgement(Result.REFUSED, *_no(done.before))
+        case Finding.ERROR:
+            return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case Finding.FAULTY if done.halted is not None:
+            halted = done.halted
+            if isinstance(halted, Proceed):
+                raise TypeError("an attempt that may proceed is not halted")
+            return Judgement.of(halted)
+        case Finding.FAULTY if prior is not None and detached:
+            return _at_work()
+        case Finding.FAULTY if prior is not None:
+            return Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+        case _:
+            return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
+
+
+def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+    enforcement = done.enforcement
+    if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
+        # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
+        reason = enforcement.values.get("reason", "leave_alone")
+        return Judgement(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
+    if done.after is None:
+        reason = done.trouble.reason if done.trouble else "no_second_check"
+        why = f": {done.trouble.detail}" if done.trouble and done.trouble.detail else ""
+        return Judgement(Result.UNVERIFIED, reason, f"enforced, but the second check did not run{why}")
+    if done.before is None or done.before.finding is not Finding.FAULTY:
+        return Judgement(Result.UNVERIFIED, "no_evidence", "enforced without the fault on record")
+    if _elsewhere(intent, done.after) is not None:
+        return Judgement(
+            Result.UNVERIFIED, "no_evidence", "the second check does not name the VM that is meant"
+        )
+    match done.after.finding:
+        case Finding.DESIRED:
+            return _fixed(intent, _changes(done.before, done.after))
+        case Finding.LEAVE_ALONE:
+            reason = done.after.values.get("reason", "leave_alone")
+            return Judgement(
+                Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
+            )
+        case Finding.ERROR if detached:  # what was started has ended already, and says why
+            return Judgement(Result.FAILED, "script_error", _said(done.after))
+        case Finding.ERROR:
+            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.after))
+        case _:
+            return _still_faulty(done, detached=detached)
+
+
+def _still_faulty(done: Attempt, *, detached: bool) -> Judgement:
+    enforcement = done.enforcement
+    if enforcement is not None and enforcement.finding is not Finding.DESIRED:
+        return Judgement(Result.FAILED, "script_error", _said(enforcement))
+    if detached:
+        return _at_work()
+    return Judgement(Result.FAILED, "still_faulty", "enforced, and the fault is still seen")
+
+
+def _at_work() -> Judgement:
+    return Judgement(Result.REQUESTED, None, "started on the VM and still at work; the tick looks again")
+
+
+def _fixed(intent: Intent, detail: str) -> Judgement:
+    return Judgement(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
+
+
+def _elsewhere(intent: Intent, evidence: Evidence) -> Judgement | None:
+    """Say so where evidence does not come from the VM that is meant, or does not say where from.
+
+    A no (exit 102) and an error need no name: they claim nothing good of any VM.
+    """
+    meant = intent.instance.instance_id
+    if evidence.instance_id is not None and evidence.instance_id != meant:
+        return Judgement(
+            Result.FAILED,
+            "wrong_instance",
+            f"instance {evidence.instance_id} answered where {meant} was meant",
+        )
+    if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
+        return Judgement(Result.FAILED, "no_evidence", "the VM's check did not say which instance it ran on")
+    return None
+
+
+def _no(evidence: Evidence) -> tuple[str, str]:
+    """Give the reason of a check that says to leave the VM alone, and what it saw."""
+    return evidence.values.get("reason", "leave_alone"), f"the check on the VM says no: {_values(evidence)}"
+
+
+def _changes(before: Evidence, after: Evidence) -> str:
+    """Say what differs between two pieces of evidence."""
+    changed = [
+        f"{name} {before.values[name]} → {value}"
+        for name, value in after.values.items()
+        if name in before.values and before.values[name] != value
+    ]
+    return ", ".join(changed) or "fault seen before, not seen after"
+
+
+def _values(evidence: Evidence) -> str:
+    told = [
+        f"{name}={value}" for name, value in evidence.values.items() if name not in ("instance_id", "reason")
+    ]
+    return " ".join(told) or f"exit {evidence.exit_code}"
+
+
+def _said(evidence: Evidence) -> str:
+    return f"exit {evidence.exit_code}: {evidence.error or evidence.values.get('reason', 'no message')}"
+
+
+# What an agent reported of work that was handed over
+
+
+def report(
+    intent: Intent, done: Attempt, known: Record, stop: Verdict | None, *, detached: bool = False
+) -> Judgement:
+    """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
+
+    ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
+    is not closed by a report is then taken back and parked.
+    """
+    said = _reported(intent, done, known, detached=detached)
+    if said.result is not Result.REQUESTED or stop is None or isinstance(stop, Proceed):
+        return said
+    if isinstance(stop, Refuse):
+        return Judgement.of(stop)
+    return Judgement(Result.PARKED, stop.reason, f"the request is withdrawn: {stop.detail}")
+
+
+def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+    if done.requested:
+        why = f" ({done.trouble.reason}: {done.trouble.detail})" if done.trouble else ""
+        return Judgement(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
+    if done.enforced:
+        return _reported_enforcing(intent, done, detached=detached)
+    if done.before is None:
+        return _reported_trouble(done, known)
+    if (mistaken := _elsewhere(intent, done.before)) is not None:
+        return mistaken
+    shown = known.before is not None and known.committed
+    match done.before.finding:
+        case Finding.DESIRED if not shown:
+            return Judgement(
+                Result.NOTHING_TO_DO, None, "the agent found the desired state and changed nothing"
+            )
+        case Finding.DESIRED if known.before is not None and "seen_by" not in known.before.values:
+            return _fixed(
+                intent, "fault seen before an earlier attempt enforced; the agent does not see it now"
+            )
+        case Finding.DESIRED:
+            detail = "the fault was reported and is gone, but no report shows what was enforced"
+            return Judgement(Result.UNVERIFIED, "no_evidence", detail)
+        case Finding.LEAVE_ALONE | Finding.ERROR if shown:
+            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
+        case Finding.LEAVE_ALONE:
+            reason = done.before.values.get("reason", "leave_alone")
+            return Judgement(Result.REFUSED, reason, "the VM's own check says no")
+        case Finding.ERROR:
+            return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case _ if done.asked is not Action.CHECK:
+            return Judgement(
+                Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
+            )
+        case _ if known.committed:
+            return Judgement(
+                Result.FAILED, "still_faulty", "the agent was to enforce, and still sees the fault"
+            )
+        case _:
+            return Judgement(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
+
+
+def _reported_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+    """Judge a report that shows enforcing: it counts with output of ours, from the VM that is meant."""
+    enforcement = done.enforcement
+    if enforcement is None or enforcement.instance_id not in (None, intent.instance.instance_id):
+        return Judgement(
+            Result.UNVERIFIED, "no_evidence", "what was enforced does not name the VM that is meant"
+        )
+    if enforcement.finding is Finding.DESIRED and not enforcement.values:
+        return Judgement(
+            Result.UNVERIFIED, "no_evidence", "the report carries no output of what was enforced"
+        )
+    if done.after is None and enforcement.finding is Finding.ERROR:
+        return Judgement(Result.UNVERIFIED, "script_error", _said(enforcement))
+    return _after_enforcing(intent, done, detached=detached)
+
+
+def _reported_trouble(done: Attempt, known: Record) -> Judgement:
+    """Judge a report that shows nothing of the VM."""
+    trouble = done.trouble or Trouble(transient=True, reason="no_report")
+    if trouble.transient:
+        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
+    if known.committed and known.before is not None:
+        return Judgement(Result.UNVERIFIED, trouble.reason, trouble.detail)
+    result = Result.SKIPPED if trouble.reason == "not_running" else Result.FAILED
+    return Judgement(result, trouble.reason, trouble.detail)
