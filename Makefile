@@ -28,7 +28,7 @@ test: $(READY) ## Every test that this machine can run; what it cannot is skippe
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy functions/main.py functions/logmend tests bench
+	$(BIN)/mypy functions/main.py functions/logmend cli/logmend_cli tests bench
 	$(BIN)/lint-imports
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy sink; else echo "terraform fmt: skipped, this machine lacks terraform"; fi
 

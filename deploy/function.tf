@@ -4,7 +4,7 @@ locals {
   # The same files as functions/.gcloudignore lets through; a test compares the two.
   source_files = [
     for file in fileset(local.functions, "**") : file
-    if can(regex("^(main\\.py|requirements\\.txt|logmend/.*\\.(lark|py|sh|typed|yaml))$", file)) && !can(regex("(^|/)(__pycache__|cases|cli|pretend|tests)/", file))
+    if can(regex("^(main\\.py|requirements\\.txt|logmend/.*\\.(lark|py|sh|typed|yaml))$", file)) && !can(regex("(^|/)(__pycache__|cases|tests)/", file))
   ]
 
   # Environment of the function: names and values are those of functions/logmend/settings.py.

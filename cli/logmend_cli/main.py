@@ -1,7 +1,8 @@
 """The command ``logmend``: its list of subcommands, each imported only when it is used.
 
-To add one: a module ``logmend_cli/NAME.py`` with a click command (or group) called ``command``, and a line in
-``COMMANDS``. What a command needs that is slow to import (rich, Google's clients) it imports in its function.
+To add one: a module ``logmend_cli/NAME.py`` or ``NAME/command.py`` with a click command (or group) called
+``command``, and a line in ``COMMANDS``. What a command needs that is slow to import (rich, Google's clients)
+it imports in its function.
 A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
 docs/cli.md is made from all of it: ``python -m logmend_cli.reference > docs/cli.md``.
 """
@@ -60,6 +61,8 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"logmend_cli.{cmd_name}")
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"logmend_cli.{cmd_name}.command")
         command: click.Command = module.command
         return command
 

@@ -22,8 +22,8 @@ class LogmendError(Exception):
 class Transient(LogmendError):
     """Trying again later can help.
 
-    ``reason`` is one snake_case word of :mod:`logmend.outcome.reasons`; ``detail`` is text for people, never the
-    matched log text; ``retry_after`` is the wait in seconds that the other side asked for, if it did.
+    ``reason`` is one snake_case word of :mod:`logmend.outcome.reasons`; ``detail`` is text for people, never
+    the matched log text; ``retry_after`` is the wait in seconds that the other side asked for, if it did.
     """
 
     def __init__(self, reason: str, detail: str = "", *, retry_after: float | None = None) -> None:

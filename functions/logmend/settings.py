@@ -129,7 +129,7 @@ class Budget:
         return cls(whole(count), span(window))
 
     def retry_at(self, now: datetime) -> datetime:
-        """Give when a full budget is asked again: a tenth of the window on, or sooner if a place gets free."""
+        """Give when a full budget is asked again: a tenth of the window on, or once a place is free."""
         return now + self.window / 10
 
 

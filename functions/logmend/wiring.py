@@ -165,7 +165,7 @@ class Executors:
         self._credentials: OsLogin | StaticKey | None = None
 
     def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give ssh, osconfig, or (``auto``) what there is of both: :func:`logmend.stages.decide.executors`."""
+        """Give ssh, osconfig, or both (``auto``), as :func:`logmend.stages.decide.executors` says."""
         return [
             self._ssh if way is ExecutorChoice.SSH else self._osconfig
             for way in decide.executors(facts, self._settings)

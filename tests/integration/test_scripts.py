@@ -12,8 +12,9 @@ import pytest
 from tests.conftest import needs
 
 from logmend import runbook
+from logmend_cli import pretend
 
-PRETEND = Path(runbook.__file__).parent.parent / "pretend"
+PRETEND = Path(pretend.__file__).parent
 METADATA = "metadata.google.internal/computeMetadata/v1/instance"
 CONFIG_STATUS = f"{METADATA}/gce-workload-certificates/config-status"
 TIMER = "gce-workload-cert-refresh.timer"

@@ -16,7 +16,7 @@ from logmend.runbook import known as known_runbooks
 
 ROUTER = """
 import sys
-from logmend import match
+from logmend.stages import match
 from logmend.runbook import load_all
 match.Router(load_all())
 sys.exit("lark" in sys.modules or "yaml" in sys.modules)

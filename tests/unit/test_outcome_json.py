@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import logmend
 from logmend.model import evidence
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
@@ -247,7 +248,7 @@ def test_every_word_has_a_meaning_and_every_next_step_can_be_filled_in() -> None
             assert reasons.meaning(result, reason).endswith(".")
 
 
-SOURCES = Path(reasons.__file__).parent
+SOURCES = Path(logmend.__file__).parent
 RAISED = re.compile(
     r"(?:\b(?:Transient|Permanent|Skip|Refuse|Park|Defer|Undecodable|transient|permanent|Trouble|Judgement)\(\s*"
     r"(?:(?:transient=)?(?:True|False),\s*|Result\.[A-Z_]+,\s*)?|get\(\"reason\", |reason if [a-z.]+ else )"

@@ -12,7 +12,7 @@ from pathlib import Path
 from logmend.errors import ConfigError
 from logmend_cli.pretend.fleet import free_port
 
-SOURCE = Path(__file__).parents[2] / "main.py"
+SOURCE = Path(__file__).parents[3] / "functions" / "main.py"
 START_TRIES = 600
 
 

@@ -233,7 +233,7 @@ class _Replay:
         return journal
 
     def _source(self, app: Any) -> "EventSource":
-        from logmend_cli.replay import sources as sources
+        from logmend_cli.replay import sources
 
         chosen = self._chosen
         if chosen["file"] is not None:

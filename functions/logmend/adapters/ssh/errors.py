@@ -1,8 +1,8 @@
 """Translate the exceptions of asyncssh, and of the sockets under it.
 
 ``classify(exc)`` never raises. Put the executor's own knowledge first (its deadline, the exit codes of
-scripts), and give this module what is left. An error that a tunnel raised (see :mod:`logmend.adapters.ssh.iap`)
-travels through asyncssh unchanged and comes back as it is.
+scripts), and give this module what is left. An error that a tunnel raised (see
+:mod:`logmend.adapters.ssh.iap`) travels through asyncssh unchanged and comes back as it is.
 
 =========  ==================  =====================================================
 error      reason              when

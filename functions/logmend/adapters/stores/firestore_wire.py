@@ -4,7 +4,8 @@ The higher client (``google.cloud.firestore.AsyncClient``, 2.34) is not used, be
 its ``async_transaction.py``): begin, commit and rollback take no timeout, a commit whose fate is unknown is
 sent again, and a failed begin comes out as ``ValueError: … cannot be rolled back``, like lost contention.
 
-Importing this module costs a third of a second: :mod:`logmend.adapters.stores.firestore` does it at the first call.
+Importing this module costs a third of a second: :mod:`logmend.adapters.stores.firestore` does it at the
+first call.
 """
 
 import os

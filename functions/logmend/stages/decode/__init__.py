@@ -1,7 +1,7 @@
 """First stage: bytes in, event out. Pure; never raises, whatever it is given.
 
-What cannot be read comes back as :class:`~logmend.model.values.Undecodable` with a reason and a detail that never
-quotes the payload:
+What cannot be read comes back as :class:`~logmend.model.values.Undecodable` with a reason and a detail that
+never quotes the payload:
 
 ``malformed``
     not base64, UTF-8 or JSON, nested too deeply, or a known field of the wrong type
