@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from logmend import match
+from logmend import decide, match
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
@@ -278,9 +278,10 @@ def world(
     if not fleet.vms:
         fleet.add()
     store = store or MemoryStore()
-    journal, controls = Journal(store, owner=owner, lease=chosen.lease), Controls(store)
-    outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     loaded = load_all()
+    budgets = {name: decide.budget(each, chosen) for name, each in loaded.items()}
+    journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
+    outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     router = match.Router(loaded)
     pipeline = Pipeline(
         settings=chosen,

@@ -1,4 +1,4 @@
-"""A ledger with an intent in every state, as this version writes it: ``python -m tests.ledger_fixture > FILE``.
+"""A ledger with an intent in every state, as this version writes it: ``python -m tests.ledger_fixture``.
 
 Kept as ``tests/fixtures/ledger/schema-N.json`` for each released schema *before* the next one is made, so
 that what is migrated is what was really written. Loaded into each store by ``tests/contract/old_ledgers.py``.
@@ -9,16 +9,24 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tests.fakes import REF, START, FakeAgentFleet, FakeFleet, ManualClock, World, entry, evidence, incident, push
-from tests.fakes import world as fake_world
-
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Transient
 from logmend.model import InstanceRef, Intent, Source
 from logmend.records import Breaker, Freeze
 from logmend.settings import ExecutorChoice
 from logmend.terms import Action, Mode, Origin
-from logmend.values import replace
+from tests.fakes import (
+    REF,
+    FakeAgentFleet,
+    FakeFleet,
+    ManualClock,
+    World,
+    entry,
+    evidence,
+    incident,
+    push,
+)
+from tests.fakes import world as fake_world
 
 RUNBOOK = "workload-cert-refresh"
 AGENT = {"metadata": {"enable-osconfig": "TRUE"}, "service_account": "vm@example.com"}
@@ -40,8 +48,8 @@ async def _line(w: World, number: int) -> None:
 
 async def _order(w: World, number: int, action: Action) -> None:
     intent = Intent(
-        f"o-{action}-{number}", RUNBOOK, action, vm(number), Origin.OPERATOR, Source("operator"), w.clock.now(),
-        requested_by="sre",
+        f"o-{action}-{number}", RUNBOOK, action, vm(number), Origin.OPERATOR, Source("operator"),
+        w.clock.now(), requested_by="sre",
     )  # fmt: skip
     await w.pipeline.work(intent)
 
@@ -50,7 +58,7 @@ async def fill(store: MemoryStore) -> datetime:
     """Let one of everything happen; give the time at its end."""
     clock = ManualClock()
     fleet = FakeFleet(clock)
-    enforce = {"mode": Mode.ENFORCE, "store": store, "clock": clock}
+    enforce: dict[str, Any] = {"mode": Mode.ENFORCE, "store": store, "clock": clock}
     for number in range(1, 14):
         fleet.add(vm(number))
     w = fake_world(fleet=fleet, **enforce)
@@ -65,7 +73,9 @@ async def fill(store: MemoryStore) -> datetime:
     for _ in range(3):
         await _order(w, NEEDS_HUMAN, Action.ENFORCE)
         clock.tick(seconds=1)
-        await w.store.transact([("intents", "o-enforce-8")], lambda _: ({("intents", "o-enforce-8"): None}, None))
+        await w.store.transact(
+            [("intents", "o-enforce-8")], lambda _: ({("intents", "o-enforce-8"): None}, None)
+        )
     await _line(w, REMEDIATED)
     w.outcomes.on_write = [Transient("outcome_log_unavailable")]
     await _line(w, UNEMITTED)
@@ -106,11 +116,14 @@ async def dump() -> dict[str, Any]:
     for collection in COLLECTIONS:
         for name, document in await store.scan(collection, None, 1000):
             times = {
-                key: value.isoformat() if (value := getattr(document, key)) else None for key in ("due", "expire_at")
+                key: value.isoformat() if (value := getattr(document, key)) else None
+                for key in ("due", "expire_at")
             }
-            found.append({"collection": collection, "id": name, "data": document.data, "queue": document.queue} | times)
+            found.append(
+                {"collection": collection, "id": name, "data": document.data, "queue": document.queue} | times
+            )
     return {"now": now.isoformat(), "documents": found}
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(dump()), indent=1, sort_keys=False))  # noqa: T201
+    print(json.dumps(asyncio.run(dump()), indent=1, sort_keys=False))

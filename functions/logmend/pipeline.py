@@ -172,7 +172,13 @@ class Pipeline(Struct, frozen=True):
             now = self.clock.now()
             full = decide.budget_exhausted(intent, budget, now)
             return await self.journal.commit(
-                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now
+                held,
+                before,
+                lambda view: decide.commit(intent, view, self.settings),
+                budget,
+                full,
+                now,
+                detached=runbook.detached or timedelta(),
             )
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY

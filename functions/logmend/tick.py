@@ -90,6 +90,9 @@ class Ticker(Struct, frozen=True):
 
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
+        patience = settings.request_deadline + settings.lease
+        for intent_id in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
+            tally.add(await self.pipeline.finish(intent_id))
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.controls.fleet()
         # A kill switch waits for nobody's next look: requests are taken back before they are due.

@@ -10,6 +10,7 @@ from logmend.ledger.documents import (
     KEEP,
     SHARDS,
     approval_key,
+    fleet_of,
     intent_key,
     pack,
     shard_key,
@@ -34,7 +35,7 @@ class Controls:
     async def fleet(self) -> Fleet:
         """Read the switches that hold for every VM."""
         found = await self._store.get([FLEET])
-        return unpack(Fleet, found[FLEET]) if found else Fleet()
+        return fleet_of(found)
 
     async def subject(self, instance: InstanceRef, runbook: str) -> Subject | None:
         """Read one VM's state under a runbook."""
@@ -62,7 +63,7 @@ class Controls:
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            fleet = fleet_of(found)
             released = replace(
                 fleet,
                 frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
@@ -155,7 +156,7 @@ class Controls:
 
     async def _change_fleet(self, change: Callable[[Fleet], Fleet]) -> None:
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            fleet = fleet_of(found)
             changed = change(fleet)
             return ({FLEET: Document(pack(changed))} if changed != fleet else {}), None
 
