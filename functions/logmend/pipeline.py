@@ -7,6 +7,7 @@ An event ends in exactly one final outcome; whatever goes wrong on the way becom
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from logmend.model import (
     Evidence,
     Incident,
     InstanceFacts,
+    InstanceRef,
     Intent,
     Judgement,
     Latency,
@@ -38,6 +40,8 @@ from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.terms import Result
 from logmend.values import Struct, replace
+
+log = logging.getLogger(__name__)
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
@@ -114,13 +118,19 @@ class Pipeline(Struct, frozen=True):
                         return outcome  # no news: it waits where it stood
                     return await self.emit(outcome, journalled=resume or intent.message_id is None)
                 case Expired(intent_id):
-                    await self.finish(intent_id)
+                    await self.finish(intent_id, intent.instance, intent.runbook)
                 case Admitted() as held:
                     return await self._attempt(held, runbook, published)
         raise Transient("ledger_contention", "attempt after attempt has died on this VM")
 
-    async def finish(self, intent_id: str) -> Outcome | None:
-        """Finish an intent whose attempt died, under its own id."""
+    async def finish(self, intent_id: str, instance: InstanceRef, runbook: str) -> Outcome | None:
+        """Finish an intent whose attempt died, under its own id.
+
+        None where nobody can, since it is gone or cannot be read: then the VM is freed of its lease.
+        """
+        if freed := await self.journal.free(instance, runbook, self.clock.now()):
+            log.warning("freed %s (%s) of an orphaned %s", instance, runbook, freed)
+            return None
         known = await self.journal.record(intent_id)
         return await self.work(known.intent, resume=True) if known else None
 

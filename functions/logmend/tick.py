@@ -36,11 +36,15 @@ CONCURRENCY = 16
 
 @dataclass(slots=True)
 class Tally:
-    """What a tick did: results with their numbers, errors, and whether work was left for the next."""
+    """What a tick did: results with their numbers, errors, and whether work was left for the next.
+
+    ``freed`` counts VMs whose lease was for an intent that is gone.
+    """
 
     outcomes: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     emitted_again: int = 0
+    freed: int = 0
     left: bool = False
 
     def document(self) -> dict[str, Any]:
@@ -49,6 +53,7 @@ class Tally:
             "outcomes": dict(self.outcomes),
             "errors": dict(self.errors),
             "emitted_again": self.emitted_again,
+            "freed": self.freed,
             "left": self.left,
         }
 
@@ -86,13 +91,15 @@ class Ticker(Struct, frozen=True):
 
         async def finish(subject: Subject) -> None:
             if subject.lease is not None:
-                tally.add(await self.pipeline.finish(subject.lease.intent_id))
+                done = await self.pipeline.finish(subject.lease.intent_id, subject.instance, subject.runbook)
+                tally.freed += done is None
+                tally.add(done)
 
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
         patience = settings.request_deadline + settings.lease
-        for intent_id in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
-            tally.add(await self.pipeline.finish(intent_id))
+        for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
+            tally.add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.controls.fleet()
         # A kill switch waits for nobody's next look: requests are taken back before they are due.

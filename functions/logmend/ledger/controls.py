@@ -1,10 +1,12 @@
 """The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from logmend.errors import Permanent
+from logmend.ledger import damage
+from logmend.ledger.damage import Damage
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
@@ -90,8 +92,11 @@ class Controls:
             instance, runbook, lambda subject: replace(subject, frozen=subject.frozen or freeze)
         )
 
-    async def resume_instance(self, instance: InstanceRef, runbook: str) -> None:
-        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human."""
+    async def resume_instance(self, instance: InstanceRef, runbook: str) -> str | None:
+        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human.
+
+        A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
+        """
         await self._change_subject(
             instance,
             runbook,
@@ -106,6 +111,15 @@ class Controls:
                 relapses=0,
             ),
         )
+        return await damage.free(self._store, subject_key(instance, runbook))
+
+    async def damage(self, now: datetime) -> list[Damage]:
+        """Name what is amiss in the ledger."""
+        return [each async for each in damage.find(self._store, now)]
+
+    async def repair(self, now: datetime, longest: timedelta) -> list[Damage]:
+        """Repair what can be repaired, and name it: see :func:`logmend.ledger.damage.repair`."""
+        return await damage.repair(self._store, now, longest)
 
     # Approvals
 

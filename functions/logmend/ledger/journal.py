@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import places
+from logmend.ledger import damage, places
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
@@ -317,7 +317,11 @@ class Journal:
         shard = self._places.pop(record.intent.intent_id, record.place)
         return None if shard is None else shard_key("places", record.intent.runbook, shard)
 
-    async def left_behind(self, now: datetime, patience: timedelta) -> list[str]:
+    async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
+        """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
+        return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
+
+    async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
         """Look after places that are held for longer than ``patience`` until their intent's end.
 
         Gives the intents that nobody will take up by themselves: their message was given up. The place of an
@@ -327,21 +331,17 @@ class Journal:
         async for key, shard in Queues(self._store).places():
             stuck = [each for each, out in shard.out.items() if not out.until and out.since + patience <= now]
             for intent_id in stuck:
-                state = await self._state(intent_id)
-                if state is State.WAITING:
-                    waiting.append(intent_id)
-                elif state in (None, State.DONE):
+                try:
+                    record = await self.record(intent_id)
+                except Permanent as error:
+                    if error.reason != "ledger_corrupt":
+                        raise
+                    record = None
+                if record is not None and record.state is State.WAITING:
+                    waiting.append(record.intent)
+                elif record is None or record.state is State.DONE:
                     await self._settle(key, intent_id, now)
         return waiting
-
-    async def _state(self, intent_id: str) -> State | None:
-        try:
-            record = await self.record(intent_id)
-        except Permanent as error:
-            if error.reason != "ledger_corrupt":
-                raise
-            return None
-        return record.state if record else None
 
     async def _settle(self, key: Key, intent_id: str, now: datetime) -> None:
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
