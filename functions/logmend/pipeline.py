@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from logmend import act, conclude, decide, decode, identify, intents, match, record, verify
-from logmend.errors import Superseded, Transient
+from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
 from logmend.model import (
     Attempt,
@@ -35,7 +35,7 @@ from logmend.model import (
     Verdict,
 )
 from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog, RequestExecutor
-from logmend.records import Admitted, Expired, Finished, State, Turned, View
+from logmend.records import Admitted, Expired, Finished, State, Subject, Turned, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.terms import Result
@@ -224,6 +224,25 @@ class Pipeline(Struct, frozen=True):
             samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
             if breaker := decide.breaker(samples, self.settings, now):
                 await self.controls.open_breaker(runbook, breaker)
+
+    async def guard_breakers(self) -> None:
+        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
+        open_already, now = (await self.controls.fleet()).breakers, self.clock.now()
+        for runbook in self.runbooks:
+            failed = None if runbook in open_already else await self.journal.last_failure(runbook)
+            if failed is not None and failed > now - self.settings.breaker_window:
+                await self._guard_breaker(runbook, failing=True, now=failed)
+
+    async def review(self, subject: Subject) -> bool:
+        """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
+        if subject.open_request is None:
+            try:
+                await self.compute.facts(subject.instance)
+            except Permanent as error:
+                if error.reason == "instance_gone":
+                    return await self.journal.forget(subject)
+        await self.journal.keep(subject, self.clock.now())
+        return False
 
     async def _reject(
         self, delivery: Delivery, event: Event | Undecodable, why: Undecodable, body: bytes

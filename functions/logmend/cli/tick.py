@@ -39,6 +39,8 @@ def command(shape: str) -> int:
         ]
         if tally.freed:
             rows.append(("freed of an orphaned lease", tally.freed))
+        if tally.forgotten:
+            rows.append(("forgotten: Compute no longer knows them", tally.forgotten))
         show_table(("result", "number"), rows, empty="nothing was due")
         if tally.left:
             click.echo("Time was up before everything was done: run it again.")

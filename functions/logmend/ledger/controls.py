@@ -16,6 +16,7 @@ from logmend.ledger.documents import (
     intent_key,
     pack,
     shard_key,
+    subject_document,
     subject_key,
     unpack,
 )
@@ -184,8 +185,13 @@ class Controls:
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             document = found.get(key)
             subject = unpack(Subject, document) if document else Subject(instance, runbook)
-            kept = document or Document({})
-            return {key: replace(kept, data=pack(change(subject)))}, None
+            changed = change(subject)
+            if document is None and changed == subject:
+                return {}, None  # nothing is kept of a VM of which there is nothing to say
+            at = changed.frozen.at if changed.frozen else changed.last_at
+            listed = document is not None and document.queue is not None
+            kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
+            return {key: replace(kept, data=pack(changed))}, None
 
         await self._store.transact([key], step)
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
 from logmend.ledger import places
-from logmend.ledger.documents import intent_key, pack, unpack
+from logmend.ledger.documents import intent_key, pack, subject_document, unpack
 from logmend.ledger.places import Shard, Work
 from logmend.ports import Document, Key, Store
 from logmend.records import Record, Subject
@@ -97,8 +97,9 @@ async def free(
         if held is None or held.lease != lease or (expired_by and lease.expires_at > expired_by):
             return {}, None
         if why is None:
-            return {key: Document(pack(held), queue="leased", due=lease.expires_at)}, None
-        return {key: Document(pack(replace(held, lease=None)))}, f"lease for {lease.intent_id}, {why}"
+            return {key: subject_document(held, now=lease.expires_at)}, None
+        freed = subject_document(replace(held, lease=None), lease.expires_at)
+        return {key: freed}, f"lease for {lease.intent_id}, {why}"
 
     return await store.transact([key], step)
 

@@ -23,7 +23,7 @@ import msgspec
 from logmend.errors import Permanent
 from logmend.model import InstanceRef
 from logmend.ports import Document, Key
-from logmend.records import SCHEMA, Fleet
+from logmend.records import SCHEMA, Fleet, Subject
 
 T = TypeVar("T")
 
@@ -32,6 +32,9 @@ KEEP = timedelta(days=32)
 
 SHARDS = 8
 """Documents over which the samples of a breaker are spread, so that none becomes hot."""
+
+REVIEW = timedelta(days=32)
+"""How long nothing has to be heard of a VM before Compute is asked whether it is still there."""
 
 FLEET: Key = ("controls", "fleet")
 
@@ -74,6 +77,19 @@ def intent_key(intent_id: str) -> Key:
 def subject_key(instance: InstanceRef, runbook: str) -> Key:
     """Key of a VM under a runbook."""
     return ("subjects", f"{instance.project_id}~{instance.zone}~{instance.instance_id}~{runbook}")
+
+
+def subject_document(subject: Subject, now: datetime) -> Document:
+    """Make the document of a VM: on the tick's list of leases, or on that of VMs to be asked Compute for."""
+    if subject.lease is not None:
+        return Document(pack(subject), queue="leased", due=subject.lease.expires_at)
+    return Document(pack(subject), queue="kept", due=review_at(subject, now))
+
+
+def review_at(subject: Subject, now: datetime) -> datetime:
+    """Say when Compute is asked whether it still knows a VM: after a month, each VM at a time of its own."""
+    part = shard_of(f"{subject.instance}/{subject.runbook}", 1 << 20) / (1 << 20)
+    return now + REVIEW * (1 + part / 2)
 
 
 def claim_key(incident_id: str, runbook: str, instance: InstanceRef) -> Key:

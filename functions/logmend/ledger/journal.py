@@ -31,6 +31,7 @@ from logmend.ledger.documents import (
     recent,
     shard_key,
     shard_of,
+    subject_document,
     subject_key,
     unpack,
 )
@@ -149,7 +150,9 @@ class Journal:
             view = View(record, subject, _migrated(found))
             if record is not None and _settled(record, resume=resume):
                 freed = _without_lease(subject, intent)
-                return ({} if freed == subject else {subject_at: _leased(freed)}), Finished(record)
+                return ({} if freed == subject else {subject_at: subject_document(freed, now)}), Finished(
+                    record
+                )
             if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
                 return _turn(view, Skip("duplicate", "this incident was notified before"), found)
             verdict = judge(view)
@@ -166,7 +169,10 @@ class Journal:
                 attempt=(record.attempt if record else 0) + 1,
             )
             after = replace(subject, fence=taken.fence, lease=taken)
-            writes: dict[Key, Document | None] = {mine: _open(started), subject_at: _leased(after)}
+            writes: dict[Key, Document | None] = {
+                mine: _open(started),
+                subject_at: subject_document(after, now),
+            }
             if claim_at:
                 writes[claim_at] = claimed
             return writes, Admitted(taken, started, after, was, interrupted=lease)
@@ -194,7 +200,7 @@ class Journal:
             if outcome.reason == "needs_human":
                 after = replace(after, human_told=True)
             if after != view.subject:
-                writes[subject_at] = _leased(after)
+                writes[subject_at] = subject_document(after, now)
             return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
 
         try:
@@ -290,7 +296,7 @@ class Journal:
             )
             writes: dict[Key, Document | None] = {
                 mine: _filed(concluded, done.due, now, emitted=False),
-                subject_at: Document(pack(after)),
+                subject_at: None if _unknown(outcome, after) else subject_document(after, now),
             }
             if sample_at:
                 samples = dict(found[sample_at].data) if sample_at in found else {}
@@ -320,6 +326,29 @@ class Journal:
     async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
         """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
         return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
+
+    async def forget(self, subject: Subject) -> bool:
+        """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
+        return await self._reviewed(subject, None)
+
+    async def keep(self, subject: Subject, now: datetime) -> None:
+        """Ask Compute again in a month for a VM that it still knows."""
+        await self._reviewed(subject, subject_document(subject, now))
+
+    async def _reviewed(self, subject: Subject, document: Document | None) -> bool:
+        key = subject_key(subject.instance, subject.runbook)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
+            same = key in found and unpack(Subject, found[key]) == subject
+            return ({key: document} if same else {}), same
+
+        return await self._store.transact([key], step)
+
+    async def last_failure(self, runbook: str) -> datetime | None:
+        """Say when a VM failed last, as far as the breaker's samples go."""
+        found = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
+        failed = [at for each in found.values() for at, failing in each.data.values() if failing]
+        return max(map(datetime.fromisoformat, failed), default=None)
 
     async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
         """Look after places that are held for longer than ``patience`` until their intent's end.
@@ -365,7 +394,7 @@ class Journal:
             back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
-                subject_at: Document(pack(replace(subject, lease=None))),
+                subject_at: subject_document(replace(subject, lease=None), due),
             }, None
 
         await self._store.transact([mine, subject_at], step)
@@ -494,6 +523,20 @@ def _without_lease(subject: Subject, intent: Intent) -> Subject:
     return replace(subject, lease=None) if mine else subject
 
 
+def _unknown(outcome: Outcome, subject: Subject) -> bool:
+    """Say whether Compute does not know the VM and nothing is remembered of it but that: it may be forged."""
+    latest = replace(
+        Subject(subject.instance, subject.runbook),
+        name=subject.name,
+        fence=subject.fence,
+        last_result=subject.last_result,
+        last_reason=subject.last_reason,
+        last_at=subject.last_at,
+        last_outcome_id=subject.last_outcome_id,
+    )
+    return outcome.reason == "instance_gone" and subject == latest
+
+
 def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
     """Say whose request is out after this intent: only its own end takes another's mark away."""
     if state is State.REQUESTED:
@@ -520,7 +563,7 @@ def _held(
     if mine not in found or subject_at not in found:
         raise Superseded("the intent or its subject is gone from the ledger")
     subject = unpack(Subject, found[subject_at])
-    if subject.lease is None or subject.lease.fence != lease.fence or subject.fence != lease.fence:
+    if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
         raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
     if now is not None and subject.lease.expires_at <= now:
         raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
@@ -529,11 +572,6 @@ def _held(
 
 def _open(record: Record) -> Document:
     return Document(pack(record))
-
-
-def _leased(subject: Subject) -> Document:
-    expiry = subject.lease.expires_at if subject.lease else None
-    return Document(pack(subject), queue="leased" if subject.lease else None, due=expiry)
 
 
 def _parked(intent: Intent, now: datetime) -> Document:

@@ -50,6 +50,10 @@ class Queues:
         """Subjects whose lease has run out."""
         return _read(Subject, await self._store.due("subjects", "leased", now, limit), unreadable)
 
+    async def kept(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
+        """VMs of which nothing was heard for so long that Compute is asked whether they are still there."""
+        return _read(Subject, await self._store.due("subjects", "kept", now, limit), unreadable)
+
     async def places(self, page: int = 100) -> AsyncIterator[tuple[Key, Shard]]:
         """Walk through the documents of every budget."""
         after: str | None = None
