@@ -72,7 +72,7 @@ gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --
 say "ledger"
 if ! quiet gc firestore databases describe --database="$name"; then
   gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr
-  for collection in approvals budgets claims intents samples; do
+  for collection in approvals claims intents places samples; do
     gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async
   done
   for collection in intents subjects; do

@@ -14,7 +14,7 @@ resource "google_firestore_database" "ledger" {
 # Deletion lags behind expire_at by up to a day, so nothing relies on it. No index: it would make every write of a
 # fleet hit one ever-growing end of it.
 resource "google_firestore_field" "expire_at" {
-  for_each = toset(["approvals", "budgets", "claims", "intents", "samples"])
+  for_each = toset(["approvals", "claims", "intents", "places", "samples"])
 
   project    = var.project_id
   database   = google_firestore_database.ledger.name

@@ -22,7 +22,7 @@ from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Settings
-from logmend.stages import match
+from logmend.stages import decide, match
 from logmend.tick import Ticker
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -278,9 +278,10 @@ def world(
     if not fleet.vms:
         fleet.add()
     store = store or MemoryStore()
-    journal, controls = Journal(store, owner=owner, lease=chosen.lease), Controls(store)
-    outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     loaded = load_all()
+    budgets = {name: decide.budget(each, chosen) for name, each in loaded.items()}
+    journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
+    outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     router = match.Router(loaded)
     pipeline = Pipeline(
         settings=chosen,

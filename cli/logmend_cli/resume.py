@@ -18,17 +18,20 @@ def command(runbook: str | None, named: Sequence[str]) -> None:
     """Lift the global freeze; with --runbook that runbook's freeze and breaker; with --instance a VM's.
 
     Resuming an instance clears its freeze, its cooldown, the hold that a revert left, and the mark that it
-    needs a human. What was parked goes on with the next tick.
+    needs a human, and frees it of a lease whose intent is gone. What was parked goes on with the next tick.
     """
 
     async def work(app: Application) -> list[str]:
         chosen = app.chosen_runbooks(runbook)
         if named:
             refs = await instances(app, named)
+            done = []
             for ref in refs:
+                done.append(str(ref))
                 for name in chosen:
-                    await app.controls.resume_instance(ref, name)
-            return [str(ref) for ref in refs]
+                    freed = await app.controls.resume_instance(ref, name)
+                    done += [f"freed of an orphaned {freed}"] if freed else []
+            return done
         await app.controls.resume(runbook=runbook)
         fleet = await app.controls.fleet()
         still = [f"runbook {name} (frozen)" for name in fleet.frozen_runbooks]

@@ -37,6 +37,10 @@ def command(shape: str) -> int:
             *tally.outcomes.items(),
             *((f"error: {name}", number) for name, number in tally.errors.items()),
         ]
+        if tally.freed:
+            rows.append(("freed of an orphaned lease", tally.freed))
+        if tally.forgotten:
+            rows.append(("forgotten: Compute no longer knows them", tally.forgotten))
         show_table(("result", "number"), rows, empty="nothing was due")
         if tally.left:
             click.echo("Time was up before everything was done: run it again.")

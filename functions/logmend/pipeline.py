@@ -7,15 +7,16 @@ An event ends in exactly one final outcome; whatever goes wrong on the way becom
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from logmend import settle
-from logmend.errors import Superseded, Transient
+from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
 from logmend.model.enums import Result
-from logmend.model.state import Admitted, Expired, Finished, State, Turned, View
+from logmend.model.state import Admitted, Expired, Finished, State, Subject, Turned, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import (
     Attempt,
@@ -25,6 +26,7 @@ from logmend.model.values import (
     Evidence,
     Incident,
     InstanceFacts,
+    InstanceRef,
     Intent,
     Judgement,
     Latency,
@@ -39,6 +41,8 @@ from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import act, decide, decode, identify, intents, match, record, verify
+
+log = logging.getLogger(__name__)
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
@@ -115,13 +119,19 @@ class Pipeline(Struct, frozen=True):
                         return outcome  # no news: it waits where it stood
                     return await self.emit(outcome, journalled=resume or intent.message_id is None)
                 case Expired(intent_id):
-                    await self.finish(intent_id)
+                    await self.finish(intent_id, intent.instance, intent.runbook)
                 case Admitted() as held:
                     return await self._attempt(held, runbook, published)
         raise Transient("ledger_contention", "attempt after attempt has died on this VM")
 
-    async def finish(self, intent_id: str) -> Outcome | None:
-        """Finish an intent whose attempt died, under its own id."""
+    async def finish(self, intent_id: str, instance: InstanceRef, runbook: str) -> Outcome | None:
+        """Finish an intent whose attempt died, under its own id.
+
+        None where nobody can, since it is gone or cannot be read: then the VM is freed of its lease.
+        """
+        if freed := await self.journal.free(instance, runbook, self.clock.now()):
+            log.warning("freed %s (%s) of an orphaned %s", instance, runbook, freed)
+            return None
         known = await self.journal.record(intent_id)
         return await self.work(known.intent, resume=True) if known else None
 
@@ -173,7 +183,13 @@ class Pipeline(Struct, frozen=True):
             now = self.clock.now()
             full = decide.budget_exhausted(intent, budget, now)
             return await self.journal.commit(
-                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now
+                held,
+                before,
+                lambda view: decide.commit(intent, view, self.settings),
+                budget,
+                full,
+                now,
+                detached=runbook.detached or timedelta(),
             )
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
@@ -209,6 +225,25 @@ class Pipeline(Struct, frozen=True):
             samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
             if breaker := decide.breaker(samples, self.settings, now):
                 await self.controls.open_breaker(runbook, breaker)
+
+    async def guard_breakers(self) -> None:
+        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
+        open_already, now = (await self.controls.fleet()).breakers, self.clock.now()
+        for runbook in self.runbooks:
+            failed = None if runbook in open_already else await self.journal.last_failure(runbook)
+            if failed is not None and failed > now - self.settings.breaker_window:
+                await self._guard_breaker(runbook, failing=True, now=failed)
+
+    async def review(self, subject: Subject) -> bool:
+        """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
+        if subject.open_request is None:
+            try:
+                await self.compute.facts(subject.instance)
+            except Permanent as error:
+                if error.reason == "instance_gone":
+                    return await self.journal.forget(subject)
+        await self.journal.keep(subject, self.clock.now())
+        return False
 
     async def _reject(
         self, delivery: Delivery, event: Event | Undecodable, why: Undecodable, body: bytes

@@ -6,8 +6,8 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 import hashlib
 from datetime import datetime
 
-from logmend.ledger import Conclusion
-from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.ledger import Conclusion, Work
+from logmend.model.enums import Action, Finding, Mode, Origin, Result
 from logmend.model.state import Admitted, Approval, Record, State
 from logmend.model.struct import replace
 from logmend.model.values import (
@@ -162,7 +162,34 @@ def _conclusion(
         failing=decide.sample(outcome, settings),
         approval=approval,
         follow_up=follow_up,
+        work=work(held, done, outcome),
+        longest=settings.lease,
     )
+
+
+def work(held: Admitted, done: Attempt | None, outcome: Outcome) -> Work:
+    """Say what became of enforcing, for the budget; where that cannot be seen, it may still be at work.
+
+    An earlier attempt of the intent that died may have begun what this one knows nothing of.
+    """
+    prior, agent = held.record, done is not None and done.asked not in (None, Action.CHECK)
+    if outcome.result is Result.REQUESTED or done is None:
+        return Work.OUT if outcome.result is Result.REQUESTED else Work.UNKNOWN
+    if agent and not done.requested and not done.enforced and outcome.result in _AGAIN:
+        return Work.OUT  # the label may have been set
+    if agent and held.was is State.REQUESTED:
+        # Never none: a run that found nothing to do replaced the report of the one before, which may have.
+        last = done.after if done.enforced else done.before
+        return Work.OVER if last and last.finding is Finding.DESIRED else Work.UNKNOWN
+    if not done.enforced:
+        return Work.UNKNOWN if prior.committed or agent else Work.NONE
+    if done.enforcement is None or (prior.requested_at is not None and prior.executor != done.executor):
+        return Work.UNKNOWN
+    changed_nothing = outcome.result is Result.REFUSED and not prior.committed
+    return Work.NONE if changed_nothing else Work.OVER
+
+
+_AGAIN = frozenset({Result.DEFERRED, Result.PARKED})
 
 
 def reported(held: Admitted, done: Attempt | None) -> Attempt | None:

@@ -1,8 +1,8 @@
 """The tick: takes up what waits in the ledger, oldest first, and stops in time to be called again.
 
 In this order: outcomes that may not have reached their log, leases that ran out, what is unverified, what
-was requested, what is parked. Everything goes through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
-once share the work, since each intent is admitted once.
+was requested, what is parked; last, VMs of which nothing was heard for a month. Intents go through
+:meth:`logmend.pipeline.Pipeline.work`; two ticks at once share the work, since each is admitted once.
 """
 
 import asyncio
@@ -36,11 +36,17 @@ CONCURRENCY = 16
 
 @dataclass(slots=True)
 class Tally:
-    """What a tick did: results with their numbers, errors, and whether work was left for the next."""
+    """What a tick did: results with their numbers, errors, and whether work was left for the next.
+
+    ``freed`` counts VMs whose lease was for an intent that is gone, ``forgotten`` those that Compute no
+    longer knows.
+    """
 
     outcomes: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     emitted_again: int = 0
+    freed: int = 0
+    forgotten: int = 0
     left: bool = False
 
     def document(self) -> dict[str, Any]:
@@ -49,6 +55,8 @@ class Tally:
             "outcomes": dict(self.outcomes),
             "errors": dict(self.errors),
             "emitted_again": self.emitted_again,
+            "freed": self.freed,
+            "forgotten": self.forgotten,
             "left": self.left,
         }
 
@@ -71,6 +79,7 @@ class Ticker(Struct, frozen=True):
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         await self.pipeline.controls.note_tick(self.pipeline.clock.now())
+        await self.pipeline.guard_breakers()
 
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
@@ -84,12 +93,21 @@ class Ticker(Struct, frozen=True):
             if await self._news(record, fleet):
                 tally.add(await self.pipeline.work(record.intent, resume=True))
 
+        async def review(subject: Subject) -> None:
+            gone = await self.pipeline.review(subject)
+            tally.forgotten += gone
+
         async def finish(subject: Subject) -> None:
             if subject.lease is not None:
-                tally.add(await self.pipeline.finish(subject.lease.intent_id))
+                done = await self.pipeline.finish(subject.lease.intent_id, subject.instance, subject.runbook)
+                tally.freed += done is None
+                tally.add(done)
 
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
+        patience = settings.request_deadline + settings.lease
+        for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
+            tally.add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.controls.fleet()
         # A kill switch waits for nobody's next look: requests are taken back before they are due.
@@ -104,6 +122,7 @@ class Ticker(Struct, frozen=True):
             ahead=decide.RECHECK if stopped else timedelta(),
         )
         await self._drain(self.queues.parked, resume, tally, until)
+        await self._drain(self.queues.kept, review, tally, until)
         return tally
 
     async def _drain(

@@ -73,9 +73,14 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     """Put everything together as the settings say; ``ConfigError`` where that cannot be."""
     clock = clock or SystemClock()
     store = store or open_store(settings.state, clock)
-    journal = Journal(store, owner=owner(), lease=settings.lease)
-    controls, queues = Controls(store), Queues(store)
     loaded = catalog.load(settings)
+    journal = Journal(
+        store,
+        owner=owner(),
+        lease=settings.lease,
+        budgets={name: decide.budget(each, settings) for name, each in loaded.items()},
+    )
+    controls, queues = Controls(store), Queues(store)
     compute = open_compute(settings)
     pipeline = Pipeline(
         settings=settings,

@@ -10,7 +10,7 @@ from tests.contract.stores import Backend
 from tests.fakes import REF, START, evidence
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import Conclusion, Controls, Journal, Queues, journal
+from logmend.ledger import Conclusion, Controls, Journal, Queues, Work, journal
 from logmend.ledger.documents import SHARDS, intent_key, subject_key
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import (
@@ -353,12 +353,14 @@ async def test_a_budget_is_used_to_the_last_unit_and_never_beyond(books: Books, 
 
 
 async def test_a_full_budget_is_remembered_until_a_place_gets_free(books: Books) -> None:
-    """Never beyond the oldest reservation's end, and never for longer than a tenth of the window."""
+    """Never beyond the end of the oldest that counts, and never for longer than a tenth of the window."""
     budget = Budget(2, timedelta(minutes=8))
     assert books.journal.full_until(RUNBOOK) is None
     held = [await books.admitted(message(n, vm(n))) for n in range(4)]
     for n, each in enumerate(held[:3]):
         await books.commit(each, START + timedelta(seconds=n), budget=budget)
+        if n < 2:
+            await books.conclude(each, now=START + timedelta(seconds=n), work=Work.OVER)
     assert books.journal.full_until(RUNBOOK) == START + timedelta(seconds=50)
     await books.commit(held[3], START + timedelta(seconds=470), budget=budget)
     assert books.journal.full_until(RUNBOOK) == START + timedelta(minutes=8)
@@ -385,9 +387,11 @@ async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
 
 
 async def test_a_budget_frees_itself_when_its_window_has_passed(books: Books) -> None:
-    """Any span of the window, not hours of the clock."""
+    """Any span of the window, not hours of the clock; it begins with the end of the change."""
     budget = Budget(1, timedelta(minutes=5))
-    assert isinstance(await books.commit(await books.admitted(message(1, vm(1))), budget=budget), Proceed)
+    first = await books.admitted(message(1, vm(1)), at(seconds=-80))
+    assert isinstance(await books.commit(first, at(seconds=-80), budget), Proceed)
+    await books.conclude(first, now=START, work=Work.OVER)
     second = await books.admitted(message(2, vm(2)))
     assert await books.commit(second, at(minutes=4, seconds=59), budget) == FULL
     assert isinstance(await books.commit(second, at(minutes=5), budget), Proceed)

@@ -35,6 +35,11 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_b
 )
 @click.option("--folder", help="The sink is in this folder (its number).")
 @click.option("--organization", help="The sink is in this organization (its number).")
+@click.option(
+    "--repair-ledger",
+    is_flag=True,
+    help="Free VMs of leases, and budgets of places, whose intent is gone; each is named.",
+)
 @click.option("--problems", is_flag=True, help="Leave out what is well.")
 @click.option("--endpoint", hidden=True, help="One address for every API: a fake, or a proxy.")
 @output.format_option("text", "json")
@@ -45,16 +50,17 @@ def command(
     fleet: tuple[str, ...],
     folder: str | None,
     organization: str | None,
+    repair_ledger: bool,
     problems: bool,
     endpoint: str | None,
     shape: str,
 ) -> int:
     """Check everything between the log sink and the VMs, in the order in which an event takes it.
 
-    Read only. Each check says what it saw and, where something is wrong, the command that mends it; one that
-    could not be made says why (unknown). It takes roles/viewer and roles/iam.securityReviewer; what the
-    function may do is asked as the function, which takes roles/iam.serviceAccountTokenCreator on its account.
-    Exit status 1 if a check fails.
+    Read only, but for --repair-ledger. Each check says what it saw and, where something is wrong, the command
+    that mends it; one that could not be made says why (unknown). It takes roles/viewer and
+    roles/iam.securityReviewer; what the function may do is asked as the function, which takes
+    roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
     """
     settings = inputs.settings()
     project = project or settings.project
@@ -81,7 +87,9 @@ def command(
     from logmend_cli.doctor import function, gather
 
     with output.progress("asking"):
-        facts = asyncio.run(gather.gather(place, settings, catalog.load(settings), endpoint))
+        facts = asyncio.run(
+            gather.gather(place, settings, catalog.load(settings), endpoint, repair=repair_ledger)
+        )
     checks = [*doctor_checks.path(facts), *function.function_to_vm(facts)]
     counts = Counter(each.state for each in checks)
     shown = [each for each in checks if not problems or each.state is not State.OK]

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from logmend.errors import ConfigError
+from logmend.ledger.damage import Damage
 from logmend.model.state import Fleet
 from logmend.model.struct import Struct, field
 from logmend.settings import Settings
@@ -83,7 +84,8 @@ class Facts(Struct, frozen=True):
     """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
 
     ``filter`` is what the runbooks make the sink's filter. ``ledger`` are the fleet's switches, or why they
-    could not be read. ``skew`` is how many seconds this machine's clock is ahead of Google's.
+    could not be read; ``damage`` is what is amiss in the ledger, ``repaired`` what was, and was mended.
+    ``skew`` is how many seconds this machine's clock is ahead of Google's.
     """
 
     place: Place
@@ -92,6 +94,8 @@ class Facts(Struct, frozen=True):
     answers: Mapping[str, Reply]
     ledger: Fleet | str = "not asked"
     ledger_state: str = ""
+    damage: Sequence[Damage] = ()
+    repaired: Sequence[Damage] = ()
     skew: float | None = None
     own_settings: Settings = field(default_factory=Settings)
 

@@ -17,6 +17,8 @@ IAP_RANGE = "35.235.240.0/20"
 """Where IAP's relay connects from (cloud.google.com/iap/docs/using-tcp-forwarding)."""
 TICK_LATE = timedelta(minutes=16)
 """Three ticks missed: as the alert ``missed_tick``."""
+DAMAGE = 20
+"""Things amiss in the ledger that are named in one line."""
 
 
 def function_to_vm(facts: Facts) -> Iterator[Check]:
@@ -26,6 +28,7 @@ def function_to_vm(facts: Facts) -> Iterator[Check]:
     yield mode(facts)
     yield limits(facts)
     yield ledger(facts)
+    yield damage(facts)
     yield scheduler(facts)
     yield last_tick(facts)
     yield recording(facts)
@@ -150,6 +153,21 @@ def ledger(facts: Facts) -> Check:
         said = f"the breaker of {one} is open: {breaker.failing} of {breaker.seen} VMs failed"
         return Check(name, WARN, said, f"logmend resume --runbook {one}")
     return Check(name, OK, f"{facts.ledger_state} answers; nothing is frozen")
+
+
+def damage(facts: Facts) -> Check:
+    """See that every lease, place and document of the ledger can be used."""
+    name = "ledger's documents"
+    if not isinstance(facts.ledger, Fleet):
+        return Check(name, UNKNOWN, facts.ledger)
+    said = [f"repaired {each.where}: {each.what}" for each in facts.repaired]
+    said += [f"{each.where}: {each.what}" for each in facts.damage]
+    if not facts.damage:
+        return Check(name, OK, "; ".join(said) or "every lease and place has its intent")
+    shown = "; ".join(said[:DAMAGE]) + (f"; and {len(said) - DAMAGE} more" if len(said) > DAMAGE else "")
+    repairable = any(each.repairable for each in facts.damage)
+    mend = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
+    return Check(name, WARN if repairable else FAIL, shown, mend)
 
 
 def scheduler(facts: Facts) -> Check:

@@ -62,9 +62,17 @@ class Apis:
 
 
 async def gather(
-    place: Place, settings: Settings, runbooks: Mapping[str, Runbook], endpoint: str | None
+    place: Place,
+    settings: Settings,
+    runbooks: Mapping[str, Runbook],
+    endpoint: str | None,
+    *,
+    repair: bool = False,
 ) -> Facts:
-    """Ask everything that needs no other answer, then what does, then as the function itself."""
+    """Ask everything that needs no other answer, then what does, then as the function itself.
+
+    ``repair`` also repairs the ledger.
+    """
     apis = Apis(endpoint)
     facts = Facts(place, datetime.now(UTC), sink_filter.compose(runbooks), {}, own_settings=settings)
     try:
@@ -72,7 +80,7 @@ async def gather(
         facts = _scoped(facts)
         facts = await _asked(facts, apis, _second(facts))
         facts = await _as_function(facts, apis, endpoint)
-        facts = await _with_ledger(facts, endpoint)
+        facts = await _with_ledger(facts, endpoint, repair=repair)
     finally:
         await apis.aclose()
     return replace(
@@ -199,7 +207,7 @@ def _may(name: str, service: str, path: str, wanted: Iterable[str]) -> Question:
     return name, service, f"{path}:testIamPermissions", {"permissions": sorted(wanted)}
 
 
-async def _with_ledger(facts: Facts, endpoint: str | None) -> Facts:
+async def _with_ledger(facts: Facts, endpoint: str | None, *, repair: bool) -> Facts:
     from logmend import wiring
     from logmend.ledger import Controls
 
@@ -209,8 +217,11 @@ async def _with_ledger(facts: Facts, endpoint: str | None) -> Facts:
     if state == "memory:" or (endpoint and state.startswith("firestore:")):
         return replace(facts, ledger="no ledger is named: set LOGMEND_STATE", ledger_state=state)
     store = wiring.open_store(state)
+    controls = Controls(store)
     try:
-        return replace(facts, ledger=await Controls(store).fleet(), ledger_state=state)
+        facts = replace(facts, ledger=await controls.fleet(), ledger_state=state)
+        repaired = await controls.repair(facts.now, facts.settings.lease) if repair else ()
+        return replace(facts, repaired=repaired, damage=await controls.damage(facts.now))
     except (Transient, Permanent) as error:
         return replace(facts, ledger=str(error), ledger_state=state)
     finally:

@@ -1,11 +1,12 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
-``journal`` admits, commits and concludes intents; ``controls`` are the operators' switches;
-``documents`` says how values become stored documents.
+``journal`` admits, commits and concludes intents; ``places`` is the disruption budget; ``controls`` are the
+operators' switches; ``documents`` says how values become stored documents, ``migrate`` how older ones do.
 """
 
 from logmend.ledger.controls import Controls
 from logmend.ledger.journal import Conclusion, Journal
+from logmend.ledger.places import Work
 from logmend.ledger.queues import Queues
 
-__all__ = ["Conclusion", "Controls", "Journal", "Queues"]
+__all__ = ["Conclusion", "Controls", "Journal", "Queues", "Work"]

@@ -1,18 +1,22 @@
 """The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from logmend.errors import Permanent
+from logmend.ledger import damage
+from logmend.ledger.damage import Damage
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
     SHARDS,
     approval_key,
+    fleet_of,
     intent_key,
     pack,
     shard_key,
+    subject_document,
     subject_key,
     unpack,
 )
@@ -34,7 +38,7 @@ class Controls:
     async def fleet(self) -> Fleet:
         """Read the switches that hold for every VM."""
         found = await self._store.get([FLEET])
-        return unpack(Fleet, found[FLEET]) if found else Fleet()
+        return fleet_of(found)
 
     async def subject(self, instance: InstanceRef, runbook: str) -> Subject | None:
         """Read one VM's state under a runbook."""
@@ -62,7 +66,7 @@ class Controls:
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            fleet = fleet_of(found)
             released = replace(
                 fleet,
                 frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
@@ -89,8 +93,11 @@ class Controls:
             instance, runbook, lambda subject: replace(subject, frozen=subject.frozen or freeze)
         )
 
-    async def resume_instance(self, instance: InstanceRef, runbook: str) -> None:
-        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human."""
+    async def resume_instance(self, instance: InstanceRef, runbook: str) -> str | None:
+        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human.
+
+        A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
+        """
         await self._change_subject(
             instance,
             runbook,
@@ -105,6 +112,15 @@ class Controls:
                 relapses=0,
             ),
         )
+        return await damage.free(self._store, subject_key(instance, runbook))
+
+    async def damage(self, now: datetime) -> list[Damage]:
+        """Name what is amiss in the ledger."""
+        return [each async for each in damage.find(self._store, now)]
+
+    async def repair(self, now: datetime, longest: timedelta) -> list[Damage]:
+        """Repair what can be repaired, and name it: see :func:`logmend.ledger.damage.repair`."""
+        return await damage.repair(self._store, now, longest)
 
     # Approvals
 
@@ -155,7 +171,7 @@ class Controls:
 
     async def _change_fleet(self, change: Callable[[Fleet], Fleet]) -> None:
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+            fleet = fleet_of(found)
             changed = change(fleet)
             return ({FLEET: Document(pack(changed))} if changed != fleet else {}), None
 
@@ -169,8 +185,13 @@ class Controls:
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             document = found.get(key)
             subject = unpack(Subject, document) if document else Subject(instance, runbook)
-            kept = document or Document({})
-            return {key: replace(kept, data=pack(change(subject)))}, None
+            changed = change(subject)
+            if document is None and changed == subject:
+                return {}, None  # nothing is kept of a VM of which there is nothing to say
+            at = changed.frozen.at if changed.frozen else changed.last_at
+            listed = document is not None and document.queue is not None
+            kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
+            return {key: replace(kept, data=pack(changed))}, None
 
         await self._store.transact([key], step)
 

@@ -7,7 +7,7 @@ collection     id                             holds
 ``subjects``   ``PROJECT~ZONE~ID~RUNBOOK``    :class:`~logmend.model.state.Subject`
 ``controls``   ``fleet``                      :class:`~logmend.model.state.Fleet`
 ``claims``     ``incident~ID~RUNBOOK~ID``     the intent that an incident became
-``budgets``    ``RUNBOOK~SHARD``              times of reservations by intent
+``places``     ``RUNBOOK~SHARD``              :class:`~logmend.ledger.places.Shard` of the budget
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
 =============  =============================  ====================================================
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from logmend.errors import Permanent
+from logmend.model.state import SCHEMA, Fleet, Subject
 from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key
 
@@ -30,7 +31,10 @@ KEEP = timedelta(days=32)
 """How long finished intents are kept: a day more than Pub/Sub can keep (and so redeliver) a message."""
 
 SHARDS = 8
-"""Documents over which a budget and the samples of a breaker are spread, so that none becomes hot."""
+"""Documents over which the samples of a breaker are spread, so that none becomes hot."""
+
+REVIEW = timedelta(days=32)
+"""How long nothing has to be heard of a VM before Compute is asked whether it is still there."""
 
 FLEET: Key = ("controls", "fleet")
 
@@ -38,15 +42,31 @@ FLEET: Key = ("controls", "fleet")
 def pack(value: Any) -> dict[str, Any]:
     """Turn a value into JSON-ready data; fields at their default None are kept, so that reading is strict."""
     data: dict[str, Any] = msgspec.to_builtins(value)
-    return data
+    unknown: dict[str, Any] = data.pop("unknown", {})
+    return unknown | data
 
 
 def unpack(kind: type[T], document: Document) -> T:
     """Turn stored data back; ``Permanent("ledger_corrupt")`` where it does not have the shape of ``kind``."""
+    data = document.data
+    fields = getattr(kind, "__struct_fields__", ())
+    if "unknown" in fields and not data.keys() <= (known := frozenset(fields)):
+        data = dict(data) | {"unknown": {name: data[name] for name in data if name not in known}}
     try:
-        return msgspec.convert(document.data, kind)
+        return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise Permanent("ledger_corrupt", f"{kind.__name__}: {error}") from error
+
+
+def fleet_of(found: Mapping[Key, Document]) -> Fleet:
+    """Read the fleet's switches; ``Permanent("ledger_schema")`` where a newer logmend wrote the ledger."""
+    if FLEET not in found:
+        return Fleet()
+    written = found[FLEET].data.get("schema", 1)
+    if not isinstance(written, int) or written > SCHEMA:
+        detail = f"it has schema {written}, this logmend knows {SCHEMA}: use the newer logmend that wrote it"
+        raise Permanent("ledger_schema", detail)
+    return unpack(Fleet, found[FLEET])
 
 
 def intent_key(intent_id: str) -> Key:
@@ -57,6 +77,19 @@ def intent_key(intent_id: str) -> Key:
 def subject_key(instance: InstanceRef, runbook: str) -> Key:
     """Key of a VM under a runbook."""
     return ("subjects", f"{instance.project_id}~{instance.zone}~{instance.instance_id}~{runbook}")
+
+
+def subject_document(subject: Subject, now: datetime) -> Document:
+    """Make the document of a VM: on the tick's list of leases, or on that of VMs to be asked Compute for."""
+    if subject.lease is not None:
+        return Document(pack(subject), queue="leased", due=subject.lease.expires_at)
+    return Document(pack(subject), queue="kept", due=review_at(subject, now))
+
+
+def review_at(subject: Subject, now: datetime) -> datetime:
+    """Say when Compute is asked whether it still knows a VM: after a month, each VM at a time of its own."""
+    part = shard_of(f"{subject.instance}/{subject.runbook}", 1 << 20) / (1 << 20)
+    return now + REVIEW * (1 + part / 2)
 
 
 def claim_key(incident_id: str, runbook: str, instance: InstanceRef) -> Key:
@@ -78,11 +111,6 @@ def shard_key(collection: str, runbook: str, shard: int) -> Key:
 def shard_of(text: str, shards: int) -> int:
     """Spread ``text`` evenly over ``shards``, the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % shards
-
-
-def oldest(times: Mapping[str, Any]) -> datetime:
-    """Give the earliest of ``{name: [iso time, …]}``, which is not empty."""
-    return min(datetime.fromisoformat(value[0]) for value in times.values())
 
 
 def recent(times: Any, window: timedelta, now: datetime) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Guarantees, each by one transaction over the intent, its subject and the fleet:
 * only the attempt that holds the highest fence can commit or conclude (:class:`~logmend.errors.Superseded`
   for every other), and only before its lease has run out can it commit;
 * what was committed (``before``, and that enforcement may have begun) is durable before anything is enforced;
-* the budget holds at most ``count`` reservations in any span of ``window``, one per intent.
+* an intent that was committed has its place in the budget until its work is over and a window has passed
+  (:mod:`logmend.ledger.places`).
 
 Not guaranteed: that an attempt whose lease has run out has stopped working on the VM. There ``flock`` and
 the scripts' second look stand between it and a second change.
@@ -14,26 +15,32 @@ the scripts' second look stand between it and a second change.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from types import MappingProxyType
 
-from logmend.errors import Superseded
+from logmend.errors import Permanent, Superseded, Transient
+from logmend.ledger import damage, places
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
     SHARDS,
     approval_key,
     claim_key,
+    fleet_of,
     intent_key,
-    oldest,
     pack,
     recent,
     shard_key,
     shard_of,
+    subject_document,
     subject_key,
     unpack,
 )
+from logmend.ledger.migrate import migrate
+from logmend.ledger.places import Shard, Work
+from logmend.ledger.queues import Queues
 from logmend.model.enums import Action, Finding, Origin, Result
 from logmend.model.state import (
+    SCHEMA,
     Admission,
     Admitted,
     Approval,
@@ -72,7 +79,8 @@ class Conclusion(Struct, frozen=True):
 
     ``aftermath`` makes the new subject of the old one; ``asked`` is what an agent was asked to do,
     ``reported`` what it reported of it so far; ``failing`` is the breaker's sample of the VM (None: no
-    sample); ``approval`` and ``follow_up`` are written in the same transaction.
+    sample); ``approval`` and ``follow_up`` are written in the same transaction; ``work`` is what became of
+    the enforcement that it committed itself to, and ``longest`` how long that may go on unseen.
     """
 
     outcome: Outcome
@@ -86,20 +94,38 @@ class Conclusion(Struct, frozen=True):
     failing: bool | None = None
     approval: Approval | None = None
     follow_up: Intent | None = None
+    work: Work = Work.UNKNOWN
+    longest: timedelta = timedelta()
+
+
+class _Older(Transient):
+    """The ledger has an older schema: it is migrated, and asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("ledger_schema", "it has an older schema")
 
 
 class Journal:
     """Intents, leases, budgets and samples in a store.
 
-    Holds no state of its own but which budgets it found full, so as not to ask for them again and again.
+    Holds no state of its own but which budgets it found full, so as not to ask for them again and again, and
+    where the attempts in hand have their places.
     """
 
-    def __init__(self, store: Store, *, owner: str, lease: timedelta, budget_shards: int = SHARDS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        owner: str,
+        lease: timedelta,
+        budgets: Mapping[str, Budget] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._owner = owner
         self._lease = lease
-        self._shards = budget_shards
         self._full: dict[str, datetime] = {}
+        self._places: dict[str, int] = {}
+        self._budgets = budgets
 
     async def admit(
         self, intent: Intent, judge: Judge, compose: Compose, now: datetime, *, resume: bool = False
@@ -121,10 +147,12 @@ class Journal:
         def step(found: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, found[mine]) if mine in found else None
             subject = _subject(found, subject_at, intent.instance, intent.runbook)
-            view = View(record, subject, _fleet(found))
+            view = View(record, subject, _migrated(found))
             if record is not None and _settled(record, resume=resume):
                 freed = _without_lease(subject, intent)
-                return ({} if freed == subject else {subject_at: _leased(freed)}), Finished(record)
+                return ({} if freed == subject else {subject_at: subject_document(freed, now)}), Finished(
+                    record
+                )
             if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
                 return _turn(view, Skip("duplicate", "this incident was notified before"), found)
             verdict = judge(view)
@@ -141,7 +169,10 @@ class Journal:
                 attempt=(record.attempt if record else 0) + 1,
             )
             after = replace(subject, fence=taken.fence, lease=taken)
-            writes: dict[Key, Document | None] = {mine: _open(started), subject_at: _leased(after)}
+            writes: dict[Key, Document | None] = {
+                mine: _open(started),
+                subject_at: subject_document(after, now),
+            }
             if claim_at:
                 writes[claim_at] = claimed
             return writes, Admitted(taken, started, after, was, interrupted=lease)
@@ -169,10 +200,14 @@ class Journal:
             if outcome.reason == "needs_human":
                 after = replace(after, human_told=True)
             if after != view.subject:
-                writes[subject_at] = _leased(after)
+                writes[subject_at] = subject_document(after, now)
             return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
 
-        return await self._store.transact(keys, step)
+        try:
+            return await self._store.transact(keys, step)
+        except _Older:
+            await migrate(self._store, now, self._budgets)
+            return await self._store.transact(keys, step)
 
     async def commit(
         self,
@@ -182,57 +217,47 @@ class Journal:
         budget: Budget,
         full: Verdict,
         now: datetime,
+        *,
+        detached: timedelta = timedelta(),
     ) -> Verdict:
-        """Pass the commit point: the fence, ``judge`` once more, a reservation, and ``before`` on record.
+        """Pass the commit point: the fence, ``judge`` once more, a place, and ``before`` on record.
 
         Only on ``Proceed`` was anything written. A full budget is answered with ``full``, and remembered.
+        Without ``before`` the work is an agent's, whose end only its outcome tells; a script's is over when
+        the lease has run out at the latest, and what it left ``detached`` so much later. A ledger that cannot
+        be read here says nothing of the VM: that is transient.
         """
         intent = held.record.intent
-        mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
-        shards = min(self._shards, budget.count)
-        first = shard_of(intent.intent_id, shards)
+        until = None if before is None else held.lease.expires_at + detached
         frees = budget.retry_at(now)
-
-        def reserve(
-            shard_at: Key, room: int
-        ) -> Callable[[Documents], tuple[dict[Key, Document | None], Any]]:
-            def step(found: Documents) -> tuple[dict[Key, Document | None], Verdict | None]:
-                record, subject = _held(found, mine, subject_at, held.lease, now)
-                verdict = judge(View(record, subject, _fleet(found)))
-                if not isinstance(verdict, Proceed):
-                    return {}, verdict
-                taken = recent(found[shard_at].data if shard_at in found else {}, budget.window, now)
-                if intent.intent_id not in taken and len(taken) >= room:
-                    nonlocal frees
-                    frees = min(frees, oldest(taken) + budget.window)
-                    return {}, None
-                taken[intent.intent_id] = [now.isoformat()]
-                committed = replace(
-                    record,
-                    before=record.before or before,
-                    committed=True,
-                    requested_at=_asking(held, record, now) if before is None else record.requested_at,
+        for shard in self._probed(held.record, budget):
+            try:
+                verdict, free = await self._store.transact(
+                    self._keys(intent, FLEET, shard_key("places", intent.runbook, shard)),
+                    _committing(held, before, judge, budget, shard, until, now),
                 )
-                return {
-                    mine: _open(committed),
-                    shard_at: Document(taken, expire_at=now + budget.window + timedelta(days=1)),
-                }, verdict
-
-            return step
-
-        for offset in range(shards):
-            shard = (first + offset) % shards
-            room = budget.count // shards + (1 if shard < budget.count % shards else 0)
-            shard_at = shard_key("budgets", intent.runbook, shard)
-            verdict: Verdict | None = await self._store.transact(
-                [mine, subject_at, FLEET, shard_at], reserve(shard_at, room)
-            )
+            except Permanent as error:
+                raise Transient(error.reason, error.detail) from error
             if verdict is not None:
                 if isinstance(verdict, Proceed):
                     self._full.pop(intent.runbook, None)
+                    self._places[intent.intent_id] = shard
                 return verdict
+            frees = min(frees, free or frees)
         self._full[intent.runbook] = frees
         return full
+
+    @staticmethod
+    def _probed(record: Record, budget: Budget) -> list[int]:
+        """Name the documents of the budget that are asked for a place; first the one that has it already."""
+        count = places.shards(budget)
+        first = shard_of(record.intent.intent_id, count)
+        probed = [(first + offset) % count for offset in range(min(count, places.PROBES))]
+        return probed if record.place is None else list(dict.fromkeys([record.place, *probed]))
+
+    @staticmethod
+    def _keys(intent: Intent, *more: Key) -> list[Key]:
+        return [intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook), *more]
 
     def full_until(self, runbook: str) -> datetime | None:
         """Give until when a runbook's budget is full, as far as this process has seen; None: never seen."""
@@ -249,6 +274,8 @@ class Journal:
             keys.append(sample_at)
         keys += [approval_key(done.approval.approval_id)] if done.approval else []
         keys += [intent_key(done.follow_up.intent_id)] if done.follow_up else []
+        place_at = self._place_of(held.record) if done.work is not Work.OUT else None
+        keys += [place_at] if place_at else []
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
@@ -269,7 +296,7 @@ class Journal:
             )
             writes: dict[Key, Document | None] = {
                 mine: _filed(concluded, done.due, now, emitted=False),
-                subject_at: Document(pack(after)),
+                subject_at: None if _unknown(outcome, after) else subject_document(after, now),
             }
             if sample_at:
                 samples = dict(found[sample_at].data) if sample_at in found else {}
@@ -283,9 +310,76 @@ class Journal:
                 )
             if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
                 writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)
+            if place_at and place_at in found:
+                shard = unpack(Shard, found[place_at])
+                shard = places.settle(shard, intent.intent_id, done.work, done.longest, now)
+                writes[place_at] = _budget(shard)
             return writes, None
 
         await self._store.transact(keys, step)
+
+    def _place_of(self, record: Record) -> Key | None:
+        """Name the document that an intent's place is in; None where it never committed."""
+        shard = self._places.pop(record.intent.intent_id, record.place)
+        return None if shard is None else shard_key("places", record.intent.runbook, shard)
+
+    async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
+        """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
+        return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
+
+    async def forget(self, subject: Subject) -> bool:
+        """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
+        return await self._reviewed(subject, None)
+
+    async def keep(self, subject: Subject, now: datetime) -> None:
+        """Ask Compute again in a month for a VM that it still knows."""
+        await self._reviewed(subject, subject_document(subject, now))
+
+    async def _reviewed(self, subject: Subject, document: Document | None) -> bool:
+        key = subject_key(subject.instance, subject.runbook)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
+            same = key in found and unpack(Subject, found[key]) == subject
+            return ({key: document} if same else {}), same
+
+        return await self._store.transact([key], step)
+
+    async def last_failure(self, runbook: str) -> datetime | None:
+        """Say when a VM failed last, as far as the breaker's samples go."""
+        found = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
+        failed = [at for each in found.values() for at, failing in each.data.values() if failing]
+        return max(map(datetime.fromisoformat, failed), default=None)
+
+    async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
+        """Look after places that are held for longer than ``patience`` until their intent's end.
+
+        Gives the intents that nobody will take up by themselves: their message was given up. The place of an
+        intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
+        """
+        waiting = []
+        async for key, shard in Queues(self._store).places():
+            stuck = [each for each, out in shard.out.items() if not out.until and out.since + patience <= now]
+            for intent_id in stuck:
+                try:
+                    record = await self.record(intent_id)
+                except Permanent as error:
+                    if error.reason != "ledger_corrupt":
+                        raise
+                    record = None
+                if record is not None and record.state is State.WAITING:
+                    waiting.append(record.intent)
+                elif record is None or record.state is State.DONE:
+                    await self._settle(key, intent_id, now)
+        return waiting
+
+    async def _settle(self, key: Key, intent_id: str, now: datetime) -> None:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            if key not in found:
+                return {}, None
+            shard = unpack(Shard, found[key])
+            return {key: _budget(places.settle(shard, intent_id, Work.UNKNOWN, self._lease, now))}, None
+
+        await self._store.transact([key], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
         """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
@@ -300,7 +394,7 @@ class Journal:
             back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
-                subject_at: Document(pack(replace(subject, lease=None))),
+                subject_at: subject_document(replace(subject, lease=None), due),
             }, None
 
         await self._store.transact([mine, subject_at], step)
@@ -346,6 +440,48 @@ class Journal:
         return latest
 
 
+def _committing(
+    held: Admitted,
+    before: Evidence | None,
+    judge: Judge,
+    budget: Budget,
+    number: int,
+    until: datetime | None,
+    now: datetime,
+) -> Callable[[Documents], tuple[dict[Key, Document | None], tuple[Verdict | None, datetime | None]]]:
+    """Make the commit's step on one document of the budget: a verdict, or None and when a place gets free."""
+    intent = held.record.intent
+    mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+    place_at = shard_key("places", intent.runbook, number)
+
+    def step(
+        found: Documents,
+    ) -> tuple[dict[Key, Document | None], tuple[Verdict | None, datetime | None]]:
+        record, subject = _held(found, mine, subject_at, held.lease, now)
+        verdict = judge(View(record, subject, _migrated(found)))
+        if not isinstance(verdict, Proceed):
+            return {}, (verdict, None)
+        shard = unpack(Shard, found[place_at]) if place_at in found else Shard()
+        shard = places.current(shard, budget.window, now)
+        if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
+            return {}, (None, places.frees(shard, budget.window))
+        committed = replace(
+            record,
+            before=record.before or before,
+            committed=True,
+            requested_at=_asking(held, record, now) if before is None else record.requested_at,
+            place=number,
+        )
+        taken = places.take(shard, intent.intent_id, until, now)
+        return {mine: _open(committed), place_at: _budget(taken)}, (verdict, None)
+
+    return step
+
+
+def _budget(shard: Shard) -> Document:
+    return Document(pack(shard), expire_at=places.expiry(shard))
+
+
 def _asking(held: Admitted, record: Record, now: datetime) -> datetime:
     """Say since when an agent's reports count: a takeover goes on with what its dead attempt began."""
     return record.requested_at if record.requested_at and held.was is State.RUNNING else now
@@ -387,6 +523,20 @@ def _without_lease(subject: Subject, intent: Intent) -> Subject:
     return replace(subject, lease=None) if mine else subject
 
 
+def _unknown(outcome: Outcome, subject: Subject) -> bool:
+    """Say whether Compute does not know the VM and nothing is remembered of it but that: it may be forged."""
+    latest = replace(
+        Subject(subject.instance, subject.runbook),
+        name=subject.name,
+        fence=subject.fence,
+        last_result=subject.last_result,
+        last_reason=subject.last_reason,
+        last_at=subject.last_at,
+        last_outcome_id=subject.last_outcome_id,
+    )
+    return outcome.reason == "instance_gone" and subject == latest
+
+
 def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
     """Say whose request is out after this intent: only its own end takes another's mark away."""
     if state is State.REQUESTED:
@@ -398,8 +548,12 @@ def _subject(found: Documents, key: Key, instance: InstanceRef, runbook: str) ->
     return unpack(Subject, found[key]) if key in found else Subject(instance, runbook)
 
 
-def _fleet(found: Documents) -> Fleet:
-    return unpack(Fleet, found[FLEET]) if FLEET in found else Fleet()
+def _migrated(found: Documents) -> Fleet:
+    """Read the fleet's switches of a ledger that has this version's schema."""
+    fleet = fleet_of(found)
+    if fleet.schema < SCHEMA:
+        raise _Older
+    return fleet
 
 
 def _held(
@@ -409,7 +563,7 @@ def _held(
     if mine not in found or subject_at not in found:
         raise Superseded("the intent or its subject is gone from the ledger")
     subject = unpack(Subject, found[subject_at])
-    if subject.lease is None or subject.lease.fence != lease.fence or subject.fence != lease.fence:
+    if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
         raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
     if now is not None and subject.lease.expires_at <= now:
         raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
@@ -418,11 +572,6 @@ def _held(
 
 def _open(record: Record) -> Document:
     return Document(pack(record))
-
-
-def _leased(subject: Subject) -> Document:
-    expiry = subject.lease.expires_at if subject.lease else None
-    return Document(pack(subject), queue="leased" if subject.lease else None, due=expiry)
 
 
 def _parked(intent: Intent, now: datetime) -> Document:

@@ -6,8 +6,9 @@ from typing import TypeVar
 
 from logmend.errors import Permanent
 from logmend.ledger.documents import unpack
+from logmend.ledger.places import Shard
 from logmend.model.state import Record, Subject
-from logmend.ports import Document, Store
+from logmend.ports import Document, Key, Store
 
 T = TypeVar("T")
 
@@ -48,6 +49,18 @@ class Queues:
     async def expired(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
         """Subjects whose lease has run out."""
         return _read(Subject, await self._store.due("subjects", "leased", now, limit), unreadable)
+
+    async def kept(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
+        """VMs of which nothing was heard for so long that Compute is asked whether they are still there."""
+        return _read(Subject, await self._store.due("subjects", "kept", now, limit), unreadable)
+
+    async def places(self, page: int = 100) -> AsyncIterator[tuple[Key, Shard]]:
+        """Walk through the documents of every budget."""
+        after: str | None = None
+        while found := await self._store.scan("places", after, page):
+            for name, document in found:
+                yield ("places", name), unpack(Shard, document)
+            after = found[-1][0]
 
     async def subjects(self, page: int = 500) -> AsyncIterator[Subject]:
         """Walk through every subject, in order of id."""

@@ -1,15 +1,30 @@
 """What the ledger remembers, as values: one record per intent, one subject per VM and runbook, one fleet.
 
-``docs/ledger.md`` says which collection holds what and what is guaranteed about it.
+``docs/ledger.md`` says which collection holds what and what is guaranteed about it. A new field needs a
+default and nothing else: what is stored without it reads as the default, and a revision that does not know it
+yet keeps it as it found it (:class:`Kept`). What cannot be said so is another :data:`SCHEMA`.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import Struct, field
 from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome
+
+SCHEMA = 2
+"""Version of the ledger as a whole, kept with the fleet's switches: each admission and commit reads it."""
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A value that is stored as a document of its own.
+
+    ``unknown`` are the fields of a newer revision, written back as they were found.
+    """
+
+    unknown: Mapping[str, Any] = field(default_factory=dict)
 
 
 class State(StrEnum):
@@ -23,7 +38,7 @@ class State(StrEnum):
     DONE = "done"
 
 
-class Record(Struct, frozen=True):
+class Record(Kept, frozen=True):
     """The journal of one intent.
 
     ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
@@ -31,7 +46,8 @@ class Record(Struct, frozen=True):
     ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
     written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
-    fault and ``enforcement`` what became of enforcing.
+    fault and ``enforcement`` what became of enforcing. ``place`` is the document of the budget that its place
+    was taken in.
     """
 
     intent: Intent
@@ -46,6 +62,7 @@ class Record(Struct, frozen=True):
     requested_at: datetime | None = None
     asked: Action | None = None
     enforcement: Evidence | None = None
+    place: int | None = None
 
     @property
     def request(self) -> Asked | None:
@@ -89,7 +106,7 @@ class Breaker(Struct, frozen=True):
     seen: int
 
 
-class Subject(Struct, frozen=True):
+class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
     ``held`` is set by a revert and keeps automatic intents away; ``failures`` counts failures in a row,
@@ -117,16 +134,21 @@ class Subject(Struct, frozen=True):
     fixed_at: datetime | None = None
 
 
-class Fleet(Struct, frozen=True):
-    """What holds for every VM: the global freeze, those of runbooks, and open breakers."""
+class Fleet(Kept, frozen=True):
+    """What holds for every VM: the global freeze, those of runbooks, and open breakers.
+
+    ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it, one
+    that knows higher ones migrates it before it enforces anything.
+    """
 
     frozen: Freeze | None = None
     frozen_runbooks: Mapping[str, Freeze] = field(default_factory=dict)
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     last_tick: datetime | None = None
+    schema: int = 1
 
 
-class Approval(Struct, frozen=True):
+class Approval(Kept, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it."""
 
     approval_id: str

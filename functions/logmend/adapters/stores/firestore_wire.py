@@ -24,8 +24,10 @@ from logmend.errors import Permanent
 from logmend.model.struct import Struct
 from logmend.ports import Document, Key
 
-SCHEMA = 1
-"""Version of the stored fields, kept in each document: no extra call is needed to check it."""
+SCHEMA, OLDEST = 2, 1
+"""Version of the stored fields, kept in each document: what is written, and the oldest that is read.
+
+No extra call is needed to check it. Releases that knew only 1 refuse a document that has 2."""
 
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take."""
@@ -211,8 +213,9 @@ def _fields(row: documents.Row) -> dict[str, Any]:
 def _decoded(raw: Any) -> Document:
     fields = raw.fields
     schema = fields["schema"].integer_value if "schema" in fields else None
-    if schema != SCHEMA:
-        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, this logmend knows {SCHEMA}")
+    if schema is None or not OLDEST <= schema <= SCHEMA:
+        advice = "use the newer logmend that wrote it"
+        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, known is {SCHEMA}: {advice}")
     return documents.Row(
         fields["data"].string_value,
         fields["queue"].string_value if "queue" in fields else None,

@@ -60,7 +60,7 @@ class SqliteStore:
             expired = _micros(self._clock.now() - PURGE_AFTER)
             await self._run(
                 lambda connection: (
-                    connection.execute("DELETE FROM documents WHERE expire_at < ?", (expired,)).rowcount
+                    connection.execute("DELETE FROM ledger WHERE expire_at < ?", (expired,)).rowcount
                 )
             )
         return answer
@@ -75,7 +75,7 @@ class SqliteStore:
     ) -> Sequence[tuple[str, Document]]:
         """See :meth:`logmend.ports.Store.due`. Equal times come in order of id."""
         return await self._listed(
-            f"SELECT {_COLUMNS} FROM documents WHERE collection = ? AND queue = ? AND due <= ?"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM ledger WHERE collection = ? AND queue = ? AND due <= ?"  # noqa: S608
             " ORDER BY due, id LIMIT ?",
             (documents.checked_collection(collection), queue, _micros(before), limit),
         )
@@ -83,7 +83,7 @@ class SqliteStore:
     async def scan(self, collection: str, after: str | None, limit: int) -> Sequence[tuple[str, Document]]:
         """See :meth:`logmend.ports.Store.scan`."""
         return await self._listed(
-            f"SELECT {_COLUMNS} FROM documents WHERE collection = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM ledger WHERE collection = ? AND id > ? ORDER BY id LIMIT ?",  # noqa: S608
             (
                 documents.checked_collection(collection),
                 "" if after is None else documents.stored_id(after),
@@ -176,7 +176,7 @@ def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Docu
     found = {}
     for key in keys:
         row: _Columns | None = connection.execute(
-            f"SELECT {_COLUMNS} FROM documents WHERE collection = ? AND id = ?",  # noqa: S608 (constant text)
+            f"SELECT {_COLUMNS} FROM ledger WHERE collection = ? AND id = ?",  # noqa: S608 (constant text)
             (key[0], documents.stored_id(key[1])),
         ).fetchone()
         if row is not None:
@@ -187,10 +187,10 @@ def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Docu
 def _write(connection: sqlite3.Connection, key: Key, row: documents.Row | None) -> None:
     collection, document_id = key[0], documents.stored_id(key[1])
     if row is None:
-        connection.execute("DELETE FROM documents WHERE collection = ? AND id = ?", (collection, document_id))
+        connection.execute("DELETE FROM ledger WHERE collection = ? AND id = ?", (collection, document_id))
         return
     connection.execute(
-        "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?, ?, ?)",
         (
             collection,
             document_id,

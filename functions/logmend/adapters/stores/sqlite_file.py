@@ -6,12 +6,12 @@ from pathlib import Path
 
 from logmend.errors import Permanent, Transient
 
-SCHEMA = 1
-"""Version of the tables below. A file with a newer one is refused; an older one would be migrated."""
+SCHEMA = 2
+"""Version of the tables below. A file with a newer one is refused; an older one is migrated."""
 
 _TABLES = """
 CREATE TABLE logmend_schema (version INTEGER NOT NULL);
-CREATE TABLE documents (
+CREATE TABLE ledger (
     collection TEXT NOT NULL,
     id TEXT NOT NULL,        -- as documents.stored_id spells it
     data TEXT NOT NULL,      -- JSON
@@ -20,9 +20,15 @@ CREATE TABLE documents (
     expire_at INTEGER,
     PRIMARY KEY (collection, id)
 );
-CREATE INDEX documents_due ON documents (collection, queue, due, id) WHERE queue IS NOT NULL;
-CREATE INDEX documents_expire_at ON documents (expire_at) WHERE expire_at IS NOT NULL;
+CREATE INDEX documents_due ON ledger (collection, queue, due, id) WHERE queue IS NOT NULL;
+CREATE INDEX documents_expire_at ON ledger (expire_at) WHERE expire_at IS NOT NULL;
 """
+_MIGRATIONS = {
+    # Schema 1 called it documents. A process of that version that has the file open finds no table any more,
+    # opens the file anew and refuses it: nothing is written by two versions.
+    1: "ALTER TABLE documents RENAME TO ledger",
+}
+"""What makes the next schema of each older one."""
 
 BUSY_TIMEOUT = 5.0
 """Seconds that SQLite itself waits for another process's transaction, per try."""
@@ -96,6 +102,10 @@ def _schema_problem(connection: sqlite3.Connection, path: Path) -> Permanent | N
     elif "logmend_schema" not in tables:
         return Permanent("ledger_corrupt", f"{path} is an SQLite database of something else")
     (version,) = connection.execute("SELECT max(version) FROM logmend_schema").fetchone()
+    while version in _MIGRATIONS:
+        connection.execute(_MIGRATIONS[version])
+        version += 1
+        connection.execute("INSERT INTO logmend_schema VALUES (?)", (version,))
     if version != SCHEMA:
         advice = "use the newer logmend that wrote it"
         return Permanent("ledger_schema", f"{path} has schema {version}, known is {SCHEMA}: {advice}")

@@ -1,0 +1,151 @@
+"""What is amiss in a ledger, named document by document, and the repair of what can be repaired.
+
+Nothing here is needed in good days: a lease is freed by whoever comes upon it, and a place by the tick. A
+document that cannot be read is never repaired: it may be a hold, and nobody can tell.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+
+from logmend.errors import Permanent
+from logmend.ledger import places
+from logmend.ledger.documents import intent_key, pack, subject_document, unpack
+from logmend.ledger.places import Shard, Work
+from logmend.model.state import Record, Subject
+from logmend.model.struct import Struct, replace
+from logmend.ports import Document, Key, Store
+
+PAGE = 500
+LISTS = ("parked", "requested", "unverified", "unemitted")
+
+
+class Damage(Struct, frozen=True):
+    """One thing that is amiss: in which document, what, and whether it can be repaired."""
+
+    where: str
+    what: str
+    repairable: bool
+
+
+async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
+    """Walk through subjects, budgets and work lists, and name what is amiss."""
+    async for key, document in _every(store, "subjects"):
+        try:
+            subject = unpack(Subject, document)
+        except Permanent as error:
+            yield _unreadable(key, error)
+            continue
+        if subject.lease is None:
+            continue
+        if (why := await _gone(store, subject)) is not None:
+            what = (
+                f"its lease until {subject.lease.expires_at:%FT%TZ} is for {subject.lease.intent_id}, {why}"
+            )
+            yield Damage("/".join(key), what, repairable=True)
+        elif document.queue != "leased":
+            yield Damage("/".join(key), "its lease is on no work list", repairable=True)
+    async for key, document in _every(store, "places"):
+        try:
+            shard = unpack(Shard, document)
+        except Permanent as error:
+            yield _unreadable(key, error)
+            continue
+        for intent_id, out in shard.out.items():
+            if out.until is None and not await store.get([intent_key(intent_id)]):
+                what = f"a place since {out.since:%FT%TZ} is for {intent_id}, which is not there"
+                yield Damage("/".join(key), what, repairable=True)
+    for queue in LISTS:
+        for name, document in await store.due("intents", queue, now + timedelta(days=3650), 10_000):
+            try:
+                unpack(Record, document)
+            except Permanent as error:
+                yield _unreadable(("intents", name), error)
+
+
+async def repair(store: Store, now: datetime, longest: timedelta) -> list[Damage]:
+    """Repair what can be repaired, and name it; ``longest`` is how long a place's work may still go on."""
+    done = []
+    async for damage in find(store, now):
+        if damage.repairable:
+            collection, _, name = damage.where.partition("/")
+            if collection == "subjects":
+                await free(store, (collection, name), lists=True)
+            else:
+                await _end(store, (collection, name), now, longest)
+            done.append(damage)
+    return done
+
+
+async def free(
+    store: Store, key: Key, *, expired_by: datetime | None = None, lists: bool = False
+) -> str | None:
+    """Free a VM of a lease whose intent is gone, and say which it was.
+
+    ``expired_by`` leaves it alone where it has not run out by then; ``lists`` puts a lease that is as it
+    should be on the work list of the tick.
+    """
+    found = await store.get([key])
+    subject = unpack(Subject, found[key]) if found else None
+    if subject is None or subject.lease is None:
+        return None
+    lease, why = subject.lease, await _gone(store, subject)
+    if why is None and not lists:
+        return None
+
+    def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], str | None]:
+        held = unpack(Subject, found[key]) if key in found else None
+        if held is None or held.lease != lease or (expired_by and lease.expires_at > expired_by):
+            return {}, None
+        if why is None:
+            return {key: subject_document(held, now=lease.expires_at)}, None
+        freed = subject_document(replace(held, lease=None), lease.expires_at)
+        return {key: freed}, f"lease for {lease.intent_id}, {why}"
+
+    return await store.transact([key], step)
+
+
+async def _gone(store: Store, subject: Subject) -> str | None:
+    """Say why nobody can finish the intent that a lease is for; None where somebody can."""
+    assert subject.lease is not None
+    key = intent_key(subject.lease.intent_id)
+    found = await store.get([key])
+    if key not in found:
+        return "which is not there"
+    try:
+        intent = unpack(Record, found[key]).intent
+    except Permanent as error:
+        return f"which cannot be read: {error.detail}"
+    if (intent.instance, intent.runbook) != (subject.instance, subject.runbook):
+        return f"which is of {intent.instance} ({intent.runbook})"
+    return None
+
+
+async def _end(store: Store, key: Key, now: datetime, longest: timedelta) -> None:
+    """End the places of a document whose intents are not there."""
+    read = await store.get([key])
+    shard = unpack(Shard, read[key]) if read else Shard()
+    lost = [
+        each for each, out in shard.out.items() if not out.until and not await store.get([intent_key(each)])
+    ]
+
+    def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+        if key not in found:
+            return {}, None
+        shard = unpack(Shard, found[key])
+        for intent_id in lost:
+            shard = places.settle(shard, intent_id, Work.UNKNOWN, longest, now)
+        return {key: Document(pack(shard), expire_at=places.expiry(shard))}, None
+
+    await store.transact([key], step)
+
+
+async def _every(store: Store, collection: str) -> AsyncIterator[tuple[Key, Document]]:
+    after: str | None = None
+    while found := await store.scan(collection, after, PAGE):
+        for name, document in found:
+            yield (collection, name), document
+        after = found[-1][0]
+
+
+def _unreadable(key: Key, error: Permanent) -> Damage:
+    return Damage("/".join(key), f"it cannot be read: {error.detail}", repairable=False)
