@@ -1,7 +1,8 @@
 """The pipeline: the only file that knows the order of the stages.
 
-decode ► match ► identify ► [journal: admission] ► facts ► guards ► act {check ► commit ► enforce ► check}
-► verify ► [journal: conclusion] ► record ► answer. The first reason to stop wins.
+decode ► match ► identify ► decide on the event alone ► [journal: admission] ► facts ► guards
+► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion] ► record ► answer.
+The first reason to stop wins.
 
 An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
@@ -91,6 +92,10 @@ class Pipeline(Struct, frozen=True):
         if isinstance(instance, identify.BadIdentity):
             return await self._reject(delivery, event, Undecodable("bad_identity", instance.detail), body)
         intent = intents.of_event(delivery, event, matched.runbook, matched.variant, instance, now)
+        no = decide.event(intent, matched.runbook, self.settings)
+        if no is not None and await self.journal.record(intent.intent_id) is None:
+            told = (no, matched.runbook, matched.variant, instance)
+            return await self.emit(record.of_turned_away(delivery, event, *told, self.settings, now))
         return await self.work(intent, published=delivery.publish_time)
 
     async def work(

@@ -1,9 +1,9 @@
 """Decide whether to go on: pure rules over values, each place where the pipeline asks being one function.
 
-In the order in which they are asked: :func:`admission` (before anything is looked up), :func:`guards`
-(on the facts), :func:`ceiling` (how far the mode lets it go), :func:`commit` (once more, at the last
-moment before enforcing), :func:`retry` (after a transient error), :func:`aftermath` (what a result means
-for the VM's next events).
+In the order in which they are asked: :func:`event` (what an event shows by itself), :func:`admission` (before
+anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far the mode lets it go),
+:func:`commit` (once more, at the last moment before enforcing), :func:`retry` (after a transient error),
+:func:`aftermath` (what a result means for the VM's next events).
 """
 
 from logmend.decide.aftermath import aftermath, notes, wants_follow_up
@@ -11,6 +11,7 @@ from logmend.decide.gates import (
     admission,
     ceiling,
     commit,
+    event,
     guards,
     judge_guards,
     recall,
@@ -37,6 +38,7 @@ __all__ = [
     "budget_exhausted",
     "ceiling",
     "commit",
+    "event",
     "executors",
     "guards",
     "judge_guards",

@@ -5,11 +5,11 @@ from datetime import datetime
 
 from logmend.decide.gates import RELAPSE_HINT, only_looks
 from logmend.model import InstanceFacts, Intent, Outcome
-from logmend.reasons import FIRST_NEEDS_HUMAN
+from logmend.reasons import ABOUT, FIRST_NEEDS_HUMAN, About
 from logmend.records import Cooldown, Subject
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.terms import Action, Result
+from logmend.terms import Action, Finding, Result
 from logmend.values import replace
 
 _TOUCHED = frozenset(
@@ -40,7 +40,7 @@ def aftermath(
                 noted = replace(noted, failures=0, relapses=relapses, fixed_at=now, held=held)
             case Result.REVERTED:
                 noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
-            case Result.FAILED:
+            case Result.FAILED if learned_of_vm(outcome):
                 failures = subject.failures + 1
                 needs_human = subject.needs_human or failures >= settings.needs_human_after
                 noted = replace(noted, failures=failures, needs_human=needs_human)
@@ -55,6 +55,19 @@ def aftermath(
         return _cooled(noted, outcome, settings, now)
 
     return change
+
+
+def learned_of_vm(outcome: Outcome) -> bool:
+    """Say whether Compute or the VM itself told what an outcome says; only that starts a cooldown.
+
+    A reason that is not in the table, such as one of a user's own runbook, counts if the VM's check gave it.
+    """
+    if outcome.reason is None:
+        return True
+    if (about := ABOUT.get(outcome.reason)) is not None:
+        return about is About.VM
+    said = outcome.after or outcome.before
+    return said is not None and said.finding is Finding.LEAVE_ALONE
 
 
 def relapsed(subject: Subject, outcome: Outcome) -> bool:
@@ -82,7 +95,7 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetim
             settings.cooldown_failed_max,
         ),
     }.get(outcome.result)
-    if quiet is None:
+    if quiet is None or not learned_of_vm(outcome):
         return subject
     return replace(subject, cooldown=Cooldown(now + quiet, outcome.result, outcome.reason, outcome.mode))
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from logmend import guards as guards_
 from logmend.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
-from logmend.model import Asked, Defer, InstanceFacts, Intent, Park, Proceed, Refuse, Skip, Verdict
+from logmend.model import Asked, Defer, InstanceFacts, Intent, Park, Proceed, Refuse, Skip, Stop, Verdict
 from logmend.records import Fleet, Record, State, Subject, View
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -28,6 +28,16 @@ RELAPSE_HINT = (
     " first boot of an image without machine-id. Mend the image or the start-up script, or use a guest agent"
     " of 20250901 or later."
 )
+
+
+def event(intent: Intent, runbook: Runbook, settings: Settings) -> Stop | None:
+    """Give the first guard's no that takes no facts of the VM, None if there is none.
+
+    It is asked of an event that the ledger does not know, and leaves nothing behind there: an entry can be
+    forged, so that what it says must not be remembered of the VM that it names.
+    """
+    answers = (judged.answer for judged in judge_guards(intent, runbook, None, settings))
+    return next((answer for answer in answers if isinstance(answer, Skip | Refuse)), None)
 
 
 def admission(
