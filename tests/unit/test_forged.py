@@ -80,7 +80,7 @@ async def test_a_stale_forgery_claims_no_incident() -> None:
 
 async def test_an_event_from_outside_the_scope_is_refused_without_a_look() -> None:
     """Project and zone are in the event: Compute is not asked about a VM that is not ours to touch."""
-    w = world(**ENFORCE, scope_projects=frozenset({"another-project"}))
+    w = world(**ENFORCE, scope_projects=("another-project",))
     assert (await w.deliver(push(entry()))).reason == "out_of_scope"
     assert (w.fleet.lookups, await w.controls.subject(REF, RUNBOOK)) == (0, None)
 

@@ -17,9 +17,6 @@ from logmend.runbook.parse import document
 from logmend.settings import ExecutorChoice, SshRoute
 from logmend.terms import Mode
 
-ALWAYS = ("project_matches", "in_scope", "instance_running", "not_exempt")
-"""Guards that every runbook names: without them an owner's no is not heard."""
-
 _ANCHORED = re.compile(r"(?:\(\?[a-zA-Z]+\))*(?:\^|\\A)")
 
 
@@ -57,9 +54,6 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
     for name in found.guards:
         if name not in guards.GUARDS:
             yield Problem(file, top, f"no guard {name}", suggestion(name, guards.GUARDS))
-    for name in ALWAYS:
-        if name not in found.guards:
-            yield Problem(file, top, f"guard {name} is missing", "every runbook needs it")
     granted = _grantable()
     top = lines.get(("permissions",), 1)
     if not found.permissions:

@@ -99,9 +99,9 @@ class Judged(Struct, frozen=True):
 def judge_guards(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
 ) -> list[Judged]:
-    """Ask every guard of the runbook, in its order, also behind the first that says no."""
+    """Ask the guards of every runbook, then its own in its order, also behind the first that says no."""
     known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
-    return [Judged(name, guards_.GUARDS[name](known)) for name in runbook.guards]
+    return [Judged(name, guards_.GUARDS[name](known)) for name in guards_.asked(runbook.guards)]
 
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict:
