@@ -7,6 +7,7 @@ import hashlib
 from datetime import datetime
 
 from logmend import act, decide, record
+from logmend.errors import Permanent
 from logmend.ledger import Conclusion
 from logmend.model import (
     Attempt,
@@ -37,11 +38,20 @@ def of_error(error: Exception, *, waiting: bool = False) -> Judgement:
         return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
     if trouble.transient:
         return Judgement(Result.DEFERRED, trouble.reason, trouble.detail)
-    if trouble.reason == "instance_gone":
-        return Judgement.of(Skip(trouble.reason, trouble.detail))
-    if trouble.reason == "opt_in_unknown":
-        return Judgement.of(Refuse(trouble.reason, trouble.detail))
+    if (no := without_facts(error)) is not None:
+        return Judgement.of(no)
     return Judgement(Result.FAILED, trouble.reason, trouble.detail)
+
+
+def without_facts(error: Exception) -> Skip | Refuse | None:
+    """Say what it means that Compute has no facts of a VM, None if the error is about something else."""
+    match error:
+        case Permanent(reason="instance_gone"):
+            return Skip(error.reason, error.detail)
+        case Permanent(reason="opt_in_unknown"):
+            return Refuse(error.reason, error.detail)
+        case _:
+            return None
 
 
 def unknown_runbook(intent: Intent) -> Refuse:

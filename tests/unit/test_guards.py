@@ -3,13 +3,15 @@
 from typing import Any
 
 import pytest
-from tests.fakes import REF, World, entry, push, world
+from tests.fakes import REF, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend import decide, guards
-from logmend.model import InstanceFacts, Proceed
+from logmend.errors import Transient
+from logmend.model import Evidence, InstanceFacts, InstanceRef, Proceed
 from logmend.runbook import load_all
 from logmend.settings import Settings
+from logmend.terms import Result
 from logmend.values import replace
 
 RUNBOOK = "workload-cert-refresh"
@@ -71,3 +73,88 @@ def test_a_guard_that_lacks_facts_when_it_is_time_to_act_says_no() -> None:
     verdict = decide.guards(operator(), load_all()[RUNBOOK], facts, Settings())
     assert not isinstance(verdict, Proceed)
     assert verdict.reason == "opt_in_unknown"
+
+
+# At the commit point
+
+
+OBJECTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": {"logmend": "off"}}, "refused:exempt"),
+    ({"status": "STOPPING"}, "skipped:not_running"),
+    ({"metadata": {"enable-workload-certificate": "true"}}, "refused:opted_in"),
+    ({"project_metadata": None}, "refused:opt_in_unknown"),
+]
+
+
+@pytest.mark.parametrize(("facts", "expected"), OBJECTIONS)
+async def test_an_objection_during_the_check_is_heard(facts: dict[str, Any], expected: str) -> None:
+    """Guards are asked again at the commit point, on facts that were read after the check began."""
+    w = world(**ENFORCE)
+    vm = w.fleet.vms[REF.instance_id]
+
+    def object_while_looking() -> Evidence:
+        known = w.fleet.facts_of[REF.instance_id]
+        w.fleet.facts_of[REF.instance_id] = replace(known, **facts)
+        return evidence(101, w.clock.now())
+
+    vm.on_check = [object_while_looking]
+    await w.deliver(push(entry()))
+    assert w.outcomes.results == [expected]
+    assert vm.enforcements == 0
+
+
+async def test_a_vm_that_is_deleted_during_the_check_is_gone() -> None:
+    """It is skipped, as if it had been gone before."""
+    w = world(**ENFORCE)
+
+    def delete() -> Evidence:
+        w.fleet.facts_of.clear()
+        return evidence(101, w.clock.now())
+
+    w.fleet.vms[REF.instance_id].on_check = [delete]
+    await w.deliver(push(entry()))
+    assert w.outcomes.results == ["skipped:instance_gone"]
+
+
+@pytest.mark.parametrize(("chosen", "lookups"), [({}, 1), (ENFORCE, 2)])
+async def test_asking_again_costs_one_look_up_of_a_vm_that_is_enforced(
+    chosen: dict[str, Any], lookups: int
+) -> None:
+    """And none of one that is only observed."""
+    w = world(**chosen)
+    await w.deliver(push(entry()))
+    assert w.fleet.lookups == lookups
+
+
+@pytest.mark.parametrize(("slow", "result"), [(1, "remediated"), (9, "deferred:compute_unavailable")])
+async def test_facts_that_are_old_when_they_arrive_let_nothing_be_enforced(slow: int, result: str) -> None:
+    """They are read again, and then the message comes again: five seconds, not what happened to be read."""
+    w = world(**ENFORCE)
+    real, vm = w.fleet.facts, w.fleet.vms[REF.instance_id]
+
+    async def slowly(ref: InstanceRef) -> InstanceFacts:
+        found = await real(ref)
+        w.clock.tick(seconds=slow if vm.checks else 0)
+        return found
+
+    w.fleet.facts = slowly  # type: ignore[method-assign]
+    await w.deliver(push(entry()))
+    assert w.outcomes.results == [result]
+    assert vm.enforcements == (1 if slow < 5 else 0)
+
+
+async def test_trouble_with_the_second_look_up_is_waited_out() -> None:
+    """Nothing was enforced, so that the message may come again."""
+    w = world(**ENFORCE)
+    real, vm = w.fleet.facts, w.fleet.vms[REF.instance_id]
+
+    async def away(ref: InstanceRef) -> InstanceFacts:
+        if vm.checks:
+            raise Transient("rate_limited")
+        return await real(ref)
+
+    w.fleet.facts = away  # type: ignore[method-assign]
+    assert (await w.deliver(push(entry()))).result is Result.DEFERRED
+    w.fleet.facts = real  # type: ignore[method-assign]
+    assert (await w.deliver(push(entry()))).result is Result.REMEDIATED
+    assert vm.enforcements == 1

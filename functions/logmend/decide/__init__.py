@@ -8,6 +8,7 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 
 from logmend.decide.aftermath import aftermath, notes, wants_follow_up
 from logmend.decide.gates import (
+    OLD_FACTS,
     admission,
     ceiling,
     commit,
@@ -29,6 +30,7 @@ from logmend.decide.limits import (
 from logmend.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
+    "OLD_FACTS",
     "RECHECK",
     "VM_TROUBLES",
     "admission",

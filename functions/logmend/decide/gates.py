@@ -18,6 +18,10 @@ from logmend.values import Struct
 RELEASE = timedelta(hours=1)
 """How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
 
+FRESH = timedelta(seconds=5)
+"""How old the facts may be on which guards are judged when enforcing is committed to."""
+
+OLD_FACTS = Defer("compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on")
 
 REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
 
@@ -54,7 +58,7 @@ def admission(
     if view.record is not None and view.record.asked and view.record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
         stop = stopped(intent, subject, view.fleet)
-        if stop is not None and not isinstance(stop, Proceed):
+        if stop is not None:
             return Park(stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
@@ -130,8 +134,13 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
             return False
 
 
-def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
-    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses."""
+def commit(intent: Intent, view: View, settings: Settings, age: timedelta = timedelta()) -> Verdict:
+    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses.
+
+    ``age`` is that of the facts on which the guards had nothing against it.
+    """
+    if not timedelta() <= age <= FRESH:
+        return OLD_FACTS
     if intent.automatic and view.subject.held:
         return Skip("reverted", REVERT_HOLDS)
     if (stop := stopped(intent, view.subject, view.fleet)) is not None:
@@ -148,14 +157,18 @@ def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
 
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
-) -> Verdict | None:
-    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now."""
+) -> Refuse | Park | None:
+    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
+
+    What is taken back is not said again by anyone, so that it waits, whatever its source.
+    """
     if asked.action is not Action.CHECK and not ceiling(intent, settings):
-        return Refuse("observe_mode", f"the mode is {settings.mode} by now: the request is withdrawn")
-    return stopped(intent, subject, fleet)
+        return Refuse("observe_mode", f"the mode is {settings.mode} by now")
+    stop = stopped(intent, subject, fleet)
+    return None if stop is None else Park(stop.reason, stop.detail)
 
 
-def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
+def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
     """Say what a freeze or an open breaker means for this intent; None where there is none."""
     if only_looks(intent) and ordered(intent):
         return None  # an operator may always look
