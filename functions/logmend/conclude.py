@@ -169,10 +169,20 @@ def _conclusion(
         requested_at=now if _starts(held, outcome, asked) else None,
         asked=asked,
         reported=reported(held, done),
-        failing=decide.sample(outcome, settings),
+        failing=decide.sample(outcome, settings, changing=_changing(held.record, done)),
         approval=approval,
         follow_up=follow_up,
     )
+
+
+def _changing(prior: Record, done: Attempt | None) -> bool:
+    """Say whether enforcing was committed to on a VM that was heard of since.
+
+    An agent is asked unseen. Of one that never reported, nobody knows whether it runs at all.
+    """
+    committed = prior.committed or (done is not None and done.committed)
+    heard = prior.before or prior.enforcement or (done and (done.before or done.enforcement))
+    return committed and heard is not None
 
 
 def reported(held: Admitted, done: Attempt | None) -> Attempt | None:

@@ -266,7 +266,8 @@ class Attempt(Struct, frozen=True):
     ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
     the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
-    ``asked`` is what an agent was asked to do, where the work was handed over to one.
+    ``asked`` is what an agent was asked to do, where the work was handed over to one. ``committed`` says that
+    this attempt passed the commit point.
     """
 
     executor: str
@@ -278,6 +279,7 @@ class Attempt(Struct, frozen=True):
     halted: Verdict | None = None
     trouble: Trouble | None = None
     asked: Action | None = None
+    committed: bool = False
 
 
 class Asked(Struct, frozen=True):

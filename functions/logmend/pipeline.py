@@ -199,7 +199,10 @@ class Pipeline(Struct, frozen=True):
         intent = held.record.intent
         budget = decide.budget(runbook, self.settings)
 
+        passed = False
+
         async def commit(before: Evidence | None) -> Verdict:
+            nonlocal passed
             verdict: Verdict = decide.OLD_FACTS
             for _ in range(LOOKS_AT_COMMIT):
                 read_at = self.clock.now()
@@ -215,10 +218,11 @@ class Pipeline(Struct, frozen=True):
                 verdict = await self.journal.commit(held, before, judge, budget, full, now)
                 if verdict != decide.OLD_FACTS:
                     break
+            passed = isinstance(verdict, Proceed)
             return verdict
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
-        return await act.attempt(
+        done = await act.attempt(
             self.executors(facts),
             facts,
             runbook,
@@ -226,6 +230,7 @@ class Pipeline(Struct, frozen=True):
             commit if may_enforce else None,
             self.settings.attempt_deadline,
         )
+        return replace(done, committed=passed)
 
     async def _read(
         self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None

@@ -434,6 +434,21 @@ ABOUT: Mapping[str, About] = MappingProxyType(
 )
 """Every reason of :data:`REASONS`, with what it tells of; complete by test."""
 
+UNREACHED = frozenset(
+    {
+        "unreachable",
+        "no_route",
+        "connection_lost",
+        "deadline_exceeded",
+        "ssh_busy",
+        "ssh_protocol_error",
+        "session_refused",
+        "no_report",
+        "no_agent_detected",
+    }
+)
+"""Reasons that tell of the way to a VM or its agent, not of a change there; counted by project and zone."""
+
 
 class _Blank(Struct, frozen=True):
     """Values for the words in braces, each its own placeholder where the outcome has none."""
