@@ -116,7 +116,8 @@ class Intent(Struct, frozen=True):
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
-    ``repeats`` says that the source will say it again by itself if nothing is done.
+    ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
+    revert that the order knew of and takes back.
     """
 
     intent_id: str
@@ -136,6 +137,7 @@ class Intent(Struct, frozen=True):
     allow_stale: bool = False
     look_only: bool = False
     approval_id: str | None = None
+    overrides: str | None = None
 
     @property
     def automatic(self) -> bool:

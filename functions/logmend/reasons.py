@@ -181,6 +181,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "incident_closed": Meaning("The incident is over."),
         "test_notification": Meaning("A test message of the notification channel: it arrived."),
         "reverted": Meaning("A revert holds off automatic work on this VM.", f"to let it go on: {_RELEASE}"),
+        "superseded_by_revert": Meaning(
+            "The VM was reverted after this order was given, or the order does not know of it.",
+            f"to take the revert back: {_AGAIN}",
+        ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
@@ -411,9 +415,9 @@ _OF_THE_VM = (
     " no_second_check check_failed leave_alone"
 )
 _OF_LOGMEND = (
-    "observe_mode cooling_down already_requested needs_human reverted frozen budget_exhausted breaker_open"
-    " busy retry no_such_approval approval_decided approval_expired bad_credential out_of_files"
-    " login_profile_full iap_request_refused iap_reauthenticate iap_unavailable iap_protocol_error"
+    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
+    " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
+    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate iap_unavailable iap_protocol_error"
     " iap_unknown_close osconfig_api_disabled rollout_in_progress revert_not_checked internal_service_errors"
     " in_hand superseded internal_error ledger_missing ledger_forbidden ledger_schema ledger_rejected"
     " compute_unavailable ledger_unavailable ledger_contention ledger_corrupt outcome_log_unavailable"

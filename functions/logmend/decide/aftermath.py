@@ -37,7 +37,10 @@ def aftermath(
             case Result.REMEDIATED:
                 relapses = subject.relapses + relapsed(subject, outcome)
                 held = subject.held and intent.automatic  # a person's order takes a person's revert back
-                noted = replace(noted, failures=0, relapses=relapses, fixed_at=now, held=held)
+                held_by = subject.held_by if held else None
+                noted = replace(
+                    noted, failures=0, relapses=relapses, fixed_at=now, held=held, held_by=held_by
+                )
             case Result.REVERTED:
                 noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
             case Result.FAILED if learned_of_vm(outcome):
@@ -51,7 +54,7 @@ def aftermath(
             case _:
                 pass
         if intent.action is Action.REVERT and _wants_reverted(outcome):
-            noted = replace(noted, held=True)
+            noted = replace(noted, held=True, held_by=intent.intent_id)
         return _cooled(noted, outcome, settings, now)
 
     return change

@@ -67,9 +67,9 @@ def admission(
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
+    if (no := reverted_since(intent, subject)) is not None:
+        return no
     if intent.automatic:
-        if subject.held:
-            return Skip("reverted", REVERT_HOLDS)
         if subject.needs_human:
             return Skip("needs_human", "left to a person after repeated failure or relapse")
         cooldown = subject.cooldown
@@ -141,8 +141,8 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
     """
     if not timedelta() <= age <= FRESH:
         return OLD_FACTS
-    if intent.automatic and view.subject.held:
-        return Skip("reverted", REVERT_HOLDS)
+    if (no := reverted_since(intent, view.subject)) is not None:
+        return no
     if (stop := stopped(intent, view.subject, view.fleet)) is not None:
         return stop
     if not ceiling(intent, settings):
@@ -157,15 +157,31 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
 
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
-) -> Refuse | Park | None:
+) -> Skip | Refuse | Park | None:
     """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
 
     What is taken back is not said again by anyone, so that it waits, whatever its source.
     """
     if asked.action is not Action.CHECK and not ceiling(intent, settings):
         return Refuse("observe_mode", f"the mode is {settings.mode} by now")
+    if asked.action is Action.ENFORCE and (no := reverted_since(intent, subject)) is not None:
+        return no
     stop = stopped(intent, subject, fleet)
     return None if stop is None else Park(stop.reason, stop.detail)
+
+
+def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
+    """Say what a revert that holds the VM means for this intent; None where there is none.
+
+    Only an order that names the revert takes it back: any other was given before it, or knows nothing of it.
+    """
+    if not subject.held or only_looks(intent) or intent.action is Action.REVERT:
+        return None
+    if intent.automatic:
+        return Skip("reverted", REVERT_HOLDS)
+    if subject.held_by in (None, intent.overrides):
+        return None
+    return Skip("superseded_by_revert", f"the order does not know of the revert {subject.held_by}")
 
 
 def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
