@@ -31,6 +31,14 @@ locals {
       filter = "${local.outcome_filter} AND metric.labels.reason = \"breaker_open\""
       next   = "Find what the failed VMs have in common (`logmend status`), then `logmend resume --runbook NAME`."
     }
+    unreached = {
+      title     = "VMs of one project and zone cannot be reached"
+      filter    = "metric.type = \"logging.googleapis.com/user/${google_logging_metric.unreached.name}\" AND resource.type = \"gce_instance\""
+      threshold = 4
+      period    = "3600s"
+      group     = ["metric.label.project", "metric.label.zone"]
+      next      = "`logmend status` counts them by project and zone; look for what they share: firewall, route, sshd, agent. Nothing else stands still."
+    }
     dead_letter = {
       title   = "the dead letter is not empty"
       filter  = "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local.dead_letter_filter}"
@@ -91,10 +99,10 @@ resource "google_monitoring_alert_policy" "alert" {
 
       aggregations {
         # Outcomes of a VM come as often as its line: an hour's window makes one incident of them, not one each.
-        alignment_period     = startswith(each.value.filter, local.outcome_filter) ? "3600s" : "300s"
+        alignment_period     = lookup(each.value, "period", startswith(each.value.filter, local.outcome_filter) ? "3600s" : "300s")
         per_series_aligner   = lookup(each.value, "aligner", "ALIGN_DELTA")
         cross_series_reducer = "REDUCE_SUM"
-        group_by_fields      = startswith(each.value.filter, local.outcome_filter) ? ["metric.label.runbook", "metric.label.reason"] : []
+        group_by_fields      = lookup(each.value, "group", startswith(each.value.filter, local.outcome_filter) ? ["metric.label.runbook", "metric.label.reason"] : [])
       }
     }
   }

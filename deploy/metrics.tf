@@ -3,6 +3,8 @@
 locals {
   outcome_log = "projects/${var.project_id}/logs/logmend"
   metric      = "logging.googleapis.com/user/${google_logging_metric.outcomes.name}"
+  # As UNREACHED in functions/logmend/outcome/reasons.py.
+  unreached = ["connection_lost", "deadline_exceeded", "no_agent_detected", "no_report", "no_route", "session_refused", "ssh_busy", "ssh_protocol_error", "unreachable"]
 }
 
 resource "google_logging_metric" "outcomes" {
@@ -44,6 +46,45 @@ resource "google_logging_metric" "outcomes" {
     reason   = "EXTRACT(labels.reason)"
     runbook  = "EXTRACT(labels.runbook)"
     severity = "EXTRACT(severity)"
+  }
+
+  depends_on = [google_project_service.home]
+}
+
+# Dark VMs are counted by themselves, where they are: they open no breaker.
+resource "google_logging_metric" "unreached" {
+  project     = var.project_id
+  name        = "${var.name}/unreached"
+  description = "VMs that could not be reached, by project and zone."
+  filter      = "logName = \"${local.outcome_log}\" AND labels.result = (\"failed\" OR \"unverified\") AND labels.reason = (${join(" OR ", [for reason in local.unreached : "\"${reason}\""])})"
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "INT64"
+    unit         = "1"
+    display_name = "logmend VMs not reached"
+
+    labels {
+      key         = "project"
+      value_type  = "STRING"
+      description = "The VM's project."
+    }
+    labels {
+      key         = "zone"
+      value_type  = "STRING"
+      description = "The VM's zone."
+    }
+    labels {
+      key         = "reason"
+      value_type  = "STRING"
+      description = "Why."
+    }
+  }
+
+  label_extractors = {
+    project = "EXTRACT(jsonPayload.instance.project_id)"
+    zone    = "EXTRACT(jsonPayload.instance.zone)"
+    reason  = "EXTRACT(labels.reason)"
   }
 
   depends_on = [google_project_service.home]

@@ -7,7 +7,7 @@ latest outcome about a VM stands for it.
 
 import heapq
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from typing import Any
 
 from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.state import Approval, Fleet, Record, State, Subject
-from logmend.model.struct import replace
+from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
@@ -27,6 +27,15 @@ FAILURES = 50
 
 BAD = (Result.FAILED, Result.UNVERIFIED, Result.REJECTED)
 LATENCIES = ("queue", "lookup", "act", "total")
+
+
+class Unreached(Struct, frozen=True):
+    """How many VMs of a project and zone could not be reached when they were last tried, of how many."""
+
+    project_id: str
+    zone: str
+    instances: int
+    of: int
 
 
 @dataclass(slots=True)
@@ -47,6 +56,7 @@ class FleetState:
     waiting: list[Record] = field(default_factory=list)
     approvals: list[Approval] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    unreached: list[Unreached] = field(default_factory=list)
     latencies: "dict[str, array[int]]" = field(
         default_factory=lambda: {name: array("q") for name in LATENCIES}
     )
@@ -64,6 +74,10 @@ class FleetState:
             "last_outcome": _time(self.last),
             "stopped": self.stopped,
             "last_tick": _time(self.last_tick),
+            "unreached": [
+                {"project_id": each.project_id, "zone": each.zone, "instances": each.instances, "of": each.of}
+                for each in self.unreached
+            ],
             "needs_human": [_subject(each) for each in self.needs_human],
             "relapsed": [_subject(each) for each in self.relapsed],
             "failures": [failure(each) for each in self.failures],
@@ -88,11 +102,17 @@ class Summing:
         self._met: set[int] = set()
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
+        self._tried = defaultdict[tuple[str, str], set[int]](set)
+        self._unreached = defaultdict[tuple[str, str], set[int]](set)
 
     def subject(self, subject: Subject) -> None:
         """Count one VM under one runbook."""
         state = self._state
         state.instances += 1
+        where, vm = (subject.instance.project_id, subject.instance.zone), hash(subject.instance)
+        self._tried[where].add(vm)
+        if subject.last_reason in reasons.UNREACHED:
+            self._unreached[where].add(vm)
         if subject.last_result is not None:
             state.by_result[_word(subject.last_result, subject.last_reason)] += 1
         if subject.frozen is not None:
@@ -138,6 +158,10 @@ class Summing:
         for subject in self._subjects.values():
             self.subject(subject)
         self._subjects.clear()
+        self._state.unreached = [
+            Unreached(*where, len(vms), len(self._tried[where]))
+            for where, vms in sorted(self._unreached.items(), key=lambda each: -len(each[1]))
+        ]
         self._state.failures = [outcome for _, _, outcome in sorted(self._failures, reverse=True)]
         return self._state
 

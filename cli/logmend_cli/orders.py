@@ -96,12 +96,13 @@ async def _carry_out(
     if not refs:
         raise ConfigError(["no VM is meant: name some, or select them with --filter or --from"])
     acting = chosen["enforce"]
+    held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
     if acting and not chosen["yes"]:
         for ref in refs:
-            click.echo(f"  {ref}", err=True)
+            click.echo(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""), err=True)
         many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
         click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
-    orders = [_order(action, ref, runbook, by, look_only=not acting) for ref in refs]
+    orders = [_order(action, ref, runbook, by, held.get(ref), look_only=not acting) for ref in refs]
     if chosen["via_function"]:
         return await _hand_over(app, orders, shape)
     outcomes = await _work(app, orders, chosen["parallel"])
@@ -152,7 +153,15 @@ def _where(error: Exception) -> str:
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only: bool) -> Intent:
+async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
+    """Name the revert that holds each VM: an order to enforce has to know what it takes back."""
+    subjects = [await app.controls.subject(ref, runbook) for ref in refs]
+    return {each.instance: each.held_by for each in subjects if each and each.held and each.held_by}
+
+
+def _order(
+    action: Action, ref: InstanceRef, runbook: str, by: str, overrides: str | None, *, look_only: bool
+) -> Intent:
     return Intent(
         intent_id=f"o-{uuid.uuid4().hex}",
         runbook=runbook,
@@ -163,6 +172,7 @@ def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only
         created_at=datetime.now(UTC),
         requested_by=by,
         look_only=look_only,
+        overrides=overrides,
     )
 
 

@@ -92,6 +92,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
         for word in dict.fromkeys([*found["outcomes"], *found["results"]])
     ]
     output.show_table(columns, rows, empty="no outcome yet")
+    _rows("VMs that cannot be reached", found["unreached"], ("project_id", "zone", "instances", "of"))
     _blocks("Left to a person", found["needs_human"])
     _blocks("Came back after a verified fix", found["relapsed"])
     _blocks("Recent failures", found["failures"])
@@ -129,7 +130,15 @@ def _blocks(title: str, rows: Sequence[dict[str, Any]]) -> None:
 def _rows(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
     if not rows:
         return
-    named = {"next_step": "next", "created_at": "since", "expires_at": "expires", "instance": "VM"}
+    named = {
+        "next_step": "next",
+        "created_at": "since",
+        "expires_at": "expires",
+        "instance": "VM",
+        "project_id": "project",
+        "instances": "VMs",
+        "of": "of those tried",
+    }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]
     cells = [[row[column] for column in columns] for row in rows[:SHOWN]]
     output.show_table(headings, cells, title=title + _more(rows))

@@ -164,6 +164,8 @@ def verdict(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
 ) -> Judgement:
     """Ask what the pipeline asks of an intent, with an empty ledger, up to the live check."""
+    if (no := decide.event(intent, runbook, settings)) is not None:
+        return Judgement.of(no)
     empty = View(None, Subject(intent.instance, intent.runbook), Fleet())
     admitted = decide.admission(intent, empty, settings, intent.created_at)
     if not isinstance(admitted, Proceed):

@@ -4,7 +4,7 @@ A guard answers ``Proceed``, ``Skip`` or ``Refuse``, or ``Pending`` where it lac
 pending is an answer; when it is time to act, pending means no (:func:`logmend.stages.decide.guards`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from logmend.model.enums import Action
 from logmend.model.struct import Struct
@@ -133,3 +133,11 @@ GUARDS: Mapping[str, Guard] = {
     )
 }
 """Every guard that a runbook may name."""
+
+ALWAYS = tuple(guard.__name__ for guard in (project_matches, in_scope, instance_running, not_exempt))
+"""Guards that every runbook has, whatever it names: no runbook may leave out an owner's no."""
+
+
+def asked(names: Sequence[str]) -> tuple[str, ...]:
+    """Give the guards to ask of a runbook that names ``names``: those of every runbook, then its own."""
+    return tuple(dict.fromkeys((*ALWAYS, *names)))

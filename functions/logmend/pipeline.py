@@ -1,7 +1,8 @@
 """The pipeline: the only file that knows the order of the stages.
 
-decode ► match ► identify ► [journal: admission] ► facts ► guards ► act {check ► commit ► enforce ► check}
-► verify ► [journal: conclusion] ► record ► answer. The first reason to stop wins.
+decode ► match ► identify ► decide on the event alone ► [journal: admission] ► facts ► guards
+► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion] ► record ► answer.
+The first reason to stop wins.
 
 An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
@@ -10,15 +11,17 @@ that the message is delivered again. Nothing is decided here: the stages are ask
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from logmend import settle
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
-from logmend.model.enums import Result
+from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, Expired, Finished, State, Subject, Turned, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import (
+    Asked,
     Attempt,
     Defer,
     Delivery,
@@ -33,6 +36,7 @@ from logmend.model.values import (
     LogEntry,
     Outcome,
     Proceed,
+    Stop,
     Tick,
     Undecodable,
     Verdict,
@@ -46,6 +50,9 @@ log = logging.getLogger(__name__)
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
+
+LOOKS_AT_COMMIT = 3
+"""How often facts are read at the commit point until they are young enough when it is passed."""
 
 _LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
 """Where an intent stands whose enforcement is behind it: what is left is to see what came of it."""
@@ -96,6 +103,10 @@ class Pipeline(Struct, frozen=True):
         if isinstance(instance, identify.BadIdentity):
             return await self._reject(delivery, event, Undecodable("bad_identity", instance.detail), body)
         intent = intents.of_event(delivery, event, matched.runbook, matched.variant, instance, now)
+        no = decide.event(intent, matched.runbook, self.settings)
+        if no is not None and await self.journal.record(intent.intent_id) is None:
+            told = (no, matched.runbook, matched.variant, instance)
+            return await self.emit(record.of_turned_away(delivery, event, *told, self.settings, now))
         return await self.work(intent, published=delivery.publish_time)
 
     async def work(
@@ -175,25 +186,55 @@ class Pipeline(Struct, frozen=True):
         await self._guard_breaker(intent.runbook, concluded.failing, now)
         return await self.emit(concluded.outcome, journalled=True)
 
+    async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict]:
+        """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
+        try:
+            facts = await self.compute.facts(intent.instance)
+        except Permanent as error:
+            if (verdict := settle.without_facts(error)) is None:
+                raise
+            return None, verdict
+        return facts, decide.guards(intent, runbook, facts, self.settings)
+
+    async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Stop | None:
+        """Say what guards have by now against work that an agent is out for; None if it may go on.
+
+        ``Transient`` while Compute gives no answer. A look changes nothing: it is not asked about.
+        """
+        if asked.action is Action.CHECK:
+            return None
+        _, verdict = await self.guarded(intent, runbook)
+        return None if isinstance(verdict, Proceed) else verdict
+
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
         budget = decide.budget(runbook, self.settings)
 
+        passed = False
+
         async def commit(before: Evidence | None) -> Verdict:
-            now = self.clock.now()
-            full = decide.budget_exhausted(intent, budget, now)
-            return await self.journal.commit(
-                held,
-                before,
-                lambda view: decide.commit(intent, view, self.settings),
-                budget,
-                full,
-                now,
-                detached=runbook.detached or timedelta(),
-            )
+            nonlocal passed
+            verdict: Verdict = decide.OLD_FACTS
+            for _ in range(LOOKS_AT_COMMIT):
+                read_at = self.clock.now()
+                _, verdict = await self.guarded(intent, runbook)
+                if not isinstance(verdict, Proceed):
+                    return verdict
+                now = self.clock.now()
+                full = decide.budget_exhausted(intent, budget, now)
+
+                def judge(view: View, read_at: datetime = read_at) -> Verdict:
+                    return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
+
+                detached = runbook.detached or timedelta()
+                verdict = await self.journal.commit(held, before, judge, budget, full, now, detached=detached)
+                if verdict != decide.OLD_FACTS:
+                    break
+            passed = isinstance(verdict, Proceed)
+            return verdict
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
-        return await act.attempt(
+        done = await act.attempt(
             self.executors(facts),
             facts,
             runbook,
@@ -201,6 +242,7 @@ class Pipeline(Struct, frozen=True):
             commit if may_enforce else None,
             self.settings.attempt_deadline,
         )
+        return replace(done, committed=passed)
 
     async def _read(
         self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
@@ -212,7 +254,11 @@ class Pipeline(Struct, frozen=True):
         if runbook is None:
             said = Judgement.of(settle.unknown_runbook(intent))
         else:
-            stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), self.settings)
+            stop: Stop | None = decide.recall(
+                intent, asked, held.subject, await self.controls.fleet(), self.settings
+            )
+            with suppress(Transient):  # what was reported is told all the same; the next tick asks again
+                stop = stop or await self.objection(intent, asked, runbook)
             said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
             said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:

@@ -6,6 +6,7 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 import hashlib
 from datetime import datetime
 
+from logmend.errors import Permanent
 from logmend.ledger import Conclusion, Work
 from logmend.model.enums import Action, Finding, Mode, Origin, Result
 from logmend.model.state import Admitted, Approval, Record, State
@@ -37,11 +38,20 @@ def of_error(error: Exception, *, waiting: bool = False) -> Judgement:
         return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
     if trouble.transient:
         return Judgement(Result.DEFERRED, trouble.reason, trouble.detail)
-    if trouble.reason == "instance_gone":
-        return Judgement.of(Skip(trouble.reason, trouble.detail))
-    if trouble.reason == "opt_in_unknown":
-        return Judgement.of(Refuse(trouble.reason, trouble.detail))
+    if (no := without_facts(error)) is not None:
+        return Judgement.of(no)
     return Judgement(Result.FAILED, trouble.reason, trouble.detail)
+
+
+def without_facts(error: Exception) -> Skip | Refuse | None:
+    """Say what it means that Compute has no facts of a VM, None if the error is about something else."""
+    match error:
+        case Permanent(reason="instance_gone"):
+            return Skip(error.reason, error.detail)
+        case Permanent(reason="opt_in_unknown"):
+            return Refuse(error.reason, error.detail)
+        case _:
+            return None
 
 
 def unknown_runbook(intent: Intent) -> Refuse:
@@ -159,7 +169,7 @@ def _conclusion(
         requested_at=now if _starts(held, outcome, asked) else None,
         asked=asked,
         reported=reported(held, done),
-        failing=decide.sample(outcome, settings),
+        failing=decide.sample(outcome, settings, changing=_changing(held.record, done)),
         approval=approval,
         follow_up=follow_up,
         work=work(held, done, outcome),
@@ -190,6 +200,16 @@ def work(held: Admitted, done: Attempt | None, outcome: Outcome) -> Work:
 
 
 _AGAIN = frozenset({Result.DEFERRED, Result.PARKED})
+
+
+def _changing(prior: Record, done: Attempt | None) -> bool:
+    """Say whether enforcing was committed to on a VM that was heard of since.
+
+    An agent is asked unseen. Of one that never reported, nobody knows whether it runs at all.
+    """
+    committed = prior.committed or (done is not None and done.committed)
+    heard = prior.before or prior.enforcement or (done and (done.before or done.enforcement))
+    return committed and heard is not None
 
 
 def reported(held: Admitted, done: Attempt | None) -> Attempt | None:

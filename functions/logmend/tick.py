@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from logmend.errors import Permanent
+from logmend.errors import Permanent, Transient
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
 from logmend.model.state import Fleet, Record, Subject
@@ -110,8 +110,7 @@ class Ticker(Struct, frozen=True):
             tally.add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.controls.fleet()
-        # A kill switch waits for nobody's next look: requests are taken back before they are due.
-        stopped = fleet.frozen or fleet.frozen_runbooks or fleet.breakers
+        # What stops a request waits for nobody's next look: every tick asks, also before one is due.
         await self._drain(
             self.queues.requested,
             close,
@@ -119,7 +118,7 @@ class Ticker(Struct, frozen=True):
             until,
             page=ALL,
             prepare=self._prefetch,
-            ahead=decide.RECHECK if stopped else timedelta(),
+            ahead=decide.RECHECK,
         )
         await self._drain(self.queues.parked, resume, tally, until)
         await self._drain(self.queues.kept, review, tally, until)
@@ -193,16 +192,24 @@ class Ticker(Struct, frozen=True):
         """Say whether requested work is worth taking up: thousands may be out that nothing is new of.
 
         An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be looked at.
+        Whether a guard has anything against it by now takes a look-up of each VM that may be changed.
         """
         agent, asked = self.pipeline.executors.agent(record.executor), record.request
+        settings, intent, now = self.pipeline.settings, record.intent, self.pipeline.clock.now()
         if agent is None or asked is None:
-            return True
-        settings, intent = self.pipeline.settings, record.intent
-        if self.pipeline.clock.now() >= asked.since + settings.request_deadline:
+            return record.requested_at is None or now >= record.requested_at + decide.RECHECK
+        if now >= asked.since + settings.request_deadline:
             return True
         subject = await self.pipeline.controls.subject(intent.instance, intent.runbook)
         if subject is None or decide.recall(intent, asked, subject, fleet, settings) is not None:
             return True
+        runbook = self.pipeline.runbooks.get(intent.runbook)
+        try:
+            if runbook is None or await self.pipeline.objection(intent, asked, runbook) is not None:
+                return True
+        except Transient:
+            if await agent.report(asked) is None:
+                raise
         return await agent.report(asked) is not None
 
 

@@ -424,9 +424,14 @@ def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
     wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
     assert results == {"failed", "unverified", "remediated"}
     assert wanted == {"needs_human", "breaker_open"}
-    known = plan.one("google_logging_metric.outcomes")
-    labels = {each["key"] for each in known["metric_descriptor"][0]["labels"]}
-    assert labels == known["label_extractors"].keys()
+    labels = set[str]()
+    for metric in ("outcomes", "unreached"):
+        known = plan.one(f"google_logging_metric.{metric}")
+        own = {each["key"] for each in known["metric_descriptor"][0]["labels"]}
+        assert own == known["label_extractors"].keys()
+        labels |= own
+    counted = set(re.findall(r'"([a-z_]+)"', known["filter"].partition("labels.reason")[2]))
+    assert counted == reasons.UNREACHED
     used = set(re.findall(r"metric\.labels?\.([a-z_]+)", text)) - {"response_code_class", "version"}
     assert used <= labels
     assert results <= set(Result)
@@ -438,7 +443,7 @@ def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_peopl
     guide = (ROOT / "docs" / "operations.md").read_text()
     plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
     policies = plan.of_type("google_monitoring_alert_policy")
-    assert len(policies) == 9
+    assert len(policies) == 10
     for at, each in policies.items():
         named = re.search(r'docs/operations\.md, "([a-z_]+)"', each["documentation"][0]["content"])
         assert named is not None, at

@@ -323,10 +323,8 @@ async def test_a_vm_that_is_gone_is_told_by_its_look() -> None:
     w, agents = agents_world()
     await ask(w)
     w.fleet.facts_of.clear()
-    await tick(w, hours=2)
-    assert w.outcomes.results[-1] == "unverified:no_report"
     await tick(w)
-    assert w.outcomes.results[-1] == "skipped:instance_gone"
+    assert w.outcomes.results == ["requested", "skipped:instance_gone"]
     del agents
 
 
@@ -353,12 +351,12 @@ async def test_a_crash_around_the_label_is_taken_over_without_a_second_request(p
     if point == "after_label":
         agents.says(Action.ENFORCE, fixed())
     await tick(w, minutes=11)
-    assert w.outcomes.results == ["interrupted", "requested"]
-    assert agents.label() == "enforce"
+    assert w.outcomes.results[:2] == ["interrupted", "requested"]
     if point == "after_commit":
+        assert agents.label() == "enforce"
         agents.says(Action.ENFORCE, fixed())
-    await tick(w)
-    assert w.outcomes.results[-1] == "remediated"
+        await tick(w)
+    assert w.outcomes.results[2:] == ["remediated"]
     assert agents.label() is None
 
 
@@ -385,8 +383,8 @@ async def test_a_full_budget_halts_before_the_label() -> None:
     del w, agents
 
 
-async def test_many_open_requests_cost_no_look_up_and_no_write_while_nothing_is_new() -> None:
-    """What is out is read ahead together and left where it is."""
+async def test_many_open_requests_cost_a_look_up_each_and_no_write_while_nothing_is_new() -> None:
+    """What is out is read ahead together and left where it is, unless its owner objects by now."""
     w, agents = agents_world(
         disruption_budget=replace(agents_world()[0].settings.disruption_budget, count=999)
     )
@@ -398,7 +396,7 @@ async def test_many_open_requests_cost_no_look_up_and_no_write_while_nothing_is_
     before = await w.journal.record("m-100")
     await tick(w)
     assert agents.read_ahead == 40
-    assert w.fleet.lookups == looked
+    assert w.fleet.lookups == looked + 40
     assert await w.journal.record("m-100") == before
     assert before is not None
     assert before.state is State.REQUESTED
@@ -501,3 +499,89 @@ async def test_a_runbook_that_is_gone_takes_its_label_along() -> None:
     await tick(less)
     assert less.outcomes.results == ["refused:unknown_runbook"]
     assert agents.label() is None
+
+
+# What an owner or operator says while a request is out
+
+OBJECTIONS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"labels": {"logmend": "off"}}, {}, "refused:exempt"),
+    ({"metadata": {"enable-workload-certificate": "true"}}, {}, "refused:opted_in"),
+    ({"labels": {"env": "test"}}, {"scope_labels": (("env", "prod"),)}, "refused:out_of_scope"),
+    ({"status": "TERMINATED"}, {}, "skipped:not_running"),
+]
+
+
+def change(w: World, facts: dict[str, Any]) -> None:
+    """Let an owner change what Compute says of the VM; our label stays where it is."""
+    known = w.fleet.facts_of[REF.instance_id]
+    labels = {**known.labels, **facts.get("labels", {})}
+    metadata = {**known.metadata, **facts.get("metadata", {})}
+    changed = replace(known, **(facts | {"labels": labels, "metadata": metadata}))
+    w.fleet.facts_of[REF.instance_id] = changed
+
+
+@pytest.mark.parametrize(("facts", "chosen", "expected"), OBJECTIONS)
+async def test_taking_a_vm_out_withdraws_what_its_agent_was_asked_for(
+    facts: dict[str, Any], chosen: dict[str, Any], expected: str
+) -> None:
+    """The next tick takes the label away and says why, long before the request is overdue."""
+    w, agents = agents_world(**chosen)
+    change(w, {"labels": dict(chosen.get("scope_labels", ()))})
+    assert (await ask(w)).result is Result.REQUESTED
+    w.clock.tick(minutes=1)
+    change(w, facts)
+    await tick(w, seconds=1)
+    assert agents.label() is None
+    assert w.outcomes.results == ["requested", expected]
+    assert "the request is withdrawn" in w.outcomes.written[-1].detail
+
+
+@pytest.mark.parametrize(("facts", "chosen", "expected"), OBJECTIONS)
+async def test_what_was_done_before_an_owner_objected_is_told(
+    facts: dict[str, Any], chosen: dict[str, Any], expected: str
+) -> None:
+    """A report of the fix counts, whatever was said since: it is the truth."""
+    w, agents = agents_world(**chosen)
+    change(w, {"labels": dict(chosen.get("scope_labels", ()))})
+    await ask(w)
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    change(w, facts)
+    await tick(w)
+    assert w.outcomes.results == ["requested", "remediated"], expected
+
+
+async def test_an_owner_is_asked_again_once_compute_answers() -> None:
+    """While it does not, the request stays out and the tick says that it could not ask."""
+    w, agents = agents_world()
+    await ask(w)
+    change(w, {"labels": {"logmend": "off"}})
+    w.fleet.on_facts = [Transient("compute_unavailable")]
+    w.clock.tick(minutes=5)
+    assert (await w.ticker.run()).errors == {"compute_unavailable": 1}
+    assert agents.label() == "enforce"
+    await tick(w)
+    assert (agents.label(), w.outcomes.results[-1]) == (None, "refused:exempt")
+
+
+async def test_an_objection_between_the_first_look_and_the_label_leaves_no_label() -> None:
+    """The commit point asks on facts of its own."""
+    w, agents = agents_world()
+
+    async def ready(*_: object) -> None:
+        change(w, {"labels": {"logmend": "off"}})
+
+    agents.ready = ready  # type: ignore[assignment,method-assign]
+    outcome = await ask(w)
+    assert (outcome.result, outcome.reason) == (Result.REFUSED, "exempt")
+    assert agents.label() is None
+
+
+async def test_a_request_for_a_look_costs_no_look_up() -> None:
+    """It changes nothing, so that nobody has to be asked again."""
+    w, agents = agents_world(mode=Mode.OBSERVE)
+    await ask(w)
+    looked = w.fleet.lookups
+    await tick(w)
+    assert w.fleet.lookups == looked
+    assert agents.label() == "check"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from logmend import catalog
+from logmend import catalog, guards
 from logmend.errors import ConfigError
 from logmend.model.struct import Struct
 from logmend.runbook import BUILT_IN, Problem, Runbook, load
@@ -144,7 +144,7 @@ def _row(runbook: Runbook) -> dict[str, Any]:
         "summary": runbook.summary,
         "by": ["log entry", "incident", "operator"] if runbook.filter else ["incident", "operator"],
         "variants": [each.name for each in runbook.variants],
-        "guards": list(runbook.guards),
+        "guards": list(guards.asked(runbook.guards)),
         "repeats_s": runbook.repeats.total_seconds() if runbook.repeats else None,
         "detached_s": runbook.detached.total_seconds() if runbook.detached else None,
         "follow_up": runbook.follow_up,

@@ -18,9 +18,6 @@ from logmend.settings import ExecutorChoice, SshRoute
 from logmend_cli import cases
 from logmend_cli.runbook import script_rules
 
-ALWAYS = ("project_matches", "in_scope", "instance_running", "not_exempt")
-"""Guards that every runbook names: without them an owner's no is not heard."""
-
 _ANCHORED = re.compile(r"(?:\(\?[a-zA-Z]+\))*(?:\^|\\A)")
 
 
@@ -58,9 +55,6 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
     for name in found.guards:
         if name not in guards.GUARDS:
             yield Problem(file, top, f"no guard {name}", suggestion(name, guards.GUARDS))
-    for name in ALWAYS:
-        if name not in found.guards:
-            yield Problem(file, top, f"guard {name} is missing", "every runbook needs it")
     granted = _grantable()
     top = lines.get(("permissions",), 1)
     if not found.permissions:

@@ -105,6 +105,7 @@ class Controls:
                 subject,
                 frozen=None,
                 held=False,
+                held_by=None,
                 cooldown=None,
                 needs_human=False,
                 human_told=False,

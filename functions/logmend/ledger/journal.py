@@ -56,6 +56,7 @@ from logmend.model.state import (
 )
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Park, Proceed, Skip, Verdict
+from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
 
@@ -193,7 +194,8 @@ class Journal:
                 # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
                 mine: _filed(turned, due, now, emitted=intent.message_id is not None and not resume)
             }
-            if claim_at and claim_at not in found:
+            of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
+            if claim_at and claim_at not in found and not of_event:
                 writes[claim_at] = claimed
             after = _without_lease(view.subject, intent)
             after = replace(after, open_request=_request_out(after, intent, turned.state))

@@ -109,7 +109,8 @@ class Breaker(Struct, frozen=True):
 class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
-    ``held`` is set by a revert and keeps automatic intents away; ``failures`` counts failures in a row,
+    ``held`` is set by a revert and keeps automatic intents away, ``held_by`` is the revert's intent: an order
+    that does not name it was given without knowing of it; ``failures`` counts failures in a row,
     ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
     one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out.
     """
@@ -132,6 +133,7 @@ class Subject(Kept, frozen=True):
     last_at: datetime | None = None
     last_outcome_id: str | None = None
     fixed_at: datetime | None = None
+    held_by: str | None = None
 
 
 class Fleet(Kept, frozen=True):

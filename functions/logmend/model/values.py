@@ -116,7 +116,8 @@ class Intent(Struct, frozen=True):
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
-    ``repeats`` says that the source will say it again by itself if nothing is done.
+    ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
+    revert that the order knew of and takes back.
     """
 
     intent_id: str
@@ -136,6 +137,7 @@ class Intent(Struct, frozen=True):
     allow_stale: bool = False
     look_only: bool = False
     approval_id: str | None = None
+    overrides: str | None = None
 
     @property
     def automatic(self) -> bool:
@@ -266,7 +268,8 @@ class Attempt(Struct, frozen=True):
     ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
     the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
-    ``asked`` is what an agent was asked to do, where the work was handed over to one.
+    ``asked`` is what an agent was asked to do, where the work was handed over to one. ``committed`` says that
+    this attempt passed the commit point.
     """
 
     executor: str
@@ -278,6 +281,7 @@ class Attempt(Struct, frozen=True):
     halted: Verdict | None = None
     trouble: Trouble | None = None
     asked: Action | None = None
+    committed: bool = False
 
 
 class Asked(Struct, frozen=True):

@@ -6,6 +6,7 @@ the same as gcloud wants it, ``{command}`` is ``run`` or ``revert``, ``{runbook}
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -180,6 +181,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "incident_closed": Meaning("The incident is over."),
         "test_notification": Meaning("A test message of the notification channel: it arrived."),
         "reverted": Meaning("A revert holds off automatic work on this VM.", f"to let it go on: {_RELEASE}"),
+        "superseded_by_revert": Meaning(
+            "The VM was reverted after this order was given, or the order does not know of it.",
+            f"to take the revert back: {_AGAIN}",
+        ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
@@ -381,6 +386,73 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "unexpected_error": Meaning("An error that logmend does not know.", "please report it, with detail"),
     }
 )
+
+
+class About(StrEnum):
+    """What a reason tells of. Only what was learned of the VM itself may be remembered of the VM."""
+
+    EVENT = "event"
+    """The entry, incident or message: anyone who may write logs can have written it."""
+    VM = "vm"
+    """The VM, as Compute, its OS Config agent, or whoever answers on its address said it."""
+    LOGMEND = "logmend"
+    """Neither: logmend's own controls, orders and queue, its ledger and identity, and Google's APIs."""
+
+
+_OF_THE_EVENT = (
+    "malformed not_an_event no_data too_large bad_identity unknown_runbook certificates_configured"
+    " not_this_timer metadata_server_trouble unknown_variant project_mismatch duplicate stale own_entry"
+    " incident_closed test_notification"
+)
+_OF_THE_VM = (
+    "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
+    " unit_absent legacy_agent_present no_previous_state not_running instance_gone no_route unreachable"
+    " connection_lost deadline_exceeded ssh_busy ssh_protocol_error ssh_incompatible session_refused"
+    " not_permitted host_key_mismatch host_key_unknown no_posix_account iap_not_authorized"
+    " iap_instance_lookup_failed osconfig_disabled no_service_account assignment_missing assignment_outdated"
+    " no_agent_detected agent_too_old no_report not_enforced task_timeout unexpected_agent_state"
+    " resource_execution_errors wrong_instance script_error still_faulty unverifiable no_evidence"
+    " no_second_check check_failed leave_alone"
+)
+_OF_LOGMEND = (
+    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
+    " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
+    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate iap_unavailable"
+    " iap_protocol_error"
+    " iap_unknown_close osconfig_api_disabled rollout_in_progress revert_not_checked internal_service_errors"
+    " in_hand superseded internal_error ledger_missing ledger_forbidden ledger_schema ledger_rejected"
+    " compute_unavailable ledger_unavailable ledger_contention ledger_corrupt outcome_log_unavailable"
+    " dead_letter_unavailable api_unavailable api_unreachable api_protocol_error api_disabled rate_limited"
+    " unauthenticated credentials_unavailable no_credentials credentials_unusable invalid_request"
+    " failed_precondition not_found already_exists conflict unexpected_error"
+)
+ABOUT: Mapping[str, About] = MappingProxyType(
+    {
+        reason: about
+        for about, reasons in (
+            (About.EVENT, _OF_THE_EVENT),
+            (About.VM, _OF_THE_VM),
+            (About.LOGMEND, _OF_LOGMEND),
+        )
+        for reason in reasons.split()
+    }
+)
+"""Every reason of :data:`REASONS`, with what it tells of; complete by test."""
+
+UNREACHED = frozenset(
+    {
+        "unreachable",
+        "no_route",
+        "connection_lost",
+        "deadline_exceeded",
+        "ssh_busy",
+        "ssh_protocol_error",
+        "session_refused",
+        "no_report",
+        "no_agent_detected",
+    }
+)
+"""Reasons that tell of the way to a VM or its agent, not of a change there; counted by project and zone."""
 
 
 class _Blank(Struct, frozen=True):

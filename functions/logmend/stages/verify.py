@@ -6,7 +6,7 @@ the VM that is meant. Everything else has another name.
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
-from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Refuse, Trouble, Verdict
+from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Stop, Trouble
 
 
 def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:
@@ -154,19 +154,19 @@ def _said(evidence: Evidence) -> str:
 
 
 def report(
-    intent: Intent, done: Attempt, known: Record, stop: Verdict | None, *, detached: bool = False
+    intent: Intent, done: Attempt, known: Record, stop: Stop | None, *, detached: bool = False
 ) -> Judgement:
     """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
 
     ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
-    is not closed by a report is then taken back and parked.
+    is not closed by a report is then taken back, and parked or closed as ``stop`` has it.
     """
     said = _reported(intent, done, known, detached=detached)
-    if said.result is not Result.REQUESTED or stop is None or isinstance(stop, Proceed):
+    if said.result is not Result.REQUESTED or stop is None:
         return said
-    if isinstance(stop, Refuse):
-        return Judgement.of(stop)
-    return Judgement(Result.PARKED, stop.reason, f"the request is withdrawn: {stop.detail}")
+    return Judgement(
+        stop.result, stop.reason, f"the request is withdrawn, an agent that had begun goes on: {stop.detail}"
+    )
 
 
 def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:

@@ -121,12 +121,16 @@ def test_the_disruption_budget_binds_an_operator_too(place: Place) -> None:
 
 
 def test_a_revert_puts_back_what_was(place: Place) -> None:
-    """The plan first; then the timer is as it was before us, and automatic work is held off."""
+    """The plan first; then the timer is as it was before us, until an order that knows of the revert."""
     place.logmend("run", place.ref("web-1"), "--enforce", "--yes")
     assert results(place.json("revert", place.ref("web-1"))) == {"web-1": "planned"}
     assert place.machine("web-1").timer() == OFF
     assert results(place.json("revert", place.ref("web-1"), "--enforce", "--yes")) == {"web-1": "reverted"}
     assert place.machine("web-1").timer() == ON
+    asked = place.logmend("run", place.ref("web-1"), "--enforce", stdin="n\n")
+    assert "takes back the revert o-" in asked.stderr
+    assert place.machine("web-1").timer() == ON
+    assert results(place.json("run", place.ref("web-1"), "--enforce", "--yes")) == {"web-1": "remediated"}
 
 
 def test_what_was_never_changed_is_not_reverted(place: Place) -> None:

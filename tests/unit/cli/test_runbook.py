@@ -67,7 +67,7 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
     ("file", "old", "new", "line", "said"),
     [
         ("runbook.yaml", "guards: [", "guard: [", True, "did you mean guards?"),
-        ("runbook.yaml", "not_exempt, ", "not_exmpt, ", True, "did you mean not_exempt?"),
+        ("runbook.yaml", "not_this_timer, ", "not_this_timr, ", True, "did you mean not_this_timer?"),
         ("runbook.yaml", "repeats: 10m", "repeats: often", True, "duration"),
         ("validate.sh", "timeout 9 systemctl", "systemctl", True, "can block"),
         ("enforce.sh", "exec 9>$f", "exec &>$f", True, "not POSIX"),
@@ -181,12 +181,12 @@ def test_facts_of_another_vm_make_a_case_fail(run: Run, copied: Path) -> None:
 
 def test_a_guard_that_does_not_exist_stops_whoever_loads_it(run: Run, copied: Path) -> None:
     """A misspelt guard must not vanish: explain, list and the sink's filter refuse the runbook."""
-    path = copied / "ops-agent/runbook.yaml"
-    path.write_text(path.read_text().replace("not_exempt", "not_exmpt"))
+    path = copied / "workload-cert-refresh/runbook.yaml"
+    path.write_text(path.read_text().replace("not_this_timer", "not_this_timr"))
     for args in (["explain", "-"], ["runbook", "list"], ["filter", "show"]):
         ran = run(*args, stdin="{}", runbooks=str(copied))
         assert ran.exit_code == 2
-        assert "no guard not_exmpt; did you mean not_exempt?" in ran.stderr
+        assert "no guard not_this_timr; did you mean not_this_timer?" in ran.stderr
 
 
 # What the cases cover

@@ -15,6 +15,7 @@ from logmend_cli.fleet_state import Summing, quantiles
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped", "last_tick",
+    "unreached",
     "needs_human", "relapsed", "failures", "intents", "waiting", "approvals", "latency_ms",
 ]  # fmt: skip
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")

@@ -1,13 +1,22 @@
 """Decide whether to go on: pure rules over values, each place where the pipeline asks being one function.
 
-In the order in which they are asked: :func:`admission` (before anything is looked up), :func:`guards`
-(on the facts), :func:`ceiling` (how far the mode lets it go), :func:`commit` (once more, at the last
-moment before enforcing), :func:`retry` (after a transient error), :func:`aftermath` (what a result means
-for the VM's next events).
+In the order in which they are asked: :func:`event` (what an event shows by itself), :func:`admission` (before
+anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far the mode lets it go),
+:func:`commit` (once more, at the last moment before enforcing), :func:`retry` (after a transient error),
+:func:`aftermath` (what a result means for the VM's next events).
 """
 
 from logmend.stages.decide.aftermath import aftermath, notes, wants_follow_up
-from logmend.stages.decide.gates import admission, ceiling, commit, guards, judge_guards, recall
+from logmend.stages.decide.gates import (
+    OLD_FACTS,
+    admission,
+    ceiling,
+    commit,
+    event,
+    guards,
+    judge_guards,
+    recall,
+)
 from logmend.stages.decide.limits import (
     RECHECK,
     VM_TROUBLES,
@@ -21,6 +30,7 @@ from logmend.stages.decide.limits import (
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
+    "OLD_FACTS",
     "RECHECK",
     "VM_TROUBLES",
     "admission",
@@ -30,6 +40,7 @@ __all__ = [
     "budget_exhausted",
     "ceiling",
     "commit",
+    "event",
     "executors",
     "guards",
     "judge_guards",

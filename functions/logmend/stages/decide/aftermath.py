@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from logmend.model.enums import Action, Result
+from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Cooldown, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, Intent, Outcome
-from logmend.outcome.reasons import FIRST_NEEDS_HUMAN
+from logmend.outcome.reasons import ABOUT, FIRST_NEEDS_HUMAN, About
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages.decide.gates import RELAPSE_HINT, only_looks
@@ -37,10 +37,13 @@ def aftermath(
             case Result.REMEDIATED:
                 relapses = subject.relapses + relapsed(subject, outcome)
                 held = subject.held and intent.automatic  # a person's order takes a person's revert back
-                noted = replace(noted, failures=0, relapses=relapses, fixed_at=now, held=held)
+                held_by = subject.held_by if held else None
+                noted = replace(
+                    noted, failures=0, relapses=relapses, fixed_at=now, held=held, held_by=held_by
+                )
             case Result.REVERTED:
                 noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
-            case Result.FAILED:
+            case Result.FAILED if learned_of_vm(outcome):
                 failures = subject.failures + 1
                 needs_human = subject.needs_human or failures >= settings.needs_human_after
                 noted = replace(noted, failures=failures, needs_human=needs_human)
@@ -51,10 +54,23 @@ def aftermath(
             case _:
                 pass
         if intent.action is Action.REVERT and _wants_reverted(outcome):
-            noted = replace(noted, held=True)
+            noted = replace(noted, held=True, held_by=intent.intent_id)
         return _cooled(noted, outcome, settings, now)
 
     return change
+
+
+def learned_of_vm(outcome: Outcome) -> bool:
+    """Say whether Compute or the VM itself told what an outcome says; only that starts a cooldown.
+
+    A reason that is not in the table, such as one of a user's own runbook, counts if the VM's check gave it.
+    """
+    if outcome.reason is None:
+        return True
+    if (about := ABOUT.get(outcome.reason)) is not None:
+        return about is About.VM
+    said = outcome.after or outcome.before
+    return said is not None and said.finding is Finding.LEAVE_ALONE
 
 
 def relapsed(subject: Subject, outcome: Outcome) -> bool:
@@ -82,7 +98,7 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetim
             settings.cooldown_failed_max,
         ),
     }.get(outcome.result)
-    if quiet is None:
+    if quiet is None or not learned_of_vm(outcome):
         return subject
     return replace(subject, cooldown=Cooldown(now + quiet, outcome.result, outcome.reason, outcome.mode))
 

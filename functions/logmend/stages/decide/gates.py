@@ -10,7 +10,18 @@ from logmend import guards as guards_
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Fleet, Record, State, Subject, View
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Defer, InstanceFacts, Intent, Park, Proceed, Refuse, Skip, Verdict
+from logmend.model.values import (
+    Asked,
+    Defer,
+    InstanceFacts,
+    Intent,
+    Park,
+    Proceed,
+    Refuse,
+    Skip,
+    Stop,
+    Verdict,
+)
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
@@ -18,6 +29,10 @@ from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
 RELEASE = timedelta(hours=1)
 """How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
 
+FRESH = timedelta(seconds=5)
+"""How old the facts may be on which guards are judged when enforcing is committed to."""
+
+OLD_FACTS = Defer("compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on")
 
 REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
 
@@ -28,6 +43,16 @@ RELAPSE_HINT = (
     " first boot of an image without machine-id. Mend the image or the start-up script, or use a guest agent"
     " of 20250901 or later."
 )
+
+
+def event(intent: Intent, runbook: Runbook, settings: Settings) -> Stop | None:
+    """Give the first guard's no that takes no facts of the VM, None if there is none.
+
+    It is asked of an event that the ledger does not know, and leaves nothing behind there: an entry can be
+    forged, so that what it says must not be remembered of the VM that it names.
+    """
+    answers = (judged.answer for judged in judge_guards(intent, runbook, None, settings))
+    return next((answer for answer in answers if isinstance(answer, Skip | Refuse)), None)
 
 
 def admission(
@@ -44,7 +69,7 @@ def admission(
     if view.record is not None and view.record.asked and view.record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
         stop = stopped(intent, subject, view.fleet)
-        if stop is not None and not isinstance(stop, Proceed):
+        if stop is not None:
             return Park(stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
@@ -53,9 +78,9 @@ def admission(
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
+    if (no := reverted_since(intent, subject)) is not None:
+        return no
     if intent.automatic:
-        if subject.held:
-            return Skip("reverted", REVERT_HOLDS)
         if subject.needs_human:
             return Skip("needs_human", "left to a person after repeated failure or relapse")
         cooldown = subject.cooldown
@@ -89,9 +114,9 @@ class Judged(Struct, frozen=True):
 def judge_guards(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
 ) -> list[Judged]:
-    """Ask every guard of the runbook, in its order, also behind the first that says no."""
+    """Ask the guards of every runbook, then its own in its order, also behind the first that says no."""
     known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
-    return [Judged(name, guards_.GUARDS[name](known)) for name in runbook.guards]
+    return [Judged(name, guards_.GUARDS[name](known)) for name in guards_.asked(runbook.guards)]
 
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict:
@@ -120,10 +145,15 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
             return False
 
 
-def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
-    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses."""
-    if intent.automatic and view.subject.held:
-        return Skip("reverted", REVERT_HOLDS)
+def commit(intent: Intent, view: View, settings: Settings, age: timedelta = timedelta()) -> Verdict:
+    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses.
+
+    ``age`` is that of the facts on which the guards had nothing against it.
+    """
+    if not timedelta() <= age <= FRESH:
+        return OLD_FACTS
+    if (no := reverted_since(intent, view.subject)) is not None:
+        return no
     if (stop := stopped(intent, view.subject, view.fleet)) is not None:
         return stop
     if not ceiling(intent, settings):
@@ -138,14 +168,34 @@ def commit(intent: Intent, view: View, settings: Settings) -> Verdict:
 
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
-) -> Verdict | None:
-    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now."""
+) -> Skip | Refuse | Park | None:
+    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
+
+    What is taken back is not said again by anyone, so that it waits, whatever its source.
+    """
     if asked.action is not Action.CHECK and not ceiling(intent, settings):
-        return Refuse("observe_mode", f"the mode is {settings.mode} by now: the request is withdrawn")
-    return stopped(intent, subject, fleet)
+        return Refuse("observe_mode", f"the mode is {settings.mode} by now")
+    if asked.action is Action.ENFORCE and (no := reverted_since(intent, subject)) is not None:
+        return no
+    stop = stopped(intent, subject, fleet)
+    return None if stop is None else Park(stop.reason, stop.detail)
 
 
-def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
+def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
+    """Say what a revert that holds the VM means for this intent; None where there is none.
+
+    Only an order that names the revert takes it back: any other was given before it, or knows nothing of it.
+    """
+    if not subject.held or only_looks(intent) or intent.action is Action.REVERT:
+        return None
+    if intent.automatic:
+        return Skip("reverted", REVERT_HOLDS)
+    if subject.held_by in (None, intent.overrides):
+        return None
+    return Skip("superseded_by_revert", f"the order does not know of the revert {subject.held_by}")
+
+
+def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
     """Say what a freeze or an open breaker means for this intent; None where there is none."""
     if only_looks(intent) and ordered(intent):
         return None  # an operator may always look

@@ -48,12 +48,14 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
     return hold_back(intent, BUDGET_EXHAUSTED, detail, budget.retry_at(now))
 
 
-def sample(outcome: Outcome, settings: Settings) -> bool | None:
+def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | None:
     """Say whether an outcome counts for the breaker as a failing VM, as a good one, or (None) not at all.
 
-    Only what was enforced counts as good: looking proves nothing about enforcing.
+    The breaker is for changes of ours that go wrong. ``changing`` says that one was committed to on a VM that
+    was heard of: a VM that only cannot be reached is counted by itself
+    (:data:`logmend.outcome.reasons.UNREACHED`), and one that was looked at proves nothing about enforcing.
     """
-    if settings.mode is Mode.OBSERVE:
+    if settings.mode is Mode.OBSERVE or not changing:
         return None
     return {
         Result.REMEDIATED: False,
