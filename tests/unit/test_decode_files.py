@@ -11,6 +11,7 @@ import pytest
 from tests.unit.corpus import names, text, value
 
 from logmend import decode
+from logmend.decode.payload import scan
 from logmend.model import LogEntry, Tick, Undecodable
 
 ENTRY: dict[str, Any] = value("entries", "ops_agent_syslog_rfc3164")
@@ -164,3 +165,43 @@ def test_a_line_without_end_is_passed_over() -> None:
     assert isinstance(found[0], Undecodable)
     assert found[0].reason == "too_large"
     assert found[1:] == [Tick()]
+
+
+BROKEN = {
+    "short lines": b"{x\n",
+    "objects that nest and never end": b'{"a":\n',
+    "arrays that nest and never end": b'{"a":[{},\n',
+    "strings that never end": b'{"a":"\n',
+    "half surrogates": b'{"\\ud83d\n',
+    "long lines": b'{"a":[' + b"0," * 2000 + b"\n",
+    "deep lines": b'{"a":' * 50 + b"\n",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
+def test_a_file_of_broken_lines_costs_a_few_looks_at_each_character(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted is what the parser reads; where it fails, it counts lines up to there: no square of them."""
+    read = []
+
+    def counted(text: str) -> Any:
+        value, end, cut_off = scan(text)
+        read.append(end)
+        return value, end, cut_off
+
+    monkeypatch.setattr("logmend.decode.stream.scan", counted)
+    size = 400_000
+    good = b'\n{"logName": "projects/p/logs/l"}\n'
+    found = list(decode.entries(io.BytesIO(line * (size // len(line)) + good)))
+    assert [kind for kind in kinds(found) if kind != "malformed"] == ["LogEntry"], (
+        "what is good is still found"
+    )
+    assert sum(read) < 20 * size
+
+
+def test_a_value_over_many_lines_is_found_behind_a_broken_one() -> None:
+    """Patience lasts for what really happens: a file cut off, another written behind it."""
+    entry = json.dumps({"logName": "projects/p/logs/l", "textPayload": "x" * 50_000}, indent=2)
+    text = "\n".join([entry[:40_000], *[entry] * 20, "{", entry]).encode()
+    assert kinds(list(decode.entries(io.BytesIO(text)))).count("LogEntry") == 21

@@ -43,32 +43,32 @@ def _loads(text: bytes) -> Any | Undecodable:
         decoded = text.decode("utf-8-sig").strip(" \t\r\n")
     except UnicodeDecodeError:
         return Undecodable("malformed", "not UTF-8")
-    value, end, _ = scan(decoded, 0)
+    value, end, _ = scan(decoded)
     if end < len(decoded) and not isinstance(value, Undecodable):
         return Undecodable("malformed", f"not JSON: more after its end (character {end})")
     return value
 
 
-def scan(text: str, at: int) -> tuple[Any | Undecodable, int, bool]:
-    r"""Parse the JSON value that begins at ``at``: the value, where it ends, and whether it was cut off.
+def scan(text: str) -> tuple[Any | Undecodable, int, bool]:
+    r"""Parse the JSON value that a text begins with: the value, how far that was read, if it was cut off.
 
-    Where it is no JSON, the end is ``at``. Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8
-    cannot, become U+FFFD, so that every string of the result can be encoded again.
+    Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every string
+    of the result can be encoded again.
     """
     try:
-        value, end = _DECODER.raw_decode(text, at)
-        if _SURROGATE_ESCAPE.search(text, at, end):
+        value, end = _DECODER.raw_decode(text)
+        if _SURROGATE_ESCAPE.search(text, 0, end):
             value = _encodable(value)
     except json.JSONDecodeError as error:
         # An escape or a literal that is cut off is reported where it begins, a few characters earlier.
         cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(text) - len(
             "\\ud83d\\ude00"
         )
-        return Undecodable("malformed", f"not JSON: {error.msg} (character {error.pos - at})"), at, cut_off
+        return Undecodable("malformed", f"not JSON: {error.msg} (character {error.pos})"), error.pos, cut_off
     except RecursionError:
-        return Undecodable("malformed", "JSON is nested too deeply"), at, False
+        return Undecodable("malformed", "JSON is nested too deeply"), len(text), False
     except ValueError:  # an integer with thousands of digits
-        return Undecodable("malformed", "JSON holds a number that is too long"), at, False
+        return Undecodable("malformed", "JSON holds a number that is too long"), len(text), False
     return value, end, False
 
 
