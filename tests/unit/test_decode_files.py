@@ -83,7 +83,7 @@ def test_what_gcloud_pulls_from_a_dead_letter_subscription_is_read() -> None:
 
 def test_an_entry_over_the_limit_is_told_by_its_compact_size() -> None:
     """Pretty-printing may not push an entry over a limit under which it travels."""
-    many = {str(n): n for n in range(12_000)}
+    many = {str(n): n for n in range(36_000)}
     fits = {"logName": "projects/p-1/logs/l", "jsonPayload": many}
     assert len(json.dumps(fits, indent=8)) > decode.MAX_ENTRY > len(json.dumps(fits, separators=(",", ":")))
     assert kinds(decode.any_shape(json.dumps(fits, indent=8).encode())) == ["LogEntry"]

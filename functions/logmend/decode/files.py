@@ -10,7 +10,7 @@ import msgspec
 
 from logmend.decode import envelope, stream
 from logmend.decode.documents import document
-from logmend.decode.payload import MAX_ENTRY, too_deep
+from logmend.decode.payload import too_deep, too_large
 from logmend.model import Delivery, Event, Undecodable
 
 Item = tuple[Delivery | None, Event | Undecodable, Any]
@@ -45,8 +45,8 @@ def _item(value: Any) -> Item:
     if "specversion" in value or isinstance(value.get("message"), dict):
         delivery, event, payload = envelope.unwrapped(value, lambda: _digest(value))
         return delivery, event, value if payload is None else payload
-    if (size := len(msgspec.json.encode(value))) > MAX_ENTRY:  # as it travels, without indents
-        return None, Undecodable("too_large", f"{size} bytes, the limit is {MAX_ENTRY}"), value
+    if (why := too_large(msgspec.json.encode(value))) is not None:  # as it travels, without indents
+        return None, why, value
     return None, document(value), value
 
 
