@@ -165,7 +165,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "stale": Meaning(
             "The entry is older than LOGMEND_MAX_EVENT_AGE.",
-            "logmend replay FILE --allow-stale acts on it all the same",
+            "logmend replay FILE --allow-stale acts on it all the same; if all are stale, look at the clock",
         ),
         "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
         "instance_gone": Meaning("The VM no longer exists."),
