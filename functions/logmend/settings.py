@@ -22,6 +22,7 @@ E = TypeVar("E", bound=StrEnum)
 
 PREFIX = "LOGMEND_"
 PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
+CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -301,6 +302,8 @@ class Settings:
                 values["project"] = grammar.project(inherited)
             except ValueError as error:
                 problems.append(f"{PROJECT_VARIABLE}: {error}")
+        if environ.get(CREDENTIALS_VARIABLE, "/").lstrip().startswith(("{", "-----")):
+            problems.append(f"{CREDENTIALS_VARIABLE}: expected the path of a file, not what is in it")
         settings = cls(**values)
         misfits = settings.misfits(cloud="K_SERVICE" in environ)
         problems += [each for each in misfits if bad.isdisjoint(re.findall(r"LOGMEND_[A-Z_]+", each))]

@@ -1,11 +1,15 @@
 """Settings are strict, and documented as they are."""
 
+import json
+from base64 import b64encode
 from datetime import timedelta
 from pathlib import Path
 
 import asyncssh
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 
+from logmend.adapters import google_errors
 from logmend.errors import ConfigError
 from logmend.settings import Budget, Settings, described
 from logmend.terms import Mode
@@ -196,6 +200,20 @@ def test_a_secret_in_the_place_of_a_setting_is_refused_and_never_printed() -> No
                 assert not [line for line in secret.splitlines() if line[:16] in said]
             else:
                 assert name == "LOGMEND_RUNBOOKS", f"{name} takes {secret!r}"  # any line may be a path
+
+
+def test_googles_own_credentials_are_a_path_too_and_never_printed() -> None:
+    """A service account's key in the variable is refused at start; google-auth's words are not passed on."""
+    key = json.dumps({"type": "service_account", "private_key": secrets()[0]})
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_environment({"GOOGLE_APPLICATION_CREDENTIALS": key})
+    assert "path of a file" in caught.value.problems[0]
+    assert "PRIVATE" not in caught.value.problems[0]
+    for word in ("File {} was not found.", "The file {} does not have a valid type."):
+        for value in (key, key * 30, b64encode(key.encode()).decode(), "/run/key.json"):
+            error = google_errors.classify(DefaultCredentialsError(word.format(value)))  # type: ignore[no-untyped-call]
+            assert value[:12] not in str(error)
+            assert "no_credentials" in str(error)
 
 
 def test_deadlines_have_to_fit_together() -> None:
