@@ -4,18 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CHECKOV_VERSION := 3.3.30
+UV_VERSION := 0.13.9
 PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lab tools chaos bench fmt clean
+.PHONY: help demo test check lint lock lab tools chaos bench fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(READY): requirements.txt functions/requirements.txt constraints.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("logmend needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
@@ -31,6 +32,13 @@ lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's form
 	$(BIN)/mypy functions/main.py functions/logmend cli/logmend_cli tests bench
 	$(BIN)/lint-imports
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy sink; else echo "terraform fmt: skipped, this machine lacks terraform"; fi
+
+lock: out/tools/uv/bin/uv ## Write requirements.txt, here and in functions/, from the *.in files and constraints.txt: every version and hash.
+	for folder in . functions; do (cd $$folder && "$(CURDIR)/$<" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" -c "$(CURDIR)/constraints.txt" requirements.in -o requirements.txt) || exit 1; done
+
+out/tools/uv/bin/uv:
+	$(PYTHON) -m venv out/tools/uv
+	out/tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 check: lint test ## lint and test.
 

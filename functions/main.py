@@ -36,6 +36,13 @@ async def remediate(request: Request) -> Response:
         body = await _bounded_body(request)
         outcome = await app.pipeline.handle(body, _event_headers(request))
         if isinstance(outcome, Tick):
+            if (age := app.ticker.untimely(outcome)) is not None:
+                old = f"a tick published {age.total_seconds():.0f} s ago by this clock was left"
+                why = {"logmend": "untimely", "message": f"{old}: a backlog, or the clock is wrong"}
+                why["severity"] = "WARNING"
+                sys.stdout.write(json.dumps(why) + "\n")
+                sys.stdout.flush()
+                return JSONResponse(why, status_code=200)
             tally = (await app.ticker.run()).document()
             if "K_SERVICE" in os.environ:  # the alert on a missing tick (deploy/metrics.tf) counts these
                 sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")

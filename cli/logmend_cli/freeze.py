@@ -1,14 +1,32 @@
 """``logmend freeze``: the kill switch."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
 
+from logmend.errors import Permanent
 from logmend.model.state import Freeze
 from logmend.wiring import Application
 from logmend_cli import inputs
-from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger
+from logmend_cli.application import (
+    by_option,
+    instances,
+    runbook_option,
+    running,
+    shared_ledger,
+    tick_function,
+)
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+PAGE = 100
+WAIT = 20
+"""Seconds that a tick may take to come: Pub/Sub and a cold start."""
+UNASKED = (
+    "no instance was asked (LOGMEND_TOPIC is not set): whoever uses {ledger} reads the freeze before it"
+    " enforces, and {seen}; whether the function uses that ledger cannot be known from here"
+)
 
 
 @click.command()
@@ -24,10 +42,17 @@ def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> Non
     Effective at once for whatever has not passed its commit point: every attempt asks the ledger a last time
     before it enforces. Events that would not be repeated are parked, and OS Config requests are withdrawn by
     the next tick.
+
+    Says what is in hand, and who has read the freeze: with LOGMEND_TOPIC set, a tick is asked for and waited
+    for. What uses another ledger, or another file of that name, it cannot stop.
     """
     freeze = Freeze(by, datetime.now(UTC), why)
 
-    async def work(app: Application) -> list[str]:
+    async def work(app: Application) -> tuple[list[str], list[str]]:
+        frozen = await switch(app)
+        return frozen, await _reach(app)
+
+    async def switch(app: Application) -> list[str]:
         chosen = app.chosen_runbooks(runbook)
         if named:
             refs = await instances(app, named)
@@ -38,8 +63,35 @@ def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> Non
         await app.controls.freeze(freeze, runbook=runbook)
         return [runbook or "everything"]
 
-    frozen = running(work, shared_ledger(inputs.settings()))
+    frozen, reach = running(work, shared_ledger(inputs.settings()))
     click.echo(f"frozen by {by}: {', '.join(frozen)}. Resume with: {_undo(runbook, named)}")
+    for line in reach:
+        click.echo(f"  {line}")
+
+
+async def _reach(app: Application) -> list[str]:
+    """Say what the freeze reaches: who has read it, and what was in hand when it was written."""
+    before = (await app.controls.fleet()).last_tick
+    held = [each for each in await app.queues.expired(FOREVER, PAGE, _ignore) if each.lease]
+    said = [
+        f"in hand: {each.instance} by {each.lease.owner}; if it had committed, it ends on its own"
+        for each in held
+        if each.lease and each.lease.expires_at > datetime.now(UTC)
+    ]
+    if not await tick_function(app.settings.topic):
+        seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick was ever run on it"
+        return [*said, UNASKED.format(ledger=app.settings.state, seen=seen)]
+    for _ in range(WAIT):
+        read = (await app.controls.fleet()).last_tick
+        if read is not None and read != before:
+            return [*said, f"acknowledged: an instance began a tick at {read:%FT%TZ}, after the freeze"]
+        await asyncio.sleep(1)
+    return [*said, f"not acknowledged: no instance began a tick on {app.settings.state} within {WAIT} s"]
+
+
+def _ignore(name: str, error: Permanent) -> None:
+    """Let a document that another version wrote keep nobody from freezing."""
+    del name, error
 
 
 def _undo(runbook: str | None, named: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,6 +11,8 @@ import click
 import msgspec
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_FORMULA = frozenset("=+-@\u2212")
 
 _COLOURS = {
     "planned": "yellow",
@@ -71,13 +74,16 @@ def show_json_array(values: Iterable[Any]) -> None:
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print CSV with a header; None is empty. A cell that a spreadsheet would run as a formula is quoted."""
+    """Print CSV with a header; None is empty.
+
+    A cell that a spreadsheet would run as a formula is quoted, and nothing makes a terminal do something.
+    """
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow(["" if cell is None else _inert(str(cell)) for cell in row])
+        writer.writerow(["" if cell is None else _inert(printable(str(cell))) for cell in row])
 
 
 def show_table(
@@ -175,5 +181,8 @@ def _cell(value: Any) -> Any:
 
 
 def _inert(cell: str) -> str:
-    """Keep a cell out of a log from being a formula (owasp.org/www-community/attacks/CSV_Injection)."""
-    return f"'{cell}" if cell[:1] in {"=", "+", "-", "@", "\t", "\r"} else cell
+    """Keep a cell out of a log from being a formula (owasp.org/www-community/attacks/CSV_Injection).
+
+    Also behind blanks, and in the wide forms that a spreadsheet takes for the same characters.
+    """
+    return f"'{cell}" if unicodedata.normalize("NFKC", cell).lstrip()[:1] in _FORMULA else cell

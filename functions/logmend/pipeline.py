@@ -76,7 +76,7 @@ class Pipeline(Struct, frozen=True):
         """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
         delivery, event = decode.request(body, headers)
         if isinstance(event, Tick):
-            return event
+            return Tick(delivery.publish_time)
         try:
             return await self._event(delivery, event, body)
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again

@@ -14,12 +14,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from logmend import grammar
 from logmend.errors import ConfigError
-from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Mode
+from logmend.model.enums import Mode
 
 E = TypeVar("E", bound=StrEnum)
 
 PREFIX = "LOGMEND_"
+PROJECT_VARIABLE = "GOOGLE_CLOUD_PROJECT"
+CREDENTIALS_VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -50,22 +53,6 @@ def boolean(text: str) -> bool:
     return text.strip() == "true"
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Parse a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _each_matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], tuple[str, ...]]:
-    """Parse a list whose every part has to match: a scope that names nothing would hide everything."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        if wrong := [each for each in names(text) if pattern.fullmatch(each) is None]:
-            raise ValueError(f"{wrong[0]!r} is no {expected}")
-        return names(text)
-
-    return parse
-
-
 def whole(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or int(text) < 1:
@@ -73,12 +60,25 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Parse a TCP port."""
+    if whole(text) > 65535:
+        raise ValueError("expected a port from 1 to 65535")
+    return int(text)
+
+
 def ratio(text: str) -> float:
     """Parse a number above 0 and at most 1."""
-    value = float(text)
-    if not 0 < value <= 1:
+    if not re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}", text.strip()) or not 0 < float(text) <= 1:
         raise ValueError("expected a number above 0 and at most 1")
-    return value
+    return float(text)
+
+
+def agent_version(text: str) -> str:
+    """Parse a version of the Ops Agent as its installer takes it."""
+    if not re.fullmatch(r"latest|[0-9]{1,4}\.(?:[0-9]{1,4}\.[0-9]{1,4}|\*\.\*|[0-9]{1,4}\.\*)", text.strip()):
+        raise ValueError("expected latest or 2.*.* or 2.50.0")
+    return text.strip()
 
 
 def _one_of(kind: type[E]) -> Callable[[str], E]:
@@ -133,45 +133,8 @@ class Budget:
         return now + self.window / 10
 
 
-_STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")
-_OUTCOMES = re.compile(r"stdout|none|cloud|file:.+")
-_HOST_KEYS = re.compile(r"guest-attributes|known-hosts:.+|insecure")
-_TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
-_IAP_URL = re.compile(r"wss://[^\s]+|ws://(?:localhost|127\.0\.0\.1|\[::1\])[:/][^\s]*")
-_URL = re.compile(r"(?:https?|wss?)://[^\s]+")
-
-
-def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if pattern.fullmatch(text.strip()) is None:
-            raise ValueError(f"expected {expected}")
-        return text.strip()
-
-    return parse
-
-
-_url = _matching(_URL, "a URL such as https://compute.example or http://127.0.0.1:8080")
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.strip().partition("=")
-    if not key or not equals:
-        raise ValueError("expected KEY=VALUE")
-    return key, value
-
-
-def _labels(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple(_label(part) for part in names(text))
-
-
 def _setting(default: Any, parse: Callable[[str], Any], doc: str) -> Any:
     return field(default=default, metadata={"parse": parse, "doc": doc})
-
-
-def _text(text: str) -> str:
-    if not text.strip():
-        raise ValueError("expected a value; leave the variable unset for the default")
-    return text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,33 +149,33 @@ class Settings:
     )
     state: str = _setting(
         "memory:",
-        _matching(_STATE, "memory:, sqlite:PATH or firestore:PROJECT/DATABASE"),
+        grammar.state,
         "Where the ledger lives: memory:, sqlite:PATH or firestore:PROJECT/DATABASE.",
     )
     outcomes: str = _setting(
         "stdout",
-        _matching(_OUTCOMES, "stdout, cloud, file:PATH or none"),
+        grammar.outcomes,
         "Where outcomes are recorded: stdout, cloud (Cloud Logging), file:PATH, or none (commands only).",
     )
     project: str | None = _setting(
-        None, _text, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
+        None, grammar.project, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
     )
     runbooks: Path | None = _setting(
-        None, lambda text: Path(_text(text)), "Folder of runbooks; built in if unset."
+        None, lambda text: Path(grammar.path(text)), "Folder of runbooks; built in if unset."
     )
     scope_projects: tuple[str, ...] = _setting(
         (),
-        _each_matching(PROJECT_PATTERN, "project id"),
+        grammar.listed(grammar.project),
         "Projects whose VMs may be touched; empty means any.",
     )
     scope_zones: tuple[str, ...] = _setting(
-        (), _each_matching(ZONE_PATTERN, "zone"), "Zones whose VMs may be touched; empty means any."
+        (), grammar.listed(grammar.zone), "Zones whose VMs may be touched; empty means any."
     )
     scope_labels: tuple[tuple[str, str], ...] = _setting(
-        (), _labels, "Labels KEY=VALUE that a VM must carry, all of them; empty means any."
+        (), grammar.labels, "Labels KEY=VALUE that a VM must carry, all of them; empty means any."
     )
     exempt_label: tuple[str, str] = _setting(
-        ("logmend", "off"), _label, "Label KEY=VALUE that takes a VM out of logmend's reach."
+        ("logmend", "off"), grammar.label, "Label KEY=VALUE that takes a VM out of logmend's reach."
     )
     max_event_age: timedelta = _setting(
         timedelta(hours=1), span, "Events older than this when first seen are skipped as stale."
@@ -262,51 +225,58 @@ class Settings:
     )
     ops_agent_version: str = _setting(
         "latest",
-        _matching(
-            re.compile(r"latest|[0-9]{1,4}\.(?:[0-9]{1,4}\.[0-9]{1,4}|\*\.\*|[0-9]{1,4}\.\*)"),
-            "latest or 2.*.* or 2.50.0",
-        ),
+        agent_version,
         "Version of the Ops Agent that the ops-agent runbook installs.",
     )
     ssh_route: SshRoute = _setting(SshRoute.DIRECT, _one_of(SshRoute), "direct or iap.")
     ssh_address: SshAddress = _setting(
         SshAddress.INTERNAL, _one_of(SshAddress), "Address that the direct route dials: internal or external."
     )
-    ssh_port: int = _setting(22, whole, "Port of the SSH server.")
+    ssh_port: int = _setting(22, port, "Port of the SSH server.")
     ssh_host_keys: str = _setting(
         "guest-attributes",
-        _matching(_HOST_KEYS, "guest-attributes, known-hosts:PATH or insecure"),
+        grammar.host_keys,
         "Where a VM's host keys are known from: guest-attributes, known-hosts:PATH or insecure.",
     )
     ssh_key: Path | None = _setting(
         None,
-        lambda text: Path(_text(text)),
+        lambda text: Path(grammar.secret_path(text)),
         "Private key file for fleets without OS Login; OS Login if unset.",
     )
-    ssh_user: str | None = _setting(None, _text, "Username that goes with the key file.")
+    ssh_user: str | None = _setting(None, grammar.user, "Username that goes with the key file.")
     service_account: str | None = _setting(
-        None, _text, "Service account whose OS Login profile is used; the running one if unset."
+        None,
+        grammar.service_account,
+        "Service account whose OS Login profile is used; the running one if unset.",
     )
     topic: str | None = _setting(
         None,
-        _matching(_TOPIC, "projects/PROJECT/topics/TOPIC"),
+        grammar.topic,
         "Topic that feeds the function; commands publish replays and ticks to it.",
     )
     dead_letter_topic: str | None = _setting(
         None,
-        _matching(_TOPIC, "projects/PROJECT/topics/TOPIC"),
+        grammar.topic,
         "Topic that gets a copy of what can never be decoded.",
     )
-    compute_endpoint: str | None = _setting(None, _url, "Compute API endpoint instead of the public one.")
+    compute_endpoint: str | None = _setting(
+        None, grammar.url, "Compute API endpoint instead of the public one."
+    )
     logging_endpoint: str | None = _setting(
-        None, _url, "Cloud Logging API endpoint instead of the public one."
+        None, grammar.url, "Cloud Logging API endpoint instead of the public one."
     )
     resourcemanager_endpoint: str | None = _setting(
-        None, _url, "Resource Manager API endpoint instead of the public one (commands only)."
+        None, grammar.url, "Resource Manager API endpoint instead of the public one (commands only)."
     )
-    osconfig_endpoint: str | None = _setting(None, _url, "OS Config API endpoint instead of the public one.")
-    oslogin_endpoint: str | None = _setting(None, _url, "OS Login API endpoint instead of the public one.")
-    iap_endpoint: str | None = _setting(None, _url, "IAP relay (wss://…/v4) instead of the public one.")
+    osconfig_endpoint: str | None = _setting(
+        None, grammar.url, "OS Config API endpoint instead of the public one."
+    )
+    oslogin_endpoint: str | None = _setting(
+        None, grammar.url, "OS Login API endpoint instead of the public one."
+    )
+    iap_endpoint: str | None = _setting(
+        None, grammar.relay, "IAP relay (wss://…/v4) instead of the public one."
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
@@ -314,6 +284,7 @@ class Settings:
         known = {PREFIX + each.name.upper(): each for each in fields(cls)}
         values: dict[str, Any] = {}
         problems: list[str] = []
+        bad: set[str] = set()
         for name, text in sorted(environ.items()):
             if not name.startswith(PREFIX) or name in FOREIGN_NAMES:
                 continue
@@ -324,10 +295,18 @@ class Settings:
             try:
                 values[found.name] = found.metadata["parse"](text)
             except ValueError as error:
-                problems.append(f"{name}={text!r}: {error}")
-        if not problems:
-            settings = cls(**({"project": environ.get("GOOGLE_CLOUD_PROJECT")} | values))
-            problems += settings.misfits(cloud="K_SERVICE" in environ)
+                bad.add(name)
+                problems.append(f"{name}{_shown(found.metadata['parse'], text)}: {error}")
+        if "project" not in values and (inherited := environ.get(PROJECT_VARIABLE)):
+            try:
+                values["project"] = grammar.project(inherited)
+            except ValueError as error:
+                problems.append(f"{PROJECT_VARIABLE}: {error}")
+        if environ.get(CREDENTIALS_VARIABLE, "/").lstrip().startswith(("{", "-----")):
+            problems.append(f"{CREDENTIALS_VARIABLE}: expected the path of a file, not what is in it")
+        settings = cls(**values)
+        misfits = settings.misfits(cloud="K_SERVICE" in environ)
+        problems += [each for each in misfits if bad.isdisjoint(re.findall(r"LOGMEND_[A-Z_]+", each))]
         if problems:
             raise ConfigError(problems)
         return settings
@@ -345,12 +324,14 @@ class Settings:
                 "LOGMEND_ATTEMPT_DEADLINE < LOGMEND_FUNCTION_TIMEOUT < LOGMEND_LEASE does not hold:"
                 f" {self.attempt_deadline}, {self.function_timeout}, {self.lease}"
             )
-        if self.iap_endpoint and not _IAP_URL.fullmatch(self.iap_endpoint):
-            problems.append(
-                "LOGMEND_IAP_ENDPOINT has to be wss://… (ws:// only on this machine): it gets a token"
-            )
         if (self.ssh_key is None) != (self.ssh_user is None):
             problems.append("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together")
+        if self.exempt_label in self.scope_labels:
+            problems.append("LOGMEND_SCOPE_LABELS demands LOGMEND_EXEMPT_LABEL: no VM would be touched")
+        if self.cooldown_failed > self.cooldown_failed_max:
+            problems.append("LOGMEND_COOLDOWN_FAILED is above LOGMEND_COOLDOWN_FAILED_MAX, its upper bound")
+        if self.topic is not None and self.topic == self.dead_letter_topic:
+            problems.append("LOGMEND_TOPIC and LOGMEND_DEAD_LETTER_TOPIC are one topic: a loop")
         if cloud and self.outcomes == "none":
             problems.append("LOGMEND_OUTCOMES=none in the cloud would leave no record: use cloud or stdout")
         if self.outcomes == "cloud" and self.project is None:
@@ -370,6 +351,12 @@ def described() -> list[tuple[str, str, str]]:
         (PREFIX + each.name.upper(), _written(each.default), each.metadata["doc"])
         for each in fields(Settings)
     ]
+
+
+def _shown(parse: Callable[[str], Any], text: str) -> str:
+    """Show a short word if a word or number was asked for; any other value could be a secret gone astray."""
+    plain = parse.__module__ == __name__ and len(text) <= 24 and text.isprintable()
+    return f"={text!r}" if plain else ""
 
 
 def _written(value: Any) -> str:

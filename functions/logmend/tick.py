@@ -19,7 +19,7 @@ from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
 from logmend.model.state import Fleet, Record, Subject
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Outcome
+from logmend.model.values import Asked, Outcome, Tick
 from logmend.pipeline import Pipeline
 from logmend.stages import act, decide
 
@@ -30,6 +30,8 @@ T = TypeVar("T", Record, Subject)
 PAGE = 100
 ALL = 10_000
 """Requests whose reports are read together: most of a report's cost is the call."""
+TIMELY = timedelta(minutes=10)
+"""How far a tick's publication may lie from this machine's clock: two ticks, and some."""
 CONCURRENCY = 16
 """Intents of a tick at work at once: enough to hide the network, few enough for one instance."""
 
@@ -71,6 +73,18 @@ class Ticker(Struct, frozen=True):
 
     pipeline: Pipeline
     queues: Queues
+
+    def untimely(self, tick: Tick) -> timedelta | None:
+        """Give how old a tick is by this machine's clock (negative: from the future); None if it is timely.
+
+        Pub/Sub's publish time is the second clock. By a clock that is wrong every tick is untimely, every
+        entry stale and every lease run out, so nothing is to be done by it; no tick is then finished, which
+        there is an alert for. After a backlog it is a few ticks, and a newer one follows.
+        """
+        if tick.published_at is None:
+            return None
+        age = self.pipeline.clock.now() - tick.published_at
+        return age if abs(age) > TIMELY else None
 
     async def run(self) -> Tally:
         """Work through every list until it is empty or time is up; errors of one intent stop no other."""

@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
 from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
+from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -90,7 +91,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         journal=journal,
         controls=controls,
         compute=compute,
-        executors=Executors(settings, clock, compute),
+        executors=Executors(settings, clock, compute, loaded),
         outcome_log=open_outcome_log(settings),
         dead_letter=open_dead_letter(settings),
     )
@@ -163,8 +164,11 @@ def open_dead_letter(settings: Settings) -> DeadLetter | None:
 class Executors:
     """Which executors may serve a VM, in the order in which they are tried; made when first needed."""
 
-    def __init__(self, settings: Settings, clock: Clock, compute: "ComputeApi") -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, compute: "ComputeApi", runbooks: Mapping[str, Runbook]
+    ) -> None:
         self._settings = settings
+        self._runbooks = runbooks
         self._clock = clock
         self._compute = compute
         self._credentials: OsLogin | StaticKey | None = None
@@ -217,7 +221,10 @@ class Executors:
     def _osconfig(self) -> "OsConfigExecutor":
         from logmend.adapters.google.osconfig import OsConfigExecutor
 
-        return OsConfigExecutor(self._compute, self._settings.exempt_label, self._settings.osconfig_endpoint)
+        settings = self._settings
+        return OsConfigExecutor(
+            self._compute, settings.exempt_label, self._runbooks, settings.osconfig_endpoint
+        )
 
 
 def open_compute(settings: Settings) -> "ComputeApi":

@@ -4,7 +4,6 @@ The verdict believes nobody but the machines (their logs of changes), the outcom
 """
 
 import asyncio
-import base64
 import contextlib
 import os
 import random
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
-from google.pubsub_v1 import types
 from tests.chaos.machines import OFF, PROJECT, RoughFleet, RoughMachine
 from tests.contract.stores import open_named
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post
+from tests.pusher import Pusher
 
 from logmend.ledger import Queues
 from logmend.model.enums import INTERIM_RESULTS
@@ -41,11 +39,9 @@ PATHS = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
 
 
 class Courier:
-    """Delivers what waits in a subscription of the real emulator to the functions, as a push does.
+    """Delivers what waits in a subscription to the functions, until it is acknowledged.
 
-    The emulator's own push gives up after a handful of refusals, which is just what this suite makes many of.
-    So messages are pulled from it, posted, and acknowledged on a 2xx; on anything else they are given back,
-    a moment later, and come again. ``copies`` of each are posted at once, up to ``jitter`` seconds late.
+    ``copies`` of each message are posted at once, up to ``jitter`` seconds late.
     """
 
     def __init__(self, post: Post, client: httpx.AsyncClient) -> None:
@@ -54,70 +50,24 @@ class Courier:
         self.jitter = 0.0
         self.timeout = 13.0
         self.deliveries = 0
-        self.refused = 0
         self._post, self._client = post, client
-        self._delivering: set[asyncio.Task[None]] = set()
-        self._name = f"{post.push_subscription}-pull"
+        self._pusher = Pusher(post.subscriber, post.push_subscription, self._all_posted, backoff=(0.5, 1.5))
+
+    @property
+    def refused(self) -> int:
+        """How many deliveries were refused, or not answered."""
+        return self._pusher.refused
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Deliver until left."""
-        await asyncio.to_thread(
-            lambda: self._post.subscriber.create_subscription(
-                name=self._name, topic=self._post.topic, ack_deadline_seconds=60
-            )
-        )
-        collecting = asyncio.create_task(self._collect())
-        try:
+        await asyncio.to_thread(self._post.subscribe)
+        async with self._pusher.at_work():
             yield
-        finally:
             self.targets.clear()
-            collecting.cancel()
-            await asyncio.gather(collecting, *self._delivering, return_exceptions=True)
-            await asyncio.to_thread(
-                lambda: self._post.subscriber.delete_subscription(subscription=self._name)
-            )
 
-    async def _collect(self) -> None:
-        while True:
-            for received in await asyncio.to_thread(self._pulled):
-                delivering = asyncio.create_task(self._deliver(received))
-                self._delivering.add(delivering)
-                delivering.add_done_callback(self._delivering.discard)
-
-    def _pulled(self) -> Sequence[types.ReceivedMessage]:
-        try:
-            pulled = self._post.subscriber.pull(
-                subscription=self._name, max_messages=100, timeout=1.0, retry=None
-            )
-        except (DeadlineExceeded, ServiceUnavailable):
-            return []
-        return list(pulled.received_messages)
-
-    async def _deliver(self, received: types.ReceivedMessage) -> None:
-        message = received.message
-        body = {
-            "message": {
-                "data": base64.b64encode(message.data).decode(),
-                "messageId": message.message_id,
-                "publishTime": message.publish_time.isoformat(),
-                "attributes": dict(message.attributes),
-            },
-            "subscription": self._post.push_subscription,
-        }
-        answers = await asyncio.gather(*(self._posted(body) for _ in range(self.copies)))
-        if max(answers) < 300:
-            await asyncio.to_thread(
-                lambda: self._post.subscriber.acknowledge(subscription=self._name, ack_ids=[received.ack_id])
-            )
-            return
-        self.refused += 1
-        await asyncio.sleep(DICE.uniform(0.3, 1.5))
-        await asyncio.to_thread(
-            lambda: self._post.subscriber.modify_ack_deadline(
-                subscription=self._name, ack_ids=[received.ack_id], ack_deadline_seconds=0
-            )
-        )
+    async def _all_posted(self, body: Mapping[str, Any]) -> int:
+        return max(await asyncio.gather(*(self._posted(body) for _ in range(self.copies))))
 
     async def _posted(self, body: Mapping[str, Any]) -> int:
         self.deliveries += 1

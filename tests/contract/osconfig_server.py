@@ -184,7 +184,12 @@ class OsConfigServer:
         return self._rolled_out(kept, name, gone, 3)
 
     async def _get(self, request: Request) -> Any:
-        return self._found(request)[0].latest
+        kept = self._found(request)[0]
+        _, at, revision = request.path_params["assignment"].partition("@")
+        found = [each for each in kept.revisions if not at or each.revision_id == revision]
+        if not found:
+            raise ApiError(404, f"Revision '{revision}' was not found")
+        return found[-1]
 
     async def _revisions(self, request: Request) -> Any:
         revisions = reversed(self._found(request)[0].revisions)
@@ -238,7 +243,8 @@ class OsConfigServer:
         return operation
 
     def _found(self, request: Request) -> tuple[Kept, str]:
-        name = f"{_parent(request)}/osPolicyAssignments/{request.path_params['assignment']}"
+        plain = request.path_params["assignment"].partition("@")[0]
+        name = f"{_parent(request)}/osPolicyAssignments/{plain}"
         if name not in self.kept:
             raise ApiError(404, f"Resource '{name}' was not found")
         return self.kept[name], name

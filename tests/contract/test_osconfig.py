@@ -89,7 +89,8 @@ class Cloud:
         for action in actions or assignment.ACTIONS:
             name = assignment.assignment_id(RUNBOOK.name, action)
             wanted = assignment.assignment(RUNBOOK, action, EXEMPT) | changes
-            kept = Kept([OSPolicyAssignment.from_json(json.dumps(wanted))])
+            revision = {"revisionId": "rev-1"}
+            kept = Kept([OSPolicyAssignment.from_json(json.dumps(wanted | revision))])
             self.server.kept[f"{assignment.parent(PROJECT, ZONE)}/osPolicyAssignments/{name}"] = kept
 
 
@@ -98,7 +99,7 @@ async def cloud(*instances: PretendInstance, calls_a_minute: int = 10_000) -> As
     pretend, server = PretendCompute(instances or [vm()]), OsConfigServer()
     async with serving(pretend.app) as compute_url, serving(server.app) as url:
         compute = ComputeApi(compute_url)
-        executor = OsConfigExecutor(compute, EXEMPT, url, calls_a_minute=calls_a_minute)
+        executor = OsConfigExecutor(compute, EXEMPT, load_all(), url, calls_a_minute=calls_a_minute)
         try:
             yield Cloud(pretend, server, compute, executor)
         finally:
@@ -193,6 +194,7 @@ async def test_an_assignment_is_looked_at_once_for_many_vms() -> None:
 async def test_a_report_counts_from_the_request_on() -> None:
     """The same second is not after it."""
     async with cloud() as c:
+        c.deploy()
         assert await c.executor.report(asked()) is None
         c.server.put_report(PROJECT, ZONE, REF.instance_id, report(at=SINCE))
         assert await c.executor.report(asked()) is None
@@ -208,16 +210,49 @@ async def test_a_report_counts_from_the_request_on() -> None:
         assert await c.executor.report(asked(Action.REVERT)) is None
 
 
+async def test_a_report_of_other_scripts_proves_nothing() -> None:
+    """Changed behind our back within the ten minutes, or gone since: that is not the runbook."""
+    async with cloud() as c:
+        c.deploy()
+        facts = await c.compute.facts(REF)
+        await c.executor.ready(facts, RUNBOOK, Action.ENFORCE)
+        other = assignment.assignment(RUNBOOK, Action.REVERT, EXEMPT) | {"revisionId": "rev-2"}
+        (kept,) = [each for name, each in c.server.kept.items() if name.endswith("-enforce")]
+        kept.revisions.append(OSPolicyAssignment.from_json(json.dumps(other)))
+        name = assignment.assignment_id(RUNBOOK.name, Action.ENFORCE)
+        for revision, why in (("rev-2", "differs in osPolicies"), ("rev-3", "it is gone")):
+            c.server.put_report(PROJECT, ZONE, REF.instance_id, said := report())
+            said.os_policy_assignment = (
+                f"projects/4711/locations/{ZONE}/osPolicyAssignments/{name}@{revision}"
+            )
+            done = await c.executor.report(asked())
+            assert done is not None
+            assert done.trouble is not None
+            assert (done.before, done.enforced, done.after) == (None, False, None)
+            assert (done.trouble.transient, done.trouble.reason) == (True, "assignment_outdated")
+            assert f"revision {revision} of {name}" in done.trouble.detail
+            assert why in done.trouble.detail
+        said.os_policy_assignment = said.os_policy_assignment.partition("@")[0]
+        with pytest.raises(Transient, match="names no revision"):
+            await c.executor.report(asked())
+        c.server.put_report(PROJECT, ZONE, REF.instance_id, report())
+        done = await c.executor.report(asked())
+        assert done is not None
+        assert done.enforced, "what ran rev-1 ran our scripts, though rev-2 is the newest"
+
+
 async def test_ten_thousand_open_requests_are_read_in_a_hundred_calls() -> None:
     """A tick's worth: at 60 calls a minute all of them in less than two minutes, whatever was reported."""
     async with cloud() as c:
+        c.deploy()
         refs = [InstanceRef(PROJECT, ZONE, str(number)) for number in range(10_000)]
         for ref in refs[:9_990]:
             c.server.put_report(PROJECT, ZONE, ref.instance_id, report())
         await c.executor.prefetch([asked(ref=ref) for ref in refs])
         listed = len(c.server.calls)
         found = [await c.executor.report(asked(ref=ref)) for ref in refs]
-        assert listed == len(c.server.calls) == 100
+        assert listed == 100
+        assert len(c.server.calls) == 101, "and one for the revision that they are all of"
         assert sum(done is not None for done in found) == 9_990
         minutes = listed / CALLS_A_MINUTE
         assert minutes < 2
@@ -240,6 +275,7 @@ async def test_a_listing_ends_with_the_last_report_that_is_wanted_and_few_are_re
 async def test_a_listing_that_names_vms_otherwise_costs_calls_and_no_report() -> None:
     """The reference says numeric ids; should it be names, each report is asked for by itself."""
     async with cloud() as c:
+        c.deploy()
         refs = [InstanceRef(PROJECT, ZONE, f"{number:04}") for number in range(12)]
         for ref in refs:
             c.server.put_report(PROJECT, ZONE, ref.instance_id, named := report())
@@ -249,7 +285,7 @@ async def test_a_listing_that_names_vms_otherwise_costs_calls_and_no_report() ->
         await c.executor.prefetch([asked(ref=ref) for ref in refs])
         found = [await c.executor.report(asked(ref=ref)) for ref in refs]
         assert all(done is not None and done.enforced for done in found)
-        assert len(c.server.calls) == 1 + len(refs)
+        assert len(c.server.calls) == 1 + len(refs) + 1
 
 
 async def test_a_report_of_another_vm_is_not_believed() -> None:

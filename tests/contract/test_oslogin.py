@@ -459,13 +459,18 @@ async def test_a_certificate_beside_the_key_file_is_used(fake: FakeOsLogin, tmp_
 
 
 async def test_a_key_file_that_cannot_be_used_says_why(tmp_path: Path) -> None:
-    """Missing, rubbish, locked with a passphrase, or beside a certificate for another key."""
+    """Missing, rubbish, locked with a passphrase, or beside a certificate for another key.
+
+    It names the setting. A key in the place of its path is refused at start, and not told here.
+    """
     rubbish, locked, odd = tmp_path / "rubbish", tmp_path / "locked", tmp_path / "odd"
     rubbish.write_text("no key")
     OTHER.write_private_key(locked, "pkcs8-pem", passphrase="secret")
     OTHER.write_private_key(odd)
     OTHER.generate_user_certificate(HOST_KEY, "x").write_certificate(tmp_path / "odd-cert.pub")
-    for path in (tmp_path / "missing", rubbish, locked, odd):
+    text = OTHER.export_private_key().decode()
+    for path in (tmp_path / "missing", rubbish, locked, odd, Path(text)):
         with pytest.raises(Permanent, match="bad_credential") as caught:
             await StaticKey(path, USERNAME).credential(FACTS)
-        assert path.name in caught.value.detail
+        assert "LOGMEND_SSH_KEY" in caught.value.detail
+        assert path.name not in caught.value.detail

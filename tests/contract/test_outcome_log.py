@@ -338,6 +338,18 @@ async def test_a_folder_that_cannot_be_made_is_transient(tmp_path: Path) -> None
         await FileOutcomeLog(tmp_path / "file" / "outcomes.jsonl").write(OUTCOME)
 
 
+async def test_a_new_file_is_its_owners_alone_and_no_link_is_followed(tmp_path: Path) -> None:
+    """Outcomes name VMs and people; a link in the file's place could lead to any file of this user."""
+    path, link = tmp_path / "made" / "outcomes.jsonl", tmp_path / "link"
+    await FileOutcomeLog(path).write(OUTCOME)
+    assert [each.stat().st_mode & 0o777 for each in (path, path.parent)] == [0o600, 0o700]
+    (tmp_path / "dear").write_text("dear\n")
+    link.symlink_to(tmp_path / "dear")
+    with pytest.raises(Transient, match=r"outcome_log_unavailable: .*/link: a symbolic link"):
+        await FileOutcomeLog(link).write(OUTCOME)
+    assert (tmp_path / "dear").read_text() == "dear\n"
+
+
 async def test_the_file_may_be_rotated_away(tmp_path: Path) -> None:
     """The next line starts a new one."""
     path = tmp_path / "outcomes.jsonl"

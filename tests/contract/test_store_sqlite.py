@@ -85,6 +85,94 @@ async def test_a_damaged_file_is_an_error_and_not_an_empty_ledger(tmp_path: Path
     await store.aclose()
 
 
+def move(path: Path, to: Path) -> None:
+    """Move a ledger with its journal and index."""
+    for suffix in ("", "-wal", "-shm"):
+        if (part := Path(f"{path}{suffix}")).exists():
+            part.rename(f"{to}{suffix}")
+
+
+def remove(path: Path) -> None:
+    """Remove a ledger with its journal and index."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def modes(folder: Path) -> list[int]:
+    """Give the permissions of every file in a folder."""
+    return [each.stat().st_mode & 0o777 for each in folder.iterdir()]
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away", "a link now"])
+async def test_a_ledger_that_is_taken_away_is_noticed_and_nothing_is_written_any_more(
+    tmp_path: Path, how: str
+) -> None:
+    """A freeze in the new file would stop nobody who goes on with the old one."""
+    path = tmp_path / "ledger.sqlite"
+    store, other = SqliteStore(path), SqliteStore(path)
+    await store.transact([KEY], write({"n": 1}))
+    if how == "moved away":
+        move(path, tmp_path / "elsewhere")
+    else:
+        remove(path)
+    if how == "replaced":
+        await other.transact([KEY], write({"frozen": True}))
+    if how == "a link now":
+        path.symlink_to(tmp_path / "elsewhere")
+    for call in (store.get([KEY]), store.transact([KEY], write({"n": 2})), store.scan("leases", None, 9)):
+        with pytest.raises(Transient) as caught:
+            await call
+        assert caught.value.reason == "ledger_replaced"
+    assert store._worker
+    await asyncio.wrap_future(store._worker._thread.submit(store._worker._disconnect))  # as after an error
+    with pytest.raises(Transient, match="ledger_replaced"):
+        await store.get([KEY])
+    assert path.exists() is (how == "replaced"), "no new ledger is made in its place"
+    if how == "moved away":
+        move(tmp_path / "elsewhere", path)
+        assert (await store.get([KEY]))[KEY].data == {"n": 1}
+    if how == "replaced":
+        assert (await other.get([KEY]))[KEY].data == {"frozen": True}
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_a_ledger_replaced_in_the_middle_of_a_transaction_is_not_written(tmp_path: Path) -> None:
+    """The last look is taken just before the commit: the lock may have been waited for."""
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore(path)
+    await store.transact([KEY], write({"n": 1}))
+
+    def step(_: Any) -> Any:
+        move(path, tmp_path / "old")
+        return {KEY: Document({"n": 2})}, None
+
+    with pytest.raises(Transient, match="ledger_replaced"):
+        await store.transact([KEY], step)
+    await store.aclose()
+    old = SqliteStore(tmp_path / "old")
+    assert (await old.get([KEY]))[KEY].data == {"n": 1}
+    await old.aclose()
+
+
+async def test_a_new_ledger_is_its_owners_alone_and_no_link_is_followed(tmp_path: Path) -> None:
+    """It names VMs, people and what is open; and a link could lead anywhere."""
+    path, link = tmp_path / "ledger.sqlite", tmp_path / "link"
+    store = SqliteStore(path)
+    await store.transact([KEY], write({"n": 1}))
+    assert modes(tmp_path) == [0o600] * 3, "the file, its journal and its index"
+    await store.aclose()
+    for target in (path, tmp_path / "nothing"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        linked = SqliteStore(link)
+        with pytest.raises(Permanent, match="symbolic link") as caught:
+            await linked.get([KEY])
+        assert caught.value.reason == "ledger_forbidden"
+        await linked.aclose()
+    assert not (tmp_path / "nothing").exists()
+
+
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     """The ledger makes its file, never directories: a typo would start an empty ledger elsewhere."""
     store = SqliteStore(tmp_path / "nowhere" / "ledger.sqlite")

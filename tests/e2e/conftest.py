@@ -1,6 +1,6 @@
 """What the end-to-end tests share: the emulator, a topic each, a pretend fleet behind real SSH servers."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ Serve = Callable[..., AbstractAsyncContextManager[Function]]
 
 
 @pytest.fixture
-def post(pubsub_emulator: Emulator) -> Iterator[Post]:
+async def post(pubsub_emulator: Emulator) -> AsyncIterator[Post]:
     """Give the test a topic, its subscriptions and its dead letter."""
-    with post_office() as post:
+    async with post_office() as post:
         yield post
 
 

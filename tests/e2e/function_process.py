@@ -101,6 +101,12 @@ class Function:
             return True
         return False
 
+    def is_owner(self, owner: str) -> bool:
+        """Say whether a lease's owner (MACHINE-PROCESS-RANDOM) is a living process of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            return os.getpgid(int(owner.split("-")[-2])) == self.process.pid
+        return False
+
     def signal(self, how: int) -> None:
         """Send a signal to every process of its group."""
         _signal(self.process.pid, how)

@@ -1,9 +1,11 @@
 """From a topic on the Pub/Sub emulator through the real function process to VMs and one final outcome."""
 
 import asyncio
+import contextlib
 import json
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
@@ -15,9 +17,10 @@ from tests.e2e.post import DELIVERY_ATTEMPTS, Post, a_little_before
 from tests.e2e.relay import relay
 
 from logmend.adapters.stores.sqlite import SqliteStore
-from logmend.ledger import Controls
+from logmend.errors import Transient
+from logmend.ledger import Controls, Queues
 from logmend.model.enums import INTERIM_RESULTS
-from logmend.model.state import Freeze
+from logmend.model.state import Freeze, Lease
 from logmend_cli.pretend.entries import entry, incident
 from logmend_cli.pretend.fleet import Fleet, Machine
 
@@ -37,9 +40,9 @@ async def settled(function: Function, messages: Iterable[str], *, within: float 
         }
         if final.keys() == waiting:
             return final
-        missing = len(waiting - final.keys())
+        missing = {each: function.verdicts(message_id=each) for each in waiting - final.keys()}
         assert asyncio.get_running_loop().time() < ends, (
-            f"{missing} messages have no outcome\n{function.log()}"
+            f"messages without a final outcome, and what they have: {missing}\n{function.log()}"
         )
         await asyncio.sleep(0.1)
 
@@ -65,7 +68,7 @@ async def test_a_transient_error_is_delivered_again_until_it_succeeds(
     # One look-up asks a second time by itself before it gives up.
     fleet.compute.fail(f"v1/.*/instances/{machine.instance.instance_id}$", 503, times=4)
     async with serve() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         (message,) = await post.publish(entry(vm(machine)))
         assert await settled(function, [message]) == {message: "remediated"}
         said = function.verdicts(message_id=message)
@@ -83,7 +86,7 @@ async def test_a_poison_message_ends_in_the_dead_letter_and_can_be_replayed_from
     fleet.compute.fail(f"v1/.*/instances/{poisoned.instance.instance_id}$", 503)
     line = entry(vm(poisoned))
     async with serve() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         poison, other = await post.publish(line, entry(vm(healthy)))
         assert await settled(function, [other]) == {other: "remediated"}
         (letter,) = await post.dead_letters(1)
@@ -107,7 +110,7 @@ async def test_garbage_is_acknowledged_and_kept_with_its_reason(
     machine = fleet.machines["vm-1"]
     project, zone, _ = vm(machine)
     async with serve(dead_letter_topic=post.dead_letter) as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         messages = await post.publish(
             b"\x00\xff{{{", {"hello": "world"}, entry((project, zone, "1; reboot #")), entry(vm(machine))
         )
@@ -141,7 +144,7 @@ async def test_duplicates_have_one_effect(post: Post, fleet: Fleet, serve: Serve
     """Lines of two log paths, an incident told twice, and a lost acknowledgement: each VM is fixed once."""
     talkative, alerted = fleet.machines["vm-1"], fleet.machines["vm-2"]
     async with serve() as function, relay(function.url) as lossy:
-        post.push_to(lossy.url)
+        await post.push_to(lossy.url)
         lossy.lose_answers = 1
         (first,) = await post.publish(entry(vm(talkative)))
         await settled(function, [first])
@@ -170,7 +173,7 @@ async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
     machines[2].instance.metadata["enable-workload-certificate"] = "true"
     started = datetime.now(UTC)
     async with serve() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         messages = await post.publish(
             *(entry(vm(machine)) for machine in machines[:3]),
             incident(vm(machines[3]), "inc-1"),
@@ -206,7 +209,7 @@ async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
     """Frozen, a line is dropped and an incident waits in the ledger, until the scheduler's message."""
     alerted, talkative = fleet.machines["vm-1"], fleet.machines["vm-2"]
     async with serve() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         store = SqliteStore(function.folder / "ledger.sqlite")
         controls = Controls(store)
         await controls.freeze(Freeze("sre@example.com", datetime.now(UTC), "change freeze"))
@@ -242,7 +245,7 @@ async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcom
     async with AsyncExitStack() as stack:
         functions = [await stack.enter_async_context(serve()) for _ in range(instances)]
         spread = await stack.enter_async_context(relay(*(function.url for function in functions)))
-        post.push_to(spread.url)
+        await post.push_to(spread.url)
         messages = await post.publish(*burst(fleet, 500))
         final = await settled(functions[0], messages, within=90)
         finals = [each for each in functions[0].outcomes() if each["result"] not in INTERIM_RESULTS]
@@ -256,17 +259,49 @@ async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcom
     assert len({each["outcome_id"] for each in finals}) == len(messages), "one final outcome each"
 
 
+FOREVER = datetime.max.replace(tzinfo=UTC)
+SHORT = {"attempt_deadline": "8s", "function_timeout": "9s", "lease": "10s"}
+
+
+async def leases(store: SqliteStore, until: datetime) -> dict[str, Lease]:
+    """Give the leases that end by then, by the ids of their VMs."""
+    leased = await Queues(store).expired(until, 100)
+    return {each.instance.instance_id: each.lease for each in leased if each.lease}
+
+
+async def killed_at_work(store: SqliteStore, doomed: Function) -> dict[str, Lease]:
+    """Kill an instance while it holds leases, and give those: stop it, look, and only then kill it."""
+    held: dict[str, Lease] = {}
+    async with asyncio.timeout(60):
+        while not held:
+            await asyncio.sleep(0.05)
+            doomed.signal(signal.SIGSTOP)
+            with contextlib.suppress(Transient):  # it was stopped in the middle of a transaction
+                found = await leases(store, FOREVER)
+                held = {vm_id: lease for vm_id, lease in found.items() if doomed.is_owner(lease.owner)}
+            if not held:
+                doomed.signal(signal.SIGCONT)
+    await doomed.kill()
+    return held
+
+
+def messages_of(held: Mapping[str, Lease]) -> list[str]:
+    """Give the ids of the messages whose intents hold leases."""
+    return [each.intent_id.removeprefix("m-") for each in held.values()]
+
+
+@pytest.mark.timeout(300)
 async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet: Fleet, serve: Serve) -> None:
     """Of two instances one is killed at work; what it began is finished and told under its own message."""
     machines = list(fleet.machines.values())
-    short = {"attempt_deadline": "8s", "function_timeout": "9s", "lease": "10s"}
-    async with serve(**short) as doomed, serve(**short) as other, relay(doomed.url, other.url) as spread:
-        post.push_to(spread.url, attempts=50)
+    async with serve(**SHORT) as doomed, serve(**SHORT) as other, relay(doomed.url, other.url) as spread:
+        store = SqliteStore(other.folder / "ledger.sqlite")
+        await post.push_to(spread.url, attempts=50)
         messages = await post.publish(*burst(fleet, 100))
-        await lines_of(other, 1)
-        await doomed.kill()
-        final = await settled(other, messages)
+        held = await killed_at_work(store, doomed)
+        final = await settled(other, messages, within=200)
         outcomes = other.outcomes()
+        await store.aclose()
     assert {machine.timer() for machine in machines} == {"disabled inactive"}
     # An answer that was lost with the instance has the same outcome told twice.
     told = {
@@ -276,6 +311,31 @@ async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet:
     }
     assert Counter(told.values()) == {machine.instance.instance_id: 1 for machine in machines}
     interrupted = {each["message_id"] for each in outcomes if each["result"] == "interrupted"}
-    assert interrupted, "it was killed at work"
+    assert interrupted >= set(messages_of(held)), "it was killed at work"
     assert {final[message] for message in interrupted} == {"remediated"}
     assert Counter(final.values()).keys() <= {"remediated", "skipped: duplicate", "skipped: cooling_down"}
+
+
+@pytest.mark.timeout(300)
+async def test_what_a_dead_instance_had_in_hand_is_finished_by_one_tick_if_nobody_delivers_again(
+    post: Post, fleet: Fleet, serve: Serve
+) -> None:
+    """The next tick after a lease has run out takes it over, whether or not the message ever comes again."""
+    async with serve(**SHORT) as doomed, serve(**SHORT) as other:
+        store = SqliteStore(other.folder / "ledger.sqlite")
+        await post.push_to(doomed.url)
+        await post.publish(*burst(fleet, 20))
+        held = await killed_at_work(store, doomed)
+        await post.stop_pushing()
+        async with asyncio.timeout(60):
+            while len(await leases(store, datetime.now(UTC))) < len(held):  # noqa: ASYNC110  another process
+                await asyncio.sleep(0.2)
+        tally = await other.tick()
+        final = await settled(other, messages_of(held), within=5)
+        left = await leases(store, FOREVER)
+        await store.aclose()
+    assert set(final.values()) == {"remediated"}
+    assert tally["outcomes"] == {"remediated": len(held)}
+    assert (tally["errors"], left) == ({}, {})
+    fixed = {each.instance.instance_id: fixes(each) for each in fleet.machines.values()}
+    assert {fixed[vm_id] for vm_id in held} == {1}

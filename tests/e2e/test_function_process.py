@@ -4,10 +4,16 @@ import asyncio
 import os
 import signal
 import sys
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.function_process import function_process
+
+from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.ledger import Controls
 
 KILLED_RUN = """
 import asyncio, sys
@@ -62,3 +68,22 @@ async def test_nothing_of_the_test_runs_own_settings_reaches_the_function(
         answer = await function.push({"message": {"messageId": "1", "data": "e30="}})
     assert (answer.status, answer.verdict) == (200, "rejected: not_an_event")
     assert function.is_gone()
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=2), timedelta(minutes=-20)], ids=["ahead", "behind"])
+async def test_a_clock_that_is_off_ends_no_tick_and_says_so(tmp_path: Path, off: timedelta) -> None:
+    """Pub/Sub's publish time is the second clock: a missing tick has its alert, and nothing is taken over."""
+    data = b64encode(b'{"logmend": "tick"}').decode()
+
+    def tick(published: datetime) -> dict[str, Any]:
+        return {"message": {"messageId": "1", "data": data, "publishTime": published.isoformat()}}
+
+    async with function_process(tmp_path) as function:
+        answer = await function.push(tick(datetime.now(UTC) - off))
+        assert (answer.status, answer.said["logmend"]) == (200, "untimely")
+        store = SqliteStore(function.folder / "ledger.sqlite")
+        assert (await Controls(store).fleet()).last_tick is None
+        await function.push(tick(datetime.now(UTC) - timedelta(minutes=4)))
+        assert (await Controls(store).fleet()).last_tick is not None
+        await store.aclose()
+        assert '"logmend": "untimely"' in function.log()

@@ -38,7 +38,7 @@ async def test_what_died_while_an_api_was_away_is_mended_by_replaying_its_dead_l
     fleet.compute.fail(f"v1/.*/instances/{machine.instance.instance_id}$", 503)
     from_dead_letter = ("replay", "--subscription", post.pull_subscription)
     async with serve() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
         await post.publish(entry(vm(machine)))
         for _ in range(20):
             if "planned" in (explained := await logmend(*from_dead_letter)):

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ TICK = {"logmend": "tick"}
 
 
 @pytest.fixture
-def post(pubsub_emulator: Emulator) -> Iterator[Post]:
+async def post(pubsub_emulator: Emulator) -> AsyncIterator[Post]:
     """Give the test a topic, its push subscription and its dead letter."""
-    with post_office() as post:
+    async with post_office() as post:
         yield post
 
 
@@ -90,7 +90,7 @@ async def test_an_incident_mends_its_machine_once_and_waits_out_a_freeze(
     )
     was = await standing(healthy)
     async with cloud(tmp_path, *machines) as around, around.function() as function:
-        post.push_to(function.url)
+        await post.push_to(function.url)
 
         async def published(body: dict[str, Any]) -> dict[str, Any]:
             (message,) = await post.publish(body)

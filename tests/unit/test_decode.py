@@ -121,12 +121,32 @@ def test_what_is_no_event_is_named_for_what_is_wrong(body: bytes, why: str) -> N
     assert decode.request(body, JSON)[0] == delivery
 
 
-def test_the_largest_entry_that_logging_accepts_is_read() -> None:
-    """The limit is Google's, not one byte less."""
-    frame = b'{"logName": "projects/p-1/logs/l", "textPayload": ""}'
-    whole = frame.replace(b'""', b'"' + b"x" * (decode.MAX_ENTRY - len(frame)) + b'"')
-    assert len(whole) == decode.MAX_ENTRY
-    assert reason(decode.request(push(whole), JSON)[1]) == "LogEntry"
+@pytest.mark.parametrize(
+    "said",
+    ["x" * 262_000, '"' * 262_000, "\x07" * 262_000, "<\x1b[31m" * 43_000, "ä" * 131_000, "\u2028" * 87_000],
+    ids=["plain", "quotes", "control characters", "colours", "umlauts", "line separators"],
+)
+def test_the_largest_entry_that_logging_accepts_is_read(said: str) -> None:
+    """256 KiB of whatever it says, however JSON has to spell it, HTML-safe as protobuf's own JSON too."""
+    assert len(said.encode()) <= 256 * 1024
+    whole = json.dumps({"logName": "projects/p-1/logs/l", "textPayload": said}, ensure_ascii=False)
+    safe = whole.replace("<", "\\u003c").encode()
+    assert reason(decode.request(push(safe), JSON)[1]) == "LogEntry"
+    assert [reason(each) for _, each, _ in decode.any_shape(safe)] == ["LogEntry"]
+
+
+def test_the_largest_numbers_that_logging_accepts_are_read() -> None:
+    """A double is 11 bytes to Logging in a list, 25 as JSON."""
+    many = [-1.7976931348623157e308] * (256 * 1024 // 11)
+    whole = json.dumps({"logName": "projects/p-1/logs/l", "jsonPayload": {"x": many}}, separators=(",", ":"))
+    assert reason(decode.request(push(whole.encode()), JSON)[1]) == "LogEntry"
+
+
+def test_escapes_do_not_let_in_what_is_larger_than_any_entry() -> None:
+    """Both limits hold: what is spelled, and what it takes to spell it."""
+    for said in ("\x07" * 400_000, "x" * decode.MAX_ENTRY):
+        whole = json.dumps({"logName": "projects/p-1/logs/l", "textPayload": said}).encode()
+        assert reason(decode.request(push(whole), JSON)[1]) == "too_large"
 
 
 def test_a_detail_never_quotes_the_payload() -> None:

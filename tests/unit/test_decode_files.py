@@ -12,6 +12,7 @@ from tests.unit.corpus import names, text, value
 
 from logmend.model.values import LogEntry, Tick, Undecodable
 from logmend.stages import decode
+from logmend.stages.decode.payload import scan
 
 ENTRY: dict[str, Any] = value("entries", "ops_agent_syslog_rfc3164")
 LINE = json.dumps(ENTRY).encode()
@@ -82,7 +83,7 @@ def test_what_gcloud_pulls_from_a_dead_letter_subscription_is_read() -> None:
 
 def test_an_entry_over_the_limit_is_told_by_its_compact_size() -> None:
     """Pretty-printing may not push an entry over a limit under which it travels."""
-    many = {str(n): n for n in range(12_000)}
+    many = {str(n): n for n in range(36_000)}
     fits = {"logName": "projects/p-1/logs/l", "jsonPayload": many}
     assert len(json.dumps(fits, indent=8)) > decode.MAX_ENTRY > len(json.dumps(fits, separators=(",", ":")))
     assert kinds(decode.any_shape(json.dumps(fits, indent=8).encode())) == ["LogEntry"]
@@ -164,3 +165,43 @@ def test_a_line_without_end_is_passed_over() -> None:
     assert isinstance(found[0], Undecodable)
     assert found[0].reason == "too_large"
     assert found[1:] == [Tick()]
+
+
+BROKEN = {
+    "short lines": b"{x\n",
+    "objects that nest and never end": b'{"a":\n',
+    "arrays that nest and never end": b'{"a":[{},\n',
+    "strings that never end": b'{"a":"\n',
+    "half surrogates": b'{"\\ud83d\n',
+    "long lines": b'{"a":[' + b"0," * 2000 + b"\n",
+    "deep lines": b'{"a":' * 50 + b"\n",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN)
+def test_a_file_of_broken_lines_costs_a_few_looks_at_each_character(
+    line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted is what the parser reads; where it fails, it counts lines up to there: no square of them."""
+    read = []
+
+    def counted(text: str) -> Any:
+        value, end, cut_off = scan(text)
+        read.append(end)
+        return value, end, cut_off
+
+    monkeypatch.setattr("logmend.stages.decode.stream.scan", counted)
+    size = 400_000
+    good = b'\n{"logName": "projects/p/logs/l"}\n'
+    found = list(decode.entries(io.BytesIO(line * (size // len(line)) + good)))
+    assert [kind for kind in kinds(found) if kind != "malformed"] == ["LogEntry"], (
+        "what is good is still found"
+    )
+    assert sum(read) < 20 * size
+
+
+def test_a_value_over_many_lines_is_found_behind_a_broken_one() -> None:
+    """Patience lasts for what really happens: a file cut off, another written behind it."""
+    entry = json.dumps({"logName": "projects/p/logs/l", "textPayload": "x" * 50_000}, indent=2)
+    text = "\n".join([entry[:40_000], *[entry] * 20, "{", entry]).encode()
+    assert kinds(list(decode.entries(io.BytesIO(text)))).count("LogEntry") == 21

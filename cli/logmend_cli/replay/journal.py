@@ -26,8 +26,8 @@ class ReplayJournal:
         """
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a+", encoding="utf-8")
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = open(path, "a+", encoding="utf-8", opener=_own)  # noqa: SIM115  held until close()
         except OSError as error:
             raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
         try:
@@ -75,6 +75,11 @@ class ReplayJournal:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file that is its owner's alone if it is new; a symbolic link is not followed."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def default_path(*parts: str) -> Path:

@@ -53,6 +53,7 @@ class FileOutcomeLog:
     Guaranteed: a line is whole, or it is not there and was not reported as written; a write that a full disk
     cut short is taken back under the lock that every writer holds. Not guaranteed: one line per outcome; an
     event that is delivered again appends the same line again, byte for byte (de-duplicate by ``outcome_id``).
+    A new file is its owner's alone (0600); a symbolic link in its place is not followed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,16 +65,17 @@ class FileOutcomeLog:
         try:
             await asyncio.to_thread(self._append, data)
         except OSError as error:
-            detail = f"{self._path}: {error.strerror or error}"
+            link = "a symbolic link; name the file itself" if error.errno == errno.ELOOP else None
+            detail = f"{self._path}: {link or error.strerror or error}"
             raise Transient("outcome_log_unavailable", detail) from error
 
     async def aclose(self) -> None:
         """Nothing to release: the file is opened anew for each line, so that it can be rotated away."""
 
     def _append(self, data: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self._path, flags, 0o644)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # released by close, and by the process's end
             before = os.fstat(descriptor).st_size

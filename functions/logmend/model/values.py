@@ -88,7 +88,9 @@ class Incident(Struct, frozen=True):
 
 
 class Tick(Struct, frozen=True):
-    """The scheduler's message ``{"logmend": "tick"}``."""
+    """The scheduler's message ``{"logmend": "tick"}``; when Pub/Sub published it, if that is known."""
+
+    published_at: datetime | None = None
 
 
 class Undecodable(Struct, frozen=True):

@@ -55,6 +55,7 @@ _UNKNOWN: Mapping[str, Trouble] = {
 _ERROR = re.compile(
     r"unexpected return code from (?:validate|enforce): (-?\d{1,4}), stdout: (.*?)(, stderr: .*)?", re.DOTALL
 )
+_REVISION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPolicyAssignments/([^/]+)/report")
 
 
@@ -70,6 +71,17 @@ def updated(report: Mapping[str, Any]) -> datetime:
     if at.tzinfo is None:
         raise ValueError("updateTime has no zone")
     return at
+
+
+def revision(report: Mapping[str, Any]) -> str:
+    """Name the assignment's revision that a report is of. ValueError if it does not tell.
+
+    It is behind the ``@`` of ``osPolicyAssignment`` (OSPolicyAssignmentReport, google-cloud-os-config 1.26).
+    """
+    _, at, found = str(report.get("osPolicyAssignment", "")).rpartition("@")
+    if not at or not _REVISION.fullmatch(found):
+        raise ValueError("osPolicyAssignment names no revision")
+    return found
 
 
 def attempt(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Attempt:

@@ -166,7 +166,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "stale": Meaning(
             "The entry is older than LOGMEND_MAX_EVENT_AGE.",
-            "logmend replay FILE --allow-stale acts on it all the same",
+            "logmend replay FILE --allow-stale acts on it all the same; if all are stale, look at the clock",
         ),
         "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
         "instance_gone": Meaning("The VM no longer exists."),
@@ -356,6 +356,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "ledger_rejected": Meaning("The ledger's store refused a document.", "please report it, with detail"),
         "compute_unavailable": Meaning("The Compute Engine API gives no usable answer just now.", WAIT),
         "ledger_unavailable": Meaning("The ledger cannot be reached just now.", WAIT),
+        "ledger_replaced": Meaning(
+            "The ledger's file was removed or replaced while this process used it; it changes nothing since.",
+            "put the file back, or stop every process that uses it and start them with the one to keep",
+        ),
         "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", WAIT),
         "ledger_corrupt": Meaning(
             "A document of the ledger does not have its shape; perhaps another version wrote it.",

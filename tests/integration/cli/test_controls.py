@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 from tests.integration.cli.conftest import Place
 
-from logmend.model.values import Outcome
+from logmend.ledger import Controls
+from logmend.ledger.documents import pack, subject_key
+from logmend.model.state import Lease, Subject
+from logmend.model.values import InstanceRef, Outcome
+from logmend.ports import Document
 from logmend.settings import Settings
-from logmend.wiring import application
+from logmend.wiring import application, open_store
 from logmend_cli.pretend.entries import entry, push
 from logmend_cli.pretend.fleet import free_port
 from logmend_cli.pretend.story import identity
@@ -63,6 +67,43 @@ def test_a_freeze_holds_events_off_until_resume(place: Place) -> None:
     assert deliver(place, "web-1", mode="enforce").result == "remediated"
 
 
+def test_a_freeze_says_that_it_cannot_know_who_read_it(place: Place) -> None:
+    """The ledger may be another than the function's: a name, a project, or a file that was replaced."""
+    ran = place.logmend("freeze")
+    assert "no instance was asked" in ran.stdout
+    assert "no tick was ever run on it" in ran.stdout
+    place.logmend("tick", mode="enforce")
+    assert "the last tick on it was at" in place.logmend("freeze").stdout
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_freeze_that_can_ask_says_who_read_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, read: bool
+) -> None:
+    """A tick that began after it has read it; one on another ledger never shows here. Leases are named."""
+
+    async def tick(_: str | None) -> bool:
+        store = open_store(place.settings["state"] if read else "memory:")
+        await Controls(store).note_tick(datetime.now(UTC))
+        await store.aclose()
+        return True
+
+    async def hold() -> None:
+        ref, ends = InstanceRef(*identity(place.machine("web-2"))), datetime.now(UTC) + timedelta(minutes=5)
+        subject = Subject(ref, "workload-cert-refresh", lease=Lease("host-1-77-abc", 1, "m-1", ends))
+        key, store = subject_key(ref, subject.runbook), open_store(place.settings["state"])
+        await store.transact([key], lambda _: ({key: Document(pack(subject), "leased", ends)}, None))
+        await store.aclose()
+
+    asyncio.run(hold())
+    monkeypatch.setattr("logmend_cli.freeze.tick_function", tick)
+    monkeypatch.setattr("logmend_cli.freeze.WAIT", 2)
+    ran = place.logmend("freeze")
+    assert ("\n  acknowledged: an instance began a tick" in ran.stdout) is read
+    assert ("\n  not acknowledged: no instance began a tick" in ran.stdout) is not read
+    assert f"in hand: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
+
+
 def test_one_vm_or_one_runbook_can_be_frozen(place: Place) -> None:
     """The rest goes on."""
     frozen = place.logmend("freeze", "--instance", place.ref("web-1"), "--runbook", "workload-cert-refresh")
@@ -84,7 +125,7 @@ def test_a_switch_of_no_use_is_told(place: Place, command: str) -> None:
         (["--runbook", "nope"], {}, "no runbook 'nope'"),
         (["--instance", "web-1"], {}, "PROJECT/ZONE/ID"),
         ([], {"state": "memory:"}, "LOGMEND_STATE"),
-        ([], {"state": "postgres:x"}, "LOGMEND_STATE='postgres:x'"),
+        ([], {"state": "postgres:x"}, "LOGMEND_STATE: expected"),
     ):
         ran = place.logmend(command, *args, **settings)
         assert (ran.exit_code, ran.stdout) == (2, ""), args

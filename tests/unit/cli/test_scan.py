@@ -171,6 +171,11 @@ def test_input_of_no_use_is_told(run: Run, args: list[str], stdin: str | None, t
 def test_csv_has_a_row_for_each_vm_and_runs_no_formula(run: Run) -> None:
     """For spreadsheets; a log's name is anyone's text."""
     hostile = entry(OTHER, logName="projects/demo-project/logs/=HYPERLINK(1)")
+    for formula in (" =1", "\N{FULLWIDTH EQUALS SIGN}1", "\t@x", "\x00+1", "\N{FULLWIDTH HYPHEN-MINUS}1"):
+        more = entry(OTHER, logName=f"projects/demo-project/logs/{formula}")
+        ran = run("scan", "-", "--offline", "--format", "csv", stdin=json.dumps([more]))
+        (row,) = csv.DictReader(io.StringIO(ran.stdout))
+        assert row["log_paths"][0] in "'\N{REPLACEMENT CHARACTER}", formula
     ran = run("scan", "-", "--offline", "--format", "csv", stdin=json.dumps([entry(), hostile]))
     rows = list(csv.DictReader(io.StringIO(ran.stdout)))
     assert [row["instance_id"] for row in rows] == [REF.instance_id, "42"]
@@ -178,11 +183,12 @@ def test_csv_has_a_row_for_each_vm_and_runs_no_formula(run: Run) -> None:
     assert rows[1]["log_paths"].startswith("'=HYPERLINK")
 
 
-def test_what_an_entry_holds_cannot_reach_the_terminal(run: Run) -> None:
+@pytest.mark.parametrize("shape", ["table", "csv", "json"])
+def test_what_an_entry_holds_cannot_reach_the_terminal(run: Run, shape: str) -> None:
     """Escapes in a log's name become marks; no text of the line is shown at all."""
-    hostile = entry(logName="projects/demo-project/logs/x\x1b]0;owned\x07")
-    ran = run("scan", "-", "--offline", stdin=json.dumps(hostile))
-    assert "\x1b]" not in ran.stdout
+    hostile = entry(logName="projects/demo-project/logs/x\x1b]0;owned\x07\x9b2J\u202e")
+    ran = run("scan", "-", "--offline", "--format", shape, stdin=json.dumps(hostile))
+    assert not set("\x1b\x07\x9b\u202e") & set(ran.stdout)
     assert "may not be configured" not in ran.stdout
 
 

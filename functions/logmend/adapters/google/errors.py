@@ -184,6 +184,10 @@ _GRPC_TO_STATUS: Mapping[str, int] = {
     "DATA_LOSS": 500,
 }
 
+_KEY_FILE = re.compile(
+    r"\b([Ff]ile) .*?(?: (was not found|is not a valid|does not have a valid)|…)", re.DOTALL
+)
+"""As google.auth._default words it; the end is missing if the value is long."""
 _QUOTA = re.compile(r"rateLimitExceeded|quotaExceeded|RATE_LIMIT_EXCEEDED|[Qq]uota exceeded")
 _DISABLED = re.compile(
     r"SERVICE_DISABLED|accessNotConfigured|has not been used in project|API is not enabled"
@@ -210,7 +214,12 @@ def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
         return from_status(status, str(exc), retry_after=_retry_after(exc), needs=needs)
     if hit is None:
         return Transient(UNEXPECTED, f"{type(exc).__name__}: {one_line(exc)}")
-    return error_of(hit[1], one_line(exc), retry_after=_retry_after(exc))
+    return error_of(hit[1], _unnamed(one_line(exc)), retry_after=_retry_after(exc))
+
+
+def _unnamed(text: str) -> str:
+    """Name the variable in place of its value, which google-auth repeats and which may be the key itself."""
+    return _KEY_FILE.sub(r"\1 of GOOGLE_APPLICATION_CREDENTIALS \2", text)
 
 
 def from_status(

@@ -17,7 +17,7 @@ from logmend.adapters.google.rest import Answer, Rest
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Attempt, InstanceFacts, InstanceRef
+from logmend.model.values import Asked, Attempt, InstanceFacts, InstanceRef, Trouble
 from logmend.osconfig import assignment
 from logmend.osconfig import report as policy_report
 from logmend.ports import Compute
@@ -53,7 +53,11 @@ class _Read(Struct, frozen=True):
 
 
 class OsConfigExecutor:
-    """Implements :class:`logmend.ports.RequestExecutor`. ``exempt`` is the label that keeps a VM out."""
+    """Implements :class:`logmend.ports.RequestExecutor`. ``exempt`` is the label that keeps a VM out.
+
+    A report counts if the revision that it is of has the scripts of ``runbooks``: an assignment can be
+    changed after it was looked at, and an agent may not have got the newest one yet.
+    """
 
     name = policy_report.EXECUTOR
 
@@ -61,6 +65,7 @@ class OsConfigExecutor:
         self,
         compute: Compute,
         exempt: tuple[str, str],
+        runbooks: Mapping[str, Runbook],
         endpoint: str | None = None,
         *,
         calls_a_minute: int = CALLS_A_MINUTE,
@@ -68,11 +73,13 @@ class OsConfigExecutor:
     ) -> None:
         self._compute = compute
         self._exempt = exempt
+        self._runbooks = runbooks
         self._rest = Rest(endpoint or ENDPOINT, timeout=timeout)
         self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(calls_a_minute))
         self._found: dict[Group, float] = {}
         self._looking: defaultdict[Group, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reads: dict[Asked, _Read] = {}
+        self._revisions: dict[tuple[Group, str], str | None] = {}
 
     async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
         """Ask for the preconditions, cheapest first; each that does not hold has its own reason."""
@@ -116,10 +123,33 @@ class OsConfigExecutor:
             _check_name(read.report, asked)
             if policy_report.updated(read.report) <= asked.since:
                 return None
-            return policy_report.attempt(read.report, _group(asked)[2], asked.instance.instance_id)
+            done = policy_report.attempt(read.report, _group(asked)[2], asked.instance.instance_id)
+            revision = None if done.trouble else policy_report.revision(read.report)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             detail = f"a report cannot be read: {type(error).__name__}: {error}"
             raise Transient("api_protocol_error", detail) from error
+        if revision is not None and (why := await self._foreign(asked, revision)) is not None:
+            return Attempt(self.name, trouble=Trouble(True, "assignment_outdated", why))
+        return done
+
+    async def _foreign(self, asked: Asked, revision: str) -> str | None:
+        """Say why a revision's scripts are not the runbook's; None if they are. Revisions never change.
+
+        "In order to retrieve a previous revision of the assignment, also provide the revision ID in the name"
+        (GetOSPolicyAssignment, google.cloud.osconfig.v1).
+        """
+        group = _group(asked)
+        async with self._looking[group]:
+            if (group, revision) not in self._revisions:
+                path = f"{_assignment(group)}@{quote(revision)}"
+                found = await self._get(group[0], path, needs="osconfig.osPolicyAssignments.get")
+                wanted = assignment.assignment(self._runbooks[asked.runbook], asked.action, self._exempt)
+                parts = (
+                    ("everything: it is gone",) if found is None else assignment.differences(wanted, found)
+                )
+                why = f"the agent ran revision {revision} of {group[2]}, which differs in {', '.join(parts)}"
+                self._revisions[group, revision] = why if parts else None
+            return self._revisions[group, revision]
 
     async def withdraw(self, ref: InstanceRef, runbook: str) -> None:
         """Remove the label, whatever its value."""

@@ -35,7 +35,8 @@ class StaticKey:
     """An unencrypted private key file, for labs and for fleets without OS Login.
 
     A certificate beside it (``PATH-cert.pub``) is used as well. Both are read anew for each attempt, so that
-    they can be rotated. ``Permanent("bad_credential")`` where they cannot be read or do not fit together.
+    they can be rotated. ``Permanent("bad_credential")`` where they cannot be read or do not fit together; it
+    names the setting, never its value, nor the file's content.
     """
 
     def __init__(self, path: Path, username: str) -> None:
@@ -60,8 +61,10 @@ class StaticKey:
             key = asyncssh.read_private_key(self._path)
             if beside.exists():
                 certificate = asyncssh.read_certificate(beside)
-        except (OSError, ValueError) as exc:
-            raise Permanent("bad_credential", f"{self._path}: {one_line(exc)}") from exc
+        except OSError as exc:  # whose own text would repeat the path
+            raise Permanent("bad_credential", f"the file of LOGMEND_SSH_KEY: {exc.strerror}") from exc
+        except ValueError as exc:
+            raise Permanent("bad_credential", f"the file of LOGMEND_SSH_KEY: {one_line(exc)}") from exc
         if certificate is not None and certificate.key.public_data != key.public_data:
-            raise Permanent("bad_credential", f"{beside} is a certificate for another key")
+            raise Permanent("bad_credential", "the certificate beside LOGMEND_SSH_KEY is for another key")
         return Credential(self._username, key, certificate, NEVER, "static")

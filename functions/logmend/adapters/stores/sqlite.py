@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from logmend.adapters.stores import documents
-from logmend.adapters.stores.sqlite_file import classify, connect
+from logmend.adapters.stores.sqlite_file import Identity, OpenFile, classify, connect
 from logmend.ports import Clock, Document, Key, Step, T
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +40,9 @@ class SqliteStore:
     processes are kept apart by ``BEGIN IMMEDIATE``. A cancelled caller's transaction is done or not begun.
     With a ``clock``, documents that expired a day ago are removed now and then; without, never.
 
-    Reasons: ``ledger_contention`` and ``ledger_unavailable`` (disk full, I/O error) are transient;
+    Reasons: ``ledger_contention``, ``ledger_unavailable`` (disk full, I/O error) and ``ledger_replaced`` are
+    transient. The last is for a file that was removed or replaced since this process opened it: it takes
+    neither the new one nor makes one, since what it had seen and written there would be forgotten;
     ``ledger_missing`` (no such directory), ``ledger_forbidden``, ``ledger_corrupt``, ``ledger_schema``
     (written by a newer logmend) and ``ledger_rejected`` permanent.
     """
@@ -54,13 +56,13 @@ class SqliteStore:
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`. The step runs in the store's thread, under its lock."""
         wanted = documents.checked_keys(keys)
-        answer = await self._run(lambda connection: _transact(connection, wanted, step))
+        answer = await self._run(lambda file: _transact(file, wanted, step))
         if self._clock is not None and time.monotonic() - self._purged > PURGE_EVERY:
             self._purged = time.monotonic()
             expired = _micros(self._clock.now() - PURGE_AFTER)
             await self._run(
-                lambda connection: (
-                    connection.execute("DELETE FROM ledger WHERE expire_at < ?", (expired,)).rowcount
+                lambda file: (
+                    file.connection.execute("DELETE FROM ledger WHERE expire_at < ?", (expired,)).rowcount
                 )
             )
         return answer
@@ -68,7 +70,7 @@ class SqliteStore:
     async def get(self, keys: Sequence[Key]) -> Mapping[Key, Document]:
         """See :meth:`logmend.ports.Store.get`."""
         wanted = documents.checked_keys(keys)
-        return await self._run(lambda connection: _read(connection, wanted))
+        return await self._run(lambda file: _read(file.connection, wanted))
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
@@ -98,12 +100,10 @@ class SqliteStore:
             await worker.close()
 
     async def _listed(self, query: str, values: tuple[str | int, ...]) -> Sequence[tuple[str, Document]]:
-        rows: list[_Columns] = await self._run(
-            lambda connection: connection.execute(query, values).fetchall()
-        )
+        rows: list[_Columns] = await self._run(lambda file: file.connection.execute(query, values).fetchall())
         return [(documents.original_id(row[0]), _document(row)) for row in rows]
 
-    async def _run(self, work: Callable[[sqlite3.Connection], _R]) -> _R:
+    async def _run(self, work: Callable[[OpenFile], _R]) -> _R:
         if self._worker is None:
             self._worker = _Worker(self.path)
         return await self._worker.run(work)
@@ -115,9 +115,10 @@ class _Worker:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="logmend-sqlite")
-        self._connection: sqlite3.Connection | None = None
+        self._file: OpenFile | None = None
+        self._was: Identity | None = None
 
-    async def run(self, work: Callable[[sqlite3.Connection], _R]) -> _R:
+    async def run(self, work: Callable[[OpenFile], _R]) -> _R:
         # Exceptions travel as values: a future replaces some of them (TimeoutError) by copies of its own.
         answer, error = await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, work)
         if error is not None:
@@ -128,19 +129,21 @@ class _Worker:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
 
-    def _tried(self, work: Callable[[sqlite3.Connection], _R]) -> tuple[_R | None, Exception | None]:
+    def _tried(self, work: Callable[[OpenFile], _R]) -> tuple[_R | None, Exception | None]:
         try:
             return self._attempt(work), None
         except Exception as error:  # noqa: BLE001 (raised again where it is awaited)
             return None, error
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], _R]) -> _R:
+    def _attempt(self, work: Callable[[OpenFile], _R]) -> _R:
         """Work on the connection; wait and try again where other processes hold the lock."""
         for tries_left in reversed(range(TRIES)):
             try:
-                if self._connection is None:
-                    self._connection = connect(self._path)
-                return work(self._connection)
+                if self._file is None:
+                    self._file = connect(self._path, self._was)
+                    self._was = self._file.identity
+                self._file.demand()
+                return work(self._file)
             except sqlite3.Error as error:
                 verdict = classify(error, self._path)
                 if verdict.reason != "ledger_contention":
@@ -152,17 +155,19 @@ class _Worker:
         raise AssertionError("the last try returns or raises")
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        file, self._file = self._file, None
+        if file is not None:
+            file.connection.close()
 
 
-def _transact(connection: sqlite3.Connection, keys: Sequence[Key], step: Step[T]) -> T:
+def _transact(file: OpenFile, keys: Sequence[Key], step: Step[T]) -> T:
+    connection = file.connection
     connection.execute("BEGIN IMMEDIATE")
     try:
         writes, answer = step(_read(connection, keys))
         for key, row in documents.rows(keys, writes).items():
             _write(connection, key, row)
+        file.demand()  # at the last moment: the lock may have been waited for
         connection.execute("COMMIT")
     except BaseException:
         # A failed statement may have ended the transaction already (disk full): then there is none.

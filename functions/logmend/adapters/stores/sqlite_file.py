@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from logmend.errors import Permanent, Transient
@@ -58,25 +60,83 @@ def classify(error: sqlite3.Error, path: Path) -> Transient | Permanent:
             return Transient("ledger_unavailable", f"{path}: {error}")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the file, make its tables where it is new; ``Permanent`` where it is no ledger of this version."""
+Identity = tuple[int, int]
+"""Which file it is, whatever its name: device and inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A connection, and which file it is to."""
+
+    path: Path
+    identity: Identity
+    connection: sqlite3.Connection
+
+    def demand(self) -> None:
+        """See that the name still stands for this file; ``Transient("ledger_replaced")`` if not.
+
+        What is written to a removed file nobody sees, and what others write to a new one, a freeze say, is
+        not seen here.
+        """
+        demand(self.path, self.identity)
+
+
+def connect(path: Path, was: Identity | None = None) -> OpenFile:
+    """Open the file, make its tables if it is new; ``Permanent`` if it is no ledger of this version.
+
+    A new file is its owner's alone (0600; SQLite gives its companions the same mode), a symbolic link is not
+    followed. ``was`` is the file that this process had open before: then there has to be that one still.
+    """
     if not path.parent.is_dir():
         raise Permanent("ledger_missing", f"the directory {path.parent} does not exist")
-    if path.is_dir():
+    if was is not None:
+        demand(path, was)
+    try:
+        # Never an existing file: to close it would give up the locks that this process may hold on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except PermissionError:
+        if not path.exists():
+            detail = f"no file may be made in {path.parent} by this user"
+            raise Permanent("ledger_forbidden", detail) from None
+    except OSError as error:
+        raise Transient("ledger_unavailable", f"{path}: {error.strerror}") from error
+    mode, found = _look(path)
+    if stat.S_ISDIR(mode):
         raise Permanent("ledger_missing", f"{path} is a directory")
-    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    if stat.S_ISLNK(mode):
+        raise Permanent("ledger_forbidden", f"{path} is a symbolic link; name the file itself")
+    if not os.access(path, os.R_OK | os.W_OK):
         raise Permanent("ledger_forbidden", f"{path} may not be read and written by this user")
-    if not path.exists() and not os.access(path.parent, os.W_OK):
-        raise Permanent("ledger_forbidden", f"no file may be made in {path.parent} by this user")
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _check_schema(connection, path)
+        demand(path, found)
     except BaseException:
         connection.close()
         raise
-    return connection
+    return OpenFile(path, found, connection)
+
+
+def demand(path: Path, was: Identity) -> None:
+    """See that a name still stands for a file; ``Transient("ledger_replaced")`` if not."""
+    mode, found = _look(path)
+    if found != was or not stat.S_ISREG(mode):
+        raise Transient("ledger_replaced", f"{path} is not the file any more that this process opened")
+
+
+def _look(path: Path) -> tuple[int, Identity]:
+    """Give mode and identity of what stands under a name, a link itself included; nothing is (0, 0)."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0, (0, 0)
+    except OSError as error:
+        raise Transient("ledger_unavailable", f"{path}: {error.strerror}") from error
+    return found.st_mode, (found.st_dev, found.st_ino)
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from logmend.model.values import Delivery, Event, Undecodable
 from logmend.stages.decode.documents import document
-from logmend.stages.decode.payload import MAX_ENTRY, instant, loads, string, strings
+from logmend.stages.decode.payload import MAX_SPELLED, instant, loads, string, strings, too_large
 
 MAX_BODY = 14 * 1024 * 1024
 """Bytes of a request. A Pub/Sub message is at most 10 MB (cloud.google.com/pubsub/quotas), which base64 makes
@@ -83,17 +83,17 @@ def _data(data: Any) -> Any | Undecodable:
         return Undecodable("no_data", "the message has no data")
     if not isinstance(data, str):
         return Undecodable("malformed", "the message's data is not a string")
-    if len(data) * 3 // 4 > MAX_ENTRY + 2:
-        return Undecodable("too_large", f"about {len(data) * 3 // 4} bytes of data, the limit is {MAX_ENTRY}")
+    if len(data) * 3 // 4 > MAX_SPELLED + 2:
+        return Undecodable(
+            "too_large", f"about {len(data) * 3 // 4} bytes of data, the limit is {MAX_SPELLED}"
+        )
     try:
         # Proto-JSON allows the URL-safe alphabet and missing padding; anything else is an error.
         standard = data.replace("-", "+").replace("_", "/").rstrip("=")
         decoded = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except ValueError:
         return Undecodable("malformed", "the message's data is not base64")
-    if len(decoded) > MAX_ENTRY:
-        return Undecodable("too_large", f"{len(decoded)} bytes of data, the limit is {MAX_ENTRY}")
-    return loads(decoded)
+    return too_large(decoded) or loads(decoded)
 
 
 def _usable(message_id: Any) -> str | None:

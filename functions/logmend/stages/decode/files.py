@@ -11,7 +11,7 @@ import msgspec
 from logmend.model.values import Delivery, Event, Undecodable
 from logmend.stages.decode import envelope, stream
 from logmend.stages.decode.documents import document
-from logmend.stages.decode.payload import MAX_ENTRY, too_deep
+from logmend.stages.decode.payload import too_deep, too_large
 
 Item = tuple[Delivery | None, Event | Undecodable, Any]
 """The delivery (None where there was no message), the event, and the payload's JSON document (the whole
@@ -45,8 +45,8 @@ def _item(value: Any) -> Item:
     if "specversion" in value or isinstance(value.get("message"), dict):
         delivery, event, payload = envelope.unwrapped(value, lambda: _digest(value))
         return delivery, event, value if payload is None else payload
-    if (size := len(msgspec.json.encode(value))) > MAX_ENTRY:  # as it travels, without indents
-        return None, Undecodable("too_large", f"{size} bytes, the limit is {MAX_ENTRY}"), value
+    if (why := too_large(msgspec.json.encode(value))) is not None:  # as it travels, without indents
+        return None, why, value
     return None, document(value), value
 
 

@@ -9,9 +9,14 @@ import msgspec
 
 from logmend.model.values import Undecodable
 
-MAX_ENTRY = 256 * 1024
-"""Bytes of one decoded payload. Cloud Logging takes no entry over 256 KiB (cloud.google.com/logging/quotas),
-and an incident is a few KiB."""
+MAX_ENTRY = 640 * 1024
+"""Bytes of one decoded payload, an escape such as ``\\u0007`` counted as the one byte that it spells.
+
+Cloud Logging takes no entry over 256 KiB (cloud.google.com/logging/quotas), measured as protobuf; as JSON a
+number takes up to 25 bytes for its 11, and an escaped quote two for one. An incident is a few KiB."""
+
+MAX_SPELLED = 2 * 1024 * 1024
+"""Bytes of one decoded payload as it came: 256 KiB of control characters are 1.5 MiB of escapes."""
 
 MAX_DEPTH = 100
 """Nesting of one payload: the limit of protobuf's own JSON parser, which no entry of Google's can exceed.
@@ -38,37 +43,47 @@ def loads(text: bytes) -> Any | Undecodable:
         return _loads(text)
 
 
+def too_large(text: bytes) -> Undecodable | None:
+    """Say by how much a JSON document is larger than any that Google sends; None if it is not."""
+    size = len(text) - 5 * text.count(b"\\u00")
+    if size <= MAX_ENTRY and len(text) <= MAX_SPELLED:
+        return None
+    return Undecodable(
+        "too_large", f"{len(text)} bytes, the limit is {MAX_ENTRY}, each escape counted as one"
+    )
+
+
 def _loads(text: bytes) -> Any | Undecodable:
     try:
         decoded = text.decode("utf-8-sig").strip(" \t\r\n")
     except UnicodeDecodeError:
         return Undecodable("malformed", "not UTF-8")
-    value, end, _ = scan(decoded, 0)
+    value, end, _ = scan(decoded)
     if end < len(decoded) and not isinstance(value, Undecodable):
         return Undecodable("malformed", f"not JSON: more after its end (character {end})")
     return value
 
 
-def scan(text: str, at: int) -> tuple[Any | Undecodable, int, bool]:
-    r"""Parse the JSON value that begins at ``at``: the value, where it ends, and whether it was cut off.
+def scan(text: str) -> tuple[Any | Undecodable, int, bool]:
+    r"""Parse the JSON value that a text begins with: the value, how far that was read, if it was cut off.
 
-    Where it is no JSON, the end is ``at``. Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8
-    cannot, become U+FFFD, so that every string of the result can be encoded again.
+    Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every string
+    of the result can be encoded again.
     """
     try:
-        value, end = _DECODER.raw_decode(text, at)
-        if _SURROGATE_ESCAPE.search(text, at, end):
+        value, end = _DECODER.raw_decode(text)
+        if _SURROGATE_ESCAPE.search(text, 0, end):
             value = _encodable(value)
     except json.JSONDecodeError as error:
         # An escape or a literal that is cut off is reported where it begins, a few characters earlier.
         cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(text) - len(
             "\\ud83d\\ude00"
         )
-        return Undecodable("malformed", f"not JSON: {error.msg} (character {error.pos - at})"), at, cut_off
+        return Undecodable("malformed", f"not JSON: {error.msg} (character {error.pos})"), error.pos, cut_off
     except RecursionError:
-        return Undecodable("malformed", "JSON is nested too deeply"), at, False
+        return Undecodable("malformed", "JSON is nested too deeply"), len(text), False
     except ValueError:  # an integer with thousands of digits
-        return Undecodable("malformed", "JSON holds a number that is too long"), at, False
+        return Undecodable("malformed", "JSON holds a number that is too long"), len(text), False
     return value, end, False
 
 

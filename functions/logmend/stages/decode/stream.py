@@ -13,6 +13,11 @@ MAX_VALUE = 28 * 1024 * 1024
 
 CHUNK = 256 * 1024
 
+WINDOW = 8 * 1024
+"""Characters that are looked at first for one value; twice as many each time it turns out to be longer."""
+PATIENCE = 8
+"""Characters looked at in vain for each one that is passed over, before only whole lines are tried."""
+
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
@@ -59,13 +64,15 @@ class _Text:
         wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         self._decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
         self._text = self._decoder.decode(start)
-        self._at = 0
+        self._at = self._before = 0
+        self.looked_at = 0
 
     def _more(self) -> bool:
         """Read on, at least as much again as is waiting; False at the end."""
         if self._ended:
             return False
         waiting = self._text[self._at :]
+        self._before += self._at
         read = self._stream.read(max(CHUNK, len(waiting)))
         self._ended = not read
         self._text, self._at = waiting + self._decoder.decode(read, final=self._ended), 0
@@ -101,13 +108,38 @@ class _Text:
         """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
         if not bare and self.mark() != "{":
             return Undecodable("malformed", "not JSON (gcloud prints it with --format=json)")
+        if self._weary and not bare:
+            return self._taken(*scan(self._line())[:2])
+        wide = WINDOW
         while True:
-            value, end, cut_off = scan(self._text, self._at)
+            # A copy of its own: to say where a text is no JSON, `json` counts its lines from the beginning.
+            piece = self._text[self._at : self._at + wide]
+            value, end, cut_off = scan(piece)
             # A number at the end of what is read may go on; a value that is cut off certainly does.
-            if (cut_off or end == len(self._text)) and not self._ended:
-                if len(self._text) - self._at > MAX_VALUE:
+            if (cut_off or end == len(piece)) and (len(self._text) > self._at + wide or self._more()):
+                if wide > MAX_VALUE:
                     return Undecodable("too_large", f"a value of more than {MAX_VALUE} characters")
-                self._more()
+                self.looked_at += end
+                wide *= 2
                 continue
-            self._at = end
-            return value
+            return self._taken(value, end)
+
+    def _taken(self, value: Any | Undecodable, end: int) -> Any | Undecodable:
+        self.looked_at += end
+        if not isinstance(value, Undecodable):
+            self._at += end
+        return value
+
+    @property
+    def _weary(self) -> bool:
+        """Whether so much was looked at in vain that a value over several lines is not waited for any more.
+
+        Else each of many lines that open an object and never close it would be read on from, to the end.
+        """
+        return self.looked_at > PATIENCE * (self._before + self._at + CHUNK)
+
+    def _line(self) -> str:
+        """Give the rest of the line."""
+        while (end := self._text.find("\n", self._at)) < 0 and self._more():
+            pass
+        return self._text[self._at : len(self._text) if end < 0 else end]
