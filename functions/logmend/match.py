@@ -17,6 +17,9 @@ OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
 CORE_PLUGIN_LOG_ID = "GCEGuestAgent"
 """The guest agent's core plugin refreshes certificates without the timer, and only where the VM opted in."""
 
+CORE_PLUGIN = "google_guest_agent"
+"""Its name in syslog (LocalLoggerIdent of google-guest-agent's internal/logger)."""
+
 NOT_THIS_TIMER = "not_this_timer"
 
 
@@ -72,8 +75,8 @@ def _entry(entry: LogEntry, router: Router) -> Matched | Unmatched | TurnedAway:
         return TurnedAway(Skip("own_entry", f"log {entry.log_id}"))
     if (found := router.match_filter(entry)) is None:
         return Unmatched("no runbook's filter selects this entry")
-    if NOT_THIS_TIMER in found.guards and entry.log_id == CORE_PLUGIN_LOG_ID:
-        detail = f"log {entry.log_id}: stopping the timer cannot silence the core plugin"
+    if NOT_THIS_TIMER in found.guards and (where := _core_plugin(entry)):
+        detail = f"{where}: stopping the timer cannot silence the core plugin"
         return TurnedAway(Refuse(NOT_THIS_TIMER, detail), found)
     seen = [variant for text in entry.texts if (variant := found.variant_of(text)) is not None]
     if not seen:
@@ -82,6 +85,15 @@ def _entry(entry: LogEntry, router: Router) -> Matched | Unmatched | TurnedAway:
     if first.verdict == "refuse":
         return TurnedAway(Refuse(first.reason or "unknown_variant", f"variant {first.name}"), found, first)
     return Matched(found, first)
+
+
+def _core_plugin(entry: LogEntry) -> str | None:
+    """Say where it shows that the core plugin wrote an entry."""
+    if entry.log_id == CORE_PLUGIN_LOG_ID:
+        return f"log {entry.log_id}"
+    if any(text.startswith(f"{CORE_PLUGIN}: ") for text in entry.texts):
+        return f"said by {CORE_PLUGIN}"
+    return None
 
 
 def _incident(incident: Incident, router: Router) -> Matched | Unmatched | TurnedAway:
