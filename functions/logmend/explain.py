@@ -64,7 +64,8 @@ class Explanation(Struct, frozen=True):
 
     ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
     filter of ``runbook``; where no runbook is meant, of ``closest``, of whose conditions most hold.
-    ``at`` is when it was judged; None where the event never came to have an age.
+    ``at`` is when it was judged; None where the event never came to have an age. ``spoken`` is set where an
+    entry has a runbook's words and no filter selects it.
     """
 
     event: Event | Undecodable
@@ -79,6 +80,7 @@ class Explanation(Struct, frozen=True):
     action: Action | None = None
     executor: str | None = None
     at: datetime | None = None
+    spoken: match.Spoken | None = None
 
     @property
     def result(self) -> Result | None:
@@ -121,7 +123,15 @@ def event(
     if isinstance(found, match.Unmatched):
         closest, selects = _closest(event, rules)
         said = Judgement(Result.UNMATCHED, None, found.detail)
-        return Explanation(event, delivery, said, instance=instance, closest=closest, selects=selects)
+        return Explanation(
+            event,
+            delivery,
+            said,
+            instance=instance,
+            closest=closest,
+            selects=selects,
+            spoken=found.spoken,
+        )
     turned_away = found if isinstance(found, match.TurnedAway) else None
     runbook, variant = found.runbook, found.variant
     intent, at = None, None

@@ -52,8 +52,8 @@ class LogEntry(Struct, frozen=True):
 
     ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
     can carry the line, in the order in which they are searched. ``line_time`` is the line's own time as
-    far as its zone is known (None otherwise). ``host`` is the host that the line names, of which only
-    the syntax is known to be right.
+    far as its zone is known (None otherwise). ``programs`` are those that headers and fields name, ``host``
+    is the host: of both only the syntax is known to be right.
     """
 
     raw: Mapping[str, Any]
@@ -65,6 +65,7 @@ class LogEntry(Struct, frozen=True):
     resource_labels: Mapping[str, str]
     texts: tuple[str, ...] = ()
     line_time: datetime | None = None
+    programs: tuple[str, ...] = ()
     host: str | None = None
 
     @property

@@ -55,6 +55,8 @@ def show_lines(every: Iterable[tuple[inputs.Found, Explanation]]) -> None:
         painted = word.replace(said.result.value, colour, 1) if said.result else word
         vm = str(said.instance) if said.instance else "-"
         click.echo(f"{found.number or 1:>5}  {painted}{pad}  {vm:<48}  {variant}".rstrip())
+        if said.spoken is not None and said.judgement is not None:
+            click.echo(f"       {printable(said.judgement.detail)}")
     click.echo("\n" + ", ".join(f"{count} {word}" for word, count in totals.most_common()))
 
 

@@ -10,7 +10,7 @@ import click
 from logmend import catalog, decode, sink_filter
 from logmend.cli import inputs, output, scan_document, scan_text
 from logmend.cli.documented import Command
-from logmend.cli.errors import NO_CREDENTIALS, status_of, warn
+from logmend.cli.errors import BAD, NO_CREDENTIALS, status_of, warn
 from logmend.cli.scan_groups import Groups
 from logmend.errors import ConfigError, Permanent
 from logmend.explain import Rules
@@ -64,7 +64,8 @@ def command(
     Reads exported log entries from FILE (- is standard input), or Cloud Logging itself. Nothing is deployed,
     written or changed. VMs are looked up with the Compute Engine API unless --offline; whatever decides is
     the function's own code. planned means that nothing known forbids acting: the check on the VM itself is
-    still to come, with `logmend run --from`.
+    still to come, with `logmend run --from`. Entries that have the words of the line in a form that no filter
+    knows are counted, and one is shown: exit status 1.
     """
     settings = inputs.settings()
     groups = Groups(Rules.of(catalog.load(settings), settings))
@@ -88,14 +89,14 @@ def command(
     instances = [scan_document.instance(each) for each in found]
     totals = scan_document.totals(groups, found, "none" if offline else "compute")
     _show(instances, totals, shape)
-    return status_of(each.judgement.result for each in found)
+    return BAD if groups.spoken.entries else status_of(each.judgement.result for each in found)
 
 
 def _from_file(file: str, groups: Groups) -> None:
     waiting, trouble = 0, None
     with output.progress("entries") as more:
         for found in inputs.documents(file):
-            groups.add(found.delivery, found.event)
+            groups.add(found.delivery, found.event, found.where)
             if trouble is None and isinstance(found.event, Undecodable):
                 trouble = found
             waiting += 1
@@ -151,8 +152,8 @@ async def _from_logging(
 
 
 def _where(rules: Rules, span: tuple[datetime, datetime]) -> str:
-    """Give the sink's filter, for a span of time."""
-    composed = sink_filter.compose({runbook.name: runbook for runbook, _ in rules.filters})
+    """Give the sink's filter, widened by the runbooks' words in any form, for a span of time."""
+    composed = sink_filter.widened({runbook.name: runbook for runbook, _ in rules.filters})
     begin, end = (at.isoformat().replace("+00:00", "Z") for at in span)
     return f'{composed}\nAND timestamp >= "{begin}"\nAND timestamp < "{end}"'
 
@@ -203,7 +204,9 @@ def _show(instances: Sequence[dict[str, Any]], totals: dict[str, Any], shape: st
         return
     if shape == "csv":
         output.show_rows("csv", {key: key for key in CSV}, [scan_document.flat(each) for each in instances])
+        for line in scan_text.spoken(totals):
+            warn(line.strip())
         return
-    scan_text.show([scan_document.row(each) for each in instances])
+    scan_text.show([scan_document.row(each) for each in instances], empty=scan_text.empty(totals))
     for line in scan_text.summary(totals):
         click.echo(line)

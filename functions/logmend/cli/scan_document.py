@@ -50,6 +50,12 @@ def totals(groups: Groups, found: Iterable[Found], facts: str) -> dict[str, Any]
         "matched": groups.matched,
         "unmatched": groups.unmatched,
         "turned_away": turned,
+        "unknown_form": {
+            "entries": groups.spoken.entries,
+            "resources": groups.spoken.resources,
+            "first": groups.spoken.first,
+        },
+        "quoted_by": dict(groups.spoken.quotes.most_common()),
         "ill_formed": dict(groups.ill_formed.most_common()),
         "first_seen": _time(min((each.first for each in seen if each.first), default=None)),
         "last_seen": _time(max((each.last for each in seen if each.last), default=None)),

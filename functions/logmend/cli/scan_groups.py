@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from logmend import explain, identify, intents, match
+from logmend.cli.scan_spoken import Spoken
+from logmend.decode import MESSAGE_FIELDS
 from logmend.model import (
     Delivery,
     Event,
@@ -104,10 +106,11 @@ class Groups:
     unmatched: int = 0
     ill_formed: Counter[str] = field(default_factory=Counter)
     turned_away: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    spoken: Spoken = field(default_factory=Spoken)
     vms: dict[tuple[InstanceRef, str], Seen] = field(default_factory=dict)
 
-    def add(self, delivery: Delivery | None, event: Event | Undecodable) -> None:
-        """Take in what one item of the input is."""
+    def add(self, delivery: Delivery | None, event: Event | Undecodable, where: str | None = None) -> None:
+        """Take in what one item of the input is; ``where`` is its place in a file."""
         if isinstance(event, Undecodable):
             self.ill_formed[event.reason] += 1
             return
@@ -118,6 +121,8 @@ class Groups:
         found = match.runbook(event, self.rules.router)
         if isinstance(found, match.Unmatched):
             self.unmatched += 1
+            if isinstance(event, LogEntry):
+                self.spoken.add(event, found, where, log_path(event))
             return
         self.matched += 1
         turned = Judgement.of(found.verdict) if isinstance(found, match.TurnedAway) else None
@@ -208,7 +213,5 @@ def log_path(event: LogEntry | Incident) -> str:
     payload = event.raw.get("jsonPayload")
     shape = "textPayload" if event.raw.get("textPayload") is not None else "no payload"
     if isinstance(payload, dict):
-        shape = next(
-            (f"jsonPayload.{key}" for key in ("MESSAGE", "message") if key in payload), "jsonPayload"
-        )
+        shape = next((f"jsonPayload.{key}" for key in MESSAGE_FIELDS if key in payload), "jsonPayload")
     return f"{event.log_id[:_ID]} {shape}"

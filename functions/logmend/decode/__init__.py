@@ -18,6 +18,7 @@ Unknown fields of Google's are ignored. Our own document, the tick, is read stri
 from logmend.decode.documents import document
 from logmend.decode.envelope import MAX_BODY, request
 from logmend.decode.files import any_shape, entries
+from logmend.decode.lines import MESSAGE_FIELDS
 from logmend.decode.payload import MAX_ENTRY
 
-__all__ = ["MAX_BODY", "MAX_ENTRY", "any_shape", "document", "entries", "request"]
+__all__ = ["MAX_BODY", "MAX_ENTRY", "MESSAGE_FIELDS", "any_shape", "document", "entries", "request"]

@@ -187,6 +187,14 @@ def program_of(payload: Mapping[str, Any]) -> str | None:
     return None
 
 
+def programs_of(raw: Mapping[str, Any], said: list[Line]) -> tuple[str, ...]:
+    """Return the programs that an entry's lines name, or its payload if no field of it is read."""
+    if said:
+        return tuple({line.program: None for line in said if line.program})
+    named = program_of(raw.get("jsonPayload") or {})
+    return (named,) if named else ()
+
+
 def host_of(raw: Mapping[str, Any], said: list[Line]) -> str | None:
     """Return the host that an entry's line or its payload names; None where neither does."""
     for line in said:
