@@ -102,7 +102,7 @@ def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, st
 
 def _next(said: Explanation, settings: Settings) -> str:
     """Say what a person does next; that ``explain`` would tell more is no news here."""
-    if not isinstance(said.event, LogEntry | Incident) or said.judgement is None or said.at is None:
+    if not isinstance(said.event, LogEntry | Incident) or said.judgement is None:
         return ""
     step = reasons.next_step(
         record.of_event(
@@ -110,7 +110,7 @@ def _next(said: Explanation, settings: Settings) -> str:
             said.event,
             said.judgement,
             settings,
-            said.at,
+            said.at or NO_TIME,
             runbook=said.runbook,
             instance=said.instance,
         )

@@ -9,7 +9,7 @@ from tests.fakes import FakeFleet, ManualClock, push, world
 from tests.unit.cli.conftest import Run
 from tests.unit.corpus import EXPECTED, FIXTURES, names, value
 
-from logmend import decode, explain, identify
+from logmend import decode, explain, identify, outcome_json
 from logmend.model import InstanceRef, LogEntry, Outcome
 
 SINK = Path(__file__).resolve().parents[3] / "sink" / "filter.lql"
@@ -61,3 +61,14 @@ async def test_what_has_the_words_and_no_runbook_is_told_of_everywhere(run: Run,
     assert "no VM has the fault" not in scanned.stdout
     assert scanned.exit_code == int(unknown)
     assert "configured" not in json.dumps(outcome.detail)
+
+
+@pytest.mark.parametrize("name", ["series_aggregated_over_vms", "zone_label_missing"])
+async def test_an_incident_whose_series_lost_the_vm_says_how_to_group_it(run: Run, name: str) -> None:
+    """The function's outcome and explain alike name the condition, not the dead letter."""
+    outcome = await world().deliver(json.dumps(push(value("incidents", name))).encode())
+    said = run("explain", FIXTURES / "incidents" / f"{name}.json").stdout
+    step = outcome_json.document(outcome)["next_step"]
+    assert step.startswith("group the condition by project_id, zone, instance_id")
+    assert step in said
+    assert "dead-letter" not in said
