@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from logmend import decide, identify, intents, lql, match
+from logmend import decide, identify, intents, lql, match, relay
 from logmend.errors import ConfigError
 from logmend.guards import Pending
 from logmend.model import (
@@ -29,7 +29,7 @@ from logmend.records import Fleet, Subject, View
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Settings
 from logmend.terms import Action, Result
-from logmend.values import Struct
+from logmend.values import Struct, replace
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""
@@ -147,6 +147,9 @@ def event(
         assert intent is not None
         assert runbook is not None
         said = verdict(intent, runbook, facts, rules.settings)
+    if intent is not None:
+        told = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
+        said = replace(said, detail=relay.joined(said.detail, told))
     planned = intent if intent and said.result is Result.PLANNED else None
     return Explanation(
         event=event,

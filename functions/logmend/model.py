@@ -119,6 +119,7 @@ class Intent(Struct, frozen=True):
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
+    ``line_host`` is the host that the line names where that is not ``shipped_by``, the agent's own.
     ``repeats`` says that the source will say it again by itself if nothing is done.
     """
 
@@ -131,6 +132,8 @@ class Intent(Struct, frozen=True):
     created_at: datetime
     event_time: datetime | None = None
     line_time: datetime | None = None
+    line_host: str | None = None
+    shipped_by: str | None = None
     message_id: str | None = None
     variant: str | None = None
     repeats: bool = False

@@ -87,6 +87,8 @@ def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, st
         executor = _EXECUTORS[said.executor]
         yield "then", f"{_WOULD[settings.mode]}"
         yield "", f"{said.action} with {said.runbook.name} {said.runbook.digest[:19]}, {executor}"
+        if judgement.detail:
+            yield "but", printable(judgement.detail)
         if said.pending:
             yield "pending", f"{', '.join(said.pending)}: --instance FILE or --live answers"
     else:

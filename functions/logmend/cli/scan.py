@@ -61,8 +61,8 @@ def command(
 ) -> int:
     """Find the VMs that have the fault, and say what would be done to each and why.
 
-    Reads exported log entries from FILE (- is standard input), as gcloud, entries.list, BigQuery, Log Analytics
-    or the Node client give them in JSON, or Cloud Logging itself. Nothing is deployed,
+    Reads exported log entries from FILE (- is standard input), as gcloud, entries.list, BigQuery, Log
+    Analytics or the Node client give them in JSON, or Cloud Logging itself. Nothing is deployed,
     written or changed. VMs are looked up with the Compute Engine API unless --offline; whatever decides is
     the function's own code. planned means that nothing known forbids acting: the check on the VM itself is
     still to come, with `logmend run --from`. Entries that have the words of the line in a form that no filter

@@ -5,11 +5,11 @@ VM speaks, decide and the guards. The newest entry of a form stands for it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from logmend import explain, identify, intents, match
+from logmend import explain, identify, intents, match, relay
 from logmend.cli.scan_spoken import Spoken
 from logmend.decode import MESSAGE_FIELDS
 from logmend.model import (
@@ -27,7 +27,7 @@ from logmend.model import (
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.terms import Result
-from logmend.values import Struct
+from logmend.values import Struct, replace
 
 FORMS = 32
 """Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
@@ -38,7 +38,7 @@ _ID = 120
 
 @dataclass(slots=True)
 class Form:
-    """One way in which a VM says it: through which log, in which variant.
+    """One way in which a VM says it: through which log, in which variant, naming which host but the agent's.
 
     ``turned`` is why the entry itself is turned away, None where the VM would be looked at.
     """
@@ -46,6 +46,7 @@ class Form:
     intent: Intent
     log_path: str
     variant: str | None
+    host: str | None
     turned: Judgement | None
     count: int = 0
     first: datetime | None = None
@@ -68,7 +69,7 @@ class Seen:
 
     instance: InstanceRef
     runbook: Runbook
-    forms: dict[tuple[str, str | None], Form] = field(default_factory=dict)
+    forms: dict[tuple[str, str | None, str | None], Form] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -87,13 +88,14 @@ class Seen:
 
 
 class Found(Struct, frozen=True):
-    """What would be done to a VM. ``pending`` are the guards that lack facts."""
+    """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
 
     seen: Seen
     judgement: Judgement
     pending: tuple[str, ...]
     forms: tuple[tuple[Form, Judgement], ...]
     name: str | None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -149,10 +151,10 @@ class Groups:
         if seen is None:
             seen = self.vms[instance, runbook.name] = Seen(instance, runbook)
         path = log_path(event)
-        key = (path, variant)
-        if key not in seen.forms and len(seen.forms) >= FORMS:
-            path = "other"
-            key = (path, variant)
+        host = relay.host(event) if isinstance(event, LogEntry) else None
+        if (path, variant, host) not in seen.forms and len(seen.forms) >= FORMS:
+            path, host = "other", None
+        key = (path, variant, host)
         at = explain.own_time(delivery, event)
         form = seen.forms.get(key)
         known = None if at is explain.NO_TIME else at
@@ -162,7 +164,7 @@ class Groups:
         meant = next((each for each in runbook.variants if each.name == variant), None)
         intent = intents.of_event(delivery, event, runbook, meant, instance, at)
         if form is None:
-            form = seen.forms[key] = Form(intent, path, variant, turned)
+            form = seen.forms[key] = Form(intent, path, variant, host, turned)
             form.meet(known)
         form.intent, form.turned = intent, turned
 
@@ -195,6 +197,8 @@ class Groups:
             )
             form, judgement = next((each for each in told if each[1].result is Result.PLANNED), told[0])
             facts_known = known if isinstance(known, InstanceFacts) else None
+            hosts, of_hosts = _relayed(forms, facts_known)
+            judgement = replace(judgement, detail=relay.joined(judgement.detail, of_hosts))
             guards = explain.judge(form.intent, seen.runbook, facts_known, settings)
             pending = tuple(each.name for each in guards if each.verdict == "pending")
             yield Found(
@@ -203,7 +207,22 @@ class Groups:
                 pending=pending if judgement.result is Result.PLANNED else (),
                 forms=told,
                 name=facts_known.name if facts_known else None,
+                hosts=hosts,
             )
+
+
+def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[str, ...], str]:
+    """Name the hosts whose lines a VM ships, and say so; several hosts cannot all be the VM itself."""
+    hosts = sorted({form.host for form in forms if form.host})
+    shipped_by = next((form.intent.shipped_by for form in forms if form.intent.shipped_by), None)
+    name = facts.name if facts else shipped_by
+    addresses = (facts.internal_ip, facts.external_ip) if facts else ()
+    if name is not None:
+        others = tuple(each for each in hosts if relay.note([each], name, addresses))
+        return others, relay.note(others, name, addresses)
+    if len(hosts) > 1:
+        return tuple(hosts), f"its lines name hosts {', '.join(hosts)}: relayed, at most one is this VM"
+    return (), ""
 
 
 def log_path(event: LogEntry | Incident) -> str:

@@ -72,3 +72,14 @@ async def test_an_incident_whose_series_lost_the_vm_says_how_to_group_it(run: Ru
     assert step.startswith("group the condition by project_id, zone, instance_id")
     assert step in said
     assert "dead-letter" not in said
+
+
+async def test_a_relayed_line_is_told_as_such_by_everyone(run: Run) -> None:
+    """Its host is not the VM's name: the outcome, explain and scan say so, and whose VM is looked at."""
+    name = "relayed_through_another_vm"
+    outcome = await delivered(value("entries", name))
+    told = "the line names host shop-3, not this VM"
+    assert (outcome.result, told in outcome.detail) == ("planned", True)
+    file = FIXTURES / "entries" / f"{name}.json"
+    assert f"{told} (log-relay-1): relayed" in run("explain", file).stdout
+    assert f"{told} (log-relay-1): relayed" in run("scan", file, "--offline").stdout

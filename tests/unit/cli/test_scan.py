@@ -25,8 +25,8 @@ from logmend.settings import Settings
 ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
 KEYS = [
-    "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "result",
-    "reason", "detail", "pending_guards", "forms",
+    "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "hosts",
+    "result", "reason", "detail", "pending_guards", "forms",
 ]  # fmt: skip
 TOTALS = [
     "instances", "results", "entries", "matched", "unmatched", "turned_away", "unknown_form", "quoted_by",
@@ -315,3 +315,38 @@ def test_memory_does_not_grow_with_the_number_of_entries() -> None:
 
     few, many = peak(2_000), peak(20_000)
     assert many - few < 12_000, f"{few} KiB, then {many} KiB"
+
+
+def relayed(host: str, at: str = "2026-03-01T10:00:00Z", **labels: str) -> dict[str, Any]:
+    """Give a line of another host, shipped by the VM."""
+    text = f"Mar  1 10:00:00 {host} gce_workload_cert_refresh[9]: {SAID}"
+    return entry(timestamp=at) | {"jsonPayload": {"message": text}, "labels": labels}
+
+
+AGENT = {"compute.googleapis.com/resource_name": "log-relay.c.demo-project.internal"}
+
+
+def test_a_relays_lines_are_grouped_by_host(run: Run) -> None:
+    """The VM that shipped them is one, and would be looked at; whose lines they are is said beside it."""
+    every = [relayed("web-1", **AGENT), relayed("web-2.example.net", **AGENT), relayed("log-relay", **AGENT)]
+    (found,) = said(run, json.dumps(every))["instances"]
+    assert (found["result"], found["hosts"]) == ("planned", ["web-1", "web-2.example.net"])
+    assert {each["host"] for each in found["forms"]} == {None, "web-1", "web-2.example.net"}
+    assert "web-1, web-2.example.net, not this VM (log-relay" in found["detail"]
+    ran = run("scan", "-", "--offline", stdin=json.dumps(every))
+    assert "the line names hosts web-1, web-2.example.net" in ran.stdout
+
+
+def test_hosts_that_nothing_compares_are_told_where_they_differ(run: Run) -> None:
+    """Without the agent's label one host may be the VM itself; of two at least one is not."""
+    (found,) = said(run, json.dumps([relayed("web-1")]))["instances"]
+    assert (found["hosts"], found["detail"]) == ([], "")
+    (found,) = said(run, json.dumps([relayed("web-1"), relayed("web-2")]))["instances"]
+    assert (found["hosts"], "at most one is this VM" in found["detail"]) == (["web-1", "web-2"], True)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "-", "a@b", "x" * 300])
+def test_what_is_no_host_is_not_told(run: Run, host: str) -> None:
+    """Only the syntax of a host gets out of a line."""
+    (found,) = said(run, json.dumps([relayed(host, **AGENT)]))["instances"]
+    assert (found["hosts"], found["detail"]) == ([], "")
