@@ -18,9 +18,6 @@ OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
 CORE_PLUGIN_LOG_ID = "GCEGuestAgent"
 """The guest agent's core plugin refreshes certificates without the timer, and only where the VM opted in."""
 
-CORE_PLUGIN = "google_guest_agent"
-"""Its name in syslog (LocalLoggerIdent of google-guest-agent's internal/logger)."""
-
 NOT_THIS_TIMER = "not_this_timer"
 
 
@@ -95,8 +92,8 @@ def _entry(entry: LogEntry, router: Router) -> Matched | Unmatched | TurnedAway:
         return TurnedAway(Skip("own_entry", f"log {entry.log_id}"))
     if (found := router.match_filter(entry)) is None:
         return _unmatched(entry, router.speaks(entry))
-    if NOT_THIS_TIMER in found.guards and (where := _core_plugin(entry)):
-        detail = f"{where}: stopping the timer cannot silence the core plugin"
+    if NOT_THIS_TIMER in found.guards and entry.log_id == CORE_PLUGIN_LOG_ID:
+        detail = f"log {entry.log_id}: stopping the timer cannot silence the core plugin"
         return TurnedAway(Refuse(NOT_THIS_TIMER, detail), found)
     seen = [variant for text in entry.texts if (variant := found.variant_of(text)) is not None]
     if not seen:
@@ -141,15 +138,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _texts(each)
-
-
-def _core_plugin(entry: LogEntry) -> str | None:
-    """Say where it shows that the core plugin wrote an entry."""
-    if entry.log_id == CORE_PLUGIN_LOG_ID:
-        return f"log {entry.log_id}"
-    if any(text.startswith(f"{CORE_PLUGIN}: ") for text in entry.texts):
-        return f"said by {CORE_PLUGIN}"
-    return None
 
 
 def _incident(incident: Incident, router: Router) -> Matched | Unmatched | TurnedAway:
