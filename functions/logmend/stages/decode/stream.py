@@ -100,7 +100,10 @@ class _Text:
     def value(self, *, bare: bool) -> Any | Undecodable:
         """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
         if not bare and self.mark() != "{":
-            return Undecodable("malformed", "not JSON (gcloud prints it with --format=json)")
+            return Undecodable(
+                "malformed",
+                "not JSON (gcloud prints it with --format=json, bq too; CSV and text are not read)",
+            )
         while True:
             value, end, cut_off = scan(self._text, self._at)
             # A number at the end of what is read may go on; a value that is cut off certainly does.
