@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from logmend import lql
+from logmend import lql, relay
 from logmend.errors import ConfigError
 from logmend.guards import Pending
 from logmend.model.enums import Action, Result
 from logmend.model.state import Fleet, Subject, View
-from logmend.model.struct import Struct
+from logmend.model.struct import Struct, replace
 from logmend.model.values import (
     Delivery,
     Event,
@@ -65,7 +65,8 @@ class Explanation(Struct, frozen=True):
 
     ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
     filter of ``runbook``; where no runbook is meant, of ``closest``, of whose conditions most hold.
-    ``at`` is when it was judged; None where the event never came to have an age.
+    ``at`` is when it was judged; None where the event never came to have an age. ``spoken`` is set where an
+    entry has a runbook's words and no filter selects it.
     """
 
     event: Event | Undecodable
@@ -80,6 +81,7 @@ class Explanation(Struct, frozen=True):
     action: Action | None = None
     executor: str | None = None
     at: datetime | None = None
+    spoken: match.Spoken | None = None
 
     @property
     def result(self) -> Result | None:
@@ -122,7 +124,15 @@ def event(
     if isinstance(found, match.Unmatched):
         closest, selects = _closest(event, rules)
         said = Judgement(Result.UNMATCHED, None, found.detail)
-        return Explanation(event, delivery, said, instance=instance, closest=closest, selects=selects)
+        return Explanation(
+            event,
+            delivery,
+            said,
+            instance=instance,
+            closest=closest,
+            selects=selects,
+            spoken=found.spoken,
+        )
     turned_away = found if isinstance(found, match.TurnedAway) else None
     runbook, variant = found.runbook, found.variant
     intent, at = None, None
@@ -138,6 +148,9 @@ def event(
         assert intent is not None
         assert runbook is not None
         said = verdict(intent, runbook, facts, rules.settings)
+    if intent is not None:
+        told = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
+        said = replace(said, detail=relay.joined(said.detail, told))
     planned = intent if intent and said.result is Result.PLANNED else None
     return Explanation(
         event=event,

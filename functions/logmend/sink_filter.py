@@ -16,8 +16,20 @@ def compose(runbooks: Mapping[str, Runbook]) -> str:
     Raises FilterError for a filter that is unusable, or where no runbook has one: an empty filter would route
     every entry there is.
     """
-    selected = lql.combine([each.filter for each in runbooks.values() if each.filter is not None])
-    return f"{guard()}\nAND (\n{selected}\n)"
+    return f"{guard()}\nAND (\n{_selected(runbooks)}\n)"
+
+
+def widened(runbooks: Mapping[str, Runbook]) -> str:
+    """Select also what has the runbooks' words in any form and is no audit log: what a scan reads."""
+    words = [f'"{word}"' for each in runbooks.values() for word in each.words]
+    if not words:
+        return compose(runbooks)
+    spoken = f"(NOT protoPayload:* AND ({' OR '.join(words)}))"
+    return f"{guard()}\nAND (\n(\n{_selected(runbooks)}\n)\nOR {spoken}\n)"
+
+
+def _selected(runbooks: Mapping[str, Runbook]) -> str:
+    return lql.combine([each.filter for each in runbooks.values() if each.filter is not None])
 
 
 def guard() -> str:

@@ -37,6 +37,8 @@ def outcome(found: match.Matched | match.Unmatched | match.TurnedAway) -> dict[s
                 "runbook": runbook.name,
                 "variant": variant.name if variant else None,
             }
+        case match.Unmatched(_, spoken) if spoken is not None:
+            return {"result": "unmatched", "words": "quoted" if spoken.quoted_by else "unknown_form"}
         case match.Unmatched():
             return {"result": "unmatched"}
         case match.TurnedAway(Skip(reason)):

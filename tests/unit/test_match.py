@@ -126,7 +126,9 @@ def judged(raw: Mapping[str, Any]) -> dict[str, str | None]:
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in ("entries", "incidents") for n in names(k)])
 def test_every_fixture_is_matched_as_expected(kind: str, name: str) -> None:
     """A payload named for its oddity gets the runbook, variant or reason that expected.yaml says."""
-    wanted = {key: EXPECTED[kind][name].get(key) for key in ("result", "runbook", "variant", "reason")}
+    wanted = {
+        key: EXPECTED[kind][name].get(key) for key in ("result", "runbook", "variant", "reason", "words")
+    }
     if wanted["result"] == "matched" and kind == "entries":
         wanted["runbook"] = RUNBOOK
     found = judged(value(kind, name))

@@ -347,3 +347,13 @@ def test_an_errors_end_is_kept_because_that_is_where_it_says_what_went_wrong() -
     assert evidence.error_text(b"a\n" * 900 + b"\x1b[1msudo: a password is required\n").endswith(
         " sudo: a password is required"
     )
+
+
+def test_an_incident_without_its_vm_is_mended_at_the_condition() -> None:
+    """Its series were aggregated: nothing in a dead letter brings the labels back."""
+    incident = but(
+        result=Result.REJECTED, reason="bad_identity", source=Source("incident", incident_id="0.a")
+    )
+    assert reasons.next_step(incident).startswith("group the condition by project_id, zone, instance_id")
+    entry = but(result=Result.REJECTED, reason="bad_identity", source=Source("log_entry"))
+    assert "dead-letter" in reasons.next_step(entry)

@@ -14,6 +14,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Source
 from logmend.outcome import ack
 
+SAID = "Error getting config status, workload certificates may not be configured: HTTP 404"
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 
 
@@ -37,6 +38,20 @@ class TestObserve:
         outcome = await w.deliver(push(entry()))
         vm = w.fleet.vms[REF.instance_id]
         assert (outcome.result, vm.checks, vm.enforcements) == (Result.PLANNED, 1, 0)
+
+    async def test_a_line_of_another_host_is_told_as_such(self) -> None:
+        """The VM that shipped it is looked at; the outcome names the host, and only if it is not the VM."""
+        w = world()
+        name = w.fleet.facts_of[REF.instance_id].name
+        for number, (host, told) in enumerate(
+            [("web-77", True), (name, False), (f"{name}.c.p.internal", False)]
+        ):
+            text = f"Sep  2 04:27:51 {host} gce_workload_cert_refresh[9]: {SAID}"
+            raw = entry(at=w.clock.now()) | {"jsonPayload": {"message": text}}
+            outcome = await w.deliver(push(raw, str(number), at=w.clock.now()))
+            assert outcome.result is Result.PLANNED
+            assert (f"the line names host web-77, not this VM ({name})" in outcome.detail) == told
+            w.clock.tick(hours=25)
 
     async def test_a_day_of_complaints_costs_one_look(self) -> None:
         """A VM that says it every ten minutes is looked at once a day, and each event has its outcome."""

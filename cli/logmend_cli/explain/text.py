@@ -56,6 +56,8 @@ def show_lines(every: Iterable[tuple[inputs.Found, Explanation]]) -> None:
         painted = word.replace(said.result.value, colour, 1) if said.result else word
         vm = str(said.instance) if said.instance else "-"
         click.echo(f"{found.number or 1:>5}  {painted}{pad}  {vm:<48}  {variant}".rstrip())
+        if said.spoken is not None and said.judgement is not None:
+            click.echo(f"       {printable(said.judgement.detail)}")
     click.echo("\n" + ", ".join(f"{count} {word}" for word, count in totals.most_common()))
 
 
@@ -86,6 +88,8 @@ def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, st
         executor = _EXECUTORS[said.executor]
         yield "then", f"{_WOULD[settings.mode]}"
         yield "", f"{said.action} with {said.runbook.name} {said.runbook.digest[:19]}, {executor}"
+        if judgement.detail:
+            yield "but", printable(judgement.detail)
         if said.pending:
             yield "pending", f"{', '.join(said.pending)}: --instance FILE or --live answers"
     else:
@@ -101,7 +105,7 @@ def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, st
 
 def _next(said: Explanation, settings: Settings) -> str:
     """Say what a person does next; that ``explain`` would tell more is no news here."""
-    if not isinstance(said.event, LogEntry | Incident) or said.judgement is None or said.at is None:
+    if not isinstance(said.event, LogEntry | Incident) or said.judgement is None:
         return ""
     step = reasons.next_step(
         record.of_event(
@@ -109,7 +113,7 @@ def _next(said: Explanation, settings: Settings) -> str:
             said.event,
             said.judgement,
             settings,
-            said.at,
+            said.at or NO_TIME,
             runbook=said.runbook,
             instance=said.instance,
         )

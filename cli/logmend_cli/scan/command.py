@@ -16,7 +16,7 @@ from logmend.settings import Settings, duration
 from logmend.stages import decode
 from logmend_cli import inputs, output
 from logmend_cli.documented import Command
-from logmend_cli.errors import NO_CREDENTIALS, status_of, warn
+from logmend_cli.errors import BAD, NO_CREDENTIALS, status_of, warn
 from logmend_cli.scan import document
 from logmend_cli.scan import text as scan_text
 from logmend_cli.scan.groups import Groups
@@ -64,10 +64,12 @@ def command(
 ) -> int:
     """Find the VMs that have the fault, and say what would be done to each and why.
 
-    Reads exported log entries from FILE (- is standard input), or Cloud Logging itself. Nothing is deployed,
+    Reads exported log entries from FILE (- is standard input), as gcloud, entries.list, BigQuery, Log
+    Analytics or the Node client give them in JSON, or Cloud Logging itself. Nothing is deployed,
     written or changed. VMs are looked up with the Compute Engine API unless --offline; whatever decides is
     the function's own code. planned means that nothing known forbids acting: the check on the VM itself is
-    still to come, with `logmend run --from`.
+    still to come, with `logmend run --from`. Entries that have the words of the line in a form that no filter
+    knows are counted, and one is shown: exit status 1.
     """
     settings = inputs.settings()
     groups = Groups(Rules.of(catalog.load(settings), settings))
@@ -91,14 +93,14 @@ def command(
     instances = [document.instance(each) for each in found]
     totals = document.totals(groups, found, "none" if offline else "compute")
     _show(instances, totals, shape)
-    return status_of(each.judgement.result for each in found)
+    return BAD if groups.spoken.entries else status_of(each.judgement.result for each in found)
 
 
 def _from_file(file: str, groups: Groups) -> None:
     waiting, trouble = 0, None
     with output.progress("entries") as more:
         for found in inputs.documents(file):
-            groups.add(found.delivery, found.event)
+            groups.add(found.delivery, found.event, found.where)
             if trouble is None and isinstance(found.event, Undecodable):
                 trouble = found
             waiting += 1
@@ -154,8 +156,8 @@ async def _from_logging(
 
 
 def _where(rules: Rules, span: tuple[datetime, datetime]) -> str:
-    """Give the sink's filter, for a span of time."""
-    composed = sink_filter.compose({runbook.name: runbook for runbook, _ in rules.filters})
+    """Give the sink's filter, widened by the runbooks' words in any form, for a span of time."""
+    composed = sink_filter.widened({runbook.name: runbook for runbook, _ in rules.filters})
     begin, end = (at.isoformat().replace("+00:00", "Z") for at in span)
     return f'{composed}\nAND timestamp >= "{begin}"\nAND timestamp < "{end}"'
 
@@ -206,7 +208,9 @@ def _show(instances: Sequence[dict[str, Any]], totals: dict[str, Any], shape: st
         return
     if shape == "csv":
         output.show_rows("csv", {key: key for key in CSV}, [document.flat(each) for each in instances])
+        for line in scan_text.spoken(totals):
+            warn(line.strip())
         return
-    scan_text.show([document.row(each) for each in instances])
+    scan_text.show([document.row(each) for each in instances], empty=scan_text.empty(totals))
     for line in scan_text.summary(totals):
         click.echo(line)

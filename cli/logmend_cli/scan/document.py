@@ -28,6 +28,7 @@ def instance(found: Found) -> dict[str, Any]:
         "last_seen": _time(seen.last),
         "log_paths": sorted({form.log_path for form, _ in found.forms}),
         "variants": sorted({form.variant for form, _ in found.forms if form.variant}),
+        "hosts": list(found.hosts),
         "result": said.result.value,
         "reason": said.reason,
         "detail": said.detail,
@@ -51,6 +52,12 @@ def totals(groups: Groups, found: Iterable[Found], facts: str) -> dict[str, Any]
         "matched": groups.matched,
         "unmatched": groups.unmatched,
         "turned_away": turned,
+        "unknown_form": {
+            "entries": groups.spoken.entries,
+            "resources": groups.spoken.resources,
+            "first": groups.spoken.first,
+        },
+        "quoted_by": dict(groups.spoken.quotes.most_common()),
         "ill_formed": dict(groups.ill_formed.most_common()),
         "first_seen": _time(min((each.first for each in seen if each.first), default=None)),
         "last_seen": _time(max((each.last for each in seen if each.last), default=None)),
@@ -81,9 +88,9 @@ def why(document: Mapping[str, Any]) -> str:
     """Say why, in a few words: the reason, else what is still to be seen."""
     if document["reason"]:
         return f"{document['reason']}: {document['detail']}" if document["detail"] else document["reason"]
-    if pending := len(document["pending_guards"]):
-        return f"not looked up: {pending} guards pending"
-    return "no guard objects"
+    pending = len(document["pending_guards"])
+    said = f"not looked up: {pending} guards pending" if pending else "no guard objects"
+    return f"{said}; {document['detail']}" if document["detail"] else said
 
 
 def word(result: str, reason: str | None) -> str:
@@ -107,6 +114,7 @@ def _form(form: Form, said: Judgement) -> dict[str, Any]:
     return {
         "log_path": form.log_path,
         "variant": form.variant,
+        "host": form.host,
         "count": form.count,
         "first_seen": _time(form.first),
         "last_seen": _time(form.last),

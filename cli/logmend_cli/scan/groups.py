@@ -5,13 +5,13 @@ VM speaks, decide and the guards. The newest entry of a form stands for it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from logmend import explain
+from logmend import explain, relay
 from logmend.model.enums import Result
-from logmend.model.struct import Struct
+from logmend.model.struct import Struct, replace
 from logmend.model.values import (
     Delivery,
     Event,
@@ -27,6 +27,8 @@ from logmend.model.values import (
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import identify, intents, match
+from logmend.stages.decode import MESSAGE_FIELDS
+from logmend_cli.scan_spoken import Spoken
 
 FORMS = 32
 """Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
@@ -37,7 +39,7 @@ _ID = 120
 
 @dataclass(slots=True)
 class Form:
-    """One way in which a VM says it: through which log, in which variant.
+    """One way in which a VM says it: through which log, in which variant, naming which host but the agent's.
 
     ``turned`` is why the entry itself is turned away, None where the VM would be looked at.
     """
@@ -45,6 +47,7 @@ class Form:
     intent: Intent
     log_path: str
     variant: str | None
+    host: str | None
     turned: Judgement | None
     count: int = 0
     first: datetime | None = None
@@ -67,7 +70,7 @@ class Seen:
 
     instance: InstanceRef
     runbook: Runbook
-    forms: dict[tuple[str, str | None], Form] = field(default_factory=dict)
+    forms: dict[tuple[str, str | None, str | None], Form] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -86,13 +89,14 @@ class Seen:
 
 
 class Found(Struct, frozen=True):
-    """What would be done to a VM. ``pending`` are the guards that lack facts."""
+    """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
 
     seen: Seen
     judgement: Judgement
     pending: tuple[str, ...]
     forms: tuple[tuple[Form, Judgement], ...]
     name: str | None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -105,10 +109,11 @@ class Groups:
     unmatched: int = 0
     ill_formed: Counter[str] = field(default_factory=Counter)
     turned_away: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    spoken: Spoken = field(default_factory=Spoken)
     vms: dict[tuple[InstanceRef, str], Seen] = field(default_factory=dict)
 
-    def add(self, delivery: Delivery | None, event: Event | Undecodable) -> None:
-        """Take in what one item of the input is."""
+    def add(self, delivery: Delivery | None, event: Event | Undecodable, where: str | None = None) -> None:
+        """Take in what one item of the input is; ``where`` is its place in a file."""
         if isinstance(event, Undecodable):
             self.ill_formed[event.reason] += 1
             return
@@ -119,6 +124,8 @@ class Groups:
         found = match.runbook(event, self.rules.router)
         if isinstance(found, match.Unmatched):
             self.unmatched += 1
+            if isinstance(event, LogEntry):
+                self.spoken.add(event, found, where, log_path(event))
             return
         self.matched += 1
         turned = Judgement.of(found.verdict) if isinstance(found, match.TurnedAway) else None
@@ -145,10 +152,10 @@ class Groups:
         if seen is None:
             seen = self.vms[instance, runbook.name] = Seen(instance, runbook)
         path = log_path(event)
-        key = (path, variant)
-        if key not in seen.forms and len(seen.forms) >= FORMS:
-            path = "other"
-            key = (path, variant)
+        host = relay.host(event) if isinstance(event, LogEntry) else None
+        if (path, variant, host) not in seen.forms and len(seen.forms) >= FORMS:
+            path, host = "other", None
+        key = (path, variant, host)
         at = explain.own_time(delivery, event)
         form = seen.forms.get(key)
         known = None if at is explain.NO_TIME else at
@@ -158,7 +165,7 @@ class Groups:
         meant = next((each for each in runbook.variants if each.name == variant), None)
         intent = intents.of_event(delivery, event, runbook, meant, instance, at)
         if form is None:
-            form = seen.forms[key] = Form(intent, path, variant, turned)
+            form = seen.forms[key] = Form(intent, path, variant, host, turned)
             form.meet(known)
         form.intent, form.turned = intent, turned
 
@@ -191,6 +198,8 @@ class Groups:
             )
             form, judgement = next((each for each in told if each[1].result is Result.PLANNED), told[0])
             facts_known = known if isinstance(known, InstanceFacts) else None
+            hosts, of_hosts = _relayed(forms, facts_known)
+            judgement = replace(judgement, detail=relay.joined(judgement.detail, of_hosts))
             guards = explain.judge(form.intent, seen.runbook, facts_known, settings)
             pending = tuple(each.name for each in guards if each.verdict == "pending")
             yield Found(
@@ -199,7 +208,22 @@ class Groups:
                 pending=pending if judgement.result is Result.PLANNED else (),
                 forms=told,
                 name=facts_known.name if facts_known else None,
+                hosts=hosts,
             )
+
+
+def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[str, ...], str]:
+    """Name the hosts whose lines a VM ships, and say so; several hosts cannot all be the VM itself."""
+    hosts = sorted({form.host for form in forms if form.host})
+    shipped_by = next((form.intent.shipped_by for form in forms if form.intent.shipped_by), None)
+    name = facts.name if facts else shipped_by
+    addresses = (facts.internal_ip, facts.external_ip) if facts else ()
+    if name is not None:
+        others = tuple(each for each in hosts if relay.note([each], name, addresses))
+        return others, relay.note(others, name, addresses)
+    if len(hosts) > 1:
+        return tuple(hosts), f"its lines name hosts {', '.join(hosts)}: relayed, at most one is this VM"
+    return (), ""
 
 
 def log_path(event: LogEntry | Incident) -> str:
@@ -209,7 +233,5 @@ def log_path(event: LogEntry | Incident) -> str:
     payload = event.raw.get("jsonPayload")
     shape = "textPayload" if event.raw.get("textPayload") is not None else "no payload"
     if isinstance(payload, dict):
-        shape = next(
-            (f"jsonPayload.{key}" for key in ("MESSAGE", "message") if key in payload), "jsonPayload"
-        )
+        shape = next((f"jsonPayload.{key}" for key in MESSAGE_FIELDS if key in payload), "jsonPayload")
     return f"{event.log_id[:_ID]} {shape}"

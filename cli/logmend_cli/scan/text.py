@@ -10,8 +10,17 @@ from logmend_cli.scan import document
 EMPTY = "no VM has the fault"
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the rows of :func:`scan_document.row`."""
+def empty(totals: Mapping[str, Any]) -> str:
+    """Say what it means that no VM was found: with the words in unknown forms, nothing."""
+    if totals["unknown_form"]["entries"]:
+        return "no filter selects any entry; whether a VM has the fault is not known"
+    if totals["quoted_by"]:
+        return "no filter selects any entry; other programs quote the line"
+    return EMPTY
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, empty: str = EMPTY) -> None:
+    """Print the rows of :func:`scan_document.row`, or ``empty``."""
     several = len({row["project_id"] for row in rows}) > 1
     if rows and sys.stdout.isatty():
         _two_lines(rows, several=several)
@@ -19,7 +28,7 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {"vm": "VM"} | ({"project_id": "project"} if several else {}) | {"zone": "zone"}
     columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
     columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
-    output.show_rows("table", columns, rows, empty=EMPTY)
+    output.show_rows("table", columns, rows, empty=empty)
 
 
 def summary(totals: Mapping[str, Any]) -> Iterator[str]:
@@ -35,9 +44,27 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count} turned away ({name})"
     for name, count in totals["ill_formed"].items():
         yield f"{count} could not be read ({name})"
+    yield from spoken(totals)
     if any(name.startswith("planned") for name in totals["results"]):
         yield "Next, a look at those VMs that changes nothing:"
         yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
+
+
+def spoken(totals: Mapping[str, Any]) -> Iterator[str]:
+    """Tell of the entries that have the words and match no filter."""
+    unknown = totals["unknown_form"]
+    for program, count in totals["quoted_by"].items():
+        yield f"{count} quote the line: written by {output.printable(program)}, not by the program itself"
+    if not (first := unknown["first"]):
+        return
+    yield (
+        f"{unknown['entries']} entries of {unknown['resources']} resources speak of this in a form that no"
+        " filter knows. The first:"
+    )
+    place = f"{first['where']}: " if first["where"] else ""
+    yield f"  {output.printable(place + first['log_path'])}: {first['text']}"
+    yield f"  {first['why']}"
+    yield f"  {first['explain']}"
 
 
 def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:

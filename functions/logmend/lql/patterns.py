@@ -26,9 +26,15 @@ class Patterns:
 
     def __init__(self) -> None:
         self._left = MAX_INSTRUCTIONS
+        self._known: dict[str, Any] = {}
 
     def compile(self, literal: Literal) -> Any:
-        """Compile a pattern. Raises FilterError."""
+        """Compile a pattern, one that several fields are compared with once. Raises FilterError."""
+        if (known := self._known.get(literal.text)) is None:
+            known = self._known[literal.text] = self._compiled(literal)
+        return known
+
+    def _compiled(self, literal: Literal) -> Any:
         options = re2.Options()
         options.log_errors = False
         options.max_mem = MAX_MEMORY

@@ -52,7 +52,8 @@ class LogEntry(Struct, frozen=True):
 
     ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
     can carry the line, in the order in which they are searched. ``line_time`` is the line's own time as
-    far as its zone is known (None otherwise).
+    far as its zone is known (None otherwise). ``programs`` are those that headers and fields name, ``host``
+    is the host: of both only the syntax is known to be right.
     """
 
     raw: Mapping[str, Any]
@@ -64,6 +65,8 @@ class LogEntry(Struct, frozen=True):
     resource_labels: Mapping[str, str]
     texts: tuple[str, ...] = ()
     line_time: datetime | None = None
+    programs: tuple[str, ...] = ()
+    host: str | None = None
 
     @property
     def log_id(self) -> str:
@@ -118,6 +121,7 @@ class Intent(Struct, frozen=True):
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
+    ``line_host`` is the host that the line names where that is not ``shipped_by``, the agent's own.
     ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
     revert that the order knew of and takes back.
     """
@@ -131,6 +135,8 @@ class Intent(Struct, frozen=True):
     created_at: datetime
     event_time: datetime | None = None
     line_time: datetime | None = None
+    line_host: str | None = None
+    shipped_by: str | None = None
     message_id: str | None = None
     variant: str | None = None
     repeats: bool = False

@@ -35,6 +35,13 @@ _REVERT = f"to put it back: {_UNDO}"
 _DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {approval}"
 _DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
 
+_GROUP = (
+    "group the condition by project_id, zone, instance_id: in the alert policy, its series have to keep these"
+    " labels of gce_instance (groupByFields resource.label.project_id, resource.label.zone,"
+    " resource.label.instance_id)"
+)
+"""An incident carries the resource labels of its series, and an aggregation keeps only those it groups by."""
+
 RESULTS: Mapping[Result, Meaning] = MappingProxyType(
     {
         Result.UNMATCHED: Meaning("No runbook's filter matches the event.", _EXPLAIN),
@@ -478,6 +485,8 @@ def next_step(outcome: Outcome) -> str:
     """Say what a person does next, with the command ready to paste; empty where there is nothing to do."""
     known = REASONS.get(outcome.reason or "")
     step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
+    if outcome.reason == "bad_identity" and outcome.source and outcome.source.kind == "incident":
+        step = _GROUP
     if outcome.result is Result.PLANNED and outcome.approval_id:
         step = _DECIDE
     elif outcome.result is Result.PLANNED and outcome.action is Action.REVERT:

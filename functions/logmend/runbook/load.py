@@ -31,6 +31,9 @@ MAX_NAME = 63 - len("logmend--enforce")
 """Characters of a name: ``logmend-NAME-enforce`` is the id of an OS policy assignment, which has at most 63
 (cloud.google.com/compute/docs/osconfig/rest/v1/projects.locations.osPolicyAssignments)."""
 
+_WORDS = r"(?=.{8,200}\Z)[ !#-\[\]-~]+"
+"""What a query can hold as it is, and no line holds by chance."""
+
 _PLACEHOLDER = re.compile(f"@({SNAKE})@")
 _SHELL_SAFE = r"[A-Za-z0-9._:/%+=,~*-]+"
 """Characters that mean nothing to a shell inside double quotes. A parameter's own pattern narrows them."""
@@ -140,6 +143,9 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
         top.wrong("filter", "filter without variants: every entry would be refused as unknown_variant")
     if query is None and top.values.get("variants"):
         top.wrong("variants", "variants without a filter: no entry would ever reach them")
+    words = top.strings("words", "text without quotes and backslashes", _WORDS)
+    if query is None and words:
+        top.wrong("words", "words without a filter: nothing would be told apart by them")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
     limits.done()
@@ -156,6 +162,8 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
         follow_up=top.text("follow_up", "name of a runbook", pattern=KEBAB),
         scripts=scripts,
         digest=_digest(text, scripts),
+        programs=top.strings("programs", "program's name", r"[^\s\[\]:/]{1,128}"),
+        words=words,
     )
 
 

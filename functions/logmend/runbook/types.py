@@ -70,7 +70,8 @@ class Runbook(Struct, frozen=True):
 
     ``filter`` is Logging query language (None: never matches an entry), ``repeats`` how often the source
     says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
-    ``sha256:…`` over runbook.yaml and the rendered scripts.
+    ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
+    about, and what is in each of them, whatever their form.
     """
 
     name: str
@@ -85,6 +86,8 @@ class Runbook(Struct, frozen=True):
     follow_up: str | None
     scripts: Scripts
     digest: str
+    programs: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
     def variant_of(self, text: str) -> Variant | None:
         """Give the first variant whose pattern is found in ``text``; None if none is: an unknown form."""

@@ -4,6 +4,7 @@ import hashlib
 import re
 from datetime import datetime
 
+from logmend import relay
 from logmend.model.enums import Action, Origin
 from logmend.model.values import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
 from logmend.runbook import Runbook, Variant
@@ -64,6 +65,8 @@ def of_event(
         created_at=now,
         event_time=said.timestamp or delivery.publish_time,
         line_time=entry.line_time if entry else None,
+        line_host=relay.host(entry) if entry else None,
+        shipped_by=relay.shipped_by(entry) if entry and entry.host else None,
         message_id=delivery.message_id,
         variant=variant.name if variant else None,
         repeats=entry is not None and runbook.repeats is not None and delivery.replay_of is None,

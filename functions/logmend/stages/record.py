@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from logmend import __version__
+from logmend import __version__, relay
 from logmend.model.enums import Result
 from logmend.model.state import Approval, Lease, Record, View
 from logmend.model.struct import replace
@@ -88,7 +88,8 @@ def of_turned(
         prior=view.record,
         notes=(FIRST_NEEDS_HUMAN,) if first else (),
     )
-    return replace(outcome, instance_name=view.subject.name)
+    told = relay.of_intent(intent, None, view.subject.name)
+    return replace(outcome, instance_name=view.subject.name, detail=relay.joined(verdict.detail, told))
 
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
@@ -113,11 +114,14 @@ def of_event(
     The ledger knows nothing of it, so its time is the message's own: a redelivery gives the same outcome.
     """
     entry = event if isinstance(event, LogEntry | Incident) else None
+    told = ""
+    if runbook is not None and isinstance(entry, LogEntry) and (line_host := relay.host(entry)):
+        told = relay.note([line_host], relay.shipped_by(entry))
     at = delivery.publish_time or (source(entry).timestamp if entry else None) or now
     return Outcome(
         result=said.result,
         reason=said.reason,
-        detail=said.detail,
+        detail=relay.joined(said.detail, told),
         at=at,
         outcome_id=f"{event_id(delivery)}-0-{said.result}",
         mode=settings.mode,
@@ -161,7 +165,7 @@ def of_intent(
     return Outcome(
         result=said.result,
         reason=said.reason,
-        detail=said.detail,
+        detail=relay.joined(said.detail, relay.of_intent(intent, facts)),
         at=now,
         outcome_id=f"{intent.intent_id}-{number}-{said.result}",
         mode=settings.mode,

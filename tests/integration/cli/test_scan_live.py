@@ -56,6 +56,21 @@ def test_cloud_logging_is_read_and_vms_are_looked_up(place: Place) -> None:
     assert all(machine.calls() == [] for machine in place.story.machines.values())
 
 
+def test_cloud_logging_is_asked_for_the_words_in_any_form(place: Place) -> None:
+    """What no filter selects has to be read to be told of; audit logs, which hold queries, are not."""
+    said = "Error getting config status, workload certificates may not be configured: HTTP 404"
+    unread = entry(("demo-project", ZONE, "77"), at=datetime.now(UTC) - timedelta(minutes=5))
+    unread["jsonPayload"] = {"event": {"original": said}}
+    audit = unread | {"protoPayload": {"request": {"filter": said}}}
+    del audit["jsonPayload"]
+    place.logs.entries = [unread, audit]
+    ran = place.logmend("scan", "--project", "demo-project", "--since", "1d")
+    assert ran.exit_code == 1, ran.stderr
+    assert "1 entries of 1 resources speak of this in a form that no filter knows" in ran.stdout
+    assert f'gcloud logging read \'logName="{unread["logName"]}" AND insertId=' in ran.stdout
+    assert ran.stdout.rstrip().endswith("--format=json | logmend explain -")
+
+
 def test_a_span_of_time_bounds_what_is_read(place: Place) -> None:
     """--since and --until, as durations or as times."""
     place.logs.entries = [*lines(place), *lines(place, age=timedelta(days=3))]

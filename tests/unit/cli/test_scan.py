@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +27,12 @@ from logmend_cli.scan.groups import Groups
 ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
 KEYS = [
-    "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "result",
-    "reason", "detail", "pending_guards", "forms",
+    "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "hosts",
+    "result", "reason", "detail", "pending_guards", "forms",
 ]  # fmt: skip
 TOTALS = [
-    "instances", "results", "entries", "matched", "unmatched", "turned_away", "ill_formed", "first_seen",
-    "last_seen", "facts",
+    "instances", "results", "entries", "matched", "unmatched", "turned_away", "unknown_form", "quoted_by",
+    "ill_formed", "first_seen", "last_seen", "facts",
 ]  # fmt: skip
 
 
@@ -82,7 +83,10 @@ def test_a_scan_says_of_each_entry_what_explain_says(run: Run, fixture: str) -> 
     """There is one way of deciding: every real shape, one by one."""
     text = corpus.text("entries", fixture).decode()
     explained = json.loads(run("explain", "-", "--format", "json", stdin=text).stdout)
-    found = said(run, text, status=0)
+    words = corpus.EXPECTED["entries"][fixture].get("words")
+    found = said(run, text, status=int(words == "unknown_form"))
+    assert found["totals"]["unknown_form"]["entries"] == int(words == "unknown_form")
+    assert sum(found["totals"]["quoted_by"].values()) == int(words == "quoted")
     if found["instances"]:
         (each,) = found["instances"]
         keys = ("instance", "runbook", "result", "reason")
@@ -101,7 +105,8 @@ def test_a_file_of_every_real_shape_is_scanned_at_once(run: Run) -> None:
     """As `gcloud logging read --format=json` prints them: one indented array."""
     every = [corpus.value("entries", each) for each in corpus.names("entries")]
     ran = run("scan", "-", "--offline", stdin=json.dumps(every, indent=2))
-    assert ran.exit_code == 0, ran.stderr
+    assert ran.exit_code == 1, ran.stderr
+    assert "6 entries of 6 resources speak of this in a form that no filter knows" in ran.stdout
     assert "serial console textPayload" in ran.stdout
     assert "refused: certificates_configured" in ran.stdout
     assert f"{len(every)} log entries" in ran.stdout
@@ -192,6 +197,68 @@ def test_what_an_entry_holds_cannot_reach_the_terminal(run: Run, shape: str) -> 
     assert "may not be configured" not in ran.stdout
 
 
+SAID = "Error getting config status, workload certificates may not be configured: HTTP 404"
+
+
+def unread(text: str = SAID, ref: InstanceRef = REF, **changes: Any) -> dict[str, Any]:
+    """Give an entry that has the words in a field of somebody's own."""
+    return entry(ref, **changes) | {"jsonPayload": {"event": {"original": text}}}
+
+
+def test_entries_that_have_the_words_never_vanish(run: Run) -> None:
+    """They are counted by resource, one is shown with the command that explains it, and the status is 1."""
+    every = json.dumps([line("Done"), unread(), unread(), unread(ref=OTHER)])
+    ran = run("scan", "-", "--offline", stdin=every)
+    assert ran.exit_code == 1
+    assert scan_text.EMPTY not in ran.stdout
+    assert "3 entries of 2 resources speak of this in a form that no filter knows" in ran.stdout
+    assert f"-:2: syslog jsonPayload: {SAID}" in ran.stdout
+    assert "logmend explain -  # entry 2" in ran.stdout
+    ran = run("scan", "-", "--offline", "--format", "csv", stdin=every)
+    assert (ran.exit_code, len(ran.stdout.splitlines())) == (1, 1)
+    assert "3 entries of 2 resources speak of this" in ran.stderr
+
+
+def test_the_command_that_explains_says_why_no_filter_knows_the_form(run: Run, tmp_path: Path) -> None:
+    """It is printed ready to paste, for one entry or several."""
+    file = tmp_path / "some entries.json"
+    for text in (json.dumps(unread()), json.dumps([unread(), unread()])):
+        file.write_text(text)
+        first = said_of(run, file)["totals"]["unknown_form"]["first"]
+        command = shlex.split(first["explain"], comments=True)
+        assert command[0] == "logmend"
+        ran = run(*command[1:])
+        assert "in a form that no filter knows: in a field that is not read" in ran.stdout
+        assert ran.exit_code == 1
+
+
+def said_of(run: Run, file: Path) -> Any:
+    return json.loads(run("scan", str(file), "--offline", "--format", "json").stdout)
+
+
+def test_a_quote_is_told_apart_from_an_unknown_form(run: Run) -> None:
+    """Another program's line is no sign of the fault, but it is not passed over either."""
+    quote = entry() | {"jsonPayload": {"message": f"Sep  2 04:27:51 web-1 sudo: jim : COMMAND=grep {SAID}"}}
+    ran = run("scan", "-", "--offline", stdin=json.dumps([quote]))
+    assert (ran.exit_code, scan_text.EMPTY in ran.stdout) == (0, False)
+    assert "1 quote the line: written by sudo" in ran.stdout
+
+
+def test_what_is_kept_of_unknown_forms_is_bounded_and_safe(run: Run) -> None:
+    """A hundred thousand tags, resources or escapes cost no memory and reach no terminal."""
+    groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
+    for n in range(200):
+        tagged = entry() | {"jsonPayload": {"message": f"Sep  2 04:27:51 web-1 tag{n}: {SAID}"}}
+        groups.add(None, decode.document(tagged))
+        groups.add(None, decode.document(unread(f"{'x' * 9999}\x1b]0;owned\x07 {SAID}")))
+    assert (len(groups.spoken.quotes), sum(groups.spoken.quotes.values())) == (33, 200)
+    first = groups.spoken.first
+    assert first is not None
+    assert len(first["text"]) <= 240
+    assert "\x1b" not in first["text"]
+    assert SAID[:40] in first["text"]
+
+
 class Terminal(io.StringIO):
     """A terminal to write to."""
 
@@ -256,3 +323,38 @@ def test_memory_does_not_grow_with_the_number_of_entries() -> None:
 
     few, many = peak(2_000), peak(20_000)
     assert many - few < 12_000, f"{few} KiB, then {many} KiB"
+
+
+def relayed(host: str, at: str = "2026-03-01T10:00:00Z", **labels: str) -> dict[str, Any]:
+    """Give a line of another host, shipped by the VM."""
+    text = f"Mar  1 10:00:00 {host} gce_workload_cert_refresh[9]: {SAID}"
+    return entry(timestamp=at) | {"jsonPayload": {"message": text}, "labels": labels}
+
+
+AGENT = {"compute.googleapis.com/resource_name": "log-relay.c.demo-project.internal"}
+
+
+def test_a_relays_lines_are_grouped_by_host(run: Run) -> None:
+    """The VM that shipped them is one, and would be looked at; whose lines they are is said beside it."""
+    every = [relayed("web-1", **AGENT), relayed("web-2.example.net", **AGENT), relayed("log-relay", **AGENT)]
+    (found,) = said(run, json.dumps(every))["instances"]
+    assert (found["result"], found["hosts"]) == ("planned", ["web-1", "web-2.example.net"])
+    assert {each["host"] for each in found["forms"]} == {None, "web-1", "web-2.example.net"}
+    assert "web-1, web-2.example.net, not this VM (log-relay" in found["detail"]
+    ran = run("scan", "-", "--offline", stdin=json.dumps(every))
+    assert "the line names hosts web-1, web-2.example.net" in ran.stdout
+
+
+def test_hosts_that_nothing_compares_are_told_where_they_differ(run: Run) -> None:
+    """Without the agent's label one host may be the VM itself; of two at least one is not."""
+    (found,) = said(run, json.dumps([relayed("web-1")]))["instances"]
+    assert (found["hosts"], found["detail"]) == ([], "")
+    (found,) = said(run, json.dumps([relayed("web-1"), relayed("web-2")]))["instances"]
+    assert (found["hosts"], "at most one is this VM" in found["detail"]) == (["web-1", "web-2"], True)
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost.localdomain", "-", "a@b", "x" * 300])
+def test_what_is_no_host_is_not_told(run: Run, host: str) -> None:
+    """Only the syntax of a host gets out of a line."""
+    (found,) = said(run, json.dumps([relayed(host, **AGENT)]))["instances"]
+    assert (found["hosts"], found["detail"]) == ([], "")

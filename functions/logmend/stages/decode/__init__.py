@@ -18,6 +18,7 @@ Unknown fields of Google's are ignored. Our own document, the tick, is read stri
 from logmend.stages.decode.documents import document
 from logmend.stages.decode.envelope import MAX_BODY, request
 from logmend.stages.decode.files import any_shape, entries
+from logmend.stages.decode.lines import MESSAGE_FIELDS
 from logmend.stages.decode.payload import MAX_ENTRY
 
-__all__ = ["MAX_BODY", "MAX_ENTRY", "any_shape", "document", "entries", "request"]
+__all__ = ["MAX_BODY", "MAX_ENTRY", "MESSAGE_FIELDS", "any_shape", "document", "entries", "request"]

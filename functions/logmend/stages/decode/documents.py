@@ -50,6 +50,8 @@ def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
         resource_labels=strings(resource.get("labels")),
         texts=tuple(dict.fromkeys(line.text for line in said)),
         line_time=next((line.time for line in said if line.time is not None), None),
+        programs=lines.programs_of(raw, said),
+        host=lines.host_of(raw, said),
     )
 
 

@@ -1,38 +1,81 @@
-"""Who said a log line, and what: the payload texts in the one form that runbooks match.
+"""Who said a log line, where, and what: the payload texts in the one form that runbooks match.
 
-The same line reaches Cloud Logging bare, behind a syslog, journal or kernel prefix, with terminal colours
-or with its control characters spelled out. Runbooks see all of them as ``PROGRAM: MESSAGE``, or as
-``MESSAGE`` alone where nothing says which program wrote it, so that a pattern anchored at the start cannot
-be met by another program that merely quotes the line.
+The same line reaches Cloud Logging bare, behind the header of a syslog daemon, the journal or the kernel
+(:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out. Runbooks
+see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone where nothing says which program wrote it, so
+that a pattern anchored at the start cannot be met by another program that merely quotes the line.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from logmend.model.struct import Struct
-from logmend.stages.decode.payload import instant
+from logmend.stages.decode import header
+from logmend.stages.decode.payload import instant, unix_seconds
+
+MESSAGE_FIELDS = ("message", "MESSAGE", "log", "msg")
+"""Fields of ``jsonPayload`` that hold the line, in the order in which they are searched.
+
+``message``: the Ops Agent (its tail and syslog inputs set ``Key message``), google-fluentd, Vector;
+``MESSAGE``: the journal (systemd.journal-fields(7)), by the Ops Agent's systemd_journald receiver, and
+syslog-ng's format-json; ``log``: Fluent Bit (the default ``key`` of its tail input, plugins/in_tail/tail.c)
+and Docker; ``msg``: rsyslog's property of that name."""
+
+PROGRAM_FIELDS = (
+    "SYSLOG_IDENTIFIER",  # systemd.journal-fields(7)
+    "syslog_identifier",  # the same by fluent-bit's and fluentd's lower-case options, and in BigQuery
+    "ident",  # Fluent Bit's conf/parsers.conf (syslog-rfc3164, -rfc5424), fluentd's syslog parser
+    "programname",  # rsyslog's properties
+    "syslogtag",
+    "program",  # Logstash
+    "PROGRAM",  # syslog-ng's format-json
+    "appname",  # Vector's and OpenTelemetry's syslog sources
+)
+"""Fields of ``jsonPayload`` that name the program. Each that is there counts."""
+
+HOST_FIELDS = ("_HOSTNAME", "hostname", "host", "HOST", "HOSTNAME")
+"""Fields of ``jsonPayload`` that name the host of the line, by the same sources."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3})+|\\[abfnrtv\"'\\]")
 _BYTE = re.compile(r"\\x([0-9a-fA-F]{2})|\\([0-7]{3})")
 _NAMED = dict(zip("abfnrtv\"'\\", "\a\b\f\n\r\t\v\"'\\", strict=True))
 
-_ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)"
-_RFC3164 = r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d"  # local time without a zone or a year: never read
-_PROGRAM = r"(?P<program>[^\s\[\]:]{1,128})"
-_DATED = re.compile(rf"(?:(?P<time>{_ISO})|{_RFC3164}) (?:\S{{1,255}} )??{_PROGRAM}(?:\[\d+\])?: ")
-_UNDATED = re.compile(rf"{_PROGRAM}\[\d+\]: ")
-_KERNEL = re.compile(r"\[ *\d+\.\d+\] ")
-_PRIORITY = re.compile(r"<\d{1,3}>")
+_TAG = r"(?P<program>[^\s\[\]:]{1,256})"
+_ELEMENT = r"""\[[^\s=\]"]+(?: [^\s=\]"]+="(?:[^"\\]|\\.)*")*\]"""
+_DATA = rf"(?P<data>-|(?:{_ELEMENT})+)"
+
+
+_PROGRAM_FIELDS = frozenset(PROGRAM_FIELDS)
+_HOST_FIELDS = frozenset(HOST_FIELDS)
+
+
+def _portable(pattern: str) -> re.Pattern[str]:
+    """Compile one of the header's patterns; to Python, ``[[]`` looks like a set within a set."""
+    return re.compile(pattern.replace("[[]", r"\["))
+
+
+def _named(time: str) -> str:
+    return header.named(_TAG, time=f"(?P<time>{time})", host=f"(?P<host>{header.HOST})", data=_DATA)
+
+
+_BEFORE = _portable(header.before())
+_HEADER = _portable(header.before() + _named(header.TIME))
+_SINCE_START = _portable(header.before().replace(")?", ")??") + _named(header.UPTIME))
+_PID = re.compile(r"(?:\[[^\]]*\])?:?\Z")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
+_ZONED = re.compile(r"(?:[A-Z][a-z]{2},? )?(\d{4}-\S+[ T]\S+?)(?: (UTC)| ([+-]\d\d:?\d\d))?:?")
 
 
 class Line(Struct, frozen=True):
-    """One line: the program that its prefix names, what it said, and the time where its zone is known."""
+    """One line: the program and host that its header names, what it said, the time if its zone is known."""
 
     program: str | None
     message: str
     time: datetime | None = None
+    host: str | None = None
 
     @property
     def text(self) -> str:
@@ -43,23 +86,63 @@ class Line(Struct, frozen=True):
 def read(text: str, *, program: str | None = None, escaped: bool = False) -> Line:
     """Read one payload text.
 
-    ``program`` is what a field of its own names (journal, fluentd): it is believed over any prefix, which
-    is then part of the message. ``escaped`` says that the serial console's label ``is_text_escaped`` is set.
+    ``program`` is what a field of its own names (journal, fluentd): it is believed over any header, which
+    then is part of the message unless it names the same program. ``escaped`` says that the serial console's
+    label ``is_text_escaped`` is set.
     """
     if escaped:
         text = unescape(text)
-    text = _ANSI.sub("", text).strip("\r\n\t \0")
-    if program:
-        return Line(program, text)
-    rest = text
-    for skipped in (_KERNEL, _PRIORITY):
-        if found := skipped.match(rest):
-            rest = rest[found.end() :]
-    if found := _DATED.match(rest):
-        return Line(found["program"], rest[found.end() :], instant(found["time"]))
-    if found := _UNDATED.match(rest):
-        return Line(found["program"], rest[found.end() :])
-    return Line(None, rest)
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    text = text.strip("\r\n\t \0")
+    found = _header(text) if program is None or program in text else None
+    if found is not None:
+        named = named_by(found["program"])
+        if program in (None, named) or named is None:
+            message = text[found.end() :].removeprefix("\ufeff")
+            return Line(named or program, message, _time(found["time"]), host(found["host"]))
+    start = _BEFORE.match(text)
+    return Line(program, text[start.end() :] if start else text)
+
+
+def _header(text: str) -> re.Match[str] | None:
+    found = _HEADER.match(text)
+    if found is not None and _names(found):
+        return found
+    found = _SINCE_START.match(text) if "] " in text[:64] else None
+    return found if found is not None and _names(found) else None
+
+
+def _names(found: re.Match[str]) -> bool:
+    """Whether it is a header. Any word may have a colon behind it: without a time, a PID or a path tells."""
+    time, data = found["time"], found["data"]
+    if (time is not None and not time.startswith("[")) or (data is not None and found["host"] is not None):
+        return True
+    return data is None and (found["program"].startswith("/") or found[0].rstrip(" ").endswith("]:"))
+
+
+def named_by(tag: str) -> str | None:
+    """Give the program of a tag: ``gce_x`` of ``/usr/bin/gce_x[929]:``; None of ``-``, which names none."""
+    if tag.endswith((":", "]")):
+        tag = _PID.sub("", tag)
+    name = tag.rpartition("/")[2] if tag.startswith("/") else tag
+    return None if name in ("", "-") else name
+
+
+def host(value: Any) -> str | None:
+    """Return a name or an address of a host; None for anything else, and for what says nothing."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value) or value.partition(".")[0] == "localhost":
+        return None
+    return value
+
+
+def _time(stamp: str | None) -> datetime | None:
+    """Read the time of a header. Without a zone (RFC 3164 has none) it is unknown, as is one since boot."""
+    if stamp is None:
+        return None
+    if found := _ZONED.fullmatch(stamp):
+        return instant(found[1] + ("Z" if found[2] else found[3] or ""))
+    return unix_seconds(float(stamp)) if stamp[0].isdigit() and "-" not in stamp else None
 
 
 def unescape(text: str) -> str:
@@ -75,22 +158,52 @@ def _unescaped(found: re.Match[str]) -> str:
     return bytes(int(h, 16) if h else int(o, 8) & 0xFF for h, o in parts).decode("utf-8", "replace")
 
 
-def of_entry(raw: dict[str, Any]) -> list[Line]:
+def of_entry(raw: Mapping[str, Any]) -> list[Line]:
     """Return the lines of a LogEntry's payload, in the order in which they are searched.
 
-    ``jsonPayload.message`` (Ops Agent, google-fluentd), ``jsonPayload.MESSAGE`` (journal), ``textPayload``
-    (google-fluentd, serial console). The program's own field is ``SYSLOG_IDENTIFIER`` or ``ident``.
+    Read are :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry). Where
+    several fields name a program, the first counts.
     """
-    payload = raw.get("jsonPayload") or {}
-    named = payload.get("SYSLOG_IDENTIFIER") or payload.get("ident")
-    program = named if isinstance(named, str) else None
-    lines = [
-        read(payload[key], program=program)
-        for key in ("message", "MESSAGE")
-        if isinstance(payload.get(key), str)
-    ]
+    lines = []
+    if payload := raw.get("jsonPayload"):
+        program = program_of(payload)
+        for key in MESSAGE_FIELDS:
+            if isinstance(said := payload.get(key), str):
+                lines.append(read(said, program=program))  # noqa: PERF401  the fields are few, and this is hot
     if isinstance(text := raw.get("textPayload"), str):
         labels = raw.get("labels")
         escaped = isinstance(labels, dict) and labels.get("is_text_escaped") == "true"
         lines.append(read(text, escaped=escaped))
     return lines
+
+
+def program_of(payload: Mapping[str, Any]) -> str | None:
+    """Return the program that the first of :data:`PROGRAM_FIELDS` names; None if none does."""
+    if _PROGRAM_FIELDS.isdisjoint(payload):
+        return None
+    for key in PROGRAM_FIELDS:
+        if isinstance(said := payload.get(key), str) and (named := named_by(said)):
+            return named
+    return None
+
+
+def programs_of(raw: Mapping[str, Any], said: list[Line]) -> tuple[str, ...]:
+    """Return the programs that an entry's lines name, or its payload if no field of it is read."""
+    if said:
+        return tuple({line.program: None for line in said if line.program})
+    named = program_of(raw.get("jsonPayload") or {})
+    return (named,) if named else ()
+
+
+def host_of(raw: Mapping[str, Any], said: list[Line]) -> str | None:
+    """Return the host that an entry's line or its payload names; None where neither does."""
+    for line in said:
+        if line.host is not None:
+            return line.host
+    payload = raw.get("jsonPayload")
+    if not payload or _HOST_FIELDS.isdisjoint(payload):
+        return None
+    for key in HOST_FIELDS:
+        if named := host(payload.get(key)):
+            return named
+    return None

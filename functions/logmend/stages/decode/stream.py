@@ -107,7 +107,10 @@ class _Text:
     def value(self, *, bare: bool) -> Any | Undecodable:
         """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
         if not bare and self.mark() != "{":
-            return Undecodable("malformed", "not JSON (gcloud prints it with --format=json)")
+            return Undecodable(
+                "malformed",
+                "not JSON (gcloud prints it with --format=json, bq too; CSV and text are not read)",
+            )
         if self._weary and not bare:
             return self._taken(*scan(self._line())[:2])
         wide = WINDOW

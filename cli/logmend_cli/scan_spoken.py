@@ -1,0 +1,82 @@
+"""Entries that have a runbook's words and match no filter: counted, and one of them kept to be shown. Pure.
+
+They are either quotes, where a header or field names another program, or of a form that no filter knows: a
+shipper, a header or a field that nobody thought of. Of the second kind there may be VMs that have the fault.
+"""
+
+import json
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from logmend.model.values import LogEntry
+from logmend.stages import match
+from logmend_cli.output import printable, shortened
+
+RESOURCES = 10_000
+"""Resources that are told apart; of more there are at least so many."""
+PROGRAMS = 32
+"""Programs that are told apart; further ones (a tag is free text) count as ``other``."""
+_EXCERPT = 240
+
+
+@dataclass(slots=True)
+class Spoken:
+    """The entries so far. ``first`` is the first of unknown form, as JSON data."""
+
+    entries: int = 0
+    quotes: Counter[str] = field(default_factory=Counter)
+    first: dict[str, Any] | None = None
+    _resources: set[int] = field(default_factory=set)
+
+    @property
+    def resources(self) -> int:
+        """Number of monitored resources that the entries of unknown form are from."""
+        return len(self._resources)
+
+    def add(self, entry: LogEntry, found: match.Unmatched, where: str | None, path: str) -> None:
+        """Take in an entry that no filter selects; ``where`` is its place in a file."""
+        if found.spoken is None:
+            return
+        if (program := found.spoken.quoted_by) is not None:
+            known = program in self.quotes or len(self.quotes) < PROGRAMS
+            self.quotes[program[:PROGRAMS] if known else "other"] += 1
+            return
+        self.entries += 1
+        if len(self._resources) < RESOURCES:
+            labels = json.dumps(entry.resource_labels, sort_keys=True)
+            self._resources.add(hash((entry.resource_type, labels)))
+        if self.first is None:
+            self.first = {
+                "where": where,
+                "log_path": path,
+                "runbook": found.spoken.runbook.name,
+                "why": found.detail,
+                "text": _excerpt(entry, found.spoken.runbook.words),
+                "explain": _command(entry, where),
+            }
+
+
+def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
+    """Give what is around the words, fit for a terminal."""
+    said = match.texts(entry)
+    text = next((each for each in said if any(word in each for word in words)), "")
+    at = min(text.find(word) for word in words if word in text)
+    begin = max(at - _EXCERPT // 2, 0)
+    return shortened(("…" if begin else "") + text[begin : begin + _EXCERPT], _EXCERPT)
+
+
+def _command(entry: LogEntry, where: str | None) -> str:
+    """Give the command that explains the entry: condition by condition, why no filter selects it."""
+    if where is not None:
+        file, _, number = where.rpartition(":")
+        if not (file and number.isdecimal()):
+            return f"logmend explain {shlex.quote(printable(where))}"
+        return f"logmend explain {shlex.quote(printable(file))}  # entry {number}"
+    named = {"logName": entry.log_name, "insertId": entry.insert_id or ""}
+    query = " AND ".join(f"{key}={json.dumps(printable(value))}" for key, value in named.items())
+    project = entry.log_name.split("/")[1] if entry.log_name.count("/") >= 2 else ""
+    when = f" AND timestamp={json.dumps(entry.raw['timestamp'])}" if entry.timestamp else ""
+    arguments = f"{shlex.quote(query + when)} --project={shlex.quote(printable(project))}"
+    return f"gcloud logging read {arguments} --format=json | logmend explain -"
