@@ -77,7 +77,9 @@ if ! quiet gc firestore databases describe --database="$name"; then
     gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async
   done
   for collection in approvals claims controls intents places samples subjects; do
-    for field in data due queue schema; do
+    fields="data schema"
+    case $collection in intents | subjects) fields="$fields due queue" ;; esac
+    for field in $fields; do
       gc firestore indexes fields update "$field" --collection-group="$collection" --database="$name" --disable-indexes --async
     done
   done
