@@ -72,16 +72,9 @@ gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --
 say "ledger"
 if ! quiet gc firestore databases describe --database="$name"; then
   gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr
+  gc firestore indexes fields update '*' --collection-group=__default__ --database="$name" --disable-indexes
   for collection in approvals claims intents places samples; do
-    gc firestore indexes fields update expire_at --collection-group="$collection" --database="$name" --disable-indexes
     gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async
-  done
-  for collection in approvals claims controls intents places samples subjects; do
-    fields="data schema"
-    case $collection in intents | subjects) fields="$fields due queue" ;; esac
-    for field in $fields; do
-      gc firestore indexes fields update "$field" --collection-group="$collection" --database="$name" --disable-indexes --async
-    done
   done
   for collection in intents subjects; do
     gc firestore indexes composite create --collection-group="$collection" --database="$name" --async \
