@@ -72,6 +72,7 @@ gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --
 say "ledger"
 if ! quiet gc firestore databases describe --database="$name"; then
   gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr
+  gc firestore indexes fields update '*' --collection-group=__default__ --database="$name" --disable-indexes
   for collection in approvals claims intents places samples; do
     gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async
   done

@@ -11,8 +11,7 @@ resource "google_firestore_database" "ledger" {
   depends_on = [google_project_service.home]
 }
 
-# Deletion lags behind expire_at by up to a day, so nothing relies on it. No index: it would make every write of a
-# fleet hit one ever-growing end of it.
+# Deletion lags behind expire_at by up to a day, so nothing relies on it.
 resource "google_firestore_field" "expire_at" {
   for_each = toset(["approvals", "claims", "intents", "places", "samples"])
 
@@ -25,7 +24,19 @@ resource "google_firestore_field" "expire_at" {
   index_config {}
 }
 
-# The work lists: documents of one queue, earliest first.
+# Nothing is queried by one field: an index of it would cost a write each, and those of times and of data, which begins
+# with an id, would make every write of a fleet hit one ever-growing end (500 writes a second at most).
+# This is the default of the whole database: projects/P/databases/D/collectionGroups/__default__/fields/*.
+resource "google_firestore_field" "not_indexed" {
+  project    = var.project_id
+  database   = google_firestore_database.ledger.name
+  collection = "__default__"
+  field      = "*"
+
+  index_config {}
+}
+
+# The work lists: documents of one queue, earliest first. The queue's name has a suffix, so that there are many ranges.
 resource "google_firestore_index" "due" {
   for_each = toset(["intents", "subjects"])
 

@@ -3,9 +3,12 @@
 import asyncio
 import inspect
 import pkgutil
+import re
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import google.auth.exceptions
@@ -260,7 +263,7 @@ async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.Monke
     from logmend.adapters.stores import firestore_wire
 
     store = new_store()
-    monkeypatch.setattr(firestore_wire, "SCHEMA", 2)
+    monkeypatch.setattr(firestore_wire, "SCHEMA", firestore_wire.SCHEMA + 1)
     await store.transact([ONE], write(ONE, {"n": 1}))
     monkeypatch.undo()
     for call in (
@@ -268,7 +271,7 @@ async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.Monke
         store.transact([ONE], write(ONE, {"n": 2})),
         store.scan("leases", None, 1),
     ):
-        with pytest.raises(Permanent, match="has schema 2") as caught:
+        with pytest.raises(Permanent, match=r"has schema 3.*use the newer logmend") as caught:
             await call
         assert caught.value.reason == "ledger_schema"
     await store.aclose()
@@ -287,8 +290,65 @@ async def test_times_are_native_fields_that_an_expiry_policy_can_use() -> None:
     client = google_firestore.Client(project=store._project, database=store._database)
     fields = client.collection("leases").document("one").get().to_dict()
     client.close()  # type: ignore[no-untyped-call]
-    assert fields == {"schema": 1, "data": '{"n":1}', "queue": "parked", "due": moment, "expire_at": moment}
+    assert fields is not None
+    assert re.fullmatch("parked~[0-7]", fields.pop("queue"))
+    assert fields == {"schema": 2, "data": '{"n":1}', "due": moment, "expire_at": moment}
     await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_work_list_is_spread_over_ranges_and_read_as_one() -> None:
+    """Documents that fall due one after the other do not all hit the end of one range of the index."""
+    from google.cloud import firestore as google_firestore
+
+    from logmend.adapters.stores import firestore_wire
+
+    store = new_store()
+    start = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    keys: list[Key] = [("intents", f"m-{10**16 + number}") for number in range(64)]
+    for number, key in enumerate(keys):
+        due = Document({"n": number}, "parked", start + timedelta(seconds=number))
+        await store.transact([key], lambda _, key=key, due=due: ({key: due}, None))  # type: ignore[misc]
+    found = await store.due("intents", "parked", start + timedelta(hours=1), 50)
+    assert [document.data["n"] for _, document in found] == list(range(50))
+    assert {document.queue for _, document in found} == {"parked"}
+    client = google_firestore.Client(project=store._project, database=store._database)
+    queues = [each.get("queue") for each in client.collection("intents").stream()]
+    client.close()  # type: ignore[no-untyped-call]
+    assert len(set(queues)) == firestore_wire.RANGES
+    assert max(map(queues.count, queues)) <= 20
+    await store.aclose()
+
+
+def test_every_query_is_served_by_an_index_that_is_declared() -> None:
+    """The emulator checks none: Terraform and gcloud.sh declare what the one query with a condition needs."""
+    from logmend.adapters.stores import firestore_wire
+
+    asked: list[Any] = []
+
+    class Asking(firestore_wire.Database):
+        def __init__(self) -> None:
+            self._name = "projects/p/databases/d"
+
+        async def _run(self, query: Any) -> Any:
+            asked.append(query)
+            for nothing in list[Any]():
+                yield nothing
+
+    database = Asking()
+    asyncio.run(database.due("intents", "parked", datetime.now(UTC), 5))
+    asyncio.run(database.scan("intents", "m-1", 5))
+    due, scan = asked
+    filtered = [each.field_filter.field.field_path for each in due.where.composite_filter.filters]
+    assert filtered == ["queue", "due"]
+    assert [each.field.field_path for each in due.order_by] == ["due", "__name__"]
+    assert not scan.where.composite_filter.filters
+    assert [each.field.field_path for each in scan.order_by] == ["__name__"]
+    root = Path(__file__).parents[2] / "deploy"
+    index = (root / "ledger.tf").read_text().partition('"google_firestore_index" "due"')[2]
+    assert re.findall(r'field_path = "(\w+)"', index) == filtered
+    fields = "--field-config=field-path=queue,order=ascending --field-config=field-path=due,order=ascending"
+    assert fields in (root / "gcloud.sh").read_text()
 
 
 # Errors

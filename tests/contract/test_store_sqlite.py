@@ -62,9 +62,9 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     await store.transact([KEY], write({"n": 1}))
     await store.aclose()
     with sqlite3.connect(path) as newer:
-        newer.execute("UPDATE logmend_schema SET version = 2")
+        newer.execute("UPDATE logmend_schema SET version = 3")
     newer.close()
-    with pytest.raises(Permanent, match="has schema 2, known is 1") as caught:
+    with pytest.raises(Permanent, match="has schema 3, known is 2") as caught:
         await store.get([KEY])
     assert caught.value.reason == "ledger_schema"
     await store.aclose()

@@ -268,6 +268,12 @@ def test_messages_are_pushed_with_a_token_retried_and_kept_when_they_fail(google
         assert any(agent in each["members"] for each in bindings), name
 
 
+def not_indexed(google, path):
+    """Say whether a field's single-field indexes were taken off."""
+    bodies = [body for method, each, body in google.requests if (method, each) == ("PATCH", path)]
+    return any(body and "indexConfig" in body and not body["indexConfig"].get("indexes") for body in bodies)
+
+
 def test_sink_tick_and_ledger_are_those_of_terraform(google):
     """Our filter, a writer that may publish, a tick every five minutes, TTL and indexes."""
     sink = google.kept[f"v2/projects/{PROJECT}/sinks/logmend"]
@@ -280,6 +286,7 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
     groups = f"v1/projects/{PROJECT}/databases/logmend/collectionGroups"
     for collection in ("approvals", "claims", "intents", "places", "samples"):
         assert f"{groups}/{collection}/fields/expire_at" in paths
+    assert not_indexed(google, f"{groups}/__default__/fields/*")
     for collection in ("intents", "subjects"):
         assert f"{groups}/{collection}/indexes" in paths
 

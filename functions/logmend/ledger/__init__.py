@@ -1,7 +1,8 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
 ``journal`` admits, commits and concludes intents; ``places`` is the disruption budget; ``controls`` are the
-operators' switches; ``documents`` says how values become stored documents, ``migrate`` how older ones do.
+operators' switches; ``upkeep`` and ``damage`` mend; ``documents`` says how values become stored documents,
+``migrate`` how older ones do.
 """
 
 from logmend.ledger.controls import Controls

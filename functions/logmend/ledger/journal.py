@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import damage, places
+from logmend.ledger import places
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
@@ -37,7 +37,7 @@ from logmend.ledger.documents import (
 )
 from logmend.ledger.migrate import migrate
 from logmend.ledger.places import Shard, Work
-from logmend.ledger.queues import Queues
+from logmend.ledger.upkeep import Upkeep, budget_document
 from logmend.model.enums import Action, Finding, Origin, Result
 from logmend.model.state import (
     SCHEMA,
@@ -106,7 +106,7 @@ class _Older(Transient):
         super().__init__("ledger_schema", "it has an older schema")
 
 
-class Journal:
+class Journal(Upkeep):
     """Intents, leases, budgets and samples in a store.
 
     Holds no state of its own but which budgets it found full, so as not to ask for them again and again, and
@@ -121,9 +121,8 @@ class Journal:
         lease: timedelta,
         budgets: Mapping[str, Budget] = MappingProxyType({}),
     ) -> None:
-        self._store = store
+        super().__init__(store, lease)
         self._owner = owner
-        self._lease = lease
         self._full: dict[str, datetime] = {}
         self._places: dict[str, int] = {}
         self._budgets = budgets
@@ -315,7 +314,7 @@ class Journal:
             if place_at and place_at in found:
                 shard = unpack(Shard, found[place_at])
                 shard = places.settle(shard, intent.intent_id, done.work, done.longest, now)
-                writes[place_at] = _budget(shard)
+                writes[place_at] = budget_document(shard)
             return writes, None
 
         await self._store.transact(keys, step)
@@ -324,64 +323,6 @@ class Journal:
         """Name the document that an intent's place is in; None where it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
         return None if shard is None else shard_key("places", record.intent.runbook, shard)
-
-    async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
-        """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
-        return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
-
-    async def forget(self, subject: Subject) -> bool:
-        """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
-        return await self._reviewed(subject, None)
-
-    async def keep(self, subject: Subject, now: datetime) -> None:
-        """Ask Compute again in a month for a VM that it still knows."""
-        await self._reviewed(subject, subject_document(subject, now))
-
-    async def _reviewed(self, subject: Subject, document: Document | None) -> bool:
-        key = subject_key(subject.instance, subject.runbook)
-
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            same = key in found and unpack(Subject, found[key]) == subject
-            return ({key: document} if same else {}), same
-
-        return await self._store.transact([key], step)
-
-    async def last_failure(self, runbook: str) -> datetime | None:
-        """Say when a VM failed last, as far as the breaker's samples go."""
-        found = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
-        failed = [at for each in found.values() for at, failing in each.data.values() if failing]
-        return max(map(datetime.fromisoformat, failed), default=None)
-
-    async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
-        """Look after places that are held for longer than ``patience`` until their intent's end.
-
-        Gives the intents that nobody will take up by themselves: their message was given up. The place of an
-        intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
-        """
-        waiting = []
-        async for key, shard in Queues(self._store).places():
-            stuck = [each for each, out in shard.out.items() if not out.until and out.since + patience <= now]
-            for intent_id in stuck:
-                try:
-                    record = await self.record(intent_id)
-                except Permanent as error:
-                    if error.reason != "ledger_corrupt":
-                        raise
-                    record = None
-                if record is not None and record.state is State.WAITING:
-                    waiting.append(record.intent)
-                elif record is None or record.state is State.DONE:
-                    await self._settle(key, intent_id, now)
-        return waiting
-
-    async def _settle(self, key: Key, intent_id: str, now: datetime) -> None:
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
-            if key not in found:
-                return {}, None
-            shard = unpack(Shard, found[key])
-            return {key: _budget(places.settle(shard, intent_id, Work.UNKNOWN, self._lease, now))}, None
-
-        await self._store.transact([key], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
         """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
@@ -423,11 +364,6 @@ class Journal:
             return ({}, False) if mine in found else ({mine: _parked(intent, now)}, True)
 
         return await self._store.transact([mine], step)
-
-    async def record(self, intent_id: str) -> Record | None:
-        """Read one intent's record."""
-        found = await self._store.get([intent_key(intent_id)])
-        return unpack(Record, found[intent_key(intent_id)]) if found else None
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
         """Say of each VM tried within ``window`` whether it failed, by its latest sample.
@@ -475,13 +411,9 @@ def _committing(
             place=number,
         )
         taken = places.take(shard, intent.intent_id, until, now)
-        return {mine: _open(committed), place_at: _budget(taken)}, (verdict, None)
+        return {mine: _open(committed), place_at: budget_document(taken)}, (verdict, None)
 
     return step
-
-
-def _budget(shard: Shard) -> Document:
-    return Document(pack(shard), expire_at=places.expiry(shard))
 
 
 def _asking(held: Admitted, record: Record, now: datetime) -> datetime:

@@ -18,8 +18,9 @@ from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
 from logmend.ledger.documents import FLEET, fleet_of, intent_key, pack, shard_key, unpack
-from logmend.ledger.places import Out, Shard, expiry, shards
+from logmend.ledger.places import Out, Shard, shards
 from logmend.ledger.queues import Queues
+from logmend.ledger.upkeep import budget_document
 from logmend.model.enums import Action
 from logmend.model.state import SCHEMA, Record, State
 from logmend.model.struct import replace
@@ -121,7 +122,7 @@ async def _hold(store: Store, runbook: str, held: Mapping[str, Out], count: int)
         ) -> tuple[dict[Key, Document | None], None]:
             shard = unpack(Shard, found[key]) if key in found else Shard()
             shard = replace(shard, out=dict(added) | dict(shard.out))
-            return {key: Document(pack(shard), expire_at=expiry(shard))}, None
+            return {key: budget_document(shard)}, None
 
         if added:
             await store.transact([key], step)

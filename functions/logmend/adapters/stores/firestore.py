@@ -8,7 +8,9 @@ What the database needs besides, made by ``deploy/``:
 
 * a composite index (``queue`` ascending, ``due`` ascending) on each collection that has queues;
 * a TTL policy on ``expire_at`` of each collection whose documents expire (deletion lags up to a day);
-* an index exemption for ``data``, which saves write cost and is not needed otherwise.
+* no index on single fields: none is queried by itself, ``data`` begins with an id, and times rise.
+
+``queue`` is stored with one of a few suffixes, so that no range of the index takes all writes of a storm.
 
 ``FIRESTORE_EMULATOR_HOST`` in the environment sends everything to an emulator, as with Google's own clients.
 """

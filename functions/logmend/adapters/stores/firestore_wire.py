@@ -9,6 +9,7 @@ first call.
 """
 
 import os
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -28,6 +29,10 @@ SCHEMA, OLDEST = 2, 1
 """Version of the stored fields, kept in each document: what is written, and the oldest that is read.
 
 No extra call is needed to check it. Releases that knew only 1 refuse a document that has 2."""
+
+RANGES = 8
+"""Ranges of the index over which a work list is spread. ``due`` rises with time, and one rising range takes
+500 writes a second (https://firebase.google.com/docs/firestore/solutions/shard-timestamp, 2026-11)."""
 
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take."""
@@ -53,6 +58,7 @@ _Value: Any = types.Value.pb()
 _Document: Any = types.Document.pb()
 _Write: Any = types.Write.pb()
 _Query: Any = types.StructuredQuery.pb()
+_Array: Any = types.ArrayValue.pb()
 
 
 Version = tuple[int, int]
@@ -119,14 +125,15 @@ class Database:
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> list[tuple[str, Document]]:
-        """Run the query that the composite index (queue, due) serves."""
+        """Run the query that the composite index (queue, due) serves, over all ranges of the queue."""
+        ranges = _Array(values=[_Value(string_value=each) for each in _ranges(queue)])
         query = _Query(limit={"value": limit})
         query.from_.add(collection_id=collection)
         where = query.where.composite_filter
         where.op = types.StructuredQuery.CompositeFilter.Operator.AND
         operator = types.StructuredQuery.FieldFilter.Operator
         for field, op, value in (
-            ("queue", operator.EQUAL, _Value(string_value=queue)),
+            ("queue", operator.IN, _Value(array_value=ranges)),
             ("due", operator.LESS_THAN_OR_EQUAL, _Value(timestamp_value=_timestamp(before))),
         ):
             each = where.filters.add().field_filter
@@ -178,7 +185,7 @@ class Database:
         if row is None:
             write.delete = self._path(key)
         else:
-            write.update.CopyFrom(_Document(name=self._path(key), fields=_fields(row)))
+            write.update.CopyFrom(_Document(name=self._path(key), fields=_fields(key, row)))
         if read is None:
             write.current_document.exists = False  # the first claim: create, never overwrite
         else:
@@ -200,10 +207,20 @@ class Database:
         order.field.field_path = field
 
 
-def _fields(row: documents.Row) -> dict[str, Any]:
+def _ranges(queue: str) -> list[str]:
+    """Name the ranges of a queue; its bare name is what schema 1 wrote."""
+    return [queue, *(f"{queue}~{each}" for each in range(RANGES))]
+
+
+def _range(queue: str, document_id: str) -> str:
+    """Name the range that a document is in: a digest spreads ids that follow one another."""
+    return f"{queue}~{zlib.crc32(document_id.encode()) % RANGES}"
+
+
+def _fields(key: Key, row: documents.Row) -> dict[str, Any]:
     fields = {"schema": _Value(integer_value=SCHEMA), "data": _Value(string_value=row.text)}
     if row.queue is not None:
-        fields["queue"] = _Value(string_value=row.queue)
+        fields["queue"] = _Value(string_value=_range(row.queue, key[1]))
     for name, moment in (("due", row.due), ("expire_at", row.expire_at)):
         if moment is not None:
             fields[name] = _Value(timestamp_value=_timestamp(moment))
@@ -218,7 +235,7 @@ def _decoded(raw: Any) -> Document:
         raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, known is {SCHEMA}: {advice}")
     return documents.Row(
         fields["data"].string_value,
-        fields["queue"].string_value if "queue" in fields else None,
+        fields["queue"].string_value.partition("~")[0] if "queue" in fields else None,
         _moment(fields["due"]) if "due" in fields else None,
         _moment(fields["expire_at"]) if "expire_at" in fields else None,
     ).document()

@@ -1,9 +1,9 @@
 """Who said a log line, where, and what: the payload texts in the one form that runbooks match.
 
 The same line reaches Cloud Logging bare, behind the header of a syslog daemon, the journal or the kernel
-(:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out. Runbooks
-see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone where nothing says which program wrote it, so
-that a pattern anchored at the start cannot be met by another program that merely quotes the line.
+(:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out.
+Runbooks see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone where nothing says which program
+wrote it, so that a pattern anchored at the start cannot be met by another program that merely quotes the line.
 """
 
 import re

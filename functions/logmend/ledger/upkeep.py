@@ -1,0 +1,101 @@
+"""What the ledger needs now and then: orphans freed, VMs forgotten, places ended that nobody gives back."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from logmend.errors import Permanent
+from logmend.ledger import damage, places
+from logmend.ledger.documents import (
+    SHARDS,
+    intent_key,
+    pack,
+    shard_key,
+    subject_document,
+    subject_key,
+    unpack,
+)
+from logmend.ledger.places import Shard, Work
+from logmend.ledger.queues import Queues
+from logmend.model.state import Record, State, Subject
+from logmend.model.values import InstanceRef, Intent
+from logmend.ports import Document, Key, Store
+
+Documents = Mapping[Key, Document]
+
+
+def budget_document(shard: Shard) -> Document:
+    """Make the document of a part of a budget, which may go when nothing in it counts any more."""
+    return Document(pack(shard), expire_at=places.expiry(shard))
+
+
+class Upkeep:
+    """Looks after what attempts left; ``lease`` is how long what cannot be seen may still be at work."""
+
+    def __init__(self, store: Store, lease: timedelta) -> None:
+        self._store = store
+        self._lease = lease
+
+    async def record(self, intent_id: str) -> Record | None:
+        """Read one intent's record."""
+        found = await self._store.get([intent_key(intent_id)])
+        return unpack(Record, found[intent_key(intent_id)]) if found else None
+
+    async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
+        """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
+        return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
+
+    async def forget(self, subject: Subject) -> bool:
+        """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
+        return await self._reviewed(subject, None)
+
+    async def keep(self, subject: Subject, now: datetime) -> None:
+        """Ask Compute again in a month for a VM that it still knows."""
+        await self._reviewed(subject, subject_document(subject, now))
+
+    async def _reviewed(self, subject: Subject, document: Document | None) -> bool:
+        key = subject_key(subject.instance, subject.runbook)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
+            same = key in found and unpack(Subject, found[key]) == subject
+            return ({key: document} if same else {}), same
+
+        return await self._store.transact([key], step)
+
+    async def last_failure(self, runbook: str) -> datetime | None:
+        """Say when a VM failed last, as far as the breaker's samples go."""
+        found = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
+        failed = [at for each in found.values() for at, failing in each.data.values() if failing]
+        return max(map(datetime.fromisoformat, failed), default=None)
+
+    async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
+        """Look after places that are held for longer than ``patience`` until their intent's end.
+
+        Gives the intents that nobody will take up by themselves: their message was given up. The place of an
+        intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
+        """
+        waiting = []
+        async for key, shard in Queues(self._store).places():
+            stuck = [each for each, out in shard.out.items() if not out.until and out.since + patience <= now]
+            for intent_id in stuck:
+                try:
+                    record = await self.record(intent_id)
+                except Permanent as error:
+                    if error.reason != "ledger_corrupt":
+                        raise
+                    record = None
+                if record is not None and record.state is State.WAITING:
+                    waiting.append(record.intent)
+                elif record is None or record.state is State.DONE:
+                    await self._settle(key, intent_id, now)
+        return waiting
+
+    async def _settle(self, key: Key, intent_id: str, now: datetime) -> None:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            if key not in found:
+                return {}, None
+            shard = unpack(Shard, found[key])
+            return {
+                key: budget_document(places.settle(shard, intent_id, Work.UNKNOWN, self._lease, now))
+            }, None
+
+        await self._store.transact([key], step)
