@@ -185,15 +185,19 @@ def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
 
 
 def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
-    """Say what a freeze or an open breaker means for this intent; None where there is none."""
+    """Say what a freeze or an open breaker means for this intent; None where there is none.
+
+    A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
+    """
     if only_looks(intent) and ordered(intent):
         return None  # an operator may always look
-    freeze = fleet.frozen or fleet.frozen_runbooks.get(intent.runbook) or subject.frozen
-    if freeze is not None:
-        return hold_back(
-            intent, "frozen", f"frozen by {freeze.by} at {freeze.at:%FT%TZ} {freeze.why}".strip()
-        )
-    if (breaker := fleet.breakers.get(intent.runbook)) is not None:
+    passed = intent.passes if intent.puts_back else ()
+    for scope in (fleet.frozen, fleet.frozen_runbooks.get(intent.runbook), subject.frozen):
+        for freeze in scope.stack if scope else ():
+            if freeze.mark not in passed:
+                return hold_back(intent, "frozen", str(freeze))
+    breaker = fleet.breakers.get(intent.runbook)
+    if breaker is not None and breaker.mark not in passed:
         detail = f"{breaker.failing} of {breaker.seen} VMs failed by {breaker.opened_at:%FT%TZ}"
         return hold_back(intent, "breaker_open", detail)
     return None
