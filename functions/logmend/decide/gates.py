@@ -64,6 +64,8 @@ def admission(
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(intent, view.record, subject, now) or Proceed()
     if not only_looks(intent) and ordered(intent) and settings.mode is Mode.OBSERVE:
+        if _was_accepted(intent, view.record):
+            return Park("observe_mode", "it waits until the mode lets it go on", now + RELEASE)
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
@@ -201,6 +203,11 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
         detail = f"{breaker.failing} of {breaker.seen} VMs failed by {breaker.opened_at:%FT%TZ}"
         return hold_back(intent, "breaker_open", detail)
     return None
+
+
+def _was_accepted(intent: Intent, record: Record | None) -> bool:
+    """Say whether an order waits since a mode that lets orders act: a change of the mode loses none."""
+    return record is not None and (record.outcome is not None or intent.origin is Origin.APPROVAL)
 
 
 _LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})
