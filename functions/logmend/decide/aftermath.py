@@ -124,7 +124,12 @@ def notes(
     found = []
     if said.reason == "needs_human" and not subject.human_told:
         found.append(FIRST_NEEDS_HUMAN)
-    if said.result is Result.FAILED and leaves_to_person(subject, settings) and intent.automatic:
+    if (
+        said.result is Result.FAILED
+        and learned_of_vm(said)
+        and leaves_to_person(subject, settings)
+        and intent.automatic
+    ):
         found.append("left to a person from now on")
     if said.result is Result.REMEDIATED and relapsed(subject, said):
         found.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
