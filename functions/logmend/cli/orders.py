@@ -71,6 +71,10 @@ def _settings(chosen: dict[str, Any]) -> Settings:
         return application.shared_ledger(settings)
     if not chosen["enforce"]:
         return replace(settings, mode=Mode.OBSERVE, state="memory:", outcomes="none")
+    if inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
+        raise ConfigError(
+            ["LOGMEND_MODE=observe: nothing is changed from here; unset it, or set it to approve or enforce"]
+        )
     if settings.state == "memory:" and not chosen["standalone"]:
         raise ConfigError(
             [
