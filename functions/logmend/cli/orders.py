@@ -240,7 +240,9 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
     if await application.tick_function(app.settings.topic):
-        click.echo("Ticked: the function takes them up now. See `logmend status`.", err=True)
+        click.echo(
+            "Ticked: the function takes them up unless it is stopped or down. See `logmend status`.", err=True
+        )
     else:
         click.echo(
             "The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.", err=True
