@@ -191,6 +191,7 @@ class Journal:
         """
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+        own = intent.puts_back  # a way back takes no place from what it undoes
         shards = min(self._shards, budget.count)
         first = shard_of(intent.intent_id, shards)
         frees = budget.retry_at(now)
@@ -225,15 +226,16 @@ class Journal:
         for offset in range(shards):
             shard = (first + offset) % shards
             room = budget.count // shards + (1 if shard < budget.count % shards else 0)
-            shard_at = shard_key("budgets", intent.runbook, shard)
+            shard_at = shard_key("budgets", f"{intent.runbook}~revert" if own else intent.runbook, shard)
             verdict: Verdict | None = await self._store.transact(
                 [mine, subject_at, FLEET, shard_at], reserve(shard_at, room)
             )
             if verdict is not None:
-                if isinstance(verdict, Proceed):
+                if isinstance(verdict, Proceed) and not own:
                     self._full.pop(intent.runbook, None)
                 return verdict
-        self._full[intent.runbook] = frees
+        if not own:
+            self._full[intent.runbook] = frees
         return full
 
     def full_until(self, runbook: str) -> datetime | None:
