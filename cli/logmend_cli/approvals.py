@@ -58,7 +58,7 @@ def approve(approval_id: str, by: str) -> None:
         f"approved by {by}: {intent.action} {intent.runbook} on {intent.instance}, as {intent.intent_id};"
     )
     if ticked:
-        click.echo("ticked: the function acts on it now; see `logmend status`")
+        click.echo("ticked: the function takes it up unless it is stopped or down; see `logmend status`")
     else:
         click.echo("the scheduler's next tick acts on it; with LOGMEND_TOPIC set, this command ticks")
 

@@ -115,8 +115,8 @@ class Summing:
             self._unreached[where].add(vm)
         if subject.last_result is not None:
             state.by_result[_word(subject.last_result, subject.last_reason)] += 1
-        if subject.frozen is not None:
-            state.stopped.append(f"{subject.instance} ({subject.runbook}) frozen by {subject.frozen.by}")
+        for freeze in subject.frozen.stack if subject.frozen else ():
+            state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
         if subject.needs_human:
             _keep(state.needs_human, subject)
         if subject.relapses:
@@ -239,10 +239,8 @@ def _time(at: datetime | None) -> str | None:
 
 def _stopped(fleet: Fleet) -> list[str]:
     found = []
-    if (freeze := fleet.frozen) is not None:
-        found.append(f"everything frozen by {freeze.by} at {freeze.at:%FT%TZ} {freeze.why}".strip())
-    for name, each in fleet.frozen_runbooks.items():
-        found.append(f"{name} frozen by {each.by} at {each.at:%FT%TZ} {each.why}".strip())
+    for scope, frozen in (("everything", fleet.frozen), *fleet.frozen_runbooks.items()):
+        found += [f"{scope} {freeze}" for freeze in (frozen.stack if frozen else ())]
     found += [
         f"{name}: breaker open since {each.opened_at:%FT%TZ}, {each.failing} of {each.seen} VMs failed"
         for name, each in fleet.breakers.items()

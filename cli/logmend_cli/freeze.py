@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import click
 
-from logmend.errors import Permanent
+from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.state import Freeze
+from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import (
@@ -41,7 +42,7 @@ def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> Non
 
     Effective at once for whatever has not passed its commit point: every attempt asks the ledger a last time
     before it enforces. Events that would not be repeated are parked, and OS Config requests are withdrawn by
-    the next tick.
+    the next tick. Freezes stack: each takes a `logmend resume` of its own.
 
     Says what is in hand, and who has read the freeze: with LOGMEND_TOPIC set, a tick is asked for and waited
     for. What uses another ledger, or another file of that name, it cannot stop.
@@ -56,6 +57,7 @@ def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> Non
         chosen = app.chosen_runbooks(runbook)
         if named:
             refs = await instances(app, named)
+            await _known(app, refs)
             for ref in refs:
                 for name in chosen:
                     await app.controls.freeze_instance(ref, name, freeze)
@@ -92,6 +94,19 @@ async def _reach(app: Application) -> list[str]:
 def _ignore(name: str, error: Permanent) -> None:
     """Let a document that another version wrote keep nobody from freezing."""
     del name, error
+
+
+async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
+    """Refuse a VM that does not exist; where Compute does not say, the freeze goes on."""
+    for ref in refs:
+        try:
+            await app.compute.facts(ref)
+        except Permanent as error:
+            if error.reason == "instance_gone":
+                raise ConfigError([f"there is no VM {ref}; nothing was frozen"]) from error
+            click.echo(f"{ref}: not looked up ({error.reason})", err=True)
+        except Transient as error:
+            click.echo(f"{ref}: not looked up ({error.reason})", err=True)
 
 
 def _undo(runbook: str | None, named: Sequence[str]) -> str:

@@ -71,6 +71,10 @@ def _settings(chosen: dict[str, Any]) -> Settings:
         return application.shared_ledger(settings)
     if not chosen["enforce"]:
         return replace(settings, mode=Mode.OBSERVE, state="memory:", outcomes="none")
+    if inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
+        raise ConfigError(
+            ["LOGMEND_MODE=observe: nothing is changed from here; unset it, or set it to approve or enforce"]
+        )
     if settings.state == "memory:" and not chosen["standalone"]:
         raise ConfigError(
             [
@@ -97,12 +101,23 @@ async def _carry_out(
         raise ConfigError(["no VM is meant: name some, or select them with --filter or --from"])
     acting = chosen["enforce"]
     held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
+    stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
+    for text in stops.values():
+        click.echo(f"goes on although {text}", err=True)
     if acting and not chosen["yes"]:
         for ref in refs:
             click.echo(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""), err=True)
         many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
         click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
-    orders = [_order(action, ref, runbook, by, held.get(ref), look_only=not acting) for ref in refs]
+    orders = [
+        replace(
+            _order(action, ref, runbook, by, look_only=not acting),
+            overrides=held.get(ref),
+            passes=tuple(stops),
+            at_most=chosen.get("at_most"),
+        )
+        for ref in refs
+    ]
     if chosen["via_function"]:
         return await _hand_over(app, orders, shape)
     outcomes = await _work(app, orders, chosen["parallel"])
@@ -159,9 +174,24 @@ async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -
     return {each.instance: each.held_by for each in subjects if each and each.held and each.held_by}
 
 
-def _order(
-    action: Action, ref: InstanceRef, runbook: str, by: str, overrides: str | None, *, look_only: bool
-) -> Intent:
+async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:
+    """Name what a revert goes on through: every freeze and open breaker that is there now, in words."""
+    fleet = await app.controls.fleet()
+    subjects = [await app.controls.subject(ref, runbook) for ref in refs]
+    scopes = [
+        ("everything", fleet.frozen),
+        (runbook, fleet.frozen_runbooks.get(runbook)),
+        *((str(each.instance), each.frozen) for each in subjects if each),
+    ]
+    found = {
+        freeze.mark: f"{scope} is {freeze}" for scope, top in scopes for freeze in (top.stack if top else ())
+    }
+    if (breaker := fleet.breakers.get(runbook)) is not None:
+        found[breaker.mark] = f"the breaker of {runbook} is open since {breaker.opened_at:%FT%TZ}"
+    return found
+
+
+def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only: bool) -> Intent:
     return Intent(
         intent_id=f"o-{uuid.uuid4().hex}",
         runbook=runbook,
@@ -172,7 +202,6 @@ def _order(
         created_at=datetime.now(UTC),
         requested_by=by,
         look_only=look_only,
-        overrides=overrides,
     )
 
 
@@ -211,7 +240,9 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
     if await application.tick_function(app.settings.topic):
-        click.echo("Ticked: the function takes them up now. See `logmend status`.", err=True)
+        click.echo(
+            "Ticked: the function takes them up unless it is stopped or down. See `logmend status`.", err=True
+        )
     else:
         click.echo(
             "The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.", err=True

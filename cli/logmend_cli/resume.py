@@ -17,8 +17,9 @@ from logmend_cli.application import instances, runbook_option, running, shared_l
 def command(runbook: str | None, named: Sequence[str]) -> None:
     """Lift the global freeze; with --runbook that runbook's freeze and breaker; with --instance a VM's.
 
-    Resuming an instance clears its freeze, its cooldown, the hold that a revert left, and the mark that it
-    needs a human, and frees it of a lease whose intent is gone. What was parked goes on with the next tick.
+    Of several freezes the latest is lifted, and what is left is shown: run it again for the next. Resuming an
+    instance also clears its cooldown, the hold that a revert left, and the mark that it needs a human, and
+    frees it of a lease whose intent is gone. What was parked goes on with the next tick.
     """
 
     async def work(app: Application) -> list[str]:
@@ -31,13 +32,18 @@ def command(runbook: str | None, named: Sequence[str]) -> None:
                 for name in chosen:
                     freed = await app.controls.resume_instance(ref, name)
                     done += [f"freed of an orphaned {freed}"] if freed else []
-            return done
-        await app.controls.resume(runbook=runbook)
-        fleet = await app.controls.fleet()
-        still = [f"runbook {name} (frozen)" for name in fleet.frozen_runbooks]
-        still += [f"runbook {name} (breaker open)" for name in fleet.breakers]
-        still += ["everything (frozen)"] if fleet.frozen else []
-        return [runbook or "the fleet", *(f"still stopped: {each}" for each in still)]
+            subjects = [await app.controls.subject(ref, name) for ref in refs for name in chosen]
+            still = [
+                f"{each.instance} ({each.runbook}) {each.frozen}" for each in subjects if each and each.frozen
+            ]
+        else:
+            await app.controls.resume(runbook=runbook)
+            fleet = await app.controls.fleet()
+            still = [f"runbook {name} {frozen}" for name, frozen in fleet.frozen_runbooks.items()]
+            still += [f"runbook {name} (breaker open)" for name in fleet.breakers]
+            still += [f"everything {fleet.frozen}"] if fleet.frozen else []
+            done = [runbook or "the fleet"]
+        return [*done, *(f"still stopped: {each}" for each in still)]
 
     resumed = running(work, shared_ledger(inputs.settings()))
     click.echo(f"resumed: {'; '.join(resumed)}")

@@ -208,7 +208,7 @@ class Pipeline(Struct, frozen=True):
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
-        budget = decide.budget(runbook, self.settings)
+        budget = decide.budget(runbook, self.settings, intent)
 
         passed = False
 

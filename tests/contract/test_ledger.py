@@ -532,14 +532,15 @@ async def test_an_order_is_written_once_and_waits_for_the_tick(store: Store, boo
     assert (waiting.intent, waiting.state) == (order, State.PARKED)
 
 
-async def test_freezing_twice_keeps_the_first_and_resuming_lifts_it_for_everyone(
-    store: Store, books: Books
-) -> None:
-    """Who froze, when and why is what the first one said."""
-    await books.controls.freeze(Freeze("ann", START, "storm"))
-    await Controls(store).freeze(Freeze("bob", at(minutes=1)))
-    assert (await Controls(store).fleet()).frozen == Freeze("ann", START, "storm")
+async def test_freezes_stack_and_each_is_lifted_by_itself_for_everyone(store: Store, books: Books) -> None:
+    """Who froze, when and why is kept of each."""
+    ann, bob = Freeze("ann", START, "storm"), Freeze("bob", at(minutes=1))
+    await books.controls.freeze(ann)
+    await Controls(store).freeze(bob)
+    assert (await Controls(store).fleet()).frozen == Freeze("bob", at(minutes=1), over=ann)
     assert await books.turned(message(1)) == "skipped:frozen"
+    await Controls(store).resume()
+    assert (await Controls(store).fleet()).frozen == ann
     await Controls(store).resume()
     await books.admitted(message(2))
 

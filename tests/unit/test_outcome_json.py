@@ -181,6 +181,12 @@ def test_needs_human_is_an_error_once() -> None:
     assert outcome_json.severity(later) == "INFO"
 
 
+def test_a_misspelt_runbook_is_told_to_a_person() -> None:
+    """An alert policy that names a runbook which is not there would look after nothing, unnoticed."""
+    said = but(result=Result.REFUSED, reason="unknown_runbook")
+    assert outcome_json.severity(said) == "ERROR"
+
+
 def test_the_insert_id_is_the_outcomes_own_and_always_acceptable() -> None:
     """The same outcome never makes two entries; two outcomes never share one."""
     assert outcome_json.insert_id(FULL) == "m-1234-1"

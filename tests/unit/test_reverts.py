@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 from tests.fakes import REF, START, World, entry, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
+from tests.unit.test_requests import agents_world, tick
 
 from logmend.model.enums import Action, Mode, Origin, Result
-from logmend.model.state import Freeze, Subject
+from logmend.model.state import Breaker, Freeze, Subject
 from logmend.model.struct import replace
+from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.settings import Budget
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -115,3 +118,141 @@ async def test_a_hold_of_an_older_version_still_gives_way_to_a_person(origin: Or
     w.clock.tick(seconds=timedelta(days=2).total_seconds())
     order = replace(operator(intent_id="o-again"), origin=origin)
     assert (await w.pipeline.work(order)).result is Result.REMEDIATED
+
+
+# Through a freeze, and stopped by one
+
+
+def knowing(*marks: str, name: str = "o-back", **more: Any) -> Any:
+    return replace(operator(Action.REVERT, name), passes=marks, **more)
+
+
+async def fixed(*refs: InstanceRef, **settings: Any) -> World:
+    """Give a world in which VMs were mended, the runbook being frozen afterwards."""
+    w = world(**(ENFORCE | settings))
+    for number, ref in enumerate(refs or (REF,)):
+        if ref != REF:
+            w.fleet.add(ref)
+        at = w.clock.now()
+        assert (await w.deliver(push(entry(ref, at=at), f"m{number}", at=at))).result is Result.REMEDIATED
+    return w
+
+
+FIRST = Freeze("sre", START, "it broke something")
+
+
+@pytest.mark.parametrize("scope", ["everything", "runbook", "vm"])
+async def test_a_revert_goes_on_through_the_freeze_that_it_names(scope: str) -> None:
+    """Freeze, revert, find the cause: a way back is not what a freeze is for."""
+    w = await fixed()
+    if scope == "vm":
+        await w.controls.freeze_instance(REF, RUNBOOK, FIRST)
+    else:
+        await w.controls.freeze(FIRST, runbook=RUNBOOK if scope == "runbook" else None)
+    assert (await w.pipeline.work(knowing(name="o-blind"))).reason == "frozen"
+    assert (await w.pipeline.work(knowing(FIRST.mark))).result is Result.REVERTED
+
+
+async def test_the_next_freeze_stops_a_revert_that_was_ordered_before_it() -> None:
+    """A broken revert must be stoppable, and one resume gives back the first freeze, not freedom."""
+    w = await fixed()
+    await w.controls.freeze(FIRST)
+    await w.controls.freeze(Freeze("sre", START + timedelta(minutes=1), "the revert is broken"))
+    stopped = await w.pipeline.work(knowing(FIRST.mark))
+    assert (stopped.result, stopped.reason) == (Result.PARKED, "frozen")
+    assert "the revert is broken" in stopped.detail
+    await w.controls.resume()
+    assert (await w.controls.fleet()).frozen == FIRST
+    await later(w)
+    assert w.outcomes.results[-1] == "reverted"
+
+
+async def test_a_freeze_between_look_and_commit_stops_a_revert() -> None:
+    """The last moment counts."""
+    w = await fixed()
+    await w.controls.freeze(FIRST)
+    looked = w.fleet.facts
+
+    async def facts(ref: InstanceRef) -> InstanceFacts:
+        if w.fleet.vms[REF.instance_id].checks > 2:  # two by the fix, one by the revert
+            await w.controls.freeze(Freeze("boss", START, "stop that"))
+        return await looked(ref)
+
+    w.fleet.facts = facts  # type: ignore[method-assign]
+    assert (await w.pipeline.work(knowing(FIRST.mark))).reason == "frozen"
+    assert not w.fleet.vms[REF.instance_id].faulty
+
+
+async def test_a_revert_passes_the_breaker_and_takes_no_place_of_the_budget() -> None:
+    """What went wrong on many VMs is put back on all of them at once, and later fixes have their places."""
+    refs = [InstanceRef(REF.project_id, REF.zone, str(3000 + n)) for n in range(4)]
+    w = await fixed(*refs, disruption_budget=Budget.parse("4/10m"))
+    opened = Breaker(START, 5, 5)
+    await w.controls.open_breaker(RUNBOOK, opened)
+    for ref in refs:
+        order = replace(knowing(opened.mark, name=f"o-{ref.instance_id}"), instance=ref)
+        assert (await w.pipeline.work(order)).result is Result.REVERTED
+    await w.controls.resume(runbook=RUNBOOK)
+    w.clock.tick(minutes=11)
+    assert (await w.deliver(push(entry(at=w.clock.now()), "new", at=w.clock.now()))).result is (
+        Result.REMEDIATED
+    )
+
+
+async def test_a_revert_has_a_limit_of_its_own() -> None:
+    """So many VMs in a window; the rest waits for the tick."""
+    refs = [InstanceRef(REF.project_id, REF.zone, str(3000 + n)) for n in range(4)]
+    w = await fixed(*refs)
+    for ref in refs:
+        await w.pipeline.work(replace(knowing(name=f"o-{ref.instance_id}", at_most=2), instance=ref))
+    assert w.outcomes.results[4:] == ["reverted"] * 2 + ["parked:budget_exhausted"] * 2
+    await later(w, minutes=11)
+    assert w.outcomes.results[8:] == ["reverted"] * 2
+
+
+@pytest.mark.parametrize("origin", [Origin.LOG_ENTRY, Origin.APPROVAL, Origin.OPERATOR])
+async def test_nothing_but_a_persons_revert_passes_a_freeze(origin: Origin) -> None:
+    """Whatever an order says that it knows of."""
+    w = world(**ENFORCE)
+    await w.controls.freeze(FIRST)
+    order = replace(operator(), origin=origin, passes=(FIRST.mark,))
+    assert (await w.pipeline.work(order)).reason == "frozen"
+    assert w.fleet.vms[REF.instance_id].enforcements == 0
+
+
+async def test_observing_refuses_a_revert_whatever_it_names() -> None:
+    """There is no root there."""
+    w = world()
+    await w.controls.freeze(FIRST)
+    assert (await w.pipeline.work(knowing(FIRST.mark))).reason == "observe_mode"
+
+
+async def test_an_agents_revert_goes_on_under_the_freeze_that_it_names_and_not_under_the_next() -> None:
+    """The tick takes no label away that was asked for in knowledge of the freeze."""
+    w, agents = agents_world()
+    await w.controls.freeze(FIRST)
+    assert (await w.pipeline.work(knowing(FIRST.mark))).result is Result.REQUESTED
+    await tick(w)
+    assert agents.label() == "revert"
+    await w.controls.freeze(Freeze("boss", START, "stop that"))
+    await tick(w)
+    assert (agents.label(), w.outcomes.results[-1]) == (None, "parked:frozen")
+
+
+async def test_freezes_stack_and_each_is_lifted_by_itself() -> None:
+    """However many people froze; beyond ten the latest replaces the one before."""
+    w = world(**ENFORCE)
+    for number in range(14):
+        await w.controls.freeze(Freeze(f"p{number}", START))
+        await w.controls.freeze(Freeze(f"p{number}", START), runbook=RUNBOOK)
+        await w.controls.freeze_instance(REF, RUNBOOK, Freeze(f"p{number}", START))
+    fleet, subject = await w.controls.fleet(), await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    for top in (fleet.frozen, fleet.frozen_runbooks[RUNBOOK], subject.frozen):
+        assert top is not None
+        assert [each.by for each in top.stack] == ["p13", *(f"p{n}" for n in range(8, -1, -1))]
+    for _ in range(9):
+        await w.controls.resume()
+        assert (await w.controls.fleet()).frozen is not None
+    await w.controls.resume()
+    assert (await w.controls.fleet()).frozen is None

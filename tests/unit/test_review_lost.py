@@ -136,7 +136,7 @@ async def test_a_vm_that_opted_in_after_the_fix_can_be_reverted() -> None:
     w.fleet.add(REF, metadata={"enable-workload-certificate": "true"}, project_metadata=None)
     w.fleet.vms[REF.instance_id] = vm
     assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.REVERTED
-    refused = await w.pipeline.work(operator(intent_id="o-2"))
+    refused = await w.pipeline.work(replace(operator(intent_id="o-2"), overrides="o-1"))
     assert (refused.result, refused.reason) == (Result.REFUSED, "opted_in")
 
 

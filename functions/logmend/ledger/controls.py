@@ -47,21 +47,25 @@ class Controls:
         return unpack(Subject, found[key]) if found else None
 
     async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
-        """Stop all enforcement, or that of one runbook. Freezing twice keeps the first freeze."""
+        """Stop all enforcement, or that of one runbook. Freezes stack: each has to be lifted."""
         if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=fleet.frozen or freeze))
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=_over(fleet.frozen, freeze)))
         else:
             await self._change_fleet(
-                lambda fleet: replace(fleet, frozen_runbooks={runbook: freeze} | dict(fleet.frozen_runbooks))
+                lambda fleet: replace(
+                    fleet,
+                    frozen_runbooks=dict(fleet.frozen_runbooks)
+                    | {runbook: _over(fleet.frozen_runbooks.get(runbook), freeze)},
+                )
             )
 
     async def resume(self, *, runbook: str | None = None) -> None:
-        """Lift the global freeze, or a runbook's freeze and its open breaker.
+        """Lift the latest global freeze, or a runbook's latest freeze and its open breaker.
 
         A breaker that was open judges anew: what failed before it was released does not count any more.
         """
         if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=None))
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=_under(fleet.frozen)))
             return
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
 
@@ -69,7 +73,7 @@ class Controls:
             fleet = fleet_of(found)
             released = replace(
                 fleet,
-                frozen_runbooks=_without(fleet.frozen_runbooks, runbook),
+                frozen_runbooks=_lifted(fleet.frozen_runbooks, runbook),
                 breakers=_without(fleet.breakers, runbook),
             )
             counted = samples if runbook in fleet.breakers else []
@@ -90,11 +94,11 @@ class Controls:
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""
         await self._change_subject(
-            instance, runbook, lambda subject: replace(subject, frozen=subject.frozen or freeze)
+            instance, runbook, lambda subject: replace(subject, frozen=_over(subject.frozen, freeze))
         )
 
     async def resume_instance(self, instance: InstanceRef, runbook: str) -> str | None:
-        """Release a VM: its freeze, hold, cooldown, and the mark that it needs a human.
+        """Release a VM: its latest freeze, hold, cooldown, and the mark that it needs a human.
 
         A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
         """
@@ -103,7 +107,7 @@ class Controls:
             runbook,
             lambda subject: replace(
                 subject,
-                frozen=None,
+                frozen=_under(subject.frozen),
                 held=False,
                 held_by=None,
                 cooldown=None,
@@ -210,6 +214,26 @@ def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval
             "approval_expired", f"it expired at {approval.expires_at}; the plan is looked up anew"
         )
     return approval
+
+
+STACKED = 10
+"""Freezes that are kept one over the other, since stores nest 20 deep at most; then the latest replaces."""
+
+
+def _over(known: Freeze | None, freeze: Freeze) -> Freeze:
+    """Put a freeze over those that are there."""
+    full = known is not None and len(known.stack) >= STACKED
+    return replace(freeze, over=known.over if known and full else known)
+
+
+def _under(known: Freeze | None) -> Freeze | None:
+    """Give what is left when the latest freeze is lifted."""
+    return known.over if known else None
+
+
+def _lifted(frozen: Mapping[str, Freeze], runbook: str) -> dict[str, Freeze]:
+    left = _under(frozen.get(runbook))
+    return _without(frozen, runbook) | ({runbook: left} if left else {})
 
 
 def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:

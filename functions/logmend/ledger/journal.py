@@ -234,18 +234,20 @@ class Journal(Upkeep):
         for shard in self._probed(held.record, budget):
             try:
                 verdict, free = await self._store.transact(
-                    self._keys(intent, FLEET, shard_key("places", intent.runbook, shard)),
+                    self._keys(intent, FLEET, _place(intent, shard)),
                     _committing(held, before, judge, budget, shard, until, now),
                 )
             except Permanent as error:
                 raise Transient(error.reason, error.detail) from error
             if verdict is not None:
                 if isinstance(verdict, Proceed):
-                    self._full.pop(intent.runbook, None)
+                    if not intent.puts_back:
+                        self._full.pop(intent.runbook, None)
                     self._places[intent.intent_id] = shard
                 return verdict
             frees = min(frees, free or frees)
-        self._full[intent.runbook] = frees
+        if not intent.puts_back:
+            self._full[intent.runbook] = frees
         return full
 
     @staticmethod
@@ -322,7 +324,7 @@ class Journal(Upkeep):
     def _place_of(self, record: Record) -> Key | None:
         """Name the document that an intent's place is in; None where it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
-        return None if shard is None else shard_key("places", record.intent.runbook, shard)
+        return None if shard is None else _place(record.intent, shard)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
         """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
@@ -390,7 +392,7 @@ def _committing(
     """Make the commit's step on one document of the budget: a verdict, or None and when a place gets free."""
     intent = held.record.intent
     mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
-    place_at = shard_key("places", intent.runbook, number)
+    place_at = _place(intent, number)
 
     def step(
         found: Documents,
@@ -436,6 +438,11 @@ def _settled(record: Record, *, resume: bool) -> bool:
     if record.state is State.DONE:
         return True
     return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
+
+
+def _place(intent: Intent, number: int) -> Key:
+    """Name a document of the budget; a way back takes no place from what it undoes."""
+    return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
 
 
 def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:

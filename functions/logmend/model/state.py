@@ -91,11 +91,26 @@ class Cooldown(Struct, frozen=True):
 
 
 class Freeze(Struct, frozen=True):
-    """Who froze, when and why."""
+    """Who froze, when and why. ``over`` is the freeze from before, which stays when this one is lifted."""
 
     by: str
     at: datetime
     why: str = ""
+    over: "Freeze | None" = None
+
+    @property
+    def mark(self) -> str:
+        """Name this freeze, for an order that knows of it."""
+        return f"freeze {self.at.isoformat()} {self.by}"
+
+    @property
+    def stack(self) -> "tuple[Freeze, ...]":
+        """Every freeze of the stack, the latest first."""
+        return (self, *(self.over.stack if self.over else ()))
+
+    def __str__(self) -> str:
+        """Say who, since when and why, for a person."""
+        return f"frozen by {self.by} at {self.at:%FT%TZ} {self.why}".strip()
 
 
 class Breaker(Struct, frozen=True):
@@ -104,6 +119,11 @@ class Breaker(Struct, frozen=True):
     opened_at: datetime
     failing: int
     seen: int
+
+    @property
+    def mark(self) -> str:
+        """Name this opening, for an order that knows of it."""
+        return f"breaker {self.opened_at.isoformat()}"
 
 
 class Subject(Kept, frozen=True):

@@ -124,6 +124,8 @@ class Intent(Struct, frozen=True):
     ``line_host`` is the host that the line names where that is not ``shipped_by``, the agent's own.
     ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
     revert that the order knew of and takes back.
+    A person's revert goes on through the freezes and the breaker that it names in ``passes``, on at most
+    ``at_most`` VMs in a window of the budget (None: no limit).
     """
 
     intent_id: str
@@ -146,6 +148,13 @@ class Intent(Struct, frozen=True):
     look_only: bool = False
     approval_id: str | None = None
     overrides: str | None = None
+    passes: tuple[str, ...] = ()
+    at_most: int | None = None
+
+    @property
+    def puts_back(self) -> bool:
+        """A person undoes what was done: a freeze and the budget of what it undoes are not meant for that."""
+        return self.action is Action.REVERT and self.origin is Origin.OPERATOR
 
     @property
     def automatic(self) -> bool:

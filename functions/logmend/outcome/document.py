@@ -48,6 +48,8 @@ def severity(outcome: Outcome) -> str:
     """Cloud Logging severity: NOTICE good, INFO left alone, WARNING unsettled, ERROR for a person."""
     if outcome.reason == "needs_human" and reasons.FIRST_NEEDS_HUMAN in outcome.notes:
         return "ERROR"
+    if outcome.reason == "unknown_runbook":  # a typing error in an alert policy: nobody else would tell
+        return "ERROR"
     return _SEVERITIES[outcome.result]
 
 

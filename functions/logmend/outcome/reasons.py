@@ -428,14 +428,14 @@ _OF_THE_VM = (
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
     " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
-    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate iap_unavailable"
-    " iap_protocol_error"
-    " iap_unknown_close osconfig_api_disabled rollout_in_progress revert_not_checked internal_service_errors"
-    " in_hand superseded internal_error ledger_missing ledger_forbidden ledger_schema ledger_rejected"
-    " compute_unavailable ledger_unavailable ledger_contention ledger_corrupt outcome_log_unavailable"
-    " dead_letter_unavailable api_unavailable api_unreachable api_protocol_error api_disabled rate_limited"
-    " unauthenticated credentials_unavailable no_credentials credentials_unusable invalid_request"
-    " failed_precondition not_found already_exists conflict unexpected_error"
+    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
+    " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
+    " revert_not_checked internal_service_errors in_hand superseded internal_error ledger_missing"
+    " ledger_forbidden ledger_schema ledger_rejected compute_unavailable ledger_unavailable"
+    " ledger_contention ledger_corrupt outcome_log_unavailable dead_letter_unavailable api_unavailable"
+    " api_unreachable api_protocol_error api_disabled rate_limited unauthenticated credentials_unavailable"
+    " no_credentials credentials_unusable invalid_request failed_precondition not_found already_exists"
+    " conflict unexpected_error"
 )
 ABOUT: Mapping[str, About] = MappingProxyType(
     {

@@ -113,14 +113,14 @@ def test_one_vm_or_one_runbook_can_be_frozen(place: Place) -> None:
     place.logmend("resume", "--instance", place.ref("web-1"))
     place.logmend("freeze", "--runbook", "workload-cert-refresh")
     assert deliver(place, "web-1", mode="enforce").reason == "frozen"
-    assert place.logmend("resume").stdout.count("workload-cert-refresh (frozen)") == 1
+    assert place.logmend("resume").stdout.count("workload-cert-refresh frozen by") == 1
     place.logmend("resume", "--runbook", "workload-cert-refresh")
     assert deliver(place, "web-1", mode="enforce").result == "remediated"
 
 
 @pytest.mark.parametrize("command", ["freeze", "resume"])
 def test_a_switch_of_no_use_is_told(place: Place, command: str) -> None:
-    """A runbook that does not exist, a VM that is none, a ledger that ends with the command: status 2."""
+    """A runbook that does not exist, what is no VM, a ledger that ends with the command: status 2."""
     for args, settings, told in (
         (["--runbook", "nope"], {}, "no runbook 'nope'"),
         (["--instance", "web-1"], {}, "PROJECT/ZONE/ID"),
@@ -130,6 +130,37 @@ def test_a_switch_of_no_use_is_told(place: Place, command: str) -> None:
         ran = place.logmend(command, *args, **settings)
         assert (ran.exit_code, ran.stdout) == (2, ""), args
         assert told in ran.stderr
+
+
+def test_a_vm_that_does_not_exist_is_not_frozen(place: Place) -> None:
+    """A mistyped id would freeze nothing and look as if it did."""
+    ran = place.logmend("freeze", "--instance", "demo-project/us-west1-a/77")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "there is no VM demo-project/us-west1-a/77; nothing was frozen" in ran.stderr
+
+
+def test_each_of_two_freezes_takes_a_resume_of_its_own(place: Place) -> None:
+    """Nobody lifts another's freeze unawares; the status shows both."""
+    place.logmend("freeze", "--by", "ann", "--why", "storm")
+    place.logmend("freeze", "--by", "bob", "--why", "audit")
+    stopped = place.json("status")["stopped"]
+    assert [("bob" in each, "ann" in each) for each in stopped] == [(True, False), (False, True)]
+    lifted = place.logmend("resume").stdout
+    assert "still stopped: everything frozen by ann" in lifted
+    assert deliver(place, "web-1", mode="enforce").reason == "frozen"
+    assert "still stopped" not in place.logmend("resume").stdout
+    assert deliver(place, "web-1", mode="enforce").result == "remediated"
+
+
+def test_a_revert_is_asked_for_in_sight_of_the_freeze_and_goes_on(place: Place) -> None:
+    """Freeze, revert, find the cause."""
+    assert deliver(place, "web-1", mode="enforce").result == "remediated"
+    place.logmend("freeze", "--by", "ann", "--why", "it broke something")
+    asked = place.logmend("revert", place.ref("web-1"), "--enforce", stdin="n\n")
+    assert "goes on although everything is frozen by ann" in asked.stderr
+    assert "it broke something" in asked.stderr
+    done = place.json("revert", place.ref("web-1"), "--enforce", "--yes", "--at-most", "5")
+    assert [each["result"] for each in done] == ["reverted"]
 
 
 # approvals

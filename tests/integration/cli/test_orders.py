@@ -110,6 +110,15 @@ def test_a_freeze_stops_an_operator_too(place: Place) -> None:
     assert place.machine("web-1").timer() == OFF
 
 
+@pytest.mark.parametrize("command", ["run", "revert"])
+def test_the_mode_is_a_ceiling_here_too(place: Place, command: str) -> None:
+    """Whoever set it to observe on a workstation meant it; nothing is looked at or changed."""
+    ran = place.logmend(command, place.ref("web-1"), "--enforce", "--yes", mode="observe")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "LOGMEND_MODE=observe" in ran.stderr
+    assert place.machine("web-1").timer() == ON
+
+
 def test_the_disruption_budget_binds_an_operator_too(place: Place) -> None:
     """The second VM waits for its time."""
     told = place.json(

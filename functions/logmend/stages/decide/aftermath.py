@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from logmend.model.enums import Action, Finding, Result
+from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.state import Cooldown, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, Intent, Outcome
@@ -44,8 +44,8 @@ def aftermath(
             case Result.REVERTED:
                 noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
             case Result.FAILED if learned_of_vm(outcome):
-                failures = subject.failures + 1
-                needs_human = subject.needs_human or failures >= settings.needs_human_after
+                failures = failures_with(subject, settings)
+                needs_human = subject.needs_human or leaves_to_person(subject, settings)
                 noted = replace(noted, failures=failures, needs_human=needs_human)
             case Result.SKIPPED if outcome.reason == "needs_human":
                 noted = replace(noted, needs_human=True, human_told=True)
@@ -58,6 +58,20 @@ def aftermath(
         return _cooled(noted, outcome, settings, now)
 
     return change
+
+
+def failures_with(subject: Subject, settings: Settings) -> int:
+    """Count failures in a row with one more; those of observing count for observing alone."""
+    cooldown = subject.cooldown
+    observed = cooldown is not None and cooldown.mode is Mode.OBSERVE and settings.mode is not Mode.OBSERVE
+    return 1 if observed else subject.failures + 1
+
+
+def leaves_to_person(subject: Subject, settings: Settings) -> bool:
+    """Say whether one more failure leaves a VM to a person: never what only observing met with."""
+    return (
+        settings.mode is not Mode.OBSERVE and failures_with(subject, settings) >= settings.needs_human_after
+    )
 
 
 def learned_of_vm(outcome: Outcome) -> bool:
@@ -112,7 +126,8 @@ def notes(
         found.append(FIRST_NEEDS_HUMAN)
     if (
         said.result is Result.FAILED
-        and subject.failures + 1 >= settings.needs_human_after
+        and learned_of_vm(said)
+        and leaves_to_person(subject, settings)
         and intent.automatic
     ):
         found.append("left to a person from now on")

@@ -75,6 +75,8 @@ def admission(
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(intent, view.record, subject, now) or Proceed()
     if not only_looks(intent) and ordered(intent) and settings.mode is Mode.OBSERVE:
+        if _was_accepted(intent, view.record):
+            return Park("observe_mode", "it waits until the mode lets it go on", now + RELEASE)
         return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
         return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
@@ -196,18 +198,27 @@ def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
 
 
 def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
-    """Say what a freeze or an open breaker means for this intent; None where there is none."""
+    """Say what a freeze or an open breaker means for this intent; None where there is none.
+
+    A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
+    """
     if only_looks(intent) and ordered(intent):
         return None  # an operator may always look
-    freeze = fleet.frozen or fleet.frozen_runbooks.get(intent.runbook) or subject.frozen
-    if freeze is not None:
-        return hold_back(
-            intent, "frozen", f"frozen by {freeze.by} at {freeze.at:%FT%TZ} {freeze.why}".strip()
-        )
-    if (breaker := fleet.breakers.get(intent.runbook)) is not None:
+    passed = intent.passes if intent.puts_back else ()
+    for scope in (fleet.frozen, fleet.frozen_runbooks.get(intent.runbook), subject.frozen):
+        for freeze in scope.stack if scope else ():
+            if freeze.mark not in passed:
+                return hold_back(intent, "frozen", str(freeze))
+    breaker = fleet.breakers.get(intent.runbook)
+    if breaker is not None and breaker.mark not in passed:
         detail = f"{breaker.failing} of {breaker.seen} VMs failed by {breaker.opened_at:%FT%TZ}"
         return hold_back(intent, "breaker_open", detail)
     return None
+
+
+def _was_accepted(intent: Intent, record: Record | None) -> bool:
+    """Say whether an order waits since a mode that lets orders act: a change of the mode loses none."""
+    return record is not None and (record.outcome is not None or intent.origin is Origin.APPROVAL)
 
 
 _LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})

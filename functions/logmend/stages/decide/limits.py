@@ -29,12 +29,18 @@ VM_TROUBLES = frozenset(
 infrastructure's own (API or ledger away) are waited out."""
 
 
-def budget(runbook: Runbook, settings: Settings) -> Budget:
-    """Give what neither the runbook's own budget nor the settings' is exceeded by.
+UNLIMITED = 100_000
+"""VMs in a window that a person's revert without a limit may put back: more than a fleet has."""
+
+
+def budget(runbook: Runbook, settings: Settings, intent: Intent | None = None) -> Budget:
+    """Give what neither the runbook's own budget nor the settings' is exceeded by; a revert has its own.
 
     That is the tighter of the two by rate; where its burst is the larger one, in bursts of the other's size.
     """
     limits, general = runbook.limits, settings.disruption_budget
+    if intent is not None and intent.puts_back:
+        return Budget(intent.at_most or UNLIMITED, general.window)
     own = Budget(limits.disruption_budget or general.count, limits.budget_window or general.window)
     tight, other = sorted((own, general), key=lambda each: each.count / each.window.total_seconds())
     if tight.count <= other.count:

@@ -3,7 +3,8 @@
 The same line reaches Cloud Logging bare, behind the header of a syslog daemon, the journal or the kernel
 (:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out.
 Runbooks see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone where nothing says which program
-wrote it, so that a pattern anchored at the start cannot be met by another program that merely quotes the line.
+wrote it, so that a pattern anchored at the start cannot be met by another program that merely quotes the
+line.
 """
 
 import re
