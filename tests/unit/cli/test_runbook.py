@@ -210,7 +210,7 @@ ROWS: dict[str, tuple[str, str, str]] = {
         f"{LEAD}{GET}error connecting",
         "opted_in",
     ),
-    "tags of 2025": ("form-2025", f"{LEAD}{GET}giving up, retry policy", "planned"),
+    "20240313 and later": ("form-2025", f"{LEAD}{GET}giving up, retry policy", "opted_in"),
     "both newer, 412": ("configured-status-412", "status code: 412", "certificates_configured"),
     "both newer, 412 of 2025": (
         "configured-status-412-2025",
