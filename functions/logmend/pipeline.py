@@ -7,6 +7,7 @@ An event ends in exactly one final outcome; whatever goes wrong on the way becom
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -143,8 +144,13 @@ class Pipeline(Struct, frozen=True):
                 if isinstance(verdict, Proceed):
                     done = await self._act(held, facts, runbook)
                     started.acted()
-                    prior = held.record.before if held.record.committed else None
-                    said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
+                    said = verify.attempt(
+                        intent,
+                        done,
+                        held.record,
+                        detached=runbook.detached is not None,
+                        held=held.subject.held,
+                    )
                     said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
@@ -166,13 +172,13 @@ class Pipeline(Struct, frozen=True):
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
-        budget = decide.budget(runbook, self.settings)
+        budget, mark = decide.budget(runbook, self.settings), secrets.token_hex(16)
 
         async def commit(before: Evidence | None) -> Verdict:
             now = self.clock.now()
             full = decide.budget_exhausted(intent, budget, now)
             return await self.journal.commit(
-                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now
+                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now, mark
             )
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
@@ -182,6 +188,7 @@ class Pipeline(Struct, frozen=True):
             runbook,
             intent,
             commit if may_enforce else None,
+            mark,
             self.settings.attempt_deadline,
         )
 
