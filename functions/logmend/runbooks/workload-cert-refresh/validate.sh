@@ -1,5 +1,4 @@
 #!/bin/sh
-# 100: off; 101: on; 102: leave alone
 {
 cd "$LOGMEND_ROOT/" || exit
 n=workload-cert-refresh
@@ -12,7 +11,7 @@ set -- $a
 echo "$s
 config_status=$1
 instance_id=${2%%[!0-9]*}
-opt_in=$4$5" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/;s/L.*=/unit=/'
+opt_in=$4$5" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/;s/L.*=/unit=/;s/d=[sg].*/&\nlasts=until_reboot/'
 cat var/lib/logmend/$n.mark 2>&1
 x=1
 case $s in
