@@ -236,7 +236,7 @@ async def test_evidence_names_the_machine_that_answers(boot: Boot) -> None:
     machine.metadata.attributes["instance/id"] = "666\nreason=forged"
     found = await play(machine, "validate.sh")
     assert found.evidence["instance_id"] == "666"
-    assert "reason" not in found.evidence
+    assert found.evidence["reason"] == "config_status_unknown", "an answer of several words is no answer"
 
 
 async def test_the_report_for_os_config_is_what_was_printed(boot: Boot) -> None:
