@@ -285,6 +285,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM has no service account, without which its OS Config agent cannot report.",
             "attach a service account to the VM (gcloud compute instances set-service-account)",
         ),
+        "scripts_too_long": Meaning(
+            "The runbook's scripts are longer than an OS policy takes, so that it goes over SSH only.",
+            "set LOGMEND_EXECUTOR=ssh or auto, or shorten the scripts (logmend runbook lint)",
+        ),
         "assignment_missing": Meaning(
             "The VM's zone has no OS policy assignment for this runbook and action.",
             "logmend policy apply, or add the zone to the Terraform variable zones",

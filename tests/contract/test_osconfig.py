@@ -22,6 +22,7 @@ from logmend.model import Asked, InstanceRef
 from logmend.pretend.compute_api import PretendCompute, PretendInstance
 from logmend.runbook import load_all
 from logmend.terms import Action
+from logmend.values import replace
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 REF = InstanceRef(PROJECT, ZONE, "4775836342981993096")
@@ -176,6 +177,17 @@ async def test_what_the_zone_lacks_is_named() -> None:
         c.deploy(Action.ENFORCE, osPolicies=policy.assignment(RUNBOOK, Action.REVERT, EXEMPT)["osPolicies"])
         with pytest.raises(Permanent, match="assignment_outdated"):
             await c.executor.ready(facts, RUNBOOK, Action.ENFORCE)
+
+
+async def test_a_runbook_whose_scripts_no_policy_takes_is_never_asked_for() -> None:
+    """No label is set for an assignment that cannot exist."""
+    scripts = replace(RUNBOOK.scripts, validate=RUNBOOK.scripts.validate + "#" * 1024)
+    async with cloud() as c:
+        with pytest.raises(Permanent, match=r"validate\.sh has 2,") as refused:
+            await c.executor.ready(
+                await c.compute.facts(REF), replace(RUNBOOK, scripts=scripts), Action.CHECK
+            )
+    assert refused.value.reason == "scripts_too_long"
 
 
 async def test_an_assignment_is_looked_at_once_for_many_vms() -> None:
