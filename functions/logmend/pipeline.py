@@ -203,7 +203,14 @@ class Pipeline(Struct, frozen=True):
             said = Judgement.of(conclude.unknown_runbook(intent))
         else:
             stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), self.settings)
-            said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
+            said = verify.report(
+                intent,
+                done,
+                held.record,
+                stop,
+                detached=runbook.detached is not None,
+                held=held.subject.held,
+            )
             said = conclude.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)

@@ -216,14 +216,20 @@ def _said(evidence: Evidence) -> str:
 
 
 def report(
-    intent: Intent, done: Attempt, known: Record, stop: Verdict | None, *, detached: bool = False
+    intent: Intent,
+    done: Attempt,
+    known: Record,
+    stop: Verdict | None,
+    *,
+    detached: bool = False,
+    held: bool = False,
 ) -> Judgement:
     """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
 
     ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
-    is not closed by a report is then taken back and parked.
+    is not closed by a report is then taken back and parked. ``detached`` and ``held`` as in :func:`attempt`.
     """
-    said = _reported(intent, done, known, detached=detached)
+    said = _reported(intent, done, known, detached=detached, held=held)
     if said.result is not Result.REQUESTED or stop is None or isinstance(stop, Proceed):
         return said
     if isinstance(stop, Refuse):
@@ -231,7 +237,7 @@ def report(
     return Judgement(Result.PARKED, stop.reason, f"the request is withdrawn: {stop.detail}")
 
 
-def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, held: bool) -> Judgement:
     if done.requested:
         why = f" ({done.trouble.reason}: {done.trouble.detail})" if done.trouble else ""
         return Judgement(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
@@ -264,9 +270,9 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -
                 Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
             )
         case _ if known.committed:
-            return Judgement(
-                Result.FAILED, "still_faulty", "the agent was to enforce, and still sees the fault"
-            )
+            unproved = f"the agent still sees the fault; {_NOT_PROVED}"
+            said = _still_there(intent, done.before, known, held)
+            return said or Judgement(Result.FAILED, "not_enforced", unproved)
         case _:
             return Judgement(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
 

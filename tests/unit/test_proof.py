@@ -6,8 +6,10 @@ from tests.fakes import REF, World, entry, evidence, push, world
 from tests.unit.test_pipeline import operator
 
 from logmend.errors import Transient
+from logmend.ledger.documents import intent_key
 from logmend.ports import Store
 from logmend.terms import Action, Mode, Result
+from logmend.values import replace
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 
@@ -114,6 +116,20 @@ async def test_a_fix_that_an_operator_reverted_before_it_was_seen_is_no_failed_f
     w.clock.tick(minutes=6)
     await w.ticker.run()
     assert w.outcomes.results[-1] == "skipped:reverted"
+
+
+async def test_a_record_of_before_there_were_marks_is_read_and_claims_nothing() -> None:
+    """An older version left it half way: the VM is clean, and nothing says by whom."""
+    w = await _dies_at_commit()
+    found = await w.store.get([intent_key("m-1")])
+    document = found[intent_key("m-1")]
+    old = {name: value for name, value in document.data.items() if name != "mark"}
+    assert old != document.data
+    await w.store.transact(
+        [intent_key("m-1")], lambda _: ({intent_key("m-1"): replace(document, data=old)}, None)
+    )
+    w.fleet.vms[REF.instance_id].faulty = False
+    assert (await w.deliver(push(entry()))).result is Result.NOTHING_TO_DO
 
 
 async def test_what_enforcing_found_mended_already_is_not_our_fix() -> None:
