@@ -7,6 +7,7 @@ An event ends in exactly one final outcome; whatever goes wrong on the way becom
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -144,8 +145,13 @@ class Pipeline(Struct, frozen=True):
                 if isinstance(verdict, Proceed):
                     done = await self._act(held, facts, runbook)
                     started.acted()
-                    prior = held.record.before if held.record.committed else None
-                    said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
+                    said = verify.attempt(
+                        intent,
+                        done,
+                        held.record,
+                        detached=runbook.detached is not None,
+                        held=held.subject.held,
+                    )
                     said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
@@ -167,13 +173,13 @@ class Pipeline(Struct, frozen=True):
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
-        budget = decide.budget(runbook, self.settings)
+        budget, mark = decide.budget(runbook, self.settings), secrets.token_hex(16)
 
         async def commit(before: Evidence | None) -> Verdict:
             now = self.clock.now()
             full = decide.budget_exhausted(intent, budget, now)
             return await self.journal.commit(
-                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now
+                held, before, lambda view: decide.commit(intent, view, self.settings), budget, full, now, mark
             )
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
@@ -183,6 +189,7 @@ class Pipeline(Struct, frozen=True):
             runbook,
             intent,
             commit if may_enforce else None,
+            mark,
             self.settings.attempt_deadline,
         )
 
@@ -197,7 +204,14 @@ class Pipeline(Struct, frozen=True):
             said = Judgement.of(settle.unknown_runbook(intent))
         else:
             stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), self.settings)
-            said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
+            said = verify.report(
+                intent,
+                done,
+                held.record,
+                stop,
+                detached=runbook.detached is not None,
+                held=held.subject.held,
+            )
             said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)

@@ -182,8 +182,9 @@ class Journal:
         budget: Budget,
         full: Verdict,
         now: datetime,
+        mark: str | None = None,
     ) -> Verdict:
-        """Pass the commit point: the fence, ``judge`` once more, a reservation, and ``before`` on record.
+        """Pass the commit point: the fence, ``judge`` once more, a reservation, ``before`` and ``mark`` kept.
 
         Only on ``Proceed`` was anything written. A full budget is answered with ``full``, and remembered.
         """
@@ -211,6 +212,8 @@ class Journal:
                     record,
                     before=record.before or before,
                     committed=True,
+                    mark=mark,
+                    enforcement=record.enforcement if before is None else None,
                     requested_at=_asking(held, record, now) if before is None else record.requested_at,
                 )
                 return {

@@ -31,7 +31,8 @@ class Record(Struct, frozen=True):
     ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
     written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
-    fault and ``enforcement`` what became of enforcing.
+    fault and ``enforcement`` what became of enforcing. ``mark`` is what the last commit's enforcing leaves on
+    the VM: found there, it proves that it began.
     """
 
     intent: Intent
@@ -46,6 +47,7 @@ class Record(Struct, frozen=True):
     requested_at: datetime | None = None
     asked: Action | None = None
     enforcement: Evidence | None = None
+    mark: str | None = None
 
     @property
     def request(self) -> Asked | None:
