@@ -109,7 +109,9 @@ async def _serve(folder: Path) -> None:
         state = "timer_enabled=enabled\ntimer_active=active"
         if not on:
             state = "timer_enabled=disabled\ntimer_active=inactive"
-        process.stdout.write(f"unit_present=yes\n{state}\nconfig_status=404\ninstance_id={ident}\n".encode())
+        process.stdout.write(
+            f"unit=loaded\n{state}\nconfig_status=404\nopt_in=404\ninstance_id={ident}\n".encode()
+        )
         process.exit(101 if on else 100)
 
     def instance(request: Request) -> Response:

@@ -19,6 +19,9 @@ locals {
     ])
   } }
 
+  # Longer scripts than an OS policy takes go over SSH only.
+  inline = [for name, files in local.scripts : name if alltrue([for text in values(files) : length(text) <= 1024])]
+
   policies = merge(
     { check = { mode = "VALIDATION", folder = "" } },
     local.observe ? {} : {
@@ -27,7 +30,7 @@ locals {
     },
   )
   assignments = local.osconfig ? {
-    for each in setproduct(local.projects, var.zones, keys(local.runbooks), keys(local.policies)) :
+    for each in setproduct(local.projects, var.zones, local.inline, keys(local.policies)) :
     join("/", each) => { project = each[0], zone = each[1], runbook = each[2], action = each[3] }
   } : {}
 }

@@ -56,6 +56,7 @@ class FakeVm:
     on_check: list[Exception | Evidence | Callable[[], Any] | None] = field(default_factory=list)
     on_enforce: list[Exception | Evidence | Callable[[], Any] | None] = field(default_factory=list)
     fix_works: bool = True
+    mark: str | None = None
 
 
 @dataclass
@@ -186,13 +187,16 @@ class FakeSession:
             return scripted
         wants_faulty = self.action is Action.REVERT
         code = 100 if self.vm.faulty is wants_faulty else 101
-        return evidence(code, self.clock.now(), self.vm.answers_as or self.vm.ref.instance_id)
+        left = {"mark": self.vm.mark} if self.vm.mark else {}
+        return evidence(code, self.clock.now(), self.vm.answers_as or self.vm.ref.instance_id, **left)
 
-    async def enforce(self) -> Evidence:
+    async def enforce(self, mark: str) -> Evidence:
         self.vm.enforcements += 1
-        if self.vm.fix_works and self.vm.faulty is (self.action is not Action.REVERT):
-            self.vm.faulty = self.action is Action.REVERT
-            self.vm.changes += 1
+        if self.vm.faulty is (self.action is not Action.REVERT):
+            self.vm.mark = mark
+            if self.vm.fix_works:
+                self.vm.faulty = self.action is Action.REVERT
+                self.vm.changes += 1
         if (scripted := _next(self.vm.on_enforce)) is not None:
             return scripted
         return evidence(100, self.clock.now(), None)

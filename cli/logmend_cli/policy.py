@@ -213,8 +213,13 @@ def _each(
     loaded = catalog.load(settings)
     if unknown := [name for name in names if name not in loaded]:
         raise ConfigError([f"no runbook {name!r}; known are {', '.join(loaded)}" for name in unknown])
+    too_long = {name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only}
+    if named := [f"{name} goes over SSH only: {why}" for name, why in too_long.items() if name in names]:
+        raise ConfigError(named)
+    for name, why in too_long.items():
+        click.secho(f"skipped: {name} goes over SSH only: {why}", dim=True, err=True)
     by_mode = (Action.CHECK,) if settings.mode is Mode.OBSERVE else assignment.ACTIONS
-    for name in names or loaded:
+    for name in [each for each in names or loaded if each not in too_long]:
         for action in [Action(each) for each in actions] or by_mode:
             yield loaded[name], action
 

@@ -9,6 +9,7 @@ that the message is delivered again. Nothing is decided here: the stages are ask
 """
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -165,8 +166,13 @@ class Pipeline(Struct, frozen=True):
                 if isinstance(verdict, Proceed):
                     done = await self._act(held, facts, runbook)
                     started.acted()
-                    prior = held.record.before if held.record.committed else None
-                    said = verify.attempt(intent, done, prior, detached=runbook.detached is not None)
+                    said = verify.attempt(
+                        intent,
+                        done,
+                        held.record,
+                        detached=runbook.detached is not None,
+                        held=held.subject.held,
+                    )
                     said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
                     said = Judgement.of(verdict)
@@ -208,8 +214,7 @@ class Pipeline(Struct, frozen=True):
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
-        budget = decide.budget(runbook, self.settings, intent)
-
+        budget, mark = decide.budget(runbook, self.settings, intent), secrets.token_hex(16)
         passed = False
 
         async def commit(before: Evidence | None) -> Verdict:
@@ -227,7 +232,9 @@ class Pipeline(Struct, frozen=True):
                     return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
 
                 detached = runbook.detached or timedelta()
-                verdict = await self.journal.commit(held, before, judge, budget, full, now, detached=detached)
+                verdict = await self.journal.commit(
+                    held, before, judge, budget, full, now, mark=mark, detached=detached
+                )
                 if verdict != decide.OLD_FACTS:
                     break
             passed = isinstance(verdict, Proceed)
@@ -240,6 +247,7 @@ class Pipeline(Struct, frozen=True):
             runbook,
             intent,
             commit if may_enforce else None,
+            mark,
             self.settings.attempt_deadline,
         )
         return replace(done, committed=passed)
@@ -259,7 +267,14 @@ class Pipeline(Struct, frozen=True):
             )
             with suppress(Transient):  # what was reported is told all the same; the next tick asks again
                 stop = stop or await self.objection(intent, asked, runbook)
-            said = verify.report(intent, done, held.record, stop, detached=runbook.detached is not None)
+            said = verify.report(
+                intent,
+                done,
+                held.record,
+                stop,
+                detached=runbook.detached is not None,
+                held=held.subject.held,
+            )
             said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)

@@ -113,8 +113,8 @@ class Session(Protocol):
         """Run the action's read-only ``validate.sh``, unprivileged."""
         ...
 
-    async def enforce(self) -> Evidence:
-        """Run the action's ``enforce.sh`` as root.
+    async def enforce(self, mark: str) -> Evidence:
+        """Run the action's ``enforce.sh`` as root. What changes anything leaves ``mark`` there.
 
         ``Permanent`` only where it was never begun (no sudo); whatever else goes wrong is ``Transient``.
         """

@@ -213,8 +213,10 @@ def _changing(prior: Record, done: Attempt | None) -> bool:
 
 
 def reported(held: Admitted, done: Attempt | None) -> Attempt | None:
-    """Give the attempt where it is what an agent reported of a request."""
-    return done if done and done.asked and not done.requested and held.was is State.REQUESTED else None
+    """Give the attempt if it is what an agent reported of a request, or has the enforcing script's word."""
+    if done is None or done.requested:
+        return None
+    return done if done.enforcement or (done.asked and held.was is State.REQUESTED) else None
 
 
 def _starts(held: Admitted, outcome: Outcome, asked: Action | None) -> bool:

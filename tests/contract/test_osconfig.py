@@ -18,6 +18,7 @@ from logmend.adapters.google.osconfig import CALLS_A_MINUTE, OsConfigExecutor
 from logmend.adapters.google.quota import Quota
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
+from logmend.model.struct import replace
 from logmend.model.values import Asked, InstanceRef
 from logmend.osconfig import assignment
 from logmend.runbook import load_all
@@ -179,6 +180,17 @@ async def test_what_the_zone_lacks_is_named() -> None:
         )
         with pytest.raises(Permanent, match="assignment_outdated"):
             await c.executor.ready(facts, RUNBOOK, Action.ENFORCE)
+
+
+async def test_a_runbook_whose_scripts_no_policy_takes_is_never_asked_for() -> None:
+    """No label is set for an assignment that cannot exist."""
+    scripts = replace(RUNBOOK.scripts, validate=RUNBOOK.scripts.validate + "#" * 1024)
+    async with cloud() as c:
+        with pytest.raises(Permanent, match=r"validate\.sh has 2,") as refused:
+            await c.executor.ready(
+                await c.compute.facts(REF), replace(RUNBOOK, scripts=scripts), Action.CHECK
+            )
+    assert refused.value.reason == "scripts_too_long"
 
 
 async def test_an_assignment_is_looked_at_once_for_many_vms() -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.conftest import needs
@@ -30,11 +30,13 @@ def sh(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / "sh"
 
 
-def run(command: str, script: str, shell: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def run(
+    command: str, script: str, shell: Path, mark: str = "", **options: Any
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command line as sshd does, with ``shell`` in the place of ``/bin/sh``."""
     done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [str(shell), "-c", command.replace("/bin/sh", str(shell))],
-        input=f"{script}\n{remote_script._END}\n".encode(),
+        input=f"{mark}\n{script}\n{remote_script._END}\n".encode(),
         capture_output=True,
         timeout=30,
         check=False,
@@ -64,6 +66,20 @@ def test_a_script_as_long_as_one_may_be_arrives(sh: Path) -> None:
     for size in (1024, 4096):
         script = ": " + "x" * (size - 13) + "\nexit 100\n"
         assert run(remote_script.AS_USER, script, sh).returncode == 100
+
+
+def test_the_mark_is_the_scripts_one_argument(sh: Path) -> None:
+    """And there is none where none is given: nothing of the script itself is taken for one."""
+    for mark in ("0123456789abcdef0123456789abcdef", ""):
+        done = run(remote_script.AS_USER, 'echo "$#:$1"\nexit 100\n', sh, mark)
+        assert (done.returncode, done.stdout) == (100, f"logmend=begin\n1:{mark}\n".encode())
+
+
+@pytest.mark.parametrize("mark", ["abc", "0" * 31, "0" * 33, "A" * 32, "$(id)" + "0" * 27, "0" * 32 + "\n"])
+async def test_nothing_but_our_hex_digits_is_ever_a_mark(mark: str) -> None:
+    """No text of an event could be passed to a script, whoever calls."""
+    with pytest.raises(ValueError, match="32 hex digits"):
+        await remote_script.run(cast("Any", None), remote_script.AS_ROOT, "exit 100\n", mark)
 
 
 def test_a_here_document_and_an_open_quote_stay_the_scripts_own_affair(sh: Path) -> None:

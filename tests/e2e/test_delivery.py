@@ -168,7 +168,7 @@ async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
 ) -> None:
     """All that Pub/Sub retained is delivered once more: same bytes, no look-up, no connection to any VM."""
     machines = [fleet.machines[f"vm-{number}"] for number in range(1, 6)]
-    answers = machines[1].folder / "pretend/http/metadata.google.internal/computeMetadata/v1/instance"
+    answers = machines[1].folder / "pretend/http/169.254.169.254/computeMetadata/v1/instance"
     (answers / "id").write_text("42")
     machines[2].instance.metadata["enable-workload-certificate"] = "true"
     started = datetime.now(UTC)

@@ -15,9 +15,11 @@ from logmend import runbook
 from logmend_cli import pretend
 
 PRETEND = Path(pretend.__file__).parent
-METADATA = "metadata.google.internal/computeMetadata/v1/instance"
-CONFIG_STATUS = f"{METADATA}/gce-workload-certificates/config-status"
+METADATA = "169.254.169.254/computeMetadata/v1/instance"
+CONFIG_STATUS = f"http/{METADATA}/gce-workload-certificates/config-status"
+OPT_IN = f"http/{METADATA}/attributes/enable-workload-certificate"
 TIMER = "gce-workload-cert-refresh.timer"
+DISABLED = [f"systemctl disable -q --{how} {TIMER}" for how in ("runtime", "now")]
 CERT_REFRESH = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").scripts
 OPS_AGENT = runbook.load(runbook.BUILT_IN / "ops-agent").scripts
 INSTALLER = "http/dl.google.com/cloudagents/add-google-cloud-ops-agent-repo.sh"
@@ -67,13 +69,13 @@ class Machine:
         """Give the calls that change something."""
         return [call for call in self.calls if call.startswith("systemctl") and " show " not in call]
 
-    def start(self, script: str) -> "subprocess.Popen[str]":
-        """Start a script from a file, as the agent of OS Config does."""
+    def start(self, script: str, *mark: str) -> "subprocess.Popen[str]":
+        """Start a script from a file, as the agent of OS Config does; that gives it no mark."""
         file = self.root / f"script-{abs(hash(script))}.sh"
         if not file.exists():
             file.write_text(script)
         return subprocess.Popen(
-            [*self.shell, str(file)],
+            [*self.shell, str(file), *mark],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,8 +83,8 @@ class Machine:
             env={"PATH": self.path, "LOGMEND_ROOT": str(self.root)},
         )
 
-    def run(self, script: str) -> Said:
-        with self.start(script) as process:
+    def run(self, script: str, *mark: str) -> Said:
+        with self.start(script, *mark) as process:
             out, error = process.communicate(timeout=60)
         return said(process.returncode, out, error)
 
@@ -127,12 +129,14 @@ def machine(request: Any, tmp_path: Path) -> Machine:
 
 
 SEEN = {
-    "unit_present": "yes",
+    "unit": "loaded",
     "timer_enabled": "enabled",
     "timer_active": "active",
     "config_status": "404",
+    "opt_in": "404",
     "instance_id": "4775836342981993096",
 }
+MARK = "0123456789abcdef0123456789abcdef"
 
 
 def test_a_running_timer_without_certificates_is_the_fault(machine: Machine) -> None:
@@ -159,7 +163,6 @@ def test_a_script_read_from_stdin_is_not_swallowed(machine: Machine) -> None:
         ("disabled", "active", 101),
         ("enabled", "inactive", 101),
         ("enabled-runtime", "inactive", 101),
-        ("disabled", "activating", 101),
         ("static", "active", 101),
     ],
 )
@@ -177,7 +180,7 @@ def test_a_machine_without_the_timer_is_as_desired(machine: Machine) -> None:
     """SLES ships no such unit; neither script minds, and nothing is done."""
     shutil.rmtree(machine.root / "pretend/units")
     answer = machine.run(CERT_REFRESH.validate)
-    assert (answer.code, answer.values["unit_present"]) == (100, "no")
+    assert (answer.code, answer.values["unit"]) == (100, "not-found")
     assert machine.run(CERT_REFRESH.enforce).code == 100
     assert machine.changes() == []
 
@@ -192,42 +195,144 @@ def test_a_masked_timer_is_left_alone(machine: Machine, mask: str) -> None:
     assert machine.changes() == []
 
 
-@pytest.mark.parametrize("status", ["200", "412", "403", "503"])
-def test_any_config_status_but_404_means_certificates_are_in_use(machine: Machine, status: str) -> None:
-    """Only a live 404 allows acting, in the check and under enforcement's lock."""
-    machine.put(f"http/{CONFIG_STATUS}.status", status)
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("200", "certificates_in_use"),
+        ("412", "certificates_in_use"),
+        ("403", "config_status_unknown"),
+        ("503", "config_status_unknown"),
+    ],
+)
+def test_only_a_live_404_allows_acting(machine: Machine, status: str, reason: str) -> None:
+    """In the check and under enforcement's lock; what is no answer about certificates is not called one."""
+    machine.put(CONFIG_STATUS, '{"partnerMetadataConfigsErrors": {}}')
+    machine.put(f"{CONFIG_STATUS}.status", status)
     answer = machine.run(CERT_REFRESH.validate)
-    assert (answer.code, answer.values["reason"]) == (102, "certificates_in_use")
+    assert (answer.code, answer.values["reason"]) == (102, reason)
     assert answer.values["config_status"] == status
-    assert machine.run(CERT_REFRESH.enforce).values["reason"] == "certificates_in_use"
+    assert answer.values["instance_id"] == "4775836342981993096"
+    assert machine.run(CERT_REFRESH.enforce).values["reason"] == reason
     assert machine.state() == ("enabled", "active")
     assert machine.changes() == []
 
 
-def test_credentials_on_the_machine_mean_certificates_are_in_use(machine: Machine) -> None:
-    """The credentials directory alone refuses, whatever the metadata server says."""
-    (machine.root / "run/secrets/workload-spiffe-credentials").mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("value", "status", "reason"),
+    [
+        ("true", "200", "opted_in"),
+        ("TRUE", "200", "opted_in"),
+        ("True\n", "200", "opted_in"),
+        ("not true", "200", "opted_in"),
+        ("", "503", "config_status_unknown"),
+        ("", "403", "config_status_unknown"),
+        ("", "302", "config_status_unknown"),
+    ],
+)
+def test_a_machine_whose_own_metadata_opts_in_or_cannot_tell_is_left_alone(
+    machine: Machine, value: str, status: str, reason: str
+) -> None:
+    """The machine's own metadata server has the last word, in the check and under enforcement's lock."""
+    machine.put(OPT_IN, value)
+    machine.put(f"{OPT_IN}.status", status)
+    for script in (CERT_REFRESH.validate, CERT_REFRESH.enforce):
+        answer = machine.run(script)
+        assert (answer.code, answer.values["reason"]) == (102, reason)
+    assert machine.state() == ("enabled", "active")
+    assert machine.changes() == []
+
+
+@pytest.mark.parametrize("value", ["false", "FALSE", "0", "", "no way"])
+def test_a_machine_whose_owner_said_no_is_mended(machine: Machine, value: str) -> None:
+    """An attribute that does not say true opts in to nothing; of several words it is not sure."""
+    machine.put(OPT_IN, value)
+    expected = (102, 102) if " " in value else (101, 100)
+    check, change = machine.run(CERT_REFRESH.validate), machine.run(CERT_REFRESH.enforce)
+    assert (check.code, change.code if check.code == 101 else 102) == expected
+
+
+def test_a_certificate_behind_the_link_means_certificates_are_in_use(machine: Machine) -> None:
+    """Whatever the metadata server says. The link alone proves nothing: a single 503 leaves one behind."""
+    contents = machine.root / "run/secrets/workload-spiffe-contents-2026-03-01T12:00:00Z"
+    contents.mkdir(parents=True)
+    (contents / "config_status").write_text("{}")
+    (contents.parent / "workload-spiffe-credentials").symlink_to(contents)
+    assert machine.run(CERT_REFRESH.validate).code == 101
+    for name in ("ca_certificates.pem", "certificates.pem", "private_key.pem"):
+        (contents / name).write_text("-----BEGIN")
     for script in (CERT_REFRESH.validate, CERT_REFRESH.enforce):
         answer = machine.run(script)
         assert (answer.code, answer.values["reason"]) == (102, "certificates_in_use")
-    assert machine.run(CERT_REFRESH.validate).values["config_status"] == "404+credentials"
     assert machine.changes() == []
 
 
 def test_a_silent_metadata_server_means_unknown(machine: Machine) -> None:
     """Without an answer nobody knows whether certificates are in use: leave alone."""
-    machine.put("http/metadata.google.internal.down", "")
+    machine.put("http/169.254.169.254.down", "")
     for script in (CERT_REFRESH.validate, CERT_REFRESH.enforce):
         answer = machine.run(script)
         assert (answer.code, answer.values["reason"]) == (102, "config_status_unknown")
     assert machine.changes() == []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/etc/systemd/system/{TIMER}",
+        f"/opt/agent/{TIMER}",
+        "/usr/lib/systemd/system/another.timer",
+        f"/run/systemd/system/{TIMER}",
+    ],
+)
+def test_what_disabling_would_delete_is_not_enforced(machine: Machine, path: str) -> None:
+    """A unit that is linked, an alias or a copy is left alone, where it would have to be disabled."""
+    machine.put(f"units/{TIMER}/path", path)
+    answer = machine.run(CERT_REFRESH.enforce)
+    assert (answer.code, answer.values["reason"]) == (102, "irreversible")
+    assert machine.changes() == []
+    machine.unit(TIMER, enabled="disabled", active="active")
+    assert machine.run(CERT_REFRESH.enforce).values["changed"] == "yes", "stopping deletes nothing"
+
+
+@pytest.mark.parametrize("enabled", ["static", "generated"])
+def test_a_unit_that_cannot_be_disabled_is_stopped(machine: Machine, enabled: str) -> None:
+    """That lasts until the machine boots; reverting starts it again."""
+    machine.unit(TIMER, enabled=enabled, active="active")
+    assert machine.run(CERT_REFRESH.enforce).values["changed"] == "yes"
+    assert machine.state() == (enabled, "inactive")
+    assert machine.run(CERT_REFRESH.validate).code == 100
+    assert machine.run(CERT_REFRESH.revert_enforce).code == 100
+    assert machine.state() == (enabled, "active")
+
+
+def test_a_timer_enabled_until_the_next_boot_is_disabled_and_given_back_as_that(machine: Machine) -> None:
+    """`enabled-runtime` takes --runtime, both ways."""
+    machine.unit(TIMER, enabled="enabled-runtime", active="active")
+    assert machine.run(CERT_REFRESH.enforce).code == 100
+    assert machine.state() == ("disabled", "inactive")
+    assert machine.run(CERT_REFRESH.validate).code == 100
+    assert machine.run(CERT_REFRESH.revert_enforce).code == 100
+    assert machine.state() == ("enabled-runtime", "active")
+
+
+def test_what_changes_a_machine_leaves_the_mark_it_was_given(machine: Machine) -> None:
+    """Only what changed something leaves it, and the check shows it: of enforcing, then of the revert."""
+    other = MARK[::-1]
+    assert "mark" not in machine.run(CERT_REFRESH.validate).values
+    machine.run(CERT_REFRESH.enforce, MARK)
+    assert machine.run(CERT_REFRESH.validate).values["mark"] == MARK
+    assert machine.run(CERT_REFRESH.enforce, other).values["changed"] == "no"
+    assert machine.run(CERT_REFRESH.revert_validate).values["mark"] == MARK
+    machine.run(CERT_REFRESH.revert_enforce, other)
+    assert machine.run(CERT_REFRESH.revert_validate).values["mark"] == other
+    assert machine.run(CERT_REFRESH.validate).values["mark"] == other
+
+
 def test_a_machine_without_curl_is_left_alone(machine: Machine, tmp_path: Path) -> None:
     """No curl, no live 404, no action."""
     folder = tmp_path / "commands"
     folder.mkdir()
-    for command in ("timeout", "flock", "sed", "cat", "tee", "mkdir", "mv", "rm", "tr"):
+    for command in ("timeout", "flock", "sed", "cat", "tee", "ls", "mkdir", "mv", "rm", "tr"):
         (folder / command).symlink_to(str(shutil.which(command)))
     for command in (machine.shell[0], "sh"):
         (folder / Path(command).name).unlink(missing_ok=True)
@@ -250,13 +355,13 @@ def test_systemd_that_does_not_answer_is_an_error(machine: Machine) -> None:
 
 
 def test_enforcement_turns_the_timer_off_and_keeps_what_was(machine: Machine) -> None:
-    """One disable --now, the state before it on record, evidence in the file that OS Config reports."""
+    """Disabled for good and for this boot, the state before on record, what OS Config reports in its file."""
     answer = machine.run(CERT_REFRESH.enforce)
     assert (answer.code, answer.values["changed"]) == (100, "yes")
     assert machine.state() == ("disabled", "inactive")
-    assert machine.changes() == [f"systemctl disable --now -q {TIMER}"]
+    assert machine.changes() == DISABLED
     record = machine.root / "var/lib/logmend/workload-cert-refresh.state"
-    assert set(record.read_text().splitlines()) == {"UnitFileState=enabled", "ActiveState=active"}
+    assert {"UnitFileState=enabled", "ActiveState=active"} <= set(record.read_text().splitlines())
     assert record.stat().st_mode & 0o777 == 0o644
     reported = (record.parent / "workload-cert-refresh.out").read_text()
     assert said(0, reported, "").values == answer.values
@@ -290,7 +395,7 @@ def test_enforcements_wait_for_one_another(machine: Machine) -> None:
     answers = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [100] * 8
     assert sum("changed=yes" in out for out, _ in answers) == 1
-    assert machine.changes() == [f"systemctl disable --now -q {TIMER}"]
+    assert machine.changes() == DISABLED
 
 
 def test_the_fallbacks_stand_in_for_flock_and_timeout(machine: Machine) -> None:
@@ -300,8 +405,8 @@ def test_the_fallbacks_stand_in_for_flock_and_timeout(machine: Machine) -> None:
     answers = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [100] * 4
     assert sum("changed=yes" in out for out, _ in answers) == 1
-    (machine.root / "pretend/http/metadata.google.internal.hang").write_text("")
-    assert poor.run("timeout 1 curl -s http://metadata.google.internal/; exit $?").code == 124
+    (machine.root / "pretend/http/169.254.169.254.hang").write_text("")
+    assert poor.run("timeout 1 curl -s 169.254.169.254/; exit $?").code == 124
 
 
 def test_a_failing_disable_is_an_error(machine: Machine) -> None:

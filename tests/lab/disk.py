@@ -91,7 +91,10 @@ class Disk:
                 "[Journal]\nForwardToConsole=yes\nMaxLevelConsole=info\n",
             )
         if self.credentials:
-            files["/etc/tmpfiles.d/lab-credentials.conf"] = (0o644, f"d {CREDENTIALS} 0755 root root\n")
+            files["/etc/tmpfiles.d/lab-credentials.conf"] = (
+                0o644,
+                f"f {CREDENTIALS}/certificates.pem 0644 root root\n",
+            )
         return files | {path: (0o644, text) for path, text in self.files.items()}
 
     def _links(self) -> dict[str, str]:

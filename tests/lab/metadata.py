@@ -28,6 +28,7 @@ class MetadataServer:
         self.config_status = config_status
         self.config_body: str | None = None
         self.attributes = attributes
+        self.statuses: dict[str, int] = {}
         self.requests: list[str] = []
         self._closed = threading.Event()
         self._server = _Server(ADDRESS, _handler(self), bind_and_activate=False)
@@ -48,6 +49,8 @@ class MetadataServer:
             if status is None:
                 return None
             return status, self.config_body if self.config_body is not None else BODIES.get(status, "")
+        if path in self.statuses:
+            return self.statuses[path], "the server has trouble of its own"
         if path in self.attributes:
             return 200, self.attributes[path]
         return 404, "<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)!!1</title>\n</html>\n"

@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 
 RELEASES = ("bookworm", "trixie")
+OLDER = ("bullseye",)
+"""Releases for what differs between versions of systemd."""
 PACKAGES = (
     "busybox",
     "curl",

@@ -45,14 +45,14 @@ from tests.lab.roots import RELEASES
 
 ON = TimerState("loaded", "enabled", "active")
 OFF = TimerState("loaded", "disabled", "inactive")
-FORMS: tuple[AgentForm, ...] = ("2022-09", "2022", "2023", "2025")
+FORMS: tuple[AgentForm, ...] = ("2022-09", "2022", "2023")
 SHORT = {"attempt_deadline": "10s", "function_timeout": "11s", "lease": "12s"}
 """Deadlines for tests in which an attempt runs into them."""
 
 
 def claims(evidence: dict[str, Any] | None) -> dict[str, Any]:
     """Give of an outcome's evidence what the machine can be asked for as well."""
-    known = ("unit_present", "timer_enabled", "timer_active", "config_status", "instance_id")
+    known = ("unit", "timer_enabled", "timer_active", "config_status", "instance_id")
     return {key: (evidence or {}).get(key) for key in known}
 
 
@@ -159,7 +159,10 @@ CASES = {
         "refused: certificates_configured", options={"config_status": 412}, logins=0
     ),
     "its metadata server is silent": Case("refused: config_status_unknown", then=answering(None)),
-    "it has credentials": Case("refused: certificates_in_use", then=inside(f"mkdir -p {CREDENTIALS}")),
+    "it has credentials": Case(
+        "refused: certificates_in_use",
+        then=inside(f"mkdir -p {CREDENTIALS}; touch {CREDENTIALS}/certificates.pem"),
+    ),
     "somebody masked its timer": Case(
         "refused: masked_by_others",
         then=inside(f"systemctl stop {TIMER}; systemctl mask --runtime {TIMER}"),
@@ -487,7 +490,7 @@ async def test_two_functions_with_ledgers_of_their_own_do_not_enforce_at_once(
         await until(both_began)
         assert await changes(machine) == ["begin"]
         await let_go(machine, "before")
-        assert [(await each).verdict for each in (first, second)] == ["remediated"] * 2
+        assert [(await each).verdict for each in (first, second)] == ["remediated", "nothing_to_do"]
     assert await changes(machine) == ["begin", "end"], "one change, however many tried"
     assert await machine.timer_state() == OFF
 
@@ -520,6 +523,58 @@ async def test_a_killed_functions_attempt_is_finished_under_its_own_id(boot: Boo
             assert function.outcomes(message_id=id_of(body))[-1]["before"]["timer_active"] == "active"
     assert await changes(machine) == ["begin", "end"]
     assert await machine.timer_state() == OFF
+
+
+NEVER = """#!/bin/sh
+[ ! -e /run/lab-hold-sudo ] || {
+    echo held >/tmp/lab-held
+    exec sleep 600
+}
+exec /usr/bin/sudo "$@"
+"""
+"""For ``/usr/local/bin/sudo``: the script of an attempt that is held here never begins."""
+
+
+async def _held_at_sudo(machine: Machine) -> None:
+    async def held() -> bool:
+        return (await machine.run("test -e /tmp/lab-held")).rc == 0
+
+    await until(held)
+
+
+async def test_nothing_is_claimed_of_a_script_that_never_began(boot: Boot, tmp_path: Path) -> None:
+    """Killed, or too late, before the script: an owner's repair is theirs, a fault is no failed fix."""
+    repaired, late = await asyncio.gather(boot(period=0.5), boot(period=0.5))
+    bodies = await asyncio.gather(line(repaired), line(late))
+    for machine in (repaired, late):
+        await machine.run("cat >/usr/local/bin/sudo", stdin=NEVER.encode())
+        await machine.output("chmod 755 /usr/local/bin/sudo; touch /run/lab-hold-sudo")
+    async with cloud(tmp_path, repaired, late) as around:
+        async with around.function(**SHORT) as doomed:
+            answer = await doomed.push(bodies[1])
+            assert answer.verdict == "unverified: deadline_exceeded"
+            pushed = asyncio.create_task(doomed.push(bodies[0]))
+            await _held_at_sudo(repaired)
+            await doomed.kill()
+            await asyncio.gather(pushed, return_exceptions=True)
+        await repaired.output(f"systemctl disable --now {TIMER}")
+        await late.output("rm /run/lab-hold-sudo")
+
+        async with around.function(**SHORT) as function:
+
+            async def taken_over() -> bool:
+                answer = await function.push(bodies[0])
+                return answer.verdict == "nothing_to_do"
+
+            await until(taken_over)
+            (outcome,) = function.outcomes(message_id=id_of(bodies[0]))[-1:]
+            assert "an attempt had been committed" in outcome["detail"]
+            await make_due(function, f"m-{id_of(bodies[1])}")
+            await function.push(tick())
+            assert function.verdicts(message_id=id_of(bodies[1]))[-1] == "failed: deadline_exceeded"
+    assert await late.timer_state() == ON
+    for machine in (repaired, late):
+        assert (await machine.run("ls /var/lib/logmend")).rc != 0, "no script of ours ever began"
 
 
 async def test_a_function_frozen_past_its_lease_changes_nothing_when_it_wakes(

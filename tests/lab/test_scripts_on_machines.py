@@ -28,21 +28,21 @@ class Played:
     complaints: str
 
 
-async def play(machine: Machine, script: str, *, root: bool | None = None) -> Played:
+async def play(machine: Machine, script: str, *, root: bool | None = None, mark: str = "") -> Played:
     """Pipe a script of the runbook over ssh to the machine's ``/bin/sh``; ``enforce.sh`` through sudo."""
     through_sudo = script.endswith("enforce.sh") if root is None else root
     async with machine.connect() as connection:
-        ran = await connection.run(
-            "sudo -n /bin/sh -s" if through_sudo else "/bin/sh -s", input=(RUNBOOK / script).read_text()
-        )
+        shell = "sudo -n /bin/sh -s" if through_sudo else "/bin/sh -s"
+        ran = await connection.run(f"{shell} {mark}", input=(RUNBOOK / script).read_text())
     pairs = (line.split("=", 1) for line in str(ran.stdout).splitlines() if "=" in line)
     return Played(ran.exit_status, dict(pairs), str(ran.stderr))
 
 
 async def records(machine: Machine) -> list[str]:
-    """Return the endings of the records under ``/var/lib/logmend`` (lock and report are none)."""
+    """Return the endings of the records under ``/var/lib/logmend``; lock, mark and report are none."""
     listed = (await machine.run(f"ls {RECORD}*")).out.split()
-    return [name.removeprefix(RECORD) for name in listed if not name.endswith((".lock", ".out"))]
+    others = (".lock", ".mark", ".new", ".out")
+    return [name.removeprefix(RECORD) for name in listed if not name.endswith(others)]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -56,10 +56,11 @@ async def test_the_fault_is_seen_mended_and_given_back(boot: Boot, release: str,
     before = await play(machine, "validate.sh")
     assert before.code == 101, before.complaints
     assert before.evidence == {
-        "unit_present": "yes",
+        "unit": "loaded",
         "timer_enabled": "enabled",
         "timer_active": "active",
         "config_status": "404",
+        "opt_in": "404",
         "instance_id": machine.ref.instance_id,
     }
     assert await machine.timer_state() == ON
@@ -146,7 +147,7 @@ async def test_a_running_timer_that_nobody_enabled_is_a_fault_and_is_given_back_
         (200, False, "certificates_in_use"),
         (412, False, "certificates_in_use"),
         (404, True, "certificates_in_use"),
-        (500, False, "certificates_in_use"),
+        (500, False, "config_status_unknown"),
         (None, False, "config_status_unknown"),
     ],
 )
@@ -154,9 +155,9 @@ async def test_a_running_timer_that_nobody_enabled_is_a_fault_and_is_given_back_
 async def test_a_machine_that_may_use_certificates_is_left_alone(
     boot: Boot, status: int | None, credentials: bool, reason: str, shell: Shell
 ) -> None:
-    """Any answer but 404, silence, or credentials on the disk: both scripts refuse and nothing changes."""
+    """Any answer but 404, silence, or a certificate on the disk: both scripts refuse and nothing changes."""
     machine = await boot(config_status=status, credentials=credentials, shell=shell)
-    assert ((await machine.run(f"test -e {CREDENTIALS}")).rc == 0) == credentials
+    assert ((await machine.run(f"test -e {CREDENTIALS}/certificates.pem")).rc == 0) == credentials
     for refused in await asyncio.gather(play(machine, "validate.sh"), play(machine, "enforce.sh")):
         assert (refused.code, refused.evidence["reason"]) == (102, reason)
     assert await machine.timer_state() == ON
@@ -187,7 +188,7 @@ async def test_a_machine_without_the_unit_is_as_it_should_be(boot: Boot, release
     """SLES, say, does not ship the timer: there is nothing to do, and the evidence says why."""
     machine = await boot(timer="absent", release=release)
     found = await play(machine, "validate.sh")
-    assert (found.code, found.evidence["unit_present"]) == (100, "no")
+    assert (found.code, found.evidence["unit"]) == (100, "not-found")
     assert (await play(machine, "enforce.sh")).code == 100
     assert await records(machine) == []
 
@@ -235,7 +236,7 @@ async def test_evidence_names_the_machine_that_answers(boot: Boot) -> None:
     machine.metadata.attributes["instance/id"] = "666\nreason=forged"
     found = await play(machine, "validate.sh")
     assert found.evidence["instance_id"] == "666"
-    assert "reason" not in found.evidence
+    assert found.evidence["reason"] == "config_status_unknown", "an answer of several words is no answer"
 
 
 async def test_the_report_for_os_config_is_what_was_printed(boot: Boot) -> None:

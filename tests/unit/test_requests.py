@@ -169,8 +169,8 @@ async def test_an_unverified_request_is_looked_at_with_a_check_and_nothing_more(
     assert agents.label() is None
 
 
-async def test_a_check_after_a_silent_request_that_still_sees_the_fault_is_a_failure() -> None:
-    """The agent was to enforce and did not."""
+async def test_a_check_after_a_silent_request_that_still_sees_the_fault_is_no_failed_fix() -> None:
+    """The agent was to enforce, and nothing shows that it began to."""
     w, agents = agents_world()
     await ask(w)
     await tick(w, hours=2)
@@ -178,7 +178,7 @@ async def test_a_check_after_a_silent_request_that_still_sees_the_fault_is_a_fai
     w.clock.tick(minutes=1)
     agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(101)))
     await tick(w)
-    assert w.outcomes.results[-1] == "failed:still_faulty"
+    assert w.outcomes.results[-1] == "failed:not_enforced"
 
 
 async def test_compliance_is_no_fix_once_an_earlier_report_showed_the_fault() -> None:

@@ -11,7 +11,7 @@ from tests.unit.test_requests import agents_world, fixed
 from logmend.errors import Transient
 from logmend.ledger.documents import pack, subject_key
 from logmend.model.enums import Action, Mode, Result
-from logmend.model.state import Freeze, Lease, State
+from logmend.model.state import Freeze, Lease, Record, State
 from logmend.model.struct import replace
 from logmend.model.values import Attempt, Outcome
 from logmend.ports import Document, Key
@@ -143,8 +143,9 @@ async def test_a_vm_that_opted_in_after_the_fix_can_be_reverted() -> None:
 def test_a_look_after_a_crash_that_names_no_vm_is_looked_at_again() -> None:
     """Enforcement may have begun: no evidence is unverified, as it is right after enforcing."""
     done = Attempt("ssh", before=evidence(100, instance_id=None))
-    assert verify.attempt(operator(), done, evidence(101)).result is Result.UNVERIFIED
-    assert verify.attempt(operator(), done, None).result is Result.FAILED
+    begun = Record(operator(), State.RUNNING, before=evidence(101), committed=True)
+    assert verify.attempt(operator(), done, begun).result is Result.UNVERIFIED
+    assert verify.attempt(operator(), done, Record(operator(), State.RUNNING)).result is Result.FAILED
 
 
 async def test_a_record_that_cannot_be_read_stops_no_tick() -> None:

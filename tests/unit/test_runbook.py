@@ -123,15 +123,25 @@ def test_every_problem_of_every_file_is_reported_at_once(folder: Path) -> None:
     """Nobody mends a runbook one error at a time."""
     (folder / "enforce.sh").unlink()
     (folder / "revert/validate.sh").write_text("exit 100")
-    (folder / "validate.sh").write_text(SCRIPT + "#" * 1024 + "\n")
+    (folder / "validate.sh").write_text(SCRIPT + "#" * 32768 + "\n")
     found = problems(folder, MINIMAL | {"name": "yours", "repeats": "soon"})
     assert found == [
         "enforce.sh: cannot be read: No such file or directory",
         "revert/validate.sh:1: expected #!/bin/sh first and a line end last",
         "runbook.yaml:1: name: yours is not the folder's name; the folder is mine",
         "runbook.yaml:3: repeats: expected a duration such as 90s, 10m, 1h or 1d, found 'soon'",
-        "validate.sh: 1044 characters, 20 too many for an OS policy",
+        "validate.sh: 32788 characters, 20 too many",
     ]
+
+
+def test_a_script_that_an_os_policy_does_not_take_is_for_ssh_only(folder: Path) -> None:
+    """To the character, and it says which script; what ships fits."""
+    (folder / "runbook.yaml").write_text(yaml.safe_dump(MINIMAL))
+    (folder / "validate.sh").write_text(SCRIPT + "#" * (1024 - len(SCRIPT) - 1) + "\n")
+    assert runbook.load(folder).ssh_only == ""
+    (folder / "validate.sh").write_text(SCRIPT + "#" * (1024 - len(SCRIPT)) + "\n")
+    assert runbook.load(folder).ssh_only == "validate.sh has 1,025 characters; an OS policy takes 1,024"
+    assert [each.ssh_only for each in runbook.load_all().values()] == ["", ""]
 
 
 def test_a_name_fits_into_the_id_of_an_assignment(folder: Path) -> None:

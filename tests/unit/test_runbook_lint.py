@@ -15,8 +15,9 @@ from logmend_cli.runbook import script_rules
 
 VALIDATE = """#!/bin/sh
 {
-i=$(timeout 5 curl -fs -H Metadata-Flavor:Google http://metadata.google.internal/computeMetadata/v1/instance/id)
+i=$(timeout 5 curl -fs -H Metadata-Flavor:Google 169.254.169.254/computeMetadata/v1/instance/id)
 echo "instance_id=$i"
+cat "${LOGMEND_ROOT:-}/var/lib/logmend/mine.mark"
 [ -e "${LOGMEND_ROOT:-}/etc/broken" ] && exit 101
 exit 100
 } </dev/null
@@ -29,6 +30,7 @@ mkdir -p "${f%/*}"
 exec 9>"$f.lock"
 timeout 60 flock 9
 rm -f "${LOGMEND_ROOT:-}/etc/broken"
+echo "mark=$1" >"$f.mark"
 exit 100
 } </dev/null
 """
@@ -205,7 +207,7 @@ def test_checks_that_this_machine_cannot_make_are_named(
         "shellcheck: not installed",
     ]
     (folder / "enforce.sh").write_text(ENFORCE + "exit 0\n")
-    assert lint(folder) == ["enforce.sh:11: exit 0 is an error to both executors; exit 100 when all is well"]
+    assert lint(folder) == ["enforce.sh:12: exit 0 is an error to both executors; exit 100 when all is well"]
 
 
 def test_scripts_that_miss_their_part_of_the_contract_are_named(folder: Path) -> None:
@@ -214,9 +216,11 @@ def test_scripts_that_miss_their_part_of_the_contract_are_named(folder: Path) ->
     (folder / "revert/enforce.sh").write_text("#!/bin/sh\nexit 100\n")
     assert [each.partition(";")[0] for each in lint(folder)] == [
         "revert/enforce.sh: keeps no record",
+        "revert/enforce.sh: leaves no mark",
         "revert/enforce.sh: takes no lock",
         "validate.sh: never exits 101",
         "validate.sh: prints no instance_id",
+        "validate.sh: prints no mark",
         "validate.sh:2: systemctl start changes the VM",
     ]
 

@@ -7,9 +7,11 @@ from tests.unit.test_pipeline import operator
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record, State
-from logmend.model.values import Attempt, Defer, Evidence, Park, Refuse, Skip, Stop, Trouble
+from logmend.model.struct import replace
+from logmend.model.values import Attempt, Defer, Evidence, Judgement, Park, Refuse, Skip, Stop, Trouble
 from logmend.outcome import ack
-from logmend.stages import verify
+from logmend.settings import Settings
+from logmend.stages import record, verify
 
 INTENT = operator()
 SEEN: list[Evidence | None] = [
@@ -25,14 +27,33 @@ TROUBLES = [
     Trouble(transient=True, reason="unreachable"),
     Trouble(transient=False, reason="not_permitted"),
 ]
+MARK = "0123456789abcdef0123456789abcdef"
+NEW = Record(INTENT, State.RUNNING)
+BEGUN = Record(INTENT, State.RUNNING, before=evidence(101), committed=True)
+KNOWN = [
+    NEW,
+    BEGUN,
+    replace(BEGUN, mark=MARK),
+    replace(BEGUN, mark="f" * 32),
+    replace(BEGUN, enforcement=evidence(100)),
+]
+ENFORCEMENTS = [*SEEN[:5], evidence(100, changed="no")]
 HALTS: list[Stop | None] = [None, Skip("a"), Refuse("b"), Park("c"), Defer("d")]
 
 
 def test_no_combination_of_evidence_is_called_fixed_but_the_one_that_proves_it() -> None:
-    """Before: the fault, on the VM that is meant, or on record from before. After: not, on that VM."""
+    """Before: the fault, on that VM or on record. After: not, there. Between: proved enforcing."""
     ours = REF.instance_id
-    for prior, before, enforcement, after, trouble, halted, enforced, detached in itertools.product(
-        [None, evidence(101)], SEEN, SEEN[:5], SEEN, TROUBLES, HALTS, (False, True), (False, True)
+    marked = evidence(100, mark=MARK)
+    for known, before, enforcement, after, trouble, halted, enforced, detached in itertools.product(
+        KNOWN,
+        [*SEEN, marked],
+        ENFORCEMENTS,
+        [*SEEN, marked],
+        TROUBLES,
+        HALTS[:2],
+        (False, True),
+        (False, True),
     ):
         done = Attempt(
             "ssh",
@@ -43,22 +64,50 @@ def test_no_combination_of_evidence_is_called_fixed_but_the_one_that_proves_it()
             halted=halted,
             trouble=trouble,
         )
-        said = verify.attempt(INTENT, done, prior, detached=detached)
+        said = verify.attempt(INTENT, done, known, detached=detached)
         if said.result is not Result.REMEDIATED:
             continue
-        saw = prior or before
+        saw = known.before if known.committed else before
         last = after if enforced else before
         assert saw is not None
         assert last is not None
         assert saw.finding is Finding.FAULTY
         assert (last.finding, last.instance_id) == (Finding.DESIRED, ours)
-        assert enforced or prior is not None
+        told = known.enforcement is not None or (known.mark == MARK and last is marked)
+        changed = enforced and not (enforcement and enforcement.values.get("changed") == "no")
+        assert changed or (known.committed and told)
+
+
+def test_a_fault_that_is_still_seen_is_a_failed_fix_only_if_enforcing_began() -> None:
+    """Without a proof of that it is what kept us from knowing, or the revert that came meanwhile."""
+    look = Attempt("ssh", before=evidence(101, mark=MARK))
+    late = Judgement(Result.UNVERIFIED, "deadline_exceeded")
+    outcome = record.of_intent(INTENT, late, None, Settings(), START)
+    known = Record(INTENT, State.RUNNING, outcome, before=evidence(101), committed=True, mark=MARK)
+    said = verify.attempt(INTENT, look, known)
+    assert (said.result, said.reason) == (Result.FAILED, "still_faulty")
+    unproved = replace(known, mark="f" * 32)
+    for held, expected in (
+        (False, (Result.FAILED, "deadline_exceeded")),
+        (True, (Result.SKIPPED, "reverted")),
+    ):
+        said = verify.attempt(INTENT, look, unproved, held=held)
+        assert (said.result, said.reason) == expected
+        said = verify.attempt(INTENT, look, unproved, held=held, detached=True)
+        assert (said.result, said.reason) == expected, "and is not awaited for ever"
+
+
+def test_a_fix_that_will_not_last_says_so() -> None:
+    """The check knows how long what it sees will last."""
+    after = evidence(100, lasts="until_reboot")
+    done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=after)
+    assert verify.attempt(INTENT, done, NEW).detail.endswith("; lasts until reboot")
 
 
 def test_a_revert_is_called_reverted_and_never_remediated() -> None:
     """The word follows the action."""
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=evidence(100))
-    assert verify.attempt(operator(Action.REVERT), done, None).result is Result.REVERTED
+    assert verify.attempt(operator(Action.REVERT), done, NEW).result is Result.REVERTED
 
 
 def test_enforcing_that_says_no_is_refused_with_its_reason() -> None:
@@ -70,7 +119,7 @@ def test_enforcing_that_says_no_is_refused_with_its_reason() -> None:
         enforcement=evidence(102, reason="no_previous_state"),
         after=evidence(101),
     )
-    said = verify.attempt(INTENT, done, None)
+    said = verify.attempt(INTENT, done, NEW)
     assert (said.result, said.reason) == (Result.REFUSED, "no_previous_state")
 
 
@@ -81,34 +130,37 @@ def test_enforcing_that_says_no_is_refused_whatever_a_second_check_says_or_does_
         done = Attempt(
             "ssh", before=evidence(101), enforced=True, enforcement=said_no, after=after, trouble=trouble
         )
-        for prior in (None, evidence(101)):
-            said = verify.attempt(INTENT, done, prior, detached=detached)
+        for known in (NEW, BEGUN):
+            said = verify.attempt(INTENT, done, known, detached=detached)
             assert (said.result, said.reason) == (Result.REFUSED, "certificates_in_use")
 
 
 def test_detached_work_is_requested_until_it_is_done() -> None:
     """Still faulty right after starting it is no failure."""
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=evidence(101))
-    assert verify.attempt(INTENT, done, None, detached=True).result is Result.REQUESTED
+    assert verify.attempt(INTENT, done, NEW, detached=True).result is Result.REQUESTED
     look = Attempt("ssh", before=evidence(101))
-    assert verify.attempt(INTENT, look, evidence(101), detached=True).result is Result.REQUESTED
+    assert (
+        verify.attempt(INTENT, look, replace(BEGUN, enforcement=evidence(100)), detached=True).result
+        is Result.REQUESTED
+    )
 
 
 def test_detached_work_that_has_failed_already_is_a_failure_with_its_words() -> None:
     """Its own check says why: there is nothing to look for later."""
     over = Evidence(1, {}, START, "curl: (7) Failed to connect")
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=over)
-    said = verify.attempt(INTENT, done, None, detached=True)
+    said = verify.attempt(INTENT, done, NEW, detached=True)
     assert (said.result, said.reason) == (Result.FAILED, "script_error")
     assert "Failed to connect" in said.detail
-    assert verify.attempt(INTENT, done, None).result is Result.UNVERIFIED
+    assert verify.attempt(INTENT, done, NEW).result is Result.UNVERIFIED
 
 
 def test_trouble_after_enforcing_is_unverified_whatever_it_is() -> None:
     """Nothing is known of the VM any more."""
     for trouble in TROUBLES[1:]:
         done = Attempt("ssh", before=evidence(101), enforced=True, trouble=trouble)
-        assert verify.attempt(INTENT, done, None).result is Result.UNVERIFIED
+        assert verify.attempt(INTENT, done, NEW).result is Result.UNVERIFIED
 
 
 def test_every_result_has_an_answer_to_pubsub() -> None:
@@ -141,10 +193,7 @@ def test_no_report_is_called_fixed_without_enforcing_our_output_and_a_clean_chec
         last = done.after if enforced else before
         assert last is not None
         assert (last.finding, last.instance_id) == (Finding.DESIRED, REF.instance_id)
-        if enforced:
-            assert enforcement is not None
-            assert before is not None
-            assert before.finding is Finding.FAULTY
-            assert enforcement.finding is not Finding.DESIRED or enforcement.values
-        else:
-            assert known_before == evidence(101)  # seen live by us, and committed to
+        assert enforcement is not None, "that the agent sees no fault proves no enforcing"
+        assert before is not None
+        assert before.finding is Finding.FAULTY
+        assert enforcement.finding is not Finding.DESIRED or enforcement.values

@@ -48,7 +48,7 @@ class Machine:
 
     def make(self, *, timer: str | None = "enabled", active: bool = True) -> None:
         """Make the folder: a timer in that state (None: no such unit) and a metadata server's answers."""
-        metadata = self.folder / "pretend/http/metadata.google.internal/computeMetadata/v1/instance"
+        metadata = self.folder / "pretend/http/169.254.169.254/computeMetadata/v1/instance"
         metadata.mkdir(parents=True)
         (metadata / "id").write_text(self.own_id or self.instance.instance_id)
         self.units.mkdir(parents=True)

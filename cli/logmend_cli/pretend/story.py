@@ -178,10 +178,12 @@ def _opted_in(story: Story) -> None:
 def _left_alone_on_the_vm(story: Story) -> None:
     """VMs that say no themselves."""
     used = story.machine("used-1")
-    (used.folder / "run/secrets/workload-spiffe-credentials").mkdir(parents=True)
+    credentials = used.folder / "run/secrets/workload-spiffe-credentials"
+    credentials.mkdir(parents=True)
+    (credentials / "certificates.pem").touch()
     story.line("used-1", "credentials are there", "refused: certificates_in_use")
     status = story.machine("used-2")
-    served = "pretend/http/metadata.google.internal/computeMetadata/v1/instance/gce-workload-certificates"
+    served = "pretend/http/169.254.169.254/computeMetadata/v1/instance/gce-workload-certificates"
     (status.folder / served).mkdir(parents=True)
     (status.folder / served / "config-status").write_text("{}")
     story.line("used-2", "config-status answers 200", "refused: certificates_in_use")

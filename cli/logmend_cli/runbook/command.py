@@ -67,14 +67,19 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
     settings = inputs.settings()
     chosen = _chosen(runbooks, settings)
     problems = [each for one in chosen for each in runbook_lint.lint(one.folder, one.parameters)]
+    ssh_only: dict[str, str] = {}
     if not problems:
         loaded = [load(one.folder, one.parameters) for one in chosen]
+        ssh_only = {each.name: each.ssh_only for each in loaded if each.ssh_only}
         problems += sink_rules.check({each.name: each for each in loaded})
     skipped = runbook_lint.skipped()
     if shape == "json":
-        output.show_json({"problems": [msgspec.to_builtins(each) for each in problems], "skipped": skipped})
+        told = [msgspec.to_builtins(each) for each in problems]
+        output.show_json({"problems": told, "skipped": skipped, "ssh_only": ssh_only})
     else:
         _tell(problems, chosen, skipped)
+        for name, why in ssh_only.items():
+            click.echo(f"{name} goes over SSH only: {why}")
     return BAD if problems else DONE
 
 

@@ -111,6 +111,7 @@ def _validates(file: str, text: str, plain: str) -> Iterator[Problem]:
             "prints no instance_id",
             "ask the metadata server: without it the evidence may be another VM's",
         )
+    yield from _mark(file, text, "prints no mark")
     for found in _CHANGING.finditer(plain):
         yield Problem(
             file,
@@ -121,6 +122,7 @@ def _validates(file: str, text: str, plain: str) -> Iterator[Problem]:
 
 
 def _enforces(file: str, text: str) -> Iterator[Problem]:
+    yield from _mark(file, text, "leaves no mark")
     if not re.search(r"\b100\b", text):
         yield Problem(file, None, "never exits 100", "100 is the only success that both executors know")
     if not re.search(r"\bflock\b", text):
@@ -134,6 +136,12 @@ def _enforces(file: str, text: str) -> Iterator[Problem]:
             "keeps no record",
             "note the previous state under /var/lib/logmend before changing anything",
         )
+
+
+def _mark(file: str, text: str, lacks: str) -> Iterator[Problem]:
+    if ".mark" not in text:
+        why = "/var/lib/logmend/NAME.mark proves that an attempt enforced whose end nobody saw"
+        yield Problem(file, None, lacks, why)
 
 
 def _parsed(file: str, text: str) -> Iterator[Problem]:

@@ -219,9 +219,10 @@ class Journal(Upkeep):
         full: Verdict,
         now: datetime,
         *,
+        mark: str | None = None,
         detached: timedelta = timedelta(),
     ) -> Verdict:
-        """Pass the commit point: the fence, ``judge`` once more, a place, and ``before`` on record.
+        """Pass the commit point: the fence, ``judge`` once more, a place, ``before`` and ``mark`` kept.
 
         Only on ``Proceed`` was anything written. A full budget is answered with ``full``, and remembered.
         Without ``before`` the work is an agent's, whose end only its outcome tells; a script's is over when
@@ -235,7 +236,7 @@ class Journal(Upkeep):
             try:
                 verdict, free = await self._store.transact(
                     self._keys(intent, FLEET, _place(intent, shard)),
-                    _committing(held, before, judge, budget, shard, until, now),
+                    _committing(held, before, judge, budget, shard, until, mark, now),
                 )
             except Permanent as error:
                 raise Transient(error.reason, error.detail) from error
@@ -387,6 +388,7 @@ def _committing(
     budget: Budget,
     number: int,
     until: datetime | None,
+    mark: str | None,
     now: datetime,
 ) -> Callable[[Documents], tuple[dict[Key, Document | None], tuple[Verdict | None, datetime | None]]]:
     """Make the commit's step on one document of the budget: a verdict, or None and when a place gets free."""
@@ -409,6 +411,8 @@ def _committing(
             record,
             before=record.before or before,
             committed=True,
+            mark=mark,
+            enforcement=record.enforcement if before is None else None,
             requested_at=_asking(held, record, now) if before is None else record.requested_at,
             place=number,
         )

@@ -47,7 +47,8 @@ class Record(Kept, frozen=True):
     written before anything is enforced and never taken back within an intent. ``requested_at`` is when work
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
     fault and ``enforcement`` what became of enforcing. ``place`` is the document of the budget that its place
-    was taken in.
+    was taken in. ``mark`` is what the last commit's enforcing leaves on
+    the VM: found there, it proves that it began.
     """
 
     intent: Intent
@@ -63,6 +64,7 @@ class Record(Kept, frozen=True):
     asked: Action | None = None
     enforcement: Evidence | None = None
     place: int | None = None
+    mark: str | None = None
 
     @property
     def request(self) -> Asked | None:

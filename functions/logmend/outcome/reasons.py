@@ -87,10 +87,7 @@ _GRANT_LOGIN = (
     " enforce) on the VM's project, and roles/iam.serviceAccountUser on the VM's service account;"
     " with LOGMEND_SSH_KEY, check the key and LOGMEND_SSH_USER on the VM"
 )
-_ASK_METADATA = (
-    "curl -H 'Metadata-Flavor: Google' http://metadata.google.internal/computeMetadata/v1/instance/id"
-    " on the VM"
-)
+_ASK_METADATA = "curl -H 'Metadata-Flavor: Google' 169.254.169.254/computeMetadata/v1/instance/id on the VM"
 _UNREACHABLE = (
     "check that the VM runs sshd and that a firewall rule lets the route in (direct: from the function's"
     " subnet; iap: from 35.235.240.0/20 to tcp/22)"
@@ -115,7 +112,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         # refused: the facts
         "opted_in": Meaning(
-            "The VM's metadata or configuration asks for workload certificates: its owner wants them.",
+            "The VM's metadata or configuration asks for workload certificates, or its line is of an agent"
+            " that prints it only if they are asked for: its owner wants them.",
             "for the VM's owner: have the certificates configured, or take back what detail names",
         ),
         "opt_in_unknown": Meaning(
@@ -127,12 +125,23 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: the line says that the configuration is not valid",
         ),
         "certificates_in_use": Meaning(
-            "The VM itself shows that workload certificates are in use: its config_status is not 404, or,"
-            " said as +credentials, /run/secrets/workload-spiffe-credentials is there."
+            "The VM itself shows that workload certificates are in use: its config_status is 200 or 412, or"
+            " there is a certificate behind /run/secrets/workload-spiffe-credentials."
         ),
         "config_status_unknown": Meaning(
-            "The VM's metadata server did not answer whether certificates are configured.",
+            "The VM's metadata server did not say whether certificates are configured (config_status) or"
+            " asked for (opt_in): 404 would mean no.",
             _ASK_METADATA,
+        ),
+        "unreadable": Meaning(
+            "What logmend would have to look at on the VM is closed to its login: certificates in"
+            " /run/secrets, or its own record in /var/lib/logmend.",
+            "for the VM's owner: chmod 755 /run/secrets /var/lib/logmend",
+        ),
+        "irreversible": Meaning(
+            "The timer's unit file is not a package's own, but linked, an alias or a copy: disabling it could"
+            " delete it for good.",
+            "for the VM's owner: remove the link or copy (systemctl cat shows it), or disable it by hand",
         ),
         "not_this_timer": Meaning(
             "The line comes from the guest agent's core plugin; the timer is not its cause.",
@@ -287,6 +296,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "no_service_account": Meaning(
             "The VM has no service account, without which its OS Config agent cannot report.",
             "attach a service account to the VM (gcloud compute instances set-service-account)",
+        ),
+        "scripts_too_long": Meaning(
+            "The runbook's scripts are longer than an OS policy takes, so that it goes over SSH only.",
+            "set LOGMEND_EXECUTOR=ssh or auto, or shorten the scripts (logmend runbook lint)",
         ),
         "assignment_missing": Meaning(
             "The VM's zone has no OS policy assignment for this runbook and action.",

@@ -238,7 +238,7 @@ def _scripts(
         full = _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text or "")
         rendered[attribute] = full
         if len(full) > MAX_SCRIPT_CHARACTERS:
-            excess = f"{len(full)} characters, {len(full) - MAX_SCRIPT_CHARACTERS} too many for an OS policy"
+            excess = f"{len(full)} characters, {len(full) - MAX_SCRIPT_CHARACTERS} too many"
             problems.append(Problem(str(path), None, excess))
         if text is not None and not (text.startswith("#!/bin/sh\n") and text.endswith("\n")):
             problems.append(Problem(str(path), 1, "expected #!/bin/sh first and a line end last"))

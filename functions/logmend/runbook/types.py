@@ -8,8 +8,11 @@ from typing import Literal
 from logmend.model.struct import Struct
 from logmend.runbook.patterns import first_found
 
-MAX_SCRIPT_CHARACTERS = 1024
-"""What every source agrees an inline script of an OS policy may have."""
+MAX_SCRIPT_CHARACTERS = 32 * 1024
+"""What a script may have at all: over SSH it is one argument of a shell, of which Linux takes 128 KiB."""
+
+INLINE_CHARACTERS = 1024
+"""What every source agrees an inline script of an OS policy may have. A longer one goes over SSH only."""
 
 SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
     {
@@ -88,6 +91,17 @@ class Runbook(Struct, frozen=True):
     digest: str
     programs: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+
+    @property
+    def ssh_only(self) -> str:
+        """Why OS Config cannot take this runbook; empty where it can."""
+        long = {
+            file: len(getattr(self.scripts, attribute))
+            for attribute, file in SCRIPT_FILES.items()
+            if len(getattr(self.scripts, attribute)) > INLINE_CHARACTERS
+        }
+        told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
+        return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}" if told else ""
 
     def variant_of(self, text: str) -> Variant | None:
         """Give the first variant whose pattern is found in ``text``; None if none is: an unknown form."""

@@ -46,11 +46,13 @@ async def attempt(
     runbook: Runbook,
     intent: Intent,
     commit: Commit | None,
+    mark: str,
     deadline: timedelta,
 ) -> Attempt:
     """Work on a VM through the first executor that reaches it.
 
-    ``commit`` is the commit point; None means: only look. ``deadline`` bounds each executor's part. Every
+    ``commit`` is the commit point; None means: only look. ``mark`` is what enforcing in a session leaves on
+    the VM, to be found there by a later look. ``deadline`` bounds each executor's part. Every
     error comes back as ``trouble`` with whatever was seen and done before it; only
     :class:`~logmend.errors.Superseded` is raised.
     """
@@ -59,7 +61,7 @@ async def attempt(
     )
     for executor in executors:
         if isinstance(executor, SessionExecutor):
-            done = await _in_session(executor, facts, runbook, intent, commit, deadline)
+            done = await _in_session(executor, facts, runbook, intent, commit, mark, deadline)
         else:
             done = await _by_request(executor, facts, runbook, intent, commit, deadline)
         if done.enforced or done.trouble is None or done.trouble.reason not in NEXT_ROUTE:
@@ -73,6 +75,7 @@ async def _in_session(
     runbook: Runbook,
     intent: Intent,
     commit: Commit | None,
+    mark: str,
     deadline: timedelta,
 ) -> Attempt:
     """Work on a VM that answers now."""
@@ -90,7 +93,7 @@ async def _in_session(
                 return replace(done, halted=verdict)
             done = replace(done, enforced=True)
             try:
-                done = replace(done, enforcement=await vm.enforce())
+                done = replace(done, enforcement=await vm.enforce(mark))
             except Permanent:  # the executor's word that the script was never begun
                 done = replace(done, enforced=False)
                 raise

@@ -1,24 +1,30 @@
 """Say what an attempt amounts to. The only place that may say ``remediated`` or ``reverted``.
 
 A fix counts when a read-only check before it saw the fault and the same check after it did not, both on
-the VM that is meant. Everything else has another name.
+the VM that is meant, and enforcing is proved in between: by the script's own word that it changed something,
+or by the mark that it left on the VM. That enforcing may have begun proves nothing. Everything else has
+another name.
 """
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
-from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Stop, Trouble
+from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Skip, Stop, Trouble
 
 
-def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:
-    """Judge an attempt. ``prior`` is the evidence on which an earlier one of this intent committed itself.
+def attempt(
+    intent: Intent, done: Attempt, known: Record, *, detached: bool = False, held: bool = False
+) -> Judgement:
+    """Judge an attempt. ``known`` says what earlier ones of this intent saw, and if one committed itself.
 
-    With ``prior``, enforcement may have begun before, so that a clean look now completes the fix.
-    ``detached`` says that the runbook's enforcement goes on after the attempt.
+    Enforcement may then have begun before, so that a clean look now can complete the fix.
+    ``detached`` says that the runbook's enforcement goes on after the attempt, ``held`` that a revert holds
+    the VM by now.
     """
+    prior = known.before if known.committed else None
     if done.requested:
         return Judgement(Result.REQUESTED, None, f"handed over by {done.executor}; the tick reads the report")
     if done.enforced:
-        return _after_enforcing(intent, done, detached=detached)
+        return _after_enforcing(intent, done, known, detached=detached)
     if done.trouble is not None:
         if prior is not None:
             return Judgement(Result.UNVERIFIED, done.trouble.reason, done.trouble.detail)
@@ -34,7 +40,7 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
         return mistaken
     match done.before.finding:
         case Finding.DESIRED if prior is not None:
-            return _fixed(intent, f"{_changes(prior, done.before)}; an earlier attempt enforced")
+            return _completed(intent, prior, done.before, known)
         case Finding.DESIRED:
             return Judgement(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
         case Finding.ERROR if prior is not None and detached:
@@ -50,15 +56,61 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
             if isinstance(halted, Proceed):
                 raise TypeError("an attempt that may proceed is not halted")
             return Judgement.of(halted)
-        case Finding.FAULTY if prior is not None and detached:
-            return _at_work()
-        case Finding.FAULTY if prior is not None:
-            return Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+        case Finding.FAULTY if prior is not None and (said := _still_there(intent, done.before, known, held)):
+            return _at_work() if said.reason == "still_faulty" and detached else said
         case _:
             return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
 
 
-def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+_NOT_PROVED = "an attempt had been committed, and nothing shows that it began to enforce"
+
+
+def _marked(known: Record, seen: Evidence) -> bool:
+    """Say whether the VM's latest change is that of the last commit: it left the mark."""
+    return known.mark is not None and seen.values.get("mark") == known.mark
+
+
+def _began(known: Record, seen: Evidence) -> bool:
+    """Say whether enforcing is proved: by the mark, or by the script's own word that it changed something."""
+    told = known.enforcement
+    changed = told is not None and told.finding is Finding.DESIRED and not _unchanged(told)
+    return changed or _marked(known, seen)
+
+
+def _still_there(intent: Intent, seen: Evidence, known: Record, held: bool) -> Judgement | None:
+    """Judge a fault that is seen where an attempt had been committed; None if one is still to come.
+
+    It takes proof of enforcing to call it a failed fix. Else it is the revert that came meanwhile, or what
+    kept us from knowing.
+    """
+    failed = Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+    if _marked(known, seen):
+        return failed
+    if held and intent.action is Action.ENFORCE:
+        return Judgement.of(Skip("reverted", "reverted before anyone saw what came of enforcing"))
+    if _began(known, seen):
+        return failed
+    if known.outcome is None or known.outcome.result is not Result.UNVERIFIED:
+        return None
+    why = known.outcome.reason or "no_evidence"
+    return Judgement(Result.FAILED, why, f"the fault is still seen; {_NOT_PROVED}")
+
+
+def _unchanged(enforcement: Evidence) -> bool:
+    """Say whether enforcing found nothing to change when it looked under its lock."""
+    return enforcement.values.get("changed") == "no"
+
+
+def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -> Judgement:
+    """Judge a clean look where an attempt had been committed: somebody else may have mended it as well."""
+    if _began(known, seen):
+        return _fixed(intent, f"{_changes(prior, seen)}; an earlier attempt enforced", seen)
+    return Judgement(
+        Result.NOTHING_TO_DO, None, f"the check on the VM found the desired state; {_NOT_PROVED}"
+    )
+
+
+def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
     enforcement = done.enforcement
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
@@ -75,8 +127,13 @@ def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgem
             Result.UNVERIFIED, "no_evidence", "the second check does not name the VM that is meant"
         )
     match done.after.finding:
+        case Finding.DESIRED if enforcement is not None and _unchanged(enforcement):
+            if known.committed and _began(known, done.after):
+                return _completed(intent, known.before or done.before, done.after, known)
+            detail = "the fault was gone when enforcing looked under its lock; nothing was changed"
+            return Judgement(Result.NOTHING_TO_DO, None, detail)
         case Finding.DESIRED:
-            return _fixed(intent, _changes(done.before, done.after))
+            return _fixed(intent, _changes(done.before, done.after), done.after)
         case Finding.LEAVE_ALONE:
             reason = done.after.values.get("reason", "leave_alone")
             return Judgement(
@@ -103,7 +160,10 @@ def _at_work() -> Judgement:
     return Judgement(Result.REQUESTED, None, "started on the VM and still at work; the tick looks again")
 
 
-def _fixed(intent: Intent, detail: str) -> Judgement:
+def _fixed(intent: Intent, detail: str, after: Evidence) -> Judgement:
+    """Give the result of a proved fix; ``lasts`` is what the check has to say of how long."""
+    lasts = after.values.get("lasts")
+    detail += f"; lasts {lasts.replace('_', ' ')}" if lasts else ""
     return Judgement(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
 
 
@@ -134,14 +194,16 @@ def _changes(before: Evidence, after: Evidence) -> str:
     changed = [
         f"{name} {before.values[name]} → {value}"
         for name, value in after.values.items()
-        if name in before.values and before.values[name] != value
+        if name in before.values and before.values[name] != value and name != "mark"
     ]
     return ", ".join(changed) or "fault seen before, not seen after"
 
 
 def _values(evidence: Evidence) -> str:
     told = [
-        f"{name}={value}" for name, value in evidence.values.items() if name not in ("instance_id", "reason")
+        f"{name}={value}"
+        for name, value in evidence.values.items()
+        if name not in ("instance_id", "reason", "mark")
     ]
     return " ".join(told) or f"exit {evidence.exit_code}"
 
@@ -154,14 +216,21 @@ def _said(evidence: Evidence) -> str:
 
 
 def report(
-    intent: Intent, done: Attempt, known: Record, stop: Stop | None, *, detached: bool = False
+    intent: Intent,
+    done: Attempt,
+    known: Record,
+    stop: Stop | None,
+    *,
+    detached: bool = False,
+    held: bool = False,
 ) -> Judgement:
     """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
 
     ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
-    is not closed by a report is then taken back, and parked or closed as ``stop`` has it.
+    is not closed by a report is then taken back, and parked or closed as ``stop`` has it. ``detached`` and
+    ``held`` as in :func:`attempt`.
     """
-    said = _reported(intent, done, known, detached=detached)
+    said = _reported(intent, done, known, detached=detached, held=held)
     if said.result is not Result.REQUESTED or stop is None:
         return said
     return Judgement(
@@ -169,12 +238,12 @@ def report(
     )
 
 
-def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, held: bool) -> Judgement:
     if done.requested:
         why = f" ({done.trouble.reason}: {done.trouble.detail})" if done.trouble else ""
         return Judgement(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
     if done.enforced:
-        return _reported_enforcing(intent, done, detached=detached)
+        return _reported_enforcing(intent, done, known, detached=detached)
     if done.before is None:
         return _reported_trouble(done, known)
     if (mistaken := _elsewhere(intent, done.before)) is not None:
@@ -186,9 +255,7 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -
                 Result.NOTHING_TO_DO, None, "the agent found the desired state and changed nothing"
             )
         case Finding.DESIRED if known.before is not None and "seen_by" not in known.before.values:
-            return _fixed(
-                intent, "fault seen before an earlier attempt enforced; the agent does not see it now"
-            )
+            return _completed(intent, known.before, done.before, known)
         case Finding.DESIRED:
             detail = "the fault was reported and is gone, but no report shows what was enforced"
             return Judgement(Result.UNVERIFIED, "no_evidence", detail)
@@ -204,14 +271,14 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -
                 Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
             )
         case _ if known.committed:
-            return Judgement(
-                Result.FAILED, "still_faulty", "the agent was to enforce, and still sees the fault"
-            )
+            unproved = f"the agent still sees the fault; {_NOT_PROVED}"
+            said = _still_there(intent, done.before, known, held)
+            return said or Judgement(Result.FAILED, "not_enforced", unproved)
         case _:
             return Judgement(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
 
 
-def _reported_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
+def _reported_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
     """Judge a report that shows enforcing: it counts with output of ours, from the VM that is meant."""
     enforcement = done.enforcement
     if enforcement is None or enforcement.instance_id not in (None, intent.instance.instance_id):
@@ -224,7 +291,7 @@ def _reported_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Jud
         )
     if done.after is None and enforcement.finding is Finding.ERROR:
         return Judgement(Result.UNVERIFIED, "script_error", _said(enforcement))
-    return _after_enforcing(intent, done, detached=detached)
+    return _after_enforcing(intent, done, known, detached=detached)
 
 
 def _reported_trouble(done: Attempt, known: Record) -> Judgement:

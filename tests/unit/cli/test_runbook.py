@@ -63,6 +63,25 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
     assert json.loads(run("runbook", "lint", "--format", "json").stdout)["problems"] == []
 
 
+def test_a_runbook_that_os_config_cannot_take_is_sound_and_said_to_go_over_ssh_only(
+    run: Run, copied: Path
+) -> None:
+    """Lint says why; render leaves it out and says so, and refuses where it is asked for by name."""
+    path = copied / "ops-agent/enforce.sh"
+    path.write_text(path.read_text().replace("#!/bin/sh\n", "#!/bin/sh\n" + "# long\n" * 20))
+    ran = run("runbook", "lint", runbooks=str(copied))
+    assert ran.exit_code == 0
+    assert "ops-agent goes over SSH only: enforce.sh has 1," in ran.stdout
+    told = json.loads(run("runbook", "lint", "--format", "json", runbooks=str(copied)).stdout)
+    assert list(told["ssh_only"]) == ["ops-agent"]
+    rendered = run("policy", "render", runbooks=str(copied))
+    assert (rendered.exit_code, "logmend-ops-agent" in rendered.stdout) == (0, False)
+    assert "skipped: ops-agent goes over SSH only" in rendered.stderr
+    named = run("policy", "render", "--runbook", "ops-agent", runbooks=str(copied))
+    assert (named.exit_code, named.stdout) == (2, "")
+    assert "ops-agent goes over SSH only" in named.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "line", "said"),
     [
@@ -71,7 +90,7 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
         ("runbook.yaml", "repeats: 10m", "repeats: often", True, "duration"),
         ("validate.sh", "timeout 9 systemctl", "systemctl", True, "can block"),
         ("enforce.sh", "exec 9>$f", "exec &>$f", True, "not POSIX"),
-        ("enforce.sh", "#!/bin/sh\n", "#!/bin/sh\n" + "# long\n" * 200, False, "too many for an OS policy"),
+        ("enforce.sh", "#!/bin/sh\n", "#!/bin/sh\n" + "# long\n" * 5000, False, "too many"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -210,7 +229,7 @@ ROWS: dict[str, tuple[str, str, str]] = {
         f"{LEAD}{GET}error connecting",
         "opted_in",
     ),
-    "tags of 2025": ("form-2025", f"{LEAD}{GET}giving up, retry policy", "planned"),
+    "20240313 and later": ("form-2025", f"{LEAD}{GET}giving up, retry policy", "opted_in"),
     "both newer, 412": ("configured-status-412", "status code: 412", "certificates_configured"),
     "both newer, 412 of 2025": (
         "configured-status-412-2025",

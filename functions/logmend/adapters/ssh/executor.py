@@ -96,13 +96,13 @@ class SshSession:
         """Run ``validate.sh`` as the login user."""
         return await self._run(self._validate, as_root=False)
 
-    async def enforce(self) -> Evidence:
-        """Run ``enforce.sh`` as root."""
+    async def enforce(self, mark: str = "") -> Evidence:
+        """Run ``enforce.sh`` as root, with ``mark`` as its one argument."""
         if self._enforce is None:
             raise Permanent("not_permitted", "a session that was opened to check enforces nothing")
-        return await self._run(self._enforce, as_root=True)
+        return await self._run(self._enforce, as_root=True, mark=mark)
 
-    async def _run(self, script: str, *, as_root: bool) -> Evidence:
+    async def _run(self, script: str, *, as_root: bool, mark: str = "") -> Evidence:
         with ALONE:
             import asyncssh
 
@@ -111,7 +111,7 @@ class SshSession:
         command = remote_script.AS_ROOT if as_root else remote_script.AS_USER
         try:
             async with asyncio.timeout_at(self._ends):
-                output = await remote_script.run(self._connection, command, script)
+                output = await remote_script.run(self._connection, command, script, mark)
         except TimeoutError as error:
             raise Transient(
                 "deadline_exceeded", "a script did not end within the attempt's deadline"

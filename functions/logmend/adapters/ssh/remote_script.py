@@ -9,12 +9,15 @@ travels on standard input and is read to its end *before* it runs, so that
 * quoting is nobody's problem, and neither the process list nor sudo's log shows the text on the command line
   of anything but the shell that runs it.
 
+The line before the script is its one argument: the attempt's mark, 32 hex digits of our own, or nothing.
+
 A first line of output, printed by the shell that is about to run the script, tells a script that failed from
 one that never began: a refused sudo, a login shell that runs nothing, a forced command.
 """
 
 import asyncio
 import contextlib
+import re
 from typing import Any
 
 import asyncssh
@@ -26,13 +29,15 @@ from logmend.model import evidence
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of output, both streams together, after which a script is cut off. Well below it nothing is lost."""
 
+_MARK = re.compile("(?:[0-9a-f]{32})?")
 _END = "# logmend: end of script"
 _BEGIN = b"logmend=begin\n"
 _TORN = 96
 
 _SHELL = (
     "/bin/sh -c '"
-    f's=$(cat); case $s in *"{_END}") echo logmend=begin; exec /bin/sh -c "$s" logmend </dev/null;; esac; '
+    f'read -r m; s=$(cat); case $s in *"{_END}") echo logmend=begin;'
+    ' exec /bin/sh -c "$s" logmend "$m" </dev/null;; esac; '
     f"exit {_TORN}'"
 )
 AS_USER = _SHELL
@@ -98,12 +103,16 @@ class Output(asyncssh.SSHClientSession[bytes]):
             self.done.set_result(exc)
 
 
-async def run(connection: asyncssh.SSHClientConnection, command: str, script: str) -> Output:
+async def run(connection: asyncssh.SSHClientConnection, command: str, script: str, mark: str = "") -> Output:
     """Run a script to its end. The caller bounds the time; being cancelled closes the channel.
+
+    ``mark`` is the script's argument; ValueError for anything but our hex digits.
 
     Once the script may have begun, whatever goes wrong is Transient: only a look at the VM can tell what was
     done.
     """
+    if not _MARK.fullmatch(mark):
+        raise ValueError("a mark is 32 hex digits")
     output = Output()
     try:
         channel, _ = await connection.create_session(
@@ -111,7 +120,7 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
         )
         # A command that ends before it reads (sudo that refuses) has closed the channel: its answer counts.
         with contextlib.suppress(BrokenPipeError):
-            channel.write(f"{script}\n{_END}\n".encode())
+            channel.write(f"{mark}\n{script}\n{_END}\n".encode())
             channel.write_eof()
         if (lost := await output.done) is not None:
             # The script may have run, whatever the library calls what ended the connection.

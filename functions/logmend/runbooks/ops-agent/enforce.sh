@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: running, or unit logmend-ops-agent is at work
+# 100: running, or unit logmend-ops-agent at work
 {
 set -e
 cd "${LOGMEND_ROOT:-}/"
@@ -10,16 +10,17 @@ end() {
   exit 100
 }
 umask 022
-mkdir -p var/lib/logmend
+mkdir -p ${f%/*}
 exec 9>$f.lock
 timeout 60 flock 9
-s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState google-cloud-ops-agent)
+s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState google-cloud-ops-agent)
 w=$(timeout 9 systemctl show -p ActiveState $u)
 case $s$w in *=activ*) end no ;; esac
 [ -e $f.state ] || {
   echo "$s" >$f.new
   mv $f.new $f.state
 }
+echo mark=$1>$f.mark
 timeout 9 systemctl reset-failed $u 2>/dev/null || :
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.try" 2>&1
 cd "${0%/*}"

@@ -8,8 +8,8 @@ has() {
 state() {
   s=$(timeout 9 systemctl show -p ActiveState "$1") && s=${s#*=} || exit 1
 }
-i=$(timeout 5 curl -fs --noproxy \* -H Metadata-Flavor:Google \
-  http://metadata.google.internal/computeMetadata/v1/instance/id)
+i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google \
+  169.254.169.254/computeMetadata/v1/instance/id)
 p=absent
 if has google-cloud-ops-agent; then p=installed; fi
 state logmend-ops-agent
@@ -18,6 +18,7 @@ state google-cloud-ops-agent
 echo "instance_id=${i%%[!0-9]*}
 package=$p
 service=$s"
+cat "$f.mark" 2>&1
 case $w/$p/$s in
   activ*)
     echo state=installing

@@ -1,42 +1,32 @@
 #!/bin/sh
-# 100: off; 102: leave alone
-{
 set -e
-cd "${LOGMEND_ROOT:-}/"
-n=workload-cert-refresh
-f=var/lib/logmend/$n
-u=gce-$n.timer
-look() {
-  s=$(timeout 9 systemctl show -p UnitFileState -p ActiveState $u)
-}
-end() {
-  echo "$s
-$2" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/' | tee $f.out
-  exit "$1"
-}
-umask 022
+cd "$LOGMEND_ROOT/"
+n=workload-cert
+f=var/lib/logmend/$n-refresh
+u=gce-$n-refresh.timer
+end() { echo ${2-reason}=$1 | tee $f.out; exit ${3-102}; }
+umask 22
 mkdir -p ${f%/*}
 exec 9>$f.lock
 timeout 60 flock 9
-look
+s=$(timeout 9 systemctl show -p ActiveState,FragmentPath,UnitFileState $u)
 case $s in
-  *masked*) end 102 reason=masked_by_others ;;
-  *=enabled*|*=active*|*ating*) ;;
-  *) end 100 changed=no ;;
+  *masked*) end masked_by_others ;;
+  *lib/systemd/*/$u*=enabled*) c=disable ;;
+  *=enabled*) end irreversible ;;
+  *=active*) c=stop ;;
+  *) end no changed 100 ;;
 esac
-c=$(timeout 5 curl -s --noproxy \* -H Metadata-Flavor:Google -o /dev/null -w '%{http_code}' \
-  metadata.google.internal/computeMetadata/v1/instance/gce-workload-certificates/config-status) || c=000
-[ ! -e run/secrets/workload-spiffe-credentials ] || c=used
-case $c in
-  404) ;;
-  000) end 102 reason=config_status_unknown ;;
-  *) end 102 reason=certificates_in_use ;;
+case $(timeout 9 curl -q -fsx '' -HMetadata-Flavor:Google -w' %{http_code} ' \
+"169.254.169.254/computeMetadata/v1/instance/{gce-${n}ificates/config-status,attributes/enable-${n}ificate}"
+)$(echo run/secrets/*/cert*) in
+  *[Tt][Rr][Uu][Ee]*) end opted_in ;;
+  *s.pem*|\{*|\ 412*) end certificates_in_use ;;
+  \ 404\ \ 404*|\ 404*\ 200*) ;;
+  *) end config_status_unknown ;;
 esac
-[ -e $f.state ] || {
-  echo "$s" >$f.new
-  mv $f.new $f.state
-}
-timeout 60 systemctl disable --now -q $u
-look
-end 100 changed=yes
-} </dev/null
+echo "$s">$f.new
+[ -e $f.state ] || mv $f.new $f.state
+echo mark=$1>$f.mark
+for r in runtime now; do timeout 60 systemctl $c -q --$r $u; done
+end yes changed 100

@@ -1,34 +1,32 @@
 #!/bin/sh
-# 100: timer off or absent; 101: on; 102: leave alone
 {
-m=http://metadata.google.internal/computeMetadata/v1/instance
-get() {
-  timeout 5 curl -s --noproxy \* -H Metadata-Flavor:Google "$@"
-}
-leave() {
-  echo "reason=$1"
-  exit 102
-}
-s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState gce-workload-cert-refresh.timer)
+cd "$LOGMEND_ROOT/" || exit
+n=workload-cert-refresh
+w=workload-certificate
+m=169.254.169.254/computeMetadata/v1/instance
+s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState gce-$n.timer)
+a=$(timeout 9 curl -q -fsx '' -HMetadata-Flavor:Google -w' %{http_code} ' -o/dev/null \
+  $m/gce-${w}s/config-status $m/id $m/attributes/enable-$w)
+set -- $a
+echo "$s
+config_status=$1
+instance_id=${2%%[!0-9]*}
+opt_in=$4$5" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/;s/L.*=/unit=/;s/d=[sg].*/&\nlasts=until_reboot/'
+cat var/lib/logmend/$n.mark 2>&1
+x=1
 case $s in
-  *not-found*) p=no ;;
-  *ActiveState=*) p=yes ;;
-  *) exit 1 ;;
+  *=enabled*|*=active*) x=101 ;;
+  *ActiveState=*) x=100 ;;
 esac
-c=$(get -o /dev/null -w '%{http_code}' $m/gce-workload-certificates/config-status) || c=000
-[ ! -e "${LOGMEND_ROOT:-}/run/secrets/workload-spiffe-credentials" ] || c=$c+credentials
-i=$(get -f $m/id)
-echo "unit_present=$p
-config_status=$c
-instance_id=${i%%[!0-9]*}"
-echo "$s" | sed -n 's/UnitFileState/timer_enabled/p;s/ActiveState/timer_active/p'
-case $p$s$c in
-  no*) exit 100 ;;
-  *masked*) leave masked_by_others ;;
-  *000) leave config_status_unknown ;;
-  *404) ;;
-  *) leave certificates_in_use ;;
+case $x$s/$1,$4$5/$(LC_ALL=C ls run/secrets/*-credentials/ 2>&1) in
+  *masked*) e=masked_by_others ;;
+  100*not-found*) exit 100 ;;
+  *[Tt][Rr][Uu][Ee]*) e=opted_in ;;
+  */200,*|*/412,*|*ates.pem*) e=certificates_in_use ;;
+  *denied) e=unreadable ;;
+  */404,404/*|*/404,*200/*) exit $x ;;
+  *) e=config_status_unknown ;;
 esac
-case $s in *=enabled*|*=active*|*ating*) exit 101 ;; esac
-exit 100
+echo reason=$e
+exit 102
 } </dev/null

@@ -17,6 +17,7 @@ umask 022
 exec 9>$f.lock
 timeout 60 flock 9
 [ -e $f.state ] || end 100 changed=no
+echo "mark=$1" >$f.mark
 timeout 9 systemctl reset-failed $u 2>/dev/null || :
 # Fails while that unit is at work: nothing is removed under an installation.
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.undo" 2>&1

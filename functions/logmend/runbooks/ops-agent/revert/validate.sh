@@ -5,9 +5,10 @@ f=${LOGMEND_ROOT:-}/var/lib/logmend/ops-agent
 state() {
   s=$(timeout 9 systemctl show -p LoadState -p ActiveState "$1") || exit 1
 }
-i=$(timeout 5 curl -fs --noproxy \* -H Metadata-Flavor:Google \
-  http://metadata.google.internal/computeMetadata/v1/instance/id)
+i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google \
+  169.254.169.254/computeMetadata/v1/instance/id)
 echo "instance_id=${i%%[!0-9]*}"
+cat "$f.mark" 2>&1
 if [ -e "$f.state" ]; then
   r=$(cat "$f.state") || exit 1
 elif [ -e "$f.reverted" ]; then

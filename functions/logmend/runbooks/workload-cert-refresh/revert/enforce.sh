@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: the timer is again as it was before us; 102: leave alone
+# 100: as before us; 102: leave alone
 {
 set -e
 cd "${LOGMEND_ROOT:-}/"
@@ -7,11 +7,10 @@ n=workload-cert-refresh
 f=var/lib/logmend/$n
 u=gce-$n.timer
 look() {
-  s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState $u)
+  s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState $u)
 }
 end() {
-  echo "$s
-$2" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/' | tee $f.out
+  echo "$2" | tee $f.out
   exit "$1"
 }
 kept() {
@@ -31,8 +30,10 @@ case $s in
   *masked*) end 102 reason=masked_by_others ;;
   *not-found*) end 102 reason=unit_absent ;;
 esac
+echo "mark=$1" >$f.mark
+case $w in *-runtime*) r=--runtime ;; *) r=-q ;; esac
 # -q: what prints nothing is not killed half way by a connection that broke (SIGPIPE)
-kept enabled || timeout 60 systemctl enable -q $u
+kept enabled || timeout 60 systemctl enable -q $r $u
 kept activ || timeout 60 systemctl start $u
 look
 kept enabled

@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: timer as recorded, or given back; 101: not yet; 102: leave alone
+# 100: given back; 101: not yet; 102: leave alone
 {
 f=${LOGMEND_ROOT:-}/var/lib/logmend/workload-cert-refresh
 leave() {
@@ -9,19 +9,20 @@ leave() {
 kept() {
   case $w in *=$1*) case $s in *=$1*) ;; *) exit 101 ;; esac ;; esac
 }
-s=$(timeout 9 systemctl show -p LoadState -p UnitFileState -p ActiveState gce-workload-cert-refresh.timer)
+s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState gce-workload-cert-refresh.timer)
 case $s in *ActiveState=*) ;; *) exit 1 ;; esac
-i=$(timeout 5 curl -fs --noproxy \* -H Metadata-Flavor:Google \
-  http://metadata.google.internal/computeMetadata/v1/instance/id)
+i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google 169.254.169.254/computeMetadata/v1/instance/id)
 echo "instance_id=${i%%[!0-9]*}"
-echo "$s" | sed -n 's/UnitFileState/timer_enabled/p;s/ActiveState/timer_active/p'
+echo "$s" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/'
+cat "$f.mark" 2>&1
+case $(LC_ALL=C cat "$f.state" 2>&1) in *denied) leave unreadable ;; esac
 [ -e "$f.state" ] || {
   [ -e "$f.reverted" ] || leave no_previous_state
   echo reverted=yes
   exit 100
 }
 w=$(cat "$f.state") || exit 1
-echo "$w" | sed 's/UnitFileState/was_enabled/;s/ActiveState/was_active/'
+echo "$w" | sed 's/U.*=/was_enabled=/;s/A.*=/was_active=/'
 case $s in
   *masked*) leave masked_by_others ;;
   *not-found*) leave unit_absent ;;
