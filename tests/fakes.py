@@ -16,7 +16,7 @@ from logmend import match
 from logmend.adapters.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Login, Outcome
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
@@ -178,6 +178,7 @@ class FakeSession:
     vm: FakeVm
     action: Action
     clock: ManualClock
+    login: Login = field(default_factory=lambda: Login("published", "certificate"))
 
     async def check(self) -> Evidence:
         await asyncio.sleep(0)  # others get their turn, as they do while a real VM answers

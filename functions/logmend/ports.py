@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Login, Outcome
 from logmend.runbook import Runbook
 from logmend.terms import Action
 from logmend.values import Struct
@@ -108,6 +108,11 @@ class Compute(Protocol):
 
 class Session(Protocol):
     """One conversation with one VM about one runbook and action."""
+
+    @property
+    def login(self) -> Login:
+        """How it got in."""
+        ...
 
     async def check(self) -> Evidence:
         """Run the action's read-only ``validate.sh``, unprivileged."""
