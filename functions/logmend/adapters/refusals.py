@@ -38,7 +38,7 @@ _TABLE: tuple[tuple[str, Row], ...] = (
         transient("not_accepting_logins"),
     ),
     (r"must have a tty to run sudo", permanent("sudo_requires_tty")),
-    (r"sudo: (?:command )?not found|sudo: No such file", permanent("no_sudo")),
+    (r"sudo\W{0,3}: (?:command not found|not found|No such file)", permanent("no_sudo")),
     (r"is managed by|account validation failure", permanent("account_expired")),
 )
 

@@ -21,6 +21,8 @@ from logmend.model import CredentialKind
 if TYPE_CHECKING:
     import asyncssh  # loaded with the first attempt: most events end before one
 
+    from logmend.adapters.ssh_watcher import Watcher
+
 FIRST_CIPHER = "^aes128-gcm@openssh.com"
 """Asked for first, the library's others after it. Its own first choice is ChaCha20, which it puts together in
 Python: an attempt takes half as much CPU again (docs/performance.md)."""
@@ -68,16 +70,25 @@ async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
     with ALONE:
         import asyncssh
 
+        from logmend.adapters.ssh_watcher import Watcher
+
     _name_the_user()
+    watcher = Watcher(())
     try:
         async with asyncio.timeout_at(limit):
+            options = asyncssh.SSHClientConnectionOptions(client_factory=lambda: watcher, config=None)
             key = await asyncssh.get_server_host_key(
-                way.host, port, tunnel=way.tunnel, server_host_key_algs=PINNABLE, config=None
+                way.host,
+                port,
+                tunnel=way.tunnel,
+                server_host_key_algs=PINNABLE,
+                config=None,
+                options=options,
             )
     except TimeoutError as error:
         raise _silent(way, port) from error
     except Exception as error:
-        raise _before_login(ssh_errors.classify(error), "") from error
+        raise _before_login(ssh_errors.classify(error), watcher) from error
     if key is None:
         raise Permanent("ssh_incompatible", f"{way.host} port {port} showed no host key")
     return key
@@ -93,7 +104,7 @@ async def login(
         from logmend.adapters.ssh_watcher import Watcher
 
     _name_the_user()
-    watcher = Watcher()
+    watcher = Watcher(_keys(credential))
     try:
         async with asyncio.timeout_at(limit):
             return await asyncssh.connect(
@@ -102,7 +113,7 @@ async def login(
                 tunnel=way.tunnel,
                 client_factory=lambda: watcher,
                 username=credential.username,
-                client_keys=_keys(credential),
+                client_keys=None,  # the watcher has them
                 known_hosts=trust.known,
                 # Nothing of the host: no configuration, agent, environment, certificate store or proxy.
                 config=None,
@@ -132,18 +143,17 @@ async def login(
             )
     except TimeoutError as error:
         raise _silent(way, port) from error
-    except asyncssh.KeyExchangeFailed as error:
-        if trust.known is not None and "host key" in str(error):  # the server has none of the known kinds
-            raise _mismatch(trust, ssh_errors.classify(error).detail) from error
-        raise ssh_errors.classify(error) from error
     except asyncssh.HostKeyNotVerifiable as error:
         raise _mismatch(trust, one_line(error)) from error
-    except (asyncssh.PermissionDenied, asyncssh.DisconnectError) as error:
-        if isinstance(error, asyncssh.PermissionDenied) or TOO_MANY in str(error):
-            raise _refused(credential, watcher.takes(credential.private_key), one_line(error)) from error
-        raise _before_login(ssh_errors.classify(error), watcher.said, begun=watcher.begun) from error
+    except asyncssh.PermissionDenied as error:
+        raise _refused(credential, watcher, one_line(error)) from error
     except Exception as error:
-        raise _before_login(ssh_errors.classify(error), watcher.said, begun=watcher.begun) from error
+        if TOO_MANY in str(error):
+            raise _refused(credential, watcher, one_line(error)) from error
+        said = _before_login(ssh_errors.classify(error), watcher)
+        if said.reason == "ssh_incompatible" and trust.known is not None and "host key" in said.detail:
+            raise _mismatch(trust, said.detail) from error  # the server has none of the known kinds
+        raise said from error
 
 
 def _keys(credential: Credential) -> Any:
@@ -164,23 +174,29 @@ def _mismatch(trust: Trust, said: str) -> Permanent:
     return Permanent("host_key_mismatch", f"{said} (known as: {trust.source})")
 
 
-def _refused(credential: Credential, takes: str, said: str) -> KeyRefused:
+def _refused(credential: Credential, watcher: "Watcher", said: str) -> KeyRefused:
     """Say what a refused key means, by where it came from."""
-    if takes:
-        kind = credential.private_key.algorithm.decode("ascii", "replace")
+    kind = credential.private_key.algorithm.decode("ascii", "replace")
+    if takes := watcher.takes(credential.private_key):
         return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({said})")
-    return KeyRefused("not_permitted", one_line(f"{refusals.LOGIN[credential.kind]} ({said})"))
+    story = refusals.LOGIN[credential.kind]
+    if "25519" in kind and watcher.lacks_curve25519():
+        story += f", and that it takes {kind} keys: it offers no Curve25519, as hosts in FIPS mode do"
+    return KeyRefused("not_permitted", f"{story} ({one_line(said)})")
 
 
-def _before_login(error: Transient | Permanent, said: str, *, begun: bool = False) -> Transient | Permanent:
+def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient | Permanent:
     """Tell what ended a connection before the login was complete, by the server's own words if it had any.
 
     PAM refuses an account after the key was accepted: OpenSSH passes PAM's message on and hangs up.
     """
     if error.reason != "connection_lost":
         return error
-    if begun:
-        return refusals.at_login(said)
+    if watcher.begun:
+        return refusals.at_login(watcher.said)
+    if (lacking := watcher.no_common()) is not None:
+        kind, offered = lacking
+        return Permanent("ssh_incompatible", one_line(f"no common {kind} algorithm; the VM's are {offered}"))
     return Transient("unreachable", f"closed before the login: {error.detail}")
 
 
