@@ -100,7 +100,7 @@ class Sshd:
             "UseDNS=no",
             "PermitRootLogin=yes",
             "MaxStartups=200",
-            # A home of its own: what a login shell reads in the real one may wait for a lock, or say something.
+            # A home of its own: what a login shell reads in the real one may wait, or say something.
             f"SetEnv=PATH={folder}/bin:{os.environ['PATH']} HOME={folder}",
         ]
         if os.geteuid() == 0:

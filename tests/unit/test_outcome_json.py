@@ -309,6 +309,11 @@ def test_the_documentation_has_the_very_same_tables() -> None:
     assert [line for line in text if re.match(r"\| `[a-z_]+` \|", line) and line not in wanted] == []
 
 
+def test_the_ssh_guide_has_the_command_that_publishes_host_keys() -> None:
+    """The one that the lab tries, word for word."""
+    assert f"```sh\n{reasons.PUBLISH}\n```" in (Path(__file__).parents[2] / "docs" / "ssh.md").read_text()
+
+
 def test_evidence_keeps_only_plain_pairs() -> None:
     """Noise, controls, reserved words, long values and late lines of a hostile machine are dropped."""
     output = (

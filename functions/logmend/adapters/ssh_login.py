@@ -158,7 +158,8 @@ async def login(
 
 def _keys(credential: Credential) -> Any:
     """Give what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
-    import asyncssh
+    with ALONE:
+        import asyncssh
 
     if credential.certificate is None:
         return [credential.private_key]
