@@ -172,7 +172,7 @@ class InstanceFacts(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), stderr's end on error."""
+    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), of a no stderr's end."""
 
     exit_code: int
     values: Mapping[str, str]

@@ -132,7 +132,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "config_status_unknown": Meaning(
             "The VM's metadata server did not answer whether certificates are configured.",
-            _ASK_METADATA,
+            f"as the user that logmend logs in as (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
+        ),
+        "no_curl": Meaning(
+            "The VM has no curl, with which its metadata server is asked.", "install curl on the VM"
         ),
         "not_this_timer": Meaning(
             "The line comes from the guest agent's core plugin; the timer is not its cause.",

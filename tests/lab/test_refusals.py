@@ -8,9 +8,12 @@ import pytest
 from logmend.adapters.host_keys import Insecure
 from logmend.adapters.routes import Direct
 from logmend.adapters.ssh import SshExecutor
+from logmend.catalog import load
 from logmend.errors import Permanent, Transient
-from logmend.model import InstanceFacts
-from logmend.terms import Action
+from logmend.model import Evidence, InstanceFacts
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.terms import Action, Finding
 from tests.contract.machines import Key, runbook
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
@@ -85,6 +88,14 @@ NOES = {
 }
 
 
+async def checked(machine: Machine, book: Runbook) -> Evidence:
+    """Log in and run a runbook's check."""
+    executor = SshExecutor(Key(machine.user, machine.client_key), Insecure(), Direct(), Now())
+    facts = InstanceFacts(machine.ref, machine.name, "RUNNING", internal_ip=machine.address)
+    async with executor.open(facts, book, Action.CHECK) as session:
+        return await session.check()
+
+
 async def enforced(machine: Machine) -> int:
     """Log in, check, and enforce; give the exit code of enforcing."""
     executor = SshExecutor(
@@ -125,6 +136,19 @@ async def test_sudo_really_speaks_german_there_unless_it_is_asked_not_to(boot: B
     said = await machine.run(["env", "LANG=C.UTF-8", "LANGUAGE=de", "sudo", "-n", "true"], user=machine.user)
     assert "must have a tty" not in said.err
     assert "sudo: " in said.err
+
+
+async def test_a_machine_without_curl_is_told_from_a_silent_metadata_server(boot: Boot) -> None:
+    """The runbook's own check, there; in both cases its own words are kept."""
+    machine = await boot()
+    check = load(Settings())["workload-cert-refresh"]
+    machine.set_config_status(500)
+    silent = await checked(machine, check)
+    assert (silent.finding, silent.values["reason"] == "no_curl") == (Finding.LEAVE_ALONE, False)
+    await machine.output("mv /usr/bin/curl /root")
+    bare = await checked(machine, check)
+    assert (bare.finding, bare.values["reason"]) == (Finding.LEAVE_ALONE, "no_curl")
+    assert "curl" in bare.error
 
 
 async def test_a_secure_path_that_lacks_everything_is_no_obstacle(boot: Boot) -> None:

@@ -43,6 +43,10 @@ _TABLE: tuple[tuple[str, Row], ...] = (
 )
 
 
+_NO_CURL = re.compile(r"curl\W{0,3}: (?:No such file|not found|command not found)")
+"""Of a shell, or of the ``timeout`` (coreutils, busybox) that was to run it."""
+
+
 def told(text: str) -> Transient | Permanent | None:
     """Say what a known refusal means, with the words themselves; None for what nobody listed."""
     for pattern, row in _TABLE:
@@ -65,6 +69,13 @@ def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
     """Tell why a script was not even begun."""
     why = SUDO_REFUSED if as_root else "the login shell did not run the script"
     return told(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
+
+
+def told_of_check(values: Mapping[str, str], stderr: str) -> Mapping[str, str]:
+    """Give a check's values, with a better reason if its stderr has one for the metadata server's silence."""
+    if values.get("reason") == "config_status_unknown" and _NO_CURL.search(stderr):
+        return {**values, "reason": "no_curl"}
+    return values
 
 
 def torn(stderr: str, *, as_root: bool) -> Transient | Permanent:

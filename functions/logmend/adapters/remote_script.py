@@ -121,7 +121,7 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
 
 
 def judged(output: Output, command: str) -> tuple[int, bytes, str]:
-    """Give exit code, the script's own standard output, and the text of an error ("" for 100 to 102).
+    """Give exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
 
     ``Transient("connection_lost")`` where the end is not known; :mod:`.refusals` says why a script was not
     even begun.
@@ -139,4 +139,4 @@ def judged(output: Output, command: str) -> tuple[int, bytes, str]:
     if not begun:
         said = stderr or evidence.error_text(bytes(output.stdout)) or f"exit status {output.status}"
         raise refusals.not_begun(said, as_root=as_root)
-    return output.status, stdout, "" if output.status in (100, 101, 102) else stderr
+    return output.status, stdout, "" if output.status in (100, 101) else stderr

@@ -24,7 +24,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from logmend import evidence
-from logmend.adapters import ssh_errors, ssh_login
+from logmend.adapters import refusals, ssh_errors, ssh_login
 from logmend.adapters.host_keys import HostKeys, Trust
 from logmend.adapters.libraries import ALONE
 from logmend.adapters.routes import Route
@@ -105,7 +105,8 @@ class SshSession:
         except (asyncssh.Error, OSError) as error:
             raise ssh_errors.classify(error) from error
         code, stdout, said = remote_script.judged(output, command)
-        return Evidence(code, evidence.values(stdout), self._clock.now(), said)
+        values = refusals.told_of_check(evidence.values(stdout), said)
+        return Evidence(code, values, self._clock.now(), said)
 
 
 class SshExecutor:
