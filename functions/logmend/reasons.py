@@ -132,7 +132,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "config_status_unknown": Meaning(
             "The VM's metadata server did not answer whether certificates are configured.",
-            f"as the user that logmend logs in as (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
+            f"as logmend's login user (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
         ),
         "no_curl": Meaning(
             "The VM has no curl, with which its metadata server is asked.", "install curl on the VM"

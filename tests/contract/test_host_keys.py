@@ -247,6 +247,21 @@ async def test_a_first_contact_with_nobody_is_unreachable_and_pins_nothing() -> 
     assert (await fleet.contacts.get(REF)).pin is None
 
 
+async def test_a_first_contact_reads_nothing_of_the_hosts_ssh_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile home directory and agent make no difference."""
+    home = tmp_path / "home" / ".ssh"
+    home.mkdir(parents=True)
+    (home / "config").write_text("Host *\n  ProxyCommand false\n  HostKeyAlgorithms ssh-rsa\n")
+    (home / "id_ed25519").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\ngarbage\n")
+    monkeypatch.setenv("HOME", str(home.parent))
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "no-agent"))
+    fleet = Fleet()
+    async with behind_iap(tmp_path, HOST_KEY) as (running, _):
+        assert await host_key_of(fleet.executor(running)) == "first_seen"
+
+
 @pytest.mark.parametrize(
     ("setting", "route", "pins"),
     [

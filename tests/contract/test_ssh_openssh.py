@@ -415,6 +415,14 @@ async def test_no_common_algorithm_is_told_with_the_servers_own(
     assert (await contacts.get(REF)).pin is None
 
 
+async def test_a_server_that_takes_no_public_keys_is_no_refused_key(sshd: Callable[..., Sshd]) -> None:
+    """No other key would do better, and none is imported."""
+    with pytest.raises(Permanent, match="nobody in by public key") as caught:
+        await met(sshd("PubkeyAuthentication=no", "PasswordAuthentication=yes"), Contacts(MemoryStore()))
+    assert caught.value.reason == "not_permitted"
+    assert not isinstance(caught.value, ssh_login.KeyRefused)
+
+
 async def test_a_refused_key_is_told_however_few_tries_a_server_gives(sshd: Callable[..., Sshd]) -> None:
     """``MaxAuthTries 1`` hangs up instead of saying no: it is the same refusal."""
     server = sshd("MaxAuthTries=1")

@@ -76,7 +76,9 @@ async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
     watcher = Watcher(())
     try:
         async with asyncio.timeout_at(limit):
-            options = asyncssh.SSHClientConnectionOptions(client_factory=lambda: watcher, config=None)
+            options = asyncssh.SSHClientConnectionOptions(
+                client_factory=lambda: watcher, config=None, client_keys=None, agent_path=None, gss_host=None
+            )
             key = await asyncssh.get_server_host_key(
                 way.host,
                 port,
@@ -146,6 +148,10 @@ async def login(
     except asyncssh.HostKeyNotVerifiable as error:
         raise _mismatch(trust, one_line(error)) from error
     except asyncssh.PermissionDenied as error:
+        if not watcher.begun:
+            raise Permanent(
+                "not_permitted", f"the VM lets nobody in by public key ({one_line(error)})"
+            ) from error
         raise _refused(credential, watcher, one_line(error)) from error
     except Exception as error:
         if TOO_MANY in str(error):
