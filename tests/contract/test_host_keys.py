@@ -26,6 +26,7 @@ from tests.contract.machines import (
 from logmend.adapters.host_keys import PinnedHostKeys, PublishedHostKeys
 from logmend.adapters.memory import MemoryStore
 from logmend.adapters.routes import Iap
+from logmend.adapters.sqlite import SqliteStore
 from logmend.adapters.ssh import SshExecutor
 from logmend.errors import Permanent, Transient
 from logmend.ledger import Contacts
@@ -191,6 +192,19 @@ async def test_two_first_contacts_at_once_end_with_one_pin(tmp_path: Path) -> No
     reasons = [each.reason for each in tried if isinstance(each, Permanent)]
     assert reasons == ["host_key_mismatch"] * 10
     assert [each for each in tried if isinstance(each, str)].count("first_seen") == 1
+
+
+async def test_instances_that_share_a_file_agree_on_one_pin(tmp_path: Path) -> None:
+    """Each with a connection of its own to the ledger; what each is told is what is there."""
+    stores = [SqliteStore(tmp_path / "ledger.sqlite") for _ in range(8)]
+    pins = [Pin(f"ssh-ed25519 {number}", datetime.now(UTC)) for number in range(8)]
+    told = await asyncio.gather(
+        *(Contacts(each).pin(REF, pin) for each, pin in zip(stores, pins, strict=True))
+    )
+    assert len(set(told)) == 1
+    assert told[0] == (await Contacts(stores[0]).get(REF)).pin
+    for each in stores:
+        await each.aclose()
 
 
 @pytest.mark.parametrize(
