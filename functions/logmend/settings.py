@@ -135,7 +135,7 @@ class Budget:
 
 _STATE = re.compile(r"memory:|sqlite:.+|firestore:[a-z0-9.:-]+(?:/[a-z0-9()-]+)?")
 _OUTCOMES = re.compile(r"stdout|none|cloud|file:.+")
-_HOST_KEYS = re.compile(r"guest-attributes|known-hosts:.+|insecure")
+_HOST_KEYS = re.compile(r"auto|published|pinned|known-hosts:.+|insecure")
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 _IAP_URL = re.compile(r"wss://[^\s]+|ws://(?:localhost|127\.0\.0\.1|\[::1\])[:/][^\s]*")
 _URL = re.compile(r"(?:https?|wss?)://[^\s]+")
@@ -274,9 +274,9 @@ class Settings:
     )
     ssh_port: int = _setting(22, whole, "Port of the SSH server.")
     ssh_host_keys: str = _setting(
-        "guest-attributes",
-        _matching(_HOST_KEYS, "guest-attributes, known-hosts:PATH or insecure"),
-        "Where a VM's host keys are known from: guest-attributes, known-hosts:PATH or insecure.",
+        "auto",
+        _matching(_HOST_KEYS, "auto, published, pinned, known-hosts:PATH or insecure"),
+        "Where a VM's host keys are known from: auto, published, pinned, known-hosts:PATH or insecure.",
     )
     ssh_key: Path | None = _setting(
         None,
@@ -284,6 +284,11 @@ class Settings:
         "Private key file for fleets without OS Login; OS Login if unset.",
     )
     ssh_user: str | None = _setting(None, _text, "Username that goes with the key file.")
+    ssh_import_keys: bool = _setting(
+        default=True,
+        parse=boolean,
+        doc="Follow an OS Login certificate that a VM refuses with a key imported into the login profile.",
+    )
     service_account: str | None = _setting(
         None, _text, "Service account whose OS Login profile is used; the running one if unset."
     )
