@@ -18,6 +18,7 @@ locals {
     ],
     local.fleet_apis,
     local.direct ? ["vpcaccess.googleapis.com"] : [],
+    length(local.secrets) > 0 ? ["secretmanager.googleapis.com"] : [],
   )
   # A client's project needs an API enabled as well as the project that is asked about.
   fleet_apis = concat(

@@ -25,7 +25,10 @@ locals {
     LOGMEND_FOLLOW_UP         = tostring(var.follow_up)
     LOGMEND_OPS_AGENT_VERSION = var.ops_agent_version
     LOGMEND_SSH_ROUTE         = var.ssh_route
-    LOGMEND_SSH_HOST_KEYS     = var.ssh_host_keys
+    LOGMEND_SSH_HOST_KEYS     = contains(keys(local.secrets), "known-hosts") ? "known-hosts:/secrets/known-hosts/value" : var.ssh_host_keys
+    LOGMEND_SSH_IMPORT_KEYS   = tostring(var.ssh_import_keys)
+    LOGMEND_SSH_KEY           = contains(keys(local.secrets), "ssh-key") ? "/secrets/ssh-key/value" : ""
+    LOGMEND_SSH_USER          = contains(keys(local.secrets), "ssh-key") ? var.ssh_user : ""
     LOGMEND_SERVICE_ACCOUNT   = google_service_account.function.email
     LOGMEND_DEAD_LETTER_TOPIC = module.sink.dead_letter_topic
   } : name => value if value != "" })
@@ -134,11 +137,25 @@ resource "google_cloudfunctions2_function" "remediate" {
     max_instance_request_concurrency = var.concurrency
     vpc_connector                    = one(google_vpc_access_connector.direct[*].id)
     vpc_connector_egress_settings    = local.direct ? "PRIVATE_RANGES_ONLY" : null
+
+    dynamic "secret_volumes" {
+      for_each = local.secrets
+      content {
+        project_id = var.project_id
+        secret     = secret_volumes.value
+        mount_path = "/secrets/${secret_volumes.key}"
+        versions {
+          version = "latest"
+          path    = "value"
+        }
+      }
+    }
   }
 
   depends_on = [
     google_project_iam_member.build,
     google_project_iam_member.ledger,
     google_project_iam_member.recorder,
+    google_secret_manager_secret_iam_member.function, # a secret that it may not read stops its start
   ]
 }

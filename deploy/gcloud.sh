@@ -5,7 +5,9 @@
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
-# that subnet (Direct VPC egress) instead. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
+# that subnet (Direct VPC egress) instead. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
+# file; KEY_SECRET one that holds the private key of SSH_USER, for fleets without OS Login. Needs gcloud, logged in as an
+# owner, and Python 3.11 or newer.
 set -eu
 
 project=${1:?usage: deploy/gcloud.sh PROJECT [observe|approve|enforce]}
@@ -15,6 +17,7 @@ region=${REGION:-us-central1}
 name=${NAME:-logmend}
 route=iap
 [ -z "${NETWORK:-}" ] || route=direct
+[ "${KEY_SECRET:+set}" = "${SSH_USER:+set}" ] || { echo "KEY_SECRET and SSH_USER go together" >&2 && exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route") # before anything is made
@@ -58,6 +61,17 @@ for builder in artifactregistry.writer logging.logWriter storage.objectViewer; d
   on_project "serviceAccount:$build" "roles/$builder"
 done
 
+mounts='' ways=LOGMEND_SSH_ROUTE=$route
+for secret in ${KNOWN_HOSTS_SECRET:-} ${KEY_SECRET:-}; do
+  [ -n "$mounts" ] || gc services enable secretmanager.googleapis.com
+  gc secrets add-iam-policy-binding "$secret" --member="$function" --role=roles/secretmanager.secretAccessor >/dev/null
+  mounts=$mounts,/secrets/$secret/value=$secret:latest
+done
+secrets=--clear-secrets
+[ -z "$mounts" ] || secrets=--set-secrets=${mounts#,}
+[ -z "${KNOWN_HOSTS_SECRET:-}" ] || ways=$ways,LOGMEND_SSH_HOST_KEYS=known-hosts:/secrets/$KNOWN_HOSTS_SECRET/value
+[ -z "${KEY_SECRET:-}" ] || ways=$ways,LOGMEND_SSH_KEY=/secrets/$KEY_SECRET/value,LOGMEND_SSH_USER=$SSH_USER
+
 say "topics"
 quiet gc pubsub topics describe "$name" ||
   gc pubsub topics create "$name" --message-retention-duration=7d
@@ -89,8 +103,9 @@ gc functions deploy "$name" --gen2 --region="$region" --runtime=python311 --sour
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
     "LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
-    "LOGMEND_SSH_ROUTE=$route,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
-    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter" | tr -d ' ')"
+    "$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
+    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter" | tr -d ' ')" \
+  "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then
   gc run services update "$name" --region="$region" --network="$NETWORK" --subnet="$SUBNET" --vpc-egress=private-ranges-only

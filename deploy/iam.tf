@@ -78,6 +78,16 @@ resource "google_pubsub_topic_iam_member" "dead_letter_function" {
   member  = local.function
 }
 
+resource "google_secret_manager_secret_iam_member" "function" {
+  for_each = local.secrets
+
+  project    = var.project_id
+  secret_id  = each.value
+  role       = "roles/secretmanager.secretAccessor" # on that one secret
+  member     = local.function
+  depends_on = [google_project_service.home]
+}
+
 # The function, where the VMs are. A custom role holds only in the project, or organization, that defines it.
 
 resource "google_project_iam_custom_role" "fleet" {

@@ -6,6 +6,11 @@ locals {
   direct   = local.ssh && var.ssh_route == "direct"
   observe  = var.mode == "observe"
 
+  # Secrets that the function reads as files: latest versions, read anew for each attempt.
+  secrets = { for name, secret in { "known-hosts" = var.ssh_known_hosts_secret, "ssh-key" = var.ssh_key_secret } :
+    name => secret if local.ssh && secret != null
+  }
+
   # attempt < function < lease, and function < ack deadline: a handler slower than the ack deadline is handed the
   # message again while it still works on it; one that outlives its lease is taken over.
   function_timeout_seconds = 300

@@ -245,13 +245,57 @@ variable "connector" {
 }
 
 variable "ssh_host_keys" {
-  description = "Where VMs' host keys are known from: guest-attributes, or insecure (any key is accepted; for a trial only)."
+  description = "Where VMs' host keys are known from: auto (pinned, else published, else pinned at first contact over IAP), pinned (the same over any route), published, or insecure (any key is accepted; for a trial only)."
   type        = string
-  default     = "guest-attributes"
+  default     = "auto"
 
   validation {
-    condition     = contains(["guest-attributes", "insecure"], var.ssh_host_keys)
-    error_message = "guest-attributes or insecure."
+    condition     = contains(["auto", "pinned", "published", "insecure"], var.ssh_host_keys)
+    error_message = "auto, pinned, published or insecure."
+  }
+}
+
+variable "ssh_known_hosts_secret" {
+  description = "Name of a Secret Manager secret in project_id that holds a known_hosts file; its latest version is used instead of ssh_host_keys."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ssh_known_hosts_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.ssh_known_hosts_secret))
+    error_message = "A secret's name: letters, digits, hyphens and underscores."
+  }
+}
+
+variable "ssh_key_secret" {
+  description = "For fleets without OS Login: name of a Secret Manager secret in project_id that holds the private key to log in with (ECDSA P-256 suits every host). Needs ssh_user."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ssh_key_secret == null || can(regex("^[A-Za-z0-9_-]{1,255}$", var.ssh_key_secret))
+    error_message = "A secret's name: letters, digits, hyphens and underscores."
+  }
+}
+
+variable "ssh_user" {
+  description = "Who logs in with the key in ssh_key_secret."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.ssh_user == null) == (var.ssh_key_secret == null)
+    error_message = "ssh_user and ssh_key_secret go together."
+  }
+}
+
+variable "ssh_import_keys" {
+  description = "Whether a VM that refuses an OS Login certificate (guest environments older than September 2023, security keys) is let in with a short-lived key in the login profile."
+  type        = bool
+  default     = true
+
+  validation {
+    condition     = var.ssh_import_keys != null
+    error_message = "true or false."
   }
 }
 

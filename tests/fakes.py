@@ -17,7 +17,16 @@ from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
 from logmend.model.enums import Action
 from logmend.model.struct import replace
-from logmend.model.values import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model.values import (
+    Asked,
+    Attempt,
+    Delivery,
+    Evidence,
+    InstanceFacts,
+    InstanceRef,
+    Login,
+    Outcome,
+)
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
@@ -179,6 +188,7 @@ class FakeSession:
     vm: FakeVm
     action: Action
     clock: ManualClock
+    login: Login = field(default_factory=lambda: Login("published", "certificate"))
 
     async def check(self) -> Evidence:
         await asyncio.sleep(0)  # others get their turn, as they do while a real VM answers

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.cloud.compute_v1.types import FirewallList, Project
+from google.cloud.compute_v1.types import FirewallList, GuestAttributes, InstanceAggregatedList, Project
 from google.cloud.logging_v2.types import ListSinksResponse, LogSink
 from google.iam.v1 import policy_pb2
 from google.protobuf import json_format
@@ -149,6 +149,19 @@ def answers() -> dict[str, Any]:
                 ]
             },
         },
+        f"/compute/v1/projects/{HOME}/aggregated/instances": {
+            "items": {
+                "zones/us-west1-a": {"instances": [_vm(number) for number in range(5)]},
+                "zones/us-west1-b": {"warning": {"code": "NO_RESULTS_ON_PAGE"}},
+            }
+        },
+        **{
+            f"/compute/v1/projects/{HOME}/zones/us-west1-a/instances/{_vm(n)['id']}/getGuestAttributes": {
+                "queryPath": "hostkeys/",
+                "queryValue": {"items": [{"namespace": "hostkeys", "key": "ssh-ed25519", "value": "AAAA"}]},
+            }
+            for n in range(5)
+        },
         f"/compute/v1/projects/{HOME}/global/firewalls": {
             "items": [
                 {
@@ -164,16 +177,32 @@ def answers() -> dict[str, Any]:
     }
 
 
+def _vm(number: int) -> dict[str, Any]:
+    """Give a VM that runs, as the API lists it."""
+    at = f"https://www.googleapis.com/compute/v1/projects/{HOME}/zones/us-west1-a"
+    return {
+        "id": str(4775836342981990000 + number),
+        "name": f"web-{number}",
+        "status": "RUNNING",
+        "zone": at,
+        "selfLink": f"{at}/instances/web-{number}",
+        "labelFingerprint": "42WmSpB8rSM=",
+        "networkInterfaces": [{"networkIP": f"10.0.0.{number}"}],
+    }
+
+
 @dataclass
 class GoogleHome:
     """Answers as `answers` say.
 
-    `refused` paths get 403, `broken` ones 503; `disabled` APIs and `lacking` permissions are not there.
+    `refused` paths get 403, `broken` ones 503, `preconditions` 412; `disabled` APIs and
+    `lacking` permissions are not there.
     """
 
     answers: dict[str, Any] = field(default_factory=answers)
     refused: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    preconditions: set[str] = field(default_factory=set)
     disabled: set[str] = field(default_factory=set)
     lacking: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
@@ -190,6 +219,9 @@ class GoogleHome:
             return _error(403, f"Permission 'x.y.get' denied on resource {path}", "PERMISSION_DENIED")
         if path in self.broken:
             return _error(503, "The service is currently unavailable.", "UNAVAILABLE")
+        if path in self.preconditions:
+            said = f"Constraint constraints/compute.disableGuestAttributesAccess violated for project {HOME}."
+            return _error(412, said, "FAILED_PRECONDITION")
         body = json.loads(await request.body() or b"{}")
         if path.endswith(":testIamPermissions"):
             if request.headers.get("authorization") == f"Bearer {TOKEN}":
@@ -245,6 +277,10 @@ def held(path: str, found: Mapping[str, Any]) -> None:
         Subscription.from_json(text)
     elif path.endswith("/firewalls"):
         FirewallList.from_json(text)
+    elif path.endswith("/aggregated/instances"):
+        InstanceAggregatedList.from_json(text)
+    elif path.endswith("/getGuestAttributes"):
+        GuestAttributes.from_json(text)
     elif path.startswith("/compute/v1/projects/") and path.count("/") == 4:
         Project.from_json(text)
 

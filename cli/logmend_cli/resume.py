@@ -1,12 +1,16 @@
 """``logmend resume``: the release of a freeze, a breaker, or a VM that is held."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import click
 
+from logmend.errors import ConfigError
+from logmend.ledger import Contacts
+from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
-from logmend_cli.application import instances, runbook_option, running, shared_ledger
+from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger
 
 
 @click.command()
@@ -14,13 +18,20 @@ from logmend_cli.application import instances, runbook_option, running, shared_l
 @click.option(
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
 )
-def command(runbook: str | None, named: Sequence[str]) -> None:
+@click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
+@click.option("--why", default="", help="Why a host key is forgotten, for the record.")
+@by_option
+def command(runbook: str | None, named: Sequence[str], *, forget: bool, why: str, by: str) -> None:
     """Lift the global freeze; with --runbook that runbook's freeze and breaker; with --instance a VM's.
 
     Of several freezes the latest is lifted, and what is left is shown: run it again for the next. Resuming an
     instance also clears its cooldown, the hold that a revert left, and the mark that it needs a human, and
-    frees it of a lease whose intent is gone. What was parked goes on with the next tick.
+    frees it of a lease whose intent is gone. What was parked goes on with the next tick. With
+    --forget-host-key the next contact with it is a first one; who forgot which key, when and why stays on
+    record in the ledger. Find out first why the key is another one.
     """
+    if forget and not named:
+        raise ConfigError(["--forget-host-key needs --instance"])
 
     async def work(app: Application) -> list[str]:
         chosen = app.chosen_runbooks(runbook)
@@ -28,7 +39,7 @@ def command(runbook: str | None, named: Sequence[str]) -> None:
             refs = await instances(app, named)
             done = []
             for ref in refs:
-                done.append(str(ref))
+                done.append(str(ref) + (await _forgotten(app, ref, by, why) if forget else ""))
                 for name in chosen:
                     freed = await app.controls.resume_instance(ref, name)
                     done += [f"freed of an orphaned {freed}"] if freed else []
@@ -47,3 +58,8 @@ def command(runbook: str | None, named: Sequence[str]) -> None:
 
     resumed = running(work, shared_ledger(inputs.settings()))
     click.echo(f"resumed: {'; '.join(resumed)}")
+
+
+async def _forgotten(app: Application, ref: InstanceRef, by: str, why: str) -> str:
+    pin = await Contacts(app.store).forget(ref, by, datetime.now(UTC), why)
+    return f" (forgotten by {by}: {pin.key}, pinned {pin.at:%FT%TZ})" if pin else " (no host key was pinned)"

@@ -130,10 +130,10 @@ def outcomes(value: str) -> str:
 
 
 def host_keys(value: str) -> str:
-    """Parse ``guest-attributes``, ``insecure`` or ``known-hosts:PATH``."""
-    if value.strip() in ("guest-attributes", "insecure"):
+    """Parse ``auto``, ``published``, ``pinned``, ``insecure`` or ``known-hosts:PATH``."""
+    if value.strip() in ("auto", "published", "pinned", "insecure"):
         return value.strip()
-    return _with_path(value, "known-hosts", "guest-attributes, known-hosts:PATH or insecure")
+    return _with_path(value, "known-hosts", "auto, published, pinned, known-hosts:PATH or insecure")
 
 
 def path(value: str) -> str:

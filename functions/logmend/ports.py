@@ -11,7 +11,16 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from logmend.model.enums import Action
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Attempt, Delivery, Evidence, InstanceFacts, InstanceRef, Outcome
+from logmend.model.values import (
+    Asked,
+    Attempt,
+    Delivery,
+    Evidence,
+    InstanceFacts,
+    InstanceRef,
+    Login,
+    Outcome,
+)
 from logmend.runbook import Runbook
 
 T = TypeVar("T")
@@ -108,6 +117,11 @@ class Compute(Protocol):
 
 class Session(Protocol):
     """One conversation with one VM about one runbook and action."""
+
+    @property
+    def login(self) -> Login:
+        """How it got in."""
+        ...
 
     async def check(self) -> Evidence:
         """Run the action's read-only ``validate.sh``, unprivileged."""

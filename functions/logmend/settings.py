@@ -234,9 +234,9 @@ class Settings:
     )
     ssh_port: int = _setting(22, port, "Port of the SSH server.")
     ssh_host_keys: str = _setting(
-        "guest-attributes",
+        "auto",
         grammar.host_keys,
-        "Where a VM's host keys are known from: guest-attributes, known-hosts:PATH or insecure.",
+        "Where a VM's host keys are known from: auto, published, pinned, known-hosts:PATH or insecure.",
     )
     ssh_key: Path | None = _setting(
         None,
@@ -244,6 +244,11 @@ class Settings:
         "Private key file for fleets without OS Login; OS Login if unset.",
     )
     ssh_user: str | None = _setting(None, grammar.user, "Username that goes with the key file.")
+    ssh_import_keys: bool = _setting(
+        default=True,
+        parse=boolean,
+        doc="Follow an OS Login certificate that a VM refuses with a key imported into the login profile.",
+    )
     service_account: str | None = _setting(
         None,
         grammar.service_account,

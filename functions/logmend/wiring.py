@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from logmend import catalog
 from logmend.errors import ConfigError
-from logmend.ledger import Controls, Journal, Queues
+from logmend.ledger import Contacts, Controls, Journal, Queues
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
 from logmend.pipeline import Pipeline
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from logmend.adapters.google.osconfig import OsConfigExecutor
     from logmend.adapters.google.oslogin import OsLogin
     from logmend.adapters.ssh.credential import StaticKey
+    from logmend.adapters.ssh.host_keys import HostKeys
     from logmend.adapters.ssh.routes import Route
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         journal=journal,
         controls=controls,
         compute=compute,
-        executors=Executors(settings, clock, compute, loaded),
+        executors=Executors(settings, clock, compute, store, loaded),
         outcome_log=open_outcome_log(settings),
         dead_letter=open_dead_letter(settings),
     )
@@ -165,9 +166,15 @@ class Executors:
     """Which executors may serve a VM, in the order in which they are tried; made when first needed."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, compute: "ComputeApi", runbooks: Mapping[str, Runbook]
+        self,
+        settings: Settings,
+        clock: Clock,
+        compute: "ComputeApi",
+        store: Store,
+        runbooks: Mapping[str, Runbook],
     ) -> None:
         self._settings = settings
+        self._store = store
         self._runbooks = runbooks
         self._clock = clock
         self._compute = compute
@@ -194,23 +201,13 @@ class Executors:
     @functools.cached_property
     def _ssh(self) -> SessionExecutor:
         from logmend.adapters.google.access_token import AccessToken
-        from logmend.adapters.ssh import host_keys
         from logmend.adapters.ssh.executor import SshExecutor
 
-        settings, token = self._settings, AccessToken()
-        kind, _, where = settings.ssh_host_keys.partition(":")
-        known: host_keys.HostKeys
-        match kind:
-            case "known-hosts":
-                known = host_keys.KnownHostsFile(Path(where), port=settings.ssh_port)
-            case "insecure":
-                known = host_keys.Insecure()
-            case _:
-                known = host_keys.GuestAttributeHostKeys(self._compute)
-        self._credentials = open_credentials(settings, self._clock, token)
+        settings, token, contacts = self._settings, AccessToken(), Contacts(self._store)
+        self._credentials = open_credentials(settings, self._clock, token, contacts)
         return SshExecutor(
             self._credentials,
-            known,
+            open_host_keys(settings, self._clock, self._compute, contacts),
             open_route(settings, token),
             self._clock,
             port=settings.ssh_port,
@@ -234,7 +231,27 @@ def open_compute(settings: Settings) -> "ComputeApi":
     return ComputeApi(settings.compute_endpoint)
 
 
-def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> "OsLogin | StaticKey":
+def open_host_keys(settings: Settings, clock: Clock, compute: "ComputeApi", contacts: Contacts) -> "HostKeys":
+    """Give where VMs' host keys are known from."""
+    from logmend.adapters.ssh import host_keys
+
+    kind, _, where = settings.ssh_host_keys.partition(":")
+    published = host_keys.PublishedHostKeys(compute)
+    match kind:
+        case "published":
+            return published
+        case "known-hosts":
+            return host_keys.KnownHostsFile(Path(where), port=settings.ssh_port)
+        case "insecure":
+            return host_keys.Insecure()
+        case _:
+            may_pin = kind == "pinned" or settings.ssh_route is SshRoute.IAP
+            return host_keys.PinnedHostKeys(published, contacts, clock, first_contact=may_pin)
+
+
+def open_credentials(
+    settings: Settings, clock: Clock, token: "AccessToken", contacts: Contacts
+) -> "OsLogin | StaticKey":
     """Give the static key where one is set, else OS Login's short-lived credentials."""
     if settings.ssh_key is not None and settings.ssh_user is not None:
         from logmend.adapters.ssh.credential import StaticKey
@@ -243,7 +260,8 @@ def open_credentials(settings: Settings, clock: Clock, token: "AccessToken") -> 
     from logmend.adapters.google import oslogin, oslogin_api, rest
 
     api = oslogin_api.OsLoginApi(rest.Rest(settings.oslogin_endpoint or oslogin_api.ENDPOINT))
-    return oslogin.OsLogin(api, settings.service_account or token.account, clock)
+    account = settings.service_account or token.account
+    return oslogin.OsLogin(api, account, clock, contacts=contacts, import_keys=settings.ssh_import_keys)
 
 
 def open_route(settings: Settings, token: "AccessToken") -> "Route":

@@ -14,9 +14,9 @@ from typing import Any
 import asyncssh
 
 from logmend.adapters.ssh.executor import SshExecutor
-from logmend.adapters.ssh.host_keys import Known
+from logmend.adapters.ssh.host_keys import See, Trust
 from logmend.adapters.ssh.routes import Direct
-from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.model.values import CredentialKind, InstanceFacts, InstanceRef
 from logmend.runbook import Limits, Runbook, Scripts
 
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
@@ -43,8 +43,16 @@ class Key:
     private_key: Any = USER_KEY
     certificate: Any = None
 
+    kind: CredentialKind = "static"
+
     async def credential(self, _: InstanceFacts) -> "Key":
         return self
+
+    async def instead(self, facts: InstanceFacts, refused: object) -> None:
+        """There is no other key."""
+
+    async def accepted(self, facts: InstanceFacts, credential: object) -> None:
+        """Nothing is to be remembered."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +60,10 @@ class Pinned:
     """Host keys that are known, as the test says."""
 
     keys: tuple[asyncssh.SSHKey, ...] = (HOST_KEY,)
-    note: str | None = None
 
-    async def known(self, _: InstanceFacts) -> Known | None:
-        return ([key.convert_to_public() for key in self.keys], [], [])
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        del facts, see
+        return Trust("published", ([key.convert_to_public() for key in self.keys], [], []))
 
 
 def runbook(
@@ -99,7 +107,7 @@ async def served(handler: Handler, **options: Any) -> AsyncIterator[int]:
     listener = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_factory=_Server,
+        server_factory=options.pop("server_factory", _Server),
         server_host_keys=options.pop("server_host_keys", [HOST_KEY]),
         process_factory=handler,
         encoding=None,

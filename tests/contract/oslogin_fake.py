@@ -40,6 +40,8 @@ class FakeOsLogin:
     answers: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     capacity: int = 100
     accountless: bool = False
+    ignores_keys: str = ""
+    """Answers imports with 200 and these details, without the key."""
     mangle: Mapping[str, Any] | None = None
 
     def fail(self, call: str, status: int, message: str = "", times: int = 1) -> None:
@@ -96,6 +98,11 @@ class FakeOsLogin:
             return 400, error(
                 400, "Login profile size exceeds 32 KiB. Delete profile values to make additional space."
             )
+        if self.ignores_keys:
+            answer = oslogin_v1.ImportSshPublicKeyResponse(
+                login_profile=self._profile(query.get("projectId")), details=self.ignores_keys
+            )
+            return 200, proto(answer)
         self.keys[fingerprint] = dict(body)
         if project := query.get("projectId"):
             self.provisioned.add(project)

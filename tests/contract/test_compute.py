@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tests.contract.http_fake import mute, serving
 
 from logmend.adapters.google.compute import ComputeApi
-from logmend.adapters.ssh.host_keys import GuestAttributeHostKeys
+from logmend.adapters.ssh.host_keys import PublishedHostKeys
 from logmend.errors import Permanent, Transient
 from logmend.model.values import InstanceRef
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
@@ -357,6 +357,11 @@ async def test_listing_that_is_forbidden_names_the_permission() -> None:
 KEY = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()
 
 
+async def not_asked() -> asyncssh.SSHKey:
+    """Stand for the server, which is not looked at where keys are published."""
+    raise AssertionError
+
+
 async def test_host_keys_come_from_guest_attributes() -> None:
     """Every published key that is a key; the rest is passed over."""
     published = {
@@ -366,7 +371,9 @@ async def test_host_keys_come_from_guest_attributes() -> None:
         "guestInventory/Hostname": "web-1",
     }
     async with api(PretendCompute([vm(guest_attributes=published)])) as compute:
-        known = await GuestAttributeHostKeys(compute).known(await compute.facts(REF))
+        trust = await PublishedHostKeys(compute).trusted(await compute.facts(REF), not_asked)
+    known = trust.known
+    assert trust.source == "published"
     assert known is not None
     assert [key.export_public_key().decode().split()[:2] for key in known[0]] == [KEY[:2]]
     assert known[1:] == ([], [])
@@ -374,12 +381,30 @@ async def test_host_keys_come_from_guest_attributes() -> None:
 
 @pytest.mark.parametrize("published", [{}, {"hostkeys/ssh-ed25519": "garbage"}])
 async def test_a_vm_without_published_host_keys_is_not_dialled(published: dict[str, str]) -> None:
-    """It fails closed and says how to publish them."""
+    """It fails closed and says when a guest agent publishes them."""
     async with api(PretendCompute([vm(guest_attributes=published)])) as compute:
         facts = await compute.facts(REF)
-        with pytest.raises(Permanent, match="enable-guest-attributes=TRUE") as caught:
-            await GuestAttributeHostKeys(compute).known(facts)
+        with pytest.raises(Permanent, match=r"first boot alone.*enable-guest-attributes") as caught:
+            await PublishedHostKeys(compute).trusted(facts, not_asked)
     assert caught.value.reason == "host_key_unknown"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Constraint constraints/compute.disableGuestAttributesAccess violated for project web-prod.",
+        "Precondition not met",
+    ],
+)
+async def test_an_organization_that_forbids_guest_attributes_is_named_and_not_waited_for(said: str) -> None:
+    """412 is a conflict only where a fingerprint was sent; here nothing will ever change it."""
+    pretend = PretendCompute([vm()])
+    pretend.fail("getGuestAttributes", 412, message=said)
+    async with api(pretend) as compute:
+        with pytest.raises(Permanent, match=r"constraints/compute\.disableGuestAttributesAccess") as caught:
+            await compute.guest_attributes(REF, "hostkeys/")
+    assert caught.value.reason == "guest_attributes_disabled"
+    assert said in caught.value.detail
 
 
 @pytest.mark.parametrize(
@@ -393,7 +418,7 @@ async def test_host_keys_that_cannot_be_read_say_why(kind: int, reason: str) -> 
     async with api(pretend) as compute:
         facts = await compute.facts(REF)
         with pytest.raises((Permanent, Transient), match=reason):
-            await GuestAttributeHostKeys(compute).known(facts)
+            await PublishedHostKeys(compute).trusted(facts, not_asked)
 
 
 def test_the_adapter_costs_no_heavy_import() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import asyncssh
 import pytest
 from tests.contract import oslogin_fake, relay
-from tests.contract.machines import HOST_KEY, Shell, executor, runbook, served
+from tests.contract.machines import HOST_KEY, OTHER_KEY, Pinned, Shell, executor, runbook, served
 from tests.contract.oslogin_fake import ACCOUNT, USERNAME, FakeOsLogin
 
 from logmend.adapters.google.oslogin import OsLogin
@@ -19,7 +19,9 @@ from logmend.adapters.google.oslogin_api import OsLoginApi
 from logmend.adapters.google.rest import Rest
 from logmend.adapters.ssh.credential import StaticKey
 from logmend.adapters.ssh.routes import Iap
+from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent, Transient
+from logmend.ledger import Contacts
 from logmend.model.enums import Action, Finding
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, InstanceRef
@@ -186,7 +188,7 @@ async def test_where_signing_is_not_offered_a_short_lived_key_is_imported(
     """The fallback: one key, with an expiry, whatever the number of attempts."""
     fake.fail("sign", status, times=3)
     credentials = [await oslogin.credential(FACTS) for _ in range(3)]
-    assert {each.kind for each in credentials} == {"profile_key"}
+    assert {each.kind for each in credentials} == {"imported_key"}
     assert {each.username for each in credentials} == {USERNAME}
     assert all(each.certificate is None for each in credentials)
     assert fake.calls.count("import_key") == 1
@@ -199,7 +201,7 @@ async def test_where_signing_is_not_offered_a_short_lived_key_is_imported(
 async def test_signing_that_stays_404_falls_back_too(fake: FakeOsLogin, oslogin: OsLogin) -> None:
     """After provisioning did not help."""
     fake.fail("sign", 404, times=2)
-    assert (await oslogin.credential(FACTS)).kind == "profile_key"
+    assert (await oslogin.credential(FACTS)).kind == "imported_key"
     assert fake.calls == ["profile", "sign", "provision", "sign", "import_key"]
 
 
@@ -211,7 +213,7 @@ async def test_where_provisioning_is_not_offered_importing_makes_the_account(
     fake.provisioned.clear()
     fake.fail("provision", status)
     credential = await oslogin.credential(FACTS)
-    assert (credential.kind, credential.username) == ("profile_key", USERNAME)
+    assert (credential.kind, credential.username) == ("imported_key", USERNAME)
     assert fake.calls == ["profile", "provision", "import_key"]
 
 
@@ -323,7 +325,7 @@ async def test_a_full_profile_is_cleared_of_expired_keys(fake: FakeOsLogin, oslo
         stale_key(fake, expired=expired)
     fake.capacity = 3
     fake.fail("sign", 501)
-    assert (await oslogin.credential(FACTS)).kind == "profile_key"
+    assert (await oslogin.credential(FACTS)).kind == "imported_key"
     assert len(fake.keys) == 2
 
 
@@ -474,3 +476,131 @@ async def test_a_key_file_that_cannot_be_used_says_why(tmp_path: Path) -> None:
             await StaticKey(path, USERNAME).credential(FACTS)
         assert "LOGMEND_SSH_KEY" in caught.value.detail
         assert path.name not in caught.value.detail
+
+
+# A VM that refuses the certificate
+
+
+@asynccontextmanager
+async def old_guest(folder: Path, fake: FakeOsLogin) -> AsyncIterator[tuple[int, list[str]]]:
+    """Run a server that takes keys of login profiles and no certificates; gives its port and its logins."""
+    logins: list[str] = []
+
+    class Guest(asyncssh.SSHServer):
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+            profile = [each["key"].split()[1] for each in fake.keys.values()]
+            taken = username == USERNAME and key.export_public_key().decode().split()[1] in profile
+            logins.append("taken" if taken else "refused")
+            return taken
+
+    async with served(Shell(folder), server_factory=Guest) as port:
+        yield port, logins
+
+
+def remembering(fake: FakeOsLogin, clock: Clock, contacts: Contacts, **more: Any) -> OsLogin:
+    """Give the adapter of another process on the same ledger."""
+    return OsLogin(OsLoginApi(Rest(fake.url)), ACCOUNT, clock, contacts=contacts, **more)
+
+
+async def login_of(port: int, credentials: OsLogin) -> str:
+    """Log in, and give what the VM took."""
+    facts = replace(FACTS, internal_ip="127.0.0.1")
+    async with executor(port, credentials=credentials).open(facts, runbook(), Action.CHECK) as session:
+        return session.login.credential
+
+
+async def test_a_refused_certificate_is_followed_by_an_imported_key_and_remembered(
+    fake: FakeOsLogin, clock: Clock, tmp_path: Path
+) -> None:
+    """In the same attempt; for a week the next go straight to the key, then a certificate is tried."""
+    contacts = Contacts(MemoryStore())
+    fake.lifetime = 30 * 86400  # its clock is not turned
+    async with old_guest(tmp_path, fake) as (port, _):
+        for day, signed in ((0, 1), (0, 0), (6, 0), (8, 1)):
+            clock.ahead = timedelta(days=day)
+            fake.calls.clear()
+            oslogin = remembering(fake, clock, contacts)
+            assert await login_of(port, oslogin) == "imported_key"
+            assert fake.calls.count("sign") == signed, f"day {day}"
+            await oslogin.aclose()
+    assert fake.keys == {}
+
+
+async def test_a_guest_that_was_upgraded_to_certificates_alone_is_let_in_again(
+    fake: FakeOsLogin, clock: Clock, tmp_path: Path
+) -> None:
+    """What is remembered is followed the other way as well, and corrected."""
+    contacts = Contacts(MemoryStore())
+    await contacts.takes_imported_key(FACTS.ref, clock.now() + timedelta(days=7))
+    oslogin = remembering(fake, clock, contacts)
+    async with serve(tmp_path, fake) as port:
+        assert await login_of(port, oslogin) == "certificate"
+    assert (await contacts.get(FACTS.ref)).imported_key_until is None
+    await oslogin.aclose()
+
+
+async def test_where_imported_keys_are_forbidden_a_refused_certificate_is_the_end(
+    fake: FakeOsLogin, clock: Clock, tmp_path: Path
+) -> None:
+    """Nothing is imported, and the story says what would follow."""
+    oslogin = remembering(fake, clock, Contacts(MemoryStore()), import_keys=False)
+    async with old_guest(tmp_path, fake) as (port, _):
+        with pytest.raises(Permanent, match=r"not_permitted.*LOGMEND_SSH_IMPORT_KEYS"):
+            await login_of(port, oslogin)
+    fake.fail("sign", 501)
+    assert (await refused(oslogin)).reason == "invalid_request"
+    assert "import_key" not in fake.calls
+    await oslogin.aclose()
+
+
+async def test_a_vm_that_takes_neither_names_the_roles_and_remembers_nothing(
+    fake: FakeOsLogin, clock: Clock, tmp_path: Path
+) -> None:
+    """One certificate, one key, and no third try."""
+    contacts = Contacts(MemoryStore())
+    oslogin = remembering(fake, clock, contacts)
+    async with serve(tmp_path, key=HOST_KEY) as port:
+        with pytest.raises(Permanent, match=r"not_permitted.*roles/compute\.osLogin.*certificate"):
+            await login_of(port, oslogin)
+    assert (fake.calls.count("sign"), fake.calls.count("import_key")) == (1, 1)
+    assert (await contacts.get(FACTS.ref)).imported_key_until is None
+    await oslogin.aclose()
+
+
+async def test_nothing_but_a_refused_key_leads_to_an_import(
+    fake: FakeOsLogin, clock: Clock, tmp_path: Path
+) -> None:
+    """Neither a closed port nor another host key."""
+    oslogin = remembering(fake, clock, Contacts(MemoryStore()))
+    async with serve(tmp_path, fake) as port:
+        with pytest.raises(Permanent, match="host_key_mismatch"):
+            await look(port, oslogin, host_keys=Pinned((OTHER_KEY,)))
+    with pytest.raises(Transient, match="unreachable"):
+        await look(port, oslogin)
+    assert "import_key" not in fake.calls
+    await oslogin.aclose()
+
+
+async def test_an_import_answered_200_without_our_key_is_told_with_googles_details(
+    fake: FakeOsLogin, oslogin: OsLogin
+) -> None:
+    """The API says OK and why it did not; waiting does not help."""
+    fake.fail("sign", 501)
+    fake.ignores_keys = "Security keys are required for this project"
+    error = await refused(oslogin)
+    assert isinstance(error, Permanent)
+    assert error.reason == "key_not_imported"
+    assert "Security keys are required" in error.detail
+
+
+async def test_every_key_is_one_that_fips_hosts_take(fake: FakeOsLogin, oslogin: OsLogin) -> None:
+    """ECDSA P-256, signed or imported."""
+    signed = await oslogin.credential(FACTS)
+    fake.fail("sign", 501)
+    imported = await oslogin.credential(FACTS)
+    assert {each.private_key.get_algorithm() for each in (signed, imported)} == {"ecdsa-sha2-nistp256"}
+    assert signed.certificate is not None
+    assert signed.certificate.get_algorithm() == "ecdsa-sha2-nistp256-cert-v01@openssh.com"

@@ -27,16 +27,33 @@ from tests.contract.machines import (
     SUDO_PASSWORD,
     USER_KEY,
     Key,
+    Now,
     Pinned,
     executor,
     runbook,
+    served,
 )
 
+from logmend.adapters.ssh import login
 from logmend.adapters.ssh.executor import SshExecutor
-from logmend.adapters.ssh.host_keys import KnownHostsFile
+from logmend.adapters.ssh.host_keys import KnownHostsFile, PinnedHostKeys, See, Trust
+from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent, Transient
+from logmend.ledger import Contacts
 from logmend.model.enums import Action, Finding
+from logmend.model.values import InstanceFacts, Login
 
+P256 = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+RSA = asyncssh.generate_private_key("ssh-rsa")
+FIPS = (
+    # Of what crypto-policies' FIPS policy leaves of OpenSSH (back-ends/FIPS/opensshserver.txt).
+    "Ciphers=aes256-gcm@openssh.com,aes256-ctr,aes128-gcm@openssh.com,aes128-ctr",
+    "MACs=hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512",
+    "KexAlgorithms=ecdh-sha2-nistp256,ecdh-sha2-nistp384,diffie-hellman-group14-sha256",
+    "HostKeyAlgorithms=ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,rsa-sha2-256,rsa-sha2-512",
+    "PubkeyAcceptedAlgorithms=ecdsa-sha2-nistp256,ecdsa-sha2-nistp256-cert-v01@openssh.com,rsa-sha2-512",
+    "CASignatureAlgorithms=ecdsa-sha2-nistp256,ecdsa-sha2-nistp384,rsa-sha2-256,rsa-sha2-512",
+)
 AUTHORITY = asyncssh.generate_private_key("ssh-ed25519")
 ME = getpass.getuser()
 
@@ -58,13 +75,13 @@ class Sshd:
     port: int
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, host_key: asyncssh.SSHKey = HOST_KEY) -> None:
         """Start and wait until it answers."""
         folder = self.folder
         (folder / "bin").mkdir(exist_ok=True)
         self.put("sudo", SUDO)
         for name, text in (
-            ("host", HOST_KEY.export_private_key("openssh")),
+            ("host", host_key.export_private_key("openssh")),
             ("authorized", USER_KEY.export_public_key()),
             ("authority", AUTHORITY.export_public_key()),
         ):
@@ -83,7 +100,8 @@ class Sshd:
             "UseDNS=no",
             "PermitRootLogin=yes",
             "MaxStartups=200",
-            f"SetEnv=PATH={folder}/bin:{os.environ['PATH']}",
+            # A home of its own: what a login shell reads in the real one may wait, or say something.
+            f"SetEnv=PATH={folder}/bin:{os.environ['PATH']} HOME={folder}",
         ]
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # where a server that is root goes to have no privileges
@@ -138,11 +156,11 @@ def sshd(tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
     needs(commands=("sshd",))
     started: list[Sshd] = []
 
-    def start(*options: str) -> Sshd:
+    def start(*options: str, host_key: asyncssh.SSHKey = HOST_KEY) -> Sshd:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             started.append(Sshd(tmp_path, probe.getsockname()[1]))
-        started[-1].start(*options)
+        started[-1].start(*options, host_key=host_key)
         return started[-1]
 
     yield start
@@ -300,3 +318,113 @@ async def test_twenty_real_attempts_at_once(sshd: Callable[..., Sshd]) -> None:
             return dict((await session.check()).values)
 
     assert await asyncio.gather(*map(attempt, range(20))) == [{"n": str(number)} for number in range(20)]
+
+
+# Servers that know few algorithms
+
+
+async def met(server: Sshd, contacts: Contacts, **changes: Any) -> Login:
+    """Meet a server as a VM that never published a key, check it, and give how we got in."""
+    keys = PinnedHostKeys(Unpublished(), contacts, Now())
+    async with server.executor(host_keys=keys, **changes).open(FACTS, runbook(), Action.CHECK) as session:
+        assert (await session.check()).exit_code == 100
+        return session.login
+
+
+class Unpublished:
+    """A VM that published nothing."""
+
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        raise Permanent("host_key_unknown")
+
+
+@pytest.mark.parametrize(("options", "host_key"), [(FIPS, P256), (FIPS, RSA), ((), RSA)])
+async def test_a_host_in_fips_mode_or_with_rsa_alone_is_met_and_met_again(
+    sshd: Callable[..., Sshd], options: tuple[str, ...], host_key: asyncssh.SSHKey
+) -> None:
+    """A certificate and a key of the kind that OS Login gets from us; pinned, then required."""
+    authority = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    certificate = authority.generate_user_certificate(key, "logmend", principals=[ME], valid_before="+5m")
+    server, contacts = sshd(*options, host_key=host_key), Contacts(MemoryStore())
+    (server.folder / "authority").write_bytes(authority.export_public_key())
+    signed = Key(ME, key, certificate, "certificate")
+    assert await met(server, contacts, credentials=signed) == Login("first_seen", "certificate")
+    (server.folder / "authorized").write_bytes(key.export_public_key())
+    imported = Key(ME, key, None, "imported_key")
+    assert await met(server, contacts, credentials=imported) == Login("pinned", "imported_key")
+
+
+async def test_a_key_that_fips_mode_forbids_is_told_from_a_missing_role(sshd: Callable[..., Sshd]) -> None:
+    """A static Ed25519 key, rightly authorized.
+
+    OpenSSH 9.2 names every kind of signature, not those that it takes: then the kind is told as a suspicion.
+    """
+    server = sshd(*FIPS, host_key=P256)
+    with pytest.raises(Permanent, match=r"ssh-ed25519.*FIPS") as caught:
+        await met(server, Contacts(MemoryStore()))
+    assert caught.value.reason == "not_permitted"
+    with pytest.raises(Permanent) as caught:
+        await met(sshd(), Contacts(MemoryStore()), credentials=Key(ME, OTHER_KEY))
+    assert "FIPS" not in str(caught.value)
+
+
+async def test_a_server_that_names_the_kinds_it_takes_is_quoted() -> None:
+    """As newer OpenSSH does, and asyncssh's server."""
+
+    async def nothing(_: object) -> None:
+        """Nobody gets that far."""
+
+    class Strict(asyncssh.SSHServer):
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+    few = ["rsa-sha2-256", "rsa-sha2-512"]
+    async with served(nothing, server_factory=Strict, signature_algs=few, server_host_keys=[RSA]) as port:
+        with pytest.raises(Permanent, match=r"no ssh-ed25519 keys, but .*rsa-sha2-256") as caught:
+            async with executor(port, host_keys=Pinned((RSA,))).open(FACTS, runbook(), Action.CHECK):
+                pass
+    assert caught.value.reason == "key_type_refused"
+
+
+async def test_a_server_with_none_of_the_known_kinds_of_key_is_a_mismatch(sshd: Callable[..., Sshd]) -> None:
+    """OpenSSH hangs up while the library still finds out: no firewall's fault."""
+    server = sshd(host_key=RSA)
+    with pytest.raises(Permanent, match="known as") as caught:
+        async with server.executor().open(FACTS, runbook(), Action.CHECK):
+            pass
+    assert caught.value.reason == "host_key_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("options", "host_key", "words"),
+    [
+        (("KexAlgorithms=diffie-hellman-group1-sha1",), HOST_KEY, "key exchange"),
+        (("HostKeyAlgorithms=ssh-rsa",), RSA, "host key"),
+        (("Ciphers=aes128-cbc",), HOST_KEY, "encryption"),
+    ],
+)
+async def test_no_common_algorithm_is_told_with_the_servers_own(
+    sshd: Callable[..., Sshd], options: tuple[str, ...], host_key: asyncssh.SSHKey, words: str
+) -> None:
+    """Which kind is not shared, and what the server offers; it is no key mismatch and no firewall."""
+    contacts = Contacts(MemoryStore())
+    with pytest.raises(Permanent, match=words) as caught:
+        await met(sshd(*options, host_key=host_key), contacts)
+    assert caught.value.reason == "ssh_incompatible"
+    assert (await contacts.get(REF)).pin is None
+
+
+async def test_a_server_that_takes_no_public_keys_is_no_refused_key(sshd: Callable[..., Sshd]) -> None:
+    """No other key would do better, and none is imported."""
+    with pytest.raises(Permanent, match="nobody in by public key") as caught:
+        await met(sshd("PubkeyAuthentication=no", "PasswordAuthentication=yes"), Contacts(MemoryStore()))
+    assert caught.value.reason == "not_permitted"
+    assert not isinstance(caught.value, login.KeyRefused)
+
+
+async def test_a_refused_key_is_told_however_few_tries_a_server_gives(sshd: Callable[..., Sshd]) -> None:
+    """``MaxAuthTries 1`` hangs up instead of saying no: it is the same refusal."""
+    server = sshd("MaxAuthTries=1")
+    with pytest.raises(login.KeyRefused, match="not_permitted"):
+        await met(server, Contacts(MemoryStore()), credentials=Key(ME, OTHER_KEY))

@@ -37,6 +37,7 @@ SERVICES = {
     "LOGGING": "/",
     "PUBSUB": "/",
     "RUN": "/",
+    "SECRETMANAGER": "/",
     "SERVICEUSAGE": "/",
     "STORAGE": "/storage/v1/",
     "ARTIFACTREGISTRY": "/",
@@ -294,10 +295,24 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
 def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_path):
     """A second run, in enforce mode, updates what is there."""
     first = len(google.requests)
-    deployed(google, tmp_path, PROJECT, "enforce")
+    assert "secretVolumes" not in function(google)
+    secrets = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre"}
+    deployed(google, tmp_path, PROJECT, "enforce", **secrets)
     again = google.requests[first:]
     assert granted(google) == permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP)
     assert function(google)["environmentVariables"]["LOGMEND_MODE"] == "enforce"
+    settings = Settings.from_environment(function(google)["environmentVariables"])
+    mounted = {
+        f"{each['mountPath']}/{version['path'].lstrip('/')}": (each["secret"], version["version"])
+        for each in function(google)["secretVolumes"]
+        for version in each["versions"]
+    }
+    assert mounted == {"/secrets/hosts/value": ("hosts", "latest"), "/secrets/key/value": ("key", "latest")}
+    assert settings.ssh_host_keys == "known-hosts:/secrets/hosts/value"
+    assert (str(settings.ssh_key), settings.ssh_user) == ("/secrets/key/value", "sre")
+    for secret in ("hosts", "key"):
+        [binding] = google.policies[f"v1/projects/{PROJECT}/secrets/{secret}"]["bindings"]
+        assert binding["role"] == "roles/secretmanager.secretAccessor"
     assert not [
         path for method, path, _ in again if method == "PUT" and ("/topics/" in path or "/subsc" in path)
     ]

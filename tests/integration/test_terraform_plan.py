@@ -120,6 +120,8 @@ def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, varia
             "memory": ("256Mi", "512Mi"),
             "ledger_database": ("(default)", "is not used"),
             "name": ("sre", "6 to 20"),
+            "ssh_host_keys": ("known-hosts:/tmp/x", "auto, pinned, published or insecure"),
+            "ssh_user": ("sre", "go together"),
         },
         {
             "executor": ("osconfig", "needs zones"),
@@ -213,11 +215,10 @@ def test_every_setting_is_either_set_or_can_be_set(deploy):
     assert listed is not None
     tunable = set(re.findall(r'"(LOGMEND_[A-Z_]+)"', listed[1]))
     own = set(re.findall(r"(?m)^    (LOGMEND_[A-Z_]+) +=", text))
-    # The deployed function has no files but its own: keys come from OS Login, runbooks with the archive.
+    # The deployed function has no files but its own and mounted secrets: runbooks come with the archive.
     # It reads from the topic through its subscription; only people's commands publish.
     # Only the scan of a folder or an organization asks the Resource Manager.
-    local = {"LOGMEND_RUNBOOKS", "LOGMEND_SSH_KEY", "LOGMEND_SSH_USER", "LOGMEND_TOPIC"}
-    local |= {"LOGMEND_RESOURCEMANAGER_ENDPOINT"}
+    local = {"LOGMEND_RUNBOOKS", "LOGMEND_TOPIC", "LOGMEND_RESOURCEMANAGER_ENDPOINT"}
     assert not tunable & own
     assert tunable | own | local == {PREFIX + each.name.upper() for each in fields(Settings)}
 
@@ -306,6 +307,28 @@ def test_the_function_gets_nothing_but_those_roles(deploy):
     assert ledger["condition"][0]["expression"] == f'resource.name == "projects/{PROJECT}/databases/logmend"'
     accounts = {at for at in plan.resources if at.startswith("google_service_account_iam_member.act_as")}
     assert len(accounts) == 2
+
+
+def test_secrets_are_mounted_where_the_settings_look_and_nothing_else_may_be_read(deploy):
+    """A known_hosts file and a key for fleets without OS Login; without them, no grant and no API."""
+    plan = deploy.plan(known=True, ssh_known_hosts_secret="hosts", ssh_key_secret="key", ssh_user="sre")
+    settings = Settings.from_environment(environment(plan) | {"K_SERVICE": "logmend"})
+    mounted = {
+        f"{each['mount_path']}/{each['versions'][0]['path']}": each["secret"]
+        for each in plan.one(FUNCTION)["service_config"][0]["secret_volumes"]
+    }
+    assert settings.ssh_host_keys.partition(":")[::2] == ("known-hosts", "/secrets/known-hosts/value")
+    assert (settings.ssh_key, settings.ssh_user) == (Path("/secrets/ssh-key/value"), "sre")
+    assert mounted == {"/secrets/known-hosts/value": "hosts", "/secrets/ssh-key/value": "key"}
+    grants = plan.of_type("google_secret_manager_secret_iam_member").values()
+    assert {(each["secret_id"], each["role"]) for each in grants} == {
+        (secret, "roles/secretmanager.secretAccessor") for secret in ("hosts", "key")
+    }
+    plain = deploy.plan(known=True, ssh_host_keys="published", ssh_import_keys=False)
+    assert not plain.of_type("google_secret_manager_secret_iam_member")
+    assert not [each for each in plain.resources if "secretmanager" in each]
+    settings = Settings.from_environment(environment(plain) | {"K_SERVICE": "logmend"})
+    assert (settings.ssh_host_keys, settings.ssh_import_keys) == ("published", False)
 
 
 def test_a_role_is_granted_only_where_it_is_defined(deploy):

@@ -29,6 +29,8 @@ class MetadataServer:
         self.config_body: str | None = None
         self.attributes = attributes
         self.statuses: dict[str, int] = {}
+        self.guest_attributes: dict[str, str] = {}
+        """What the machine published, as the Compute API tells it: NAMESPACE/KEY to value."""
         self.requests: list[str] = []
         self._closed = threading.Event()
         self._server = _Server(ADDRESS, _handler(self), bind_and_activate=False)
@@ -80,6 +82,18 @@ def _handler(metadata: MetadataServer) -> type[BaseHTTPRequestHandler]:
                 self._send(403, "Missing Metadata-Flavor:Google header.")
             elif (answer := metadata.answer(self.path.removeprefix(prefix).partition("?")[0])) is not None:
                 self._send(*answer)
+
+        def do_PUT(self) -> None:
+            # cloud.google.com/compute/docs/metadata/manage-guest-attributes: NAMESPACE/KEY, no deeper.
+            _, found, path = self.path.partition("/computeMetadata/v1/instance/guest-attributes/")
+            value = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
+            if self.headers["Metadata-Flavor"] != "Google":
+                self._send(403, "Missing Metadata-Flavor:Google header.")
+            elif not found or path.count("/") != 1:
+                self._send(404, "not found")
+            else:
+                metadata.guest_attributes[path] = value
+                self._send(200, "")
 
         def _send(self, status: int, body: str) -> None:
             content = body.encode()

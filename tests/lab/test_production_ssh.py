@@ -12,6 +12,7 @@ from typing import Any
 import asyncssh
 import pytest
 
+from logmend.outcome import reasons
 from tests.contract import oslogin_fake, relay
 from tests.contract.oslogin_fake import ACCOUNT, USERNAME, FakeOsLogin
 from tests.contract.test_access_token import endpoint, key_file  # noqa: F401  # fixtures
@@ -19,6 +20,7 @@ from tests.lab.cloud import Cloud, cloud, line, told_again
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine, TimerState
 
+HOST_KEY_KINDS = ("ecdsa-sha2-nistp256", "ssh-ed25519", "ssh-rsa")
 OFF = TimerState("loaded", "disabled", "inactive")
 ON = TimerState("loaded", "enabled", "active")
 PROFILE_KEYS = "oslogin/keys"
@@ -26,11 +28,33 @@ KEYS_COMMAND = f"""#!/bin/sh
 # What google_authorized_keys does: ask the metadata server for the keys of a login profile.
 exec curl -sf -m 5 -H Metadata-Flavor:Google http://metadata.google.internal/computeMetadata/v1/{PROFILE_KEYS}
 """
-SSHD = """
-TrustedUserCAKeys /etc/ssh/oslogin-ca.pub
-AuthorizedKeysCommand /usr/bin/oslogin_keys
-AuthorizedKeysCommandUser nobody
+PRINCIPALS_COMMAND = """#!/bin/sh
+# What google_authorized_principals does once OS Login has let a certificate's user in: it prints the name.
+echo "$1"
 """
+KEYS = """
+AuthorizedKeysCommand /usr/bin/google_authorized_keys
+AuthorizedKeysCommandUser root
+"""
+AUTHORITY = """
+TrustedUserCAKeys /etc/ssh/oslogin-ca.pub
+AuthorizedPrincipalsCommand /usr/bin/google_authorized_principals %u %k
+AuthorizedPrincipalsCommandUser root
+"""
+GENERATIONS = {
+    # What the guest agent writes into sshd_config, in its order (google_guest_agent/oslogin.go): OpenSSH 9.2
+    # ignores an AuthorizedPrincipalsCommand that stands behind an AuthorizedKeysCommand.
+    "2022: no authority": (KEYS, False, "imported_key"),
+    "2023-05: an authority, and an OS Login without principals": (AUTHORITY + KEYS, False, "imported_key"),
+    "2023-09: both": (AUTHORITY + KEYS, True, "certificate"),
+    "2026-01: security keys, no authority": (
+        KEYS.replace("google_authorized_keys\n", "google_authorized_keys_sk\n"),
+        True,
+        "imported_key",
+    ),
+}
+"""Guests by age: their sshd_config, whether google_authorized_principals is there, and what lets us in."""
+CURRENT = "2023-09: both"
 
 
 @pytest.fixture
@@ -40,17 +64,24 @@ def oslogin() -> Iterator[FakeOsLogin]:
         yield fake
 
 
-async def login_machine(boot: Boot, oslogin: FakeOsLogin, *, admin: bool = True, **options: Any) -> Machine:
+async def login_machine(
+    boot: Boot, oslogin: FakeOsLogin, *, admin: bool = True, guest: str = CURRENT, **options: Any
+) -> Machine:
     """Boot a machine whose only way in is OS Login; ``admin`` is what osAdminLogin grants beyond osLogin."""
+    config, principals, _ = GENERATIONS[guest]
     machine = await boot(
         files={
             "/etc/ssh/oslogin-ca.pub": oslogin.ca.export_public_key().decode(),
-            "/etc/ssh/sshd_config.d/oslogin.conf": SSHD,
-            "/usr/bin/oslogin_keys": KEYS_COMMAND,
-        },
+            "/etc/ssh/sshd_config.d/oslogin.conf": config,
+            # The one with security keys gives service accounts their usual keys (authorized_keys_sk.cc).
+            "/usr/bin/google_authorized_keys": KEYS_COMMAND,
+            "/usr/bin/google_authorized_keys_sk": KEYS_COMMAND,
+        }
+        | ({"/usr/bin/google_authorized_principals": PRINCIPALS_COMMAND} if principals else {}),
         **options,
     )
-    await machine.output(f"chmod 755 /usr/bin/oslogin_keys; useradd --create-home --shell /bin/sh {USERNAME}")
+    await machine.output("chmod 755 /usr/bin/google_*")
+    await machine.output(f"useradd --create-home --shell /bin/sh {USERNAME}")
     if admin:
         await machine.output(f"echo '{USERNAME} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/oslogin")
     await machine.output("systemctl reload ssh")
@@ -106,6 +137,52 @@ async def test_a_private_machine_is_remediated_through_iap_with_a_certificate(
     assert oslogin.keys == {}
     signed = next(body for call, body in zip(oslogin.calls, oslogin.bodies, strict=True) if call == "sign")
     assert signed["computeInstance"].endswith(f"/instances/{machine.ref.instance_id}")
+
+
+@pytest.mark.usefixtures("key_file")
+@pytest.mark.parametrize("guest", GENERATIONS)
+async def test_a_guest_of_any_age_that_never_published_a_host_key_is_remediated(
+    boot: Boot, oslogin: FakeOsLogin, tmp_path: Path, guest: str
+) -> None:
+    """From its line to the verified fix through the relay: the key of the first contact, what it lets in."""
+    machine = await login_machine(boot, oslogin, guest=guest)
+    async with reachable(tmp_path, machine, oslogin) as (around, tunnel, settings):
+        around.instance(machine).guest_attributes = {}
+        seen = await line(machine)
+        async with function_of(around, settings) as function:
+            answer = await function.push(seen)
+            assert (answer.status, answer.verdict) == (200, "remediated"), answer
+            [outcome] = function.outcomes(result="remediated")
+            assert (outcome["host_key"], outcome["credential"]) == ("first_seen", GENERATIONS[guest][2])
+        await tunnel.idle()
+    assert await machine.timer_state() == OFF
+    assert oslogin.keys == {}, "nothing is left in the login profile"
+
+
+@pytest.mark.usefixtures("key_file")
+async def test_a_running_machine_publishes_its_host_keys_by_the_command_that_we_advise(
+    boot: Boot, oslogin: FakeOsLogin, tmp_path: Path
+) -> None:
+    """What reasons and docs tell people to run there, run there; then the strictest setting lets us in."""
+    machine = await login_machine(boot, oslogin)
+    private = "/etc/ssh/ssh_host_ed25519_key"
+    await machine.output(f"ssh-keygen -A && ssh-keygen -y -f {private} >{private}.pub")
+    async with reachable(tmp_path, machine, oslogin) as (around, _, settings):
+        around.instance(machine).guest_attributes = {}
+        strict = settings | {"ssh_host_keys": "published"}
+        seen = await line(machine)
+        async with function_of(around, strict) as function:
+            assert (await function.push(seen)).verdict == "failed: host_key_unknown"
+        ran = await machine.run(reasons.PUBLISH, user=machine.user)
+        assert (ran.rc, ran.err) == (0, "")
+        published = machine.metadata.guest_attributes
+        assert sorted(published) == [f"hostkeys/{kind}" for kind in HOST_KEY_KINDS]
+        assert machine.host_key.split()[1] == published["hostkeys/ssh-ed25519"]
+        around.instance(machine).guest_attributes = dict(published)
+        async with function_of(around, strict, name="again") as function:
+            answer = await function.push(told_again(seen))
+            assert answer.verdict == "remediated", answer
+            assert [each["host_key"] for each in function.outcomes()] == ["published"]
 
 
 @pytest.mark.usefixtures("key_file")

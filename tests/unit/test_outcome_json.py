@@ -46,6 +46,8 @@ FULL = Outcome(
     approval_expires_at=AT + timedelta(days=1),
     notes=("partner_metadata_unknown",),
     latency=Latency(10, 20, 30, 60),
+    host_key="first_seen",
+    credential="imported_key",
 )
 BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE, "0.1.0")
 
@@ -59,7 +61,8 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
     """A reader never has to ask whether a key is there."""
     keys = [
         *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
-        *("variant", "action", "mode", "executor", "instance", "attempt", "before", "after", "message_id"),
+        *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt", "before"),
+        *("after", "message_id"),
         *("source", "replay_of", "requested_by", "approval", "notes", "latency_ms", "outcome_id"),
         *("intent_id", "version"),
     ]
@@ -313,6 +316,11 @@ def test_the_documentation_has_the_very_same_tables() -> None:
     wanted = rows()
     assert "\n".join(line for line in wanted if line not in text) == ""
     assert [line for line in text if re.match(r"\| `[a-z_]+` \|", line) and line not in wanted] == []
+
+
+def test_the_ssh_guide_has_the_command_that_publishes_host_keys() -> None:
+    """The one that the lab tries, word for word."""
+    assert f"```sh\n{reasons.PUBLISH}\n```" in (Path(__file__).parents[2] / "docs" / "ssh.md").read_text()
 
 
 def test_evidence_keeps_only_plain_pairs() -> None:

@@ -9,6 +9,7 @@ from logmend import permissions
 from logmend.model.enums import Mode
 from logmend.model.state import Fleet
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.doctor import vms
 from logmend_cli.doctor.checks import FAIL, OK, UNKNOWN, WARN, _dicts
 from logmend_cli.doctor.facts import Check, Facts, Reply
 from logmend_cli.doctor.gather import interfaces, vm_accounts
@@ -39,7 +40,7 @@ def function_to_vm(facts: Facts) -> Iterator[Check]:
         yield from acting_as(facts)
         for project in facts.place.fleet:
             yield route(facts, project)
-            yield login(facts, project)
+            yield from vms.checks(facts, project)
     if wanted.executor is not ExecutorChoice.SSH:
         for project in facts.place.fleet:
             yield agent(facts, project)
@@ -86,7 +87,7 @@ def settings(facts: Facts) -> Check:
     if found.ssh_host_keys == "insecure" and found.executor is not ExecutorChoice.OSCONFIG:
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
         said = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
-        return Check(name, WARN, said, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=guest-attributes")
+        return Check(name, WARN, said, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
     return Check(name, OK, f"executor {found.executor}, ledger {found.state}, outcomes {found.outcomes}")
 
 
@@ -294,25 +295,6 @@ def route(facts: Facts, project: str) -> Check:
     tagged = all(each.get("targetTags") or each.get("targetServiceAccounts") for each in rules)
     narrow = "; only for some tags or accounts" if tagged else ""
     return Check(name, OK, f"{found.ssh_route} from {source}: {', '.join(shown[:5])}{narrow}")
-
-
-def login(facts: Facts, project: str) -> Check:
-    """See what the project's metadata says about OS Login and host keys."""
-    name, reply, found = f"OS Login in {project}", facts[f"compute/{project}"], facts.settings
-    if reply.body is None:
-        return Check(name, UNKNOWN, reply.why)
-    items = _metadata(reply)
-    wanted = {} if found.ssh_key else {"enable-oslogin": "TRUE"}
-    if found.ssh_host_keys == "guest-attributes":
-        wanted["enable-guest-attributes"] = "TRUE"
-    off = {key: value for key, value in wanted.items() if items.get(key, "").strip().lower() != "true"}
-    if off:
-        mend = f"gcloud compute project-info add-metadata --project={project} --metadata=" + ",".join(
-            f"{key}={value}" for key, value in off.items()
-        )
-        said = f"{', '.join(off)} not TRUE for the project; VMs may set it themselves"
-        return Check(name, WARN, f"{said} (host keys are published at the next boot)", mend)
-    return Check(name, OK, ", ".join(f"{key}=TRUE" for key in wanted) or "a key of your own is used")
 
 
 def agent(facts: Facts, project: str) -> Check:

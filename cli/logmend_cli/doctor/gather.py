@@ -14,6 +14,7 @@ from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import Facts, Place, Reply
 from logmend_cli.errors import NO_CREDENTIALS
 
@@ -79,6 +80,7 @@ async def gather(
         facts = await _asked(facts, apis, _first(place))
         facts = _scoped(facts)
         facts = await _asked(facts, apis, _second(facts))
+        facts = await _asked(facts, apis, _third(facts))
         facts = await _as_function(facts, apis, endpoint)
         facts = await _with_ledger(facts, endpoint, repair=repair)
     finally:
@@ -152,6 +154,8 @@ def _second(facts: Facts) -> Iterable[Question]:
         if ssh:
             path = f"/compute/v1/projects/{project}/global/firewalls?maxResults=500"
             yield f"firewalls/{project}", "compute", path, None
+            path = f"/compute/v1/projects/{project}/aggregated/instances?filter=status%3DRUNNING"
+            yield f"vms/{project}", "compute", path, None
         if settings.executor is not ExecutorChoice.SSH:
             for zone in settings.scope_zones:
                 path = f"/v1/projects/{project}/locations/{zone}/osPolicyAssignments?pageSize=100"
@@ -167,6 +171,19 @@ def _second(facts: Facts) -> Iterable[Question]:
                 else (f"projects/{place.project}/regions/{place.region}/subnetworks/{subnet}")
             )
             yield "subnetwork", "compute", f"/compute/v1/{path}", None
+
+
+def _third(facts: Facts) -> Iterable[Question]:
+    """Ask the sampled VMs for the host keys that they published."""
+    for project in facts.place.fleet:
+        for vm in vms.sampled(facts, project):
+            path = f"/compute/v1/projects/{project}/zones/{vm.ref.zone}/instances/{vm.ref.instance_id}"
+            yield (
+                vms.hostkeys(vm),
+                "compute",
+                f"{path}/getGuestAttributes?queryPath=hostkeys/",
+                None,
+            )
 
 
 async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:

@@ -107,6 +107,7 @@ class Failure:
     kind: int | str
     times: int | None
     retry_after: int | None
+    message: str | None = None
 
 
 class PretendCompute:
@@ -144,10 +145,16 @@ class PretendCompute:
         )
 
     def fail(
-        self, pattern: str, kind: int | str, *, times: int | None = None, retry_after: int | None = None
+        self,
+        pattern: str,
+        kind: int | str,
+        *,
+        times: int | None = None,
+        retry_after: int | None = None,
+        message: str | None = None,
     ) -> None:
         """Script failures: an HTTP status, ``slow`` (2 s), ``hang`` (60 s) or ``garbage``."""
-        self._failures.append(Failure(re.compile(pattern), kind, times, retry_after))
+        self._failures.append(Failure(re.compile(pattern), kind, times, retry_after, message))
 
     def mend(self) -> None:
         """Forget every scripted failure."""
@@ -320,7 +327,7 @@ async def _failed(failure: Failure) -> Response | None:
             return Response("<html>not what you asked for", media_type="application/json")
         case int():
             wait = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-            return _error(failure.kind, f"scripted failure {failure.kind}", wait)
+            return _error(failure.kind, failure.message or f"scripted failure {failure.kind}", wait)
         case _:
             raise ValueError(f"no such failure: {failure.kind}")
 

@@ -1,13 +1,14 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
 ``journal`` admits, commits and concludes intents; ``places`` is the disruption budget; ``controls`` are the
-operators' switches; ``upkeep`` and ``damage`` mend; ``documents`` says how values become stored documents,
+operators' switches; ``contacts`` is what is known of VMs' SSH servers; ``upkeep`` and ``damage`` mend; ``documents`` says how values become stored documents,
 ``migrate`` how older ones do.
 """
 
+from logmend.ledger.contacts import Contacts
 from logmend.ledger.controls import Controls
 from logmend.ledger.journal import Conclusion, Journal
 from logmend.ledger.places import Work
 from logmend.ledger.queues import Queues
 
-__all__ = ["Conclusion", "Controls", "Journal", "Queues", "Work"]
+__all__ = ["Conclusion", "Contacts", "Controls", "Journal", "Queues", "Work"]

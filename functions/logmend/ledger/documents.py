@@ -10,6 +10,7 @@ collection     id                             holds
 ``places``     ``RUNBOOK~SHARD``              :class:`~logmend.ledger.places.Shard` of the budget
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
+``contacts``   the VM's numeric id            :class:`~logmend.ledger.contacts.Contact`
 =============  =============================  ====================================================
 """
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from logmend.model.enums import INTERIM_RESULTS, Action, Finding, Mode, Origin, Result
 from logmend.model.struct import Struct, field
@@ -191,7 +191,7 @@ class InstanceFacts(Struct, frozen=True):
 
 
 class Evidence(Struct, frozen=True):
-    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), stderr's end on error."""
+    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), of a no stderr's end."""
 
     exit_code: int
     values: Mapping[str, str]
@@ -279,6 +279,20 @@ class Trouble(Struct, frozen=True):
     retry_after: float | None = None
 
 
+HostKeySource = Literal["published", "pinned", "first_seen", "known_hosts", "insecure"]
+"""How a VM's SSH host key was known; ``first_seen``: it was pinned in this very attempt."""
+
+CredentialKind = Literal["certificate", "imported_key", "static"]
+"""What a VM's SSH server let us in with."""
+
+
+class Login(Struct, frozen=True):
+    """How a session got in: how the server's key was known, and what it accepted of us."""
+
+    host_key: HostKeySource
+    credential: CredentialKind
+
+
 class Attempt(Struct, frozen=True):
     """What was seen and done on a VM in one go; ``verify`` turns it into a result.
 
@@ -286,7 +300,7 @@ class Attempt(Struct, frozen=True):
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
     the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
     ``asked`` is what an agent was asked to do, where the work was handed over to one. ``committed`` says that
-    this attempt passed the commit point.
+    this attempt passed the commit point; ``login`` is how a session got in, if one did.
     """
 
     executor: str
@@ -299,6 +313,7 @@ class Attempt(Struct, frozen=True):
     trouble: Trouble | None = None
     asked: Action | None = None
     committed: bool = False
+    login: Login | None = None
 
 
 class Asked(Struct, frozen=True):
@@ -348,6 +363,8 @@ class Outcome(Struct, frozen=True):
     approval_expires_at: datetime | None = None
     notes: tuple[str, ...] = ()
     latency: Latency = Latency()
+    host_key: str | None = None  # a HostKeySource, or what a later version calls one
+    credential: str | None = None  # a CredentialKind, likewise
 
     @property
     def final(self) -> bool:

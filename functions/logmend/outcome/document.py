@@ -85,6 +85,8 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "action": None if outcome.action is None else outcome.action.value,
         "mode": outcome.mode.value,
         "executor": outcome.executor,
+        "host_key": outcome.host_key,
+        "credential": outcome.credential,
         "instance": _instance(outcome),
         "attempt": outcome.attempt,
         "before": _evidence(outcome.before),
@@ -170,6 +172,8 @@ def _outcome(document: Mapping[str, Any]) -> Outcome:
         approval_expires_at=None if approval is None else _maybe(approval.get("expires_at")),
         notes=tuple(document.get("notes") or ()),
         latency=_latency(document.get("latency_ms") or {}),
+        host_key=document.get("host_key"),
+        credential=document.get("credential"),
     )
 
 

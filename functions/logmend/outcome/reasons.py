@@ -92,6 +92,14 @@ _UNREACHABLE = (
     "check that the VM runs sshd and that a firewall rule lets the route in (direct: from the function's"
     " subnet; iap: from 35.235.240.0/20 to tcp/22)"
 )
+PUBLISH = (
+    "sudo sh -c 'for f in /etc/ssh/ssh_host_*_key.pub; do read -r t k c <$f; curl -sS --noproxy \\* -X PUT"
+    " -H Metadata-Flavor:Google -d $k"
+    " http://169.254.169.254/computeMetadata/v1/instance/guest-attributes/hostkeys/$t; done'"
+)
+"""What publishes a running VM's host keys as its guest agent does on the first boot, and never again
+(guest-agent, instance_setup.go). Metadata ``enable-guest-attributes`` has to be TRUE."""
+_ACCOUNT = "mend the account on the VM (chage -l USER shows what has expired), or let OS Login make it"
 WAIT = "nothing; Pub/Sub delivers the message again"
 """The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
 _SETTLED = {Result.PARKED: "nothing; the tick tries again", Result.REQUESTED: "nothing; the tick looks again"}
@@ -131,7 +139,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "config_status_unknown": Meaning(
             "The VM's metadata server did not say whether certificates are configured (config_status) or"
             " asked for (opt_in): 404 would mean no.",
-            _ASK_METADATA,
+            f"as logmend's login user (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
+        ),
+        "no_curl": Meaning(
+            "The VM has no curl, with which its metadata server is asked.", "install curl on the VM"
         ),
         "unreadable": Meaning(
             "What logmend would have to look at on the VM is closed to its login: certificates in"
@@ -245,18 +256,50 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "Logged in, but the SSH server opened no session.", "check MaxSessions in sshd_config"
         ),
         "not_permitted": Meaning("A login, sudo or an API call was refused.", _GRANT_LOGIN),
+        "key_type_refused": Meaning(
+            "The VM's SSH server takes no keys of this type; hosts in FIPS mode refuse Ed25519.",
+            "use a key of a type that detail names; for LOGMEND_SSH_KEY ecdsa-sha2-nistp256 suits all hosts",
+        ),
+        "account_expired": Meaning("The account that logmend logs in as has expired on the VM.", _ACCOUNT),
+        "password_expired": Meaning(
+            "The password of the account that logmend logs in as has expired, so the VM runs nothing for it.",
+            _ACCOUNT,
+        ),
+        "not_accepting_logins": Meaning(
+            "The VM lets nobody but root in just now: it is booting, going down, or has /etc/nologin.", WAIT
+        ),
+        "login_closed": Meaning(
+            "The VM's server hung up in the middle of the login.",
+            "read its journal (journalctl -u ssh -u sshd): PAM refuses an account without a word",
+        ),
+        "sudo_requires_tty": Meaning(
+            "sudo on the VM runs nothing without a terminal (requiretty).",
+            "in its sudoers: Defaults:USER !requiretty",
+        ),
+        "sudo_noexec": Meaning(
+            "sudo on the VM lets a command run no other (noexec), so no script can work.",
+            "in its sudoers: Defaults:USER !noexec",
+        ),
+        "no_sudo": Meaning("The VM has no sudo.", "install sudo there"),
         "bad_credential": Meaning(
             "logmend's own key or certificate cannot be used.", "check LOGMEND_SSH_KEY"
         ),
         "host_key_mismatch": Meaning(
             "The server's host key is not the VM's: another machine, or keys that were renewed.",
-            "compare with gcloud compute instances get-guest-attributes {vm} --query-path=hostkeys/;"
-            " renewed keys are published by a restart of the guest agent",
+            "find out why it changed. Then, for a pinned key: logmend resume --instance {instance}"
+            " --forget-host-key; for published ones, on the VM: " + PUBLISH,
         ),
         "host_key_unknown": Meaning(
             "The VM's host keys are not known, so its server is not trusted.",
-            "gcloud compute instances add-metadata {vm} --metadata=enable-guest-attributes=TRUE and a restart"
-            " of the guest agent, or a file named by LOGMEND_SSH_HOST_KEYS=known-hosts:PATH",
+            "LOGMEND_SSH_ROUTE=iap with LOGMEND_SSH_HOST_KEYS=auto pins the key at first contact (pinned: on"
+            " the direct route as well); or publish the VM's keys: gcloud compute instances add-metadata {vm}"
+            " --metadata=enable-guest-attributes=TRUE, then on the VM: " + PUBLISH + "; or"
+            " LOGMEND_EXECUTOR=osconfig, which needs none",
+        ),
+        "guest_attributes_disabled": Meaning(
+            "An organization policy forbids guest attributes, and with them published host keys.",
+            "LOGMEND_SSH_ROUTE=iap with LOGMEND_SSH_HOST_KEYS=auto, or known-hosts:PATH; or"
+            " LOGMEND_EXECUTOR=osconfig",
         ),
         "out_of_files": Meaning("The function itself ran out of file descriptors.", "lower its concurrency"),
         "no_posix_account": Meaning(
@@ -266,6 +309,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "login_profile_full": Meaning(
             "The OS Login profile of logmend's service account has no room for a key.",
             "gcloud compute os-login ssh-keys list and remove, as that account",
+        ),
+        "key_not_imported": Meaning(
+            "OS Login answered that it had imported logmend's key, and had not.",
+            "detail has Google's reason; policies of the organization may forbid keys in login profiles",
         ),
         "iap_not_authorized": Meaning(
             "IAP does not let logmend open a tunnel to the VM.",

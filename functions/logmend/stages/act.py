@@ -85,6 +85,7 @@ async def _in_session(
             asyncio.timeout(deadline.total_seconds()),
             executor.open(facts, runbook, intent.action) as vm,
         ):
+            done = replace(done, login=vm.login)
             done = replace(done, before=await vm.check())
             if commit is None or not _faulty_there(done.before, intent):
                 return done

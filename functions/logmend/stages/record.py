@@ -189,6 +189,8 @@ def of_intent(
         approval_expires_at=approval.expires_at if approval else None,
         notes=notes,
         latency=latency or Latency(),
+        host_key=attempt.login.host_key if attempt and attempt.login else None,
+        credential=attempt.login.credential if attempt and attempt.login else None,
     )
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from tests.integration.cli.conftest import Place
 
-from logmend.ledger import Controls
+from logmend.ledger import Contacts, Controls
+from logmend.ledger.contacts import Contact, Pin
 from logmend.ledger.documents import pack, subject_key
 from logmend.model.state import Lease, Subject
 from logmend.model.values import InstanceRef, Outcome
@@ -31,12 +32,16 @@ ROOT = Path(__file__).resolve().parents[3]
 ON, OFF = "enabled active", "disabled inactive"
 
 
+def environment_of(place: Place, **settings: str) -> dict[str, str]:
+    """Give the environment of the place's function."""
+    return {f"LOGMEND_{key.upper()}": value for key, value in (place.settings | settings).items()}
+
+
 def deliver(place: Place, name: str, **settings: str) -> Outcome:
     """Hand a VM's line to the pipeline, as the function does with what Pub/Sub pushes."""
-    environment = {f"LOGMEND_{key.upper()}": value for key, value in (place.settings | settings).items()}
 
     async def body() -> Outcome:
-        app = application(Settings.from_environment(environment))
+        app = application(Settings.from_environment(environment_of(place, **settings)))
         try:
             line = entry(identity(place.machine(name)), at=datetime.now(UTC) - timedelta(seconds=5))
             said = await app.pipeline.handle(push(line, f"m{time.monotonic_ns()}"), {})
@@ -49,6 +54,40 @@ def deliver(place: Place, name: str, **settings: str) -> Outcome:
 
 
 # freeze and resume
+
+
+def test_a_pinned_host_key_is_forgotten_on_record(place: Place) -> None:
+    """Another key than the pinned one is a mismatch, until an operator makes the next contact a first one."""
+    machine, ref = place.machine("web-1"), InstanceRef(*identity(place.machine("web-1")))
+    published = dict(machine.instance.guest_attributes)
+    reach = {"ssh_host_keys": "pinned", "cooldown_failed": "0s", "cooldown_planned": "0s"}
+
+    async def contact(pinned: str | None = None) -> Contact:
+        app = application(Settings.from_environment(environment_of(place)))
+        if pinned is not None:
+            await Contacts(app.store).pin(ref, Pin(pinned, datetime.now(UTC)))
+        found = await Contacts(app.store).get(ref)
+        await app.aclose()
+        return found
+
+    other = " ".join(place.machine("web-2").host_key.export_public_key().decode().split()[:2])
+    asyncio.run(contact(other))  # another machine was there first
+    machine.instance.guest_attributes.clear()
+    assert deliver(place, "web-1", **reach).reason == "host_key_mismatch"
+    machine.instance.guest_attributes |= published
+    assert deliver(place, "web-1", **reach).reason == "host_key_mismatch", "published later replaces no pin"
+    machine.instance.guest_attributes.clear()
+
+    assert place.logmend("resume", "--forget-host-key").exit_code == 2
+    forget = ("resume", "--instance", str(ref), "--forget-host-key", "--why", "rebuilt", "--by", "ann@desk")
+    assert f"forgotten by ann@desk: {other}" in place.logmend(*forget).stdout
+    assert "no host key was pinned" in place.logmend(*forget).stdout
+    said = deliver(place, "web-1", **reach)
+    assert (said.result, said.host_key, said.credential) == ("planned", "first_seen", "static")
+    found = asyncio.run(contact())
+    assert [(each.by, each.why, each.pin.key) for each in found.forgotten] == [("ann@desk", "rebuilt", other)]
+    assert found.pin is not None
+    assert found.pin.key.split()[1] in published.values()
 
 
 def test_a_freeze_holds_events_off_until_resume(place: Place) -> None:

@@ -42,6 +42,7 @@ RUN = f"/v2/projects/{HOME}/locations/us-central1/services/logmend"
 JOB = f"/v1/projects/{HOME}/locations/us-central1/jobs/logmend-tick"
 COMPUTE = f"/compute/v1/projects/{HOME}"
 FIREWALLS = f"{COMPUTE}/global/firewalls"
+VMS = f"{COMPUTE}/aggregated/instances"
 
 
 @contextmanager
@@ -250,11 +251,50 @@ ILLS: list[tuple[str, Callable[[GoogleHome], None], str, str, str, str]] = [
     ("in no VPC", environment(LOGMEND_SSH_ROUTE="direct"), f"SSH route in {HOME}", "fail", "in no VPC",
      "--network=NETWORK"),
     ("no OS Login", change(COMPUTE, commonInstanceMetadata={}), f"OS Login in {HOME}", "warn",
-     "enable-oslogin",
-     "--metadata=enable-oslogin=TRUE,enable-guest-attributes=TRUE"),
+     "enable-oslogin: 5 of 5 running VMs looked at do without",
+     f"project-info add-metadata --project={HOME} --metadata=enable-oslogin=TRUE"),
+    ("a VM without OS Login", lambda home: vms(home)[4].update(metadata={"items": [{"key": "enable-oslogin",
+     "value": "FALSE"}]}), f"OS Login in {HOME}", "warn", "1 of 5 running VMs looked at do without: web-4",
+     "instances add-metadata web-4 --zone=us-west1-a"),
+    ("no VM to look at", put(VMS, {}), f"host keys in {HOME}", "unknown", "no running VM", ""),
+    ("nobody published keys", lambda home: unpublish(home, "published"), f"host keys in {HOME}", "fail",
+     "0 of 5 running VMs looked at", "gcloud compute ssh web-0 --zone=us-west1-a"),
+    ("a VM published no keys", lambda home: unpublish(home, "published", 2), f"host keys in {HOME}", "warn",
+     "comes of web-2", "guest-attributes/hostkeys/"),
+    ("a direct route pins nothing", lambda home: unpublish(home, "auto", route="direct"),
+     f"host keys in {HOME}", "fail", "host_key_unknown", ""),
+    ("keys are pinned over IAP", lambda home: unpublish(home, "auto"), f"host keys in {HOME}", "ok",
+     "0 of 5 running VMs looked at have published theirs; the others' are pinned at first contact: web-0",
+     ""),
     ("no agent", environment(LOGMEND_EXECUTOR="osconfig", LOGMEND_SCOPE_ZONES="us-west1-a"),
      f"OS Config agent in {HOME}", "warn", "enable-osconfig", "--metadata=enable-osconfig=TRUE"),
 ]  # fmt: skip
+
+
+def vms(home: GoogleHome) -> list[dict[str, Any]]:
+    """Give the VMs that run in the healthy project, as the API lists them."""
+    found: list[dict[str, Any]] = home.answers[VMS]["items"]["zones/us-west1-a"]["instances"]
+    return found
+
+
+def unpublish(home: GoogleHome, setting: str, *numbers: int, route: str = "iap") -> None:
+    """Take VMs' published host keys away (all, if none is numbered), under a setting."""
+    environment(LOGMEND_SSH_HOST_KEYS=setting, LOGMEND_SSH_ROUTE=route)(home)
+    for number, vm in enumerate(vms(home)):
+        if number in numbers or not numbers:
+            del home.answers[f"{COMPUTE}/zones/us-west1-a/instances/{vm['id']}/getGuestAttributes"]
+
+
+def test_an_organization_without_guest_attributes_is_told(doctor: Clinic, home: GoogleHome) -> None:
+    """412 names the policy; pinning goes on."""
+    for vm in vms(home):
+        home.preconditions.add(f"{COMPUTE}/zones/us-west1-a/instances/{vm['id']}/getGuestAttributes")
+    found = doctor.checks()[f"host keys in {HOME}"]
+    assert found["state"] == "ok"
+    assert "constraints/compute.disableGuestAttributesAccess" in found["evidence"]
+    environment(LOGMEND_SSH_HOST_KEYS="published")(home)
+    found = doctor.checks()[f"host keys in {HOME}"]
+    assert (found["state"], "LOGMEND_SSH_HOST_KEYS=auto" in found["mend"]) == ("fail", True)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +326,7 @@ SEEN = {
     f"{RUN}:getIamPolicy": {"push account calls the function"},
     JOB: {"scheduler"},
     COMPUTE: {f"OS Login in {HOME}"},
+    VMS: {f"host keys in {HOME}"},
     FIREWALLS: {f"SSH route in {HOME}"},
     f"/v1/projects/-/serviceAccounts/{FUNCTION}:generateAccessToken": {
         "function records", f"function's permissions in {HOME}", f"logs in where VMs are {VMS_ACCOUNT}"},
@@ -329,7 +370,7 @@ def test_host_keys_that_nobody_checks_are_warned_of(doctor: Clinic, home: Google
     environment(LOGMEND_SSH_HOST_KEYS="insecure", LOGMEND_STATE=doctor.state, LOGMEND_MODE="observe")(home)
     found = doctor.checks()["function's settings"]
     assert found["state"] == "warn"
-    assert found["mend"].endswith("--update-env-vars=LOGMEND_SSH_HOST_KEYS=guest-attributes")
+    assert found["mend"].endswith("--update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
 
 
 def test_an_api_that_is_away_is_not_an_ill(doctor: Clinic, home: GoogleHome) -> None:

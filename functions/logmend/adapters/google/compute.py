@@ -36,6 +36,9 @@ PROJECT_TTL = 60.0
 """Seconds for which a project's common metadata is taken as read."""
 _PROJECTS = 256
 
+GUEST_ATTRIBUTES_POLICY = "constraints/compute.disableGuestAttributesAccess"
+"""The organization policy under which guest attributes can neither be read nor written."""
+
 PARTNER_TIMEOUT = 5.0
 """Seconds that partner metadata may take; a look-up does not wait for it any longer."""
 NOT_ASKED = "not asked for"
@@ -134,9 +137,13 @@ class ComputeApi:
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
         """Read guest attributes below ``path`` (``hostkeys/``), key to value.
 
-        ``Permanent("not_found")`` where there are none, ``Permanent("not_permitted")`` naming the permission.
+        ``Permanent("not_found")`` where there are none, ``Permanent("not_permitted")`` naming the permission,
+        ``Permanent("guest_attributes_disabled")`` naming the organization policy that forbids them (412).
         """
         answer = await self._call("GET", _path(ref) + "/getGuestAttributes", {"queryPath": path})
+        if answer.status == 412:
+            said = answer.error().detail
+            raise Permanent("guest_attributes_disabled", f"{GUEST_ATTRIBUTES_POLICY} ({said})")
         if not answer.ok:
             error = answer.error(needs="compute.instances.getGuestAttributes (roles/compute.osLogin has it)")
             raise error if isinstance(error, Permanent) else _unavailable(error)

@@ -17,7 +17,8 @@ status                  error and reason             remarks
 403, API not enabled    Permanent api_disabled
 403 or 429, quota       Transient rate_limited       with ``retry_after`` where the API gave it
 404                     Permanent not_found          most callers know better what is gone
-409, 412                Transient conflict           AlreadyExists: Permanent already_exists
+409                     Transient conflict           AlreadyExists: Permanent already_exists
+412                     Transient conflict           naming ``constraints/…``: failed_precondition
 408, 499, 5xx, 3xx      Transient api_unavailable    501: Permanent invalid_request
 ======================  ===========================  =============================================
 
@@ -232,6 +233,8 @@ def from_status(
         if _DISABLED.search(text):
             return Permanent("api_disabled", one_line(text))
         return Permanent("not_permitted", denial(text, needs))
+    if status == 412 and "constraints/" in text:  # an organization policy, not a fingerprint that has changed
+        return Permanent("failed_precondition", one_line(text))
     row = _BY_STATUS.get(status)
     if row is None:
         client_error = 400 <= status < 500

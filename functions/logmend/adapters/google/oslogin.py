@@ -4,18 +4,26 @@ For each attempt, in this order:
 
 1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` where there is none.
 2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and it is asked again.
-3. Only where that is not to be had (404 again, 400, 405, 501): ``importSshPublicKey``. The profile holds
-   32 KiB, so this is one key per process, never one per event: it expires after ``key_lifetime``, is
-   replaced before that, and is deleted once it has expired and when the process ends.
+3. Only where that is not to be had (404 again, 400, 405, 501), or where the VM's server refused the
+   certificate: ``importSshPublicKey``. The profile holds 32 KiB, so this is one key per process, never one
+   per event: it expires after ``key_lifetime``, is replaced before that, and is deleted once it has expired
+   and when the process ends. ``import_keys=False`` forbids it.
 
-A refusal (403) does not lead to 3: the VM would ask for the same permissions at the login, and the operator
-should read of the missing role here. The reasons are those of :mod:`.google_errors`, ``not_permitted``
-naming permission and roles, and of our own: Permanent ``no_posix_account`` and ``login_profile_full``.
+Servers take certificates since guest agent 20230517 (TrustedUserCAKeys) with OS Login 20230919 (its
+google_authorized_principals), and not with security keys (guest-agent, 2026-01). A VM that took an imported
+key instead is remembered for :data:`REMEMBERED`; then a certificate is tried again.
 
-The private key is made in memory, lives as long as the process, and never leaves it.
+A refusal (403) of the API does not lead to 3: the VM would ask for the same permissions at the login, and the
+operator should read of the missing role here. The reasons are those of :mod:`.google_errors`,
+``not_permitted`` naming permission and roles, and of our own: Permanent ``no_posix_account``,
+``login_profile_full`` and ``key_not_imported``.
+
+Keys are ECDSA P-256, which every server takes: hosts in FIPS mode refuse Ed25519. A private key is made in
+memory, lives as long as the process, and never leaves it.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,8 +33,10 @@ from logmend.adapters.error_table import one_line
 from logmend.adapters.google import oslogin_api
 from logmend.adapters.google.oslogin_api import LoginProfile, OsLoginApi, login_roles
 from logmend.adapters.libraries import ALONE
+from logmend.adapters.ssh import login
 from logmend.adapters.ssh.credential import Credential
 from logmend.errors import Permanent, Transient
+from logmend.ledger import Contacts
 from logmend.model.values import InstanceFacts
 from logmend.ports import Clock
 
@@ -40,6 +50,12 @@ UNAVAILABLE = frozenset({400, 404, 405, 501})
 
 MARGIN = timedelta(minutes=10)
 """A profile key this close to its expiry is replaced: an attempt must not outlive it."""
+
+
+REMEMBERED = timedelta(days=7)
+"""How long a VM that took an imported key instead of a certificate is offered none: guests are upgraded."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -58,7 +74,8 @@ class _ProfileKey:
 class OsLogin:
     """Gives credentials of one service account's; any number of attempts at once.
 
-    ``account`` is its e-mail address, or gives it when first needed.
+    ``account`` is its e-mail address, or gives it when first needed; ``contacts`` remembers which VMs take no
+    certificates.
     """
 
     def __init__(
@@ -67,8 +84,12 @@ class OsLogin:
         account: str | Callable[[], Awaitable[str]],
         clock: Clock,
         *,
+        contacts: Contacts | None = None,
+        import_keys: bool = True,
         key_lifetime: timedelta = timedelta(hours=1),
     ) -> None:
+        self._contacts = contacts
+        self._import_keys = import_keys
         self._api = api
         self._account = account
         self._clock = clock
@@ -81,19 +102,30 @@ class OsLogin:
 
     async def credential(self, facts: InstanceFacts) -> Credential:
         """Give a credential that this VM accepts, or say with Transient or Permanent why there is none."""
+        if await self._takes_no_certificate(facts):
+            return await self._with_imported_key(facts)
         if await self._username(facts) is not None:
             certified = await self._certified(facts)
             if certified is not None:
                 return certified
-        key = await self._imported(facts)
-        username = self._usernames.get(facts.ref.project_id)
-        if username is None:
-            raise Permanent(
-                "no_posix_account",
-                f"OS Login has no account for {await self._email()} in {facts.ref.project_id}, even after a"
-                " key was imported",
-            )
-        return Credential(username, key.private_key, None, key.expires_at, "profile_key")
+        return await self._with_imported_key(facts)
+
+    async def instead(self, facts: InstanceFacts, refused: login.Credential) -> Credential | None:
+        """Give what follows a refused certificate, or an imported key that was offered from memory."""
+        if not self._import_keys:
+            return None
+        if refused.kind == "certificate":
+            return await self._with_imported_key(facts)
+        return await self._certified(facts) if await self._takes_no_certificate(facts) else None
+
+    async def accepted(self, facts: InstanceFacts, credential: login.Credential) -> None:
+        """Remember what a VM took instead. A ledger that is away costs another try the next time, no more."""
+        until = self._clock.now() + REMEMBERED if credential.kind == "imported_key" else None
+        if self._contacts is not None:
+            try:
+                await self._contacts.takes_imported_key(facts.ref, until)
+            except (Transient, Permanent) as error:
+                log.warning("not remembered: %s takes %s (%s)", facts.ref, credential.kind, error)
 
     async def aclose(self) -> None:
         """Delete what is in the profile, as far as that can be done; then release connections."""
@@ -105,6 +137,12 @@ class OsLogin:
             except (Transient, Permanent):
                 continue  # it expires by itself
         await self._api.aclose()
+
+    async def _takes_no_certificate(self, facts: InstanceFacts) -> bool:
+        if self._contacts is None or not self._import_keys:
+            return False
+        until = (await self._contacts.get(facts.ref)).imported_key_until
+        return until is not None and until > self._clock.now()
 
     # The account
 
@@ -143,11 +181,25 @@ class OsLogin:
             answer = await self._api.sign(facts, _text(key))
         if answer.ok:
             return _with_certificate(self._usernames[facts.ref.project_id], key, answer, self._clock.now())
-        if answer.status in UNAVAILABLE:
+        if answer.status in UNAVAILABLE and self._import_keys:
             return None
         raise answer.error(needs=login_roles(facts))
 
     # The key in the profile
+
+    async def _with_imported_key(self, facts: InstanceFacts) -> Credential:
+        if not self._import_keys:
+            raise self._no_account(await self._email(), facts)
+        key = await self._imported(facts)
+        username = self._usernames.get(facts.ref.project_id)
+        if username is None:
+            raise self._no_account(await self._email(), facts)
+        return Credential(username, key.private_key, None, key.expires_at, "imported_key")
+
+    def _no_account(self, email: str, facts: InstanceFacts) -> Permanent:
+        tried = "even after a key was imported" if self._import_keys else "and LOGMEND_SSH_IMPORT_KEYS=false"
+        detail = f"OS Login has no account for {email} in {facts.ref.project_id}, {tried}"
+        return Permanent("no_posix_account", detail)
 
     async def _imported(self, facts: InstanceFacts) -> _ProfileKey:
         place = (facts.ref.project_id, facts.ref.region)
@@ -181,6 +233,9 @@ class OsLogin:
             raise answer.error(needs=login_roles(facts))
         profile = oslogin_api.imported(answer)
         key.fingerprint = _fingerprint(profile, text)
+        if not key.fingerprint:
+            said = oslogin_api.details(answer) or "without a reason"
+            raise Permanent("key_not_imported", f"OS Login did not take the key of {email}: {said}")
         if profile.username is not None:
             self._usernames[facts.ref.project_id] = profile.username
 
@@ -213,7 +268,7 @@ def _new_key() -> "asyncssh.SSHKey":
     with ALONE:
         import asyncssh
 
-    return asyncssh.generate_private_key("ssh-ed25519", comment="logmend")
+    return asyncssh.generate_private_key("ecdsa-sha2-nistp256", comment="logmend")
 
 
 def _text(key: "asyncssh.SSHKey") -> str:

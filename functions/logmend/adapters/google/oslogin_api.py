@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
+from logmend.adapters.error_table import one_line
 from logmend.adapters.google.rest import Answer, Rest
 from logmend.errors import Transient
 from logmend.model.struct import Struct
@@ -105,6 +106,11 @@ def provisioned(answer: Answer, facts: InstanceFacts) -> str | None:
 def imported(answer: Answer) -> LoginProfile:
     """Read the profile out of a successful import."""
     return _profile((answer.json or {}).get("loginProfile") or {})
+
+
+def details(answer: Answer) -> str:
+    """Read what the API says of an import that it answered with 200: why it did not take the key, perhaps."""
+    return one_line(said) if (said := str((answer.json or {}).get("details") or "")) else ""
 
 
 def _user(account: str) -> str:

@@ -3,13 +3,13 @@
 import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from logmend.adapters.error_table import one_line
 from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent
 from logmend.model.struct import Struct
-from logmend.model.values import InstanceFacts
+from logmend.model.values import CredentialKind, InstanceFacts
 
 if TYPE_CHECKING:
     import asyncssh
@@ -20,7 +20,7 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 class Credential(Struct, frozen=True):
     """A username with the key, and perhaps the certificate, that a VM accepts for it.
 
-    ``kind``: ``certificate`` (OS Login, one VM, minutes), ``profile_key`` (OS Login, a key in the login
+    ``kind``: ``certificate`` (OS Login, one VM, minutes), ``imported_key`` (OS Login, a key in the login
     profile) or ``static`` (a key file). The private key is never written anywhere.
     """
 
@@ -28,7 +28,7 @@ class Credential(Struct, frozen=True):
     private_key: "asyncssh.SSHKey"
     certificate: "asyncssh.SSHCertificate | None"
     expires_at: datetime
-    kind: Literal["certificate", "profile_key", "static"]
+    kind: CredentialKind
 
 
 class StaticKey:
@@ -47,6 +47,12 @@ class StaticKey:
         """Give the key; the same for every VM."""
         del facts
         return await asyncio.to_thread(self._read)
+
+    async def instead(self, facts: InstanceFacts, refused: object) -> None:
+        """There is no other key."""
+
+    async def accepted(self, facts: InstanceFacts, credential: object) -> None:
+        """Nothing is to be remembered."""
 
     async def aclose(self) -> None:
         """Nothing is held."""

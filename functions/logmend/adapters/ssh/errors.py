@@ -39,11 +39,6 @@ from logmend.errors import LogmendError, Permanent, Transient
 
 _MISC = "asyncssh.misc."
 
-LOGIN_REFUSED = (
-    "the VM refused the login: grant roles/compute.osLogin (observe) or roles/compute.osAdminLogin "
-    "and roles/iam.serviceAccountUser, or check the static key"
-)
-
 TABLE: Table = {
     _MISC + "Error": transient("ssh_protocol_error", catch_all=True),
     _MISC + "DisconnectError": transient("connection_lost", catch_all=True),
@@ -127,7 +122,4 @@ def classify(exc: BaseException) -> Transient | Permanent:
         row = _BY_DISCONNECT.get(code, row)
     if name == _MISC + "ChannelOpenError" and isinstance(code, int):
         row = _BY_OPEN_FAILURE.get(code, row)
-    detail = one_line(exc)
-    if name == _MISC + "PermissionDenied":
-        detail = one_line(f"{LOGIN_REFUSED} ({detail})")
-    return error_of(row, detail)
+    return error_of(row, one_line(exc))

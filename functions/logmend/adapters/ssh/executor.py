@@ -1,14 +1,15 @@
-"""The ssh executor: one connection per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
+"""The ssh executor: one session per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
 
-Nothing of the host that logmend runs on takes part: no ``~/.ssh``, no agent, no environment, no known_hosts
-but what :mod:`logmend.adapters.ssh.host_keys` gives. No pseudo-terminal is asked for. One deadline spans the
-attempt, from the credential to the last script's end, however often the other side sends a byte.
+The server's key comes first (:mod:`.host_keys`), then the login (:mod:`.ssh_login`); where the VM refuses an
+OS Login certificate, and only there, an imported key follows once, on a connection of its own. No
+pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of keys to the last script's
+end, however often the other side sends a byte.
 
 ========================  ===================================================================================
 Transient                 ``unreachable`` nothing lets us in; ``connection_lost`` it broke while a script ran;
                           ``deadline_exceeded``
 Permanent                 ``no_route``, ``host_key_unknown``, ``host_key_mismatch``, ``not_permitted`` (login
-                          or sudo; the detail names the role)
+                          or sudo; the detail names the role); what :mod:`.refusals` has a word for
 Evidence                  whatever a script that began ended with; it is for ``verify`` to judge
 ========================  ===================================================================================
 
@@ -17,50 +18,26 @@ themselves with ``timeout`` and keep each other off with ``flock``.
 """
 
 import asyncio
-import functools
-import getpass
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from logmend.adapters.libraries import ALONE
-from logmend.adapters.ssh import errors
-from logmend.adapters.ssh.host_keys import HostKeys, Known
-from logmend.adapters.ssh.routes import Route, Way
+from logmend.adapters.ssh import errors, refusals
+from logmend.adapters.ssh import login as ssh_login
+from logmend.adapters.ssh.host_keys import HostKeys, Trust
+from logmend.adapters.ssh.login import Credential
+from logmend.adapters.ssh.routes import Route
 from logmend.errors import Permanent, Transient
 from logmend.model import evidence
 from logmend.model.enums import Action
-from logmend.model.values import Evidence, InstanceFacts
+from logmend.model.values import Evidence, InstanceFacts, Login
 from logmend.ports import Clock
 from logmend.runbook import Runbook
 
 if TYPE_CHECKING:
     import asyncssh  # loaded with the first attempt: most events end before one
-
-FIRST_CIPHER = "^aes128-gcm@openssh.com"
-"""Asked for first, the library's others after it. Its own first choice is ChaCha20, which it puts together in
-Python: an attempt takes half as much CPU again (docs/performance.md)."""
-
-
-class Credential(Protocol):
-    """What one login takes. Key and certificate are asyncssh's objects, paths or OpenSSH text."""
-
-    @property
-    def username(self) -> str:
-        """Login name on the VM."""
-        ...
-
-    @property
-    def private_key(self) -> Any:
-        """The private key."""
-        ...
-
-    @property
-    def certificate(self) -> Any:
-        """The user certificate for the key, or None."""
-        ...
 
 
 class Credentials(Protocol):
@@ -68,6 +45,14 @@ class Credentials(Protocol):
 
     async def credential(self, facts: InstanceFacts) -> Credential:
         """Give a credential that this VM accepts."""
+        ...
+
+    async def instead(self, facts: InstanceFacts, refused: Credential) -> Credential | None:
+        """Give the credential that follows one which the VM refused; None where there is none."""
+        ...
+
+    async def accepted(self, facts: InstanceFacts, credential: Credential) -> None:
+        """Hear that a VM took what was given instead."""
         ...
 
 
@@ -81,7 +66,9 @@ class SshSession:
         action: Action,
         clock: Clock,
         ends: float,
+        login: Login,
     ) -> None:
+        self.login = login
         self._connection = connection
         scripts = runbook.scripts
         revert = action is Action.REVERT
@@ -119,7 +106,8 @@ class SshSession:
         except (asyncssh.Error, OSError) as error:
             raise errors.classify(error) from error
         code, stdout, said = remote_script.judged(output, command)
-        return Evidence(code, evidence.values(stdout), self._clock.now(), said)
+        values = refusals.told_of_check(evidence.values(stdout), said)
+        return Evidence(code, values, self._clock.now(), said)
 
 
 class SshExecutor:
@@ -154,11 +142,6 @@ class SshExecutor:
         self._connect_timeout = min(connect_timeout, self._deadline / 2)
         self._keepalive = keepalive
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What every outcome of this executor has to say of it."""
-        return (self._host_keys.note,) if self._host_keys.note else ()
-
     @asynccontextmanager
     async def open(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> AsyncIterator[SshSession]:
         """Connect to a VM; everything is closed on leaving, also when cancelled."""
@@ -166,75 +149,54 @@ class SshExecutor:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout_at(ends):
-                    known = await self._host_keys.known(facts)
+                    trust = await self._host_keys.trusted(facts, lambda: self._shown(facts, ends))
                     credential = await self._credentials.credential(facts)
             except TimeoutError as error:
                 raise Transient("deadline_exceeded", "no host keys or credential in time") from error
-            way = await stack.enter_async_context(self._route.way(facts, self._port))
-            connection = await self._connect(way, known, credential, ends)
-            stack.push_async_callback(_close, connection)
-            yield SshSession(connection, runbook, action, self._clock, ends)
+            connection, credential = await self._connected(stack, facts, trust, credential, ends)
+            login = Login(trust.source, credential.kind)
+            yield SshSession(connection, runbook, action, self._clock, ends, login)
 
-    async def _connect(
-        self, way: Way, known: Known | None, credential: Credential, ends: float
-    ) -> "asyncssh.SSHClientConnection":
-        with ALONE:
-            import asyncssh
-
-        limit = min(ends, asyncio.get_running_loop().time() + self._connect_timeout)
-        _name_the_user()
-        key, certificate = credential.private_key, credential.certificate
+    async def _connected(
+        self, stack: AsyncExitStack, facts: InstanceFacts, trust: Trust, credential: Credential, ends: float
+    ) -> tuple["asyncssh.SSHClientConnection", Credential]:
+        """Log in, with the credential that follows a refused one if need be."""
         try:
-            async with asyncio.timeout_at(limit):
-                return await asyncssh.connect(
-                    way.host,
-                    self._port,
-                    tunnel=way.tunnel,
-                    username=credential.username,
-                    client_keys=[key if certificate is None else (key, certificate)],
-                    known_hosts=known,
-                    # Nothing of the host: no configuration, agent, environment, certificate store or proxy.
-                    config=None,
-                    agent_path=None,
-                    agent_forwarding=False,
-                    pkcs11_provider=None,
-                    x509_trusted_certs=None,
-                    x509_trusted_cert_paths=[],
-                    proxy_command=None,
-                    canonicalize_hostname=False,
-                    env=None,
-                    send_env=None,
-                    # One way to log in, and nothing asked of a person.
-                    preferred_auth=("publickey",),
-                    password_auth=False,
-                    kbdint_auth=False,
-                    host_based_auth=False,
-                    gss_auth=False,
-                    gss_kex=False,
-                    gss_host=None,
-                    compression_algs=None,
-                    encryption_algs=FIRST_CIPHER,
-                    connect_timeout=None,  # the limit above spans what these two would
-                    login_timeout=0,
-                    keepalive_interval=self._keepalive,
-                    keepalive_count_max=3,
-                )
-        except TimeoutError as error:
-            detail = f"{way.host} port {self._port} did not let us in within {self._connect_timeout:g} s"
-            raise Transient("unreachable", detail) from error
-        except asyncssh.KeyExchangeFailed as error:
-            if known is not None and "host key" in str(error):  # the server has none of the pinned kinds
-                raise Permanent("host_key_mismatch", errors.classify(error).detail) from error
-            raise errors.classify(error) from error
-        except Exception as error:
-            raise _before_login(errors.classify(error)) from error
+            return await self._login(stack, facts, trust, credential, ends), credential
+        except ssh_login.KeyRefused as refused:
+            try:
+                async with asyncio.timeout_at(ends):
+                    following = await self._credentials.instead(facts, credential)
+            except TimeoutError as error:
+                raise Transient("deadline_exceeded", "no other credential in time") from error
+            if following is None:
+                raise
+            try:
+                connection = await self._login(stack, facts, trust, following, ends)
+            except ssh_login.KeyRefused as again:
+                raise ssh_login.KeyRefused(
+                    again.reason, f"{again.detail}; before: {refused.detail}"
+                ) from again
+        await self._credentials.accepted(facts, following)
+        return connection, following
 
+    async def _login(
+        self, stack: AsyncExitStack, facts: InstanceFacts, trust: Trust, credential: Credential, ends: float
+    ) -> "asyncssh.SSHClientConnection":
+        way = await stack.enter_async_context(self._route.way(facts, self._port))
+        connection = await ssh_login.login(
+            way, self._port, trust, credential, self._limit(ends), self._keepalive
+        )
+        stack.push_async_callback(_close, connection)
+        return connection
 
-def _before_login(error: Transient | Permanent) -> Transient | Permanent:
-    """Call a VM unreachable whose connection was lost before it was of any use."""
-    if error.reason == "connection_lost":
-        return Transient("unreachable", f"closed before the login: {error.detail}")
-    return error
+    async def _shown(self, facts: InstanceFacts, ends: float) -> "asyncssh.SSHKey":
+        """Fetch the key that the VM's server shows, on a connection of its own."""
+        async with self._route.way(facts, self._port) as way:
+            return await ssh_login.shown_key(way, self._port, self._limit(ends))
+
+    def _limit(self, ends: float) -> float:
+        return min(ends, asyncio.get_running_loop().time() + self._connect_timeout)
 
 
 async def _close(connection: "asyncssh.SSHClientConnection") -> None:
@@ -248,15 +210,3 @@ async def _close(connection: "asyncssh.SSHClientConnection") -> None:
     except BaseException:
         connection.abort()
         raise
-
-
-@functools.cache
-def _name_the_user() -> None:
-    """Give asyncssh a local user name where the container's user has none.
-
-    It fails without one, and uses it for nothing but the configuration that it is told not to read.
-    """
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = "logmend"

@@ -1,34 +1,59 @@
 """Where a VM's SSH host keys are known from. All but :class:`Insecure` fail closed.
 
-``known(facts)`` gives what asyncssh takes as ``known_hosts``: trusted keys, trusted authorities and revoked
-keys, looked up for each attempt. A VM without any known key is ``Permanent("host_key_unknown")``: its server
-is not even dialled.
+``trusted(facts, see)`` gives the keys that the VM's server may have, looked up for each attempt. A VM without
+any known key is ``Permanent("host_key_unknown")``: no credential is shown to its server.
+
+=====================  =======================================================================================
+setting                keys
+=====================  =======================================================================================
+``auto``               the pinned key; else those that the VM published; else, over IAP alone, the key that
+                       its server shows is pinned
+``pinned``             the same over any route
+``published``          those that the VM published
+``known-hosts:PATH``   those of a file
+``insecure``           any
+=====================  =======================================================================================
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from logmend.adapters.error_table import one_line
 from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent
-from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.ledger import Contacts
+from logmend.ledger.contacts import Pin
+from logmend.model.struct import Struct
+from logmend.model.values import HostKeySource, InstanceFacts, InstanceRef
+from logmend.ports import Clock
+
+if TYPE_CHECKING:
+    import asyncssh
 
 Known = Sequence[Sequence[Any]]
 """What asyncssh takes: lists of trusted keys, authorities and revoked keys, perhaps more."""
+
+See = Callable[[], Awaitable["asyncssh.SSHKey"]]
+"""Fetches the key that the VM's server shows now, on a connection of its own that logs nobody in."""
+
+UNPUBLISHED = frozenset({"host_key_unknown", "guest_attributes_disabled"})
+"""Reasons after which a first contact may pin: the VM has published nothing, or can publish nothing."""
+
+
+class Trust(Struct, frozen=True):
+    """The keys that a server may have (None: any), and how they are known, as outcomes say it."""
+
+    source: HostKeySource
+    known: Known | None
 
 
 class HostKeys(Protocol):
     """A source of host keys."""
 
-    @property
-    def note(self) -> str | None:
-        """What to warn of in every outcome; None where there is nothing."""
-        ...
-
-    async def known(self, facts: InstanceFacts) -> Known | None:
-        """Give the keys that the VM's server may have; None means that any will do."""
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        """Give the keys that the VM's server may have; ``see`` is for those who pin."""
         ...
 
 
@@ -40,20 +65,23 @@ class GuestAttributes(Protocol):
         ...
 
 
-class GuestAttributeHostKeys:
-    """Keys that the guest agent published at boot, in the namespace ``hostkeys``.
+class PublishedHostKeys:
+    """Keys that the VM published as guest attributes, in the namespace ``hostkeys``.
 
-    Only the VM itself can write them, and only the API tells them; metadata ``enable-guest-attributes``
-    has to be TRUE. (cloud.google.com/compute/docs/instances/connecting-to-instance, "Storing host keys")
+    Only the VM itself can write them, and only the API tells them. Google's guest agent does so on the first
+    boot of an instance id and never again (instance_setup.go, 2022 to 2026), and only if metadata
+    ``enable-guest-attributes`` was TRUE then; docs/ssh.md has the command that publishes them later.
     """
-
-    note = None
 
     def __init__(self, compute: GuestAttributes) -> None:
         self._compute = compute
 
-    async def known(self, facts: InstanceFacts) -> Known | None:
-        """Look the keys up. Permanent ``host_key_unknown``, or ``not_permitted`` naming the permission."""
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        """Look the keys up; Permanent if there are none.
+
+        ``host_key_unknown``, ``guest_attributes_disabled``, ``not_permitted`` naming the permission.
+        """
+        del see
         with ALONE:
             import asyncssh
 
@@ -72,10 +100,43 @@ class GuestAttributeHostKeys:
         if not keys:
             raise Permanent(
                 "host_key_unknown",
-                f"{facts.name} has published no SSH host keys as guest attributes: set metadata"
-                " enable-guest-attributes=TRUE and restart its guest agent",
+                f"{facts.name} has published no SSH host keys as guest attributes: its guest agent does so on"
+                " the first boot alone, if metadata enable-guest-attributes was TRUE then",
             )
-        return (keys, [], [])
+        return Trust("published", (keys, [], []))
+
+
+class PinnedHostKeys:
+    """The key of the first contact, kept in the ledger; at a first contact, published keys count more.
+
+    What is published later never replaces a pin. ``first_contact`` says whether a key may be pinned at all:
+    IAP's relay is asked for a VM by name and dials its interface, a direct route only finds an address.
+    """
+
+    def __init__(
+        self, published: HostKeys, contacts: Contacts, clock: Clock, *, first_contact: bool = True
+    ) -> None:
+        self._published = published
+        self._contacts = contacts
+        self._clock = clock
+        self._first_contact = first_contact
+
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        """Look the pin up, else what is published, else pin. Of two first contacts one pin is left."""
+        if (pin := (await self._contacts.get(facts.ref)).pin) is not None:
+            return Trust("pinned", _only(pin))
+        try:
+            return await self._published.trusted(facts, see)
+        except Permanent as error:
+            if error.reason not in UNPUBLISHED:
+                raise
+            if not self._first_contact:
+                detail = f"{error.detail}; over the direct route no key is pinned unless you say so"
+                raise Permanent(error.reason, detail) from error
+        shown = (await see()).export_public_key().decode().split()
+        seen = Pin(" ".join(shown[:2]), self._clock.now())
+        pin = await self._contacts.pin(facts.ref, seen)
+        return Trust("first_seen" if pin == seen else "pinned", _only(pin))
 
 
 class KnownHostsFile:
@@ -89,14 +150,13 @@ class KnownHostsFile:
         [10.0.0.7]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA…
     """
 
-    note = None
-
     def __init__(self, path: Path, *, port: int = 22) -> None:
         self._path = path
         self._port = port
 
-    async def known(self, facts: InstanceFacts) -> Known | None:
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
         """Look the keys up. ``Permanent("host_key_unknown")`` where the file cannot be read as well."""
+        del see
         with ALONE:
             import asyncssh
 
@@ -110,16 +170,27 @@ class KnownHostsFile:
         revoked = [key for each in found for key in each[2]]
         for keys, authorities, *_ in found:
             if keys or authorities:
-                return (keys, authorities, revoked)
+                return Trust("known_hosts", (keys, authorities, revoked))
         raise Permanent("host_key_unknown", f"{self._path} has no key of {facts.ref} nor of its addresses")
 
 
 class Insecure:
     """Any host key is accepted. For labs: whoever answers on the address gets to see and to fake the work."""
 
-    note = "host_key_not_verified"
-
-    async def known(self, facts: InstanceFacts) -> Known | None:
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
         """Trust whatever comes."""
-        del facts
-        return None
+        del facts, see
+        return Trust("insecure", None)
+
+
+def _only(pin: Pin) -> Known:
+    """Trust one key. One that cannot be read is ``Permanent("ledger_corrupt")``, not a first contact."""
+    with ALONE:
+        import asyncssh
+
+    try:
+        return ([asyncssh.import_public_key(pin.key)], [], [])
+    except ValueError as error:
+        raise Permanent(
+            "ledger_corrupt", f"a pinned host key that cannot be read: {one_line(error)}"
+        ) from error

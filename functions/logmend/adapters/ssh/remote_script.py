@@ -22,8 +22,8 @@ from typing import Any
 
 import asyncssh
 
-from logmend.adapters.ssh import errors
-from logmend.errors import Permanent, Transient
+from logmend.adapters.ssh import errors, refusals
+from logmend.errors import Transient
 from logmend.model import evidence
 
 OUTPUT_LIMIT = 64 * 1024
@@ -36,22 +36,21 @@ _TORN = 96
 
 _SHELL = (
     "/bin/sh -c '"
+    "PATH=${PATH:+$PATH:}/usr/sbin:/usr/bin:/sbin:/bin; "
     f'read -r m; s=$(cat); case $s in *"{_END}") echo logmend=begin;'
     ' exec /bin/sh -c "$s" logmend "$m" </dev/null;; esac; '
     f"exit {_TORN}'"
 )
 AS_USER = _SHELL
-"""Command line that runs what it reads on standard input, as the user who logged in."""
-AS_ROOT = f"sudo -n {_SHELL}"
-"""The same as root. ``-n``: a password is never asked for."""
+"""Command line that runs what it reads on standard input, as the user who logged in.
+
+The usual folders come last on the path: sudo's ``secure_path`` may lack the one that has everything.
+"""
+AS_ROOT = f"env LC_ALL=C sudo -n {_SHELL}"
+"""The same as root. ``-n``: a password is never asked for; in English, whatever the VM speaks."""
 
 CUT = -1
 """Exit code of a script that was cut off for its output."""
-
-SUDO_REFUSED = (
-    "sudo without a password was refused: grant roles/compute.osAdminLogin to logmend's service account"
-    " (or, with LOGMEND_SSH_KEY, allow it in sudoers)"
-)
 
 
 class Output(asyncssh.SSHClientSession[bytes]):
@@ -131,10 +130,10 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
 
 
 def judged(output: Output, command: str) -> tuple[int, bytes, str]:
-    """Give exit code, the script's own standard output, and the text of an error ("" for 100 to 102).
+    """Give exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
 
-    ``Transient("connection_lost")`` where the end is not known; ``Permanent("not_permitted")`` where the
-    script was not even begun.
+    ``Transient("connection_lost")`` where the end is not known; :mod:`.refusals` says why a script was not
+    even begun.
     """
     stderr = evidence.error_text(bytes(output.stderr))
     _, begun, stdout = bytes(output.stdout).partition(_BEGIN)
@@ -143,10 +142,10 @@ def judged(output: Output, command: str) -> tuple[int, bytes, str]:
     if output.status is None:
         how = f"killed by signal {output.signal}" if output.signal else "no exit status"
         raise Transient("connection_lost", f"the script did not end by itself: {how}")
+    as_root = command == AS_ROOT
     if not begun and output.status == _TORN:
-        raise Transient("connection_lost", "the script did not arrive whole")
+        raise refusals.torn(stderr, as_root=as_root)
     if not begun:
-        why = SUDO_REFUSED if command == AS_ROOT else "the login shell did not run the script"
         said = stderr or evidence.error_text(bytes(output.stdout)) or f"exit status {output.status}"
-        raise Permanent("not_permitted", f"{why} ({said})")
-    return output.status, stdout, "" if output.status in (100, 101, 102) else stderr
+        raise refusals.not_begun(said, as_root=as_root)
+    return output.status, stdout, "" if output.status in (100, 101) else stderr

@@ -23,6 +23,8 @@ VM_TROUBLES = frozenset(
         "ssh_busy",
         "ssh_protocol_error",
         "session_refused",
+        "not_accepting_logins",
+        "login_closed",
     }
 )
 """Transient troubles of one VM, which end in ``failed`` after ``LOGMEND_UNREACHABLE_TRIES``; the

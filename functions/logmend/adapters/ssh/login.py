@@ -1,0 +1,219 @@
+"""One SSH login, and one look at a server's host key: nothing of the host that logmend runs on takes part.
+
+Whatever goes wrong before somebody is logged in is told here, with the server's own words: :func:`login`
+raises :class:`KeyRefused` only where the server went through public key authentication and said no.
+"""
+
+import asyncio
+import functools
+import getpass
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from logmend.adapters.error_table import one_line
+from logmend.adapters.libraries import ALONE
+from logmend.adapters.ssh import errors, refusals
+from logmend.adapters.ssh.host_keys import Trust
+from logmend.adapters.ssh.routes import Way
+from logmend.errors import Permanent, Transient
+from logmend.model.values import CredentialKind
+
+if TYPE_CHECKING:
+    import asyncssh  # loaded with the first attempt: most events end before one
+
+    from logmend.adapters.ssh.watcher import Watcher
+
+FIRST_CIPHER = "^aes128-gcm@openssh.com"
+"""Asked for first, the library's others after it. Its own first choice is ChaCha20, which it puts together in
+Python: an attempt takes half as much CPU again (docs/performance.md)."""
+
+PINNABLE = ["ecdsa-sha2-nistp256", "ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512", "rsa-sha2-256"]
+"""Host key algorithms of a first contact. P-256 first: a host that is put into FIPS mode later keeps it."""
+
+TOO_MANY = "Too many authentication failures"
+"""What OpenSSH says (auth.c) when MaxAuthTries is used up: the last key was refused as well."""
+
+
+class Credential(Protocol):
+    """What one login takes. Key and certificate are asyncssh's objects."""
+
+    @property
+    def username(self) -> str:
+        """Login name on the VM."""
+        ...
+
+    @property
+    def private_key(self) -> Any:
+        """The private key."""
+        ...
+
+    @property
+    def certificate(self) -> Any:
+        """The user certificate for the key, or None."""
+        ...
+
+    @property
+    def kind(self) -> CredentialKind:
+        """Where it comes from."""
+        ...
+
+
+class KeyRefused(Permanent):
+    """The server refused the public key, or the certificate: ``not_permitted``, or ``key_type_refused``."""
+
+
+async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
+    """Fetch the host key that a server proves to have, without showing it who asks.
+
+    ``limit`` is the event loop's time by which it must have answered.
+    """
+    with ALONE:
+        import asyncssh
+
+        from logmend.adapters.ssh.watcher import Watcher
+
+    _name_the_user()
+    watcher = Watcher(())
+    try:
+        async with asyncio.timeout_at(limit):
+            options = asyncssh.SSHClientConnectionOptions(
+                client_factory=lambda: watcher, config=None, client_keys=None, agent_path=None, gss_host=None
+            )
+            key = await asyncssh.get_server_host_key(
+                way.host,
+                port,
+                tunnel=way.tunnel,
+                server_host_key_algs=PINNABLE,
+                config=None,
+                options=options,
+            )
+    except TimeoutError as error:
+        raise _silent(way, port) from error
+    except Exception as error:
+        raise _before_login(errors.classify(error), watcher) from error
+    if key is None:
+        raise Permanent("ssh_incompatible", f"{way.host} port {port} showed no host key")
+    return key
+
+
+async def login(
+    way: Way, port: int, trust: Trust, credential: Credential, limit: float, keepalive: float
+) -> "asyncssh.SSHClientConnection":
+    """Log in. ``keepalive`` is how often, in seconds, a silent server is asked whether it is still there."""
+    with ALONE:
+        import asyncssh
+
+        from logmend.adapters.ssh.watcher import Watcher
+
+    _name_the_user()
+    watcher = Watcher(_keys(credential))
+    try:
+        async with asyncio.timeout_at(limit):
+            return await asyncssh.connect(
+                way.host,
+                port,
+                tunnel=way.tunnel,
+                client_factory=lambda: watcher,
+                username=credential.username,
+                client_keys=None,  # the watcher has them
+                known_hosts=trust.known,
+                # Nothing of the host: no configuration, agent, environment, certificate store or proxy.
+                config=None,
+                agent_path=None,
+                agent_forwarding=False,
+                pkcs11_provider=None,
+                x509_trusted_certs=None,
+                x509_trusted_cert_paths=[],
+                proxy_command=None,
+                canonicalize_hostname=False,
+                env=None,
+                send_env=None,
+                # One way to log in, and nothing asked of a person.
+                preferred_auth=("publickey",),
+                password_auth=False,
+                kbdint_auth=False,
+                host_based_auth=False,
+                gss_auth=False,
+                gss_kex=False,
+                gss_host=None,
+                compression_algs=None,
+                encryption_algs=FIRST_CIPHER,
+                connect_timeout=None,  # the limit spans what these two would
+                login_timeout=0,
+                keepalive_interval=keepalive,
+                keepalive_count_max=3,
+            )
+    except TimeoutError as error:
+        raise _silent(way, port) from error
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise _mismatch(trust, one_line(error)) from error
+    except asyncssh.PermissionDenied as error:
+        if not watcher.begun:
+            raise Permanent(
+                "not_permitted", f"the VM lets nobody in by public key ({one_line(error)})"
+            ) from error
+        raise _refused(credential, watcher, one_line(error)) from error
+    except Exception as error:
+        if TOO_MANY in str(error):
+            raise _refused(credential, watcher, one_line(error)) from error
+        said = _before_login(errors.classify(error), watcher)
+        if said.reason == "ssh_incompatible" and trust.known is not None and "host key" in said.detail:
+            raise _mismatch(trust, said.detail) from error  # the server has none of the known kinds
+        raise said from error
+
+
+def _keys(credential: Credential) -> Any:
+    """Give what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
+    with ALONE:
+        import asyncssh
+
+    if credential.certificate is None:
+        return [credential.private_key]
+    pairs = asyncssh.load_keypairs((credential.private_key, credential.certificate))
+    return pairs[:1] if credential.kind == "certificate" else pairs
+
+
+def _silent(way: Way, port: int) -> Transient:
+    return Transient("unreachable", f"{way.host} port {port} did not let us in within the time to connect")
+
+
+def _mismatch(trust: Trust, said: str) -> Permanent:
+    return Permanent("host_key_mismatch", f"{said} (known as: {trust.source})")
+
+
+def _refused(credential: Credential, watcher: "Watcher", said: str) -> KeyRefused:
+    """Say what a refused key means, by where it came from."""
+    kind = credential.private_key.algorithm.decode("ascii", "replace")
+    if takes := watcher.takes(credential.private_key):
+        return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({said})")
+    story = refusals.LOGIN[credential.kind]
+    if "25519" in kind and watcher.lacks_curve25519():
+        story += f", and that it takes {kind} keys: it offers no Curve25519, as hosts in FIPS mode do"
+    return KeyRefused("not_permitted", f"{story} ({one_line(said)})")
+
+
+def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient | Permanent:
+    """Tell what ended a connection before the login was complete, by the server's own words if it had any.
+
+    PAM refuses an account after the key was accepted: OpenSSH passes PAM's message on and hangs up.
+    """
+    if error.reason != "connection_lost":
+        return error
+    if watcher.begun:
+        return refusals.at_login(watcher.said)
+    if (lacking := watcher.no_common()) is not None:
+        kind, offered = lacking
+        return Permanent("ssh_incompatible", one_line(f"no common {kind} algorithm; the VM's are {offered}"))
+    return Transient("unreachable", f"closed before the login: {error.detail}")
+
+
+@functools.cache
+def _name_the_user() -> None:
+    """Give asyncssh a local user name where the container's user has none.
+
+    It fails without one, and uses it for nothing but the configuration that it is told not to read.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "logmend"

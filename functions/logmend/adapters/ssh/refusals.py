@@ -1,0 +1,90 @@
+"""What servers, PAM and sudo say when they refuse, and what it means: one story for each.
+
+Source of the texts: OpenSSH's auth.c and session.c, Linux-PAM's pam_unix, pam_nologin and systemd's nologin
+text, sudo's own messages (run with LC_ALL=C, so that they are English). tests/contract/test_refusals.py has
+the real programs say them. What is not listed is told as it was said.
+"""
+
+import re
+from collections.abc import Mapping
+
+from logmend.adapters.error_table import Row, error_of, one_line, permanent, transient
+from logmend.errors import Permanent, Transient
+from logmend.model.values import CredentialKind
+
+LOGIN: Mapping[CredentialKind, str] = {
+    "certificate": "the VM refused the certificate of OS Login; guest agents older than May 2023 and OS Login"
+    " older than September 2023 take imported keys alone (LOGMEND_SSH_IMPORT_KEYS=true)",
+    "imported_key": "the VM refused the login: grant roles/compute.osLogin (observe) or"
+    " roles/compute.osAdminLogin and roles/iam.serviceAccountUser, and see that enable-oslogin is TRUE there",
+    "static": "the VM refused the static key: see that LOGMEND_SSH_USER exists there and has the public key"
+    " in its authorized_keys",
+}
+"""What a refused public key means, by where it came from."""
+
+SUDO_REFUSED = (
+    "sudo without a password was refused: grant roles/compute.osAdminLogin to logmend's service account"
+    " (or, with LOGMEND_SSH_KEY, allow it in sudoers)"
+)
+
+_TABLE: tuple[tuple[str, Row], ...] = (
+    (r"Your account has expired|account (?:has )?expired", permanent("account_expired")),
+    (
+        r"password has expired|[Pp]assword change required|[Aa]ccount or password is expired",
+        permanent("password_expired"),
+    ),
+    (
+        r"System is booting up|System is going down|Unprivileged users are not permitted to log in",
+        transient("not_accepting_logins"),
+    ),
+    (r"must have a tty to run sudo", permanent("sudo_requires_tty")),
+    (r"sudo\W{0,3}: (?:command not found|not found|No such file)", permanent("no_sudo")),
+    (r"is managed by|account validation failure", permanent("account_expired")),
+)
+
+
+_NO_CURL = re.compile(r"curl\W{0,3}: (?:No such file|not found|command not found)")
+"""Of a shell, or of the ``timeout`` (coreutils, busybox) that was to run it."""
+
+
+def told(text: str) -> Transient | Permanent | None:
+    """Say what a known refusal means, with the words themselves; None for what nobody listed."""
+    for pattern, row in _TABLE:
+        if re.search(pattern, text):
+            return error_of(row, one_line(text))
+    return None
+
+
+def at_login(said: str) -> Transient | Permanent:
+    """Tell a connection that the server closed while it logged us in.
+
+    Unlisted words, or none, may be anything from a full /etc/nologin to a policy of PAM: the VM is asked
+    again, and fails with them after ``LOGMEND_UNREACHABLE_TRIES``.
+    """
+    words = one_line(said) if said.strip() else "without a word"
+    return told(said) or Transient("login_closed", f"the server hung up at the login: {words}")
+
+
+def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
+    """Tell why a script was not even begun."""
+    why = SUDO_REFUSED if as_root else "the login shell did not run the script"
+    return told(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
+
+
+def told_of_check(values: Mapping[str, str], stderr: str) -> Mapping[str, str]:
+    """Give a check's values, with a better reason if its stderr has one for the metadata server's silence."""
+    if values.get("reason") == "config_status_unknown" and _NO_CURL.search(stderr):
+        return {**values, "reason": "no_curl"}
+    return values
+
+
+def torn(stderr: str, *, as_root: bool) -> Transient | Permanent:
+    """Tell why a script did not arrive whole: it was not run.
+
+    A shell that may not start ``cat`` reads nothing; under sudo that is ``noexec`` in sudoers, which lets a
+    command run no other (sudoers(5)).
+    """
+    if as_root and re.search(r"cat: .*(?:Permission denied|Operation not permitted)", stderr):
+        return Permanent("sudo_noexec", one_line(stderr))
+    said = f": {one_line(stderr)}" if stderr else ""
+    return Transient("connection_lost", f"the script did not arrive whole{said}")
