@@ -130,3 +130,10 @@ def test_every_golden_line_is_one_that_an_agent_printed(case: Path) -> None:
     texts = event.texts if isinstance(event, LogEntry) else ()
     ours = [text for text in texts if DATED.match(text) or OURS.match(text)]
     assert [text for text in ours if printed(text) == (case.stem in INVENTED)] == []
+
+
+@pytest.mark.parametrize("page", ["docs/the-line.md", "docs/runbooks.md"])
+def test_each_page_about_the_line_names_every_variant(page: str) -> None:
+    """Whoever adds a form to the runbook tells it in both places."""
+    named = set(re.findall(r"`([a-z_0-9]+)`", (Path(__file__).parents[2] / page).read_text()))
+    assert {each.name for each in load_all()["workload-cert-refresh"].variants} - named == set()
