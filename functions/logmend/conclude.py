@@ -6,7 +6,7 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 import hashlib
 from datetime import datetime
 
-from logmend import act, decide, record
+from logmend import act, decide, record, silence
 from logmend.ledger import Conclusion
 from logmend.model import (
     Attempt,
@@ -122,6 +122,7 @@ def attempt(
         looks=looks,
         approval=approval,
         follow_up=_follow_up(intent, runbook, facts, said, settings, now),
+        runbook=runbook,
     )
 
 
@@ -148,7 +149,9 @@ def _conclusion(
     looks: int,
     approval: Approval | None,
     follow_up: Intent | None,
+    runbook: Runbook | None,
 ) -> Conclusion:
+    listens = settings.confirm_silence and runbook is not None
     asked = done.asked if done and outcome.result is Result.REQUESTED else None
     return Conclusion(
         outcome=outcome,
@@ -162,6 +165,7 @@ def _conclusion(
         failing=decide.sample(outcome, settings),
         approval=approval,
         follow_up=follow_up,
+        watch=silence.of_fix(held.record.intent, outcome, runbook, now) if listens and runbook else None,
     )
 
 

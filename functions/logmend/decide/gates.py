@@ -59,7 +59,7 @@ def admission(
         if subject.needs_human:
             return Skip("needs_human", "left to a person after repeated failure or relapse")
         cooldown = subject.cooldown
-        if cooldown and cooldown.until > now and not _outgrown(subject, settings):
+        if not only_looks(intent) and cooldown and cooldown.until > now and not _outgrown(subject, settings):
             return hold_back(
                 intent,
                 "cooling_down",
