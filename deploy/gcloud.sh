@@ -4,7 +4,8 @@
 #
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
 #
-# REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
+# REGION (us-central1) and NAME (logmend) may be set; with CONFIRM_SILENCE=true the function may read the VMs' logs, to see
+# after a fix whether the line stopped. VMs are reached through IAP; with NETWORK and SUBNET set, from
 # that subnet (Direct VPC egress) instead. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
 set -eu
 
@@ -17,7 +18,13 @@ route=iap
 [ -z "${NETWORK:-}" ] || route=direct
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route") # before anything is made
+silence=${CONFIRM_SILENCE:-false}
+case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or false" >&2 && exit 2 ;; esac
+listens=
+[ "$silence" = false ] || listens=silence
+
+# shellcheck disable=SC2086 # no word where it does not listen
+roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route" $listens) # before anything is made
 
 say() { echo "== $*" >&2; }
 quiet() { "$@" >/dev/null 2>&1; }
@@ -88,6 +95,7 @@ gc functions deploy "$name" --gen2 --region="$region" --runtime=python311 --sour
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
     "LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
+    "LOGMEND_CONFIRM_SILENCE=$silence," \
     "LOGMEND_SSH_ROUTE=$route,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
     "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter" | tr -d ' ')"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')

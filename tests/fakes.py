@@ -22,6 +22,7 @@ from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Settings
+from logmend.silence import Entries, Listener
 from logmend.stages import match
 from logmend.tick import Ticker
 
@@ -270,6 +271,7 @@ def world(
     clock: ManualClock | None = None,
     fleet: FakeFleet | None = None,
     owner: str = "one",
+    log: Entries | None = None,
     **settings: Any,
 ) -> World:
     clock = clock or ManualClock()
@@ -294,8 +296,13 @@ def world(
         outcome_log=outcomes,
         dead_letter=dead_letters,
     )
-    ticker = Ticker(pipeline, Queues(store))
+    listener = Listener(log, take=_unlimited, router=lambda: router) if log else None
+    ticker = Ticker(pipeline, Queues(store), listener)
     return World(chosen, clock, fleet, outcomes, dead_letters, store, pipeline, ticker, controls, journal)
+
+
+async def _unlimited() -> None:
+    """Let every question through."""
 
 
 def entry(ref: InstanceRef = REF, *, at: datetime = START, **changes: Any) -> dict[str, Any]:

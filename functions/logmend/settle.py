@@ -6,6 +6,7 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 import hashlib
 from datetime import datetime
 
+from logmend import silence
 from logmend.ledger import Conclusion
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Admitted, Approval, Record, State
@@ -122,6 +123,7 @@ def attempt(
         looks=looks,
         approval=approval,
         follow_up=_follow_up(intent, runbook, facts, said, settings, now),
+        runbook=runbook,
     )
 
 
@@ -148,7 +150,9 @@ def _conclusion(
     looks: int,
     approval: Approval | None,
     follow_up: Intent | None,
+    runbook: Runbook | None,
 ) -> Conclusion:
+    listens = settings.confirm_silence and runbook is not None
     asked = done.asked if done and outcome.result is Result.REQUESTED else None
     return Conclusion(
         outcome=outcome,
@@ -162,6 +166,7 @@ def _conclusion(
         failing=decide.sample(outcome, settings),
         approval=approval,
         follow_up=follow_up,
+        watch=silence.of_fix(held.record.intent, outcome, runbook, now) if listens and runbook else None,
     )
 
 

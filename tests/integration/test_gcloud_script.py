@@ -287,9 +287,11 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
 def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_path):
     """A second run, in enforce mode, updates what is there."""
     first = len(google.requests)
-    deployed(google, tmp_path, PROJECT, "enforce")
+    deployed(google, tmp_path, PROJECT, "enforce", CONFIRM_SILENCE="true")
     again = google.requests[first:]
-    assert granted(google) == permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP)
+    given = permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP, silence=True)
+    assert granted(google) == given
+    assert function(google)["environmentVariables"]["LOGMEND_CONFIRM_SILENCE"] == "true"
     assert function(google)["environmentVariables"]["LOGMEND_MODE"] == "enforce"
     assert not [
         path for method, path, _ in again if method == "PUT" and ("/topics/" in path or "/subsc" in path)

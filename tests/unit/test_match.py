@@ -34,17 +34,14 @@ FORMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "matched",
             "not_configured_2023",
         ),
-        ERROR + MDS + "error connecting to metadata server, status code: 412": (
-            "refused",
-            "certificates_configured",
-        ),
+        ERROR + MDS + "reached max attempts to connect to metadata": ("refused", "certificates_configured"),
         ERROR + MDS + GAVE_UP + INVALID + "workload certificate feature not enabled]": (
-            "matched",
-            "not_configured_2025",
+            "refused",
+            "opted_in",
         ),
         ERROR + MDS + GAVE_UP + INVALID + '<!DOCTYPE html>\n<html lang="en">\n<b>404.</b>\n]': (
-            "matched",
-            "not_configured_2025",
+            "refused",
+            "opted_in",
         ),
         ERROR + MDS + "exhausted all (100) retries, last error: " + UNREACHABLE: (
             "refused",

@@ -86,6 +86,7 @@ class Conclusion(Struct, frozen=True):
     failing: bool | None = None
     approval: Approval | None = None
     follow_up: Intent | None = None
+    watch: tuple[Intent, datetime] | None = None
 
 
 class Journal:
@@ -249,6 +250,7 @@ class Journal:
             keys.append(sample_at)
         keys += [approval_key(done.approval.approval_id)] if done.approval else []
         keys += [intent_key(done.follow_up.intent_id)] if done.follow_up else []
+        keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
@@ -283,6 +285,8 @@ class Journal:
                 )
             if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
                 writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)
+            if done.watch and intent_key(done.watch[0].intent_id) not in found:
+                writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
             return writes, None
 
         await self._store.transact(keys, step)
@@ -425,8 +429,8 @@ def _leased(subject: Subject) -> Document:
     return Document(pack(subject), queue="leased" if subject.lease else None, due=expiry)
 
 
-def _parked(intent: Intent, now: datetime) -> Document:
-    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=now)
+def _parked(intent: Intent, due: datetime) -> Document:
+    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=due)
 
 
 def _filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:

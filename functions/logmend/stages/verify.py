@@ -7,6 +7,7 @@ the VM that is meant. Everything else has another name.
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
 from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Refuse, Trouble, Verdict
+from logmend.stages.intents import SILENCE
 
 
 def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: bool = False) -> Judgement:
@@ -54,8 +55,17 @@ def attempt(intent: Intent, done: Attempt, prior: Evidence | None, *, detached: 
             return _at_work()
         case Finding.FAULTY if prior is not None:
             return Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+        case _ if intent.source.kind == SILENCE:
+            return _goes_on(intent, done.before)
         case _:
             return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
+
+
+def _goes_on(intent: Intent, seen: Evidence) -> Judgement:
+    """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
+    fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
+    detail = f"fixed and verified{fixed}; the line went on, and the check sees the fault: {_values(seen)}"
+    return Judgement(Result.FAILED, "line_goes_on", detail)
 
 
 def _after_enforcing(intent: Intent, done: Attempt, *, detached: bool) -> Judgement:
@@ -199,6 +209,8 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool) -
             return Judgement(Result.REFUSED, reason, "the VM's own check says no")
         case Finding.ERROR:
             return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case _ if intent.source.kind == SILENCE:
+            return _goes_on(intent, done.before)
         case _ if done.asked is not Action.CHECK:
             return Judgement(
                 Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
