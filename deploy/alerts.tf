@@ -16,6 +16,12 @@ locals {
       filter = "${local.outcome_filter} AND metric.labels.result = \"failed\""
       next   = "`logmend status` lists the VMs, each with its reason and next step."
     }
+    line_goes_on = {
+      title    = "a verified fix did not last"
+      filter   = "${local.outcome_filter} AND metric.labels.reason = \"line_goes_on\""
+      severity = "CRITICAL"
+      next     = "Stop (`logmend freeze`), then find what turned it on again: `logmend status` names the VM and what was seen."
+    }
     unverified = {
       title  = "enforced without evidence"
       filter = "${local.outcome_filter} AND metric.labels.result = \"unverified\""
@@ -84,7 +90,7 @@ resource "google_monitoring_alert_policy" "alert" {
   project               = var.project_id
   display_name          = "logmend: ${each.value.title}"
   combiner              = "OR"
-  severity              = contains(["unverified", "function_errors"], each.key) ? "WARNING" : "ERROR"
+  severity              = lookup(each.value, "severity", contains(["unverified", "function_errors"], each.key) ? "WARNING" : "ERROR")
   notification_channels = local.channels
   user_labels           = var.labels
 

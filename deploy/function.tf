@@ -23,6 +23,7 @@ locals {
     LOGMEND_FUNCTION_TIMEOUT  = "${local.function_timeout_seconds}s"
     LOGMEND_LEASE             = "${local.lease_seconds}s"
     LOGMEND_FOLLOW_UP         = tostring(var.follow_up)
+    LOGMEND_CONFIRM_SILENCE   = tostring(var.confirm_silence)
     LOGMEND_OPS_AGENT_VERSION = var.ops_agent_version
     LOGMEND_SSH_ROUTE         = var.ssh_route
     LOGMEND_SSH_HOST_KEYS     = contains(keys(local.secrets), "known-hosts") ? "known-hosts:/secrets/known-hosts/value" : var.ssh_host_keys

@@ -6,8 +6,9 @@
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
 # that subnet (Direct VPC egress) instead. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
-# file; KEY_SECRET one that holds the private key of SSH_USER, for fleets without OS Login. Needs gcloud, logged in as an
-# owner, and Python 3.11 or newer.
+# file; KEY_SECRET one that holds the private key of SSH_USER, for fleets without OS Login. With CONFIRM_SILENCE=true the
+# function may read the VMs' logs, to see after a fix whether the line stopped. Needs gcloud, logged in as an owner, and
+# Python 3.11 or newer.
 set -eu
 
 project=${1:?usage: deploy/gcloud.sh PROJECT [observe|approve|enforce]}
@@ -20,7 +21,13 @@ route=iap
 [ "${KEY_SECRET:+set}" = "${SSH_USER:+set}" ] || { echo "KEY_SECRET and SSH_USER go together" >&2 && exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route") # before anything is made
+silence=${CONFIRM_SILENCE:-false}
+case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or false" >&2 && exit 2 ;; esac
+listens=
+[ "$silence" = false ] || listens=silence
+
+# shellcheck disable=SC2086 # no word where it does not listen
+roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route" $listens) # before anything is made
 
 say() { echo "== $*" >&2; }
 quiet() { "$@" >/dev/null 2>&1; }
@@ -103,7 +110,7 @@ gc functions deploy "$name" --gen2 --region="$region" --runtime=python311 --sour
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
     "LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
-    "$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
+    "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
     "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter" | tr -d ' ')" \
   "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')

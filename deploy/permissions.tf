@@ -23,6 +23,7 @@ locals {
     "osconfig.osPolicyAssignmentReports.list",
     "osconfig.osPolicyAssignments.get",
   ]
+  permissions_silence  = ["logging.logEntries.list"]
   permissions_operator = concat(local.permissions_ledger, ["logging.logEntries.list", "logging.logs.list"])
 
   permissions_fleet = concat(
@@ -31,5 +32,6 @@ locals {
     local.ssh && !local.observe ? local.permissions_ssh_root : [],
     local.ssh && var.ssh_route == "iap" ? local.permissions_ssh_iap : [],
     local.osconfig ? local.permissions_osconfig : [],
+    var.confirm_silence ? local.permissions_silence : [],
   )
 }

@@ -89,6 +89,17 @@ variable "follow_up" {
   }
 }
 
+variable "confirm_silence" {
+  description = "Whether the function may read the VMs' logs, to see after a fix whether the line stopped while others went on."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = var.confirm_silence != null
+    error_message = "true or false."
+  }
+}
+
 variable "ops_agent_version" {
   description = "Version of the Ops Agent that the ops-agent runbook installs: latest, 2.*.* or one such as 2.50.0."
   type        = string

@@ -31,6 +31,7 @@ from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Settings
+from logmend.silence import Entries, Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
 
@@ -284,6 +285,7 @@ def world(
     clock: ManualClock | None = None,
     fleet: FakeFleet | None = None,
     owner: str = "one",
+    log: Entries | None = None,
     **settings: Any,
 ) -> World:
     clock = clock or ManualClock()
@@ -309,8 +311,13 @@ def world(
         outcome_log=outcomes,
         dead_letter=dead_letters,
     )
-    ticker = Ticker(pipeline, Queues(store))
+    listener = Listener(log, take=_unlimited, router=lambda: router) if log else None
+    ticker = Ticker(pipeline, Queues(store), listener)
     return World(chosen, clock, fleet, outcomes, dead_letters, store, pipeline, ticker, controls, journal)
+
+
+async def _unlimited() -> None:
+    """Let every question through."""
 
 
 def entry(ref: InstanceRef = REF, *, at: datetime = START, **changes: Any) -> dict[str, Any]:

@@ -52,11 +52,14 @@ OSCONFIG = frozenset(
 )
 """Label a VM for an OS policy assignment and read what the agent reported."""
 
+SILENCE = frozenset({"logging.logEntries.list"})
+"""Read the VMs' logs after a fix (``LOGMEND_CONFIRM_SILENCE``). It opens every log but the private ones."""
+
 DEAD_LETTER = frozenset({"pubsub.topics.publish"})
 """Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
 
 
-def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> frozenset[str]:
+def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False) -> frozenset[str]:
     """Give what the function needs on the projects whose VMs it looks after."""
     wanted = set(LOOKUP)
     if executor is not ExecutorChoice.OSCONFIG:
@@ -67,10 +70,14 @@ def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> frozenset[st
             wanted |= SSH_IAP
     if executor is not ExecutorChoice.SSH:
         wanted |= OSCONFIG
+    if silence:
+        wanted |= SILENCE
     return frozenset(wanted)
 
 
-def function(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> Mapping[str, frozenset[str]]:
+def function(
+    mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False
+) -> Mapping[str, frozenset[str]]:
     """Give every grant of the function by the custom role that carries it (``deploy/iam.tf``).
 
     ``ledger`` and ``recorder`` hold in logmend's own project, ``dead_letter`` on the topic, ``fleet`` on the
@@ -80,7 +87,7 @@ def function(mode: Mode, executor: ExecutorChoice, route: SshRoute) -> Mapping[s
         "ledger": LEDGER,
         "recorder": OUTCOMES,
         "dead_letter": DEAD_LETTER,
-        "fleet": fleet(mode, executor, route),
+        "fleet": fleet(mode, executor, route, silence=silence),
     }
     return roles if executor is ExecutorChoice.OSCONFIG else roles | {"act_as": ACT_AS}
 
@@ -96,5 +103,5 @@ OPERATOR = frozenset(
 
 if __name__ == "__main__":  # ROLE PERMISSION,PERMISSION… a line, for deploy/gcloud.sh
     choice = Mode(sys.argv[1]), ExecutorChoice(sys.argv[2]), SshRoute(sys.argv[3])
-    for role, wanted in function(*choice).items():
+    for role, wanted in function(*choice, silence=sys.argv[4:] == ["silence"]).items():
         sys.stdout.write(f"{role} {','.join(sorted(wanted))}\n")

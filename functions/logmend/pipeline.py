@@ -37,6 +37,7 @@ from logmend.model.values import (
     LogEntry,
     Outcome,
     Proceed,
+    Skip,
     Stop,
     Tick,
     Undecodable,
@@ -111,13 +112,23 @@ class Pipeline(Struct, frozen=True):
         return await self.work(intent, published=delivery.publish_time)
 
     async def work(
-        self, intent: Intent, *, resume: bool = False, published: datetime | None = None
+        self,
+        intent: Intent,
+        *,
+        resume: bool = False,
+        published: datetime | None = None,
+        told: Stop | None = None,
     ) -> Outcome:
-        """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick)."""
+        """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick).
+
+        ``told`` ends it without a look at the VM: what the tick was told of many at once.
+        """
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
 
         def judge(view: View) -> Verdict:
-            return decide.admission(intent, view, self.settings, now, self.journal.full_until(intent.runbook))
+            full_until = self.journal.full_until(intent.runbook)
+            verdict = decide.admission(intent, view, self.settings, now, full_until)
+            return verdict if told is None or isinstance(verdict, Skip) else told
 
         def compose(verdict: Verdict, view: View) -> Outcome:
             return record.of_turned(intent, verdict, view, runbook, self.settings, now)

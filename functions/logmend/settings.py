@@ -223,6 +223,11 @@ class Settings:
     follow_up: bool = _setting(
         default=False, parse=boolean, doc="Write the follow-up runbook's intent after success, on every VM."
     )
+    confirm_silence: bool = _setting(
+        default=False,
+        parse=boolean,
+        doc="Read the VMs' logs after a fix: did the line stop, while others went on?",
+    )
     ops_agent_version: str = _setting(
         "latest",
         agent_version,

@@ -6,6 +6,7 @@ Part of the pipeline: it joins what verify said with what decide rules and how r
 import hashlib
 from datetime import datetime
 
+from logmend import silence
 from logmend.errors import Permanent
 from logmend.ledger import Conclusion, Work
 from logmend.model.enums import Action, Finding, Mode, Origin, Result
@@ -132,6 +133,7 @@ def attempt(
         looks=looks,
         approval=approval,
         follow_up=_follow_up(intent, runbook, facts, said, settings, now),
+        runbook=runbook,
     )
 
 
@@ -158,7 +160,9 @@ def _conclusion(
     looks: int,
     approval: Approval | None,
     follow_up: Intent | None,
+    runbook: Runbook | None,
 ) -> Conclusion:
+    listens = settings.confirm_silence and runbook is not None
     asked = done.asked if done and outcome.result is Result.REQUESTED else None
     return Conclusion(
         outcome=outcome,
@@ -174,6 +178,7 @@ def _conclusion(
         follow_up=follow_up,
         work=work(held, done, outcome),
         longest=settings.lease,
+        watch=silence.of_fix(held.record.intent, outcome, runbook, now) if listens and runbook else None,
     )
 
 

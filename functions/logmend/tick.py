@@ -19,9 +19,11 @@ from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
 from logmend.model.state import Fleet, Record, Subject
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Outcome, Tick
+from logmend.model.values import Asked, Intent, Outcome, Proceed, Skip, Stop, Tick
 from logmend.pipeline import Pipeline
+from logmend.silence import Listener
 from logmend.stages import act, decide
+from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class Ticker(Struct, frozen=True):
 
     pipeline: Pipeline
     queues: Queues
+    listener: Listener | None = None
 
     def untimely(self, tick: Tick) -> timedelta | None:
         """Give how old a tick is by this machine's clock (negative: from the future); None if it is timely.
@@ -100,8 +103,23 @@ class Ticker(Struct, frozen=True):
                 await self.pipeline.emit(record.outcome, journalled=True)
                 tally.emitted_again += 1
 
+        heard: dict[str, Proceed | Stop] = {}
+
         async def resume(record: Record) -> None:
             tally.add(await self.pipeline.work(record.intent, resume=True))
+
+        async def parked(record: Record) -> None:
+            if record.intent.source.kind != SILENCE:
+                await resume(record)
+            elif (said := heard.get(record.intent.intent_id)) is not None:
+                told = None if isinstance(said, Proceed) else said
+                tally.add(await self.pipeline.work(record.intent, resume=True, told=told))
+
+        async def listen(records: Sequence[Record]) -> None:
+            asked = [each for each in records if each.intent.source.kind == SILENCE]
+            # An attempt that was begun had heard the line: the VM is looked at until it answers.
+            heard.update({each.intent.intent_id: Proceed() for each in asked if each.attempt})
+            heard.update(await self._hear([each.intent for each in asked if not each.attempt]))
 
         async def close(record: Record) -> None:
             if await self._news(record, fleet):
@@ -134,7 +152,7 @@ class Ticker(Struct, frozen=True):
             prepare=self._prefetch,
             ahead=decide.RECHECK,
         )
-        await self._drain(self.queues.parked, resume, tally, until)
+        await self._drain(self.queues.parked, parked, tally, until, prepare=listen)
         await self._drain(self.queues.kept, review, tally, until)
         return tally
 
@@ -191,6 +209,13 @@ class Ticker(Struct, frozen=True):
                 except Exception as error:  # noqa: BLE001  each item then says what it lacks
                     left(f"{len(items)} read ahead", error)
             await asyncio.gather(*map(one, items))
+
+    async def _hear(self, intents: Sequence[Intent]) -> dict[str, Proceed | Stop]:
+        """Ask the log what became of fixes. Where nobody may read it any more, that is the answer."""
+        if self.listener is not None:
+            return await self.listener.hear(intents, self.pipeline.runbooks, self.pipeline.clock.now())
+        unread = Skip("silence_unknown", "LOGMEND_CONFIRM_SILENCE is off by now")
+        return {each.intent_id: unread for each in intents}
 
     async def _prefetch(self, records: Sequence[Record]) -> None:
         """Let agents read the reports of all open requests in few calls."""

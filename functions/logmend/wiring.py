@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.silence import Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
 
@@ -69,6 +70,8 @@ class Application(Struct, frozen=True):
         """Release connections and what credentials left behind."""
         for each in (self.pipeline.outcome_log, self.pipeline.executors, self.compute, self.store):
             await each.aclose()
+        if self.ticker.listener is not None:
+            await self.ticker.listener.entries.aclose()
 
 
 def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
@@ -98,8 +101,20 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     )
     if settings.ssh_host_keys == "insecure":
         log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
+    listener = open_listener(settings, pipeline.router) if settings.confirm_silence else None
     return Application(
-        settings, pipeline, Ticker(pipeline, queues), store, queues, controls, journal, compute
+        settings, pipeline, Ticker(pipeline, queues, listener), store, queues, controls, journal, compute
+    )
+
+
+def open_listener(settings: Settings, router: Callable[[], match.Router]) -> Listener:
+    """Open the reader of the VMs' logs, with a quota of its own: half of what a project allows."""
+    from logmend.adapters.google.log_entries import LogEntries
+    from logmend.adapters.google.quota import Quota
+
+    quota = Quota(30)
+    return Listener(
+        LogEntries(settings.logging_endpoint, pauses=()), functools.partial(quota.take, 20.0), router
     )
 
 

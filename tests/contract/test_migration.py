@@ -41,7 +41,7 @@ def opened(store: Store, now: datetime, *, agents: bool = False, **settings: Any
     for number in (*range(1, 14), *range(STRANGER, STRANGER + 30)):
         fleet.add(vm(number), **(AGENT if agents else {}))
     executor = ExecutorChoice.OSCONFIG if agents else ExecutorChoice.SSH
-    chosen = {"mode": Mode.ENFORCE, "executor": executor, "breaker_minimum": 1000} | settings
+    chosen: dict[str, Any] = {"mode": Mode.ENFORCE, "executor": executor, "breaker_minimum": 1000} | settings
     return world(store=store, clock=clock, fleet=fleet, owner="new", **chosen)
 
 

@@ -269,7 +269,7 @@ def test_messages_are_pushed_with_a_token_retried_and_kept_when_they_fail(google
         assert any(agent in each["members"] for each in bindings), name
 
 
-def not_indexed(google, path):
+def not_indexed(google: Any, path: str) -> bool:
     """Say whether a field's single-field indexes were taken off."""
     bodies = [body for method, each, body in google.requests if (method, each) == ("PATCH", path)]
     return any(body and "indexConfig" in body and not body["indexConfig"].get("indexes") for body in bodies)
@@ -296,10 +296,12 @@ def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_p
     """A second run, in enforce mode, updates what is there."""
     first = len(google.requests)
     assert "secretVolumes" not in function(google)
-    secrets = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre"}
-    deployed(google, tmp_path, PROJECT, "enforce", **secrets)
+    more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
+    deployed(google, tmp_path, PROJECT, "enforce", **more)
     again = google.requests[first:]
-    assert granted(google) == permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP)
+    given = permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP, silence=True)
+    assert granted(google) == given
+    assert function(google)["environmentVariables"]["LOGMEND_CONFIRM_SILENCE"] == "true"
     assert function(google)["environmentVariables"]["LOGMEND_MODE"] == "enforce"
     settings = Settings.from_environment(function(google)["environmentVariables"])
     mounted = {

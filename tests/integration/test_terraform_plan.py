@@ -183,7 +183,13 @@ def test_applying_twice_changes_nothing_and_destroying_leaves_no_resource(deploy
     "variables",
     [
         {},
-        {"mode": "enforce", "ssh_route": "direct", "connector": CONNECTOR, "follow_up": True},
+        {
+            "mode": "enforce",
+            "ssh_route": "direct",
+            "connector": CONNECTOR,
+            "follow_up": True,
+            "confirm_silence": True,
+        },
         {"mode": "approve", "executor": "auto", "zones": [ZONE], "projects": ["shop-prod", "shop-test"]},
         ORGANIZATION | {"scope_labels": {"team": "shop"}, "settings": {"LOGMEND_COOLDOWN_PLANNED": "12h"}},
     ],
@@ -200,6 +206,7 @@ def test_the_functions_environment_is_what_settings_read(deploy, variables):
     assert settings.state == f"firestore:{PROJECT}/logmend"
     assert (settings.outcomes, settings.project) == ("cloud", PROJECT)
     assert settings.follow_up is variables.get("follow_up", False)
+    assert settings.confirm_silence is variables.get("confirm_silence", False)
     wide = "organization_id" in variables
     assert settings.scope_projects == tuple(variables.get("projects", [] if wide else [PROJECT]))
     assert settings.scope_zones == tuple(variables.get("zones", []))
@@ -284,6 +291,12 @@ def test_the_custom_roles_hold_exactly_what_the_adapters_declare(deploy, mode, e
     assert ("compute.instances.osAdminLogin" in fleet) is (
         mode is not Mode.OBSERVE and executor is not ExecutorChoice.OSCONFIG
     )
+
+
+def test_reading_logs_is_one_variable_and_one_permission(deploy):
+    """Whoever does not ask for it grants nothing of it."""
+    without, with_it = (roles(deploy.plan(known=True, confirm_silence=each)) for each in (False, True))
+    assert with_it == without | {"fleet": without["fleet"] | permissions.SILENCE}
 
 
 def test_enforcing_is_one_variable_and_changes_the_function_and_one_role(deploy):
@@ -446,7 +459,7 @@ def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
     results = set(re.findall(r'metric\.labels?\.result ?= ?\\+"([a-z_]+)', text))
     wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
     assert results == {"failed", "unverified", "remediated"}
-    assert wanted == {"needs_human", "breaker_open"}
+    assert wanted == {"needs_human", "breaker_open", "line_goes_on"}
     labels = set[str]()
     for metric in ("outcomes", "unreached"):
         known = plan.one(f"google_logging_metric.{metric}")
@@ -467,6 +480,8 @@ def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_peopl
     plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
     policies = plan.of_type("google_monitoring_alert_policy")
     assert len(policies) == 10
+    loudest = [each["display_name"] for each in policies.values() if each["severity"] == "CRITICAL"]
+    assert loudest == ["logmend: a verified fix did not last"]
     for at, each in policies.items():
         named = re.search(r'docs/operations\.md, "([a-z_]+)"', each["documentation"][0]["content"])
         assert named is not None, at

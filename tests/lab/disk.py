@@ -14,6 +14,7 @@ GUEST = Path(__file__).parent / "guest"
 TIMER = "gce-workload-cert-refresh.timer"
 SERVICE = "gce-workload-cert-refresh.service"
 PROGRAM = "/usr/bin/gce_workload_cert_refresh"
+PRESET = "/usr/lib/systemd/system-preset/90-google-guest-agent.preset"
 CREDENTIALS = "/run/secrets/workload-spiffe-credentials"
 UNIT_FILES = (
     f"/usr/lib/systemd/system/{TIMER}",
@@ -23,8 +24,25 @@ UNIT_FILES = (
 )
 """The units and the drop-ins that shorten their periods."""
 
-AgentForm = Literal["2022-09", "2022", "2023", "2025"]
-"""Whose line is printed: agents of 20220927, of 20221018-20230913, of 20230919-20231009, of 2025."""
+Agent = Literal[
+    "20220927.00",
+    "20221018.00",
+    "20221104.00",
+    "20230913.00",
+    "20230919.00",
+    "20231004.02",
+    "20231011.00",
+    "20240213.00",
+    "20240313.00",
+    "20240611.00",
+    "20240930.00",
+    "20250326.00",
+    "20250327.00",
+    "20250327.01",
+    "20250901.00",
+    "20260724.00",
+]
+"""The tags of the guest agent whose program was observed (tests/refresher.py), and is imitated here."""
 Timer = Literal["enabled", "disabled", "masked", "absent"]
 Shell = Literal["dash", "bash", "busybox"]
 
@@ -38,7 +56,7 @@ class Disk:
     host_key: str
     authorized_key: str
     timer: Timer
-    agent_form: AgentForm
+    agent: Agent
     shell: Shell
     sudo: bool
     rsyslog: bool
@@ -70,18 +88,19 @@ class Disk:
             "/etc/ssh/ssh_host_ed25519_key": (0o600, self.host_key),
             "/etc/ssh/sshd_config.d/lab.conf": (0o644, (GUEST / "sshd.conf").read_text()),
             f"/etc/ssh/authorized_keys/{LOGIN}": (0o644, self.authorized_key),
-            "/etc/logmend-lab/agent-form": (0o644, f"{self.agent_form}\n"),
+            "/etc/logmend-lab/agent": (0o644, f"{self.agent}\n"),
         }
         if self.timer != "absent":
             period = (GUEST / "timer-period.conf").read_text()
             period = period.replace("@ON_BOOT@", self.on_boot).replace("@PERIOD@", self.period)
             contents = (
-                (GUEST / TIMER).read_text(),
+                timer_of(self.agent),
                 (GUEST / SERVICE).read_text(),
                 period,
                 (GUEST / "service-rate.conf").read_text(),
             )
             files |= {path: (0o644, text) for path, text in zip(UNIT_FILES, contents, strict=True)}
+            files[PRESET] = (0o644, preset_of(self.agent))
             files[PROGRAM] = (0o755, (GUEST / "gce_workload_cert_refresh").read_text())
         if self.sudo:
             files[f"/etc/sudoers.d/{LOGIN}"] = (0o440, f"{LOGIN} ALL=(ALL:ALL) NOPASSWD: ALL\n")
@@ -108,6 +127,23 @@ class Disk:
             links["/etc/systemd/system/multi-user.target.wants/rsyslog.service"] = unit
             links["/etc/systemd/system/syslog.service"] = unit
         return links
+
+
+def timer_of(agent: Agent) -> str:
+    """Return the timer that the package of a tag ships: until 20221025 it ran every half hour."""
+    text = (GUEST / TIMER).read_text()
+    return text if agent >= "20221104.00" else text.replace("=10m", "=30m")
+
+
+def preset_of(agent: Agent) -> str:
+    """Return what the package's preset says of the timer: nothing until 20221018, and not the same in 2025.
+
+    From 20250627 to 20260122 some tags enable it and some disable it, since 20260222 all disable it
+    (guest-agent, 90-google-guest-agent.preset). A package's first installation does not ask it.
+    """
+    if agent < "20221025.00":
+        return ""
+    return f"{'disable' if agent in ('20250901.00', '20260724.00') else 'enable'} {TIMER}\n"
 
 
 def _add(archive: tarfile.TarFile, path: str, kind: bytes, mode: int, content: str) -> None:

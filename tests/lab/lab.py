@@ -9,7 +9,7 @@ import asyncssh
 
 from logmend.model.values import InstanceRef
 from tests.lab import roots, slots
-from tests.lab.disk import AgentForm, Disk, Shell, Timer
+from tests.lab.disk import Agent, Disk, Shell, Timer
 from tests.lab.machines import Machine, Make
 
 
@@ -25,7 +25,8 @@ class Lab:
         self,
         *,
         release: str = roots.RELEASES[0],
-        agent_form: AgentForm = "2022",
+        agent: Agent = "20230913.00",
+        opted_in: bool = False,
         config_status: int | None = 404,
         timer: Timer = "enabled",
         sudo: bool = True,
@@ -59,7 +60,7 @@ class Lab:
                     host_key=host_key.export_private_key().decode(),
                     authorized_key=self.client_key.export_public_key().decode(),
                     timer=timer,
-                    agent_form=agent_form,
+                    agent=agent,
                     shell=shell,
                     sudo=sudo,
                     rsyslog=rsyslog,
@@ -71,6 +72,7 @@ class Lab:
                     files=files or {},
                 ),
                 config_status=config_status,
+                opted_in=opted_in,
                 period=period,
             ),
             host_key,

@@ -17,7 +17,7 @@ from logmend.model.values import InstanceRef
 from tests.lab import roots, slots
 from tests.lab.disk import SERVICE, TIMER, UNIT_FILES, Disk
 from tests.lab.hardware import Hardware
-from tests.lab.metadata import MetadataServer
+from tests.lab.metadata import OPTED_IN, MetadataServer
 
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 """systemd's message id (sd-messages.h) for "a start of this unit has begun"."""
@@ -52,6 +52,7 @@ class Make:
     root: Path
     disk: Disk
     config_status: int | None
+    opted_in: bool
     period: float
 
 
@@ -72,6 +73,7 @@ class Machine:
         self.host_key = host_key.export_public_key().decode().strip()
         """The public host key: type and base64, as in ``known_hosts`` and in guest attributes."""
         self._config_status = make.config_status
+        self._opted_in = make.opted_in
         self._hardware = Hardware(make.slot, make.root, make.disk.tar())
 
     async def start(self) -> None:
@@ -83,6 +85,8 @@ class Machine:
             "instance/zone": f"projects/1/zones/{self.ref.zone}",
             "project/project-id": self.ref.project_id,
         }
+        if self._opted_in:
+            attributes[OPTED_IN] = "true"
         await asyncio.to_thread(
             self._hardware.plug_in, config_status=self._config_status, attributes=attributes
         )

@@ -10,13 +10,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 ADDRESS = ("169.254.169.254", 80)
-CONFIG_STATUS = "instance/gce-workload-certificates/config-status"
+OPTED_IN = "instance/attributes/enable-workload-certificate"
+"""The VM's own word on whether its owner wants certificates."""
+ABOUT_CERTIFICATES = frozenset(
+    {
+        "instance/workload-identities",
+        "instance/workload-trusted-root-certs",
+        "instance/workload-certificates-config-status",
+        "instance/gce-workload-certificates/config-status",
+        "instance/gce-workload-certificates/workload-identities",
+        "instance/gce-workload-certificates/trust-anchors",
+    }
+)
+"""What the agents' programs ask, by tag (guest-agent, gce_workload_cert_refresh/main.go); all get one answer.
+20230919 to 20231019 also ask for ``root-certs``, which was not there where they were observed."""
 BODIES = {
     200: '{"partnerMetadataConfigsErrors": {}}',
     404: "workload certificate feature not enabled",
     412: "workload certificates are configured, but the configuration was never valid",
 }
-"""What the endpoint says with each status (412's text is our own: no source quotes it)."""
+"""What the endpoints say with each status (412's text is our own: no source quotes it)."""
 _CLONE_NEWNET = 0x40000000
 
 
@@ -44,7 +57,7 @@ class MetadataServer:
     def answer(self, path: str) -> tuple[int, str] | None:
         """Return status and body for ``path`` below ``computeMetadata/v1/``; None means never to answer."""
         self.requests.append(path)
-        if path == CONFIG_STATUS:
+        if path in ABOUT_CERTIFICATES:
             status = self.config_status
             while status is None and not self._closed.wait(0.05):
                 status = self.config_status

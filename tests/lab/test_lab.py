@@ -12,10 +12,11 @@ import pytest
 
 from tests.lab import shipper, slots
 from tests.lab.conftest import Boot
-from tests.lab.disk import AgentForm, Shell
+from tests.lab.disk import SERVICE, TIMER, Agent, Shell
 from tests.lab.lab import Lab
 from tests.lab.machines import TimerState
 from tests.lab.roots import RELEASES
+from tests.refresher import GATED_SINCE
 
 LEAD = "Error getting config status, workload certificates may not be configured"
 ASKED = f'{LEAD}: failed to GET "instance/gce-workload-certificates/config-status" from MDS with error'
@@ -27,20 +28,20 @@ METADATA = "http://metadata.google.internal/computeMetadata/v1"
 
 
 @pytest.mark.parametrize(
-    ("form", "expected"),
+    ("agent", "expected"),
     [
-        ("2022-09", "No workload identities found: HTTP 404"),
-        ("2022", f"{LEAD}: HTTP 404"),
-        ("2023", f"{ASKED}: error connecting to metadata server, status code: 404"),
-        ("2025", f"{ASKED}: giving up, retry policy returned false on error: {GAVE_UP}"),
+        ("20220927.00", "No workload identities found: HTTP 404"),
+        ("20230913.00", f"{LEAD}: HTTP 404"),
+        ("20231004.02", f"{ASKED}: error connecting to metadata server, status code: 404"),
+        ("20260724.00", f"{ASKED}: giving up, retry policy returned false on error: {GAVE_UP}"),
     ],
 )
 @pytest.mark.parametrize("release", RELEASES)
 async def test_every_release_shows_the_fault_in_the_words_of_every_agent(
-    boot: Boot, release: str, form: AgentForm, expected: str
+    boot: Boot, release: str, agent: Agent, expected: str
 ) -> None:
     """The timer is enabled and active, and its program puts the line into the journal each period."""
-    machine = await boot(release=release, agent_form=form)
+    machine = await boot(release=release, agent=agent, opted_in=agent >= GATED_SINCE)
     said = (await machine.wait_for_line(more_than=1))[0]
     assert re.sub(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d: ", "", said) == expected
     assert await machine.timer_state() == TimerState("loaded", "enabled", "active")
@@ -50,6 +51,30 @@ async def test_every_release_shows_the_fault_in_the_words_of_every_agent(
     assert {entry["PRIORITY"] for entry in entries} == {"6"}
     # journald looks a process up after it has written: where that was quicker, the field is absent.
     assert {entry.get("_COMM") for entry in entries} <= {"gce_workload_ce", None}
+
+
+@pytest.mark.parametrize(
+    ("agent", "period", "preset"),
+    [
+        ("20220927.00", "30min", "enabled"),
+        ("20230913.00", "10min", "enabled"),
+        ("20250327.01", "10min", "enabled"),
+        ("20260724.00", "10min", "disabled"),
+    ],
+)
+async def test_the_units_are_those_of_the_agents_package(
+    boot: Boot, agent: Agent, period: str, preset: str
+) -> None:
+    """Period, type and preset are the package's; what shortens the period for tests stands beside them."""
+    machine = await boot(agent=agent, timer="disabled")
+    await machine.output(f"rm -r /etc/systemd/system/{TIMER}.d; systemctl daemon-reload")
+    timers = await machine.output(f"systemctl show {TIMER} --property=TimersMonotonic")
+    assert f"OnUnitActiveUSec={period} " in timers
+    assert "OnBootUSec=5s " in timers
+    service = await machine.output(f"systemctl show {SERVICE} --property=Type,UnitFileState")
+    assert sorted(service.split()) == ["Type=oneshot", "UnitFileState=static"]
+    await machine.output(f"systemctl preset {TIMER}")
+    assert (await machine.timer_state()).enabled == preset
 
 
 async def test_each_machine_hears_from_its_own_metadata_server(boot: Boot) -> None:
@@ -156,7 +181,9 @@ async def test_machines_boot_side_by_side_and_do_not_meet(boot: Boot) -> None:
 
 async def test_the_line_is_shipped_in_every_shape_with_the_machines_identity(boot: Boot) -> None:
     """Journal, syslog file and console of one real machine give every documented shape of the same line."""
-    machine = await boot(rsyslog=True, serial_console=True, agent_form="2025", timezone="America/Los_Angeles")
+    machine = await boot(
+        rsyslog=True, serial_console=True, agent="20231004.02", timezone="America/Los_Angeles"
+    )
     await machine.wait_for_line(more_than=1)
     shipped = {shape: (await ship(machine))[0] for shape, ship in shipper.SHAPES.items()}
     for entry in shipped.values():

@@ -39,13 +39,13 @@ from tests.lab.cloud import (
     watch,
 )
 from tests.lab.conftest import Boot
-from tests.lab.disk import CREDENTIALS, TIMER, AgentForm
+from tests.lab.disk import CREDENTIALS, TIMER, Agent
 from tests.lab.machines import Machine, TimerState
 from tests.lab.roots import RELEASES
 
 ON = TimerState("loaded", "enabled", "active")
 OFF = TimerState("loaded", "disabled", "inactive")
-FORMS: tuple[AgentForm, ...] = ("2022-09", "2022", "2023")
+AGENTS: tuple[Agent, ...] = ("20220927.00", "20221018.00", "20230913.00", "20231004.02")
 SHORT = {"attempt_deadline": "10s", "function_timeout": "11s", "lease": "12s"}
 """Deadlines for tests in which an attempt runs into them."""
 
@@ -65,7 +65,7 @@ async def test_a_line_of_every_shape_and_agent_becomes_a_fix_that_the_machine_co
         *(
             boot(
                 release=RELEASES[number % len(RELEASES)],
-                agent_form=FORMS[number % len(FORMS)],
+                agent=AGENTS[number % len(AGENTS)],
                 rsyslog=True,
                 serial_console=True,
                 period=0.5,
@@ -167,7 +167,12 @@ CASES = {
         "refused: masked_by_others",
         then=inside(f"systemctl stop {TIMER}; systemctl mask --runtime {TIMER}"),
     ),
-    "its owner opted in": Case("refused: opted_in", options={"agent_form": "2023"}, known=_opts_in, logins=0),
+    "its owner opted in": Case(
+        "refused: opted_in", options={"agent": "20231011.00", "opted_in": True}, known=_opts_in, logins=0
+    ),
+    "its own line proves the opt-in": Case(
+        "refused: opted_in", options={"agent": "20260724.00", "opted_in": True}, logins=0
+    ),
     "it lets nobody sudo": Case("failed: not_permitted", options={"sudo": False}, sudo=0),
     "another VM has its address": Case("failed: wrong_instance", then=_becomes_another),
     "it shows another host key": Case("failed: host_key_mismatch", known=_has_the_key_of, logins=0),

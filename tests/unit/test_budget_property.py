@@ -103,7 +103,7 @@ class SimFleet(FakeAgentFleet):
     async def open(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> AsyncIterator[Any]:
         if self.rng.random() < 0.1:
             raise Transient("unreachable")
-        yield SimSession(self.vms[facts.ref.instance_id], action, self.clock, self)
+        yield SimSession(self.vms[facts.ref.instance_id], action, self.clock, fleet=self)
 
     async def at_work(self, ref: InstanceRef, seconds: float) -> None:
         """Enforce on the VM, whatever becomes of whoever asked for it."""
@@ -143,7 +143,7 @@ class SimSession(FakeSession):
         await self.fleet.time.sleep(2 * self.fleet.rng.random())
         return await super().check()
 
-    async def enforce(self) -> Evidence:
+    async def enforce(self, mark: str) -> Evidence:
         """Let the script begin up to 85 s after the commit; it may outlive its connection."""
         rng, ref = self.fleet.rng, self.vm.ref
         await self.fleet.time.sleep(85 * rng.random() ** 3)

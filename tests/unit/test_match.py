@@ -34,10 +34,7 @@ FORMS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "matched",
             "not_configured_2023",
         ),
-        ERROR + MDS + "error connecting to metadata server, status code: 412": (
-            "refused",
-            "certificates_configured",
-        ),
+        ERROR + MDS + "reached max attempts to connect to metadata": ("refused", "certificates_configured"),
         ERROR + MDS + GAVE_UP + INVALID + "workload certificate feature not enabled]": (
             "refused",
             "opted_in",

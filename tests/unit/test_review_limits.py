@@ -121,7 +121,7 @@ def test_a_runbooks_own_budget_only_narrows_the_operators(
     runbook = load_all()["ops-agent"]
     window = duration(own[1]) if own[1] else None
     runbook = replace(runbook, limits=Limits(own[0], window))
-    found = decide.budget(operator(), runbook, Settings(disruption_budget=Budget.parse(general)))
+    found = decide.budget(runbook, Settings(disruption_budget=Budget.parse(general)), operator())
     assert (found.count, found.window) == both
 
 

@@ -247,14 +247,14 @@ def watch(storm: Storm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Look on whenever something is enforced over SSH: allowed, and within the budget."""
     real = FakeSession.enforce
 
-    async def enforce(self: FakeSession) -> Evidence:
+    async def enforce(self: FakeSession, mark: str) -> Evidence:
         fleet = await storm.w.controls.fleet()
         assert fleet.frozen is None, "enforced in a freeze"
         assert storm.settings["mode"] is not Mode.OBSERVE, "enforced while observing"
         storm.enforced.append((storm.clock.now(), self.vm.ref.instance_id))
         recent = {vm for at, vm in storm.enforced if at > storm.clock.now() - BUDGET.window}
         assert len(recent) <= BUDGET.count, f"more than the budget: {recent}"
-        return await real(self)
+        return await real(self, mark)
 
     monkeypatch.setattr(FakeSession, "enforce", enforce)
 

@@ -20,6 +20,10 @@ GIVEN_UP = (
     "giving up, retry policy returned false on error: request failed with status code: [404], error: [invalid"
     " response from metadata server, status code: 404, reason: "
 )
+ANSWERED_412 = (
+    "request failed with status code: [412], error: [invalid response from metadata server, "
+    "status code: 412, reason: config never valid]"
+)
 
 FORMS = {
     "No workload identities found: HTTP 404": "no_identities",
@@ -27,9 +31,9 @@ FORMS = {
     f"{LEAD}{GET}error connecting to metadata server, status code: 404": "not_configured_2023",
     f"{LEAD}{GET}{GIVEN_UP}<!DOCTYPE html>\n<title>Error 404</title>\n]": "not_configured_2025",
     f"{LEAD}HTTP 412": "configured_but_invalid",
-    f"{LEAD}{GET}error connecting to metadata server, status code: 412": "configured_but_invalid",
-    f"{LEAD}{GET}{GIVEN_UP.replace('404', '412')}not valid]": "configured_but_invalid",
-    "No workload identities found: HTTP 412": "configured_but_invalid_2022",
+    f"{LEAD}{GET}reached max attempts to connect to metadata": "configured_but_invalid",
+    f"{LEAD}{GET}exhausted all (100) retries, last error: {ANSWERED_412}": "configured_but_invalid",
+    'No workload identities found: Get "http://169.254.169.254/x": EOF': "metadata_unreachable",
     f'{LEAD}Get "http://169.254.169.254/computeMetadata/v1/": EOF': "metadata_unreachable",
     f"{LEAD}{GET}exhausted all (100) retries, last error: EOF": "metadata_unreachable",
     f"{LEAD}HTTP 500": "metadata_unreachable",
@@ -58,6 +62,7 @@ OTHERS = [
     f"Sep  2 04:27:51 web-1 sudo: jim : COMMAND=/usr/bin/grep {PROGRAM}[929]: {DATE}",
     f"Sep  2 04:27:51 web-1 sshd[1]: {PROGRAM}: {DATE}",
     f"grep '{PROGRAM}[929]: {DATE}",
+    "google_metadata_script_runner[7]: startup-script: ",
     "Why does it say: ",
     f"my_{PROGRAM}[929]: {DATE}",
     "{'message': '",

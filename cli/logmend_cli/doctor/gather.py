@@ -200,7 +200,9 @@ async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
         return facts
     itself = Apis(endpoint, token=str(token.body.get("accessToken")))
     settings, questions = facts.settings, list[Question]()
-    wanted = permissions.fleet(settings.mode, settings.executor, settings.ssh_route)
+    wanted = permissions.fleet(
+        settings.mode, settings.executor, settings.ssh_route, silence=settings.confirm_silence
+    )
     questions += [
         _may(f"may/{project}", "cloudresourcemanager", f"/v3/projects/{project}", wanted)
         for project in facts.place.fleet

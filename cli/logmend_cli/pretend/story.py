@@ -137,7 +137,7 @@ def _noise(story: Story) -> None:
         ("web-7", "serial console, with colours", {"path": "serial-old"}),
         ("web-8", "guest agent of 2022-09", {"form": "2022-09"}),
         ("web-9", "guest agent of 2023", {"form": "2023"}),
-        ("web-10", "guest agent of 2025, HTML", {"form": "2025"}),
+        ("web-10", "guest agent of 2023, journald", {"form": "2023", "path": "journald"}),
     )
     for name, what, shape in shapes:
         story.machine(name)
@@ -167,6 +167,8 @@ def _opted_in(story: Story) -> None:
     story.line("cert-4", "opted in by partner metadata", "refused: opted_in")
     story.machine("cert-5")
     story.line("cert-5", "HTTP 412: configured, never valid", "refused: certificates_configured", form="412")
+    story.machine("cert-6")
+    story.line("cert-6", "guest agent of 2025, HTML", "refused: opted_in", form="2025")
     story.machine("core-1")
     story.line("core-1", "the agent's core plugin says it", "refused: not_this_timer", path="core-plugin")
     story.machine("exempt-1", labels={"logmend": "off"})

@@ -97,6 +97,7 @@ class Conclusion(Struct, frozen=True):
     follow_up: Intent | None = None
     work: Work = Work.UNKNOWN
     longest: timedelta = timedelta()
+    watch: tuple[Intent, datetime] | None = None
 
 
 class _Older(Transient):
@@ -280,6 +281,7 @@ class Journal(Upkeep):
         keys += [intent_key(done.follow_up.intent_id)] if done.follow_up else []
         place_at = self._place_of(held.record) if done.work is not Work.OUT else None
         keys += [place_at] if place_at else []
+        keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
@@ -318,6 +320,8 @@ class Journal(Upkeep):
                 shard = unpack(Shard, found[place_at])
                 shard = places.settle(shard, intent.intent_id, done.work, done.longest, now)
                 writes[place_at] = budget_document(shard)
+            if done.watch and intent_key(done.watch[0].intent_id) not in found:
+                writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
             return writes, None
 
         await self._store.transact(keys, step)
@@ -519,8 +523,8 @@ def _open(record: Record) -> Document:
     return Document(pack(record))
 
 
-def _parked(intent: Intent, now: datetime) -> Document:
-    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=now)
+def _parked(intent: Intent, due: datetime) -> Document:
+    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=due)
 
 
 def _filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:

@@ -107,7 +107,10 @@ Event = LogEntry | Incident | Tick
 
 
 class Source(Struct, frozen=True):
-    """Where an intent's event came from; ``kind`` is ``log_entry``, ``incident`` or ``operator``."""
+    """Where an intent's event came from.
+
+    ``kind`` is ``log_entry``, ``incident``, ``operator`` or ``silence`` (:mod:`logmend.silence`).
+    """
 
     kind: str
     log_name: str | None = None

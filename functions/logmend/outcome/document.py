@@ -45,11 +45,16 @@ _INSERT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def severity(outcome: Outcome) -> str:
-    """Cloud Logging severity: NOTICE good, INFO left alone, WARNING unsettled, ERROR for a person."""
+    """Cloud Logging severity: NOTICE good, INFO left alone, WARNING unsettled, ERROR for a person.
+
+    CRITICAL is for one thing: a fix that was called verified, and did not last.
+    """
     if outcome.reason == "needs_human" and reasons.FIRST_NEEDS_HUMAN in outcome.notes:
         return "ERROR"
     if outcome.reason == "unknown_runbook":  # a typing error in an alert policy: nobody else would tell
         return "ERROR"
+    if outcome.reason == "line_goes_on":
+        return "CRITICAL"  # the one time that logmend has to take its word back
     return _SEVERITIES[outcome.result]
 
 

@@ -212,6 +212,14 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM was reverted after this order was given, or the order does not know of it.",
             f"to take the revert back: {_AGAIN}",
         ),
+        # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
+        "confirmed_silent": Meaning(
+            "After the fix the line stopped in Cloud Logging too, while the VM's log went on: a second proof."
+        ),
+        "silence_unknown": Meaning(
+            "Whether the line stopped cannot be told from Cloud Logging; the check on the VM still holds.",
+            "if detail names a permission, grant it; where nothing else arrives of the VM, look at its agent",
+        ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
@@ -394,6 +402,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "still_faulty": Meaning(
             "Enforced, yet the check still sees the fault.",
             f"look on the VM what brings the fault back, then: {_LOOK}",
+        ),
+        "line_goes_on": Meaning(
+            "A fix was verified, the line went on all the same, and a fresh check sees the fault again.",
+            f"stop (logmend freeze) and find what turns it on again on the VM; then: {_LOOK}",
         ),
         "unverifiable": Meaning(
             "Enforced, and no later look gave evidence.",

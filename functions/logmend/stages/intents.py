@@ -9,6 +9,8 @@ from logmend.model.enums import Action, Origin
 from logmend.model.values import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
 from logmend.runbook import Runbook, Variant
 
+SILENCE = "silence"
+"""Kind of source of what logmend asks by itself after a fix (:mod:`logmend.silence`)."""
 REPLAY_ID = "logmend_replay_id"
 """Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""
 _LONGEST = 1024

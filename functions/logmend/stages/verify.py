@@ -9,6 +9,7 @@ another name.
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
 from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Skip, Stop, Trouble
+from logmend.stages.intents import SILENCE
 
 
 def attempt(
@@ -58,6 +59,8 @@ def attempt(
             return Judgement.of(halted)
         case Finding.FAULTY if prior is not None and (said := _still_there(intent, done.before, known, held)):
             return _at_work() if said.reason == "still_faulty" and detached else said
+        case _ if intent.source.kind == SILENCE:
+            return _goes_on(intent, done.before)
         case _:
             return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
 
@@ -108,6 +111,13 @@ def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -
     return Judgement(
         Result.NOTHING_TO_DO, None, f"the check on the VM found the desired state; {_NOT_PROVED}"
     )
+
+
+def _goes_on(intent: Intent, seen: Evidence) -> Judgement:
+    """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
+    fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
+    detail = f"fixed and verified{fixed}; the line went on, and the check sees the fault: {_values(seen)}"
+    return Judgement(Result.FAILED, "line_goes_on", detail)
 
 
 def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
@@ -266,6 +276,8 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, h
             return Judgement(Result.REFUSED, reason, "the VM's own check says no")
         case Finding.ERROR:
             return Judgement(Result.FAILED, "script_error", _said(done.before))
+        case _ if intent.source.kind == SILENCE:
+            return _goes_on(intent, done.before)
         case _ if done.asked is not Action.CHECK:
             return Judgement(
                 Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"

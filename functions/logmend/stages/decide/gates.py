@@ -38,10 +38,10 @@ REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
 
 
 RELAPSE_HINT = (
-    "A timer comes back when the guest agent is removed and installed again, on a rollback from the plugin"
-    " agent, with metadata enable-guest-agent-core-plugin=false, on a recreated VM or a new disk, and at the"
-    " first boot of an image without machine-id. Mend the image or the start-up script, or use a guest agent"
-    " of 20250901 or later."
+    "A timer comes back when the guest agent is purged (rpm: removed) and installed again, on a rollback from"
+    " the plugin agent, with metadata enable-guest-agent-core-plugin=false, on a recreated VM or a new disk,"
+    " and at the first boot of an image without machine-id. Mend the image or the start-up script, or use a"
+    " guest agent of 20231011 or later, which is silent unless the owner opted in."
 )
 
 
@@ -86,7 +86,7 @@ def admission(
         if subject.needs_human:
             return Skip("needs_human", "left to a person after repeated failure or relapse")
         cooldown = subject.cooldown
-        if cooldown and cooldown.until > now and not _outgrown(subject, settings):
+        if not only_looks(intent) and cooldown and cooldown.until > now and not _outgrown(subject, settings):
             return hold_back(
                 intent,
                 "cooling_down",

@@ -1,0 +1,253 @@
+"""Whether the log fell silent after a fix: a second proof, which owes nothing to systemd or the VM's word.
+
+A verified fix of a VM whose log was shipping the line writes an intent that waits: :func:`of_fix`. When it is
+due, the tick asks Cloud Logging for many at a time (:class:`Listener`): did the line go on, and did *other*
+entries of that very log and VM come meanwhile? Only then is silence worth anything: a dead shipper is silent,
+too. A line that goes on says nothing by itself (a backlog and a forged entry look the same): the VM is looked
+at afresh, and only what is seen there counts.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from logmend.errors import Permanent, Transient
+from logmend.model.enums import Action, Origin, Result
+from logmend.model.struct import Struct, replace
+from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Proceed, Skip, Source, Verdict
+from logmend.runbook import Runbook
+from logmend.stages import decode, match
+from logmend.stages.intents import SILENCE
+
+PERIODS = 2
+PERIOD = timedelta(minutes=30)
+"""No runbook's period is taken for shorter: the oldest guest agents repeat the line every half hour."""
+SETTLING = timedelta(minutes=1)
+"""What was on its way when the fix was verified may still arrive under a time after it."""
+INGESTION = timedelta(minutes=5)
+"""How long an entry may take until a query finds it."""
+PATIENCE = timedelta(days=1)
+"""How long reading is tried, over quotas and outages, before the answer is ``silence_unknown``."""
+LONGEST = 20_000
+"""Characters that the API takes of a filter (cloud.google.com/logging/quotas)."""
+TOGETHER = 50
+"""VMs of one question at most; fewer where their filter would not fit into what the API takes."""
+
+
+class Entries(Protocol):
+    """Reads log entries; :class:`logmend.adapters.google.log_entries.LogEntries`."""
+
+    def pages(
+        self, resources: Sequence[str], where: str, *, newest_first: bool = False
+    ) -> AsyncIterator[Sequence[dict[str, Any]]]:
+        """Give the entries that a filter selects, page by page, oldest first."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+class Watch(Struct, frozen=True):
+    """What is asked of one fix: its VM, its log, and the periods after it."""
+
+    intent_id: str
+    instance: InstanceRef
+    log_name: str
+    runbook: Runbook
+    fixed_at: datetime
+
+    @property
+    def periods(self) -> list[tuple[datetime, datetime]]:
+        """The periods after the fix, each from its beginning to its end."""
+        start, length = self.fixed_at + SETTLING, period(self.runbook)
+        return [(start + number * length, start + (number + 1) * length) for number in range(PERIODS)]
+
+
+def period(runbook: Runbook) -> timedelta:
+    """Say how long the source may take to repeat itself."""
+    return max(runbook.repeats or PERIOD, PERIOD)
+
+
+def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> tuple[Intent, datetime] | None:
+    """Make the intent that listens after a verified fix, and when it is due; None where no log was shipping.
+
+    It only ever looks. Its id is the fix's own, so that it is written once.
+    """
+    log_name = intent.source.log_name
+    if fixed.result is not Result.REMEDIATED or intent.source.kind != "log_entry" or log_name is None:
+        return None
+    if runbook.repeats is None or runbook.filter is None:
+        return None
+    listens = replace(
+        intent,
+        intent_id=f"s-{intent.intent_id}",
+        action=Action.CHECK,
+        origin=Origin.FOLLOW_UP,
+        source=Source(SILENCE, log_name, timestamp=now),
+        created_at=now,
+        event_time=None,
+        line_time=None,
+        message_id=None,
+        repeats=False,
+        approval_id=None,
+    )
+    return listens, now + SETTLING + PERIODS * period(runbook) + INGESTION
+
+
+def watch(intent: Intent, runbooks: Mapping[str, Runbook]) -> Watch | None:
+    """Read what an intent listens for; None where its runbook is gone or has no line any more."""
+    runbook, source = runbooks.get(intent.runbook), intent.source
+    if runbook is None or runbook.filter is None or source.log_name is None or source.timestamp is None:
+        return None
+    return Watch(intent.intent_id, intent.instance, source.log_name, runbook, source.timestamp)
+
+
+class Listener(Struct, frozen=True):
+    """Listens for many fixes at once. ``take`` waits for a place in the quota, or raises ``Transient``."""
+
+    entries: Entries
+    take: Callable[[], Awaitable[None]]
+    router: Callable[[], match.Router]
+
+    async def hear(
+        self, intents: Sequence[Intent], runbooks: Mapping[str, Runbook], now: datetime
+    ) -> dict[str, Verdict]:
+        """Say of each intent, by id: ``Proceed`` to look at the VM, or ``Skip`` with what was heard.
+
+        An intent that is not in the answer could not be asked for now, and waits.
+        """
+        heard: dict[str, Verdict] = {}
+        groups = defaultdict[tuple[str, str], list[Watch]](list)
+        for intent in intents:
+            if (found := watch(intent, runbooks)) is None:
+                heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has no line to listen for")
+            else:
+                groups[found.instance.project_id, found.runbook.name].append(found)
+        for (project, _), every in groups.items():
+            for together in _fitting(every):
+                try:
+                    heard |= await self._ask(f"projects/{project}", together)
+                except (Transient, Permanent) as error:
+                    late = [each for each in together if now >= each.periods[-1][1] + PATIENCE]
+                    final = together if isinstance(error, Permanent) else late
+                    heard |= {each.intent_id: _unknown(f"{error.reason}: {error.detail}") for each in final}
+        return heard
+
+    async def _ask(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict]:
+        going_on = await self._going_on(project, every)
+        alive = [each for each in every if each.intent_id not in going_on]
+        for number in range(PERIODS):
+            alive = await self._speaking(project, alive, number)
+        live = {each.intent_id for each in alive}
+        return {
+            each.intent_id: Proceed()
+            if each.intent_id in going_on
+            else Skip(
+                "confirmed_silent", f"no line since {each.fixed_at:%FT%TZ}, while {each.log_name} went on"
+            )
+            if each.intent_id in live
+            else _unknown(f"{each.log_name} brought nothing else of this VM in every period")
+            for each in every
+        }
+
+    async def _going_on(self, project: str, every: Sequence[Watch]) -> set[str]:
+        """Name those whose line came again, in any log of the VM."""
+        found, by_id = set[str](), {each.instance.instance_id: each for each in every}
+        windows = [_window(each, each.periods[0][0], each.periods[-1][1]) for each in every]
+        where = f"({every[0].runbook.filter})\nAND ({_any(windows)})"
+        await self.take()
+        async for page in self.entries.pages([project], where):
+            for raw in page:
+                each = by_id.get(_instance_id(raw))
+                if each is not None and self._is_the_line(raw, each):
+                    found.add(each.intent_id)
+            if len(found) == len(every):
+                break
+            await self.take()
+        return found
+
+    def _is_the_line(self, raw: dict[str, Any], each: Watch) -> bool:
+        event = decode.document(raw)
+        if not isinstance(event, LogEntry):
+            return False
+        if event.line_time is not None and event.line_time < each.fixed_at:
+            return False  # a backlog: it was said before the fix
+        matched = match.runbook(event, self.router())
+        return isinstance(matched, match.Matched) and matched.runbook.name == each.runbook.name
+
+    async def _speaking(self, project: str, every: Sequence[Watch], number: int) -> list[Watch]:
+        """Give those whose own log brought anything at all of them in one period.
+
+        One VM may fill a page by itself: who was heard is left out of the next question, so that each
+        question hears one at least, or is the last.
+        """
+        spoke, left = list[Watch](), list(every)
+        while left:
+            windows = [_spoken(each, number) for each in left]
+            await self.take()
+            heard = {_instance_id(raw) for raw in await _first(self.entries.pages([project], _any(windows)))}
+            new = [each for each in left if each.instance.instance_id in heard]
+            if not new:
+                break
+            spoke += new
+            left = [each for each in left if each not in new]
+        return spoke
+
+
+def _fitting(every: Sequence[Watch]) -> Iterator[list[Watch]]:
+    """Divide into questions whose filters the API takes, each with its runbook's own filter in it."""
+    together, length = list[Watch](), 0
+    for each in every:
+        needs = len(_any([_spoken(each, 0)])) + 4
+        if together and (len(together) == TOGETHER or length + needs > LONGEST):
+            yield together
+            together = []
+        if not together:
+            length = len(each.runbook.filter or "") + 20
+        together.append(each)
+        length += needs
+    if together:
+        yield together
+
+
+def _spoken(each: Watch, number: int) -> str:
+    return f"logName = {_quoted(each.log_name)} AND {_window(each, *each.periods[number])}"
+
+
+def _unknown(why: str) -> Skip:
+    return Skip("silence_unknown", why)
+
+
+def _any(windows: Sequence[str]) -> str:
+    return "\nOR ".join(f"({each})" for each in windows)
+
+
+def _window(each: Watch, start: datetime, end: datetime) -> str:
+    return (
+        f'resource.type = "gce_instance" AND resource.labels.instance_id = "{each.instance.instance_id}"'
+        f' AND timestamp >= "{_time(start)}" AND timestamp < "{_time(end)}"'
+    )
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _quoted(name: str) -> str:
+    """Spell a log's name for a filter: it came with an event, and whoever wrote that may have chosen it."""
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _instance_id(raw: Mapping[str, Any]) -> str:
+    resource = raw.get("resource")
+    labels = resource.get("labels") if isinstance(resource, dict) else None
+    return str(labels.get("instance_id", "")) if isinstance(labels, dict) else ""
+
+
+async def _first(pages: AsyncIterator[Sequence[dict[str, Any]]]) -> Sequence[dict[str, Any]]:
+    async for page in pages:
+        if page:
+            return page
+    return ()
