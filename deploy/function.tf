@@ -109,7 +109,7 @@ resource "google_cloudfunctions2_function" "remediate" {
   labels      = var.labels
 
   build_config {
-    runtime         = "python311" # what the tests run on
+    runtime         = "python313" # the tests run on 3.11 and on this
     entry_point     = "remediate"
     service_account = google_service_account.build.id
 

@@ -82,7 +82,7 @@ if ! quiet gc firestore databases describe --database="$name"; then
 fi
 
 say "function in mode $mode"
-gc functions deploy "$name" --gen2 --region="$region" --runtime=python311 --source="$here/functions" \
+gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$here/functions" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \

@@ -70,7 +70,7 @@ class Google(ThreadingHTTPServer):
         self.kept: dict[str, dict[str, Any]] = {
             f"v1/projects/{PROJECT}": {"projectId": PROJECT, "projectNumber": "4711"},
             f"v2/{WHERE}/runtimes": {
-                "runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]
+                "runtimes": [{"name": "python313", "environment": "GEN_2", "stage": "GA"}]
             },
         }
         self.requests: list[tuple[str, str, Any]] = []
