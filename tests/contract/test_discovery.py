@@ -1,0 +1,93 @@
+"""The check against Google's discovery documents itself, and what it found.
+
+Every test of this folder and of the commands runs under :func:`tests.discovery.held_to_discovery`.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from tests import discovery
+from tests.contract.http_fake import serving
+
+from logmend import permissions
+from logmend.adapters.compute import ComputeApi
+from logmend.adapters.rest import Rest
+from logmend.settings import ExecutorChoice, SshRoute
+from logmend.terms import Mode
+
+VM = "/compute/v1/projects/p/zones/us-west1-a/instances/4775836342981993096"
+SIGN = "/v1/projects/p/locations/us-west1:signSshPublicKey"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "body", "said"),
+    [
+        ("GET", VM, {}, None, ""),
+        ("POST", f"{VM}/setLabels", {}, {"labels": {"a": "b"}, "labelFingerprint": "x"}, ""),
+        ("POST", SIGN, {}, {"sshPublicKey": "k", "serviceAccount": "a", "computeInstance": "i"}, ""),
+        ("GET", f"{VM}/guestAttributes", {}, None, "no such method"),
+        ("POST", VM, {}, None, "no such method"),
+        ("GET", f"{VM}/getGuestAttributes", {"query_path": "hostkeys/"}, None, "no query parameter query_path"),
+        ("POST", f"{VM}/setLabels", {}, {"label": {}}, "no field label"),
+        ("POST", f"{VM}/setLabels", {}, {"labels": ["a"]}, "is object, not array"),
+        ("GET", VM, {}, {"name": "x"}, "takes no body"),
+        ("POST", SIGN, {}, {"publicKey": "k"}, "no field publicKey"),
+    ],
+)
+def test_a_call_that_no_document_knows_is_named(method, path, query, body, said):
+    """A misspelt path, parameter or field is found; what is right passes."""
+    found = discovery.problems(method, path, query, body)
+    assert (found == []) if not said else said in found[0]
+
+
+async def test_a_test_that_sends_such_a_call_fails():
+    """Wherever it sends it: the check is at the one place that all plain REST goes through."""
+    with pytest.raises(pytest.fail.Exception, match="no query parameter colour"):
+        await Rest("http://127.0.0.1:9").call("GET", VM, query={"colour": "blue"})
+
+
+async def test_a_listing_is_asked_again_without_the_parameter_that_compute_no_longer_documents():
+    """``returnPartialSuccess`` has left Compute v1's document; whoever refuses it gets the question without."""
+    asked = []
+
+    async def listing(request: Request) -> Response:
+        asked.append(dict(request.query_params))
+        if "returnPartialSuccess" in request.query_params:
+            error = {"code": 400, "message": "Unknown name \"returnPartialSuccess\": Cannot bind query parameter."}
+            return JSONResponse({"error": error}, 400)
+        return JSONResponse({"items": {}})
+
+    route = Route("/compute/v1/projects/web-prod/aggregated/instances", listing)
+    async with serving(Starlette(routes=[route])) as url:
+        compute = ComputeApi(url)
+        assert (await compute.instances("web-prod")).instances == ()
+        await compute.aclose()
+    assert [sorted(each) for each in asked] == [["maxResults", "returnPartialSuccess"], ["maxResults"]]
+
+
+def test_every_permission_that_a_document_names_is_spelt_as_there():
+    """Documents name some permissions in descriptions; of the APIs' own kinds ours are among their verbs."""
+    text = " ".join((Path(discovery.document.__wrapped__.__code__.co_filename).read_text(), ""))
+    assert text
+    named = set()
+    for api in (*discovery.APIS, "firestore.v1", "storage.v1"):
+        named |= set(re.findall(r"`?\b([a-z]+\.[a-zA-Z]+\.[a-z][a-zA-Z]+)\b`?", str(discovery.document(api))))
+    ours = permissions.OPERATOR.union(
+        *(
+            each
+            for mode in Mode
+            for executor in ExecutorChoice
+            for route in SshRoute
+            for each in permissions.function(mode, executor, route).values()
+        )
+    )
+    unnamed = {each for each in ours if each not in named}
+    assert unnamed == UNNAMED
+
+
+UNNAMED: set[str] = set()
