@@ -125,5 +125,12 @@ resource "google_monitoring_alert_policy" "certificate_line" {
     content   = "logmend looks at the VM and, in enforce mode, turns gce-workload-cert-refresh.timer off where certificates are not in use. The outcome carries this incident's id."
   }
 
+  lifecycle {
+    precondition {
+      condition     = length(local.projects) > 0
+      error_message = "incident_runbooks with workload-cert-refresh needs projects: the metric that counts the line is made in each, for a folder's logs cannot be counted as a whole."
+    }
+  }
+
   depends_on = [time_sleep.metrics]
 }

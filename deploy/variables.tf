@@ -402,8 +402,4 @@ variable "incident_runbooks" {
     condition     = length(setsubtract(var.incident_runbooks, ["ops-agent", "workload-cert-refresh"])) == 0
     error_message = "ops-agent and workload-cert-refresh have a policy."
   }
-  validation {
-    condition     = !contains(var.incident_runbooks, "workload-cert-refresh") || (var.folder_id == null && var.organization_id == null) || length(var.projects) > 0
-    error_message = "incident_runbooks with workload-cert-refresh needs projects: the metric that counts the line is made in each, for a folder's logs cannot be counted as a whole."
-  }
 }

@@ -1,8 +1,8 @@
 """Google's own discovery documents: every REST call that our tests see is held against them.
 
-They come with the package ``google-api-python-client`` (``discovery_cache/documents``). A call has to be a method
-of one of them: HTTP method and path, its query parameters, and every field of its body by its schema. What they
-do not say: which values a field takes, and what is answered.
+They come with the package ``google-api-python-client`` (``discovery_cache/documents``). A call has to be a
+method of one of them: HTTP method and path, its query parameters, and every field of its body by its schema.
+What they do not say: which values a field takes, and what is answered.
 """
 
 import functools

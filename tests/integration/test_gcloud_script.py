@@ -24,7 +24,7 @@ from logmend import permissions
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.terms import Mode
 
-pytestmark = pytest.mark.timeout(300)  # real gcloud starts once for each of some fifty commands
+pytestmark = pytest.mark.timeout(1200)  # real gcloud starts once for each of some eighty commands
 
 PROJECT = "logmend-home"
 WHERE = f"projects/{PROJECT}/locations/us-central1"
@@ -209,7 +209,7 @@ def deployed(google: Google, folder: Path, *arguments: str, **environ: str) -> N
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=1100,
     )
     assert ended.returncode == 0, ended.stderr
 
