@@ -195,7 +195,7 @@ class Slow:
 
     def made(self, kind: str, value: Mapping[str, Any]) -> None:
         """Remember when something was made that others wait for."""
-        names = {
+        names: Mapping[str, Callable[[], str]] = {
             "google_logging_metric": lambda: f"metric {value['name']}",
             "google_project_service": lambda: f"api {value['project']}",
             "google_pubsub_topic": lambda: "agent gcp-sa-pubsub",

@@ -57,7 +57,7 @@ async def test_a_test_that_sends_such_a_call_fails():
 
 
 async def test_a_listing_is_asked_again_without_the_parameter_that_compute_no_longer_documents():
-    """``returnPartialSuccess`` has left Compute v1's document; whoever refuses it gets the question without."""
+    """``returnPartialSuccess`` has left Compute v1's document; it is asked without where refused."""
     asked = []
 
     async def listing(request: Request) -> Response:
