@@ -25,7 +25,7 @@ state = json.load(open(place)) if os.path.exists(place) else {"made": {}, "chang
 words = [each for each in sys.argv[1:] if not each.startswith("--")]
 flags = dict(each[2:].partition("=")[::2] for each in sys.argv[1:] if each.startswith("--"))
 VERBS = ("create", "describe", "update", "delete", "list", "enable", "deploy", "modify-push-config",
-         "add-iam-policy-binding")
+         "add-iam-policy-binding", "read", "publish", "delete", "remove-iam-policy-binding", "get-iam-policy")
 at = max(n for n, each in enumerate(words[:4]) if each in VERBS)
 verb, kind, rest = words[at], " ".join(words[:at]), words[at + 1:]
 if kind == "scheduler jobs" and verb == "create":
@@ -38,6 +38,29 @@ key, made = f"{kind} {name}", state["made"]
 database = any("firestore databases" in each for each in made)
 def refuse(word):
     sys.exit(f"ERROR: (gcloud) {word}: {key}")
+if os.environ.get("MODEL_FAIL") == f"{kind} {verb}":
+    sys.exit("ERROR: (gcloud) INTERNAL: the model was told to fail")
+if verb == "read":
+    asked = rest[0]
+    if flags["format"].startswith("csv"):
+        print("planned observing 900\\nremediated  4100")
+    elif flags["format"] == "json":
+        print('[{"insertId": "1"}]')
+    elif "insertId" in flags["format"]:
+        print("1")
+    sys.exit(0)
+if verb in ("publish", "remove-iam-policy-binding"):
+    sys.exit(0)
+if verb == "delete":
+    if key not in made:
+        refuse("NOT_FOUND")
+    del made[key]
+    json.dump(state, open(place, "w"))
+    sys.exit(0)
+if verb == "get-iam-policy":
+    sys.exit(0)
+if verb == "list" and kind == "iam roles":
+    print(*(each.split()[-1] for each in made if each.startswith("iam roles")), sep="\\n")
 if verb == "create" and key in made:
     refuse("ALREADY_EXISTS")
 if verb in ("update", "describe", "modify-push-config") and key not in made:
@@ -50,7 +73,8 @@ if verb == "list" and "composite" in kind and "filter" not in flags:
         if each.startswith("firestore indexes composite"):
             print(f"projects/p/databases/d/collectionGroups/{each.split()[-1]}/indexes/1")
 if verb == "describe" and "value" in flags.get("format", ""):
-    print({"projects": "4711", "logging sinks": "serviceAccount:w", "functions": "https://f"}.get(kind, ""))
+    print({"projects": "4711", "logging sinks": "serviceAccount:w", "functions": "https://f",
+           "compute instances": "4775836342981993096"}.get(kind, ""))
 if verb in ("describe", "list"):
     sys.exit(0)
 if verb == "add-iam-policy-binding":
@@ -74,14 +98,22 @@ class Model:
         program.write_text(MODEL.replace("PYTHON", sys.executable))
         program.chmod(0o755)
 
-    def run(self, *arguments: str, stop: int = 0) -> int:
-        """Run the script, killed once it has made so many changes; gives its exit code."""
-        environ = {
+    def environment(self) -> dict[str, str]:
+        """Give the environment in which gcloud is the model."""
+        return {
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "MODEL_STATE": str(self.folder / "state"),
-            "MODEL_STOP": str(stop),
             "PAUSE": "0",
         }
+
+    def left(self) -> set[str]:
+        """Say what there is but for enabled APIs and grants, which go with their resources or accounts."""
+        kinds = ("services", "grant", "firestore fields", "firestore indexes")
+        return {each for each in self.made() if not each.startswith(kinds)}
+
+    def run(self, *arguments: str, stop: int = 0) -> int:
+        """Run the script, killed once it has made so many changes; gives its exit code."""
+        environ = self.environment() | {"MODEL_STOP": str(stop)}
         command = [str(ROOT / "deploy" / "gcloud.sh"), *arguments]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
         assert stop or done.returncode == 0, done.stderr
