@@ -7,6 +7,7 @@ Google takes the commands, whether the VM logs the line) is what the script is t
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.conftest import needs
@@ -36,7 +37,7 @@ def accepted(model: Model, *arguments: str, **environ: str) -> subprocess.Comple
     )
 
 
-def report(folder: Path) -> dict[str, dict[str, str]]:
+def report(folder: Path) -> dict[str, Any]:
     found = json.loads((folder / "acceptance-lm-accept.json").read_text())
     assert (folder / "acceptance-lm-accept.md").read_text().count("\n| ") >= len(found["steps"])
     return {each["step"]: each for each in found["steps"]} | {"": {"passed": found["passed"]}}
