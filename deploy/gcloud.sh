@@ -35,7 +35,7 @@ gc() { gcloud --quiet --project="$project" "$@"; }
 there() {
   if problem=$(gc "$@" 2>&1 >/dev/null); then return 0; fi
   case $problem in
-    *NOT_FOUND* | *"not found"* | *"does not exist"* | *"Cannot find"* | *"could not be found"*) return 1 ;;
+    *NOT_FOUND* | *"status=[404]"* | *"not found"* | *"does not exist"* | *"Cannot find"* | *"could not be found"*) return 1 ;;
     *) echo "$problem" >&2 && exit 1 ;;
   esac
 }
@@ -107,7 +107,7 @@ for collection in approvals budgets claims intents samples; do
   # An index of it would make every write of a fleet hit one ever-growing end of it.
   gc firestore indexes fields update expire_at --collection-group="$collection" --database="$name" --disable-indexes --async >/dev/null
 done
-indexes=$(gc firestore indexes composite list --database="$name" --format='value(name)')
+indexes=$(gc firestore indexes composite list --database="$name" --format=json)
 for collection in intents subjects; do
   case $indexes in
     *"/collectionGroups/$collection/"*) ;;
