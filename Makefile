@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEPLOYED := $(firstword $(wildcard /usr/bin/python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13))
 CHECKOV_VERSION := 3.3.30
 PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lab tools chaos bench fmt clean
+.PHONY: help demo test deployed check lint lab tools chaos bench fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,7 @@ demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a
 	$(BIN)/logmend demo
 
 test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name.
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(TESTS)
 
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
@@ -31,6 +32,11 @@ lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's form
 	$(BIN)/mypy functions/main.py functions/logmend tests bench
 	$(BIN)/lint-imports
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy sink; else echo "terraform fmt: skipped, this machine lacks terraform"; fi
+
+deployed: $(READY) ## The unit tests on the Python that is deployed, where this machine has it beside its own.
+	@if test -n "$(DEPLOYED)"; then \
+	  $(MAKE) test PYTHON=$(DEPLOYED) VENV=.venv-deployed TESTS=tests/unit; \
+	else echo "unit tests on the deployed Python: skipped, this machine lacks python3.13"; fi
 
 check: lint test ## lint and test.
 

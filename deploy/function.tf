@@ -92,7 +92,7 @@ resource "google_storage_bucket" "source" {
     }
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_storage_bucket_object" "source" {
@@ -109,7 +109,7 @@ resource "google_cloudfunctions2_function" "remediate" {
   labels      = var.labels
 
   build_config {
-    runtime         = "python311" # what the tests run on
+    runtime         = "python313" # the tests run on 3.11 and on this
     entry_point     = "remediate"
     service_account = google_service_account.build.id
 
@@ -136,9 +136,6 @@ resource "google_cloudfunctions2_function" "remediate" {
     vpc_connector_egress_settings    = local.direct ? "PRIVATE_RANGES_ONLY" : null
   }
 
-  depends_on = [
-    google_project_iam_member.build,
-    google_project_iam_member.ledger,
-    google_project_iam_member.recorder,
-  ]
+  # Its first request reads the ledger by its indexes.
+  depends_on = [time_sleep.roles, google_firestore_index.due, google_firestore_field.expire_at]
 }

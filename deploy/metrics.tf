@@ -46,7 +46,7 @@ resource "google_logging_metric" "outcomes" {
     severity = "EXTRACT(severity)"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # How long it takes from a message's publishing to the outcome of what was mended.
@@ -72,7 +72,7 @@ resource "google_logging_metric" "latency" {
     }
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # The function prints a line for every tick that it finished.
@@ -89,5 +89,5 @@ resource "google_logging_metric" "ticks" {
     display_name = "logmend ticks"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
