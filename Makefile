@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DEPLOYED := $(firstword $(wildcard /usr/bin/python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13))
 CHECKOV_VERSION := 3.3.30
 UV_VERSION := 0.13.9
 PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint lock lab tools chaos bench fmt clean
+.PHONY: help demo test deployed check lint lock lab tools chaos bench fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +25,7 @@ demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a
 	$(BIN)/logmend demo
 
 test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name.
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(TESTS)
 
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
@@ -39,6 +40,10 @@ lock: out/tools/uv/bin/uv ## Write requirements.txt, here and in functions/, fro
 out/tools/uv/bin/uv:
 	$(PYTHON) -m venv out/tools/uv
 	out/tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+deployed: $(READY) ## The unit tests on the Python that is deployed, where this machine has it beside its own.
+	@if test -n "$(DEPLOYED)"; then \
+	  $(MAKE) test PYTHON=$(DEPLOYED) VENV=.venv-deployed TESTS=tests/unit; \
+	else echo "unit tests on the deployed Python: skipped, this machine lacks python3.13"; fi
 
 check: lint test ## lint and test.
 

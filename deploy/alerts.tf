@@ -81,7 +81,7 @@ resource "google_monitoring_notification_channel" "email" {
   labels       = { email_address = each.key }
   user_labels  = var.labels
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_monitoring_alert_policy" "alert" {
@@ -121,8 +121,12 @@ resource "google_monitoring_alert_policy" "alert" {
     mime_type = "text/markdown"
     content   = "${each.value.next}\n\nMore: docs/operations.md, \"${each.key}\"."
   }
+
+  depends_on = [time_sleep.metrics]
 }
 
+# A metric-absence condition needs one point since it was made: it tells of ticks that stopped, not of ticks that never
+# began. `oldest_message`, `function_errors` and `logmend doctor` tell of those.
 resource "google_monitoring_alert_policy" "missed_tick" {
   project               = var.project_id
   display_name          = "logmend: the tick is missing"
@@ -154,4 +158,6 @@ resource "google_monitoring_alert_policy" "missed_tick" {
     mime_type = "text/markdown"
     content   = "Parked and requested work stands still. `logmend doctor` checks the scheduler, the topic and the function; `logmend tick` does one now.\n\nMore: docs/operations.md, \"missed_tick\"."
   }
+
+  depends_on = [time_sleep.metrics]
 }

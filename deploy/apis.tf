@@ -6,6 +6,7 @@ locals {
       "artifactregistry.googleapis.com",
       "cloudbuild.googleapis.com",
       "cloudfunctions.googleapis.com",
+      "cloudresourcemanager.googleapis.com", # projects' numbers and their IAM policies
       "cloudscheduler.googleapis.com",
       "compute.googleapis.com",
       "firestore.googleapis.com",

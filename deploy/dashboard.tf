@@ -47,5 +47,5 @@ resource "google_monitoring_dashboard" "logmend" {
     }
   })
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }

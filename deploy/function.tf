@@ -96,7 +96,7 @@ resource "google_storage_bucket" "source" {
     }
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_storage_bucket_object" "source" {
@@ -113,7 +113,7 @@ resource "google_cloudfunctions2_function" "remediate" {
   labels      = var.labels
 
   build_config {
-    runtime         = "python311" # what the tests run on
+    runtime         = "python313" # the tests run on 3.11 and on this
     entry_point     = "remediate"
     service_account = google_service_account.build.id
 
@@ -153,10 +153,11 @@ resource "google_cloudfunctions2_function" "remediate" {
     }
   }
 
+  # Its first request reads the ledger by its indexes.
   depends_on = [
-    google_project_iam_member.build,
-    google_project_iam_member.ledger,
-    google_project_iam_member.recorder,
+    time_sleep.roles,
+    google_firestore_index.due,
+    google_firestore_field.expire_at,
     google_secret_manager_secret_iam_member.function, # a secret that it may not read stops its start
   ]
 }

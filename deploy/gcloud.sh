@@ -1,8 +1,10 @@
 #!/bin/sh
 # logmend by gcloud alone, for those without Terraform: one project, executor ssh. It makes what deploy/*.tf makes but
-# for dashboard, alerts and OS policies. Run it again to change the mode or to deploy a new release.
+# for dashboard, alerts and OS policies. Each step looks at what is there and makes the rest, so that it may be run
+# again at any time: after it stopped half-way, to change the mode, to deploy a new release.
 #
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
+#   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
 # that subnet (Direct VPC egress) instead. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
@@ -11,7 +13,10 @@
 # Python 3.11 or newer.
 set -eu
 
-project=${1:?usage: deploy/gcloud.sh PROJECT [observe|approve|enforce]}
+usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
+remove=
+if [ "${1:-}" = --remove ]; then remove=1 && shift; fi
+project=${1:?$usage}
 mode=${2:-observe}
 case $mode in observe | approve | enforce) ;; *) echo "no such mode: $mode (observe, approve or enforce)" >&2 && exit 2 ;; esac
 region=${REGION:-us-central1}
@@ -20,6 +25,71 @@ route=iap
 [ -z "${NETWORK:-}" ] || route=direct
 [ "${KEY_SECRET:+set}" = "${SSH_USER:+set}" ] || { echo "KEY_SECRET and SSH_USER go together" >&2 && exit 2; }
 here=$(cd "$(dirname "$0")/.." && pwd)
+prefix=$(echo "$name" | tr - _)
+push=$name-push@$project.iam.gserviceaccount.com
+build=$name-build@$project.iam.gserviceaccount.com
+function=serviceAccount:$name@$project.iam.gserviceaccount.com
+role=projects/$project/roles/$prefix
+
+say() { echo "== $*" >&2; }
+gc() { gcloud --quiet --project="$project" "$@"; }
+
+# There, or not there; anything else that gcloud says (a missing permission, say) ends the script in gcloud's words.
+there() {
+  if problem=$(gc "$@" 2>&1 >/dev/null); then return 0; fi
+  case $problem in
+    *NOT_FOUND* | *"status=[404]"* | *"not found"* | *"does not exist"* | *"Cannot find"* | *"could not be found"*) return 1 ;;
+    *) echo "$problem" >&2 && exit 1 ;;
+  esac
+}
+# What was just made is not there for all of Google at once: a grant to a new account fails for up to some minutes.
+patiently() {
+  for _ in 1 2 3 4 5 6 7; do
+    if problem=$("$@" 2>&1 >/dev/null); then return 0; fi
+    case $problem in
+      *"does not exist"* | *"has not been used"* | *NOT_FOUND*) sleep "${PAUSE:-20}" ;;
+      *) break ;;
+    esac
+  done
+  echo "$problem" >&2 && exit 1
+}
+on_project() { patiently gc projects add-iam-policy-binding "$project" --member="$1" --role="$2" --condition="${3:-None}"; }
+
+if [ -n "$remove" ]; then
+  gone() { # KIND… NAME: deletes what is there
+    kind=$1 && shift
+    # shellcheck disable=SC2086 # the kind is words of a command
+    if there $kind describe "$@"; then say "$kind $1" && gc $kind delete "$@" >/dev/null; fi
+  }
+  gone "scheduler jobs" "$name-tick" --location="$region"
+  gone "logging sinks" "$name"
+  for each in "$name-push" "$name-dead-letter"; do gone "pubsub subscriptions" "$each"; done
+  for each in "$name" "$name-dead-letter"; do gone "pubsub topics" "$each"; done
+  if there functions describe "$name" --gen2 --region="$region"; then
+    say "functions $name" && gc functions delete "$name" --gen2 --region="$region" >/dev/null
+  fi
+  if there firestore databases describe --database="$name"; then
+    say "ledger" && gc firestore databases delete --database="$name" >/dev/null
+  fi
+  number=$(gc projects describe "$project" --format='value(projectNumber)')
+  bindings=$(gc projects get-iam-policy "$project" --flatten=bindings --format='value(bindings.role)' \
+    --filter="bindings.members:($function OR serviceAccount:$build)")
+  for each in $bindings; do
+    for member in "$function" "serviceAccount:$build"; do
+      gc projects remove-iam-policy-binding "$project" --member="$member" --role="$each" --all >/dev/null 2>&1 || true
+    done
+  done
+  gc iam service-accounts remove-iam-policy-binding "$number-compute@developer.gserviceaccount.com" \
+    --member="$function" --role="${role}_act_as" >/dev/null 2>&1 || true
+  for each in $(gc iam roles list --format='value(name.basename())' --filter="name~/${prefix}_[a-z_]+\$"); do
+    say "role $each" && gc iam roles delete "$each" >/dev/null
+  done
+  for each in "$name" "$name-push" "$name-build"; do
+    gone "iam service-accounts" "$each@$project.iam.gserviceaccount.com"
+  done
+  say "removed; left are enabled APIs, log entries, the build's image repository, and logmend-* labels on VMs"
+  exit
+fi
 
 silence=${CONFIRM_SILENCE:-false}
 case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or false" >&2 && exit 2 ;; esac
@@ -29,41 +99,53 @@ listens=
 # shellcheck disable=SC2086 # no word where it does not listen
 roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route" $listens) # before anything is made
 
-say() { echo "== $*" >&2; }
-quiet() { "$@" >/dev/null 2>&1; }
-gc() { gcloud --quiet --project="$project" "$@"; }
-on_project() { gc projects add-iam-policy-binding "$project" --member="$1" --role="$2" --condition="${3:-None}" >/dev/null; }
-
 say "APIs"
 gc services enable artifactregistry.googleapis.com cloudbuild.googleapis.com cloudfunctions.googleapis.com \
-  cloudscheduler.googleapis.com compute.googleapis.com firestore.googleapis.com iam.googleapis.com iap.googleapis.com \
-  logging.googleapis.com monitoring.googleapis.com oslogin.googleapis.com pubsub.googleapis.com run.googleapis.com \
-  storage.googleapis.com
+  cloudresourcemanager.googleapis.com cloudscheduler.googleapis.com compute.googleapis.com firestore.googleapis.com \
+  iam.googleapis.com iap.googleapis.com logging.googleapis.com monitoring.googleapis.com oslogin.googleapis.com \
+  pubsub.googleapis.com run.googleapis.com storage.googleapis.com
 number=$(gc projects describe "$project" --format='value(projectNumber)')
-
-say "service accounts"
-for account in "$name" "$name-push" "$name-build"; do
-  quiet gc iam service-accounts describe "$account@$project.iam.gserviceaccount.com" ||
-    gc iam service-accounts create "$account" --display-name="$account"
-done
-function=serviceAccount:$name@$project.iam.gserviceaccount.com
-push=$name-push@$project.iam.gserviceaccount.com
-build=$name-build@$project.iam.gserviceaccount.com
 agent=serviceAccount:service-$number@gcp-sa-pubsub.iam.gserviceaccount.com
 vm=$number-compute@developer.gserviceaccount.com
 
-say "custom roles for mode $mode"
-prefix=$(echo "$name" | tr - _)
-echo "$roles" | while read -r role permissions; do
-  verb=create
-  if quiet gc iam roles describe "${prefix}_$role"; then verb=update; fi
-  gc iam roles "$verb" "${prefix}_$role" --title="$name: $role" --permissions="$permissions" --stage=GA >/dev/null
+say "ledger" # first, since its indexes take minutes
+there firestore databases describe --database="$name" ||
+  gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr >/dev/null
+for collection in approvals claims intents places samples; do
+  gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async >/dev/null
+  gc firestore indexes fields update expire_at --collection-group="$collection" --database="$name" --disable-indexes --async >/dev/null
 done
-role=projects/$project/roles/${prefix}
+# Nothing is queried by one field; an index of a rising one would make every write of a fleet hit its end.
+gc firestore indexes fields update '*' --collection-group=__default__ --database="$name" --disable-indexes --async >/dev/null
+indexes=$(gc firestore indexes composite list --database="$name" --format=json)
+for collection in intents subjects; do
+  case $indexes in
+    *"/collectionGroups/$collection/"*) ;;
+    *) gc firestore indexes composite create --collection-group="$collection" --database="$name" --async \
+      --field-config=field-path=queue,order=ascending --field-config=field-path=due,order=ascending >/dev/null ;;
+  esac
+done
+
+say "service accounts"
+for account in "$name" "$name-push" "$name-build"; do
+  there iam service-accounts describe "$account@$project.iam.gserviceaccount.com" ||
+    gc iam service-accounts create "$account" --display-name="$account" >/dev/null
+done
+
+say "custom roles for mode $mode"
+echo "$roles" | while read -r each permissions; do
+  verb=create
+  if there iam roles describe "${prefix}_$each"; then
+    verb=update
+    deleted=$(gc iam roles describe "${prefix}_$each" --format='value(deleted)')
+    [ "$deleted" != True ] || gc iam roles undelete "${prefix}_$each" >/dev/null
+  fi
+  gc iam roles "$verb" "${prefix}_$each" --title="$name: $each" --permissions="$permissions" --stage=GA >/dev/null
+done
 on_project "$function" "${role}_ledger" "title=ledger-only,expression=resource.name == 'projects/$project/databases/$name'"
 on_project "$function" "${role}_recorder"
 on_project "$function" "${role}_fleet"
-gc iam service-accounts add-iam-policy-binding "$vm" --member="$function" --role="${role}_act_as" >/dev/null
+patiently gc iam service-accounts add-iam-policy-binding "$vm" --member="$function" --role="${role}_act_as"
 for builder in artifactregistry.writer logging.logWriter storage.objectViewer; do
   on_project "serviceAccount:$build" "roles/$builder"
 done
@@ -80,31 +162,24 @@ secrets=--clear-secrets
 [ -z "${KEY_SECRET:-}" ] || ways=$ways,LOGMEND_SSH_KEY=/secrets/$KEY_SECRET/value,LOGMEND_SSH_USER=$SSH_USER
 
 say "topics"
-quiet gc pubsub topics describe "$name" ||
-  gc pubsub topics create "$name" --message-retention-duration=7d
-quiet gc pubsub topics describe "$name-dead-letter" ||
-  gc pubsub topics create "$name-dead-letter" --message-retention-duration=31d
-quiet gc pubsub subscriptions describe "$name-dead-letter" ||
+there pubsub topics describe "$name" ||
+  gc pubsub topics create "$name" --message-retention-duration=7d >/dev/null
+there pubsub topics describe "$name-dead-letter" ||
+  gc pubsub topics create "$name-dead-letter" --message-retention-duration=31d >/dev/null
+there pubsub subscriptions describe "$name-dead-letter" ||
   gc pubsub subscriptions create "$name-dead-letter" --topic="$name-dead-letter" --ack-deadline=600 \
-    --message-retention-duration=31d --expiration-period=never
-gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$function" --role="${role}_dead_letter" >/dev/null
-gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --role=roles/pubsub.publisher >/dev/null
+    --message-retention-duration=31d --expiration-period=never >/dev/null
+patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$function" --role="${role}_dead_letter"
+patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --role=roles/pubsub.publisher
 
-say "ledger"
-if ! quiet gc firestore databases describe --database="$name"; then
-  gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr
-  gc firestore indexes fields update '*' --collection-group=__default__ --database="$name" --disable-indexes
-  for collection in approvals claims intents places samples; do
-    gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async
-  done
-  for collection in intents subjects; do
-    gc firestore indexes composite create --collection-group="$collection" --database="$name" --async \
-      --field-config=field-path=queue,order=ascending --field-config=field-path=due,order=ascending
-  done
-fi
+say "the ledger's indexes"
+for _ in $(seq 60); do
+  [ -n "$(gc firestore indexes composite list --database="$name" --filter='state=CREATING' --format='value(name)')" ] || break
+  sleep "${PAUSE:-20}"
+done
 
 say "function in mode $mode"
-gc functions deploy "$name" --gen2 --region="$region" --runtime=python311 --source="$here/functions" \
+gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$here/functions" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
@@ -117,26 +192,28 @@ uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(se
 if [ "$route" = direct ]; then
   gc run services update "$name" --region="$region" --network="$NETWORK" --subnet="$SUBNET" --vpc-egress=private-ranges-only
 fi
-gc run services add-iam-policy-binding "$name" --region="$region" --member="serviceAccount:$push" --role=roles/run.invoker >/dev/null
+patiently gc run services add-iam-policy-binding "$name" --region="$region" --member="serviceAccount:$push" --role=roles/run.invoker
 
 say "push subscription"
-gc iam service-accounts add-iam-policy-binding "$push" --member="$agent" --role=roles/iam.serviceAccountOpenIdTokenCreator >/dev/null
-quiet gc pubsub subscriptions describe "$name-push" ||
+patiently gc iam service-accounts add-iam-policy-binding "$push" --member="$agent" --role=roles/iam.serviceAccountOpenIdTokenCreator
+there pubsub subscriptions describe "$name-push" ||
   gc pubsub subscriptions create "$name-push" --topic="$name" --ack-deadline=600 --expiration-period=never \
     --push-endpoint="$uri" --push-auth-service-account="$push" --push-auth-token-audience="$uri" \
-    --min-retry-delay=10s --max-retry-delay=600s --dead-letter-topic="$name-dead-letter" --max-delivery-attempts=10
-gc pubsub subscriptions add-iam-policy-binding "$name-push" --member="$agent" --role=roles/pubsub.subscriber >/dev/null
+    --min-retry-delay=10s --max-retry-delay=600s --dead-letter-topic="$name-dead-letter" --max-delivery-attempts=10 >/dev/null
+gc pubsub subscriptions modify-push-config "$name-push" --push-endpoint="$uri" \
+  --push-auth-service-account="$push" --push-auth-token-audience="$uri" >/dev/null # the function may have been made anew
+patiently gc pubsub subscriptions add-iam-policy-binding "$name-push" --member="$agent" --role=roles/pubsub.subscriber
 
 say "log sink"
 verb=create
-if quiet gc logging sinks describe "$name"; then verb=update; fi
-gc logging sinks "$verb" "$name" "pubsub.googleapis.com/projects/$project/topics/$name" --log-filter="$(cat "$here/sink/filter.lql")"
+if there logging sinks describe "$name"; then verb=update; fi
+gc logging sinks "$verb" "$name" "pubsub.googleapis.com/projects/$project/topics/$name" --log-filter="$(cat "$here/sink/filter.lql")" >/dev/null
 writer=$(gc logging sinks describe "$name" --format='value(writerIdentity)')
-gc pubsub topics add-iam-policy-binding "$name" --member="$writer" --role=roles/pubsub.publisher >/dev/null
+patiently gc pubsub topics add-iam-policy-binding "$name" --member="$writer" --role=roles/pubsub.publisher
 
 say "tick"
-quiet gc scheduler jobs describe "$name-tick" --location="$region" ||
+there scheduler jobs describe "$name-tick" --location="$region" ||
   gc scheduler jobs create pubsub "$name-tick" --location="$region" --schedule='*/5 * * * *' --time-zone=Etc/UTC \
-    --topic="$name" --message-body='{"logmend":"tick"}'
+    --topic="$name" --message-body='{"logmend":"tick"}' >/dev/null
 
 say "done: LOGMEND_STATE=firestore:$project/$name; logmend doctor checks the rest"

@@ -25,21 +25,21 @@ resource "google_service_account" "function" {
   project      = var.project_id
   account_id   = var.name
   display_name = "logmend, the function"
-  depends_on   = [google_project_service.home]
+  depends_on   = [time_sleep.apis]
 }
 
 resource "google_service_account" "push" {
   project      = var.project_id
   account_id   = "${var.name}-push"
   display_name = "logmend, who pushes messages to the function"
-  depends_on   = [google_project_service.home]
+  depends_on   = [time_sleep.apis]
 }
 
 resource "google_service_account" "build" {
   project      = var.project_id
   account_id   = "${var.name}-build"
   display_name = "logmend, who builds the function"
-  depends_on   = [google_project_service.home]
+  depends_on   = [time_sleep.apis]
 }
 
 # The function, in its own project
@@ -52,6 +52,8 @@ resource "google_project_iam_custom_role" "home" {
   title       = each.value.title
   description = "See functions/logmend/permissions.py."
   permissions = each.value.permissions
+
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_project_iam_member" "ledger" {
@@ -101,6 +103,8 @@ resource "google_project_iam_custom_role" "fleet" {
   title       = local.fleet_roles[each.value.role].title
   description = "See functions/logmend/permissions.py."
   permissions = local.fleet_roles[each.value.role].permissions
+
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_organization_iam_custom_role" "fleet" {
@@ -148,7 +152,7 @@ resource "google_service_account_iam_member" "act_as" {
     : google_project_iam_custom_role.fleet["${each.value}/act_as"].id
   )
   member     = local.function
-  depends_on = [google_project_service.home, google_project_service.fleet] # with Compute comes its default account
+  depends_on = [time_sleep.apis] # with Compute comes its default account
 }
 
 # Pub/Sub signs the tokens of the pushes, as the push account, which may call the function and nothing else.
@@ -157,7 +161,7 @@ resource "google_service_account_iam_member" "push_token" {
   service_account_id = google_service_account.push.name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.service_agent["gcp-sa-pubsub"]
-  depends_on         = [module.sink] # the agent exists once Pub/Sub has been used
+  depends_on         = [module.sink] # which waits until Pub/Sub's agent is there
 }
 
 resource "google_cloud_run_service_iam_member" "push" {
@@ -178,6 +182,8 @@ resource "google_project_iam_member" "build" {
   project = var.project_id
   role    = each.key
   member  = "serviceAccount:${google_service_account.build.email}"
+
+  depends_on = [time_sleep.apis]
 }
 
 # People

@@ -2,7 +2,8 @@
 # resource names the VM, and the notification goes to the same topic as log entries. The incident orders nothing:
 # the check on the VM has to see the fault.
 #
-# A policy sees the metrics of this project's metrics scope; add the VMs' projects to it where they are others.
+# A policy sees the metrics of this project's metrics scope; add the VMs' projects to it where they are others. Logs of
+# other projects it never sees: a metric that counts log entries is made in each project.
 
 locals {
   incidents    = length(var.incident_runbooks) > 0
@@ -26,7 +27,7 @@ resource "google_pubsub_topic_iam_member" "incidents" {
   topic      = module.sink.topic_name
   role       = "roles/pubsub.publisher"
   member     = local.service_agent["gcp-sa-monitoring-notification"]
-  depends_on = [google_monitoring_notification_channel.events] # the agent is made with the first such channel
+  depends_on = [time_sleep.notification_agent]
 }
 
 # Fires for VMs that once had the agent: what never reported cannot fall silent. `logmend scan` finds the others. A
@@ -67,12 +68,12 @@ resource "google_monitoring_alert_policy" "ops_agent" {
   }
 }
 
-# The same line that the sink routes, as a metric: for where no sink may be made. A metric-threshold policy, not a
+# The same line that the sink routes, as a metric of each project: for where no sink may be made. A metric-threshold policy, not a
 # log-match one: those send at most 20 notifications a day, none at the close, and not the log entry.
 resource "google_logging_metric" "certificate_line" {
-  count = contains(var.incident_runbooks, "workload-cert-refresh") ? 1 : 0
+  for_each = contains(var.incident_runbooks, "workload-cert-refresh") ? toset(local.projects) : toset([])
 
-  project     = var.project_id
+  project     = each.key
   name        = "${var.name}/certificate-line"
   description = "Lines of gce_workload_cert_refresh that the runbook workload-cert-refresh asks for."
   filter      = local.runbooks["workload-cert-refresh"].filter
@@ -84,7 +85,7 @@ resource "google_logging_metric" "certificate_line" {
     display_name = "Workload certificate refresh errors"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_monitoring_alert_policy" "certificate_line" {
@@ -101,7 +102,7 @@ resource "google_monitoring_alert_policy" "certificate_line" {
     display_name = "the line was logged in the last half hour"
 
     condition_threshold {
-      filter          = "metric.type = \"logging.googleapis.com/user/${google_logging_metric.certificate_line[0].name}\" AND resource.type = \"gce_instance\""
+      filter          = "metric.type = \"logging.googleapis.com/user/${var.name}/certificate-line\" AND resource.type = \"gce_instance\""
       comparison      = "COMPARISON_GT"
       threshold_value = 0
       duration        = "0s"
@@ -123,4 +124,13 @@ resource "google_monitoring_alert_policy" "certificate_line" {
     mime_type = "text/markdown"
     content   = "logmend looks at the VM and, in enforce mode, turns gce-workload-cert-refresh.timer off where certificates are not in use. The outcome carries this incident's id."
   }
+
+  lifecycle {
+    precondition {
+      condition     = length(local.projects) > 0
+      error_message = "incident_runbooks with workload-cert-refresh needs projects: the metric that counts the line is made in each, for a folder's logs cannot be counted as a whole."
+    }
+  }
+
+  depends_on = [time_sleep.metrics]
 }

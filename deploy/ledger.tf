@@ -3,12 +3,12 @@ resource "google_firestore_database" "ledger" {
   name                              = var.ledger_database
   location_id                       = coalesce(var.ledger_location, var.region)
   type                              = "FIRESTORE_NATIVE"
-  concurrency_mode                  = "OPTIMISTIC" # the ledger checks what it read by itself, and takes no locks that could hold a freeze back
+  concurrency_mode                  = "OPTIMISTIC" # for those who look in with other tools; each transaction of the ledger says so itself
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_ENABLED"
   delete_protection_state           = var.keep_ledger ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
   deletion_policy                   = var.keep_ledger ? "ABANDON" : "DELETE"
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # Deletion lags behind expire_at by up to a day, so nothing relies on it.

@@ -48,7 +48,7 @@ resource "google_logging_metric" "outcomes" {
     severity = "EXTRACT(severity)"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # Dark VMs are counted by themselves, where they are: they open no breaker.
@@ -113,7 +113,7 @@ resource "google_logging_metric" "latency" {
     }
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # The function prints a line for every tick that it finished.
@@ -130,5 +130,5 @@ resource "google_logging_metric" "ticks" {
     display_name = "logmend ticks"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }

@@ -25,6 +25,8 @@ resource "google_compute_firewall" "ssh" {
   log_config {
     metadata = "EXCLUDE_ALL_METADATA"
   }
+
+  depends_on = [time_sleep.apis]
 }
 
 resource "google_vpc_access_connector" "direct" {
@@ -38,5 +40,5 @@ resource "google_vpc_access_connector" "direct" {
   min_instances = 2 # the least there is
   max_instances = 3
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }

@@ -98,5 +98,5 @@ resource "google_os_config_os_policy_assignment" "runbook" {
     }
   }
 
-  depends_on = [google_project_service.fleet, google_project_service.home]
+  depends_on = [time_sleep.apis]
 }

@@ -1,7 +1,7 @@
 module "sink" {
   source = "../sink"
 
-  project_id             = google_project_service.home["pubsub.googleapis.com"].project # once it is enabled
+  project_id             = time_sleep.apis.triggers["project"] # once they are enabled
   name                   = var.name
   projects               = local.wide ? [] : local.projects
   folder_id              = var.folder_id

@@ -17,5 +17,5 @@ resource "google_cloud_scheduler_job" "tick" {
     retry_count = 3
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [google_pubsub_subscription.push] # and with it the function and the ledger's indexes
 }

@@ -7,6 +7,10 @@ terraform {
       source  = "hashicorp/google"
       version = "~> 6.50"
     }
+    time = {
+      source  = "hashicorp/time"
+      version = "~> 0.13"
+    }
     archive = {
       source  = "hashicorp/archive"
       version = "~> 2.7"

@@ -4,22 +4,32 @@ One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001);
 else has the message delivered again. Settings are read here, once, at import: a bad one stops the start.
 """
 
-import json
 import os
 import sys
 
 import functions_framework.aio
 import msgspec
+from functions_framework import execution_id
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from logmend import wiring
+from logmend.diagnostics import Diagnostics
 from logmend.errors import ConfigError
 from logmend.model.values import Tick
 from logmend.outcome import ack, document
 from logmend.settings import Settings
 from logmend.shutdown import Shutdown
 from logmend.stages import decode
+
+
+def _execution() -> str | None:
+    """Give the platform's id of the request under way, by which its log is filtered."""
+    return getattr(execution_id.execution_context_var.get(), "execution_id", None)
+
+
+diagnostics = Diagnostics(_execution)
+diagnostics.ensure()
 
 try:
     app = wiring.application(Settings.from_environment(os.environ))
@@ -32,6 +42,7 @@ shutdown = Shutdown(app.aclose)
 @functions_framework.aio.http
 async def remediate(request: Request) -> Response:
     """Deal with one delivery and answer it as its outcome demands."""
+    diagnostics.ensure()  # the framework configures logging anew once this module is imported
     with shutdown.request():
         body = await _bounded_body(request)
         outcome = await app.pipeline.handle(body, _event_headers(request))
@@ -39,14 +50,11 @@ async def remediate(request: Request) -> Response:
             if (age := app.ticker.untimely(outcome)) is not None:
                 old = f"a tick published {age.total_seconds():.0f} s ago by this clock was left"
                 why = {"logmend": "untimely", "message": f"{old}: a backlog, or the clock is wrong"}
-                why["severity"] = "WARNING"
-                sys.stdout.write(json.dumps(why) + "\n")
-                sys.stdout.flush()
+                diagnostics.say("WARNING", why)
                 return JSONResponse(why, status_code=200)
             tally = (await app.ticker.run()).document()
             if "K_SERVICE" in os.environ:  # the alert on a missing tick (deploy/metrics.tf) counts these
-                sys.stdout.write(json.dumps({"severity": "INFO", "logmend": "tick"} | tally) + "\n")
-                sys.stdout.flush()
+                diagnostics.say("INFO", {"logmend": "tick"} | tally)
             return JSONResponse(tally, status_code=200)
         said = msgspec.json.encode(document.brief(outcome))
         return Response(said, ack.status(outcome.result), media_type="application/json")

@@ -23,10 +23,18 @@ resource "google_pubsub_subscription" "dead_letter" {
   }
 }
 
+# Pub/Sub's own agent is made when Pub/Sub is first used, and cannot be granted anything before it is there.
+resource "time_sleep" "pubsub_agent" {
+  create_duration = "60s"
+  triggers        = { topics = "${google_pubsub_topic.events.id} ${google_pubsub_topic.dead_letter.id}" }
+}
+
 # Pub/Sub itself moves undeliverable messages; the other half of this permission is on the push subscription.
 resource "google_pubsub_topic_iam_member" "dead_letter_service_agent" {
   project = var.project_id
   topic   = google_pubsub_topic.dead_letter.name
   role    = "roles/pubsub.publisher"
   member  = "serviceAccount:service-${data.google_project.home.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+  depends_on = [time_sleep.pubsub_agent]
 }

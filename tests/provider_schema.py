@@ -55,6 +55,17 @@ ARCHIVE_FILE: dict[str, Any] = {
     },
 }
 
+# hashicorp/time likewise: registry.terraform.io/providers/hashicorp/time/0.13.1/docs/resources/sleep.
+TIME_SLEEP: dict[str, Any] = {
+    "attributes": {
+        "create_duration": {"type": "string"},
+        "destroy_duration": {"type": "string"},
+        "triggers": {"type": ["map", "string"]},
+        "id": {"type": "string", "computed": True},
+    },
+    "blocks": {},
+}
+
 
 # From the wheel to a schema
 
@@ -162,6 +173,7 @@ def kept() -> dict[str, Any]:
     """Read the kept copy: ``{"provider": …, "resource": {name: block}, "data": {name: block}}``."""
     schema: dict[str, Any] = json.loads(KEPT.read_text())
     schema["data"]["archive_file"] = ARCHIVE_FILE
+    schema["resource"]["time_sleep"] = TIME_SLEEP
     return schema
 
 

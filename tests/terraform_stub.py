@@ -1,4 +1,4 @@
-"""A stand-in for the Google and archive providers: real Terraform plans our modules without a network.
+"""A stand-in for the Google, archive and time providers: real Terraform plans our modules without a network.
 
 It speaks Terraform's plugin protocol 5 (hashicorp/terraform, docs/plugin-protocol) with the schema that
 :mod:`tests.provider_schema` reads from the provider's own. Terraform itself then evaluates every expression,
@@ -6,13 +6,18 @@ validation, ``for_each`` and type. What Google's API would make of a value is no
 we ask for, no more. Attributes that the provider computes are unknown in a plan, as they are in life; with
 ``STUB_KNOWN=1`` they get made-up values, so that a test can look at what depends on them.
 
-Run by Terraform, not by hand: ``python -m tests.terraform_stub google|archive``.
+With ``STUB_SPEED`` (seconds here for one of Google's) an apply meets a Google that is slow to make things
+ready, as :class:`Slow` says, and ``time_sleep`` really sleeps, as much shorter. Else all is there at once.
+
+Run by Terraform, not by hand: ``python -m tests.terraform_stub google|archive|time``.
 """
 
 import json
 import os
+import re
 import sys
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -173,6 +178,63 @@ def _made_up(name: str, attribute: str, of: Any, top: Mapping[str, Any]) -> Any:
     return empty[of] if isinstance(of, str) else {} if of[0] == "map" else []
 
 
+class Slow:
+    """What is not there yet, and the error that Google gives until then.
+
+    Of metrics: terraform-provider-google, issue 11102. Of agents: what setIamPolicy says of a member
+    that does not exist. The others are of a service just enabled, and of a build that cannot read its source.
+    Google's real times vary from apply to apply; these are just under the waits of deploy/waits.tf.
+    """
+
+    METRIC, AGENT, API, ROLE = 590.0, 55.0, 55.0, 115.0
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self._made: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def made(self, kind: str, value: Mapping[str, Any]) -> None:
+        """Remember when something was made that others wait for."""
+        names: Mapping[str, Callable[[], str]] = {
+            "google_logging_metric": lambda: f"metric {value['name']}",
+            "google_project_service": lambda: f"api {value['project']}",
+            "google_pubsub_topic": lambda: "agent gcp-sa-pubsub",
+            "google_monitoring_notification_channel": lambda: "agent gcp-sa-monitoring-notification",
+            "google_project_iam_member": lambda: f"role {value['member']}",
+        }
+        if (name := names.get(kind)) is not None:
+            with self._lock:
+                latest = name().startswith(("api", "role"))  # the last of them counts, else the first
+                if latest or name() not in self._made:
+                    self._made[name()] = time.monotonic()
+
+    def refusal(self, kind: str, value: Mapping[str, Any]) -> str | None:
+        """Say what Google says while something that this needs is not there yet."""
+        if not self._speed or kind == "google_project_service":
+            return None
+        if value.get("project") and not self._ready(f"api {value['project']}", self.API):
+            return "Error 403: API has not been used in project before or it is disabled."
+        text = json.dumps(value, default=str)
+        for metric in re.findall(r"logging\.googleapis\.com/user/([^\\\"]+)", text):
+            if kind == "google_monitoring_alert_policy" and not self._ready(f"metric {metric}", self.METRIC):
+                return (
+                    f'Error 404: Cannot find metric(s) that match type = "{metric}". Please try again soon.'
+                )
+        for agent in re.findall(r"@(gcp-sa-[a-z-]+)\.iam", str(value.get("member", ""))):
+            if not self._ready(f"agent {agent}", self.AGENT):
+                return f"Error 400: Service account {value['member']} does not exist."
+        if kind == "google_cloudfunctions2_function":
+            for account in re.findall(r"[a-z-]+@[a-z0-9.-]+\.iam\.gserviceaccount\.com", text):
+                if not self._ready(f"role serviceAccount:{account}", self.ROLE):
+                    return f"Error: build failed: {account} does not have storage.objects.get access."
+        return None
+
+    def _ready(self, name: str, after: float) -> bool:
+        with self._lock:
+            made = self._made.get(name)
+        return made is not None and time.monotonic() - made >= after * self._speed
+
+
 class Provider:
     """Answers the calls that Terraform makes for validate, plan, apply and destroy."""
 
@@ -182,6 +244,8 @@ class Provider:
         self.data = {name: block for name, block in schema["data"].items() if name.startswith(own)}
         self.kind = "known" if os.environ.get("STUB_KNOWN") == "1" else "unknown"
         self.stopped = threading.Event()
+        self.speed = float(os.environ.get("STUB_SPEED", "0"))
+        self.slow = Slow(self.speed)
 
     def get_schema(self, _request: Any) -> Any:
         """Give every schema. The provider's own configuration is taken as it comes."""
@@ -206,7 +270,15 @@ class Provider:
         if isinstance(planned, dict):
             block = self.resources[request.type_name]
             _clear(planned)
+            if refused := self.slow.refusal(request.type_name, planned):
+                error = {"severity": 1, "summary": refused}
+                return M["Applied"](
+                    new_state=request.prior_state, diagnostics=[error], legacy_type_system=True
+                )
+            if request.type_name == "time_sleep":
+                time.sleep(float(planned["create_duration"].removesuffix("s")) * self.speed)
             _fill("known", request.type_name, block, planned, planned)
+            self.slow.made(request.type_name, planned)
         return M["Applied"](new_state=_pack(planned), legacy_type_system=True)
 
     def read_data(self, request: Any) -> Any:
@@ -284,7 +356,7 @@ def serve(which: str) -> None:
     os._exit(0)
 
 
-VERSIONS = {"google": "6.50.0", "archive": "2.7.1"}
+VERSIONS = {"google": "6.50.0", "archive": "2.7.1", "time": "0.13.1"}
 
 
 def mirror(folder: Path) -> Path:

@@ -154,7 +154,7 @@ class Arena:
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Every outcome so far, of every function."""
-        reader = Function(None, 0, self.folder, self.outcomes_file, None)  # type: ignore[arg-type]
+        reader = Function(None, 0, self.folder, "", self.outcomes_file, None)  # type: ignore[arg-type]
         return reader.outcomes()
 
     def finals(self) -> dict[str, dict[str, dict[str, Any]]]:

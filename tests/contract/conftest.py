@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.contract.stores import Backend, MemoryBackend, firestore_backend, sqlite_backend
+from tests.discovery import held_to_discovery
 from tests.emulators import firestore_emulator, pubsub_emulator
 
 from logmend.ports import Store
 
-__all__ = ["firestore_emulator", "pubsub_emulator"]
+__all__ = ["firestore_emulator", "held_to_discovery", "pubsub_emulator"]
 
 
 @pytest.fixture(params=["memory", "sqlite", "firestore"])

@@ -423,3 +423,27 @@ def test_an_error_says_what_to_do_about_it(
     verdict = classify(error(text))
     assert isinstance(verdict, kind)
     assert verdict.reason == reason
+
+
+async def test_each_transaction_is_optimistic_whatever_the_database_is_by_default(
+    firestore_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that gcloud made is pessimistic: a step that holds a lock there would hold a freeze back."""
+    from google.cloud.firestore_v1 import types
+
+    from logmend.adapters.stores import firestore_wire
+
+    sent: list[Any] = []
+    batch_get = firestore_wire.Database._batch_get
+
+    async def seen(self: Any, keys: Any, *options: Any) -> Any:
+        sent.extend(options)
+        return await batch_get(self, keys, *options)
+
+    monkeypatch.setattr(firestore_wire.Database, "_batch_get", seen)
+    store = new_store()
+    await store.transact([ONE, FLEET], write(ONE, {"n": 0}))  # FLEET is read alone, which takes a transaction
+    await store.aclose()
+    (options,) = sent
+    request = types.BatchGetDocumentsRequest(options)
+    assert request.new_transaction.read_write.concurrency_mode.name == "OPTIMISTIC"

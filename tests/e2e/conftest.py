@@ -1,5 +1,6 @@
 """What the end-to-end tests share: the emulator, a topic each, a pretend fleet behind real SSH servers."""
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -9,12 +10,12 @@ import asyncssh
 import pytest
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
-from tests.emulators import Emulator, pubsub_emulator
+from tests.emulators import Emulator, firestore_emulator, pubsub_emulator
 
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 from logmend_cli.pretend.fleet import USER, Fleet, Machine
 
-__all__ = ["pubsub_emulator"]
+__all__ = ["firestore_emulator", "pubsub_emulator"]
 
 PROJECT, ZONE = "e2e-project", "us-west1-a"
 Serve = Callable[..., AbstractAsyncContextManager[Function]]
@@ -54,14 +55,16 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 
 
 @pytest.fixture
-def serve(fleet: Fleet, tmp_path: Path) -> Serve:
-    """Give a way to run a function that reaches the fleet; settings as keywords."""
+def serve(fleet: Fleet, tmp_path: Path, firestore_emulator: Emulator) -> Serve:
+    """Give a way to run a function that reaches the fleet; settings as keywords. All share one new ledger."""
+    state = f"firestore:e2e-{uuid.uuid4().hex[:12]}/logmend"
 
     @asynccontextmanager
     async def run(**settings: Any) -> AsyncIterator[Function]:
         reach: dict[str, Any] = {
             "mode": "enforce",
             "project": PROJECT,
+            "state": state,
             "compute_endpoint": f"http://127.0.0.1:{fleet.compute_port}",
             "ssh_key": fleet.key_file,
             "ssh_user": USER,

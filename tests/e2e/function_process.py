@@ -27,6 +27,18 @@ MAIN = Path(__file__).parents[2] / "functions" / "main.py"
 START_TIMEOUT = 60.0
 """Seconds until it must listen; a cold start on a busy machine has needed five."""
 STOP_TIMEOUT = 10.0
+PLATFORM = {
+    "LOG_EXECUTION_ID": "true",
+    "FUNCTION_TARGET": "remediate",
+    "FUNCTION_SIGNATURE_TYPE": "http",
+    "K_SERVICE": "logmend",
+    "K_REVISION": "logmend-00001-abc",
+    "K_CONFIGURATION": "logmend",
+    "CLOUD_RUN_TIMEOUT_SECONDS": "300",
+}
+"""What Cloud Functions (2nd gen) sets beside ``PORT``: cloud.google.com/functions/docs/configuring/env-var,
+cloud.google.com/run/docs/container-contract. Its limits of memory and CPU and its metadata server are not
+there."""
 JSON = {"content-type": "application/json"}
 TICK = {"logmend": "tick"}
 
@@ -51,6 +63,7 @@ class Function:
     process: asyncio.subprocess.Process
     port: int
     folder: Path
+    state: str
     outcomes_file: Path
     client: httpx.AsyncClient
 
@@ -92,6 +105,17 @@ class Function:
     def log(self) -> str:
         """Give what the process printed."""
         return (self.folder / "function.log").read_text(errors="replace")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Give what it printed as Cloud Logging would take it: what is no JSON object is ``textPayload``."""
+        found = []
+        for line in self.log().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            found.append(entry if isinstance(entry, dict) else {"textPayload": line})
+        return found
 
     def is_gone(self) -> bool:
         """Say that no process of its group is left."""
@@ -146,17 +170,20 @@ async def function_process(
     ``folder`` keeps its log and, where the settings do not say otherwise, ledger and outcomes; it may be
     shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
     reaches it. On leaving it is ended, and it is an error if anything of it is left. ``prefix`` is a command
-    that runs it, ``environment`` adds to its environment, ``port`` is a fixed one instead of a free one.
+    that runs it, ``environment`` adds to its environment, ``port`` is a fixed one instead of a free one. Its
+    environment is the platform's.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     outcomes = folder / "outcomes.jsonl"
     chosen = {"state": f"sqlite:{folder / 'ledger.sqlite'}", "outcomes": f"file:{outcomes}"} | settings
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOGMEND_", "K_", "FUNCTION_"))}
+    platform = PLATFORM.copy()
+    if not str(chosen["state"]).startswith("firestore:"):
+        del platform["K_SERVICE"]  # in the cloud no other ledger may enforce
     port = port or free_port()
     command = (
         *prefix,
-        *(sys.executable, "-m", "functions_framework", "--target=remediate", f"--source={MAIN}"),
-        *("--host=127.0.0.1", f"--port={port}"),
+        *(sys.executable, "-m", "functions_framework", f"--source={MAIN}", "--host=127.0.0.1"),
     )
     with (folder / "function.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -166,6 +193,8 @@ async def function_process(
             stderr=log,
             cwd=folder,
             env=inherited
+            | platform
+            | {"PORT": str(port)}
             | dict(environment or {})
             | {f"LOGMEND_{name.upper()}": str(value) for name, value in chosen.items() if value is not None},
             start_new_session=True,
@@ -177,7 +206,7 @@ async def function_process(
     )
     where = str(chosen["outcomes"]).removeprefix("file:")
     async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
-        function = Function(process, port, folder, Path(where), client)
+        function = Function(process, port, folder, str(chosen["state"]), Path(where), client)
         try:
             await _listening(function)
             yield function

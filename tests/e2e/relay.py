@@ -27,6 +27,10 @@ class Relay:
         self._client = client
         self.app = Starlette(routes=[Route("/", self._relay, methods=["POST"])])
 
+    def join(self, target: str) -> None:
+        """Have another instance take its turn."""
+        self._targets.append(target)
+
     async def _relay(self, request: Request) -> Response:
         headers = {"content-type": request.headers.get("content-type", "")}
         body = await request.body()

@@ -16,11 +16,12 @@ from tests.e2e.function_process import TICK, Function
 from tests.e2e.post import DELIVERY_ATTEMPTS, Post, a_little_before
 from tests.e2e.relay import relay
 
-from logmend.adapters.stores.sqlite import SqliteStore
+from logmend import wiring
 from logmend.errors import Transient
 from logmend.ledger import Controls, Queues
 from logmend.model.enums import INTERIM_RESULTS
 from logmend.model.state import Freeze, Lease
+from logmend.ports import Store
 from logmend_cli.pretend.entries import entry, incident
 from logmend_cli.pretend.fleet import Fleet, Machine
 
@@ -210,7 +211,7 @@ async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
     alerted, talkative = fleet.machines["vm-1"], fleet.machines["vm-2"]
     async with serve() as function:
         await post.push_to(function.url)
-        store = SqliteStore(function.folder / "ledger.sqlite")
+        store = wiring.open_store(function.state)
         controls = Controls(store)
         await controls.freeze(Freeze("sre@example.com", datetime.now(UTC), "change freeze"))
         told, said = await post.publish(incident(vm(alerted), "inc-1"), entry(vm(talkative)))
@@ -263,13 +264,13 @@ FOREVER = datetime.max.replace(tzinfo=UTC)
 SHORT = {"attempt_deadline": "8s", "function_timeout": "9s", "lease": "10s"}
 
 
-async def leases(store: SqliteStore, until: datetime) -> dict[str, Lease]:
+async def leases(store: Store, until: datetime) -> dict[str, Lease]:
     """Give the leases that end by then, by the ids of their VMs."""
     leased = await Queues(store).expired(until, 100)
     return {each.instance.instance_id: each.lease for each in leased if each.lease}
 
 
-async def killed_at_work(store: SqliteStore, doomed: Function) -> dict[str, Lease]:
+async def killed_at_work(store: Store, doomed: Function) -> dict[str, Lease]:
     """Kill an instance while it holds leases, and give those: stop it, look, and only then kill it."""
     held: dict[str, Lease] = {}
     async with asyncio.timeout(60):
@@ -295,7 +296,7 @@ async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet:
     """Of two instances one is killed at work; what it began is finished and told under its own message."""
     machines = list(fleet.machines.values())
     async with serve(**SHORT) as doomed, serve(**SHORT) as other, relay(doomed.url, other.url) as spread:
-        store = SqliteStore(other.folder / "ledger.sqlite")
+        store = wiring.open_store(other.state)
         await post.push_to(spread.url, attempts=50)
         messages = await post.publish(*burst(fleet, 100))
         held = await killed_at_work(store, doomed)
@@ -322,7 +323,7 @@ async def test_what_a_dead_instance_had_in_hand_is_finished_by_one_tick_if_nobod
 ) -> None:
     """The next tick after a lease has run out takes it over, whether or not the message ever comes again."""
     async with serve(**SHORT) as doomed, serve(**SHORT) as other:
-        store = SqliteStore(other.folder / "ledger.sqlite")
+        store = wiring.open_store(other.state)
         await post.push_to(doomed.url)
         await post.publish(*burst(fleet, 20))
         held = await killed_at_work(store, doomed)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.e2e.function_process import function_process
 
-from logmend.adapters.stores.sqlite import SqliteStore
+from logmend import wiring
 from logmend.ledger import Controls
 
 KILLED_RUN = """
@@ -81,7 +81,7 @@ async def test_a_clock_that_is_off_ends_no_tick_and_says_so(tmp_path: Path, off:
     async with function_process(tmp_path) as function:
         answer = await function.push(tick(datetime.now(UTC) - off))
         assert (answer.status, answer.said["logmend"]) == (200, "untimely")
-        store = SqliteStore(function.folder / "ledger.sqlite")
+        store = wiring.open_store(function.state)
         assert (await Controls(store).fleet()).last_tick is None
         await function.push(tick(datetime.now(UTC) - timedelta(minutes=4)))
         assert (await Controls(store).fleet()).last_tick is not None

@@ -24,7 +24,7 @@ from logmend import permissions
 from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 
-pytestmark = pytest.mark.timeout(300)  # real gcloud starts once for each of some fifty commands
+pytestmark = pytest.mark.timeout(1200)  # real gcloud starts once for each of some eighty commands
 
 PROJECT = "logmend-home"
 WHERE = f"projects/{PROJECT}/locations/us-central1"
@@ -71,7 +71,7 @@ class Google(ThreadingHTTPServer):
         self.kept: dict[str, dict[str, Any]] = {
             f"v1/projects/{PROJECT}": {"projectId": PROJECT, "projectNumber": "4711"},
             f"v2/{WHERE}/runtimes": {
-                "runtimes": [{"name": "python311", "environment": "GEN_2", "stage": "GA"}]
+                "runtimes": [{"name": "python313", "environment": "GEN_2", "stage": "GA"}]
             },
         }
         self.requests: list[tuple[str, str, Any]] = []
@@ -99,14 +99,27 @@ class Google(ThreadingHTTPServer):
             return 200, {"name": "operations/acat.done", "done": True, "response": {}}
         if "/operations/" in path or path.endswith("upload"):
             return 200, done(path.split("/", 1)[-1])
+        if method == "DELETE":
+            found = self.kept.pop(resource, None)
+            operation = re.match(r"v[12]/(projects/[^/]+/(?:databases|locations)/[^/]+)", resource)
+            return 200, done(f"{operation[1]}/operations/done") if operation else found or {}
         if method == "GET":
-            found = self.kept.get(resource)
+            found = self.kept.get(resource) or self.listed(resource)
             return (
                 (200, found)
                 if found
                 else (404, {"error": {"code": 404, "status": "NOT_FOUND", "message": path}})
             )
         return self.create(method, resource, body or {})
+
+    def listed(self, path: str) -> dict[str, Any] | None:
+        """List indexes and custom roles, which the script asks for as a whole."""
+        if path.endswith("/collectionGroups/-/indexes"):
+            found = [each for name, each in self.kept.items() if name.endswith("/indexes")]
+            return {"indexes": found}
+        if path.endswith("/roles"):
+            return {"roles": [each for name, each in self.kept.items() if name.startswith(f"{path}/")]}
+        return None
 
     def create(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Keep what is created or changed, under the name that it will be asked for."""
@@ -118,7 +131,10 @@ class Google(ThreadingHTTPServer):
                 {"email": email, "name": f"projects/{PROJECT}/serviceAccounts/{email}"},
             )
         elif path.endswith("/roles"):
-            name, kept = f"{path}/{body['roleId']}", body["role"] | {"etag": "ACAB"}
+            name = f"{path}/{body['roleId']}"
+            kept = body["role"] | {"etag": "ACAB", "name": name.removeprefix("v1/")}
+        elif path.endswith("/indexes"):
+            kept = body | {"name": f"{path.removeprefix('v1/')}/CICAgJj", "state": "READY"}
         elif path.endswith("/sinks"):
             kept = body | {"writerIdentity": "serviceAccount:sink@logging.example"}
             name = f"{path}/{body['name']}"
@@ -194,7 +210,7 @@ def deployed(google: Google, folder: Path, *arguments: str, **environ: str) -> N
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=1100,
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -318,9 +334,20 @@ def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_p
     assert not [
         path for method, path, _ in again if method == "PUT" and ("/topics/" in path or "/subsc" in path)
     ]
-    assert not [
-        path for method, path, _ in again if method == "POST" and path.endswith(("/databases", "/roles"))
-    ]
+    once = ("/databases", "/roles", "/indexes", "/serviceAccounts", "/jobs")
+    assert not [path for method, path, _ in again if method == "POST" and path.endswith(once)]
+
+
+def test_removing_takes_away_what_it_made_and_can_be_repeated(google, tmp_path):
+    """Nothing of ours is left, grants included; what others granted stays."""
+    others = {"role": "roles/owner", "members": ["user:somebody@example.com"]}
+    google.policies[f"v1/projects/{PROJECT}"]["bindings"].append(others)
+    for _ in range(2):
+        deployed(google, tmp_path, "--remove", PROJECT)
+    left = {name for name in google.kept if name != f"v1/projects/{PROJECT}" and "runtimes" not in name}
+    assert {name for name in left if "/collectionGroups/" not in name and "/operations/" not in name} == set()
+    bindings = [each for each in google.policies[f"v1/projects/{PROJECT}"]["bindings"] if each["members"]]
+    assert bindings == [others]
 
 
 def test_a_mode_that_does_not_exist_is_refused_before_anything_is_asked_of_google():

@@ -267,7 +267,7 @@ def test_a_variant_without_a_case_is_named(folder: Path) -> None:
 
 def test_a_case_that_is_no_json_is_named_with_its_line(folder: Path) -> None:
     """Whoever edits by hand learns where."""
-    (folder / "cases/plain.json").write_text('{"why": "x",\n}')
+    (folder / "cases/plain.json").write_text('{"why": "x",\n!}')
     assert "cases/plain.json:2: no JSON: " in lint(folder)[0] + lint(folder)[-1]
 
 

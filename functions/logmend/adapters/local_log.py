@@ -7,6 +7,7 @@ On Cloud Run a line on standard output becomes an entry of the service's own log
 import asyncio
 import errno
 import fcntl
+import io
 import os
 import sys
 from pathlib import Path
@@ -27,7 +28,11 @@ class NoOutcomeLog:
 
 
 class StdoutOutcomeLog:
-    """Prints each outcome as one line, whole, and flushed before the event is answered."""
+    """Prints each outcome as one line, whole, and flushed before the event is answered.
+
+    During a request functions-framework may put a stream of its own in the place of ``sys.stdout`` (where
+    ``LOG_EXECUTION_ID`` is set): one without bytes, which adds the execution's id to the document.
+    """
 
     async def write(self, outcome: Outcome) -> None:
         """Print. ``Transient("outcome_log_unavailable")`` where nobody reads standard output any more."""
@@ -35,11 +40,13 @@ class StdoutOutcomeLog:
         try:
             # Bytes in one call: two tasks' lines never mix, whatever encoding the stream was opened with.
             sys.stdout.flush()
-            sys.stdout.buffer.write(line.encode())
-            sys.stdout.buffer.flush()
-        except AttributeError:  # a text-only stream stands in for standard output
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            below = getattr(sys.stdout, "buffer", None)
+            if isinstance(below, io.BufferedIOBase):
+                below.write(line.encode())
+                below.flush()
+            else:  # a text-only stream stands in for standard output
+                sys.stdout.write(line)
+                sys.stdout.flush()
         except OSError as error:
             raise Transient("outcome_log_unavailable", f"standard output: {error.strerror}") from error
 

@@ -13,13 +13,14 @@ import asyncssh
 import pytest
 from click.testing import Result
 from tests.contract.http_fake import serving
+from tests.discovery import held_to_discovery
 from tests.logging_fake import FakeLogging
 from tests.unit.cli.conftest import run
 
 from logmend_cli.pretend.fleet import USER, Fleet, Machine
 from logmend_cli.pretend.story import Story, identity
 
-__all__ = ["run"]
+__all__ = ["held_to_discovery", "run"]
 
 
 @dataclass

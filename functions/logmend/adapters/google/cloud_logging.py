@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from logmend.adapters.google import errors
+from logmend.adapters.google import errors, own_resource
 from logmend.adapters.google.rest import open_session
 from logmend.adapters.libraries import ALONE
 from logmend.errors import Transient
@@ -30,7 +30,7 @@ class CloudOutcomeLog:
     """Writes each outcome before its event is answered: afterwards the function may not get any CPU time.
 
     ``project`` is the one that logmend runs in; ``endpoint`` replaces the public one, and an ``http://`` one
-    gets no credentials. Outcomes about no VM go to the function's own resource (``global`` elsewhere).
+    gets no credentials. Outcomes about no VM go to the function's own resource (:mod:`.own_resource`).
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class CloudOutcomeLog:
             with self._lock:
                 if self._opened is None:
                     self._opened = self._open()
-            client, logger = self._opened
+            _, logger = self._opened
             logger.log_struct(  # type: ignore[no-untyped-call]
                 document.document(outcome),
-                resource=self._resource(client, outcome),
+                resource=self._resource(outcome),
                 labels=document.labels(outcome),
                 severity=document.severity(outcome),
                 insert_id=document.insert_id(outcome),
@@ -98,7 +98,7 @@ class CloudOutcomeLog:
         logger = client.logger(document.LOG_ID, resource=self._global())  # type: ignore[no-untyped-call]
         return client, logger
 
-    def _resource(self, client: "Client", outcome: Outcome) -> "Resource":
+    def _resource(self, outcome: Outcome) -> "Resource":
         with ALONE:
             from google.cloud.logging_v2 import Resource
 
@@ -107,11 +107,10 @@ class CloudOutcomeLog:
                 "gce_instance",
                 {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
             )
-        if self._own is None:
-            in_cloud = "K_SERVICE" in os.environ  # set by Cloud Run, and with it by Cloud Functions
-            self._own = (
-                client.logger(document.LOG_ID).default_resource if in_cloud else self._global()  # type: ignore[no-untyped-call]
-            )
+        if (
+            self._own is None or self._own.labels.get("location") == ""
+        ):  # the region is asked until it is known
+            self._own = Resource(*own_resource.of_process(self._project, os.environ))
         return self._own
 
     def _global(self) -> "Resource":

@@ -114,6 +114,9 @@ class ComputeApi:
         unreachable: set[str] = set()
         while True:
             answer = await self._call("GET", path, query)
+            if answer.status == 400 and "returnPartialSuccess" in query:
+                del query["returnPartialSuccess"]  # Compute v1 no longer documents it
+                continue
             page = _instance_of(answer, f"project {project_id}", by_operator=True)
             instances += _readable(functools.partial(_page, page, project_id))
             unreachable |= {str(each).rpartition("/")[2] for each in page.get("unreachables") or ()}

@@ -158,7 +158,7 @@ class FirestoreStore:
         unchanged = {key: read[key].version if key in read else None for key in keys if key not in changed}
         if not changed:
             return  # a consistent view of one moment is all that the step wanted
-        # Shielded: a transaction that is cancelled between begin and end would keep its locks for a minute.
+        # Shielded: a transaction that is cancelled between begin and end would stay open for a minute.
         task = asyncio.create_task(self._commit(unchanged, read, changed))
         self._in_background(task)
         await asyncio.shield(task)
@@ -172,7 +172,8 @@ class FirestoreStore:
         """Commit on condition that no version has changed; hold on to what is not written meanwhile.
 
         What is written needs no lock, only a condition; rivals for one document so never wait for each other.
-        What is read alone cannot be a condition: it is read again in a transaction, which locks it.
+        What is read alone cannot be a condition: it is read again in a transaction, whose commit fails if it
+        has changed.
         """
         if not unchanged:
             await self._call(lambda db: db.commit(read, rows), committing=True)

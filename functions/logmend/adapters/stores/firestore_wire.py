@@ -95,8 +95,15 @@ class Database:
         return {key: Stored(_decoded(raw), _version(raw)) for key, raw in found.items()}
 
     async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
-        """Begin a transaction by reading which versions these documents have; they stay so until its end."""
-        options = {"new_transaction": {"read_write": {}}, "mask": {"field_paths": ["schema"]}}
+        """Begin a transaction by reading which versions these documents have; its commit needs them so.
+
+        Optimistic by its own word, whatever the database's default is: nothing waits for a lock.
+        """
+        mode = types.TransactionOptions.ConcurrencyMode.OPTIMISTIC
+        options = {
+            "new_transaction": {"read_write": {"concurrency_mode": mode}},
+            "mask": {"field_paths": ["schema"]},
+        }
         found, transaction = await self._batch_get(keys, options)
         return {key: _version(raw) for key, raw in found.items()}, transaction
 
