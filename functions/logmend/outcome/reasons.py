@@ -495,7 +495,9 @@ _OF_THE_VM = (
     " iap_instance_lookup_failed osconfig_disabled no_service_account assignment_missing assignment_outdated"
     " no_agent_detected agent_too_old no_report not_enforced task_timeout unexpected_agent_state"
     " resource_execution_errors wrong_instance script_error still_faulty unverifiable no_evidence"
-    " no_second_check check_failed leave_alone"
+    " no_second_check check_failed leave_alone unreadable irreversible no_curl no_sudo sudo_requires_tty"
+    " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
+    " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled"
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
@@ -507,7 +509,7 @@ _OF_LOGMEND = (
     " ledger_contention ledger_corrupt outcome_log_unavailable dead_letter_unavailable api_unavailable"
     " api_unreachable api_protocol_error api_disabled rate_limited unauthenticated credentials_unavailable"
     " no_credentials credentials_unusable invalid_request failed_precondition not_found already_exists"
-    " conflict unexpected_error"
+    " conflict unexpected_error ledger_replaced scripts_too_long key_not_imported"
 )
 ABOUT: Mapping[str, About] = MappingProxyType(
     {
