@@ -95,8 +95,8 @@ class Ticker(Struct, frozen=True):
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
-        await self.pipeline.controls.note_tick(self.pipeline.clock.now())
-        await self.pipeline.guard_breakers()
+        await self.pipeline.worker.controls.note_tick(self.pipeline.clock.now())
+        await self._guard_breakers()
 
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
@@ -126,7 +126,7 @@ class Ticker(Struct, frozen=True):
                 tally.add(await self.pipeline.work(record.intent, resume=True))
 
         async def review(subject: Subject) -> None:
-            gone = await self.pipeline.review(subject)
+            gone = await self._review(subject)
             tally.forgotten += gone
 
         async def finish(subject: Subject) -> None:
@@ -141,7 +141,7 @@ class Ticker(Struct, frozen=True):
         for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
             tally.add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
-        fleet = await self.pipeline.controls.fleet()
+        fleet = await self.pipeline.worker.controls.fleet()
         # What stops a request waits for nobody's next look: every tick asks, also before one is due.
         await self._drain(
             self.queues.requested,
@@ -155,6 +155,27 @@ class Ticker(Struct, frozen=True):
         await self._drain(self.queues.parked, parked, tally, until, prepare=listen)
         await self._drain(self.queues.kept, review, tally, until)
         return tally
+
+    async def _guard_breakers(self) -> None:
+        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
+        worker, now = self.pipeline.worker, self.pipeline.clock.now()
+        open_already = (await worker.controls.fleet()).breakers
+        for runbook in self.pipeline.runbooks:
+            failed = None if runbook in open_already else await worker.journal.last_failure(runbook)
+            if failed is not None and failed > now - worker.settings.breaker_window:
+                await worker.guard_breaker(runbook, failed)
+
+    async def _review(self, subject: Subject) -> bool:
+        """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
+        journal = self.pipeline.journal
+        if subject.open_request is None:
+            try:
+                await self.pipeline.worker.compute.facts(subject.instance)
+            except Permanent as error:
+                if error.reason == "instance_gone":
+                    return await journal.forget(subject)
+        await journal.keep(subject, self.pipeline.clock.now())
+        return False
 
     async def _drain(
         self,
@@ -224,7 +245,7 @@ class Ticker(Struct, frozen=True):
             if each.executor is not None and each.request is not None:
                 asked[each.executor].append(each.request)
         for name, every in asked.items():
-            if (agent := self.pipeline.executors.agent(name)) is not None:
+            if (agent := self.pipeline.worker.executors.agent(name)) is not None:
                 await agent.prefetch(every)
 
     async def _news(self, record: Record, fleet: Fleet) -> bool:
@@ -233,18 +254,18 @@ class Ticker(Struct, frozen=True):
         An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be looked at.
         Whether a guard has anything against it by now takes a look-up of each VM that may be changed.
         """
-        agent, asked = self.pipeline.executors.agent(record.executor), record.request
+        agent, asked = self.pipeline.worker.executors.agent(record.executor), record.request
         settings, intent, now = self.pipeline.settings, record.intent, self.pipeline.clock.now()
         if agent is None or asked is None:
             return record.requested_at is None or now >= record.requested_at + decide.RECHECK
         if now >= asked.since + settings.request_deadline:
             return True
-        subject = await self.pipeline.controls.subject(intent.instance, intent.runbook)
+        subject = await self.pipeline.worker.controls.subject(intent.instance, intent.runbook)
         if subject is None or decide.recall(intent, asked, subject, fleet, settings) is not None:
             return True
         runbook = self.pipeline.runbooks.get(intent.runbook)
         try:
-            if runbook is None or await self.pipeline.objection(intent, asked, runbook) is not None:
+            if runbook is None or await self.pipeline.worker.objection(intent, asked, runbook) is not None:
                 return True
         except Transient:
             if await agent.report(asked) is None:
