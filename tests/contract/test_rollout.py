@@ -24,6 +24,8 @@ from logmend.settings import Budget
 SCHEMA_1 = "cb419fe"
 """The last commit whose ledger has schema 1."""
 ROOT = Path(__file__).parents[2]
+# Memory is shared with no other process.
+pytestmark = pytest.mark.parametrize("backend", ["sqlite", "firestore"], indirect=True)
 
 OLD = """
 import asyncio, json, sys
@@ -129,8 +131,7 @@ def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared(backend: Backend) -> SharedBackend:
-    if not isinstance(backend, SharedBackend):
-        pytest.skip("memory is shared with no other process")
+    assert isinstance(backend, SharedBackend)
     return backend
 
 

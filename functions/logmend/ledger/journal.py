@@ -18,13 +18,14 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import places
+from logmend.ledger import contacts, places
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
     SHARDS,
     approval_key,
     claim_key,
+    contact_key,
     fleet_of,
     intent_key,
     pack,
@@ -282,6 +283,7 @@ class Journal(Upkeep):
         place_at = self._place_of(held.record) if done.work is not Work.OUT else None
         keys += [place_at] if place_at else []
         keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
+        keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
@@ -304,6 +306,8 @@ class Journal(Upkeep):
                 mine: _filed(concluded, done.due, now, emitted=False),
                 subject_at: None if _unknown(outcome, after) else subject_document(after, now),
             }
+            if writes[subject_at] is None:
+                writes |= contacts.without(found, intent.instance)
             if sample_at:
                 samples = dict(found[sample_at].data) if sample_at in found else {}
                 samples.pop(str(intent.instance), None)  # the order of the keys is the samples' own
