@@ -49,6 +49,11 @@ class Pusher:
     refused: int = 0
     _held: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
+    @property
+    def held(self) -> int:
+        """How many messages were pulled and are not acknowledged yet."""
+        return len(self._held)
+
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Deliver until left."""

@@ -38,6 +38,7 @@ class Post:
         self.subscriber.create_subscription(name=self.pull_subscription, topic=self.dead_letter)
         self._subscribed = False
         self._pushing = AsyncExitStack()
+        self._pusher: Pusher | None = None
 
     def subscribe(self) -> None:
         """Create the subscription: acknowledged messages are kept for a seek."""
@@ -63,7 +64,14 @@ class Post:
             return (await client.post(url, json=body)).status_code
 
         pusher = Pusher(self.subscriber, self.push_subscription, deliver, attempts=attempts, bury=self._bury)
+        self._pusher = pusher
         await self._pushing.enter_async_context(pusher.at_work())
+
+    async def all_acknowledged(self, *, within: float = 30.0) -> None:
+        """Wait until whatever was pulled so far is acknowledged."""
+        async with asyncio.timeout(within):
+            while self._pusher is not None and self._pusher.held:  # noqa: ASYNC110  the emulator tells nothing
+                await asyncio.sleep(0.05)
 
     async def stop_pushing(self) -> None:
         """Deliver nothing any more, nor again: what was refused so far stays where it is."""
