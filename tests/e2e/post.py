@@ -20,6 +20,8 @@ from tests.emulators import PUBSUB_PROJECT
 from tests.pusher import LENT, Body, Pusher, rfc3339
 
 DELIVERY_ATTEMPTS = 5
+CONCURRENCY = 40
+"""Requests that an instance takes at once: the variable ``concurrency`` of ``deploy/``."""
 
 
 class Post:
@@ -53,7 +55,7 @@ class Post:
         )
         self._subscribed = True
 
-    async def push_to(self, url: str, *, attempts: int = DELIVERY_ATTEMPTS) -> None:
+    async def push_to(self, url: str, *, attempts: int = DELIVERY_ATTEMPTS, instances: int = 1) -> None:
         """Subscribe, and deliver to ``url`` from now on, with retries and a dead letter."""
         await asyncio.to_thread(self.subscribe)
         client = await self._pushing.enter_async_context(
@@ -63,9 +65,15 @@ class Post:
         async def deliver(body: Body) -> int:
             return (await client.post(url, json=body)).status_code
 
-        pusher = Pusher(self.subscriber, self.push_subscription, deliver, attempts=attempts, bury=self._bury)
-        self._pusher = pusher
-        await self._pushing.enter_async_context(pusher.at_work())
+        self._pusher = Pusher(
+            self.subscriber,
+            self.push_subscription,
+            deliver,
+            attempts=attempts,
+            bury=self._bury,
+            at_once=CONCURRENCY * instances,
+        )
+        await self._pushing.enter_async_context(self._pusher.at_work())
 
     async def all_acknowledged(self, *, within: float = 30.0) -> None:
         """Wait until whatever was pulled so far is acknowledged."""
