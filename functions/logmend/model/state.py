@@ -12,7 +12,7 @@ from typing import Any
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import Struct, field
-from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome
+from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome, Plan
 
 SCHEMA = 2
 """Version of the ledger as a whole, kept with the fleet's switches: each admission and commit reads it."""
@@ -173,7 +173,11 @@ class Fleet(Kept, frozen=True):
 
 
 class Approval(Kept, frozen=True):
-    """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it."""
+    """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
+
+    ``plan`` is what an approval is bound to; None where an older version made it, which is bound to nothing
+    and so good for nothing.
+    """
 
     approval_id: str
     intent: Intent
@@ -183,6 +187,7 @@ class Approval(Kept, frozen=True):
     state: str = "pending"  # pending, approved, rejected
     decided_by: str | None = None
     decided_at: datetime | None = None
+    plan: Plan | None = None
 
 
 class View(Struct, frozen=True):

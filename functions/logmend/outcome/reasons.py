@@ -243,6 +243,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
         "approval_decided": Meaning("Someone decided on this approval already.", "logmend approvals list"),
         "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
+        "approval_differs": Meaning(
+            "What was approved is not what is there now (detail says what differs), so it was not done.",
+            "logmend approvals list, and decide anew",
+        ),
         # failed: the way to the VM
         "no_route": Meaning(
             "No executor can reach the VM.",
@@ -495,7 +499,7 @@ _OF_THE_VM = (
     " iap_instance_lookup_failed osconfig_disabled no_service_account assignment_missing assignment_outdated"
     " no_agent_detected agent_too_old no_report not_enforced task_timeout unexpected_agent_state"
     " resource_execution_errors wrong_instance script_error still_faulty unverifiable no_evidence"
-    " no_second_check check_failed leave_alone"
+    " no_second_check check_failed leave_alone approval_differs"
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
