@@ -153,5 +153,5 @@ def test_a_key_that_the_check_never_says_is_a_problem_of_the_runbook(tmp_path: P
     shutil.copytree(BUILT_IN / RUNBOOK, folder)
     file = folder / "runbook.yaml"
     file.write_text(file.read_text().replace("approval_keys: [unit,", "approval_keys: [colour,"))
-    with pytest.raises(ConfigError, match="validate.sh never says colour"):
+    with pytest.raises(ConfigError, match="never says colour"):
         load(folder)
