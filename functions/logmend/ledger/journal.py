@@ -201,6 +201,8 @@ class Journal(Upkeep):
             after = replace(after, open_request=_request_out(after, intent, turned.state))
             if outcome.reason == "needs_human":
                 after = replace(after, human_told=True)
+            if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
+                after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
             return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
@@ -283,7 +285,7 @@ class Journal(Upkeep):
         keys += [place_at] if place_at else []
         keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
             state = _STATES.get(outcome.result, State.DONE)
             concluded = replace(
@@ -322,14 +324,36 @@ class Journal(Upkeep):
                 writes[place_at] = budget_document(shard)
             if done.watch and intent_key(done.watch[0].intent_id) not in found:
                 writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
-            return writes, None
+            return writes, bool(after.waiting)
 
-        await self._store.transact(keys, step)
+        if await self._store.transact(keys, step):
+            await self.wake(intent.instance, intent.runbook, now)
 
     def _place_of(self, record: Record) -> Key | None:
         """Name the document that an intent's place is in; None where it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
         return None if shard is None else _place(record.intent, shard)
+
+    async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
+        """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
+        subject_at = subject_key(instance, runbook)
+        found = await self._store.get([subject_at])
+        waiting = _subject(found, subject_at, instance, runbook).waiting
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            subject = _subject(found, subject_at, instance, runbook)
+            left = tuple(each for each in subject.waiting if each not in waiting)
+            writes: dict[Key, Document | None] = {
+                subject_at: replace(found[subject_at], data=pack(replace(subject, waiting=left)))
+            }
+            for mine in map(intent_key, waiting):
+                document = found.get(mine)
+                if document is not None and document.queue == State.PARKED.value:
+                    writes[mine] = replace(document, due=min(document.due or now, now))
+            return writes, None
+
+        if waiting:
+            await self._store.transact([subject_at, *map(intent_key, waiting)], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
         """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
@@ -339,15 +363,16 @@ class Journal(Upkeep):
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
             back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
                 subject_at: subject_document(replace(subject, lease=None), due),
-            }, None
+            }, bool(subject.waiting) and subject.open_request is None
 
-        await self._store.transact([mine, subject_at], step)
+        if await self._store.transact([mine, subject_at], step):
+            await self.wake(intent.instance, intent.runbook, due)
 
     async def note_emitted(self, outcome: Outcome) -> None:
         """Take a journalled outcome off the list of what still has to be emitted."""
@@ -461,6 +486,14 @@ def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:
 
 
 _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
+
+
+WAITING = 50
+"""Intents that a VM's document names as waiting; more than these wake at their own time."""
+
+
+def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
+    return waiting if intent_id in waiting else (*waiting, intent_id)[:WAITING]
 
 
 def _without_lease(subject: Subject, intent: Intent) -> Subject:

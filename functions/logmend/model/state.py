@@ -134,7 +134,8 @@ class Subject(Kept, frozen=True):
     ``held`` is set by a revert and keeps automatic intents away, ``held_by`` is the revert's intent: an order
     that does not name it was given without knowing of it; ``failures`` counts failures in a row,
     ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
-    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out.
+    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out;
+    ``waiting`` are intents that are parked until the one in hand is done.
     """
 
     instance: InstanceRef
@@ -156,6 +157,7 @@ class Subject(Kept, frozen=True):
     last_outcome_id: str | None = None
     fixed_at: datetime | None = None
     held_by: str | None = None
+    waiting: tuple[str, ...] = ()
 
 
 class Fleet(Kept, frozen=True):

@@ -16,6 +16,7 @@ from logmend.stages.decide.gates import (
     event,
     guards,
     judge_guards,
+    ordered,
     recall,
 )
 from logmend.stages.decide.limits import (
@@ -49,6 +50,7 @@ __all__ = [
     "judge_guards",
     "no_route",
     "notes",
+    "ordered",
     "osconfig_enabled",
     "plan",
     "recall",
