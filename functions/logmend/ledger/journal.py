@@ -13,6 +13,7 @@ Not guaranteed: that an attempt whose lease has run out has stopped working on t
 the scripts' second look stand between it and a second change.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -59,6 +60,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
+from logmend.stages.record import of_replayed
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
@@ -143,7 +145,7 @@ class Journal(Upkeep):
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
-        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else [])]
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *_original(intent)]
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, found[mine]) if mine in found else None
@@ -197,14 +199,10 @@ class Journal(Upkeep):
             of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
             if claim_at and claim_at not in found and not of_event:
                 writes[claim_at] = claimed
-            after = _without_lease(view.subject, intent)
-            after = replace(after, open_request=_request_out(after, intent, turned.state))
-            if outcome.reason == "needs_human":
-                after = replace(after, human_told=True)
-            if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
-                after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
+            after = _turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
+            writes |= _replayed(intent, outcome, found, now)
             return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
 
         try:
@@ -284,6 +282,7 @@ class Journal(Upkeep):
         place_at = self._place_of(held.record) if done.work is not Work.OUT else None
         keys += [place_at] if place_at else []
         keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
+        keys += _original(intent)
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
@@ -324,6 +323,7 @@ class Journal(Upkeep):
                 writes[place_at] = budget_document(shard)
             if done.watch and intent_key(done.watch[0].intent_id) not in found:
                 writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
+            writes |= _replayed(intent, outcome, found, now)
             return writes, bool(after.waiting)
 
         if await self._store.transact(keys, step):
@@ -488,8 +488,46 @@ def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:
 _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
 
 
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+
+
+def _original(intent: Intent) -> list[Key]:
+    """Name the record of the message that an intent is the replay of; there may be none."""
+    named = intent.replay_of is not None and _MESSAGE_ID.fullmatch(intent.replay_of)
+    mine = intent_key(f"m-{intent.replay_of}")
+    return [mine] if named and mine != intent_key(intent.intent_id) else []
+
+
+def _replayed(
+    intent: Intent, outcome: Outcome, found: Documents, now: datetime
+) -> dict[Key, Document | None]:
+    """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
+
+    Anybody who may publish can name a message: only one of the same VM and runbook is meant.
+    """
+    for key in _original(intent):
+        waits = unpack(Record, found[key]) if outcome.final and key in found else None
+        if waits is None or waits.state is not State.WAITING or waits.committed:
+            continue
+        if (waits.intent.instance, waits.intent.runbook) == (intent.instance, intent.runbook):
+            ended = replace(waits, state=State.DONE, outcome=of_replayed(waits, outcome))
+            return {key: _filed(ended, None, now, emitted=False)}
+    return {}
+
+
 WAITING = 50
 """Intents that a VM's document names as waiting; more than these wake at their own time."""
+
+
+def _turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State) -> Subject:
+    """Note on a VM that an intent was not admitted."""
+    after = _without_lease(subject, intent)
+    after = replace(after, open_request=_request_out(after, intent, state))
+    if outcome.reason == "needs_human":
+        after = replace(after, human_told=True)
+    if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
+        after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
+    return after
 
 
 def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:

@@ -212,6 +212,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM was reverted after this order was given, or the order does not know of it.",
             f"to take the revert back: {_AGAIN}",
         ),
+        "replayed": Meaning(
+            "The message had been given up (dead-lettered); its replay is done, and detail names it."
+        ),
         # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
         "confirmed_silent": Meaning(
             "After the fix the line stopped in Cloud Logging too, while the VM's log went on: a second proof."
@@ -502,7 +505,7 @@ _OF_THE_VM = (
     " no_second_check check_failed leave_alone approval_differs"
 )
 _OF_LOGMEND = (
-    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
+    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed frozen"
     " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
     " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
