@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, TypeVar
 
 from logmend.errors import Permanent, Transient
@@ -152,7 +153,7 @@ class Ticker(Struct, frozen=True):
             prepare=self._prefetch,
             ahead=decide.RECHECK,
         )
-        await self._drain(self.queues.parked, parked, tally, until, prepare=listen)
+        await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
         await self._drain(self.queues.kept, review, tally, until)
         return tally
 
@@ -187,11 +188,14 @@ class Ticker(Struct, frozen=True):
         page: int = PAGE,
         prepare: Callable[[Sequence[T]], Awaitable[None]] | None = None,
         ahead: timedelta = timedelta(),
+        first: Callable[[T], tuple[Any, ...]] | None = None,
     ) -> None:
         """Take page after page of what was due when the list was begun; each item once.
 
         ``prepare`` gets a page before its items are worked on, for what is cheaper asked of many at once;
-        ``ahead`` takes what falls due by then as well.
+        ``ahead`` takes what falls due by then as well. ``first`` is what a page is sorted by: items
+        with another first part of it do not overlap, the others begin in order. No two of a VM and runbook
+        overlap.
         """
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
@@ -207,8 +211,10 @@ class Ticker(Struct, frozen=True):
                 seen.add(name)
                 left(name, error)
 
+        vms = defaultdict[str, asyncio.Lock](asyncio.Lock)
+
         async def one(item: T) -> None:
-            async with at_once:
+            async with vms[_vm(item)], at_once:
                 if time.monotonic() > until:
                     tally.left = True
                     return
@@ -229,7 +235,11 @@ class Ticker(Struct, frozen=True):
                         await prepare(items)
                 except Exception as error:  # noqa: BLE001  each item then says what it lacks
                     left(f"{len(items)} read ahead", error)
-            await asyncio.gather(*map(one, items))
+            if first is None:
+                await asyncio.gather(*map(one, items))
+                continue
+            for _, rank in groupby(sorted(items, key=first), key=lambda item: first(item)[0]):
+                await asyncio.gather(*map(one, rank))
 
     async def _hear(self, intents: Sequence[Intent]) -> dict[str, Proceed | Stop]:
         """Ask the log what became of fixes. Where nobody may read it any more, that is the answer."""
@@ -271,6 +281,17 @@ class Ticker(Struct, frozen=True):
             if await agent.report(asked) is None:
                 raise
         return await agent.report(asked) is not None
+
+
+def _in_turn(record: Record) -> tuple[bool, datetime, str]:
+    """Give the order in which parked intents are taken up: persons' first, then by age."""
+    intent = record.intent
+    return not decide.ordered(intent), intent.created_at, intent.intent_id
+
+
+def _vm(item: Record | Subject) -> str:
+    about = item.intent if isinstance(item, Record) else item
+    return f"{about.instance}/{about.runbook}"
 
 
 def _name(item: Record | Subject) -> str:

@@ -130,9 +130,12 @@ class Worker(Struct, frozen=True):
             verdict: Verdict = decide.OLD_FACTS
             for _ in range(LOOKS_AT_COMMIT):
                 read_at = self.clock.now()
-                _, verdict = await self.guarded(intent, runbook)
+                known, verdict = await self.guarded(intent, runbook)
                 if not isinstance(verdict, Proceed):
                     return verdict
+                differs = decide.approved(intent, runbook, known, before, self.settings)
+                if differs is not None and not held.record.committed:  # what was begun is finished
+                    return differs
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
 
