@@ -8,8 +8,10 @@ CHECKOV_VERSION := 3.3.30
 UV_VERSION := 0.13.9
 PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 
+JOBS   ?= auto
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test deployed check lint lock lab tools chaos bench fmt clean
+.PHONY: help demo test unit deployed check lint lock lab tools chaos bench dist fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,8 +26,11 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a minute.
 	$(BIN)/logmend demo
 
-test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name.
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup $(TESTS)
+test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name. T=PATH K=EXPRESSION select some.
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup $(if $(K),-k '$(K)') $(T)
+
+unit: ## The unit tests: no network, no process, no root.
+	$(MAKE) --no-print-directory test T=tests/unit
 
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
@@ -34,15 +39,16 @@ lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's form
 	$(BIN)/lint-imports
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive deploy sink; else echo "terraform fmt: skipped, this machine lacks terraform"; fi
 
-lock: out/tools/uv/bin/uv ## Write requirements.txt, here and in functions/, from the *.in files and constraints.txt: every version and hash.
+lock: out/tools/uv/bin/uv ## Write requirements.txt, here and in functions/, from the *.in files (cli/ too) and constraints.txt: every version and hash.
 	for folder in . functions; do (cd $$folder && "$(CURDIR)/$<" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" -c "$(CURDIR)/constraints.txt" requirements.in -o requirements.txt) || exit 1; done
 
 out/tools/uv/bin/uv:
 	$(PYTHON) -m venv out/tools/uv
 	out/tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
 deployed: $(READY) ## The unit tests on the Python that is deployed, where this machine has it beside its own.
 	@if test -n "$(DEPLOYED)"; then \
-	  $(MAKE) test PYTHON=$(DEPLOYED) VENV=.venv-deployed TESTS=tests/unit; \
+	  $(MAKE) test PYTHON=$(DEPLOYED) VENV=.venv-deployed T=tests/unit; \
 	else echo "unit tests on the deployed Python: skipped, this machine lacks python3.13"; fi
 
 check: lint test ## lint and test.
@@ -65,6 +71,16 @@ chaos: $(READY) ## The fault suite, long: 1,000 tries and more.
 
 bench: $(READY) ## Measure against the named alternatives; writes out/bench.json.
 	$(BIN)/python -m bench
+
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' functions/logmend/__init__.py)
+
+dist: $(READY) ## What a release has, from the commit that is checked out: wheel, function archive, checksums. In out/dist.
+	rm -rf out/dist && mkdir -p out/dist/source
+	git archive HEAD | tar -x -C out/dist/source
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir out/dist out/dist/source
+	git archive --format=zip --output=out/dist/logmend-function-$(VERSION).zip HEAD:functions
+	rm -rf out/dist/source
+	cd out/dist && sha256sum logmend-* > SHA256SUMS && cat SHA256SUMS
 
 fmt: $(READY) ## Format in place.
 	$(BIN)/ruff format .

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "tests/README.md",
     *sorted(str(each.relative_to(ROOT)) for each in ROOT.glob("docs/**/*.md")),
 ]
 SUFFIXES = "py|md|tf|sh|yaml|lql|toml|txt|json"

@@ -13,6 +13,9 @@ GUIDES = (
     *(
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/release.md",
         "docs/deploy.md",
         "docs/operations.md",
         "docs/osconfig.md",

@@ -87,7 +87,13 @@ def test_a_runbook_that_os_config_cannot_take_is_sound_and_said_to_go_over_ssh_o
     ("file", "old", "new", "line", "said"),
     [
         ("runbook.yaml", "guards: [", "guard: [", True, "did you mean guards?"),
-        ("runbook.yaml", "not_this_timer, ", "not_this_timr, ", True, "did you mean not_this_timer?"),
+        (
+            "runbook.yaml",
+            "guards: [not_this_timer, ",
+            "guards: [not_this_timr, ",
+            True,
+            "did you mean not_this_timer?",
+        ),
         ("runbook.yaml", "repeats: 10m", "repeats: often", True, "duration"),
         ("validate.sh", "timeout 9 systemctl", "systemctl", True, "can block"),
         ("enforce.sh", "exec 9>$f", "exec &>$f", True, "not POSIX"),
