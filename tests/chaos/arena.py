@@ -245,7 +245,7 @@ class Arena:
                 if (lie := _lie(outcome, each.machine)) is not None:
                     verdict.untrue.append(f"{each.message_id}: {word}, but {lie}")
         for machine in {id(each.machine): each.machine for each in self.events}.values():
-            if len(changes := machine.changes()) > 1:
+            if len(changes := machine.changes()) > 1 and not machine.breaks:
                 verdict.doubled.append(f"{machine.instance.name} was changed {len(changes)} times")
             if machine.overlaps():
                 verdict.doubled.append(f"{machine.instance.name} was changed by two at once")

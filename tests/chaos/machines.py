@@ -54,6 +54,11 @@ class RoughMachine(Machine):
             (self.units / TIMER / name).write_text(f"{word}\n")
 
     @property
+    def breaks(self) -> bool:
+        """Whether every change fails there: who takes a dead attempt over sees the fault and tries again."""
+        return (self.folder / "pretend" / "trouble" / "break").exists()
+
+    @property
     def vm(self) -> tuple[str, str, str]:
         """Project, zone and id, as entries name it."""
         return self.instance.project_id, self.instance.zone, self.instance.instance_id
