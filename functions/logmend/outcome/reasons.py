@@ -180,6 +180,15 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "A legacy agent is installed, which the Ops Agent conflicts with.",
             "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
         ),
+        "managed_by_plugin": Meaning(
+            "The VM Extension Manager or the guest agent's plugin manager installed the Ops Agent, which"
+            " refuses to start beside a package.",
+            "see to the extension: gcloud compute instances vm-extensions list, or the extension policy",
+        ),
+        "managed_by_policy": Meaning(
+            "An Ops Agent policy governs the VM (label goog-ops-agent-policy).",
+            "see what the policy reports: gcloud compute os-config os-policy-assignment-reports list",
+        ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
         "observe_mode": Meaning(
             "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
@@ -496,7 +505,8 @@ _OF_THE_EVENT = (
 )
 _OF_THE_VM = (
     "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
-    " unit_absent legacy_agent_present no_previous_state not_running instance_gone no_route unreachable"
+    " unit_absent legacy_agent_present managed_by_plugin managed_by_policy"
+    " no_previous_state not_running instance_gone no_route unreachable"
     " connection_lost deadline_exceeded ssh_busy ssh_protocol_error ssh_incompatible session_refused"
     " not_permitted host_key_mismatch host_key_unknown no_posix_account iap_not_authorized"
     " iap_instance_lookup_failed osconfig_disabled no_service_account assignment_missing assignment_outdated"
