@@ -309,6 +309,15 @@ class Pipeline(Struct, frozen=True):
             if failed is not None and failed > now - self.settings.breaker_window:
                 await self._guard_breaker(runbook, failing=True, now=failed)
 
+    async def thaw(self) -> None:
+        """Lift the freezes whose time is over. It is told first: who is killed in between tells it again."""
+        now = self.clock.now()
+        over = await self.controls.over_by(now)
+        for scope, freeze in over:
+            await self.emit(record.of_thaw(scope, freeze, self.settings))
+        if over:
+            await self.controls.thaw(now)
+
     async def review(self, subject: Subject) -> bool:
         """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
         if subject.open_request is None:

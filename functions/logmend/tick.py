@@ -97,6 +97,7 @@ class Ticker(Struct, frozen=True):
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         await self.pipeline.controls.note_tick(self.pipeline.clock.now())
+        await self.pipeline.thaw()
         await self.pipeline.guard_breakers()
 
         async def emit_again(record: Record) -> None:
