@@ -513,8 +513,8 @@ _OF_THE_VM = (
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
-    " freeze_over frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
-    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
+    " freeze_over frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
+    " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
     " revert_not_checked internal_service_errors in_hand superseded internal_error ledger_missing"
     " ledger_forbidden ledger_schema ledger_rejected compute_unavailable ledger_unavailable"
