@@ -8,9 +8,9 @@ from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend import guards
 from logmend.errors import Transient
-from logmend.model.enums import Result
+from logmend.model.enums import Action, Result
 from logmend.model.struct import replace
-from logmend.model.values import Evidence, InstanceFacts, InstanceRef, Proceed
+from logmend.model.values import Evidence, InstanceFacts, InstanceRef, Proceed, Refuse
 from logmend.runbook import load_all
 from logmend.settings import Settings
 from logmend.stages import decide
@@ -159,3 +159,14 @@ async def test_trouble_with_the_second_look_up_is_waited_out() -> None:
     w.fleet.facts = real  # type: ignore[method-assign]
     assert (await w.deliver(push(entry()))).result is Result.REMEDIATED
     assert vm.enforcements == 1
+
+
+def test_a_policys_agent_is_left_alone_but_for_taking_back_what_was_ours() -> None:
+    """The label's value names a template's version: any counts."""
+    facts = InstanceFacts(REF, "web-1", "RUNNING", labels={guards.AGENT_POLICY: ""})
+    known = guards.Known(REF, None, facts, Settings())
+    said = guards.no_agent_policy(known)
+    assert (type(said), getattr(said, "reason", None)) == (Refuse, "managed_by_policy")
+    assert isinstance(guards.no_agent_policy(replace(known, action=Action.REVERT)), Proceed)
+    assert isinstance(guards.no_agent_policy(replace(known, facts=None)), guards.Pending)
+    assert isinstance(guards.no_agent_policy(replace(known, facts=replace(facts, labels={}))), Proceed)

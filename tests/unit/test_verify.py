@@ -156,6 +156,17 @@ def test_detached_work_that_has_failed_already_is_a_failure_with_its_words() -> 
     assert verify.attempt(INTENT, done, NEW).result is Result.UNVERIFIED
 
 
+def test_detached_work_after_which_the_fault_is_back_is_still_faulty_with_its_words() -> None:
+    """By the check's own word, right after enforcing as at a later look."""
+    over = Evidence(1, {"reason": "still_faulty"}, START, "bind: address already in use")
+    done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=over)
+    look = Attempt("ssh", before=over)
+    for attempt, known in ((done, NEW), (look, replace(BEGUN, enforcement=evidence(100)))):
+        said = verify.attempt(INTENT, attempt, known, detached=True)
+        assert (said.result, said.reason) == (Result.FAILED, "still_faulty")
+        assert "address already in use" in said.detail
+
+
 def test_trouble_after_enforcing_is_unverified_whatever_it_is() -> None:
     """Nothing is known of the VM any more."""
     for trouble in TROUBLES[1:]:
