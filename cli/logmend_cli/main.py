@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "freeze": Entry(ACT, "The kill switch."),
         "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
         "status": Entry(RUN, "What stands still, what needs a person, what came of it all."),
+        "history": Entry(RUN, "Everything that is known of one VM, in order."),
         "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
         "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
         "serve": Entry(RUN, "The function on this machine."),

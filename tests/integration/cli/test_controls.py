@@ -221,6 +221,53 @@ def test_a_revert_is_asked_for_in_sight_of_the_freeze_and_goes_on(place: Place) 
     assert [each["result"] for each in done] == ["reverted"]
 
 
+# history
+
+
+def test_the_history_of_a_vm_tells_what_was_done_and_by_whom(place: Place) -> None:
+    """Plan, approval, fix, revert, hold and freeze, in order, each with its person; nothing of other VMs."""
+    deliver(place, "web-1", mode="approve")
+    deliver(place, "web-2", mode="approve")
+    plan = next(
+        each["approval_id"]
+        for each in place.json("approvals", "list")
+        if each["instance"] == place.ref("web-1")
+    )
+    place.logmend("approvals", "approve", plan, "--by", "ann@desk")
+    place.json("tick", mode="approve")
+    act = ("--runbook", "workload-cert-refresh", "--enforce", "--yes")
+    place.logmend("revert", place.ref("web-1"), *act, "--by", "bob@desk", mode="enforce")
+    place.logmend("freeze", "--instance", place.ref("web-1"), "--why", "storm", "--by", "eve@desk")
+    rows = place.json("history", place.ref("web-1"))
+    told = [(each["what"], each["by"]) for each in rows]
+    assert [each for each in told if not each[0].startswith(("received", "waits"))] == [
+        ("planned", None),
+        ("approved", "ann@desk"),
+        ("ordered: enforce", "ann@desk"),
+        ("remediated", "ann@desk"),
+        ("ordered: revert", "bob@desk"),
+        ("reverted", "bob@desk"),
+        ("held by a revert", None),
+        ("frozen", "eve@desk"),
+        ("frozen", "eve@desk"),
+    ], "frozen under two runbooks"
+    assert ("waits for approval", None) in told
+    assert [each["at"] for each in rows] == sorted(each["at"] for each in rows)
+    (fix,) = [each for each in rows if each["what"] == "remediated"]
+    assert (fix["before"]["finding"], fix["after"]["finding"]) == ("faulty", "desired")
+    assert len({each["id"] for each in rows if each["kind"] == "outcome"}) == 3
+    shown = place.logmend("history", place.ref("web-1")).stdout
+    assert "reverted" in shown
+    later = place.json("history", place.ref("web-1"), "--since", "2099-01-01T00:00:00Z")
+    assert {each["what"] for each in later} == {"held by a revert", "frozen"}
+
+
+def test_a_vm_that_nobody_knows_has_no_history(place: Place) -> None:
+    """That is said, and is no error."""
+    ran = place.logmend("history", "demo-project/us-west1-a/1")
+    assert (ran.exit_code, "nothing is known of" in ran.stdout) == (0, True)
+
+
 # approvals
 
 

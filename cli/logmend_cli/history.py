@@ -1,0 +1,207 @@
+"""``logmend history``: everything that is known of one VM, in order."""
+
+import asyncio
+import functools
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.ledger import Contacts
+from logmend.ledger.freezes import of_fleet, of_subject
+from logmend.model.state import Approval, Freeze, Record, Scope, Subject
+from logmend.model.values import Evidence, InstanceRef, Outcome
+from logmend.settings import Settings
+from logmend.stages import identify
+from logmend.stages.identify import NameRef
+from logmend_cli import inputs, outcome_source, output
+from logmend_cli.application import instances, opened
+from logmend_cli.documented import Command
+from logmend_cli.outcome_source import NOTHING, Source
+
+Row = dict[str, Any]
+
+LATER = {"intent": 1, "outcome": 2, "now": 3}
+"""What comes after what else there is of the same moment."""
+
+COLUMNS = {"at": "time", "what": "what", "runbook": "runbook", "by": "by", "detail": "detail", "id": "id"}
+
+
+@click.command(
+    "history",
+    cls=Command,
+    examples=(
+        "logmend history my-project/us-west1-a/4775836342981993096",
+        "logmend history my-project/us-west1-a/web-1 --cloud --since 30d --format json",
+    ),
+)
+@click.argument("vm", metavar="INSTANCE")
+@outcome_source.options
+@output.format_option("table", "json", "csv")
+def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: str) -> None:
+    """Show what was decided, done, ordered, approved, frozen and held on a VM, oldest first.
+
+    From the ledger and from outcomes, which come from FILE (- is standard input), from Cloud Logging
+    (--cloud) or from where LOGMEND_OUTCOMES puts them. JSON has the evidence before and after each change.
+
+    The ledger keeps an intent for 32 days and its latest outcome only; a freeze that a person has lifted,
+    and a hold that has ended, are not in it. What is older, or came in between, is in Cloud Logging.
+    """
+    settings = inputs.settings()
+    source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
+    if settings.state == "memory:" and source.name is None:
+        raise ConfigError([NOTHING])
+    rows = asyncio.run(_history(settings, source, vm))
+    if shape == "json":
+        output.show_json(rows)
+    else:
+        output.show_rows(shape, COLUMNS, rows, empty=f"nothing is known of {vm}")
+
+
+async def _history(settings: Settings, source: Source, vm: str) -> list[Row]:
+    rows: list[Row] = []
+    if settings.state != "memory:":
+        async with opened(settings) as app:
+            (ref,) = await instances(app, [vm])
+            rows += [row async for row in _ledger(app, ref)]
+    else:
+        named = identify.parse(vm)
+        if isinstance(named, NameRef):
+            raise ConfigError([f"{vm}: without a ledger, name the VM by its id: PROJECT/ZONE/ID"])
+        ref = named
+    met = {row["id"] for row in rows if row["kind"] == "outcome"}
+    async for outcome in outcome_source.read(source, settings):
+        if outcome.instance == ref and outcome.outcome_id not in met:
+            met.add(outcome.outcome_id)
+            rows.append(of_outcome(outcome))
+    begin = source.since or datetime.min.replace(tzinfo=UTC)
+    kept = [row for row in rows if datetime.fromisoformat(row["at"]) >= begin or row["kind"] == "now"]
+    return sorted(kept, key=lambda row: (row["at"], LATER.get(row["kind"], 0)))
+
+
+async def _ledger(app: Any, ref: InstanceRef) -> Any:
+    """Give what the ledger knows of a VM."""
+    async for record in app.queues.records():
+        if record.intent.instance == ref:
+            for row in of_record(record):
+                yield row
+    async for approval in app.controls.approvals():
+        if approval.intent.instance == ref:
+            for row in of_approval(approval, datetime.now(UTC)):
+                yield row
+    runbooks = set()
+    async for subject in app.queues.subjects():
+        if subject.instance == ref:
+            runbooks.add(subject.runbook)
+            for row in of_subject_now(subject):
+                yield row
+    for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
+        if scope.runbook is None or scope.runbook in runbooks:
+            yield _freeze(scope, freeze)
+    for each in (await Contacts(app.store).get(ref)).forgotten:
+        yield _row(
+            each.at, "decision", "host key forgotten", by=each.by, detail=f"{each.pin.key} {each.why}".strip()
+        )
+
+
+def of_record(record: Record) -> Iterator[Row]:
+    """Tell of an intent: that it was given, where it stands, and its latest outcome."""
+    intent = record.intent
+    detail = f"from {intent.source.kind}, {record.state}, attempt {record.attempt}"
+    for name in ("overrides", "replay_of", "approval_id"):
+        if (value := getattr(intent, name)) is not None:
+            detail += f", {name} {value}"
+    what = "ordered" if intent.requested_by else "received"
+    yield _row(
+        intent.created_at,
+        "intent",
+        f"{what}: {intent.action}",
+        runbook=intent.runbook,
+        by=intent.requested_by,
+        detail=detail,
+        id_=intent.intent_id,
+        before=record.before,
+    )
+    if record.outcome is not None:
+        yield of_outcome(record.outcome)
+
+
+def of_outcome(outcome: Outcome) -> Row:
+    """Tell of an outcome, with its evidence."""
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    return _row(
+        outcome.at,
+        "outcome",
+        f"{outcome.result}{reason}",
+        runbook=outcome.runbook,
+        by=outcome.requested_by,
+        detail=outcome.detail,
+        id_=outcome.outcome_id,
+        before=outcome.before,
+        after=outcome.after,
+    )
+
+
+def of_approval(approval: Approval, now: datetime) -> Iterator[Row]:
+    """Tell of a plan: that it was made, and what became of it."""
+    plan = approval.approval_id
+    tell = functools.partial(_row, runbook=approval.intent.runbook, id_=plan)
+    detail = f"until {approval.expires_at:%FT%TZ}"
+    yield tell(approval.created_at, "plan", "waits for approval", detail=detail, before=approval.before)
+    if approval.decided_at is not None:
+        yield tell(approval.decided_at, "decision", approval.state, by=approval.decided_by)
+    elif approval.expires_at <= now:
+        yield tell(approval.expires_at, "decision", "approval expired")
+
+
+def of_subject_now(subject: Subject) -> Iterator[Row]:
+    """Tell what stands on a VM now: freezes, a hold, and that it is left to a person."""
+    for scope, freeze in of_subject(subject, lambda _: True)[1]:
+        yield _freeze(scope, freeze)
+    at = subject.last_at or datetime.min.replace(tzinfo=UTC)
+    if subject.held:
+        yield _row(at, "now", "held by a revert", runbook=subject.runbook, id_=subject.held_by)
+    if subject.needs_human:
+        detail = f"{subject.failures} failures, {subject.relapses} relapses"
+        yield _row(at, "now", "left to a person", runbook=subject.runbook, detail=detail)
+
+
+def _freeze(scope: Scope, freeze: Freeze) -> Row:
+    until = f" until {freeze.until:%FT%TZ}" if freeze.until else ""
+    detail = f"{scope}{until} {freeze.why}".strip()
+    return _row(
+        freeze.at, "now", "frozen", runbook=scope.runbook, by=freeze.by, detail=detail, id_=freeze.name
+    )
+
+
+def _row(
+    at: datetime,
+    kind: str,
+    what: str,
+    *,
+    runbook: str | None = None,
+    by: str | None = None,
+    detail: str = "",
+    id_: str | None = None,
+    before: Evidence | None = None,
+    after: Evidence | None = None,
+) -> Row:
+    return {
+        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "kind": kind,
+        "what": what,
+        "runbook": runbook,
+        "by": by,
+        "detail": detail,
+        "id": id_,
+        "before": _evidence(before),
+        "after": _evidence(after),
+    }
+
+
+def _evidence(seen: Evidence | None) -> Row | None:
+    if seen is None:
+        return None
+    return {"exit_code": seen.exit_code, "finding": seen.finding.value, **dict(seen.values)}
