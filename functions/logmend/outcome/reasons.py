@@ -189,7 +189,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         # skipped
         "duplicate": Meaning(
-            "The same runbook and action is already in progress for this VM, or the incident is known already."
+            "The same runbook and action is already in progress for this VM, or the incident was seen before."
         ),
         "cooling_down": Meaning(
             "This VM was checked recently.", f"to act now: {_AGAIN}; to end the cooldown: {_RELEASE}"
