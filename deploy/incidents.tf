@@ -42,18 +42,24 @@ resource "google_monitoring_alert_policy" "ops_agent" {
   notification_channels = google_monitoring_notification_channel.events[*].id
   user_labels           = merge(var.labels, { logmend-runbook = "ops-agent" })
 
-  conditions {
-    display_name = "no sign of life of the Ops Agent for half an hour"
+  # One for each sub-agent: a sum over both would let half an agent pass for a whole one. The metric's version names it
+  # (ops-agent, confgenerator.go), such as google-cloud-ops-agent-logging-2.50.0-1; the metrics agent sends both.
+  dynamic "conditions" {
+    for_each = ["logging", "metrics"]
 
-    condition_absent {
-      filter   = "metric.type = \"agent.googleapis.com/agent/uptime\" AND resource.type = \"gce_instance\" AND metric.labels.version = starts_with(\"google-cloud-ops-agent\")"
-      duration = "1800s"
+    content {
+      display_name = "no sign of life of the Ops Agent's ${conditions.value} agent for half an hour"
 
-      aggregations {
-        alignment_period     = "300s"
-        per_series_aligner   = "ALIGN_RATE"
-        cross_series_reducer = "REDUCE_SUM"
-        group_by_fields      = local.vm_of_series
+      condition_absent {
+        filter   = "metric.type = \"agent.googleapis.com/agent/uptime\" AND resource.type = \"gce_instance\" AND metric.labels.version = starts_with(\"google-cloud-ops-agent-${conditions.value}\")"
+        duration = "1800s"
+
+        aggregations {
+          alignment_period     = "300s"
+          per_series_aligner   = "ALIGN_RATE"
+          cross_series_reducer = "REDUCE_SUM"
+          group_by_fields      = local.vm_of_series
+        }
       }
     }
   }

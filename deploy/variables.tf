@@ -106,7 +106,7 @@ variable "ops_agent_version" {
   default     = "latest"
 
   validation {
-    condition     = can(regex("^(latest|[0-9]{1,4}\\.([0-9]{1,4}\\.[0-9]{1,4}|\\*\\.\\*|[0-9]{1,4}\\.\\*))$", var.ops_agent_version))
+    condition     = can(regex("^(latest|[0-9]+\\.([0-9]+\\.[0-9]+|\\*\\.\\*))$", var.ops_agent_version))
     error_message = "latest, 2.*.* or a version such as 2.50.0."
   }
 }

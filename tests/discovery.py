@@ -18,9 +18,9 @@ import pytest
 from logmend.adapters.google.rest import Answer, Rest
 
 APIS = (
-    *("cloudfunctions.v2", "cloudresourcemanager.v3", "cloudscheduler.v1", "compute.v1", "compute.beta"),
-    *("iam.v1", "iamcredentials.v1", "logging.v2", "monitoring.v3", "osconfig.v1", "oslogin.v1"),
-    *("pubsub.v1", "run.v2", "serviceusage.v1"),
+    *("cloudfunctions.v2", "cloudresourcemanager.v1", "cloudresourcemanager.v3", "cloudscheduler.v1"),
+    *("compute.v1", "compute.beta", "iam.v1", "iamcredentials.v1", "logging.v2", "monitoring.v3"),
+    *("osconfig.v1", "oslogin.v1", "pubsub.v1", "run.v2", "serviceusage.v1", "vpcaccess.v1"),
 )
 EXCUSED = {
     # Gone from the document of 2026-09, while the API may still need it to name the zones that do not answer.

@@ -34,6 +34,7 @@ from logmend.settings import Settings
 from logmend.silence import Entries, Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
+from logmend.worker import Worker
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")
@@ -299,15 +300,21 @@ def world(
     journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
     outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     router = match.Router(loaded)
+    worker = Worker(
+        settings=chosen,
+        clock=clock,
+        journal=journal,
+        controls=controls,
+        compute=fleet,
+        executors=fleet,
+    )
     pipeline = Pipeline(
         settings=chosen,
         runbooks=loaded,
         router=lambda: router,
         clock=clock,
         journal=journal,
-        controls=controls,
-        compute=fleet,
-        executors=fleet,
+        worker=worker,
         outcome_log=outcomes,
         dead_letter=dead_letters,
     )

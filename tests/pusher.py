@@ -6,8 +6,8 @@ letter (2026-11-28; a single one goes on coming every three seconds). Pub/Sub de
 acknowledged, expires, or has used up its attempts. So here every message that is pulled is posted until it is
 acknowledged or moved to the dead letter.
 
-Where it differs from Pub/Sub: no token, no flow control, no limit on what is outstanding, a backoff without
-jitter, and a message is held in this process between attempts.
+Where it differs from Pub/Sub: no token, no flow control but a fixed number of requests at once if one is
+wanted, a backoff without jitter, and a message is held in this process between attempts.
 """
 
 import asyncio
@@ -38,7 +38,10 @@ Deliver = Callable[[Body], Awaitable[int]]
 
 @dataclass
 class Pusher:
-    """Delivers what is in one subscription; ``attempts`` None is a subscription without a dead letter."""
+    """Delivers what is in one subscription; ``attempts`` None is a subscription without a dead letter.
+
+    ``at_once`` bounds the requests under way, as Cloud Run does (there what is too much waits or gets a 429).
+    """
 
     subscriber: pubsub_v1.SubscriberClient
     subscription: str
@@ -46,8 +49,17 @@ class Pusher:
     backoff: tuple[float, float] = (1.0, 2.0)
     attempts: int | None = None
     bury: Callable[[types.PubsubMessage, int], Awaitable[None]] | None = None
+    at_once: int | None = None
     refused: int = 0
     _held: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._room = contextlib.nullcontext() if self.at_once is None else asyncio.Semaphore(self.at_once)
+
+    @property
+    def held(self) -> int:
+        """How many messages were pulled and are not acknowledged yet."""
+        return len(self._held)
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -107,7 +119,8 @@ class Pusher:
         if self.attempts is not None:
             body["deliveryAttempt"] = attempt
         with contextlib.suppress(httpx.HTTPError):
-            return await self.deliver(body) not in ACKNOWLEDGES
+            async with self._room:
+                return await self.deliver(body) not in ACKNOWLEDGES
         return True
 
 

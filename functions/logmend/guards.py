@@ -14,6 +14,9 @@ from logmend.settings import Settings
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
 """Partner metadata namespaces through which workload certificates are configured."""
 
+AGENT_POLICY = "goog-ops-agent-policy"
+"""Label of VMs whose Ops Agent an OS policy of Google's installs."""
+
 
 class Pending(Struct, frozen=True):
     """Facts are missing: the guard will judge when they are there."""
@@ -121,6 +124,21 @@ def workload_certificates_unused(known: Known) -> Answer:
     return Proceed(("no opt-in in metadata, identity configuration or partner metadata",))
 
 
+def no_agent_policy(known: Known) -> Answer:
+    """An Ops Agent policy installs and looks after the agent on VMs with its label; two must not do it.
+
+    Whatever the label's value: it names the version of the policy's template.
+    """
+    if known.action is Action.REVERT:
+        return Proceed(("a revert takes back what logmend did itself",))
+    if known.facts is None:
+        return Pending("the VM's labels are not looked up yet")
+    if AGENT_POLICY in known.facts.labels:
+        label = f"{AGENT_POLICY}={known.facts.labels[AGENT_POLICY]}"
+        return Refuse("managed_by_policy", f"an Ops Agent policy governs it: it carries the label {label}")
+    return Proceed((f"no label {AGENT_POLICY}",))
+
+
 GUARDS: Mapping[str, Guard] = {
     guard.__name__: guard
     for guard in (
@@ -130,6 +148,7 @@ GUARDS: Mapping[str, Guard] = {
         not_exempt,
         instance_running,
         workload_certificates_unused,
+        no_agent_policy,
     )
 }
 """Every guard that a runbook may name."""

@@ -1,63 +1,48 @@
-"""The pipeline: the only file that knows the order of the stages.
+"""The pipeline: from a request to its one final outcome.
 
-decode ► match ► identify ► decide on the event alone ► [journal: admission] ► facts ► guards
-► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion] ► record ► answer.
-The first reason to stop wins.
+decode ► match ► identify ► decide on the event alone ► [journal: admission] ► an attempt
+(:mod:`logmend.worker`) ► record ► answer. The first reason to stop wins; this file and that one are all that
+knows the order.
 
 An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
 """
 
 import logging
-import secrets
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from logmend import settle
-from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import Controls, Journal
-from logmend.model.enums import Action, Result
-from logmend.model.state import Admitted, Expired, Finished, State, Subject, Turned, View
-from logmend.model.struct import Struct, replace
+from logmend.errors import Transient
+from logmend.ledger import Journal
+from logmend.model.enums import Result
+from logmend.model.state import Admitted, Expired, Finished, Turned, View
+from logmend.model.struct import Struct
 from logmend.model.values import (
-    Asked,
-    Attempt,
     Defer,
     Delivery,
     Event,
-    Evidence,
     Incident,
-    InstanceFacts,
     InstanceRef,
     Intent,
     Judgement,
-    Latency,
     LogEntry,
     Outcome,
-    Proceed,
     Skip,
     Stop,
     Tick,
     Undecodable,
     Verdict,
 )
-from logmend.ports import Clock, Compute, DeadLetter, ExecutorChoice, OutcomeLog, RequestExecutor
+from logmend.ports import Clock, DeadLetter, OutcomeLog
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.stages import act, decide, decode, identify, intents, match, record, verify
+from logmend.stages import act, decide, decode, identify, intents, match, record
+from logmend.worker import Worker
 
 log = logging.getLogger(__name__)
 
 TAKEOVERS = 3
 """How many dead attempts one delivery finishes before it asks to be delivered again."""
-
-LOOKS_AT_COMMIT = 3
-"""How often facts are read at the commit point until they are young enough when it is passed."""
-
-_LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
-"""Where an intent stands whose enforcement is behind it: what is left is to see what came of it."""
 
 
 class Pipeline(Struct, frozen=True):
@@ -68,9 +53,7 @@ class Pipeline(Struct, frozen=True):
     router: Callable[[], match.Router]
     clock: Clock
     journal: Journal
-    controls: Controls
-    compute: Compute
-    executors: ExecutorChoice
+    worker: Worker
     outcome_log: OutcomeLog
     dead_letter: DeadLetter | None
 
@@ -159,163 +142,12 @@ class Pipeline(Struct, frozen=True):
         return await self.work(known.intent, resume=True) if known else None
 
     async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
-        intent, started = held.record.intent, _Stopwatch(self.clock.now(), published)
         if held.interrupted:
             await self.emit(record.interrupted(held.record, held.interrupted, self.settings))
-        facts: InstanceFacts | None = None
-        done: Attempt | None = None
-        agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
-        try:
-            if agent is not None:
-                done, facts, said = await self._read(agent, held, runbook)
-            elif runbook is None:
-                said = Judgement.of(settle.unknown_runbook(intent))
-            else:
-                facts = await self.compute.facts(intent.instance)
-                started.looked_up()
-                verdict = decide.guards(intent, runbook, facts, self.settings)
-                if isinstance(verdict, Proceed):
-                    done = await self._act(held, facts, runbook)
-                    started.acted()
-                    said = verify.attempt(
-                        intent,
-                        done,
-                        held.record,
-                        detached=runbook.detached is not None,
-                        held=held.subject.held,
-                    )
-                    said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
-                else:
-                    said = Judgement.of(verdict)
-                if said.result is not Result.REQUESTED:
-                    left = await act.take_back(self.executors, facts, intent)
-                    said = replace(said, detail=said.detail + left)
-        except Superseded:
-            raise
-        except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
-            said = settle.of_error(error, waiting=agent is not None)
-        now = self.clock.now()
-        concluded = settle.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
-        if concluded is None:
-            await self.journal.postpone(held, now + decide.RECHECK, settle.reported(held, done))
-            return held.record.outcome or record.of_waiting(held.record, self.settings, now)
-        await self.journal.conclude(held, concluded, now)
-        await self._guard_breaker(intent.runbook, concluded.failing, now)
-        return await self.emit(concluded.outcome, journalled=True)
-
-    async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict]:
-        """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
-        try:
-            facts = await self.compute.facts(intent.instance)
-        except Permanent as error:
-            if (verdict := settle.without_facts(error)) is None:
-                raise
-            return None, verdict
-        return facts, decide.guards(intent, runbook, facts, self.settings)
-
-    async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Stop | None:
-        """Say what guards have by now against work that an agent is out for; None if it may go on.
-
-        ``Transient`` while Compute gives no answer. A look changes nothing: it is not asked about.
-        """
-        if asked.action is Action.CHECK:
-            return None
-        _, verdict = await self.guarded(intent, runbook)
-        return None if isinstance(verdict, Proceed) else verdict
-
-    async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
-        intent = held.record.intent
-        budget, mark = decide.budget(runbook, self.settings, intent), secrets.token_hex(16)
-        passed = False
-
-        async def commit(before: Evidence | None) -> Verdict:
-            nonlocal passed
-            verdict: Verdict = decide.OLD_FACTS
-            for _ in range(LOOKS_AT_COMMIT):
-                read_at = self.clock.now()
-                _, verdict = await self.guarded(intent, runbook)
-                if not isinstance(verdict, Proceed):
-                    return verdict
-                now = self.clock.now()
-                full = decide.budget_exhausted(intent, budget, now)
-
-                def judge(view: View, read_at: datetime = read_at) -> Verdict:
-                    return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
-
-                detached = runbook.detached or timedelta()
-                verdict = await self.journal.commit(
-                    held, before, judge, budget, full, now, mark=mark, detached=detached
-                )
-                if verdict != decide.OLD_FACTS:
-                    break
-            passed = isinstance(verdict, Proceed)
-            return verdict
-
-        may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
-        done = await act.attempt(
-            self.executors(facts),
-            facts,
-            runbook,
-            intent,
-            commit if may_enforce else None,
-            mark,
-            self.settings.attempt_deadline,
-        )
-        return replace(done, committed=passed)
-
-    async def _read(
-        self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
-    ) -> tuple[Attempt, InstanceFacts | None, Judgement]:
-        """Read what came of work that an agent was asked for; a request that closes is taken back first."""
-        intent, asked, facts = held.record.intent, held.record.request, None
-        assert asked is not None
-        done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
-        if runbook is None:
-            said = Judgement.of(settle.unknown_runbook(intent))
-        else:
-            stop: Stop | None = decide.recall(
-                intent, asked, held.subject, await self.controls.fleet(), self.settings
-            )
-            with suppress(Transient):  # what was reported is told all the same; the next tick asks again
-                stop = stop or await self.objection(intent, asked, runbook)
-            said = verify.report(
-                intent,
-                done,
-                held.record,
-                stop,
-                detached=runbook.detached is not None,
-                held=held.subject.held,
-            )
-            said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
-        if said.result is not Result.REQUESTED:
-            facts, left = await act.withdraw(agent, self.compute, asked)
-            said = replace(said, detail=said.detail + left)
-        return done, facts, said
-
-    async def _guard_breaker(self, runbook: str, failing: bool | None, now: datetime) -> None:
-        if failing:
-            samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
-            if breaker := decide.breaker(samples, self.settings, now):
-                await self.controls.open_breaker(runbook, breaker)
-
-    async def guard_breakers(self) -> None:
-        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
-        open_already, now = (await self.controls.fleet()).breakers, self.clock.now()
-        for runbook in self.runbooks:
-            failed = None if runbook in open_already else await self.journal.last_failure(runbook)
-            if failed is not None and failed > now - self.settings.breaker_window:
-                await self._guard_breaker(runbook, failing=True, now=failed)
-
-    async def review(self, subject: Subject) -> bool:
-        """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
-        if subject.open_request is None:
-            try:
-                await self.compute.facts(subject.instance)
-            except Permanent as error:
-                if error.reason == "instance_gone":
-                    return await self.journal.forget(subject)
-        await self.journal.keep(subject, self.clock.now())
-        return False
+        outcome = await self.worker.attempt(held, runbook, published)
+        if outcome is None:
+            return held.record.outcome or record.of_waiting(held.record, self.settings, self.clock.now())
+        return await self.emit(outcome, journalled=True)
 
     async def _reject(
         self, delivery: Delivery, event: Event | Undecodable, why: Undecodable, body: bytes
@@ -338,27 +170,3 @@ class Pipeline(Struct, frozen=True):
         except Exception as error:  # noqa: BLE001  the answer matters more than its record
             act.trouble(error)
             return outcome
-
-
-class _Stopwatch:
-    """Milliseconds between the points of an attempt, by the monotonic clock."""
-
-    def __init__(self, now: datetime, published: datetime | None) -> None:
-        self._queue = max(now - published, timedelta()) if published else None
-        self._marks = [time.monotonic()]
-        self._lookup: int | None = None
-        self._act: int | None = None
-
-    def looked_up(self) -> None:
-        self._lookup = self._lap()
-
-    def acted(self) -> None:
-        self._act = self._lap()
-
-    def _lap(self) -> int:
-        self._marks.append(time.monotonic())
-        return round(1000 * (self._marks[-1] - self._marks[-2]))
-
-    def latency(self) -> Latency:
-        queue = round(1000 * self._queue.total_seconds()) if self._queue is not None else None
-        return Latency(queue, self._lookup, self._act, round(1000 * (time.monotonic() - self._marks[0])))

@@ -76,7 +76,7 @@ def ratio(text: str) -> float:
 
 def agent_version(text: str) -> str:
     """Parse a version of the Ops Agent as its installer takes it."""
-    if not re.fullmatch(r"latest|[0-9]{1,4}\.(?:[0-9]{1,4}\.[0-9]{1,4}|\*\.\*|[0-9]{1,4}\.\*)", text.strip()):
+    if not re.fullmatch(r"latest|[0-9]+\.(?:[0-9]+\.[0-9]+|\*\.\*)", text.strip()):
         raise ValueError("expected latest or 2.*.* or 2.50.0")
     return text.strip()
 

@@ -118,8 +118,8 @@ def attempt(
                 )
         case Result.REQUESTED:
             looks, due = prior.looks, now + decide.RECHECK
-        case Result.PLANNED if settings.mode is Mode.APPROVE and intent.automatic:
-            approval = _plan(intent, done, settings, now)
+        case Result.PLANNED if runbook is not None and _wants_approval(intent, said, settings):
+            approval = _plan(intent, runbook, facts, done, settings, now)
         case _:
             pass
     return _conclusion(
@@ -259,14 +259,28 @@ def _outcome(
     return replace(outcome, notes=notes, instance_name=outcome.instance_name or held.subject.name)
 
 
-def _plan(intent: Intent, done: Attempt | None, settings: Settings, now: datetime) -> Approval:
+def _wants_approval(intent: Intent, said: Judgement, settings: Settings) -> bool:
+    """Say whether a plan waits for a person: by the mode, or since it is not what was approved."""
+    return said.reason == decide.DIFFERS or (settings.mode is Mode.APPROVE and intent.automatic)
+
+
+def _plan(
+    intent: Intent,
+    runbook: Runbook,
+    facts: InstanceFacts | None,
+    done: Attempt | None,
+    settings: Settings,
+    now: datetime,
+) -> Approval:
     """Make the plan that waits for a person, with an id that can be read out."""
+    before = done.before if done else None
     return Approval(
         approval_id=hashlib.sha256(f"{intent.intent_id} {now.isoformat()}".encode()).hexdigest()[:12],
         intent=intent,
-        before=done.before if done else None,
+        before=before,
         created_at=now,
         expires_at=now + settings.approval_ttl,
+        plan=decide.plan(intent, runbook, facts, before, settings),
     )
 
 
@@ -294,4 +308,5 @@ def _follow_up(
         variant=None,
         repeats=False,
         approval_id=None,
+        approved=None,
     )

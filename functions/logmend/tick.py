@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any, TypeVar
 
 from logmend.errors import Permanent, Transient
@@ -95,8 +96,8 @@ class Ticker(Struct, frozen=True):
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
-        await self.pipeline.controls.note_tick(self.pipeline.clock.now())
-        await self.pipeline.guard_breakers()
+        await self.pipeline.worker.controls.note_tick(self.pipeline.clock.now())
+        await self._guard_breakers()
 
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
@@ -126,7 +127,7 @@ class Ticker(Struct, frozen=True):
                 tally.add(await self.pipeline.work(record.intent, resume=True))
 
         async def review(subject: Subject) -> None:
-            gone = await self.pipeline.review(subject)
+            gone = await self._review(subject)
             tally.forgotten += gone
 
         async def finish(subject: Subject) -> None:
@@ -141,7 +142,7 @@ class Ticker(Struct, frozen=True):
         for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
             tally.add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
-        fleet = await self.pipeline.controls.fleet()
+        fleet = await self.pipeline.worker.controls.fleet()
         # What stops a request waits for nobody's next look: every tick asks, also before one is due.
         await self._drain(
             self.queues.requested,
@@ -152,9 +153,30 @@ class Ticker(Struct, frozen=True):
             prepare=self._prefetch,
             ahead=decide.RECHECK,
         )
-        await self._drain(self.queues.parked, parked, tally, until, prepare=listen)
+        await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
         await self._drain(self.queues.kept, review, tally, until)
         return tally
+
+    async def _guard_breakers(self) -> None:
+        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
+        worker, now = self.pipeline.worker, self.pipeline.clock.now()
+        open_already = (await worker.controls.fleet()).breakers
+        for runbook in self.pipeline.runbooks:
+            failed = None if runbook in open_already else await worker.journal.last_failure(runbook)
+            if failed is not None and failed > now - worker.settings.breaker_window:
+                await worker.guard_breaker(runbook, failed)
+
+    async def _review(self, subject: Subject) -> bool:
+        """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
+        journal = self.pipeline.journal
+        if subject.open_request is None:
+            try:
+                await self.pipeline.worker.compute.facts(subject.instance)
+            except Permanent as error:
+                if error.reason == "instance_gone":
+                    return await journal.forget(subject)
+        await journal.keep(subject, self.pipeline.clock.now())
+        return False
 
     async def _drain(
         self,
@@ -166,11 +188,14 @@ class Ticker(Struct, frozen=True):
         page: int = PAGE,
         prepare: Callable[[Sequence[T]], Awaitable[None]] | None = None,
         ahead: timedelta = timedelta(),
+        first: Callable[[T], tuple[Any, ...]] | None = None,
     ) -> None:
         """Take page after page of what was due when the list was begun; each item once.
 
         ``prepare`` gets a page before its items are worked on, for what is cheaper asked of many at once;
-        ``ahead`` takes what falls due by then as well.
+        ``ahead`` takes what falls due by then as well. ``first`` is what a page is sorted by: items
+        with another first part of it do not overlap, the others begin in order. No two of a VM and runbook
+        overlap.
         """
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
@@ -186,8 +211,10 @@ class Ticker(Struct, frozen=True):
                 seen.add(name)
                 left(name, error)
 
+        vms = defaultdict[str, asyncio.Lock](asyncio.Lock)
+
         async def one(item: T) -> None:
-            async with at_once:
+            async with vms[_vm(item)], at_once:
                 if time.monotonic() > until:
                     tally.left = True
                     return
@@ -208,7 +235,11 @@ class Ticker(Struct, frozen=True):
                         await prepare(items)
                 except Exception as error:  # noqa: BLE001  each item then says what it lacks
                     left(f"{len(items)} read ahead", error)
-            await asyncio.gather(*map(one, items))
+            if first is None:
+                await asyncio.gather(*map(one, items))
+                continue
+            for _, rank in groupby(sorted(items, key=first), key=lambda item: first(item)[0]):
+                await asyncio.gather(*map(one, rank))
 
     async def _hear(self, intents: Sequence[Intent]) -> dict[str, Proceed | Stop]:
         """Ask the log what became of fixes. Where nobody may read it any more, that is the answer."""
@@ -224,7 +255,7 @@ class Ticker(Struct, frozen=True):
             if each.executor is not None and each.request is not None:
                 asked[each.executor].append(each.request)
         for name, every in asked.items():
-            if (agent := self.pipeline.executors.agent(name)) is not None:
+            if (agent := self.pipeline.worker.executors.agent(name)) is not None:
                 await agent.prefetch(every)
 
     async def _news(self, record: Record, fleet: Fleet) -> bool:
@@ -233,23 +264,34 @@ class Ticker(Struct, frozen=True):
         An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be looked at.
         Whether a guard has anything against it by now takes a look-up of each VM that may be changed.
         """
-        agent, asked = self.pipeline.executors.agent(record.executor), record.request
+        agent, asked = self.pipeline.worker.executors.agent(record.executor), record.request
         settings, intent, now = self.pipeline.settings, record.intent, self.pipeline.clock.now()
         if agent is None or asked is None:
             return record.requested_at is None or now >= record.requested_at + decide.RECHECK
         if now >= asked.since + settings.request_deadline:
             return True
-        subject = await self.pipeline.controls.subject(intent.instance, intent.runbook)
+        subject = await self.pipeline.worker.controls.subject(intent.instance, intent.runbook)
         if subject is None or decide.recall(intent, asked, subject, fleet, settings) is not None:
             return True
         runbook = self.pipeline.runbooks.get(intent.runbook)
         try:
-            if runbook is None or await self.pipeline.objection(intent, asked, runbook) is not None:
+            if runbook is None or await self.pipeline.worker.objection(intent, asked, runbook) is not None:
                 return True
         except Transient:
             if await agent.report(asked) is None:
                 raise
         return await agent.report(asked) is not None
+
+
+def _in_turn(record: Record) -> tuple[bool, datetime, str]:
+    """Give the order in which parked intents are taken up: persons' first, then by age."""
+    intent = record.intent
+    return not decide.ordered(intent), intent.created_at, intent.intent_id
+
+
+def _vm(item: Record | Subject) -> str:
+    about = item.intent if isinstance(item, Record) else item
+    return f"{about.instance}/{about.runbook}"
 
 
 def _name(item: Record | Subject) -> str:

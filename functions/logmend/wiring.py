@@ -25,6 +25,7 @@ from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend.silence import Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
+from logmend.worker import Worker
 
 if TYPE_CHECKING:
     from logmend.adapters.google.access_token import AccessToken
@@ -68,7 +69,7 @@ class Application(Struct, frozen=True):
 
     async def aclose(self) -> None:
         """Release connections and what credentials left behind."""
-        for each in (self.pipeline.outcome_log, self.pipeline.executors, self.compute, self.store):
+        for each in (self.pipeline.outcome_log, self.pipeline.worker.executors, self.compute, self.store):
             await each.aclose()
         if self.ticker.listener is not None:
             await self.ticker.listener.entries.aclose()
@@ -87,15 +88,21 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     )
     controls, queues = Controls(store), Queues(store)
     compute = open_compute(settings)
+    worker = Worker(
+        settings=settings,
+        clock=clock,
+        journal=journal,
+        controls=controls,
+        compute=compute,
+        executors=Executors(settings, clock, compute, store, loaded),
+    )
     pipeline = Pipeline(
         settings=settings,
         runbooks=loaded,
         router=functools.cache(lambda: match.Router(loaded)),
         clock=clock,
         journal=journal,
-        controls=controls,
-        compute=compute,
-        executors=Executors(settings, clock, compute, store, loaded),
+        worker=worker,
         outcome_log=open_outcome_log(settings),
         dead_letter=open_dead_letter(settings),
     )

@@ -149,8 +149,13 @@ class Arena:
                 if incidents
                 else entry(machine.vm, path=DICE.choice(PATHS))
             )
-            (message_id,) = await self.post.publish(document)
-            self.events.append(Event(message_id, machine))
+            await self.tell_that(document, machine)
+
+    async def tell_that(self, document: Mapping[str, Any], machine: RoughMachine) -> Event:
+        """Publish an event of one's own about a machine."""
+        (message_id,) = await self.post.publish(document)
+        self.events.append(Event(message_id, machine))
+        return self.events[-1]
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Every outcome so far, of every function."""
@@ -164,6 +169,11 @@ class Arena:
             if each["result"] not in INTERIM_RESULTS and each["message_id"]:
                 found.setdefault(each["message_id"], {})[each["outcome_id"]] = each
         return found
+
+    def ends(self, events: Sequence[Event]) -> list[str]:
+        """Say ``RESULT`` or ``RESULT: REASON`` of each final outcome of these events."""
+        finals = self.finals()
+        return [_word(each) for event in events for each in finals.get(event.message_id, {}).values()]
 
     def open_events(self) -> list[Event]:
         """Events without a final outcome."""
@@ -230,12 +240,12 @@ class Arena:
             if len(mine) > 1 and ledger_kept:
                 verdict.doubled.append(f"{each.message_id} ended as {sorted(mine)}")
             for outcome in mine.values():
-                word = str(outcome["result"]) + (f": {outcome['reason']}" if outcome["reason"] else "")
+                word = _word(outcome)
                 verdict.results[word] = verdict.results.get(word, 0) + 1
                 if (lie := _lie(outcome, each.machine)) is not None:
                     verdict.untrue.append(f"{each.message_id}: {word}, but {lie}")
         for machine in {id(each.machine): each.machine for each in self.events}.values():
-            if len(changes := machine.changes()) > 1:
+            if len(changes := machine.changes()) > 1 and not machine.breaks:
                 verdict.doubled.append(f"{machine.instance.name} was changed {len(changes)} times")
             if machine.overlaps():
                 verdict.doubled.append(f"{machine.instance.name} was changed by two at once")
@@ -246,6 +256,10 @@ class Arena:
         queues, end = Queues(self.store), datetime(9999, 1, 1, tzinfo=UTC)
         lists = ("parked", "requested", "unverified", "expired")
         return [name for name in lists if await getattr(queues, name)(end, 10)]
+
+
+def _word(outcome: Mapping[str, Any]) -> str:
+    return str(outcome["result"]) + (f": {outcome['reason']}" if outcome["reason"] else "")
 
 
 def _lie(outcome: Mapping[str, Any], machine: RoughMachine) -> str | None:

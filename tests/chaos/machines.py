@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncssh
 
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
-from logmend_cli.pretend.fleet import _OUTPUT, Fleet, Machine
+from logmend_cli.pretend.fleet import _OUTPUT, TIMER, Fleet, Machine
 
 PROJECT, ZONE = "chaos-project", "us-west1-a"
 OFF = "disabled inactive"
@@ -47,6 +47,16 @@ class RoughMachine(Machine):
         folder = self.folder / "pretend" / "trouble"
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+
+    def mended_by_its_owner(self) -> None:
+        """Have the owner turn the timer off by hand; the log of changes, which is of ours, says nothing."""
+        for name, word in (("enabled", "disabled"), ("active", "inactive")):
+            (self.units / TIMER / name).write_text(f"{word}\n")
+
+    @property
+    def breaks(self) -> bool:
+        """Whether every change fails there: who takes a dead attempt over sees the fault and tries again."""
+        return (self.folder / "pretend" / "trouble" / "break").exists()
 
     @property
     def vm(self) -> tuple[str, str, str]:

@@ -29,7 +29,9 @@ async def test_killed_at_any_moment(
         for _ in range(KILLS * rounds):
             await stage.tell(some_are_slow(await stage.fleet.add(AT_ONCE)), incidents=DICE.random() < 0.3)
             async with stage.function() as function:
-                await asyncio.sleep(DICE.uniform(0.1, 3))
+                while stage.open_events() and not await stage.stages():  # noqa: ASYNC110  asked for
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(DICE.uniform(0, 2))
                 await function.kill()
                 for name, count in (await stage.stages()).items():
                     met[name] = met.get(name, 0) + count

@@ -4,12 +4,16 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tests.chaos.arena import DICE, Arena, arena, until
 from tests.chaos.conftest import Report
 from tests.conftest import needs
 from tests.emulators import Emulator, firestore_emulator_process, running
+
+from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.ledger import Controls
 
 
 async def until_at_work(stage: Arena, machines: int) -> None:
@@ -95,6 +99,47 @@ async def test_sqlites_disk_is_full(tmp_path: Path, pubsub_emulator: Emulator, r
         assert "ledger_unavailable" in results
 
 
+async def test_sqlites_file_is_gone_and_another_in_its_place(
+    tmp_path: Path, pubsub_emulator: Emulator, report: Report, rounds: int
+) -> None:
+    """Nothing is done while it is away, nor with a new file that says nothing; all is done afterwards."""
+    ledger, hits = tmp_path / "ledger.sqlite", 0
+    async with arena(tmp_path, f"sqlite:{ledger}") as stage, stage.function() as function:
+        for another in (False, True) * rounds:
+            machines = await stage.fleet.add(6)
+            before, during = machines[:2], machines[2:]
+            for machine in before:
+                machine.trouble("slow", "1")
+            await stage.tell(before)
+            await until(lambda: any(machine.changes() for machine in before))  # noqa: B023
+            await stage.store.aclose()
+            away = moved(ledger, tmp_path / "away")
+            if another:
+                await Controls(new := SqliteStore(ledger)).resume()
+                await new.aclose()
+            await stage.tell(during)
+            refused = stage.courier.refused
+            await until(lambda: stage.courier.refused >= refused + 2 * len(during))  # noqa: B023
+            assert not any(machine.changes() for machine in during), "nothing can be done without the ledger"
+            hits += len(stage.open_events())
+            moved(ledger, tmp_path / "another")
+            moved(away, tmp_path)
+            await stage.settle(function)
+        report("SQLite's file removed, replaced, put back", stage, hits)
+        reasons = {each["reason"] for each in stage.outcomes() if each["result"] == "deferred"}
+        assert "ledger_replaced" in reasons
+        assert await stage.left_in_ledger() == []
+
+
+def moved(ledger: Path, folder: Path) -> Path:
+    """Move what there is of a ledger's files to another folder; gives its new name."""
+    folder.mkdir(exist_ok=True)
+    for end in ("", "-wal", "-shm"):
+        if (file := ledger.with_name(ledger.name + end)).exists():
+            file.replace(folder / file.name)
+    return folder / ledger.name
+
+
 def filled(path: Path) -> None:
     """Take every free byte of a file system."""
     with path.open("wb", buffering=0) as file:
@@ -126,4 +171,31 @@ async def test_the_clock_steps_back(
                 await asyncio.to_thread(offset.write_text, str(step))
             await stage.settle(function)
         report("clock stepped back and forth", stage, hits)
+        assert await stage.left_in_ledger() == []
+
+
+async def test_two_processes_clocks_disagree_by_more_than_a_lease(
+    tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
+) -> None:
+    """Whoever is ahead takes every lease for run out: the fence and the VM's lock keep them apart."""
+    offsets = [tmp_path / "offset-1", tmp_path / "offset-2"]
+    async with AsyncExitStack() as stack:
+        stage = await stack.enter_async_context(arena(tmp_path, firestore))
+        for each in offsets:
+            each.write_text("0")
+            program = str(Path(__file__).parent / "shifted_clock.py")
+            shifted = (sys.executable, program, str(each))
+            function = await stack.enter_async_context(stage.function(prefix=shifted))
+        stage.courier.copies, hits = 4, 0
+        for _ in range(rounds):
+            machines = await stage.fleet.add(6)
+            for machine in machines[:4]:
+                machine.trouble("slow", "2")
+            await stage.tell(machines, incidents=DICE.random() < 0.5)
+            await until(lambda: any(machine.changes() for machine in machines))  # noqa: B023
+            offsets[1].write_text("60")
+            hits += sum((await stage.stages()).values())
+            await stage.settle(function)
+            offsets[1].write_text("0")
+        report("clocks apart by more than a lease", stage, hits)
         assert await stage.left_in_ledger() == []

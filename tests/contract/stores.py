@@ -16,7 +16,10 @@ from logmend.adapters.stores.memory import MemoryStore
 from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ports import Store
 
-START_TIMEOUT = 60.0
+START_TIMEOUT = 240.0
+"""Sixteen processes that import everything anew: seconds, or minutes on a host that is busy otherwise."""
+RACE_TIMEOUT = 300
+"""What pytest gives a race, in seconds: longer than it waits for its rivals."""
 
 Rival = Callable[[Store, int], Any]
 """A coroutine function at module level: the store and the rival's number → its result."""

@@ -141,7 +141,7 @@ async def test_credentials_that_cannot_be_used_are_permanent(
 
 ON_THE_PLATFORM = """
 import asyncio
-from logmend.adapters.access_token import AccessToken
+from logmend.adapters.google.access_token import AccessToken
 async def main():
     token = AccessToken()
     print(await token(), await token.account())

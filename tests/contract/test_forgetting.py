@@ -7,7 +7,8 @@ import pytest
 from tests.fakes import REF, START, FakeFleet, ManualClock, World, entry, push, world
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import Conclusion
+from logmend.ledger import Conclusion, Contacts
+from logmend.ledger.contacts import Pin
 from logmend.model.enums import Mode, Result
 from logmend.model.state import Admitted, Freeze, Lease
 from logmend.model.struct import replace
@@ -67,6 +68,38 @@ async def test_a_vm_that_is_gone_leaves_after_a_month_with_all_that_was_held_of_
     w.clock.tick(days=18)
     assert (await w.ticker.run()).document()["forgotten"] == 2
     assert await remembered(w) == {vm(2).instance_id}
+
+
+async def test_what_is_known_of_a_gone_vms_ssh_server_goes_with_it(w: World, store: Store) -> None:
+    """The pin of one that is there stays, however long nothing is heard of it."""
+    contacts = Contacts(store)
+    for number in range(2):
+        await line(w, number)
+        await contacts.pin(vm(number), Pin("ssh-ed25519 AAAA", START))
+    del w.fleet.facts_of[vm(0).instance_id]
+    w.clock.tick(days=49)
+    assert (await w.ticker.run()).document()["forgotten"] == 1
+    assert [name for name, _ in await store.scan("contacts", None, 10)] == [vm(1).instance_id]
+
+
+async def test_a_vm_that_is_found_gone_by_an_event_takes_its_contact_along(w: World, store: Store) -> None:
+    """Nothing else is remembered of it, so that the tick would never review it."""
+    await Contacts(store).pin(vm(100), Pin("ssh-ed25519 AAAA", START))
+    assert (await line(w, 100)).reason == "instance_gone"
+    assert await store.scan("contacts", None, 10) == []
+
+
+async def test_a_real_id_in_a_zone_that_it_is_not_in_takes_no_pin_away(w: World, store: Store) -> None:
+    """A forged event would else make the next contact a first one."""
+    await Contacts(store).pin(vm(0), Pin("ssh-ed25519 AAAA", START))
+    elsewhere = InstanceRef(REF.project_id, "europe-west9-z", vm(0).instance_id)
+    del w.fleet.facts_of[vm(0).instance_id]  # the fake knows VMs by their number alone
+    forged = push(entry(elsewhere, at=w.clock.now()), "forged", at=w.clock.now())
+    assert (await w.deliver(forged)).reason == "instance_gone"
+    await w.controls.freeze_instance(elsewhere, RUNBOOK, Freeze("ann", START))
+    w.clock.tick(days=49)
+    assert (await w.ticker.run()).document()["forgotten"] == 1
+    assert (await Contacts(store).get(vm(0))).pin is not None
 
 
 async def test_what_is_held_of_a_vm_that_is_there_is_never_forgotten(w: World) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.contract.stores import Backend
+from tests.contract.stores import RACE_TIMEOUT, Backend
 from tests.fakes import REF, START, evidence
 
 from logmend.errors import Permanent, Superseded, Transient
@@ -624,18 +624,21 @@ async def approve(store: Store, number: int) -> str:
     raise AssertionError("contention never ended")
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_sixteen_processes_that_race_for_one_vm_give_one_owner(backend: Backend) -> None:
     """Different messages about the same VM: one acts, the others are duplicates."""
     told = await asyncio.to_thread(backend.race, claim_another, 16)
     assert sorted(told) == ["owner"] + ["skipped:duplicate"] * 15
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_eight_deliveries_of_one_message_give_one_owner(backend: Backend) -> None:
     """The others are to come again."""
     told = await asyncio.to_thread(backend.race, claim_the_same, 8)
     assert sorted(told) == ["deferred:in_hand"] * 7 + ["owner"]
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_eight_processes_that_race_for_a_dead_lease_give_one_owner(
     backend: Backend, books: Books
 ) -> None:
@@ -648,12 +651,14 @@ async def test_eight_processes_that_race_for_a_dead_lease_give_one_owner(
     assert subject.fence == 2
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_eight_notifications_of_one_incident_at_once_give_one_owner(backend: Backend) -> None:
     """Whichever was first; the others are duplicates of it."""
     told = await asyncio.to_thread(backend.race, notify, 8)
     assert sorted(told) == ["owner"] + ["skipped:duplicate"] * 7
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_eight_people_who_approve_at_once_give_one_order(backend: Backend, books: Books) -> None:
     """One click counts; the others are told who was first."""
     held = await books.admitted(message(1))

@@ -25,7 +25,7 @@ from logmend.runbook import load_all
 from logmend_cli.main import logmend
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
-RUNBOOKS = load_all()
+RUNBOOKS = {name: each for name, each in load_all().items() if not each.ssh_only}
 EXEMPT = ("logmend", "off")
 NAMES = [assignment.assignment_id(name, action) for name in RUNBOOKS for action in assignment.ACTIONS]
 
@@ -96,7 +96,7 @@ async def test_gcloud_takes_every_rendered_assignment_and_they_are_what_policy_a
     assert {row["state"] for row in await place.rows("status")} == {"current"}
     assert {row["change"] for row in await place.rows("apply")} == {"unchanged"}
     found = await place.gcloud("describe", NAMES[1])
-    wanted = assignment.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
+    wanted = assignment.assignment(RUNBOOKS["workload-cert-refresh"], Action.ENFORCE, EXEMPT)
     assert assignment.differences(wanted, found) == ()
     assert len(await place.gcloud("list")) == len(NAMES)
 
@@ -197,12 +197,12 @@ async def test_apply_creates_updates_under_the_etag_and_leaves_alone(place: Plac
 async def test_a_rollout_is_waited_for_or_left_to_itself(place: Place) -> None:
     """Waiting has an end that says so."""
     place.server.polls = 10_000
-    rows = await place.rows("apply", "--runbook", "ops-agent", "--action", "check", "--detach")
+    rows = await place.rows("apply", "--runbook", "workload-cert-refresh", "--action", "check", "--detach")
     assert [row["change"] for row in rows] == ["created"]
-    [row] = await place.rows("status", "--runbook", "ops-agent", "--action", "check")
+    [row] = await place.rows("status", "--runbook", "workload-cert-refresh", "--action", "check")
     assert (row["state"], row["rollout"]) == ("current", "in_progress")
     [row] = await place.rows(
-        "apply", "--runbook", "ops-agent", "--action", "enforce", "--timeout", "1", status=1
+        "apply", "--runbook", "workload-cert-refresh", "--action", "enforce", "--timeout", "1", status=1
     )
     assert row["reason"] == "rollout_in_progress"
 

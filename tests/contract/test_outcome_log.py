@@ -283,7 +283,7 @@ import asyncio, sys
 from pathlib import Path
 from logmend.adapters.local_log import FileOutcomeLog
 from tests.contract.test_outcome_log import OUTCOME
-from logmend.values import replace
+from logmend.model.struct import replace
 async def main():
     log = FileOutcomeLog(Path(sys.argv[1]))
     for number in range(100):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.contract.stores import Backend
+from tests.contract.stores import RACE_TIMEOUT, Backend
 
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, Store
@@ -388,6 +388,7 @@ async def count_five(store: Store, number: int) -> list[int]:
     return [await persistently(store, [ONE], increment) for _ in range(5)]
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_sixteen_rivals_for_a_new_document_give_one_owner(backend: Backend) -> None:
     """Each has a store of its own, in a process of its own where the state is shared; all name one owner."""
     owners = await asyncio.to_thread(backend.race, claim, 16)
@@ -396,6 +397,7 @@ async def test_sixteen_rivals_for_a_new_document_give_one_owner(backend: Backend
     assert owners[owners[0]] == owners[0]
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_sixteen_rivals_for_an_expired_lease_give_one_owner(backend: Backend, store: Store) -> None:
     """Exactly one takes over, and its fencing number is the only one that was given out."""
     await put(store, {ONE: Document({"owner": -1, "fence": 1})})
@@ -404,6 +406,7 @@ async def test_sixteen_rivals_for_an_expired_lease_give_one_owner(backend: Backe
     assert (await store.get([ONE]))[ONE].data == {"owner": owners[0], "fence": 2}
 
 
+@pytest.mark.timeout(RACE_TIMEOUT)
 async def test_six_rivals_counting_lose_nothing(backend: Backend, store: Store) -> None:
     """Increments from several processes are serialised too."""
     counts = await asyncio.to_thread(backend.race, count_five, 6)

@@ -231,6 +231,16 @@ async def test_a_document_that_everybody_reads_can_still_be_written() -> None:
 
 
 @pytest.mark.usefixtures("firestore_emulator")
+async def test_a_store_is_closed_from_another_loop_while_a_connection_is_given_up() -> None:
+    """A function that is stopped closes it in a thread of its own, whatever is under way elsewhere."""
+    store = new_store()
+    await store.transact([ONE], write(ONE, {"n": 1}))
+    store._in_background(asyncio.create_task(asyncio.sleep(0.5)))
+    await asyncio.to_thread(lambda: asyncio.run(store.aclose()))
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
 async def test_contention_without_end_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries are bounded; what comes out is transient and nothing was written."""
     monkeypatch.setattr(firestore, "TRIES", 3)

@@ -1,5 +1,7 @@
 """What the end-to-end tests share: the emulator, a topic each, a pretend fleet behind real SSH servers."""
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,6 +14,9 @@ from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
 from tests.emulators import Emulator, firestore_emulator, pubsub_emulator
 
+from logmend import wiring
+from logmend.errors import Transient
+from logmend.ports import Document, Key, Store
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 from logmend_cli.pretend.fleet import USER, Fleet, Machine
 
@@ -54,6 +59,24 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
         yield fleet
 
 
+async def warm(state: str) -> None:
+    """Have the ledger's emulator answer once: its first transactions take seconds on a busy machine."""
+    store, key = wiring.open_store(state), ("warm", "up")
+    async with asyncio.timeout(60):
+        for document in (Document({}), None):
+            while not await written(store, key, document):
+                pass
+    await store.aclose()
+
+
+async def written(store: Store, key: Key, document: Document | None) -> bool:
+    """Try to write a document, or to remove it."""
+    with contextlib.suppress(Transient):
+        await store.transact([key], lambda _: ({key: document}, None))
+        return True
+    return False
+
+
 @pytest.fixture
 def serve(fleet: Fleet, tmp_path: Path, firestore_emulator: Emulator) -> Serve:
     """Give a way to run a function that reaches the fleet; settings as keywords. All share one new ledger."""
@@ -70,6 +93,7 @@ def serve(fleet: Fleet, tmp_path: Path, firestore_emulator: Emulator) -> Serve:
             "ssh_user": USER,
             "ssh_port": fleet.ssh_port,
         }
+        await warm(state)
         async with function_process(tmp_path / "function", **(reach | settings)) as function:
             yield function
 

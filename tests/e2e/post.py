@@ -20,6 +20,8 @@ from tests.emulators import PUBSUB_PROJECT
 from tests.pusher import LENT, Body, Pusher, rfc3339
 
 DELIVERY_ATTEMPTS = 5
+CONCURRENCY = 40
+"""Requests that an instance takes at once: the variable ``concurrency`` of ``deploy/``."""
 
 
 class Post:
@@ -38,6 +40,7 @@ class Post:
         self.subscriber.create_subscription(name=self.pull_subscription, topic=self.dead_letter)
         self._subscribed = False
         self._pushing = AsyncExitStack()
+        self._pusher: Pusher | None = None
 
     def subscribe(self) -> None:
         """Create the subscription: acknowledged messages are kept for a seek."""
@@ -52,7 +55,7 @@ class Post:
         )
         self._subscribed = True
 
-    async def push_to(self, url: str, *, attempts: int = DELIVERY_ATTEMPTS) -> None:
+    async def push_to(self, url: str, *, attempts: int = DELIVERY_ATTEMPTS, instances: int = 1) -> None:
         """Subscribe, and deliver to ``url`` from now on, with retries and a dead letter."""
         await asyncio.to_thread(self.subscribe)
         client = await self._pushing.enter_async_context(
@@ -62,8 +65,21 @@ class Post:
         async def deliver(body: Body) -> int:
             return (await client.post(url, json=body)).status_code
 
-        pusher = Pusher(self.subscriber, self.push_subscription, deliver, attempts=attempts, bury=self._bury)
-        await self._pushing.enter_async_context(pusher.at_work())
+        self._pusher = Pusher(
+            self.subscriber,
+            self.push_subscription,
+            deliver,
+            attempts=attempts,
+            bury=self._bury,
+            at_once=CONCURRENCY * instances,
+        )
+        await self._pushing.enter_async_context(self._pusher.at_work())
+
+    async def all_acknowledged(self, *, within: float = 30.0) -> None:
+        """Wait until whatever was pulled so far is acknowledged."""
+        async with asyncio.timeout(within):
+            while self._pusher is not None and self._pusher.held:  # noqa: ASYNC110  the emulator tells nothing
+                await asyncio.sleep(0.05)
 
     async def stop_pushing(self) -> None:
         """Deliver nothing any more, nor again: what was refused so far stays where it is."""

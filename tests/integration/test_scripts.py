@@ -21,9 +21,11 @@ OPT_IN = f"http/{METADATA}/attributes/enable-workload-certificate"
 TIMER = "gce-workload-cert-refresh.timer"
 DISABLED = [f"systemctl disable -q --{how} {TIMER}" for how in ("runtime", "now")]
 CERT_REFRESH = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").scripts
-OPS_AGENT = runbook.load(runbook.BUILT_IN / "ops-agent").scripts
+OPS_AGENT = runbook.load(runbook.BUILT_IN / "ops-agent", {"settle": "0"}).scripts
+LIST = "google-cloud-ops-agent.list"
 INSTALLER = "http/dl.google.com/cloudagents/add-google-cloud-ops-agent-repo.sh"
 AGENT = "google-cloud-ops-agent.service"
+PARTS = tuple(f"google-cloud-ops-agent-{each}.service" for each in ("fluent-bit", "opentelemetry-collector"))
 UNIT = "logmend-ops-agent.service"
 
 
@@ -527,6 +529,9 @@ def settled(machine: Machine) -> None:
 def installed(machine: Machine, *, enabled: str = "enabled", active: str = "active") -> None:
     machine.put("packages/google-cloud-ops-agent", "installed\n")
     machine.unit(AGENT, enabled=enabled, active=active)
+    machine.put(f"units/{AGENT}/parts", "\n".join(PARTS))
+    for part in PARTS:
+        machine.unit(part, enabled="static", active=active)
 
 
 def test_a_missing_agent_is_installed_detached_and_closed_later(bare: Machine) -> None:
@@ -544,7 +549,7 @@ def test_a_missing_agent_is_installed_detached_and_closed_later(bare: Machine) -
 
 def test_a_pinned_version_reaches_the_installer(bare: Machine) -> None:
     """The operator's version is rendered into the script, stars and all."""
-    pinned = runbook.load(runbook.BUILT_IN / "ops-agent", {"version": "2.*.*"}).scripts
+    pinned = runbook.load(runbook.BUILT_IN / "ops-agent", {"version": "2.*.*", "settle": "0"}).scripts
     bare.run(pinned.enforce)
     settled(bare)
     assert "succeeded (2.*.*)" in (bare.root / "var/lib/logmend/ops-agent.log").read_text()
@@ -644,6 +649,111 @@ def test_reverting_removes_what_was_installed(bare: Machine) -> None:
     assert (after.code, after.values["reverted"]) == (100, "yes")
     assert bare.run(OPS_AGENT.validate).values["package"] == "absent"
     assert bare.run(OPS_AGENT.revert_enforce).values["changed"] == "no"
+    assert not bare.has(f"etc/apt/sources.list.d/{LIST}"), "the repository came with us"
+
+
+def test_reverting_leaves_a_repository_that_was_there_before_us(bare: Machine) -> None:
+    """And one of which the record says nothing, as older records do."""
+    file = bare.root / "etc/apt/sources.list.d" / LIST
+    file.parent.mkdir(parents=True)
+    for state in (None, "LoadState=not-found\nActiveState=inactive\nUnitFileState=\n"):
+        file.write_text("# of a fleet\n")
+        bare.run(OPS_AGENT.enforce)
+        settled(bare)
+        if state is not None:
+            (bare.root / "var/lib/logmend/ops-agent.state").write_text(state)
+        bare.run(OPS_AGENT.revert_enforce)
+        settled(bare)
+        assert bare.run(OPS_AGENT.revert_validate).code == 100
+        assert file.exists()
+
+
+def test_a_repository_left_by_a_failed_installation_is_taken_away(bare: Machine) -> None:
+    """The package is absent as before, but the file is ours."""
+    bare.put("fail/apt-get", "E: Unable to locate package google-cloud-ops-agent\n")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    (bare.root / "pretend/fail/apt-get").unlink()
+    seen = bare.run(OPS_AGENT.revert_validate)
+    assert (seen.code, seen.values["repo"]) == (101, "yes")
+    bare.run(OPS_AGENT.revert_enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.revert_validate).code == 100
+    assert not bare.has(f"etc/apt/sources.list.d/{LIST}")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_dead_sub_agent_under_an_active_parent_is_a_fault(bare: Machine, part: str) -> None:
+    """The parent is active whatever becomes of the others; they are started again through it."""
+    installed(bare)
+    bare.put(f"units/{part}/active", "failed\n")
+    before = bare.run(OPS_AGENT.validate)
+    key = "service" + part.removeprefix("google-cloud-ops-agent").removesuffix(".service").replace("-", "_")
+    assert (before.code, before.values["service"], before.values[key]) == (101, "active", "failed")
+    assert bare.run(OPS_AGENT.enforce).values["changed"] == "yes"
+    settled(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+    assert bare.run(OPS_AGENT.revert_validate).code == 100
+    assert bare.state(AGENT)[1] == "active"
+
+
+def test_a_sub_agent_that_dies_again_is_still_faulty_with_its_last_lines(bare: Machine) -> None:
+    """Its own words, and how systemd has it."""
+    installed(bare, active="inactive")
+    bare.put(f"units/{PARTS[0]}/dies", "yes\n")
+    bare.put(f"units/{PARTS[0]}/journal", "[error] [config] section 'input' https://me:secret@example.com/\n")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    after = bare.run(OPS_AGENT.validate)
+    assert (after.code, after.values["reason"]) == (1, "still_faulty")
+    assert "section 'input' https://example.com/" in after.error
+    assert "ActiveState=failed" in after.error
+
+
+@pytest.mark.parametrize(("ago", "code"), [(20, 101), (200, 100)])
+def test_a_sub_agent_that_systemd_started_again_counts_once_it_stays_up(
+    bare: Machine, ago: int, code: int
+) -> None:
+    """One that dies every minute is active whenever one looks."""
+    installed(bare)
+    (bare.root / "proc").mkdir()
+    (bare.root / "proc/uptime").write_text("5000.25 9000.00\n")
+    bare.put(f"units/{PARTS[1]}/restarts", "7\n")
+    bare.put(f"units/{PARTS[1]}/since", f"{(5000 - ago) * 1_000_000}\n")
+    answer = bare.run(runbook.load(runbook.BUILT_IN / "ops-agent").scripts.validate)
+    assert answer.code == code
+    told = "active" if code == 100 else "restarting"
+    assert answer.values["service_opentelemetry_collector"] == told
+
+
+@pytest.mark.parametrize(("active", "code"), [("active", 100), ("failed", 101)])
+def test_the_diagnostics_of_older_versions_count_where_they_are(
+    bare: Machine, active: str, code: int
+) -> None:
+    """Gone from version 2.56 on."""
+    installed(bare)
+    bare.unit("google-cloud-ops-agent-diagnostics.service", enabled="enabled", active=active)
+    answer = bare.run(OPS_AGENT.validate)
+    assert (answer.code, answer.values["service_diagnostics"]) == (code, active)
+    assert bare.run(OPS_AGENT.enforce).values["changed"] == ("no" if code == 100 else "yes")
+    settled(bare)
+
+
+def test_a_masked_sub_agent_is_somebodys_will(bare: Machine) -> None:
+    """Who wants metrics alone masks the other."""
+    installed(bare)
+    bare.unit(PARTS[0], enabled="masked", active="inactive")
+    answer = bare.run(OPS_AGENT.validate)
+    assert (answer.code, answer.values["reason"]) == (102, "masked_by_others")
+
+
+def test_an_agent_of_the_extension_manager_is_left_alone(bare: Machine) -> None:
+    """By the check, and by enforcing under its lock."""
+    (bare.root / "var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin").mkdir(parents=True)
+    for script in (OPS_AGENT.validate, OPS_AGENT.enforce):
+        answer = bare.run(script)
+        assert (answer.code, answer.values["reason"]) == (102, "managed_by_plugin")
+    assert bare.changes() == []
 
 
 @pytest.mark.parametrize("enabled", ["enabled", "disabled"])

@@ -52,7 +52,7 @@ class Hardware:
         assert launcher.stdin is not None
         assert launcher.stdout is not None
         for group in self.slot.groups:
-            (group / "launcher").mkdir(parents=True, exist_ok=True)
+            slots.make_group(group / "launcher")
             (group / "launcher" / "cgroup.procs").write_text(str(launcher.pid))
         assert launcher.stdout.readline() == b"ready\n", f"{self.slot.name}: not launched: {self.console()}"
         link, address, mac = self.slot.link, self.slot.address, self.slot.machine_mac

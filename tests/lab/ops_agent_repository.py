@@ -1,9 +1,7 @@
 """The Ops Agent's repository for lab machines: install script, package index and packages, over https.
 
-``add-google-cloud-ops-agent-repo.sh`` is a stand-in with the published one's interface (``--also-install``,
-``--version=``: latest, 2.*.* or 2.50.0) and its way: add the repository, update, install with apt-get. The
-packages are the stand-in of ``agent_package``. A machine can make its package hang or fail while it is being
-configured: ``/opt/hangs``, ``/opt/fails``.
+The script is the stand-in of ``agent_installer``, the packages are those of ``agent_package``: what differs
+from the real ones is said there.
 """
 
 import hashlib
@@ -23,39 +21,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.lab import agent_package
+from tests.lab import agent_installer, agent_package
 from tests.lab.slots import HOST_ADDRESS
 
-VERSIONS = ("2.50.0", "2.51.0")
+VERSIONS = ("2.50.0~debian12", "2.51.0~debian12")
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 """Where curl and apt look for authorities."""
-
-_MISBEHAVE = """#!/bin/sh
-[ ! -e /opt/hangs ] || sleep 600
-[ ! -e /opt/fails ] || { echo 'the agent cannot be configured' >&2; exit 1; }
-"""
-_SCRIPT = """#!/bin/bash
-# Stands for the published script: adds the repository; with --also-install installs from it.
-set -eo pipefail
-version=latest
-install=no
-for each; do
-  case $each in
-    --also-install) install=yes ;;
-    --version=*) version=${each#--version=} ;;
-    *) echo "unknown option $each" >&2; exit 1 ;;
-  esac
-done
-list=/etc/apt/sources.list.d/google-cloud-ops-agent.list
-echo "deb [trusted=yes] @url@/apt ./" >$list
-only="-o Dir::Etc::sourcelist=$list -o Dir::Etc::sourceparts=-"
-apt-get $only update
-case $version in
-  latest) package=google-cloud-ops-agent ;;
-  *) package=google-cloud-ops-agent=${version%%.\\*.\\*} ;;
-esac
-[ $install = no ] || DEBIAN_FRONTEND=noninteractive apt-get $only -y install "$package"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +71,21 @@ class _Quiet(SimpleHTTPRequestHandler):
 def _fill(www: Path, url: str) -> None:
     apt = www / "apt"
     apt.mkdir(parents=True)
-    (www / "add-google-cloud-ops-agent-repo.sh").write_text(_SCRIPT.replace("@url@", url))
+    (www / agent_installer.FILE).write_text(agent_installer.script(f"{url}/apt"))
     index = []
     for version in VERSIONS:
-        control = agent_package._CONTROL.replace("Version: 2.50.0", f"Version: {version}")
-        package = apt / f"google-cloud-ops-agent_{version}_all.deb"
-        _build(www.parent / f"package-{version}", control, package)
+        package = apt / f"{agent_package.NAME}_{version}_all.deb"
+        _build(www.parent / f"package-{version}", version, package)
         data = package.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        index.append(f"{control}Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n")
+        fields = agent_package.control(version)
+        index.append(f"{fields}Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n")
     (apt / "Packages").write_text("\n".join(index))
 
 
-def _build(tree: Path, control: str, package: Path) -> None:
-    unit = tree / "lib/systemd/system/google-cloud-ops-agent.service"
-    for path, text, mode in (
-        (tree / "DEBIAN/control", control, 0o644),
-        (tree / "DEBIAN/postinst", _MISBEHAVE + agent_package._POSTINST.partition("\n")[2], 0o755),
-        (unit, agent_package._UNIT, 0o644),
-    ):
+def _build(tree: Path, version: str, package: Path) -> None:
+    for name, (text, mode) in agent_package.files(version).items():
+        path = tree / name[1:]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(mode)
@@ -155,15 +122,20 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     return key, authority
 
 
-def runbooks(folder: Path, url: str) -> Path:
-    """Copy the built-in runbooks, ops-agent pointed at a repository of one's own."""
+PUBLIC = "https://dl.google.com/cloudagents"
+
+
+def runbooks(folder: Path, url: str = PUBLIC) -> Path:
+    """Copy the built-in runbooks, ops-agent pointed at a repository of one's own and settled in seconds."""
     import shutil
 
     from logmend.runbook import BUILT_IN
 
     copied = shutil.copytree(BUILT_IN, folder / "runbooks")  # makes the folder, too
     file = copied / "ops-agent" / "runbook.yaml"
-    text, public = file.read_text(), "default: https://dl.google.com/cloudagents"
-    assert public in text
-    file.write_text(text.replace(public, f"default: {url}"))
+    text = file.read_text()
+    for old, new in ((PUBLIC, url), ("'90'", "'4'")):
+        assert f"default: {old}" in text
+        text = text.replace(f"default: {old}", f"default: {new}")
+    file.write_text(text)
     return copied

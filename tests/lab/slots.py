@@ -121,6 +121,15 @@ def _hierarchies() -> list[Path]:
     return found
 
 
+def make_group(folder: Path) -> None:
+    """Make a control group. Another slot that is cleared meanwhile may take the parent away in between."""
+    for _ in range(100):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the latter: gone while it was asked
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    raise FileNotFoundError(folder)
+
+
 def _remove(folder: Path) -> None:
     """Remove a control group. The kernel may need a moment after its last process; a parent may be in use."""
     for _ in range(20):

@@ -20,10 +20,10 @@ from tests.conftest import needs
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import agent_package, ops_agent_repository
-from tests.lab.cloud import cloud, make_due, new_id, tick, until
+from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
-from tests.lab.ops_agent_repository import Repository
+from tests.lab.ops_agent_repository import VERSIONS, Repository
 from tests.lab.test_osconfig_on_machines import fleet
 
 RUNBOOK = "ops-agent"
@@ -35,6 +35,7 @@ class Alerted:
     """A function that alerts reach."""
 
     function: Function
+    around: Cloud
 
     async def alert(self, machine: Machine) -> tuple[str, str]:
         """Send an incident about a machine; gives its intent and the verdict."""
@@ -78,7 +79,7 @@ async def alerted(
     async with AsyncExitStack() as stack:
         around = await stack.enter_async_context(cloud(tmp_path, *machines))
         chosen = {"runbooks": folder} | settings
-        yield Alerted(await stack.enter_async_context(around.function(**chosen)))
+        yield Alerted(await stack.enter_async_context(around.function(**chosen)), around)
 
 
 async def test_missing_is_installed_stopped_is_started_and_running_is_left_alone(
@@ -104,7 +105,7 @@ async def test_missing_is_installed_stopped_is_started_and_running_is_left_alone
     for machine in (missing, stopped, running):
         assert await agent_package.status(machine) == RUNNING
         version = await machine.output("dpkg-query -W -f '${Version}' google-cloud-ops-agent")
-        assert version == "2.50.0"
+        assert version == agent_package.VERSION
 
 
 async def test_latest_is_the_repositorys_newest(boot: Boot, tmp_path: Path, repository: Repository) -> None:
@@ -114,7 +115,7 @@ async def test_latest_is_the_repositorys_newest(boot: Boot, tmp_path: Path, repo
         intent, _ = await a.alert(machine)
         assert await a.closed(intent) == "remediated"
         outcome = a.function.outcomes(intent_id=intent)[-1]
-    assert await machine.output("dpkg-query -W -f '${Version}' google-cloud-ops-agent") == "2.51.0"
+    assert await machine.output("dpkg-query -W -f '${Version}' google-cloud-ops-agent") == VERSIONS[-1]
     assert (outcome["before"]["package"], outcome["after"]["package"]) == ("absent", "installed")
 
 
@@ -168,33 +169,43 @@ async def test_power_lost_in_the_middle_is_a_failure_and_the_next_order_complete
     assert await agent_package.status(machine) == RUNNING
 
 
-async def test_through_the_os_config_agent_it_is_closed_by_a_later_report(
+async def test_half_an_agent_is_made_whole_and_one_that_dies_again_is_told_with_its_last_lines(
     boot: Boot, tmp_path: Path, repository: Repository
 ) -> None:
-    """Its first run starts the installation, a later one finds it done; the ledger keeps what was shown."""
+    """Under an active parent in both; a third is a policy's, and nobody logs in."""
+    half, dying, governed = await asyncio.gather(
+        *(boot(timer="disabled", files=repository.files) for _ in range(3))
+    )
+    for machine, program in ((half, "fluent-bit"), (dying, "otelopscol")):
+        await agent_package.build(machine)
+        ran = await agent_package.install(machine)
+        assert ran.rc == 0, ran.err
+        await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/{program}")
+        await machine.output("systemctl restart google-cloud-ops-agent; sleep 2")
+        assert await agent_package.status(machine) == RUNNING
+        assert "failed" in (await agent_package.parts(machine)).values()
+    await half.output("rm -r /opt/dies")
+    async with alerted(tmp_path, repository, half, dying, governed) as a:
+        a.around.instance(governed).labels["goog-ops-agent-policy"] = "v2-x86-template-1-4-0"
+        assert (await a.alert(governed))[1] == "refused: managed_by_policy"
+        mended, hopeless = [(await a.alert(machine))[0] for machine in (half, dying)]
+        assert await a.closed(mended) == "remediated"
+        assert await a.closed(hopeless) == "failed: still_faulty"
+        before = a.function.outcomes(intent_id=mended)[-1]["before"]
+        detail = a.function.outcomes(intent_id=hopeless)[-1]["detail"]
+    assert (before["service"], before["service_fluent_bit"]) == ("active", "failed")
+    assert "otelopscol: listen tcp 127.0.0.1:20201: bind: address already in use" in detail
+    assert set((await agent_package.parts(half)).values()) == {"active"}
+    assert (await agent_package.status(governed))["package"] == ""
+
+
+async def test_through_the_os_config_agent_it_is_not_done_and_that_is_said(
+    boot: Boot, tmp_path: Path, repository: Repository
+) -> None:
+    """Its scripts are longer than an OS policy takes."""
     machine = await boot(timer="disabled", files=repository.files)
     folder = ops_agent_repository.runbooks(tmp_path, repository.url)
     async with fleet(tmp_path, machine, runbooks=folder) as f:
-        a = Alerted(f.function)
-        intent, verdict = await a.alert(machine)
-        assert verdict == "requested"
-        label = assignment.label(RUNBOOK)
-        assert f.around.instance(machine).labels[label] == "enforce"
-        await machine.output("touch /opt/hangs")
-        await f.agent(machine)
-        assert await f.look(intent) == "requested"
-        assert f.around.instance(machine).labels[label] == "enforce"
-
-        async def hanging() -> bool:
-            return "half-configured" in (await agent_package.status(machine))["package"]
-
-        await until(hanging)
-        await machine.output("rm /opt/hangs; pkill -x sleep")
-
-        async def there() -> bool:
-            return await agent_package.status(machine) == RUNNING
-
-        await until(there)
-        await f.agent(machine)
-        assert await f.look(intent) == "remediated"
-        assert label not in f.around.instance(machine).labels
+        _, verdict = await Alerted(f.function, f.around).alert(machine)
+        assert verdict == "failed: scripts_too_long"
+        assert assignment.label(RUNBOOK) not in f.around.instance(machine).labels

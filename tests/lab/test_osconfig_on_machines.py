@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from google.cloud.osconfig_v1.types import OSPolicyAssignment
 
-from logmend.model.enums import Action
+from logmend.model.enums import INTERIM_RESULTS, Action
 from logmend.model.struct import replace
 from logmend.osconfig import assignment
 from logmend.ports import Document, Key
@@ -73,9 +73,10 @@ class Fleet:
         return await osconfig_agent.run(machine, self.server, self.around.compute)
 
     async def look(self, intent_id: str) -> str:
-        """Let the tick take up an intent now; gives its latest verdict."""
-        await make_due(self.function, intent_id)
-        await self.function.push(tick())
+        """Let the tick take up an intent now, if none has ended it already; gives its latest verdict."""
+        if self.function.outcomes(intent_id=intent_id)[-1]["result"] in INTERIM_RESULTS:
+            await make_due(self.function, intent_id)
+            await self.function.push(tick())
         return self.function.verdicts(intent_id=intent_id)[-1]
 
     async def closed(self, machine: Machine, intent_id: str) -> str:

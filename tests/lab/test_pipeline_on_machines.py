@@ -15,7 +15,7 @@ import pytest
 
 from logmend.model.enums import Action
 from tests.e2e.function_process import Function
-from tests.lab import agent_package, shipper
+from tests.lab import agent_installer, agent_package, ops_agent_repository, shipper
 from tests.lab.cloud import (
     Cloud,
     changes,
@@ -327,8 +327,9 @@ async def test_trouble_of_the_cloud_is_waited_out(boot: Boot, tmp_path: Path) ->
 async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tmp_path: Path) -> None:
     """The fix writes the next intent; installing goes on by itself and is done when the agent runs."""
     wanted, plain = await asyncio.gather(boot(period=0.5), boot(period=0.5))
-    await agent_package.offer(wanted)
-    async with cloud(tmp_path, wanted, plain) as around, around.function() as function:
+    await agent_installer.offer(wanted)
+    runbooks = ops_agent_repository.runbooks(tmp_path)
+    async with cloud(tmp_path, wanted, plain) as around, around.function(runbooks=runbooks) as function:
         around.instance(wanted).labels["logmend-follow-up"] = "on"
         bodies = await asyncio.gather(line(wanted), line(plain))
         assert [(await function.push(body)).verdict for body in bodies] == ["remediated"] * 2

@@ -155,8 +155,11 @@ async def test_a_running_timer_that_nobody_enabled_is_a_fault_and_is_given_back_
 async def test_a_machine_that_may_use_certificates_is_left_alone(
     boot: Boot, status: int | None, credentials: bool, reason: str, shell: Shell
 ) -> None:
-    """Any answer but 404, silence, or a certificate on the disk: both scripts refuse and nothing changes."""
-    machine = await boot(config_status=status, credentials=credentials, shell=shell)
+    """Any answer but 404, silence, or a certificate on the disk: both scripts refuse and nothing changes.
+
+    The program does not run in the meantime: where the answer is 200, it fetches a certificate.
+    """
+    machine = await boot(config_status=status, credentials=credentials, shell=shell, on_boot=3600.0)
     assert ((await machine.run(f"test -e {CREDENTIALS}/certificates.pem")).rc == 0) == credentials
     for refused in await asyncio.gather(play(machine, "validate.sh"), play(machine, "enforce.sh")):
         assert (refused.code, refused.evidence["reason"]) == (102, reason)

@@ -243,7 +243,7 @@ def replace_executors(w: World, fleet: SimFleet, executor: ExecutorChoice) -> Wo
 def replace_pipeline(w: World, ways: "Ways") -> Any:
     from logmend.model.struct import replace
 
-    return replace(w.pipeline, executors=ways)
+    return replace(w.pipeline, worker=replace(w.pipeline.worker, executors=ways))
 
 
 @dataclass

@@ -375,7 +375,8 @@ class TestCrash:
             await wake.wait()
             return await FakeFleet.facts(slow.fleet, ref)
 
-        slow.pipeline = replace(slow.pipeline, compute=_Compute(sleepy_facts))  # type: ignore[arg-type]
+        worker = replace(slow.pipeline.worker, compute=_Compute(sleepy_facts))  # type: ignore[arg-type]
+        slow.pipeline = replace(slow.pipeline, worker=worker)
         sleeper = asyncio.create_task(slow.deliver(push(entry(), "slow")))
         await asleep.wait()
         clock.tick(minutes=11)

@@ -51,7 +51,7 @@ def test_the_output_file_is_the_one_that_the_scripts_write(name: str) -> None:
 
 def test_what_the_api_adds_is_no_difference_and_what_a_person_changes_is() -> None:
     """An assignment that somebody edited must not be taken for ours."""
-    wanted = assignment.assignment(RUNBOOKS["ops-agent"], Action.ENFORCE, EXEMPT)
+    wanted = assignment.assignment(RUNBOOKS["workload-cert-refresh"], Action.ENFORCE, EXEMPT)
     found = json.loads(json.dumps(wanted)) | {
         "name": "projects/1/locations/z/osPolicyAssignments/a",
         "etag": "e",

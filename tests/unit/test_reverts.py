@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, World, entry, push, world
+from tests.fakes import REF, START, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, tick
 
@@ -13,6 +13,7 @@ from logmend.model.state import Breaker, Freeze, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, InstanceRef
 from logmend.settings import Budget
+from logmend.stages import decide
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -117,6 +118,8 @@ async def test_a_hold_of_an_older_version_still_gives_way_to_a_person(origin: Or
     await w.controls._change_subject(REF, RUNBOOK, forget)
     w.clock.tick(seconds=timedelta(days=2).total_seconds())
     order = replace(operator(intent_id="o-again"), origin=origin)
+    facts, runbook = w.fleet.facts_of[REF.instance_id], w.pipeline.runbooks[RUNBOOK]
+    order = replace(order, approved=decide.plan(order, runbook, facts, evidence(101), w.settings))
     assert (await w.pipeline.work(order)).result is Result.REMEDIATED
 
 

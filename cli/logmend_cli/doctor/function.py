@@ -168,7 +168,8 @@ def damage(facts: Facts) -> Check:
     shown = "; ".join(said[:DAMAGE]) + (f"; and {len(said) - DAMAGE} more" if len(said) > DAMAGE else "")
     repairable = any(each.repairable for each in facts.damage)
     mend = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
-    return Check(name, WARN if repairable else FAIL, shown, mend)
+    lost = any(not each.repairable for each in facts.damage)
+    return Check(name, FAIL if lost else WARN, shown, mend)
 
 
 def scheduler(facts: Facts) -> Check:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -26,6 +27,8 @@ _TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
 EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
 UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
+NO_BODY: Mapping[str, Any] = MappingProxyType({})
+"""POST without a body, for methods that take none."""
 
 
 @dataclass
@@ -43,7 +46,8 @@ class Apis:
             where = self.endpoint or f"https://{service}.googleapis.com"
             self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
         try:
-            answer = await self.opened[service].call("GET" if body is None else "POST", path, body=body)
+            method, sent = "GET" if body is None else "POST", None if body is NO_BODY else body
+            answer = await self.opened[service].call(method, path, body=sent)
         except (Transient, Permanent) as error:
             if error.reason in NO_CREDENTIALS:  # then nothing can be asked, and saying so once is enough
                 raise
@@ -112,7 +116,7 @@ def _first(place: Place) -> Iterable[Question]:
     ):
         yield name, "pubsub", f"/v1/{resource}", None
         yield f"{name}_policy", "pubsub", f"/v1/{resource}:getIamPolicy", None
-    yield "push_policy", "iam", f"/v1/projects/{project}/serviceAccounts/{push}:getIamPolicy", {}
+    yield "push_policy", "iam", f"/v1/projects/{project}/serviceAccounts/{push}:getIamPolicy", NO_BODY
     for parent in place.parents:
         yield f"sink/{parent}", "logging", f"/v2/{parent}/sinks/{place.name}", None
         if parent.startswith("projects/"):

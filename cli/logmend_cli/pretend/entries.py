@@ -29,15 +29,16 @@ def entry(
     form: str = "2022",
     *,
     path: str = "syslog",
+    host: str = "web",
     at: datetime | None = None,
     line_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """Give the LogEntry of one line of one VM (project, zone, id), as the log path writes it."""
+    """Give the LogEntry of one line of one VM (project, zone, id), as the log path writes it on ``host``."""
     at = at or datetime.now(UTC)
     local = (line_at or at).strftime("%Y/%m/%d %H:%M:%S")
     bare = f"{local}: {FORMS[form]}"
-    rfc3164 = f"{(line_at or at).strftime('%b %e %H:%M:%S')} web {PROGRAM}[929]: {bare}"
-    rfc3339 = f"{(line_at or at).isoformat()} web.internal {PROGRAM}[49188]: {bare}"
+    rfc3164 = f"{(line_at or at).strftime('%b %e %H:%M:%S')} {host} {PROGRAM}[929]: {bare}"
+    rfc3339 = f"{(line_at or at).isoformat()} {host}.internal {PROGRAM}[49188]: {bare}"
     paths: dict[str, tuple[str, dict[str, Any]]] = {
         "syslog": ("syslog", {"jsonPayload": {"message": rfc3164}}),
         "syslog-rfc3339": ("syslog", {"jsonPayload": {"message": rfc3339}}),
@@ -56,7 +57,7 @@ def entry(
         "fluentd-text": ("syslog", {"textPayload": rfc3164}),
         "fluentd-json": (
             "syslog",
-            {"jsonPayload": {"host": "web", "ident": PROGRAM, "pid": "929", "message": bare}},
+            {"jsonPayload": {"host": host, "ident": PROGRAM, "pid": "929", "message": bare}},
         ),
         "serial": (
             "serialconsole.googleapis.com%2Fserial_port_1_output",
@@ -72,7 +73,11 @@ def entry(
         "core-plugin": ("GCEGuestAgent", {"jsonPayload": {"message": FORMS[form]}}),
         "auth": (
             "syslog",
-            {"jsonPayload": {"message": f"{rfc3164[:15]} web sudo: sre : COMMAND=/bin/grep {FORMS[form]}"}},
+            {
+                "jsonPayload": {
+                    "message": f"{rfc3164[:15]} {host} sudo: sre : COMMAND=/bin/grep {FORMS[form]}"
+                }
+            },
         ),
     }
     log_id, payload = paths[path]

@@ -85,7 +85,7 @@ class Story:
     ) -> None:
         """Add a scene: the machine logs its line in the given shape."""
         vm = identity(self.machines[name])
-        self.scene(name, what, expected, lambda: entry(vm, **shape), again=again, follows=follows)
+        self.scene(name, what, expected, lambda: entry(vm, host=name, **shape), again=again, follows=follows)
 
     def scene(
         self,
@@ -250,7 +250,7 @@ def _fail(machine: Machine, command: str, text: str) -> None:
 def claims_hold(machine: Machine, before: str | None, outcomes: list[dict[str, Any]]) -> str | None:
     """Hold what outcomes claim against the machine: None if they hold, else what does not."""
     results = {outcome["result"] for outcome in outcomes}
-    touched = any("disable --now" in call for call in machine.calls())
+    touched = any({"disable", "--now"} <= set(call.split()) for call in machine.calls())
     now = machine.timer()
     if "reverted" in results:
         return None if now == before else f"reverted, but {TIMER} is {now} and was {before}"

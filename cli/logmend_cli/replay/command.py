@@ -15,6 +15,7 @@ import click
 from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
+from logmend.model.values import Tick
 from logmend.settings import Settings, duration
 from logmend_cli import application, inputs, output
 from logmend_cli.documented import Command
@@ -80,9 +81,9 @@ def command(**chosen: Any) -> int:
     the newest of a query, the first of a file.
 
     What is pulled is acknowledged only once it is published or ordered; what would come to nothing (rejected,
-    stale) is left there. Interrupt it as you like, by Ctrl-C or worse, and run it again: it goes on, and what
-    is published twice is recognised. Exit status 1 if an event is rejected or unmatched, or the run ended
-    early.
+    stale) is left there, and a tick is dropped, since the scheduler sends the next. Interrupt it as you like,
+    by Ctrl-C or worse, and run it again: it goes on, and what is published twice is recognised. Exit status 1
+    if an event is rejected or unmatched, or the run ended early.
     """
     settings = _settings(chosen)
     return asyncio.run(_Replay(settings, chosen).run())
@@ -204,9 +205,11 @@ class _Replay:
                 next_at = max(next_at, loop.time()) + 1 / self._chosen["rate"]
             if subject is not None and subject in covered:
                 done = Done("covered", covered[subject], "the same VM and runbook")
+            elif self._acting and isinstance(each.event, Tick):
+                done = Done("dropped", why="a tick: the scheduler sends the next")
             else:
                 done = await act(each, said, replay_id)
-            if done.what in ("published", "ordered", "covered"):
+            if done.what in ("published", "ordered", "covered", "dropped"):
                 if subject is not None:
                     covered.setdefault(subject, done.as_ or "")
                 if self._journal is not None:

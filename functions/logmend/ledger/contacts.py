@@ -1,13 +1,14 @@
 """What the ledger remembers of VMs' SSH servers: the host key seen first, and which credential they take.
 
 One document per VM in ``contacts``, under its numeric instance id, which no other VM ever gets. It has no
-expiry: as long as the VM exists, the key of the first contact is the only one that is believed.
+expiry: as long as the VM exists, the key of the first contact is the only one that is believed. It goes with
+the rest of what is remembered of a VM that Compute no longer knows (:func:`without`).
 """
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from logmend.ledger.documents import pack, unpack
+from logmend.ledger.documents import contact_key, pack, unpack
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key, Store
@@ -49,7 +50,7 @@ class Contacts:
 
     async def get(self, ref: InstanceRef) -> Contact:
         """Read what is known of a VM; an empty contact where nothing is."""
-        key = _key(ref)
+        key = contact_key(ref)
         found = await self._store.get([key])
         return unpack(Contact, found[key]) if key in found else Contact(ref)
 
@@ -76,7 +77,7 @@ class Contacts:
         await self._change(ref, lambda contact: replace(contact, imported_key_until=until))
 
     async def _change(self, ref: InstanceRef, change: Callable[[Contact], Contact]) -> None:
-        key = _key(ref)
+        key = contact_key(ref)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             contact = unpack(Contact, found[key]) if key in found else Contact(ref)
@@ -86,5 +87,12 @@ class Contacts:
         await self._store.transact([key], step)
 
 
-def _key(ref: InstanceRef) -> Key:
-    return ("contacts", ref.instance_id)
+def without(found: Mapping[Key, Document], ref: InstanceRef) -> dict[Key, Document | None]:
+    """Make the write that removes a gone VM's contact.
+
+    Empty if there is none, or if it is that of a VM elsewhere: an event may name a real VM's id in a zone
+    that it is not in.
+    """
+    key = contact_key(ref)
+    same = key in found and found[key].data.get("instance") == pack(ref)
+    return {key: None} if same else {}

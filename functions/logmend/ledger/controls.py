@@ -155,6 +155,7 @@ class Controls:
                 repeats=False,
                 requested_by=by,
                 approval_id=approval_id,
+                approved=approval.plan,
                 source=replace(approval.intent.source, incident_id=None),
             )
             return {

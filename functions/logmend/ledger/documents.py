@@ -99,6 +99,11 @@ def claim_key(incident_id: str, runbook: str, instance: InstanceRef) -> Key:
     return ("claims", f"incident~{digest[:40]}")
 
 
+def contact_key(instance: InstanceRef) -> Key:
+    """Key of what is known of a VM's SSH server."""
+    return ("contacts", instance.instance_id)
+
+
 def approval_key(approval_id: str) -> Key:
     """Key of an approval."""
     return ("approvals", approval_id)

@@ -13,18 +13,20 @@ Not guaranteed: that an attempt whose lease has run out has stopped working on t
 the scripts' second look stand between it and a second change.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import places
+from logmend.ledger import contacts, places
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
     SHARDS,
     approval_key,
     claim_key,
+    contact_key,
     fleet_of,
     intent_key,
     pack,
@@ -59,6 +61,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
+from logmend.stages.record import of_replayed
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
@@ -143,7 +146,7 @@ class Journal(Upkeep):
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
-        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else [])]
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *_original(intent)]
 
         def step(found: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, found[mine]) if mine in found else None
@@ -197,12 +200,10 @@ class Journal(Upkeep):
             of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
             if claim_at and claim_at not in found and not of_event:
                 writes[claim_at] = claimed
-            after = _without_lease(view.subject, intent)
-            after = replace(after, open_request=_request_out(after, intent, turned.state))
-            if outcome.reason == "needs_human":
-                after = replace(after, human_told=True)
+            after = _turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
+            writes |= _replayed(intent, outcome, found, now)
             return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
 
         try:
@@ -282,8 +283,10 @@ class Journal(Upkeep):
         place_at = self._place_of(held.record) if done.work is not Work.OUT else None
         keys += [place_at] if place_at else []
         keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
+        keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
+        keys += _original(intent)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
             state = _STATES.get(outcome.result, State.DONE)
             concluded = replace(
@@ -304,6 +307,8 @@ class Journal(Upkeep):
                 mine: _filed(concluded, done.due, now, emitted=False),
                 subject_at: None if _unknown(outcome, after) else subject_document(after, now),
             }
+            if writes[subject_at] is None:
+                writes |= contacts.without(found, intent.instance)
             if sample_at:
                 samples = dict(found[sample_at].data) if sample_at in found else {}
                 samples.pop(str(intent.instance), None)  # the order of the keys is the samples' own
@@ -322,14 +327,37 @@ class Journal(Upkeep):
                 writes[place_at] = budget_document(shard)
             if done.watch and intent_key(done.watch[0].intent_id) not in found:
                 writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
-            return writes, None
+            writes |= _replayed(intent, outcome, found, now)
+            return writes, bool(after.waiting)
 
-        await self._store.transact(keys, step)
+        if await self._store.transact(keys, step):
+            await self.wake(intent.instance, intent.runbook, now)
 
     def _place_of(self, record: Record) -> Key | None:
         """Name the document that an intent's place is in; None where it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
         return None if shard is None else _place(record.intent, shard)
+
+    async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
+        """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
+        subject_at = subject_key(instance, runbook)
+        found = await self._store.get([subject_at])
+        waiting = _subject(found, subject_at, instance, runbook).waiting
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            subject = _subject(found, subject_at, instance, runbook)
+            left = tuple(each for each in subject.waiting if each not in waiting)
+            writes: dict[Key, Document | None] = {
+                subject_at: replace(found[subject_at], data=pack(replace(subject, waiting=left)))
+            }
+            for mine in map(intent_key, waiting):
+                document = found.get(mine)
+                if document is not None and document.queue == State.PARKED.value:
+                    writes[mine] = replace(document, due=min(document.due or now, now))
+            return writes, None
+
+        if waiting:
+            await self._store.transact([subject_at, *map(intent_key, waiting)], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
         """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
@@ -339,15 +367,16 @@ class Journal(Upkeep):
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = _held(found, mine, subject_at, held.lease, None)
             back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
                 subject_at: subject_document(replace(subject, lease=None), due),
-            }, None
+            }, bool(subject.waiting) and subject.open_request is None
 
-        await self._store.transact([mine, subject_at], step)
+        if await self._store.transact([mine, subject_at], step):
+            await self.wake(intent.instance, intent.runbook, due)
 
     async def note_emitted(self, outcome: Outcome) -> None:
         """Take a journalled outcome off the list of what still has to be emitted."""
@@ -461,6 +490,52 @@ def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:
 
 
 _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
+
+
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+
+
+def _original(intent: Intent) -> list[Key]:
+    """Name the record of the message that an intent is the replay of; there may be none."""
+    named = intent.replay_of is not None and _MESSAGE_ID.fullmatch(intent.replay_of)
+    mine = intent_key(f"m-{intent.replay_of}")
+    return [mine] if named and mine != intent_key(intent.intent_id) else []
+
+
+def _replayed(
+    intent: Intent, outcome: Outcome, found: Documents, now: datetime
+) -> dict[Key, Document | None]:
+    """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
+
+    Anybody who may publish can name a message: only one of the same VM and runbook is meant.
+    """
+    for key in _original(intent):
+        waits = unpack(Record, found[key]) if outcome.final and key in found else None
+        if waits is None or waits.state is not State.WAITING or waits.committed:
+            continue
+        if (waits.intent.instance, waits.intent.runbook) == (intent.instance, intent.runbook):
+            ended = replace(waits, state=State.DONE, outcome=of_replayed(waits, outcome))
+            return {key: _filed(ended, None, now, emitted=False)}
+    return {}
+
+
+WAITING = 50
+"""Intents that a VM's document names as waiting; more than these wake at their own time."""
+
+
+def _turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State) -> Subject:
+    """Note on a VM that an intent was not admitted."""
+    after = _without_lease(subject, intent)
+    after = replace(after, open_request=_request_out(after, intent, state))
+    if outcome.reason == "needs_human":
+        after = replace(after, human_told=True)
+    if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
+        after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
+    return after
+
+
+def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
+    return waiting if intent_id in waiting else (*waiting, intent_id)[:WAITING]
 
 
 def _without_lease(subject: Subject, intent: Intent) -> Subject:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
-from logmend.ledger import damage, places
+from logmend.ledger import contacts, damage, places
 from logmend.ledger.documents import (
     SHARDS,
+    contact_key,
     intent_key,
     pack,
     shard_key,
@@ -28,6 +29,10 @@ def budget_document(shard: Shard) -> Document:
     return Document(pack(shard), expire_at=places.expiry(shard))
 
 
+def _is(subject: Subject, key: Key, found: Documents) -> bool:
+    return key in found and unpack(Subject, found[key]) == subject
+
+
 class Upkeep:
     """Looks after what attempts left; ``lease`` is how long what cannot be seen may still be at work."""
 
@@ -46,20 +51,22 @@ class Upkeep:
 
     async def forget(self, subject: Subject) -> bool:
         """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
-        return await self._reviewed(subject, None)
+        key, contact_at = subject_key(subject.instance, subject.runbook), contact_key(subject.instance)
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
+            same = _is(subject, key, found)
+            return ({key: None, **contacts.without(found, subject.instance)} if same else {}), same
+
+        return await self._store.transact([key, contact_at], step)
 
     async def keep(self, subject: Subject, now: datetime) -> None:
         """Ask Compute again in a month for a VM that it still knows."""
-        await self._reviewed(subject, subject_document(subject, now))
-
-    async def _reviewed(self, subject: Subject, document: Document | None) -> bool:
         key = subject_key(subject.instance, subject.runbook)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            same = key in found and unpack(Subject, found[key]) == subject
-            return ({key: document} if same else {}), same
+        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
+            return ({key: subject_document(subject, now)} if _is(subject, key, found) else {}), None
 
-        return await self._store.transact([key], step)
+        await self._store.transact([key], step)
 
     async def last_failure(self, runbook: str) -> datetime | None:
         """Say when a VM failed last, as far as the breaker's samples go."""

@@ -15,13 +15,15 @@ VALUE_LIMIT = 256
 """Characters a value may have."""
 
 ERROR_LIMIT = 512
-"""Characters of an error's text that are kept, counted from its end."""
+"""Characters of an error's text that are kept."""
 
 RESERVED = frozenset({"exit_code", "finding", "at", "error"})
 """Keys that an outcome's document uses itself; a script that prints them is not believed."""
 
 _LINE = re.compile(r"([a-z][a-z_]{0,63})=(.*)")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_CAUSE = re.compile(r"[EW]: |Err:|(?:curl|dpkg|rpm|error|fatal): ", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]{1,256}@")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -43,8 +45,22 @@ def values(output: bytes) -> Mapping[str, str]:
 
 
 def error_text(output: bytes) -> str:
-    """Give the end of a script's standard error as one printable line."""
-    text = output[-4 * ERROR_LIMIT :].decode("utf-8", "replace")
-    text = "".join(each if each.isprintable() else " " for each in _COLOURS.sub("", text))
-    text = " ".join(text.split())
-    return text if len(text) <= ERROR_LIMIT else "…" + text[1 - ERROR_LIMIT :]
+    """Give a script's standard error as one printable line: what says why, then its end.
+
+    Programs tend to end with words of their own ("check your network") that push the cause out of what is
+    kept; lines that begin as apt, dpkg, rpm and curl begin their errors come first, at most half of it.
+    """
+    text = _CREDENTIALS.sub("", _COLOURS.sub("", output.decode("utf-8", "replace")))
+    lines = [_printable(line) for line in re.split(r"[\r\n]", text)]
+    whole = " ".join(line for line in lines if line)
+    if len(whole) <= ERROR_LIMIT:
+        return whole
+    end = whole[-ERROR_LIMIT:]
+    causes = dict.fromkeys(line for line in lines if _CAUSE.match(line) and line not in end)
+    why = " ".join(causes)[: ERROR_LIMIT // 2]
+    start = f"{why} …" if why else "…"
+    return start + whole[len(start) - ERROR_LIMIT :]
+
+
+def _printable(line: str) -> str:
+    return " ".join("".join(each if each.isprintable() else " " for each in line).split())

@@ -12,7 +12,7 @@ from typing import Any
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import Struct, field
-from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome
+from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome, Plan
 
 SCHEMA = 2
 """Version of the ledger as a whole, kept with the fleet's switches: each admission and commit reads it."""
@@ -134,7 +134,8 @@ class Subject(Kept, frozen=True):
     ``held`` is set by a revert and keeps automatic intents away, ``held_by`` is the revert's intent: an order
     that does not name it was given without knowing of it; ``failures`` counts failures in a row,
     ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
-    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out.
+    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out;
+    ``waiting`` are intents that are parked until the one in hand is done.
     """
 
     instance: InstanceRef
@@ -156,6 +157,7 @@ class Subject(Kept, frozen=True):
     last_outcome_id: str | None = None
     fixed_at: datetime | None = None
     held_by: str | None = None
+    waiting: tuple[str, ...] = ()
 
 
 class Fleet(Kept, frozen=True):
@@ -173,7 +175,11 @@ class Fleet(Kept, frozen=True):
 
 
 class Approval(Kept, frozen=True):
-    """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it."""
+    """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
+
+    ``plan`` is what an approval is bound to; None where an older version made it, which is bound to nothing
+    and so good for nothing.
+    """
 
     approval_id: str
     intent: Intent
@@ -183,6 +189,7 @@ class Approval(Kept, frozen=True):
     state: str = "pending"  # pending, approved, rejected
     decided_by: str | None = None
     decided_at: datetime | None = None
+    plan: Plan | None = None
 
 
 class View(Struct, frozen=True):

@@ -119,6 +119,20 @@ class Source(Struct, frozen=True):
     incident_id: str | None = None
 
 
+class Plan(Struct, frozen=True):
+    """What a person is shown to approve, and all that an approval of it is good for.
+
+    ``guards`` has each guard's verdict in words, ``evidence`` what the check said under the runbook's
+    ``approval_keys`` (None: it did not say it).
+    """
+
+    action: Action
+    digest: str
+    finding: Finding | None = None
+    guards: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, str | None] = field(default_factory=dict)
+
+
 class Intent(Struct, frozen=True):
     """One order to look after one VM with one runbook.
 
@@ -127,6 +141,7 @@ class Intent(Struct, frozen=True):
     ``line_host`` is the host that the line names where that is not ``shipped_by``, the agent's own.
     ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
     revert that the order knew of and takes back.
+    ``approved`` is what the person who approved it saw, and nothing else may be done under that approval.
     A person's revert goes on through the freezes and the breaker that it names in ``passes``, on at most
     ``at_most`` VMs in a window of the budget (None: no limit).
     """
@@ -153,6 +168,7 @@ class Intent(Struct, frozen=True):
     overrides: str | None = None
     passes: tuple[str, ...] = ()
     at_most: int | None = None
+    approved: Plan | None = None
 
     @property
     def puts_back(self) -> bool:
@@ -256,7 +272,15 @@ class Defer(Struct, frozen=True):
     detail: str = ""
 
 
-Stop = Skip | Refuse | Park | Defer
+class AskAgain(Struct, frozen=True):
+    """What was approved is not what is there: it takes a new approval."""
+
+    result: ClassVar[Result] = Result.PLANNED
+    reason: str
+    detail: str = ""
+
+
+Stop = Skip | Refuse | Park | Defer | AskAgain
 Verdict = Proceed | Stop
 
 

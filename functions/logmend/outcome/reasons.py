@@ -183,6 +183,15 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "A legacy agent is installed that conflicts with the Ops Agent.",
             "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
         ),
+        "managed_by_plugin": Meaning(
+            "The VM Extension Manager or the guest agent's plugin manager installed the Ops Agent, which"
+            " refuses to start beside a package.",
+            "see to the extension: gcloud compute instances vm-extensions list, or the extension policy",
+        ),
+        "managed_by_policy": Meaning(
+            "An Ops Agent policy governs the VM (label goog-ops-agent-policy).",
+            "see what the policy reports: gcloud compute os-config os-policy-assignment-reports list",
+        ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
         "observe_mode": Meaning(
             "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
@@ -217,6 +226,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM was reverted after this request was made, or the request does not name that revert.",
             f"to take the revert back: {_AGAIN}",
         ),
+        "replayed": Meaning(
+            "The message had been given up (dead-lettered); its replay is done, and detail names it."
+        ),
         # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
         "confirmed_silent": Meaning(
             "After the fix the line stopped in Cloud Logging too, while other lines of the VM still arrived."
@@ -248,6 +260,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
         "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
         "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
+        "approval_differs": Meaning(
+            "What was approved is not what is there now (detail says what differs), so it was not done.",
+            "logmend approvals list, and decide anew",
+        ),
         # failed: the way to the VM
         "no_route": Meaning(
             "No executor can reach the VM.",
@@ -493,16 +509,19 @@ _OF_THE_EVENT = (
 )
 _OF_THE_VM = (
     "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
-    " unit_absent legacy_agent_present no_previous_state not_running instance_gone no_route unreachable"
+    " unit_absent legacy_agent_present managed_by_plugin managed_by_policy"
+    " no_previous_state not_running instance_gone no_route unreachable"
     " connection_lost deadline_exceeded ssh_busy ssh_protocol_error ssh_incompatible session_refused"
     " not_permitted host_key_mismatch host_key_unknown no_posix_account iap_not_authorized"
     " iap_instance_lookup_failed osconfig_disabled no_service_account assignment_missing assignment_outdated"
     " no_agent_detected agent_too_old no_report not_enforced task_timeout unexpected_agent_state"
     " resource_execution_errors wrong_instance script_error still_faulty unverifiable no_evidence"
-    " no_second_check check_failed leave_alone"
+    " no_second_check check_failed leave_alone unreadable irreversible no_curl no_sudo sudo_requires_tty"
+    " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
+    " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled approval_differs"
 )
 _OF_LOGMEND = (
-    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert frozen"
+    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed frozen"
     " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
     " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
@@ -511,7 +530,7 @@ _OF_LOGMEND = (
     " ledger_contention ledger_corrupt outcome_log_unavailable dead_letter_unavailable api_unavailable"
     " api_unreachable api_protocol_error api_disabled rate_limited unauthenticated credentials_unavailable"
     " no_credentials credentials_unusable invalid_request failed_precondition not_found already_exists"
-    " conflict unexpected_error"
+    " conflict unexpected_error ledger_replaced scripts_too_long key_not_imported"
 )
 ABOUT: Mapping[str, About] = MappingProxyType(
     {

@@ -146,6 +146,9 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
     words = top.strings("words", "text without quotes and backslashes", _WORDS)
     if query is None and words:
         top.wrong("words", "words without a filter: nothing would be told apart by them")
+    keys = top.strings("approval_keys", "key that validate.sh prints", SNAKE)
+    if silent := [key for key in keys if key not in scripts.validate]:
+        top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
     limits.done()
@@ -164,6 +167,7 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
         digest=_digest(text, scripts),
         programs=top.strings("programs", "program's name", r"[^\s\[\]:/]{1,128}"),
         words=words,
+        approval_keys=keys,
     )
 
 

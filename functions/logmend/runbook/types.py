@@ -74,7 +74,8 @@ class Runbook(Struct, frozen=True):
     ``filter`` is Logging query language (None: never matches an entry), ``repeats`` how often the source
     says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
     ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
-    about, and what is in each of them, whatever their form.
+    about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
+    evidence that an approval is bound to.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Runbook(Struct, frozen=True):
     digest: str
     programs: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    approval_keys: tuple[str, ...] = ()
 
     @property
     def ssh_only(self) -> str:

@@ -98,6 +98,32 @@ def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     return of_intent(record.intent, said, None, settings, now, number=record.attempt)
 
 
+def of_replayed(waiting: Record, done: Outcome) -> Outcome:
+    """Make the last outcome of a message that was given up, from that of its replay."""
+    intent = waiting.intent
+    reason = f": {done.reason}" if done.reason else ""
+    return Outcome(
+        result=Result.SKIPPED,
+        reason="replayed",
+        detail=f"replayed as {done.intent_id}, {done.result}{reason}",
+        at=done.at,
+        outcome_id=f"{intent.intent_id}-{waiting.attempt}-{Result.SKIPPED}",
+        mode=done.mode,
+        version=done.version,
+        runbook=intent.runbook,
+        runbook_digest=done.runbook_digest,
+        variant=intent.variant,
+        action=intent.action,
+        instance=intent.instance,
+        instance_name=done.instance_name,
+        attempt=waiting.attempt,
+        intent_id=intent.intent_id,
+        message_id=intent.message_id,
+        source=intent.source,
+        requested_by=done.requested_by,
+    )
+
+
 def of_event(
     delivery: Delivery,
     event: Event | Undecodable,

@@ -45,7 +45,7 @@ def attempt(
         case Finding.DESIRED:
             return Judgement(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
         case Finding.ERROR if prior is not None and detached:
-            return Judgement(Result.FAILED, "script_error", _said(done.before))
+            return _ended(done.before)
         case Finding.LEAVE_ALONE | Finding.ERROR if prior is not None:
             return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
         case Finding.LEAVE_ALONE:
@@ -150,7 +150,7 @@ def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: 
                 Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
             )
         case Finding.ERROR if detached:  # what was started has ended already, and says why
-            return Judgement(Result.FAILED, "script_error", _said(done.after))
+            return _ended(done.after)
         case Finding.ERROR:
             return Judgement(Result.UNVERIFIED, "check_failed", _said(done.after))
         case _:
@@ -164,6 +164,12 @@ def _still_faulty(done: Attempt, *, detached: bool) -> Judgement:
     if detached:
         return _at_work()
     return Judgement(Result.FAILED, "still_faulty", "enforced, and the fault is still seen")
+
+
+def _ended(seen: Evidence) -> Judgement:
+    """Judge what ended without success: the check says whether the fault came back or something broke."""
+    still = seen.values.get("reason") == "still_faulty"
+    return Judgement(Result.FAILED, "still_faulty" if still else "script_error", _said(seen))
 
 
 def _at_work() -> Judgement:

@@ -31,7 +31,12 @@ from tests.unit.cli.conftest import run
 
 from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Controls
-from logmend.model.state import Breaker, Freeze
+from logmend.ledger.documents import pack, shard_key, subject_key
+from logmend.ledger.places import Out, Shard
+from logmend.model.state import Breaker, Freeze, Lease, Subject
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef
+from logmend.ports import Document, Key
 
 __all__ = ["run"]
 
@@ -43,6 +48,8 @@ JOB = f"/v1/projects/{HOME}/locations/us-central1/jobs/logmend-tick"
 COMPUTE = f"/compute/v1/projects/{HOME}"
 FIREWALLS = f"{COMPUTE}/global/firewalls"
 VMS = f"{COMPUTE}/aggregated/instances"
+REF = InstanceRef(HOME, "us-central1-a", "1001")
+RUNBOOK = "workload-cert-refresh"
 
 
 @contextmanager
@@ -88,13 +95,16 @@ class Clinic:
         assert ran.exit_code == (1 if said["totals"]["fail"] else 0)
         return {each["name"]: each for each in said["checks"]}
 
-    def ledger(self, use: Callable[[Controls], Any]) -> None:
+    def stored(self, use: Callable[[SqliteStore], Any]) -> None:
         async def body() -> None:
             store = SqliteStore(Path(self.state.removeprefix("sqlite:")))
-            await use(Controls(store))
+            await use(store)
             await store.aclose()
 
         asyncio.run(body())
+
+    def ledger(self, use: Callable[[Controls], Any]) -> None:
+        self.stored(lambda store: use(Controls(store)))
 
 
 @pytest.fixture
@@ -441,6 +451,51 @@ def test_the_ledger_tells_of_switches_and_of_the_last_tick(doctor: Clinic, tmp_p
     assert doctor.checks(state=f"sqlite:{tmp_path / 'new.sqlite'}")["last tick"]["state"] == "warn"
     (tmp_path / "text").write_text("no ledger " * 200)
     assert doctor.checks(state=f"sqlite:{tmp_path / 'text'}")["ledger"]["state"] == "fail"
+
+
+async def damage(store: SqliteStore) -> None:
+    """Leave a lease and a place whose intents are gone, and a VM's document that nobody can read."""
+    now = datetime.now(UTC)
+    held = Subject(
+        REF, RUNBOOK, fence=7, lease=Lease("dead", 7, "m-lost", now + timedelta(hours=9)), held=True
+    )
+    unreadable = subject_key(replace(REF, instance_id="6"), RUNBOOK)
+    writes: dict[Key, Document | None] = {
+        subject_key(REF, RUNBOOK): Document(pack(held), "leased", now + timedelta(hours=9)),
+        shard_key("places", RUNBOOK, 3): Document(pack(Shard(600.0, {"m-gone": Out(now, None)}))),
+        unreadable: Document({"fence": "high"}),
+    }
+    await store.transact(list(writes), lambda _: (writes, None))
+
+
+def test_what_is_amiss_in_the_ledger_is_named_and_repaired_where_that_was_asked_for(doctor: Clinic) -> None:
+    """Document by document. Without the option nothing is written; what cannot be read stays, and fails."""
+    doctor.stored(damage)
+    lease, place = f"subjects/{subject_key(REF, RUNBOOK)[1]}", f"places/{RUNBOOK}~3"
+    unreadable = f"subjects/{subject_key(replace(REF, instance_id='6'), RUNBOOK)[1]}"
+    for _ in range(2):
+        found = doctor.checks()["ledger's documents"]
+        assert found["state"] == "fail"
+        assert [each in found["evidence"] for each in (lease, place, unreadable)] == [True] * 3
+        assert "repaired" not in found["evidence"]
+        assert found["mend"].endswith("--repair-ledger")
+    found = doctor.checks("--repair-ledger")["ledger's documents"]
+    assert found["state"] == "fail"
+    assert f"repaired {lease}" in found["evidence"]
+    assert f"repaired {place}" in found["evidence"]
+    assert f"repaired {unreadable}" not in found["evidence"]
+    assert found["mend"] is None
+    left: list[Subject | None] = []
+
+    async def look(controls: Controls) -> None:
+        left.append(await controls.subject(REF, RUNBOOK))
+
+    doctor.ledger(look)
+    assert left[0] is not None
+    assert (left[0].lease, left[0].held, left[0].fence) == (None, True, 7)
+    found = doctor.checks()["ledger's documents"]
+    assert unreadable in found["evidence"]
+    assert lease not in found["evidence"]
 
 
 def test_os_policies_are_looked_for_in_every_zone_of_the_scope(doctor: Clinic, home: GoogleHome) -> None:

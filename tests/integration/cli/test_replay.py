@@ -194,6 +194,15 @@ def test_what_would_come_to_nothing_stays_where_it_is(post: Letters) -> None:
     assert post.drain(post.letters) == []
 
 
+def test_a_tick_in_a_dead_letter_is_dropped(post: Letters) -> None:
+    """The scheduler has sent others since; replayed it would be one more, and untimely."""
+    post.publish({"logmend": "tick"}, fresh(VMS[0]))
+    said = json.loads(post.run("--subscription", post.letters, "--publish", "--all", "--format", "json"))
+    assert said["totals"] == {"dropped": 1, "published": 1}
+    assert len(post.drain(post.seen)) == 1
+    assert post.drain(post.letters) == []
+
+
 def test_a_dead_letter_that_wraps_a_push_is_replayed_as_the_message_that_it_was(post: Letters) -> None:
     """The function keeps whole push bodies of what it could not decode: a later release may."""
     document = fresh(VMS[0])

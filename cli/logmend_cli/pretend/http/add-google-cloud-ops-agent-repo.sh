@@ -11,6 +11,13 @@ for option; do
       ;;
   esac
 done
+if [[ ! $version =~ ^(latest|[0-9]+\.(\*\.\*|[0-9]+\.[0-9]+))$ ]]; then
+  echo "The agent version [$version] is not allowed." >&2
+  exit 1
+fi
+lists=${LOGMEND_ROOT:?a pretend machine has a root}/etc/apt/sources.list.d
+mkdir -p "$lists"
+echo 'deb https://packages.cloud.google.com/apt google-cloud-ops-agent-bookworm-all main' >"$lists/google-cloud-ops-agent.list"
 apt-get update
 [[ -z $also_install ]] || apt-get -y install google-cloud-ops-agent || exit
 echo "google-cloud-ops-agent installation succeeded ($version)."

@@ -1,7 +1,7 @@
 """What servers, PAM and sudo say when they refuse, and what it means: one story for each.
 
 Source of the texts: OpenSSH's auth.c and session.c, Linux-PAM's pam_unix, pam_nologin and systemd's nologin
-text, sudo's own messages (run with LC_ALL=C, so that they are English). tests/contract/test_refusals.py has
+text, sudo's own messages (run with LC_ALL=C, so that they are English). tests/lab/test_refusals.py has
 the real programs say them. What is not listed is told as it was said.
 """
 

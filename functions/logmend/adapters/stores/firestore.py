@@ -144,9 +144,12 @@ class FirestoreStore:
 
     async def aclose(self) -> None:
         """Close the connection. A later call dials again."""
-        await asyncio.gather(*(task for task in self._background if not task.done()), return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        # Those of another loop end there: a stopping function closes its ports in a loop of its own.
+        mine = [task for task in self._background if not task.done() and task.get_loop() is loop]
+        await asyncio.gather(*mine, return_exceptions=True)
         held, self._open = self._open, None
-        if held is not None and held[0] is asyncio.get_running_loop():
+        if held is not None and held[0] is loop:
             await held[1].close()
 
     async def _written(

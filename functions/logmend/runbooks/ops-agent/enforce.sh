@@ -1,35 +1,73 @@
 #!/bin/sh
-# 100: running, or unit logmend-ops-agent at work
+# 100: running, or unit logmend-ops-agent at work; 102: leave alone
 {
 set -e
 cd "${LOGMEND_ROOT:-}/"
 u=logmend-ops-agent
 f=var/lib/logmend/ops-agent
+p=google-cloud-ops-agent
 end() {
-  echo "changed=$1" | tee $f.out
-  exit 100
+  echo "$1" | tee $f.out
+  exit "${2-100}"
 }
 umask 022
 mkdir -p ${f%/*}
 exec 9>$f.lock
 timeout 60 flock 9
-s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState google-cloud-ops-agent)
 w=$(timeout 9 systemctl show -p ActiveState $u)
-case $s$w in *=activ*) end no ;; esac
+case $w in *=activ*) end changed=no ;; esac
+# Up, and never started again by systemd: somebody else was quicker. What has been started again is settled below.
+up=yes
+for n in '' -fluent-bit -opentelemetry-collector -diagnostics; do
+  s=$(timeout 9 systemctl show -p LoadState -p ActiveState -p NRestarts $p$n)
+  case $n/$s in
+    -diagnostics/*=not-found* | -diagnostics/*=masked*) ;;
+    *NRestarts=[1-9]*) up=no ;;
+    *ActiveState=active*) ;;
+    *) up=no ;;
+  esac
+done
+[ $up = no ] || end changed=no
+if [ -d var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin ]; then
+  end reason=managed_by_plugin 102
+fi
 [ -e $f.state ] || {
-  echo "$s" >$f.new
+  timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState $p >$f.new
+  # Whether the repository is ours to take away again.
+  echo "repo=$(ls etc/apt/sources.list.d/$p.list etc/yum.repos.d/$p.repo etc/zypp/repos.d/$p.repo 2>/dev/null | head -n 1)" >>$f.new
   mv $f.new $f.state
 }
-echo mark=$1>$f.mark
+echo "mark=$1" >$f.mark
 timeout 9 systemctl reset-failed $u 2>/dev/null || :
+# systemd replaces ${…} in what it is given to run, so there is none in here.
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.try" 2>&1
-cd "${0%/*}"
+p=google-cloud-ops-agent
 if command -v dpkg; then dpkg --configure -a; fi
-if ! systemctl cat google-cloud-ops-agent; then
-  curl -m60 -fsSO "@repo_url@/add-google-cloud-ops-agent-repo.sh"
-  bash add-google-cloud-ops-agent-repo.sh --also-install "--version=@version@"
+if ! systemctl cat $p; then
+  curl -m60 -fsSo "$0.sh" "@repo_url@/add-$p-repo.sh"
+  bash "$0.sh" --also-install "--version=@version@"
 fi
-systemctl enable --now google-cloud-ops-agent
+systemctl enable $p
+for n in "" -fluent-bit -opentelemetry-collector -diagnostics; do
+  systemctl reset-failed $p$n || :
+done
+bad=""
+if systemctl restart $p; then sleep @settle@; else bad=yes; fi
+for n in "" -fluent-bit -opentelemetry-collector -diagnostics; do
+  s=$(systemctl show -p LoadState -p ActiveState -p NRestarts -p Result $p$n)
+  case $n/$s in
+    -diagnostics/*=not-found* | -diagnostics/*=masked*) continue ;;
+    *NRestarts=[1-9]*) ;;
+    *ActiveState=active*) continue ;;
+  esac
+  bad=yes
+  journalctl -q -o cat -n 2 _SYSTEMD_UNIT=$p$n.service || :
+  echo $p$n $s
+done
+if [ "$bad" ]; then
+  echo reason=still_faulty
+  exit 1
+fi
 mv "$0.try" "$0.log"' "$PWD/$f"
-end yes
+end changed=yes
 } </dev/null

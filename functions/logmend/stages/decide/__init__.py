@@ -7,6 +7,7 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 """
 
 from logmend.stages.decide.aftermath import aftermath, notes, wants_follow_up
+from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.gates import (
     OLD_FACTS,
     admission,
@@ -15,6 +16,7 @@ from logmend.stages.decide.gates import (
     event,
     guards,
     judge_guards,
+    ordered,
     recall,
 )
 from logmend.stages.decide.limits import (
@@ -30,11 +32,13 @@ from logmend.stages.decide.limits import (
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
+    "DIFFERS",
     "OLD_FACTS",
     "RECHECK",
     "VM_TROUBLES",
     "admission",
     "aftermath",
+    "approved",
     "breaker",
     "budget",
     "budget_exhausted",
@@ -46,7 +50,9 @@ __all__ = [
     "judge_guards",
     "no_route",
     "notes",
+    "ordered",
     "osconfig_enabled",
+    "plan",
     "recall",
     "request_deadline",
     "retry",

@@ -188,11 +188,11 @@ def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
 
     Only an order that names the revert takes it back: any other was given before it, or knows nothing of it.
     """
-    if not subject.held or only_looks(intent) or intent.action is Action.REVERT:
+    if not subject.held or intent.action is Action.REVERT:
         return None
     if intent.automatic:
         return Skip("reverted", REVERT_HOLDS)
-    if subject.held_by in (None, intent.overrides):
+    if only_looks(intent) or subject.held_by in (None, intent.overrides):
         return None
     return Skip("superseded_by_revert", f"the order does not know of the revert {subject.held_by}")
 

@@ -19,7 +19,8 @@ timeout 60 flock 9
 [ -e $f.state ] || end 100 changed=no
 echo "mark=$1" >$f.mark
 timeout 9 systemctl reset-failed $u 2>/dev/null || :
-# Fails while that unit is at work: nothing is removed under an installation.
+# Fails while that unit is at work: nothing is removed under an installation. A record with "repo=" and nothing after
+# it says that the repository file came with us; an older record says nothing, and then the file stays.
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.undo" 2>&1
 p=google-cloud-ops-agent
 case $(cat "$0.state") in
@@ -27,11 +28,16 @@ case $(cat "$0.state") in
     if command -v apt-get; then apt-get -y remove $p
     elif command -v zypper; then zypper -n remove $p
     else yum -y remove $p; fi
+    if grep -qx repo= "$0.state"; then
+      rm -f "$1/etc/apt/sources.list.d/$p.list" "$1/etc/yum.repos.d/$p.repo" "$1/etc/zypp/repos.d/$p.repo"
+    fi
+    rm -f "$0.sh"
     ;;
+  *ActiveState=active*) ;;
   *=enabled*) systemctl stop $p ;;
   *) systemctl disable --now $p ;;
 esac
 mv "$0.state" "$0.reverted"
-mv "$0.undo" "$0.log"' "$PWD/$f"
+mv "$0.undo" "$0.log"' "$PWD/$f" "${PWD%/}"
 end 100 changed=yes
 } </dev/null

@@ -28,8 +28,16 @@ case $w in
     exit 101
     ;;
 esac
+p=google-cloud-ops-agent
+repo=''
+for file in etc/apt/sources.list.d/$p.list etc/yum.repos.d/$p.repo etc/zypp/repos.d/$p.repo; do
+  [ ! -e "${LOGMEND_ROOT:-}/$file" ] || repo=yes
+done
+echo "repo=${repo:-no}"
+# A repository file that was not there before us is still to go. An agent that ran, in part, was only restarted.
 case $r/$s in
-  *not-found*/*not-found*|*=loaded*/*=inactive*|*=loaded*/*=failed*) exit 100 ;;
+  *not-found*repo=/*not-found*) [ -n "$repo" ] || exit 100 ;;
+  *not-found*/*not-found* | *=active*/*=loaded* | *=loaded*/*=inactive* | *=loaded*/*=failed*) exit 100 ;;
 esac
 if [ "$(find "$f.undo" -mmin -15 2>/dev/null)" ]; then
   tail -n 3 "$f.undo" >&2

@@ -1,0 +1,86 @@
+"""What an approval is bound to: what the person saw, and how that differs from what is there now."""
+
+from logmend.guards import Pending
+from logmend.model.enums import Origin
+from logmend.model.values import AskAgain, Evidence, InstanceFacts, Intent, Plan, Proceed
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages.decide.gates import judge_guards
+
+DIFFERS = "approval_differs"
+
+
+def plan(
+    intent: Intent,
+    runbook: Runbook,
+    facts: InstanceFacts | None,
+    seen: Evidence | None,
+    settings: Settings,
+) -> Plan:
+    """Put together what a person is shown. What was not looked at anew is as it was approved."""
+    known = intent.approved if seen is None else None
+    return Plan(
+        action=intent.action,
+        digest=runbook.digest,
+        finding=seen.finding if seen else known.finding if known else None,
+        guards={each.guard: _verdict(each.answer) for each in judge_guards(intent, runbook, facts, settings)},
+        evidence={key: seen.values.get(key) for key in runbook.approval_keys}
+        if seen
+        else known.evidence
+        if known
+        else {},
+    )
+
+
+def approved(
+    intent: Intent,
+    runbook: Runbook,
+    facts: InstanceFacts | None,
+    seen: Evidence | None,
+    settings: Settings,
+) -> AskAgain | None:
+    """Say in what an approved order differs from what its approval was for; None if in nothing.
+
+    ``seen`` is None where an agent is asked that looks by itself: then only the rest can be compared.
+    """
+    if intent.origin is not Origin.APPROVAL:
+        return None
+    if intent.approved is None:
+        return AskAgain(DIFFERS, "the version that asked for it did not keep what was approved")
+    differing = differences(intent.approved, plan(intent, runbook, facts, seen, settings))
+    return AskAgain(DIFFERS, "; ".join(differing)) if differing else None
+
+
+def differences(then: Plan, now: Plan) -> list[str]:
+    """Say in words what is another thing now than it was when it was approved."""
+    single = (
+        ("action", then.action, now.action),
+        ("runbook digest", then.digest, now.digest),
+        ("finding", then.finding, now.finding),
+    )
+    found = [f"{what} was {was}, is {now_}" for what, was, now_ in single if was != now_]
+    for what, before, after in (
+        ("guard", then.guards, now.guards),
+        ("evidence", then.evidence, now.evidence),
+    ):
+        found += [
+            f"{what} {key} was {_said(before.get(key))}, is {_said(after.get(key))}"
+            for key in dict.fromkeys([*before, *after])
+            if before.get(key) != after.get(key)
+        ]
+    return found
+
+
+def _said(value: str | None) -> str:
+    return "absent" if value is None else repr(value)
+
+
+def _verdict(answer: object) -> str:
+    match answer:
+        case Proceed(notes):
+            return "; ".join(("go on", *notes))
+        case Pending(why):
+            return f"pending: {why}"
+        case _:
+            reason, detail = getattr(answer, "reason", ""), getattr(answer, "detail", "")
+            return f"{reason}: {detail}"

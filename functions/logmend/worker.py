@@ -1,0 +1,223 @@
+"""One attempt at a VM, under a lease: from its facts to what the ledger keeps.
+
+facts ► guards ► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion]. Work that an agent
+was asked for is read instead of done. Nothing is decided here: the stages are asked, and obeyed.
+"""
+
+import secrets
+import time
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from logmend import settle
+from logmend.errors import Permanent, Superseded, Transient
+from logmend.ledger import Controls, Journal
+from logmend.model.enums import Action, Result
+from logmend.model.state import Admitted, State, View
+from logmend.model.struct import Struct, replace
+from logmend.model.values import (
+    Asked,
+    Attempt,
+    Evidence,
+    InstanceFacts,
+    Intent,
+    Judgement,
+    Latency,
+    Outcome,
+    Proceed,
+    Stop,
+    Verdict,
+)
+from logmend.ports import Clock, Compute, ExecutorChoice, RequestExecutor
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages import act, decide, verify
+
+LOOKS_AT_COMMIT = 3
+"""How often facts are read at the commit point until they are young enough when it is passed."""
+
+_LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
+"""Where an intent stands whose enforcement is behind it: what is left is to see what came of it."""
+
+
+class Worker(Struct, frozen=True):
+    """Works on VMs that an intent was admitted to. Everything that reaches outside is a port."""
+
+    settings: Settings
+    clock: Clock
+    journal: Journal
+    controls: Controls
+    compute: Compute
+    executors: ExecutorChoice
+
+    async def attempt(
+        self, held: Admitted, runbook: Runbook | None, published: datetime | None
+    ) -> Outcome | None:
+        """Make one attempt and conclude it in the ledger; None if it was put off with nothing to say.
+
+        ``Superseded`` if a newer attempt took the lease. Whatever else goes wrong becomes the outcome.
+        """
+        intent, started = held.record.intent, _Stopwatch(self.clock.now(), published)
+        facts: InstanceFacts | None = None
+        done: Attempt | None = None
+        agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
+        try:
+            if agent is not None:
+                done, facts, said = await self._read(agent, held, runbook)
+            elif runbook is None:
+                said = Judgement.of(settle.unknown_runbook(intent))
+            else:
+                facts = await self.compute.facts(intent.instance)
+                started.looked_up()
+                verdict = decide.guards(intent, runbook, facts, self.settings)
+                if isinstance(verdict, Proceed):
+                    done = await self._act(held, facts, runbook)
+                    started.acted()
+                    said = verify.attempt(
+                        intent,
+                        done,
+                        held.record,
+                        detached=runbook.detached is not None,
+                        held=held.subject.held,
+                    )
+                    said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
+                else:
+                    said = Judgement.of(verdict)
+                if said.result is not Result.REQUESTED:
+                    left = await act.take_back(self.executors, facts, intent)
+                    said = replace(said, detail=said.detail + left)
+        except Superseded:
+            raise
+        except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
+            said = settle.of_error(error, waiting=agent is not None)
+        now = self.clock.now()
+        concluded = settle.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
+        if concluded is None:
+            await self.journal.postpone(held, now + decide.RECHECK, settle.reported(held, done))
+            return None
+        await self.journal.conclude(held, concluded, now)
+        if concluded.failing:
+            await self.guard_breaker(intent.runbook, now)
+        return concluded.outcome
+
+    async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict]:
+        """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
+        try:
+            facts = await self.compute.facts(intent.instance)
+        except Permanent as error:
+            if (verdict := settle.without_facts(error)) is None:
+                raise
+            return None, verdict
+        return facts, decide.guards(intent, runbook, facts, self.settings)
+
+    async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Stop | None:
+        """Say what guards have by now against work that an agent is out for; None if it may go on.
+
+        ``Transient`` while Compute gives no answer. A look changes nothing: it is not asked about.
+        """
+        if asked.action is Action.CHECK:
+            return None
+        _, verdict = await self.guarded(intent, runbook)
+        return None if isinstance(verdict, Proceed) else verdict
+
+    async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
+        intent = held.record.intent
+        budget, mark = decide.budget(runbook, self.settings, intent), secrets.token_hex(16)
+        passed = False
+
+        async def commit(before: Evidence | None) -> Verdict:
+            nonlocal passed
+            verdict: Verdict = decide.OLD_FACTS
+            for _ in range(LOOKS_AT_COMMIT):
+                read_at = self.clock.now()
+                known, verdict = await self.guarded(intent, runbook)
+                if not isinstance(verdict, Proceed):
+                    return verdict
+                differs = decide.approved(intent, runbook, known, before, self.settings)
+                if differs is not None and not held.record.committed:  # what was begun is finished
+                    return differs
+                now = self.clock.now()
+                full = decide.budget_exhausted(intent, budget, now)
+
+                def judge(view: View, read_at: datetime = read_at) -> Verdict:
+                    return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
+
+                detached = runbook.detached or timedelta()
+                verdict = await self.journal.commit(
+                    held, before, judge, budget, full, now, mark=mark, detached=detached
+                )
+                if verdict != decide.OLD_FACTS:
+                    break
+            passed = isinstance(verdict, Proceed)
+            return verdict
+
+        may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
+        done = await act.attempt(
+            self.executors(facts),
+            facts,
+            runbook,
+            intent,
+            commit if may_enforce else None,
+            mark,
+            self.settings.attempt_deadline,
+        )
+        return replace(done, committed=passed)
+
+    async def _read(
+        self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
+    ) -> tuple[Attempt, InstanceFacts | None, Judgement]:
+        """Read what came of work that an agent was asked for; a request that closes is taken back first."""
+        intent, asked, facts = held.record.intent, held.record.request, None
+        assert asked is not None
+        done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
+        if runbook is None:
+            said = Judgement.of(settle.unknown_runbook(intent))
+        else:
+            stop: Stop | None = decide.recall(
+                intent, asked, held.subject, await self.controls.fleet(), self.settings
+            )
+            with suppress(Transient):  # what was reported is told all the same; the next tick asks again
+                stop = stop or await self.objection(intent, asked, runbook)
+            said = verify.report(
+                intent,
+                done,
+                held.record,
+                stop,
+                detached=runbook.detached is not None,
+                held=held.subject.held,
+            )
+            said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
+        if said.result is not Result.REQUESTED:
+            facts, left = await act.withdraw(agent, self.compute, asked)
+            said = replace(said, detail=said.detail + left)
+        return done, facts, said
+
+    async def guard_breaker(self, runbook: str, now: datetime) -> None:
+        """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""
+        samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
+        if breaker := decide.breaker(samples, self.settings, now):
+            await self.controls.open_breaker(runbook, breaker)
+
+
+class _Stopwatch:
+    """Milliseconds between the points of an attempt, by the monotonic clock."""
+
+    def __init__(self, now: datetime, published: datetime | None) -> None:
+        self._queue = max(now - published, timedelta()) if published else None
+        self._marks = [time.monotonic()]
+        self._lookup: int | None = None
+        self._act: int | None = None
+
+    def looked_up(self) -> None:
+        self._lookup = self._lap()
+
+    def acted(self) -> None:
+        self._act = self._lap()
+
+    def _lap(self) -> int:
+        self._marks.append(time.monotonic())
+        return round(1000 * (self._marks[-1] - self._marks[-2]))
+
+    def latency(self) -> Latency:
+        queue = round(1000 * self._queue.total_seconds()) if self._queue is not None else None
+        return Latency(queue, self._lookup, self._act, round(1000 * (time.monotonic() - self._marks[0])))

@@ -1,0 +1,71 @@
+"""Runs the function over a Firestore whose answers to commits get lost: ``FOLDER PYTHON -m MODULE …``.
+
+The call is really made, and what it writes is there. Where it passes the commit point, its answer is lost, as
+by a connection that broke: a file in ``FOLDER`` named after the VM says so. Whoever asked hears of it once
+there is a file ``lost``: until then it waits, as for an answer. Each VM's first commit meets this, later ones
+do not.
+
+Not lost are answers to what else the ledger is asked. What the store does for other VMs goes on meanwhile,
+which a call that really waits would hold up.
+"""
+
+import asyncio
+import runpy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from google.api_core.exceptions import ServiceUnavailable
+
+LOST = "the answer is lost"
+
+
+def committed(rows: Any) -> set[str]:
+    """Give the ids of the VMs of which these rows say that enforcing may begin."""
+    records = [
+        row.document().data
+        for (collection, _), row in rows.items()
+        if row is not None and collection == "intents"
+    ]
+    return {
+        each["intent"]["instance"]["instance_id"]
+        for each in records
+        if each["committed"] and each["state"] == "running"
+    }
+
+
+def main() -> None:
+    """Have answers lost, then be the module."""
+    place, _, _, module, *rest = sys.argv[1:]
+    folder = Path(place)
+    sys.path.append(str(Path(__file__).parents[2] / "functions"))
+    from logmend.adapters.stores.firestore import FirestoreStore
+    from logmend.adapters.stores.firestore_wire import Database
+    from logmend.errors import Transient
+
+    commit, transact = Database.commit, FirestoreStore.transact
+
+    async def lossy(self: Database, read: Any, rows: Any, transaction: bytes = b"") -> None:
+        await commit(self, read, rows, transaction)
+        new = {each for each in committed(rows) if not (folder / each).exists()}
+        for each in new:
+            (folder / each).touch()
+        if new:
+            raise ServiceUnavailable(LOST)  # type: ignore[no-untyped-call]
+
+    async def late(self: FirestoreStore, keys: Sequence[Any], step: Any) -> Any:
+        try:
+            return await transact(self, keys, step)
+        except Transient as error:
+            while LOST in error.detail and not (folder / "lost").exists():  # noqa: ASYNC110  another makes it
+                await asyncio.sleep(0.02)
+            raise
+
+    Database.commit, FirestoreStore.transact = lossy, late  # type: ignore[method-assign]
+    sys.argv = [module, *rest]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Whose turn it is: what waits for a VM is woken, persons go first, then the oldest."""
+
+from datetime import timedelta
+
+from tests.fakes import REF, START, ManualClock, World, entry, incident, push, world
+from tests.unit.test_pipeline import ENFORCE, operator
+from tests.unit.test_requests import agents_world, fixed, tick
+
+from logmend.model.enums import Action, Result
+from logmend.model.state import Admitted, Freeze
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Intent, Outcome, Proceed
+from logmend.settings import Budget
+
+RUNBOOK = "workload-cert-refresh"
+SECOND = InstanceRef(REF.project_id, REF.zone, "4775836342981993097")
+THIRD = InstanceRef(REF.project_id, REF.zone, "4775836342981993098")
+
+
+async def parked_behind_a_lease(w: World) -> Intent:
+    """Park an order for a VM that another order has in hand, and let that one end."""
+    second = operator(intent_id="o-second")
+
+    async def meanwhile() -> None:
+        assert (await w.pipeline.work(second)).reason == "busy"
+
+    real = w.fleet.facts
+
+    async def facts(ref: InstanceRef) -> object:
+        w.fleet.facts = real  # type: ignore[method-assign]
+        await meanwhile()
+        return await real(ref)
+
+    w.fleet.facts = facts  # type: ignore[method-assign,assignment]
+    assert (await w.pipeline.work(operator(intent_id="o-first"))).result is Result.REMEDIATED
+    return second
+
+
+async def test_what_waits_for_a_vm_is_due_when_the_other_is_done() -> None:
+    """Long before the lease of the other would have run out."""
+    w = world(**ENFORCE, lease=timedelta(hours=1))
+    second = await parked_behind_a_lease(w)
+    w.clock.tick(minutes=5)
+    await w.ticker.run()
+    assert w.outcomes.written[-1].intent_id == second.intent_id
+    assert w.outcomes.written[-1].result is Result.NOTHING_TO_DO
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert subject.waiting == ()
+
+
+async def test_what_waits_for_an_agents_request_is_due_when_that_is_closed() -> None:
+    """Its own time would be five minutes after it was parked."""
+    w, agents = agents_world()
+    assert (await w.pipeline.work(operator(intent_id="o-first"))).result is Result.REQUESTED
+    w.clock.tick(minutes=4)
+    agents.says(Action.ENFORCE, fixed())
+    assert (await w.pipeline.work(operator(intent_id="o-second"))).reason == "busy"
+    await tick(w, minutes=1)
+    assert [(each.intent_id, each.result) for each in w.outcomes.written if each.intent_id == "o-second"][
+        1:
+    ] == [("o-second", Result.REQUESTED)]
+
+
+async def test_an_attempt_that_died_wakes_nobody_and_the_fallback_does() -> None:
+    """Who waits has a time of its own, the end of the other's lease."""
+    w = world(**ENFORCE)
+    dying, now = operator(intent_id="o-dies"), w.clock.now()
+
+    def compose(*_: object) -> Outcome:
+        raise AssertionError("it is admitted")
+
+    held = await w.journal.admit(dying, lambda _: Proceed(), compose, now)
+    assert isinstance(held, Admitted)
+    assert (await w.pipeline.work(operator(intent_id="o-second"))).reason == "busy"
+    w.clock.tick(minutes=11)
+    await w.ticker.run()
+    assert {each.intent_id for each in w.outcomes.written if each.final} == {"o-dies", "o-second"}
+
+
+def full(clock: ManualClock | None = None) -> World:
+    w = world(**ENFORCE, clock=clock, disruption_budget=Budget(1, timedelta(minutes=10)))
+    for ref in (SECOND, THIRD):
+        w.fleet.add(ref)
+    return w
+
+
+async def order_of_fixes(w: World) -> list[str]:
+    return [
+        each.instance.instance_id[-1]
+        for each in w.outcomes.written
+        if each.result is Result.REMEDIATED and each.instance
+    ]
+
+
+async def test_the_oldest_of_a_queue_goes_first_whenever_its_time_was_to_come() -> None:
+    """Two incidents wait for a place; the later one had asked again earlier."""
+    w = full()
+    await w.controls.freeze(Freeze("ann", START))
+    for number, ref in enumerate((SECOND, THIRD)):
+        body = incident(ref, incident_id=f"inc-{number}")
+        await w.deliver(push(body, f"m{number}", at=w.clock.now()))
+        w.clock.tick(seconds=1)
+    await w.controls.resume()
+    await rush(w, "m1", "m0")
+    w.clock.tick(minutes=1)
+    await w.ticker.run()
+    assert await order_of_fixes(w) == ["7"]
+
+
+async def rush(w: World, *names: str) -> None:
+    """Let parked intents be due in this order."""
+    for number, name in enumerate(names):
+        key = ("intents", name.replace("m", "m-m", 1))
+        found = await w.store.get([key])
+        document = replace(found[key], due=START + timedelta(seconds=number))
+
+        def step(_: object, key: tuple[str, str] = key, document: object = document) -> object:
+            return {key: document}, None
+
+        await w.store.transact([key], step)  # type: ignore[arg-type]
+
+
+async def test_a_persons_order_goes_before_what_is_automatic() -> None:
+    """It was given later, and takes the one place."""
+    w = full()
+    await w.controls.freeze(Freeze("ann", START))
+    await w.deliver(push(incident(SECOND), "m0", at=w.clock.now()))
+    w.clock.tick(seconds=1)
+    late = replace(operator(intent_id="o-late"), instance=THIRD, created_at=w.clock.now())
+    assert (await w.pipeline.work(late)).reason == "frozen"
+    await w.controls.resume()
+    w.clock.tick(minutes=1)
+    await w.ticker.run()
+    assert await order_of_fixes(w) == ["8"]
+    w.clock.tick(minutes=11)
+    await w.ticker.run()
+    assert await order_of_fixes(w) == ["8", "7"]
+
+
+async def test_several_orders_for_one_vm_follow_each_other_in_one_tick() -> None:
+    """None of them is parked again because another of the same tick has the VM."""
+    w = world(**ENFORCE)
+    await w.deliver(push(entry()))
+    await w.controls.freeze(Freeze("ann", START))
+    for number in range(5):
+        order = replace(operator(intent_id=f"o-{number}"), created_at=START + timedelta(seconds=number))
+        assert (await w.pipeline.work(order)).reason == "frozen"
+    await w.controls.resume()
+    w.outcomes.written.clear()
+    w.clock.tick(minutes=1)
+    await w.ticker.run()
+    assert w.outcomes.results == ["nothing_to_do"] * 5
