@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from logmend.ledger import places
+from logmend.ledger.freezes import of_fleet
 from logmend.model.enums import Action, Finding, Mode, Result
-from logmend.model.state import Approval, Fleet, Record, State, Subject
+from logmend.model.state import Approval, Fleet, Freeze, Record, Scope, State, Subject
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
+from logmend.settings import Budget
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -38,12 +41,34 @@ class Unreached(Struct, frozen=True):
     of: int
 
 
+class Spent(Struct, frozen=True):
+    """A runbook's budget: how many places are taken, of how many by the settings at hand, until when.
+
+    ``frees`` is when the first place gets free at the latest; None where one is free, or hangs on an outcome.
+    """
+
+    runbook: str
+    used: int
+    limit: int
+    frees: datetime | None
+
+
+class Cause(Struct, frozen=True):
+    """What went wrong in the same way: how often, on how many VMs, and the latest of them."""
+
+    result: str
+    reason: str | None
+    outcomes: int
+    instances: int
+    latest: Outcome
+
+
 @dataclass(slots=True)
 class FleetState:
     """Counts and lists for a person. ``stopped`` says what stands still, and since when.
 
-    ``by_result`` counts VMs by what came of them last, ``outcomes`` every outcome; ``failures``
-    are the latest first.
+    ``instances`` are VMs, however many runbooks know them; ``by_result`` counts them by what came of them
+    last, ``outcomes`` every outcome; ``failures`` are the latest first.
     """
 
     instances: int = 0
@@ -56,6 +81,10 @@ class FleetState:
     waiting: list[Record] = field(default_factory=list)
     approvals: list[Approval] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
+    held: list[Subject] = field(default_factory=list)
+    budgets: list[Spent] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
     latencies: "dict[str, array[int]]" = field(
         default_factory=lambda: {name: array("q") for name in LATENCIES}
@@ -73,6 +102,12 @@ class FleetState:
             "first_outcome": _time(self.first),
             "last_outcome": _time(self.last),
             "stopped": self.stopped,
+            "freezes": [_freeze(*each) for each in self.freezes],
+            "held": [_held(each) for each in self.held],
+            "budgets": [
+                {"runbook": each.runbook, "used": each.used, "limit": each.limit, "frees": _time(each.frees)}
+                for each in self.budgets
+            ],
             "last_tick": _time(self.last_tick),
             "unreached": [
                 {"project_id": each.project_id, "zone": each.zone, "instances": each.instances, "of": each.of}
@@ -80,6 +115,7 @@ class FleetState:
             ],
             "needs_human": [_subject(each) for each in self.needs_human],
             "relapsed": [_subject(each) for each in self.relapsed],
+            "causes": [_cause(each) for each in self.causes],
             "failures": [failure(each) for each in self.failures],
             "intents": dict(sorted(self.by_state.items())),
             "waiting": [_record(each) for each in self.waiting],
@@ -91,14 +127,18 @@ class FleetState:
 class Summing:
     """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
 
-    Outcomes come oldest first, as logs and files have them; one that comes again counts once.
+    Outcomes come oldest first, as logs and files have them; one that comes again counts once. ``since``
+    bounds what is counted; what stands still or waits now is told whatever its age.
     """
 
-    def __init__(self, fleet: Fleet | None = None) -> None:
-        self._ledger = fleet is not None
+    def __init__(self, fleet: Fleet | None = None, since: datetime | None = None) -> None:
+        self._ledger, self._since = fleet is not None, since
         self._state = FleetState()
         if fleet is not None:
             self._state.last_tick, self._state.stopped = fleet.last_tick, _stopped(fleet)
+            self._state.freezes = of_fleet(fleet, lambda _: True)[1]
+        self._last = dict[int, tuple[datetime | None, str | None]]()
+        self._causes = dict[tuple[Result, str | None], tuple[int, set[int], Outcome]]()
         self._met: set[int] = set()
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
@@ -108,15 +148,22 @@ class Summing:
     def subject(self, subject: Subject) -> None:
         """Count one VM under one runbook."""
         state = self._state
-        state.instances += 1
+        for freeze in subject.frozen.stack if subject.frozen else ():
+            state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
+            _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))
+        if subject.held:
+            _keep(state.held, subject)
+        if self._since is not None and (subject.last_at is None or subject.last_at < self._since):
+            return
         where, vm = (subject.instance.project_id, subject.instance.zone), hash(subject.instance)
         self._tried[where].add(vm)
         if subject.last_reason in reasons.UNREACHED:
             self._unreached[where].add(vm)
+        known, word = self._last.get(vm, (None, None)), None
         if subject.last_result is not None:
-            state.by_result[_word(subject.last_result, subject.last_reason)] += 1
-        for freeze in subject.frozen.stack if subject.frozen else ():
-            state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
+            word = _word(subject.last_result, subject.last_reason)
+        if known[0] is None or (subject.last_at is not None and subject.last_at > known[0]):
+            self._last[vm] = subject.last_at, word or known[1]
         if subject.needs_human:
             _keep(state.needs_human, subject)
         if subject.relapses:
@@ -124,9 +171,14 @@ class Summing:
 
     def record(self, record: Record) -> None:
         """Count one intent; those that wait are listed."""
-        self._state.by_state[record.state] += 1
+        if self._since is None or record.state is not State.DONE or record.intent.created_at >= self._since:
+            self._state.by_state[record.state] += 1
         if record.state is not State.DONE:
             _keep(self._state.waiting, record)
+
+    def budget(self, spent: Spent) -> None:
+        """Keep what is used of a runbook's budget."""
+        self._state.budgets.append(spent)
 
     def approval(self, approval: Approval, now: datetime) -> None:
         """Keep a plan that a person has yet to decide on."""
@@ -146,6 +198,10 @@ class Summing:
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)
         if outcome.result in BAD:
+            cause = outcome.result, outcome.reason
+            number, vms, _ = self._causes.get(cause, (0, set[int](), outcome))
+            vms.add(hash(outcome.instance))
+            self._causes[cause] = number + 1, vms, outcome
             heapq.heappush(self._failures, (outcome.at, len(self._met), outcome))
             if len(self._failures) > FAILURES:
                 heapq.heappop(self._failures)
@@ -158,6 +214,14 @@ class Summing:
         for subject in self._subjects.values():
             self.subject(subject)
         self._subjects.clear()
+        self._state.instances = len(self._last)
+        self._state.by_result = Counter(word for _, word in self._last.values() if word)
+        self._state.causes = [
+            Cause(result.value, reason, number, len(vms), latest)
+            for (result, reason), (number, vms, latest) in sorted(
+                self._causes.items(), key=lambda each: (-len(each[1][1]), -each[1][0])
+            )
+        ]
         self._state.unreached = [
             Unreached(*where, len(vms), len(self._tried[where]))
             for where, vms in sorted(self._unreached.items(), key=lambda each: -len(each[1]))
@@ -221,6 +285,49 @@ def failure(outcome: Outcome) -> dict[str, Any]:
         "detail": outcome.detail,
         "next_step": reasons.next_step(outcome) or None,
         "outcome_id": outcome.outcome_id,
+    }
+
+
+def spent(
+    shards: Mapping[str, list[places.Shard]], budgets: Mapping[str, Budget], now: datetime
+) -> Iterable[Spent]:
+    """Sum up budgets by runbook. How many places there are, the settings at hand say, not the ledger."""
+    for runbook, budget in budgets.items():
+        every = [places.current(each, budget.window, now) for each in shards.get(runbook, ())]
+        used = sum(map(places.taken, every))
+        frees = [at for each in every if (at := places.frees(each, budget.window))]
+        yield Spent(runbook, used, budget.count, min(frees, default=None) if used >= budget.count else None)
+
+
+def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
+    return {
+        "name": freeze.name,
+        "scope": str(scope),
+        "by": freeze.by,
+        "since": _time(freeze.at),
+        "until": _time(freeze.until),
+        "why": freeze.why,
+    }
+
+
+def _held(subject: Subject) -> Mapping[str, Any]:
+    return {
+        "instance": str(subject.instance),
+        "name": subject.name,
+        "runbook": subject.runbook,
+        "held_by": subject.held_by,
+        "next_step": f"logmend resume --instance {subject.instance} --runbook {subject.runbook}",
+    }
+
+
+def _cause(cause: Cause) -> Mapping[str, Any]:
+    return {
+        "result": cause.result,
+        "reason": cause.reason,
+        "outcomes": cause.outcomes,
+        "instances": cause.instances,
+        "last_at": _time(cause.latest.at),
+        "next_step": reasons.next_step(cause.latest) or None,
     }
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.state import Freeze
 from logmend.model.values import InstanceRef
+from logmend.settings import duration
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import (
@@ -36,18 +37,21 @@ UNASKED = (
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
 )
 @click.option("--why", default="", help="Reason, for the record.")
+@click.option("--for", "span", metavar="DURATION", help="Lift it by itself after 90m, 2h, 3d, …")
 @by_option
-def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> None:
+def command(runbook: str | None, named: Sequence[str], why: str, span: str | None, by: str) -> None:
     """Stop all enforcement, that of one runbook, or that on some VMs, until `logmend resume`.
 
     Effective at once for whatever has not passed its commit point: every attempt asks the ledger a last time
     before it enforces. Events that would not be repeated are parked, and OS Config requests are withdrawn by
-    the next tick. Freezes stack: each takes a `logmend resume` of its own.
+    the next tick. Freezes stack: each takes a `logmend resume` of its own, by the name that is
+    printed here. With --for, the first tick after that time lifts it, and records that as `freeze_over`.
 
     Says what is in hand, and who has read the freeze: with LOGMEND_TOPIC set, a tick is asked for and waited
     for. What uses another ledger, or another file of that name, it cannot stop.
     """
-    freeze = Freeze(by, datetime.now(UTC), why)
+    now = datetime.now(UTC)
+    freeze = Freeze(by, now, why, until=now + _span(span) if span else None)
 
     async def work(app: Application) -> tuple[list[str], list[str]]:
         frozen = await switch(app)
@@ -66,7 +70,8 @@ def command(runbook: str | None, named: Sequence[str], why: str, by: str) -> Non
         return [runbook or "everything"]
 
     frozen, reach = running(work, shared_ledger(inputs.settings()))
-    click.echo(f"frozen by {by}: {', '.join(frozen)}. Resume with: {_undo(runbook, named)}")
+    until = f" until {freeze.until:%FT%TZ}" if freeze.until else ""
+    click.echo(f"frozen by {by}{until}: {', '.join(frozen)}. Resume with: logmend resume {freeze.name}")
     for line in reach:
         click.echo(f"  {line}")
 
@@ -109,6 +114,11 @@ async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
             click.echo(f"{ref}: not looked up ({error.reason})", err=True)
 
 
-def _undo(runbook: str | None, named: Sequence[str]) -> str:
-    words = ["logmend resume", *(f"--instance {each}" for each in named)]
-    return " ".join(words + ([f"--runbook {runbook}"] if runbook else []))
+def _span(text: str) -> timedelta:
+    try:
+        span = duration(text)
+    except (ValueError, OverflowError) as error:
+        raise click.UsageError(f"--for {text}: {error}") from error
+    if span <= timedelta():
+        raise click.UsageError(f"--for {text}: no time at all")
+    return span

@@ -44,7 +44,7 @@ class Source(Struct, frozen=True):
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command its options: FILE, --cloud, --since."""
     for decorate in (
-        click.option("--since", metavar="TIME", help="Only outcomes from then on: 7d, 36h, or RFC 3339."),
+        click.option("--since", metavar="TIME", help="Only what is of then or later: 7d, 36h, or RFC 3339."),
         click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
         click.argument("file", metavar="[FILE]", required=False),
     ):

@@ -7,6 +7,8 @@ import click
 
 from logmend.errors import ConfigError
 from logmend.ledger import Contacts
+from logmend.ledger.freezes import of_fleet, of_subject
+from logmend.model.state import Freeze, Scope
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
@@ -14,6 +16,7 @@ from logmend_cli.application import by_option, instances, runbook_option, runnin
 
 
 @click.command()
+@click.argument("freezes", metavar="[FREEZE]...", nargs=-1)
 @runbook_option
 @click.option(
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
@@ -21,19 +24,27 @@ from logmend_cli.application import by_option, instances, runbook_option, runnin
 @click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
 @click.option("--why", default="", help="Why a host key is forgotten, for the record.")
 @by_option
-def command(runbook: str | None, named: Sequence[str], *, forget: bool, why: str, by: str) -> None:
-    """Lift the global freeze; with --runbook that runbook's freeze and breaker; with --instance a VM's.
+def command(
+    freezes: Sequence[str], runbook: str | None, named: Sequence[str], *, forget: bool, why: str, by: str
+) -> None:
+    """Lift the freezes that are named, wherever they hold; or the global one; or a runbook's, or a VM's.
 
-    Of several freezes the latest is lifted, and what is left is shown: run it again for the next. Resuming an
-    instance also clears its cooldown, the hold that a revert left, and the mark that it needs a human, and
-    frees it of a lease whose intent is gone. What was parked goes on with the next tick. With
-    --forget-host-key the next contact with it is a first one; who forgot which key, when and why stays on
-    record in the ledger. Find out first why the key is another one.
+    FREEZE is a name as `logmend freeze` and `logmend status` print it: that freeze is lifted, nothing else.
+    Without one, --runbook lifts that runbook's freeze and breaker, --instance a VM's. Of several the latest
+    is lifted, and what is left is shown. Resuming an instance also clears its cooldown, the hold that a
+    revert left, and the mark that it needs a human, and frees it of a lease whose intent is gone. What was
+    parked goes on with the next tick. With --forget-host-key the next contact with it is a first one; who forgot
+    which key, when and why stays on record in the ledger. Find out first why the key is another one.
     """
     if forget and not named:
         raise ConfigError(["--forget-host-key needs --instance"])
 
+    if freezes and (named or runbook):
+        raise ConfigError(["a FREEZE is lifted wherever it holds: leave --runbook and --instance out"])
+
     async def work(app: Application) -> list[str]:
+        if freezes:
+            return await _lifted(app, frozenset(freezes))
         chosen = app.chosen_runbooks(runbook)
         if named:
             refs = await instances(app, named)
@@ -41,6 +52,8 @@ def command(runbook: str | None, named: Sequence[str], *, forget: bool, why: str
             for ref in refs:
                 done.append(str(ref) + (await _forgotten(app, ref, by, why) if forget else ""))
                 for name in chosen:
+                    known = await app.controls.subject(ref, name)
+                    done += [f"hold of {name} ended"] if known and known.held else []
                     freed = await app.controls.resume_instance(ref, name)
                     done += [f"freed of an orphaned {freed}"] if freed else []
             subjects = [await app.controls.subject(ref, name) for ref in refs for name in chosen]
@@ -58,6 +71,23 @@ def command(runbook: str | None, named: Sequence[str], *, forget: bool, why: str
 
     resumed = running(work, shared_ledger(inputs.settings()))
     click.echo(f"resumed: {'; '.join(resumed)}")
+
+
+async def _lifted(app: Application, names: frozenset[str]) -> list[str]:
+    """Lift freezes by name, also on VMs; one that is not there is an error, and then none is lifted."""
+
+    def meant(freeze: Freeze) -> bool:
+        return freeze.name in names
+
+    fleet = await app.controls.fleet()
+    there, scopes = [*of_fleet(fleet, meant)[1]], []
+    async for subject in app.queues.subjects():
+        if met := of_subject(subject, meant)[1]:
+            there += met
+            scopes.append(Scope(subject.runbook, subject.instance))
+    if unknown := sorted(names - {freeze.name for _, freeze in there}):
+        raise ConfigError([f"no freeze {each} (see logmend status); nothing was lifted" for each in unknown])
+    return [f"{scope}, {freeze}" for scope, freeze in await app.controls.lift(meant, scopes)]
 
 
 async def _forgotten(app: Application, ref: InstanceRef, by: str, why: str) -> str:

@@ -1,6 +1,7 @@
 """``logmend status``: blocked work, VMs that need attention, recent outcomes."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import click
 
 from logmend.errors import ConfigError
+from logmend.ledger.places import Shard
 from logmend.settings import Settings
+from logmend.stages import decide
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
-from logmend_cli.fleet_state import FleetState, Summing
+from logmend_cli.fleet_state import FleetState, Summing, spent
 from logmend_cli.outcome_source import NOTHING, Source
 
 SHOWN = 10
@@ -35,7 +38,8 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str) -> Non
 
     The ledger (LOGMEND_STATE) knows what waits, what is frozen and which VMs need a person. Outcomes come
     from FILE (- is standard input), from Cloud Logging (--cloud), or from where LOGMEND_OUTCOMES puts them;
-    without any, from what the ledger keeps.
+    without any, from what the ledger keeps. --since bounds everything that is counted; what is frozen, held
+    or waits now is shown whatever its age. A VM counts once, however many runbooks know it.
     """
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
@@ -64,7 +68,7 @@ async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetStat
 
 async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
     async with opened(settings) as app:
-        summing, now = Summing(await app.controls.fleet()), datetime.now(UTC)
+        summing, now = Summing(await app.controls.fleet(), source.since), datetime.now(UTC)
         async for subject in app.queues.subjects():
             summing.subject(subject)
             more(1)
@@ -76,6 +80,12 @@ async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
             more(1)
         async for approval in app.controls.approvals():
             summing.approval(approval, now)
+        shards = defaultdict[str, list[Shard]](list)
+        async for (_, name), shard in app.queues.places():
+            shards[name.rpartition("~")[0]].append(shard)
+        budgets = {name: decide.budget(each, settings) for name, each in app.pipeline.runbooks.items()}
+        for each in spent(shards, budgets, now):
+            summing.budget(each)
     return summing
 
 
@@ -86,6 +96,10 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
         click.echo(_tick(found["last_tick"], now))
     span = f", {found['first_outcome']} to {found['last_outcome']}" if found["first_outcome"] else ""
     click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
+    freezes = ("name", "scope", "by", "since", "until", "why")
+    _rows("Frozen (logmend resume NAME)", found["freezes"], freezes)
+    _rows("Held by a revert (logmend resume --instance)", found["held"], ("instance", "name", "runbook"))
+    _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
     columns = ("result", "reason", "outcomes", "VMs whose last it is")
     rows = [
         (*_split(word), found["outcomes"].get(word), found["results"].get(word))
@@ -95,6 +109,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     _rows("VMs that cannot be reached", found["unreached"], ("project_id", "zone", "instances", "of"))
     _blocks("Left to a person", found["needs_human"])
     _blocks("Came back after a verified fix", found["relapsed"])
+    causes = ("result", "reason", "instances", "outcomes", "last_at", "next_step")
+    _rows("What went wrong, by cause", found["causes"], causes)
     _blocks("Recent failures", found["failures"])
     waiting = ("state", "reason", "action", "instance", "runbook", "created_at", "intent_id")
     _rows("Waiting for the tick, or at work", found["waiting"], waiting)
@@ -138,6 +154,9 @@ def _rows(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) ->
         "project_id": "project",
         "instances": "VMs",
         "of": "of those tried",
+        "limit": "of",
+        "frees": "next place free by",
+        "last_at": "last",
     }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]
     cells = [[row[column] for column in columns] for row in rows[:SHOWN]]

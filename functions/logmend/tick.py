@@ -23,7 +23,7 @@ from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Proceed, Skip, Stop, Tick
 from logmend.pipeline import Pipeline
 from logmend.silence import Listener
-from logmend.stages import act, decide
+from logmend.stages import act, decide, record
 from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class Ticker(Struct, frozen=True):
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         await self.pipeline.worker.controls.note_tick(self.pipeline.clock.now())
+        await self._thaw()
         await self._guard_breakers()
 
         async def emit_again(record: Record) -> None:
@@ -156,6 +157,15 @@ class Ticker(Struct, frozen=True):
         await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
         await self._drain(self.queues.kept, review, tally, until)
         return tally
+
+    async def _thaw(self) -> None:
+        """Lift the freezes whose time is over. It is told first: who is killed in between tells it again."""
+        pipeline, now = self.pipeline, self.pipeline.clock.now()
+        over = await pipeline.worker.controls.over_by(now)
+        for scope, freeze in over:
+            await pipeline.emit(record.of_thaw(scope, freeze, pipeline.settings))
+        if over:
+            await pipeline.worker.controls.thaw(now)
 
     async def _guard_breakers(self) -> None:
         """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""

@@ -1,8 +1,7 @@
 """The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from logmend.errors import Permanent
 from logmend.ledger import damage
@@ -20,13 +19,12 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
+from logmend.ledger.freezes import Gone, lifted, of_fleet, of_subject, over, under, without
 from logmend.model.enums import Origin
-from logmend.model.state import Approval, Breaker, Fleet, Freeze, Record, State, Subject
+from logmend.model.state import Approval, Breaker, Fleet, Freeze, Record, Scope, State, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
-
-T = TypeVar("T")
 
 
 class Controls:
@@ -49,13 +47,13 @@ class Controls:
     async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
         """Stop all enforcement, or that of one runbook. Freezes stack: each has to be lifted."""
         if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=_over(fleet.frozen, freeze)))
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=over(fleet.frozen, freeze)))
         else:
             await self._change_fleet(
                 lambda fleet: replace(
                     fleet,
                     frozen_runbooks=dict(fleet.frozen_runbooks)
-                    | {runbook: _over(fleet.frozen_runbooks.get(runbook), freeze)},
+                    | {runbook: over(fleet.frozen_runbooks.get(runbook), freeze)},
                 )
             )
 
@@ -65,7 +63,7 @@ class Controls:
         A breaker that was open judges anew: what failed before it was released does not count any more.
         """
         if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=_under(fleet.frozen)))
+            await self._change_fleet(lambda fleet: replace(fleet, frozen=under(fleet.frozen)))
             return
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
 
@@ -73,8 +71,8 @@ class Controls:
             fleet = fleet_of(found)
             released = replace(
                 fleet,
-                frozen_runbooks=_lifted(fleet.frozen_runbooks, runbook),
-                breakers=_without(fleet.breakers, runbook),
+                frozen_runbooks=lifted(fleet.frozen_runbooks, runbook),
+                breakers=without(fleet.breakers, runbook),
             )
             counted = samples if runbook in fleet.breakers else []
             return {FLEET: Document(pack(released))} | {key: None for key in counted if key in found}, None
@@ -93,8 +91,13 @@ class Controls:
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""
+        if freeze.until is not None:
+            scope = Scope(runbook, instance)
+            await self._change_fleet(
+                lambda fleet: replace(fleet, thawing=tuple(dict.fromkeys([*fleet.thawing, scope])))
+            )
         await self._change_subject(
-            instance, runbook, lambda subject: replace(subject, frozen=_over(subject.frozen, freeze))
+            instance, runbook, lambda subject: replace(subject, frozen=over(subject.frozen, freeze))
         )
 
     async def resume_instance(self, instance: InstanceRef, runbook: str) -> str | None:
@@ -107,7 +110,7 @@ class Controls:
             runbook,
             lambda subject: replace(
                 subject,
-                frozen=_under(subject.frozen),
+                frozen=under(subject.frozen),
                 held=False,
                 held_by=None,
                 cooldown=None,
@@ -118,6 +121,52 @@ class Controls:
             ),
         )
         return await damage.free(self._store, subject_key(instance, runbook))
+
+    async def lift(self, gone: Gone, scopes: Sequence[Scope] = ()) -> list[tuple[Scope, Freeze]]:
+        """Lift the freezes that are meant, of everything, of runbooks, and on the VMs of ``scopes``."""
+        met: list[tuple[Scope, Freeze]] = []
+        of_all = of_fleet(await self.fleet(), gone)[1]
+        if of_all:
+            await self._change_fleet(lambda fleet: of_fleet(fleet, gone)[0])
+        for scope in scopes:
+            assert scope.instance is not None
+            assert scope.runbook is not None
+            subject = await self.subject(scope.instance, scope.runbook)
+            if subject is not None and (lifted_here := of_subject(subject, gone)[1]):
+                await self._change_subject(
+                    scope.instance, scope.runbook, lambda subject: of_subject(subject, gone)[0]
+                )
+                met += lifted_here
+        return [*of_all, *met]
+
+    async def over_by(self, now: datetime) -> list[tuple[Scope, Freeze]]:
+        """Give the freezes whose time is over: of everything, of runbooks, and on VMs."""
+        fleet = await self.fleet()
+        met = of_fleet(fleet, lambda each: _over_by(each, now))[1]
+        for scope in fleet.thawing:
+            assert scope.instance is not None
+            assert scope.runbook is not None
+            subject = await self.subject(scope.instance, scope.runbook)
+            met += of_subject(subject, lambda each: _over_by(each, now))[1] if subject else []
+        return met
+
+    async def thaw(self, now: datetime) -> None:
+        """Lift the freezes whose time is over; VMs on which none has an end any more are forgotten."""
+        thawing = (await self.fleet()).thawing
+        await self.lift(lambda each: _over_by(each, now), thawing)
+        ended = []
+        for scope in thawing:
+            assert scope.instance is not None
+            assert scope.runbook is not None
+            subject = await self.subject(scope.instance, scope.runbook)
+            stack = subject.frozen.stack if subject and subject.frozen else ()
+            ended += [scope] if all(each.until is None for each in stack) else []
+        if ended:
+            await self._change_fleet(
+                lambda fleet: replace(
+                    fleet, thawing=tuple(each for each in fleet.thawing if each not in ended)
+                )
+            )
 
     async def damage(self, now: datetime) -> list[Damage]:
         """Name what is amiss in the ledger."""
@@ -217,25 +266,5 @@ def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval
     return approval
 
 
-STACKED = 10
-"""Freezes that are kept one over the other, since stores nest 20 deep at most; then the latest replaces."""
-
-
-def _over(known: Freeze | None, freeze: Freeze) -> Freeze:
-    """Put a freeze over those that are there."""
-    full = known is not None and len(known.stack) >= STACKED
-    return replace(freeze, over=known.over if known and full else known)
-
-
-def _under(known: Freeze | None) -> Freeze | None:
-    """Give what is left when the latest freeze is lifted."""
-    return known.over if known else None
-
-
-def _lifted(frozen: Mapping[str, Freeze], runbook: str) -> dict[str, Freeze]:
-    left = _under(frozen.get(runbook))
-    return _without(frozen, runbook) | ({runbook: left} if left else {})
-
-
-def _without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
-    return {key: value for key, value in mapping.items() if key != name}
+def _over_by(freeze: Freeze, now: datetime) -> bool:
+    return freeze.until is not None and freeze.until <= now

@@ -5,6 +5,7 @@ default and nothing else: what is stored without it reads as the default, and a 
 yet keeps it as it found it (:class:`Kept`). What cannot be said so is another :data:`SCHEMA`.
 """
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -93,12 +94,16 @@ class Cooldown(Struct, frozen=True):
 
 
 class Freeze(Struct, frozen=True):
-    """Who froze, when and why. ``over`` is the freeze from before, which stays when this one is lifted."""
+    """Who froze, when and why. ``over`` is the freeze from before, which stays when this one is lifted.
+
+    After ``until`` (None: for good) the next tick lifts it, and says so.
+    """
 
     by: str
     at: datetime
     why: str = ""
     over: "Freeze | None" = None
+    until: datetime | None = None
 
     @property
     def mark(self) -> str:
@@ -106,13 +111,19 @@ class Freeze(Struct, frozen=True):
         return f"freeze {self.at.isoformat()} {self.by}"
 
     @property
+    def name(self) -> str:
+        """Give the name by which a person lifts it. What one command froze has one name."""
+        return f"freeze-{hashlib.sha256(self.mark.encode()).hexdigest()[:6]}"
+
+    @property
     def stack(self) -> "tuple[Freeze, ...]":
         """Every freeze of the stack, the latest first."""
         return (self, *(self.over.stack if self.over else ()))
 
     def __str__(self) -> str:
-        """Say who, since when and why, for a person."""
-        return f"frozen by {self.by} at {self.at:%FT%TZ} {self.why}".strip()
+        """Say who, since when, until when and why, for a person."""
+        until = f" until {self.until:%FT%TZ}" if self.until else ""
+        return f"frozen by {self.by} at {self.at:%FT%TZ}{until} {self.why}".strip() + f" ({self.name})"
 
 
 class Breaker(Struct, frozen=True):
@@ -160,11 +171,25 @@ class Subject(Kept, frozen=True):
     waiting: tuple[str, ...] = ()
 
 
+class Scope(Struct, frozen=True):
+    """What a freeze holds for: everything, a runbook, or a runbook on one VM."""
+
+    runbook: str | None = None
+    instance: InstanceRef | None = None
+
+    def __str__(self) -> str:
+        """Say it for a person."""
+        if self.instance is not None:
+            return f"{self.instance} ({self.runbook})"
+        return f"runbook {self.runbook}" if self.runbook else "everything"
+
+
 class Fleet(Kept, frozen=True):
     """What holds for every VM: the global freeze, those of runbooks, and open breakers.
 
     ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it, one
-    that knows higher ones migrates it before it enforces anything.
+    that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs on which a freeze has
+    an end, so that the tick finds them.
     """
 
     frozen: Freeze | None = None
@@ -172,6 +197,7 @@ class Fleet(Kept, frozen=True):
     breakers: Mapping[str, Breaker] = field(default_factory=dict)
     last_tick: datetime | None = None
     schema: int = 1
+    thawing: tuple[Scope, ...] = ()
 
 
 class Approval(Kept, frozen=True):

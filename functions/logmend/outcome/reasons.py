@@ -65,7 +65,8 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             f"to undo: {_UNDO}",
         ),
         Result.REVERTED: Meaning(
-            "The state from before logmend is restored and verified; automatic work on this VM is held off.",
+            "The state from before logmend is restored and verified; automatic work of that runbook on this"
+            " VM is held off; other runbooks go on.",
             f"to let logmend act on it again: {_RELEASE}",
         ),
         Result.UNVERIFIED: Meaning(
@@ -220,7 +221,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "incident_closed": Meaning("The incident is over."),
         "test_notification": Meaning("A test message of the notification channel: it arrived."),
         "reverted": Meaning(
-            "A revert holds off automatic work on this VM.", f"to allow it again: {_RELEASE}"
+            "A revert holds off automatic work of that runbook on this VM.", f"to allow it again: {_RELEASE}"
         ),
         "superseded_by_revert": Meaning(
             "The VM was reverted after this request was made, or the request does not name that revert.",
@@ -242,6 +243,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The fleet, the runbook or the VM is frozen.",
             "ask who froze it (detail, logmend status); to lift it: logmend resume, with --runbook or"
             " --instance if only that is frozen",
+        ),
+        "freeze_over": Meaning(
+            "A freeze was for a time, which is over: it is lifted (detail says which, whose and why).",
+            "nothing, or to freeze again: logmend freeze",
         ),
         "budget_exhausted": Meaning(
             "The disruption budget of this window is used up.",
@@ -521,9 +526,9 @@ _OF_THE_VM = (
     " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled approval_differs"
 )
 _OF_LOGMEND = (
-    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed frozen"
-    " budget_exhausted breaker_open busy retry no_such_approval approval_decided approval_expired"
-    " bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
+    "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
+    " freeze_over frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
+    " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
     " revert_not_checked internal_service_errors in_hand superseded internal_error ledger_missing"
     " ledger_forbidden ledger_schema ledger_rejected compute_unavailable ledger_unavailable"

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from logmend import __version__, relay
 from logmend.model.enums import Result
-from logmend.model.state import Approval, Lease, Record, View
+from logmend.model.state import Approval, Freeze, Lease, Record, Scope, View
 from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
@@ -96,6 +96,24 @@ def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     """Make the outcome of an order that waits in the ledger and was never looked at."""
     said = Judgement(Result.PARKED, "retry", "written; the tick takes it up")
     return of_intent(record.intent, said, None, settings, now, number=record.attempt)
+
+
+def of_thaw(scope: Scope, freeze: Freeze, settings: Settings) -> Outcome:
+    """Make the outcome of a freeze whose time is over; whoever makes it, it is the same."""
+    at = freeze.until or freeze.at
+    return Outcome(
+        result=Result.SKIPPED,
+        reason="freeze_over",
+        detail=f"{scope}: {freeze}",
+        at=at,
+        outcome_id=f"{freeze.name}-{scope.runbook or 'all'}-{scope.instance or 'all'}-{at:%Y%m%dT%H%M%SZ}",
+        mode=settings.mode,
+        version=__version__,
+        runbook=scope.runbook,
+        instance=scope.instance,
+        attempt=0,
+        requested_by=freeze.by,
+    )
 
 
 def of_replayed(waiting: Record, done: Outcome) -> Outcome:

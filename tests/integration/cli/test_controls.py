@@ -143,10 +143,29 @@ def test_a_freeze_that_can_ask_says_who_read_it(
     assert f"in hand: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
 
 
+def test_a_freeze_is_lifted_by_its_name_wherever_it_holds(place: Place) -> None:
+    """One that is misspelt lifts nothing; the other freeze stays."""
+    vm = place.logmend("freeze", "--instance", place.ref("web-1"), "--for", "2h", "--by", "ann@desk").stdout
+    all_ = place.logmend("freeze", "--by", "bob@desk").stdout
+    names = [text.partition("logmend resume ")[2].split()[0] for text in (vm, all_)]
+    assert " until 2" in vm
+    wrong = place.logmend("resume", names[0], "freeze-000000")
+    assert (wrong.exit_code, "no freeze freeze-000000" in wrong.stderr) == (2, True)
+    assert len(place.json("status")["stopped"]) == 3, "a VM under two runbooks, and everything"
+    lifted = place.logmend("resume", names[0]).stdout
+    assert lifted.count(f"{place.ref('web-1')} (") == 2
+    (left,) = place.json("status")["stopped"]
+    assert "bob@desk" in left
+    assert names[1] in left
+    assert place.logmend("resume", names[1]).exit_code == 0
+    assert place.json("status")["stopped"] == []
+    assert place.logmend("freeze", "--for", "soon").exit_code == 2
+
+
 def test_one_vm_or_one_runbook_can_be_frozen(place: Place) -> None:
     """The rest goes on."""
     frozen = place.logmend("freeze", "--instance", place.ref("web-1"), "--runbook", "workload-cert-refresh")
-    assert f"logmend resume --instance {place.ref('web-1')} --runbook workload-cert-refresh" in frozen.stdout
+    assert "Resume with: logmend resume freeze-" in frozen.stdout
     assert deliver(place, "web-1", mode="enforce").reason == "frozen"
     assert deliver(place, "web-2", mode="enforce").result == "remediated"
     place.logmend("resume", "--instance", place.ref("web-1"))

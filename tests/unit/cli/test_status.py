@@ -1,6 +1,7 @@
 """`logmend status` from outcomes alone: what came of it, what failed, what to do next, who needs a person."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,21 @@ import pytest
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
 
+from logmend.ledger.places import Out, Over, Shard
 from logmend.model.enums import Action, Result
+from logmend.model.state import Fleet, Freeze, Subject
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
-from logmend_cli.fleet_state import Summing, quantiles
+from logmend.settings import Budget
+from logmend_cli.fleet_state import Summing, quantiles, spent
 
 KEYS = [
-    "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped", "last_tick",
+    "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
+    "freezes", "held", "budgets", "last_tick",
     "unreached",
-    "needs_human", "relapsed", "failures", "intents", "waiting", "approvals", "latency_ms",
+    "needs_human", "relapsed", "causes", "failures", "intents", "waiting", "approvals", "latency_ms",
 ]  # fmt: skip
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
 
 
@@ -155,3 +161,62 @@ def test_lists_are_bounded_and_counts_are_not() -> None:
     found = summing.state()
     assert found.outcomes == {"failed: unreachable": 500}
     assert [each.intent_id for each in found.failures] == [f"m-{n}" for n in range(499, 449, -1)]
+
+
+def test_failures_are_grouped_by_their_cause() -> None:
+    """The one that most VMs share comes first."""
+    summing = Summing()
+    for number in range(3):
+        summing.outcome(outcome(number, Result.FAILED, "script_error"))
+    for number, ref in enumerate((REF, OTHER)):
+        summing.outcome(outcome(10 + number, Result.FAILED, "unreachable", instance=ref))
+    causes = summing.state().document()["causes"]
+    assert [(each["reason"], each["instances"], each["outcomes"]) for each in causes] == [
+        ("unreachable", 2, 2),
+        ("script_error", 1, 3),
+    ]
+    assert "35.235.240.0/20" in causes[0]["next_step"]
+
+
+def known(runbook: str, minute: int, result: Result, **more: Any) -> Subject:
+    return Subject(REF, runbook, last_result=result, last_at=AT + timedelta(minutes=minute), **more)
+
+
+def test_a_vm_that_two_runbooks_know_counts_once() -> None:
+    """What came last of it counts, of whichever runbook."""
+    summing = Summing(Fleet())
+    summing.subject(known("workload-cert-refresh", 1, Result.REMEDIATED))
+    summing.subject(known("ops-agent", 2, Result.FAILED))
+    found = summing.state()
+    assert (found.instances, dict(found.by_result)) == (1, {"failed": 1})
+
+
+def test_since_bounds_what_the_ledger_counts_and_never_what_stands_still() -> None:
+    """An old freeze or hold is still one."""
+    freeze = Freeze("ann", AT, "storm", until=AT + timedelta(hours=2))
+    summing = Summing(Fleet(frozen=freeze), AT + timedelta(minutes=5))
+    summing.subject(known("ops-agent", 1, Result.REVERTED, held=True, held_by="o-1", needs_human=True))
+    found = summing.state().document()
+    assert (found["instances"], found["results"], found["needs_human"]) == (0, {}, [])
+    assert [each["runbook"] for each in found["held"]] == ["ops-agent"]
+    assert found["freezes"] == [
+        {
+            "name": freeze.name,
+            "scope": "everything",
+            "by": "ann",
+            "since": "2026-03-01T12:00:00Z",
+            "until": "2026-03-01T14:00:00Z",
+            "why": "storm",
+        }
+    ]
+
+
+def test_a_full_budget_says_when_its_next_place_is_free() -> None:
+    """One that has room does not."""
+    budget, over = Budget(2, timedelta(minutes=10)), Over(AT, 1)
+    shard = Shard(600.0, {"m-1": Out(AT + timedelta(minutes=1), None)}, {"x": over})
+    later = AT + timedelta(minutes=4)
+    (full,) = spent({"ops-agent": [shard]}, {"ops-agent": budget}, later)
+    assert (full.used, full.limit, full.frees) == (2, 2, AT + timedelta(minutes=10))
+    (room,) = spent({"ops-agent": [shard]}, {"ops-agent": Budget(3, budget.window)}, later)
+    assert (room.used, room.frees) == (2, None)

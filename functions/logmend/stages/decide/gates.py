@@ -34,7 +34,7 @@ FRESH = timedelta(seconds=5)
 
 OLD_FACTS = Defer("compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on")
 
-REVERT_HOLDS = "a revert holds this VM; `logmend resume --instance` lets it go"
+REVERT_HOLDS = "a revert of {runbook} holds it off this VM; `logmend resume --instance` lets it go"
 
 
 RELAPSE_HINT = (
@@ -191,7 +191,7 @@ def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
     if not subject.held or intent.action is Action.REVERT:
         return None
     if intent.automatic:
-        return Skip("reverted", REVERT_HOLDS)
+        return Skip("reverted", REVERT_HOLDS.format(runbook=intent.runbook))
     if only_looks(intent) or subject.held_by in (None, intent.overrides):
         return None
     return Skip("superseded_by_revert", f"the order does not know of the revert {subject.held_by}")
