@@ -33,8 +33,8 @@ def command(
     Without one, --runbook lifts that runbook's freeze and breaker, --instance a VM's. Of several the latest
     is lifted, and what is left is shown. Resuming an instance also clears its cooldown, the hold that a
     revert left, and the mark that it needs a human, and frees it of a lease whose intent is gone. What was
-    parked goes on with the next tick. With --forget-host-key the next contact with it is a first one; who forgot
-    which key, when and why stays on record in the ledger. Find out first why the key is another one.
+    parked goes on with the next tick. With --forget-host-key the next contact with it is a first one; who
+    forgot which key, when and why stays on record in the ledger. Find out first why the key is another one.
     """
     if forget and not named:
         raise ConfigError(["--forget-host-key needs --instance"])
