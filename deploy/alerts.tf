@@ -30,7 +30,7 @@ locals {
     needs_human = {
       title  = "a VM is left to a person"
       filter = "${local.outcome_filter} AND metric.labels.reason = \"needs_human\" AND metric.labels.severity = \"ERROR\"" # the first
-      next   = "`logmend status` shows which; mend the cause, then `logmend resume --instance PROJECT/ZONE/ID`."
+      next   = "`logmend status` shows which; remove the cause, then `logmend resume --instance PROJECT/ZONE/ID`."
     }
     breaker_open = {
       title  = "the breaker is open"

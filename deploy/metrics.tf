@@ -90,7 +90,7 @@ resource "google_logging_metric" "unreached" {
   depends_on = [google_project_service.home]
 }
 
-# How long it takes from a message's publishing to the outcome of what was mended.
+# How long it takes from a message's publishing to the outcome of a VM that was remediated.
 resource "google_logging_metric" "latency" {
   project         = var.project_id
   name            = "${var.name}/latency"

@@ -79,7 +79,7 @@ variable "disruption_budget" {
 }
 
 variable "follow_up" {
-  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) is run on every VM that was mended."
+  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) is run on every VM that was remediated."
   type        = bool
   default     = false
 

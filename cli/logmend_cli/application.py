@@ -24,7 +24,7 @@ T = TypeVar("T")
 TICK = b'{"logmend": "tick"}'
 
 NO_LEDGER = (
-    "LOGMEND_STATE is memory:, a ledger that ends with this command; name the fleet's with"
+    "LOGMEND_STATE is memory:, and this command needs the shared ledger: set"
     " LOGMEND_STATE=firestore:PROJECT/DATABASE (or sqlite:PATH)"
 )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from logmend.model.enums import Result
 
 DONE, BAD, UNUSABLE = 0, 1, 2
-"""Exit status: done or nothing to do; a bad result or failing check; input or options that are of no use."""
+"""Exit status: done or nothing to do; a bad result or failing check; invalid input or options."""
 
 NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
 """Reasons of an error that every further call of Google's APIs would end in as well."""

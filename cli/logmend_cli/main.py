@@ -33,16 +33,18 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "demo": Entry(ASK, "The whole story on a pretend fleet."),
         "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
         "revert": Entry(ACT, "Put VMs back as they were."),
-        "replay": Entry(ACT, "Events once more: explained, published again, or ordered."),
+        "replay": Entry(ACT, "Explain, republish or queue earlier events."),
         "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject."),
         "freeze": Entry(ACT, "The kill switch."),
-        "resume": Entry(ACT, "Its release; also of an open breaker, a hold, a VM left to a person."),
-        "status": Entry(RUN, "What stands still, what needs a person, what came of it all."),
-        "history": Entry(RUN, "Everything that is known of one VM, in order."),
+        "resume": Entry(
+            ACT, "Lift a freeze or a hold, close a breaker, or return a VM to automatic handling."
+        ),
+        "status": Entry(RUN, "Show blocked work, VMs that need attention, and recent outcomes."),
+        "history": Entry(RUN, "Show everything that is known of one VM, in order."),
         "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
-        "tick": Entry(RUN, "Take up what waits in the ledger; what the scheduler runs."),
+        "tick": Entry(RUN, "Process queued work now, as Cloud Scheduler does every five minutes."),
         "serve": Entry(RUN, "The function on this machine."),
-        "doctor": Entry(CHECK, "What is wrong between the log sink and the VMs, and what mends it."),
+        "doctor": Entry(CHECK, "Check everything between the log sink and the VMs; show how to repair it."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),
         "policy": Entry(CHECK, "The OS policy assignments: render, apply, status, delete."),
@@ -125,7 +127,7 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
 )
 def logmend(debug: bool) -> None:
-    """Mend Compute Engine VMs on what Cloud Logging says, verify it, and leave one honest record."""
+    """Remediate Compute Engine VMs in response to log entries, verify each change, and record the outcome."""
 
 
 def main() -> None:

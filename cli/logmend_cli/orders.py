@@ -98,7 +98,7 @@ async def _carry_out(
     app.chosen_runbooks(runbook)
     refs = await _instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
     if not refs:
-        raise ConfigError(["no VM is meant: name some, or select them with --filter or --from"])
+        raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
     acting = chosen["enforce"]
     held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
     stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
@@ -142,7 +142,7 @@ async def _instances(
             raise ConfigError(["--filter needs --project"])
         listing = await app.compute.instances(project, where=where)
         if listing.unreachable:
-            raise ConfigError([f"zones that do not answer: {', '.join(listing.unreachable)}; name the VMs"])
+            raise ConfigError([f"could not list zones {', '.join(listing.unreachable)}; name the VMs"])
         refs += [each.ref for each in listing.instances]
     if scan is not None:
         refs += await application.instances(app, await asyncio.to_thread(_scanned, scan))

@@ -95,7 +95,7 @@ def apply(
     timeout: float,
     shape: str,
 ) -> int:
-    """Create the assignments, or update those that differ. Again is fine: what is right is left alone."""
+    """Create the assignments, or update those that differ. Safe to repeat: what is right is not changed."""
     settings = inputs.settings()
     wanted = list(_wanted(settings, names, actions, projects, zones))
     return _carry_out(

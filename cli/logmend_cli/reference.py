@@ -15,7 +15,7 @@ _INTRODUCTION = """\
 This page is made from `--help` (`python -m logmend_cli.reference > docs/cli.md`); a test keeps the two alike.
 
 - **Exit status**: 0 done or nothing to do (any result that is not below), 1 for `failed`, `unverified`,
-  `rejected`, `unmatched` or a failing check (the worst of several), 2 for input or options of no use.
+  `rejected`, `unmatched` or a failing check (the worst of several), 2 for invalid input or options.
 - **Settings** come from `LOGMEND_*` variables, the same as the function's ([settings.md](settings.md)); one
   that is misspelt or cannot be parsed stops every command that reads them.
 - **Output** goes to standard output, tables for people, `--format json` for programs. What else is to be said

@@ -1,4 +1,4 @@
-"""``logmend status``: what stands still, what needs a person, what came of it all."""
+"""``logmend status``: blocked work, VMs that need attention, recent outcomes."""
 
 import asyncio
 from collections import defaultdict

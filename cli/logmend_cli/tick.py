@@ -13,7 +13,7 @@ from logmend_cli.output import format_option, show_json, show_table
 @click.command()
 @format_option("table", "json")
 def command(shape: str) -> int:
-    """Take up what waits in the ledger, from here: parked intents, expired leases, requests, re-checks.
+    """Process what waits in the ledger, from here: parked intents, expired leases, requests, re-checks.
 
     Stops in time to be called again; exit status 1 where anything failed.
     """

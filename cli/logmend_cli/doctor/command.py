@@ -1,4 +1,4 @@
-"""``logmend doctor``: what can go wrong between sink and VM, each check with the command that mends it."""
+"""``logmend doctor``: what can go wrong between sink and VM, each check with the command that repairs it."""
 
 import asyncio
 from collections import Counter
@@ -57,8 +57,8 @@ def command(
 ) -> int:
     """Check everything between the log sink and the VMs, in the order in which an event takes it.
 
-    Read only, but for --repair-ledger. Each check says what it saw and, where something is wrong, the command
-    that mends it; one that could not be made says why (unknown). It takes roles/viewer and
+    Read only, but for --repair-ledger. Each check says what it saw and, if something is wrong, the command
+    that repairs it; one that could not be made says why (unknown). It takes roles/viewer and
     roles/iam.securityReviewer; what the function may do is asked as the function, which takes
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
     """

@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 class Check(Struct, frozen=True):
-    """One check: its name, what it says, what it saw, the command that mends it (None: nothing to do)."""
+    """One check: its name, what it says, what it saw, the command that repairs it (None: nothing to do)."""
 
     name: str
     state: State
@@ -84,7 +84,7 @@ class Facts(Struct, frozen=True):
     """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
 
     ``filter`` is what the runbooks make the sink's filter. ``ledger`` are the fleet's switches, or why they
-    could not be read; ``damage`` is what is amiss in the ledger, ``repaired`` what was, and was mended.
+    could not be read; ``damage`` is what is amiss in the ledger, ``repaired`` what was, and was repaired.
     ``skew`` is how many seconds this machine's clock is ahead of Google's.
     """
 

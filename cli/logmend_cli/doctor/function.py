@@ -100,7 +100,7 @@ def mode(facts: Facts) -> Check:
     means = {
         Mode.OBSERVE: "looks at VMs and plans; changes nothing",
         Mode.APPROVE: "each plan waits for a person (logmend approvals list)",
-        Mode.ENFORCE: f"mends VMs, at most {budget.count} in {budget.window}",
+        Mode.ENFORCE: f"remediates VMs, at most {budget.count} in {budget.window}",
     }
     return Check("mode", OK, f"{found.mode}: {means[found.mode]}")
 

@@ -20,7 +20,7 @@ _INDENT = 11
 _WOULD = {
     Mode.OBSERVE: "would run the read-only check on the VM; observe mode changes nothing",
     Mode.APPROVE: "would run the read-only check; if it sees the fault, the plan waits for a person",
-    Mode.ENFORCE: "would run the read-only check; if it sees the fault, mend it and check again",
+    Mode.ENFORCE: "would run the read-only check; if it sees the fault, remediate it and check again",
 }
 
 _EXECUTORS = {

@@ -34,7 +34,7 @@ class ReplayJournal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._file.close()
-            raise ConfigError([f"{path}: another replay of the same is at work"]) from None
+            raise ConfigError([f"{path}: this replay is already running in another process"]) from None
         if fresh:
             self._file.truncate(0)
         self._file.seek(0)

@@ -107,7 +107,7 @@ def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
 
 
 _SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
-_MEANS = {"planned": "Nothing known speaks against mending it: what counts is the check on the VM itself."}
+_MEANS = {"planned": "No guard objects so far; the VM itself has not been checked."}
 
 
 def _form(form: Form, said: Judgement) -> dict[str, Any]:

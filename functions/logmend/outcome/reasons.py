@@ -19,7 +19,7 @@ FIRST_NEEDS_HUMAN = "first_needs_human"
 
 
 class Meaning(NamedTuple):
-    """What a word says, and what a person does about it; ``next_step`` may be empty."""
+    """What a result or reason means, and what a person does about it; ``next_step`` may be empty."""
 
     meaning: str
     next_step: str = ""
@@ -28,12 +28,12 @@ class Meaning(NamedTuple):
 _EXPLAIN = "logmend explain FILE shows how the entry is judged, offline"
 _LOOK = "logmend {command} {instance} --runbook {runbook}"
 _AGAIN = f"{_LOOK} --enforce"
-_MEND = f"to mend it: {_AGAIN}"
+_MEND = f"to remediate it: {_AGAIN}"
 _UNDO = "logmend revert {instance} --runbook {runbook} --enforce"
 _RELEASE = "logmend resume --instance {instance}"
 _REVERT = f"to put it back: {_UNDO}"
 _DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {approval}"
-_DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that mends it"
+_DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that repairs it"
 
 _GROUP = (
     "group the condition by project_id, zone, instance_id: in the alert policy, its series have to keep these"
@@ -49,17 +49,19 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             "The event cannot be decoded or identified, and never will be.",
             "pull the copy from the dead-letter topic, if one is set; " + _EXPLAIN,
         ),
-        Result.REFUSED: Meaning("A guard, a variant or the VM itself says no."),
-        Result.SKIPPED: Meaning("Nothing is lost by not acting."),
+        Result.REFUSED: Meaning("A guard, the line's variant or the VM itself forbids it."),
+        Result.SKIPPED: Meaning("No action taken; if the fault persists, it is logged again."),
         Result.PARKED: Meaning("Blocked for now; the intent waits in the ledger for the tick."),
         Result.PLANNED: Meaning(
-            "The read-only check saw the fault; the mode does not let it be mended unasked.",
+            "The VM has the fault. The current mode does not allow an automatic remediation.",
             f"{_MEND}; for every VM: set LOGMEND_MODE=enforce",
         ),
         Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state already."),
-        Result.REQUESTED: Meaning("The work is handed over; the tick closes it.", "logmend status"),
+        Result.REQUESTED: Meaning(
+            "The work was handed over; the tick records how it ended.", "logmend status"
+        ),
         Result.REMEDIATED: Meaning(
-            "The fault was seen before, enforced, and not seen after.",
+            "The check saw the fault, enforcing ran, and the check no longer sees it.",
             f"to undo: {_UNDO}",
         ),
         Result.REVERTED: Meaning(
@@ -68,13 +70,13 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             f"to let logmend act on it again: {_RELEASE}",
         ),
         Result.UNVERIFIED: Meaning(
-            "Enforced, but there is no evidence that it helped; the tick looks again.",
-            f"nothing, or to look now: {_LOOK}",
+            "Enforced, but there is no evidence that it helped; the tick checks again.",
+            f"nothing, or to check now: {_LOOK}",
         ),
-        Result.FAILED: Meaning("Trying again at once cannot help.", f"{_LOOK} looks again"),
+        Result.FAILED: Meaning("Retrying at once cannot help.", f"to check again: {_LOOK}"),
         Result.INTERRUPTED: Meaning(
             "An earlier attempt died while acting; it is being taken over.",
-            "nothing; what takes over says how it ended, under the same intent_id",
+            "nothing; the next attempt records the result under the same intent_id",
         ),
         Result.DEFERRED: Meaning("Infrastructure is not ready; the message is delivered again."),
     }
@@ -100,30 +102,31 @@ PUBLISH = (
 )
 """What publishes a running VM's host keys as its guest agent does on the first boot, and never again
 (guest-agent, instance_setup.go). Metadata ``enable-guest-attributes`` has to be TRUE."""
-_ACCOUNT = "mend the account on the VM (chage -l USER shows what has expired), or let OS Login make it"
+_ACCOUNT = "repair the account on the VM (chage -l USER shows what has expired), or let OS Login make it"
 WAIT = "nothing; Pub/Sub delivers the message again"
 """The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
-_SETTLED = {Result.PARKED: "nothing; the tick tries again", Result.REQUESTED: "nothing; the tick looks again"}
+_SETTLED = {
+    Result.PARKED: "nothing; the tick tries again",
+    Result.REQUESTED: "nothing; the tick checks again",
+}
 _ENFORCED_IN_VAIN = frozenset({"still_faulty", "unverifiable"})
 AT_HAND = frozenset({"no_credentials", "credentials_unusable", "api_disabled"})
-"""Reasons whose next step holds for whoever meets them, through whatever store or API."""
+"""Reasons whose next step holds whatever store or API gave them."""
 
 REASONS: Mapping[str, Meaning] = MappingProxyType(
     {
         # rejected
-        "malformed": Meaning("The body is not the JSON that it should be."),
+        "malformed": Meaning("The message body is not valid JSON."),
         "not_an_event": Meaning("Neither a log entry, nor an incident, nor a tick."),
         "no_data": Meaning("The body, or the Pub/Sub message in it, carries no data."),
         "too_large": Meaning("The body is larger than any log entry may be."),
-        "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or no identity."),
-        "unknown_runbook": Meaning(
-            "A runbook is named that this version does not have.", "logmend runbook list shows those it has"
-        ),
+        "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or invalid."),
+        "unknown_runbook": Meaning("This version has no runbook of that name.", "see logmend runbook list"),
         # refused: the facts
         "opted_in": Meaning(
-            "The VM's metadata or configuration asks for workload certificates, or its line is of an agent"
+            "The VM's metadata or configuration asks for workload certificates, or its line is from an agent"
             " that prints it only if they are asked for: its owner wants them.",
-            "for the VM's owner: have the certificates configured, or take back what detail names",
+            "for the VM's owner: configure the certificates, or remove what detail names",
         ),
         "opt_in_unknown": Meaning(
             "Whether the VM uses workload certificates could not be looked up, so it is left alone.",
@@ -143,11 +146,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             f"as logmend's login user (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
         ),
         "no_curl": Meaning(
-            "The VM has no curl, with which its metadata server is asked.", "install curl on the VM"
+            "The VM has no curl, which the check needs to ask the metadata server.", "install curl on the VM"
         ),
         "unreadable": Meaning(
-            "What logmend would have to look at on the VM is closed to its login: certificates in"
-            " /run/secrets, or its own record in /var/lib/logmend.",
+            "logmend's login may not read what it has to check on the VM: certificates in /run/secrets, or"
+            " its own record in /var/lib/logmend.",
             "for the VM's owner: chmod 755 /run/secrets /var/lib/logmend",
         ),
         "irreversible": Meaning(
@@ -160,10 +163,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: certificates are asked for there, and are not configured",
         ),
         "metadata_server_trouble": Meaning(
-            "The line tells of the VM's metadata server, not of certificates.",
+            "The line is about the VM's metadata server, not about certificates.",
             f"if it goes on: {_ASK_METADATA}",
         ),
-        "unknown_variant": Meaning("A form of the line that no variant knows.", _EXPLAIN),
+        "unknown_variant": Meaning("No variant of the runbook recognises this form of the line.", _EXPLAIN),
         "exempt": Meaning(
             "The VM carries the exempt label.", "remove the label to let logmend act on the VM"
         ),
@@ -175,10 +178,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The entry's log belongs to another project than the VM it names.",
             "find out who writes to that log: the entry may be forged",
         ),
-        "masked_by_others": Meaning("Someone else masked the unit; a mask is not logmend's to remove."),
+        "masked_by_others": Meaning("Someone masked the unit. logmend never removes a mask."),
         "unit_absent": Meaning("The unit is gone from the VM, so there is nothing left to restore."),
         "legacy_agent_present": Meaning(
-            "A legacy agent is installed, which the Ops Agent conflicts with.",
+            "A legacy agent is installed that conflicts with the Ops Agent.",
             "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
         ),
         "managed_by_plugin": Meaning(
@@ -196,32 +199,32 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         # skipped
         "duplicate": Meaning(
-            "The same runbook and action is already in hand for this VM, or this incident was told before."
+            "The same runbook and action is already in progress for this VM, or the incident was seen before."
         ),
         "cooling_down": Meaning(
-            "This VM was looked at not long ago.", f"to act now: {_AGAIN}; to end the quiet: {_RELEASE}"
+            "This VM was checked recently.", f"to act now: {_AGAIN}; to end the cooldown: {_RELEASE}"
         ),
         "stale": Meaning(
             "The entry is older than LOGMEND_MAX_EVENT_AGE.",
-            "logmend replay FILE --allow-stale acts on it all the same; if all are stale, look at the clock",
+            "logmend replay FILE --allow-stale acts on it anyway; if every event is stale, check the clock",
         ),
         "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
         "instance_gone": Meaning("The VM no longer exists."),
         "already_requested": Meaning(
-            "The VM already carries this request; the tick closes it.", "logmend status"
+            "The VM already carries this request; the tick records how it ends.", "logmend status"
         ),
         "needs_human": Meaning(
-            "Failed or came back too often: logmend leaves this VM to a person.",
-            f"see what was tried (logmend status), mend it, then: {_RELEASE}",
+            "Remediation failed, or the fault came back, too often: logmend leaves this VM to a person.",
+            f"see what was tried (logmend status), repair the VM, then: {_RELEASE}",
         ),
         "own_entry": Meaning("The entry is one that logmend or the OS Config agent wrote."),
         "incident_closed": Meaning("The incident is over."),
         "test_notification": Meaning("A test message of the notification channel: it arrived."),
         "reverted": Meaning(
-            "A revert holds off automatic work of that runbook on this VM.", f"to let it go on: {_RELEASE}"
+            "A revert holds off automatic work of that runbook on this VM.", f"to allow it again: {_RELEASE}"
         ),
         "superseded_by_revert": Meaning(
-            "The VM was reverted after this order was given, or the order does not know of it.",
+            "The VM was reverted after this request was made, or the request does not name that revert.",
             f"to take the revert back: {_AGAIN}",
         ),
         "replayed": Meaning(
@@ -229,17 +232,17 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
         "confirmed_silent": Meaning(
-            "After the fix the line stopped in Cloud Logging too, while the VM's log went on: a second proof."
+            "After the fix the line stopped in Cloud Logging too, while other lines of the VM still arrived."
         ),
         "silence_unknown": Meaning(
-            "Whether the line stopped cannot be told from Cloud Logging; the check on the VM still holds.",
-            "if detail names a permission, grant it; where nothing else arrives of the VM, look at its agent",
+            "Cloud Logging does not show whether the line stopped; the check on the VM still holds.",
+            "if detail names a permission, grant it; if nothing else arrives of the VM, check its agent",
         ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
             "ask who froze it (detail, logmend status); to lift it: logmend resume, with --runbook or"
-            " --instance where that is what is frozen",
+            " --instance if only that is frozen",
         ),
         "freeze_over": Meaning(
             "A freeze was for a time, which is over: it is lifted (detail says which, whose and why).",
@@ -247,7 +250,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "budget_exhausted": Meaning(
             "The disruption budget of this window is used up.",
-            "nothing, it is free again when the window has passed; to go faster, raise"
+            "nothing, places are free again when the window has passed; to go faster, raise"
             " LOGMEND_DISRUPTION_BUDGET",
         ),
         "breaker_open": Meaning(
@@ -260,7 +263,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         # approvals
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
-        "approval_decided": Meaning("Someone decided on this approval already.", "logmend approvals list"),
+        "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
         "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
         "approval_differs": Meaning(
             "What was approved is not what is there now (detail says what differs), so it was not done.",
@@ -272,12 +275,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "set LOGMEND_SSH_ROUTE=iap, or enable OS Config on the VM (metadata enable-osconfig=TRUE)",
         ),
         "unreachable": Meaning("Nothing answers on the VM's SSH port.", _UNREACHABLE),
-        "connection_lost": Meaning("The connection broke in the middle of a script.", WAIT),
+        "connection_lost": Meaning("The connection was lost while a script ran.", WAIT),
         "deadline_exceeded": Meaning(
             "The attempt did not end within LOGMEND_ATTEMPT_DEADLINE.",
-            "look at the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
+            "check the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
         ),
-        "ssh_busy": Meaning("The VM's SSH server has no place for another login just now.", WAIT),
+        "ssh_busy": Meaning("The VM's SSH server takes no further logins at the moment.", WAIT),
         "ssh_protocol_error": Meaning("What answers on the SSH port does not speak valid SSH.", _UNREACHABLE),
         "ssh_incompatible": Meaning(
             "No common algorithm with the VM's SSH server.",
@@ -297,18 +300,19 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             _ACCOUNT,
         ),
         "not_accepting_logins": Meaning(
-            "The VM lets nobody but root in just now: it is booting, going down, or has /etc/nologin.", WAIT
+            "Only root may log in to the VM at the moment: it is booting, going down, or has /etc/nologin.",
+            WAIT,
         ),
         "login_closed": Meaning(
-            "The VM's server hung up in the middle of the login.",
-            "read its journal (journalctl -u ssh -u sshd): PAM refuses an account without a word",
+            "The VM's SSH server closed the connection during the login.",
+            "read its journal (journalctl -u ssh -u sshd): PAM refuses accounts without giving a reason",
         ),
         "sudo_requires_tty": Meaning(
-            "sudo on the VM runs nothing without a terminal (requiretty).",
+            "sudo on the VM requires a terminal (requiretty).",
             "in its sudoers: Defaults:USER !requiretty",
         ),
         "sudo_noexec": Meaning(
-            "sudo on the VM lets a command run no other (noexec), so no script can work.",
+            "sudo on the VM does not let a command start others (noexec), so no script can work.",
             "in its sudoers: Defaults:USER !noexec",
         ),
         "no_sudo": Meaning("The VM has no sudo.", "install sudo there"),
@@ -316,7 +320,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "logmend's own key or certificate cannot be used.", "check LOGMEND_SSH_KEY"
         ),
         "host_key_mismatch": Meaning(
-            "The server's host key is not the VM's: another machine, or keys that were renewed.",
+            "The server's host key is not the known one: another machine, or the VM's keys were renewed.",
             "find out why it changed. Then, for a pinned key: logmend resume --instance {instance}"
             " --forget-host-key; for published ones, on the VM: " + PUBLISH,
         ),
@@ -332,7 +336,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "LOGMEND_SSH_ROUTE=iap with LOGMEND_SSH_HOST_KEYS=auto, or known-hosts:PATH; or"
             " LOGMEND_EXECUTOR=osconfig",
         ),
-        "out_of_files": Meaning("The function itself ran out of file descriptors.", "lower its concurrency"),
+        "out_of_files": Meaning("The function ran out of file descriptors.", "lower its concurrency"),
         "no_posix_account": Meaning(
             "OS Login made no account for logmend's service account in the VM's project.",
             "gcloud compute os-login describe-profile, as that account, shows what it has",
@@ -361,7 +365,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "iap_reauthenticate": Meaning("IAP wants a fresh access token.", WAIT),
         "iap_unavailable": Meaning("IAP's relay has trouble of its own.", WAIT),
         "iap_protocol_error": Meaning("What came from IAP's relay does not keep to its protocol.", WAIT),
-        "iap_unknown_close": Meaning("IAP closed the tunnel with a code that nobody knows.", WAIT),
+        "iap_unknown_close": Meaning("IAP closed the tunnel with an unrecognised code.", WAIT),
         # failed: the way through the OS Config agent
         "osconfig_api_disabled": Meaning(
             "The OS Config API is not enabled in the VM's project.",
@@ -376,7 +380,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "attach a service account to the VM (gcloud compute instances set-service-account)",
         ),
         "scripts_too_long": Meaning(
-            "The runbook's scripts are longer than an OS policy takes, so that it goes over SSH only.",
+            "The runbook's scripts are too long for an OS policy, so it runs over SSH only.",
             "set LOGMEND_EXECUTOR=ssh or auto, or shorten the scripts (logmend runbook lint)",
         ),
         "assignment_missing": Meaning(
@@ -384,7 +388,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "logmend policy apply, or add the zone to the Terraform variable zones",
         ),
         "assignment_outdated": Meaning(
-            "The zone's OS policy assignment is not made of this version's scripts.",
+            "The zone's OS policy assignment was not made from this version's scripts.",
             "logmend policy apply, or terraform apply",
         ),
         "rollout_in_progress": Meaning(
@@ -392,10 +396,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "revert_not_checked": Meaning(
             "The OS Config agent cannot check a revert without enforcing it.",
-            f"look over SSH: {_LOOK} with LOGMEND_EXECUTOR=ssh",
+            f"check over SSH: {_LOOK} with LOGMEND_EXECUTOR=ssh",
         ),
         "no_agent_detected": Meaning(
-            "No OS Config agent was heard of on the VM.",
+            "No OS Config agent has reported from this VM.",
             "install google-osconfig-agent and check that the VM reaches osconfig.googleapis.com",
         ),
         "agent_too_old": Meaning(
@@ -409,10 +413,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "not_enforced": Meaning("The OS Config agent sees the fault and has not reported enforcing it."),
         "task_timeout": Meaning("The OS Config agent did not finish in time; it tries again by itself."),
         "unexpected_agent_state": Meaning(
-            "The VM or its OS Config agent restarted in the middle; it tries again by itself."
+            "The VM or its OS Config agent restarted meanwhile; it tries again by itself."
         ),
         "internal_service_errors": Meaning("The OS Config service had errors of its own."),
-        "resource_execution_errors": Meaning("The OS Config agent reported errors and no words for them."),
+        "resource_execution_errors": Meaning("The OS Config agent reported errors without details."),
         # failed: what was seen there
         "wrong_instance": Meaning(
             "Another machine answers on the VM's address; nothing was changed.",
@@ -420,19 +424,19 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "script_error": Meaning(
             "A script of the runbook ended with an error.",
-            f"mend on the VM what detail says, its last words, then: {_AGAIN}",
+            f"repair on the VM what detail names (the script's last output), then: {_AGAIN}",
         ),
         "still_faulty": Meaning(
-            "Enforced, yet the check still sees the fault.",
-            f"look on the VM what brings the fault back, then: {_LOOK}",
+            "Enforced, but the check still sees the fault.",
+            f"find out on the VM what brings the fault back, then: {_LOOK}",
         ),
         "line_goes_on": Meaning(
-            "A fix was verified, the line went on all the same, and a fresh check sees the fault again.",
-            f"stop (logmend freeze) and find what turns it on again on the VM; then: {_LOOK}",
+            "A fix was verified, but the line continued, and a new check sees the fault again.",
+            f"stop (logmend freeze), find out on the VM what turns it on again, then: {_LOOK}",
         ),
         "unverifiable": Meaning(
-            "Enforced, and no later look gave evidence.",
-            f"look on the VM, then: {_LOOK}",
+            "Enforced, and no later check gave evidence.",
+            f"check the VM by hand, then: {_LOOK}",
         ),
         "no_evidence": Meaning(
             "The check ran, but did not say what it saw or on which VM.",
@@ -440,69 +444,67 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "no_second_check": Meaning("Enforced, but the second check did not run."),
         "check_failed": Meaning("The check after enforcing ended with an error."),
-        "leave_alone": Meaning("The VM's own check asked to leave it alone, without a reason."),
+        "leave_alone": Meaning("The check on the VM asked to leave it alone, without a reason."),
         # deferred or failed: logmend itself and Google's APIs
-        "in_hand": Meaning("An earlier delivery of the same message is still at work.", WAIT),
-        "superseded": Meaning("A newer attempt took the lease; this one left off.", WAIT),
-        "internal_error": Meaning(
-            "An error that logmend does not know.", "please report it, with the function's log"
-        ),
+        "in_hand": Meaning("An earlier delivery of the same message is still in progress.", WAIT),
+        "superseded": Meaning("A newer attempt took the lease; this one stopped.", WAIT),
+        "internal_error": Meaning("An unexpected error.", "please report it, with the function's log"),
         "ledger_missing": Meaning("The ledger's store does not exist.", "check LOGMEND_STATE"),
         "ledger_forbidden": Meaning(
-            "The ledger may not be written.",
-            "grant roles/datastore.user on the ledger's project, or mend the file's permissions",
+            "logmend may not write to the ledger.",
+            "grant roles/datastore.user on the ledger's project, or correct the file's permissions",
         ),
         "ledger_schema": Meaning(
             "The ledger was written by a newer version.", "use that version of logmend, or another file"
         ),
         "ledger_rejected": Meaning("The ledger's store refused a document.", "please report it, with detail"),
-        "compute_unavailable": Meaning("The Compute Engine API gives no usable answer just now.", WAIT),
-        "ledger_unavailable": Meaning("The ledger cannot be reached just now.", WAIT),
+        "compute_unavailable": Meaning("The Compute Engine API gives no usable answer at the moment.", WAIT),
+        "ledger_unavailable": Meaning("The ledger cannot be reached at the moment.", WAIT),
         "ledger_replaced": Meaning(
-            "The ledger's file was removed or replaced while this process used it; it changes nothing since.",
+            "The ledger's file was removed or replaced while in use; this process has made no change since.",
             "put the file back, or stop every process that uses it and start them with the one to keep",
         ),
         "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", WAIT),
         "ledger_corrupt": Meaning(
-            "A document of the ledger does not have its shape; perhaps another version wrote it.",
+            "A document in the ledger has an unexpected form; perhaps another version wrote it.",
             "compare the versions that share the ledger",
         ),
         "outcome_log_unavailable": Meaning(
-            "The outcome could not be recorded just now; the ledger keeps it.", WAIT
+            "The outcome could not be recorded yet; the ledger keeps it.", WAIT
         ),
-        "dead_letter_unavailable": Meaning("The dead-letter topic could not be reached just now.", WAIT),
-        "api_unavailable": Meaning("A Google API gives no usable answer just now.", WAIT),
+        "dead_letter_unavailable": Meaning("The dead-letter topic could not be reached.", WAIT),
+        "api_unavailable": Meaning("A Google API gives no usable answer at the moment.", WAIT),
         "api_unreachable": Meaning("A Google API cannot be reached.", WAIT),
-        "api_protocol_error": Meaning("A Google API's answer cannot be read.", WAIT),
+        "api_protocol_error": Meaning("A Google API gave an unreadable answer.", WAIT),
         "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
         "rate_limited": Meaning("A Google API's quota is used up for now.", WAIT),
         "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
-        "credentials_unavailable": Meaning("No access token just now.", WAIT),
+        "credentials_unavailable": Meaning("No access token can be had at the moment.", WAIT),
         "no_credentials": Meaning(
             "There are no Google credentials.", "gcloud auth application-default login"
         ),
         "credentials_unusable": Meaning(
             "The Google credentials cannot be used.", "gcloud auth application-default login"
         ),
-        "invalid_request": Meaning("A Google API calls the request invalid.", _DOCTOR),
-        "failed_precondition": Meaning("A Google API wants something else done first.", "read detail"),
+        "invalid_request": Meaning("A Google API rejected the request as invalid.", _DOCTOR),
+        "failed_precondition": Meaning("A Google API requires something else first.", "do what detail says"),
         "not_found": Meaning("Something that was named does not exist.", _DOCTOR),
-        "already_exists": Meaning("Something exists already."),
+        "already_exists": Meaning("What was to be created already exists."),
         "conflict": Meaning("Someone else changed the same thing at the same time.", WAIT),
-        "unexpected_error": Meaning("An error that logmend does not know.", "please report it, with detail"),
+        "unexpected_error": Meaning("An unexpected error.", "please report it, with detail"),
     }
 )
 
 
 class About(StrEnum):
-    """What a reason tells of. Only what was learned of the VM itself may be remembered of the VM."""
+    """What a reason is about. Only what was learned from the VM itself may be remembered of the VM."""
 
     EVENT = "event"
     """The entry, incident or message: anyone who may write logs can have written it."""
     VM = "vm"
     """The VM, as Compute, its OS Config agent, or whoever answers on its address said it."""
     LOGMEND = "logmend"
-    """Neither: logmend's own controls, orders and queue, its ledger and identity, and Google's APIs."""
+    """Neither: logmend's own controls, intents and queue, its ledger and identity, and Google's APIs."""
 
 
 _OF_THE_EVENT = (
@@ -561,11 +563,11 @@ UNREACHED = frozenset(
         "no_agent_detected",
     }
 )
-"""Reasons that tell of the way to a VM or its agent, not of a change there; counted by project and zone."""
+"""Reasons that are about the way to a VM or its agent, not of a change there; counted by project and zone."""
 
 
 class _Blank(Struct, frozen=True):
-    """Values for the words in braces, each its own placeholder where the outcome has none."""
+    """Values for the words in braces, each its own placeholder if the outcome has none."""
 
     instance: str = "PROJECT/ZONE/ID"
     vm: str = "NAME --zone=ZONE --project=PROJECT"
@@ -574,13 +576,13 @@ class _Blank(Struct, frozen=True):
 
 
 def meaning(result: Result, reason: str | None) -> str:
-    """Say what an outcome means: its reason's meaning, else its result's."""
+    """Return what an outcome means: its reason's meaning, else its result's."""
     known = REASONS.get(reason or "")
     return known.meaning if known else RESULTS[result].meaning
 
 
 def next_step(outcome: Outcome) -> str:
-    """Say what a person does next, with the command ready to paste; empty where there is nothing to do."""
+    """Return what a person does next, with the command ready to paste; empty if there is nothing to do."""
     known = REASONS.get(outcome.reason or "")
     step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
     if outcome.reason == "bad_identity" and outcome.source and outcome.source.kind == "incident":

@@ -1,4 +1,4 @@
-"""Runbooks: what to look for, how to tell the fault, and the scripts that mend and undo it. Data, no Python.
+"""Runbooks: what to look for, how to check for the fault, scripts that remediate and undo. Data, no Python.
 
 A runbook is a folder (docs/runbooks.md): ``runbook.yaml``, ``validate.sh``, ``enforce.sh``,
 ``revert/validate.sh``, ``revert/enforce.sh`` and golden ``cases/``. It is decoded strictly, and hashed

@@ -105,7 +105,7 @@ def _unchanged(enforcement: Evidence) -> bool:
 
 
 def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -> Judgement:
-    """Judge a clean look where an attempt had been committed: somebody else may have mended it as well."""
+    """Judge a clean check after an attempt had been committed: somebody else may have repaired the VM."""
     if _began(known, seen):
         return _fixed(intent, f"{_changes(prior, seen)}; an earlier attempt enforced", seen)
     return Judgement(

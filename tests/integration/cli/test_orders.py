@@ -181,7 +181,7 @@ def test_a_look_can_be_left_to_the_function_too(place: Place) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        ([], "no VM is meant"),
+        ([], "no VMs selected"),
         (["web-1"], "an instance is PROJECT/ZONE/ID"),
         (["demo-project/us-west1-a/0042"], "without leading zeros"),
         (["--filter", "name = web-1"], "--filter needs --project"),

@@ -376,7 +376,7 @@ def test_the_mode_changes_the_words_and_not_the_result(run: Run, file: Any) -> N
     )
     assert "observe mode changes nothing" in observe
     assert "waits for a person" in approve
-    assert "mend it and check again" in enforce
+    assert "remediate it and check again" in enforce
     assert run("explain", path, mode="enforce").stdout == enforce
     assert explained(run, path, "--mode", "enforce") == explained(run, path)
 

@@ -30,7 +30,7 @@ def test_a_cause_that_the_person_can_mend_is_what_they_are_told_to_mend() -> Non
     """Without credentials no role on the ledger would help."""
     said = said_of(Permanent("ledger_forbidden", "no_credentials: none were found."))
     assert said == (
-        "ledger_forbidden: The ledger may not be written: no_credentials: none were found."
+        "ledger_forbidden: logmend may not write to the ledger: no_credentials: none were found."
         " Next: gcloud auth application-default login"
     )
     assert "roles/datastore.user" in said_of(Permanent("ledger_forbidden", "not_permitted: denied"))
