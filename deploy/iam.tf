@@ -87,7 +87,7 @@ resource "google_secret_manager_secret_iam_member" "function" {
   secret_id  = each.value
   role       = "roles/secretmanager.secretAccessor" # on that one secret
   member     = local.function
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # The function, where the VMs are. A custom role holds only in the project, or organization, that defines it.

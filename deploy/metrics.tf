@@ -87,7 +87,7 @@ resource "google_logging_metric" "unreached" {
     reason  = "EXTRACT(labels.reason)"
   }
 
-  depends_on = [google_project_service.home]
+  depends_on = [time_sleep.apis]
 }
 
 # How long it takes from a message's publishing to the outcome of a VM that was remediated.

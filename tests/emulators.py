@@ -1,5 +1,8 @@
 """The real emulators of the Google Cloud SDK as fixtures, for the tiers that need them."""
 
+import json
+import time
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -32,7 +35,28 @@ def firestore_emulator() -> Iterator[Emulator]:
     """
     needs(commands=("gcloud", "java"))
     with running(firestore_emulator_process(), "FIRESTORE_EMULATOR_HOST") as emulator:
+        _answers(emulator)
         yield emulator
+
+
+def _answers(emulator: Emulator) -> None:
+    """Wait until it commits something: its port is open long before its first answer on a busy host."""
+    documents = "projects/warm/databases/(default)/documents"
+    write = {"update": {"name": f"{documents}/up/up", "fields": {"n": {"integerValue": "1"}}}}
+    request = urllib.request.Request(
+        f"http://{emulator.address}/v1/{documents}:commit",
+        json.dumps({"writes": [write]}).encode(),
+        {"Content-Type": "application/json", "Authorization": "Bearer owner"},
+    )
+    until = time.monotonic() + 100
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -454,7 +454,7 @@ async def test_two_hundred_attempts_at_once_leave_no_file_and_no_task_behind() -
                 script,
                 host_keys=keys,
                 connect_timeout=60,
-                deadline=timedelta(seconds=60 if number % 4 != 1 else 8),
+                deadline=timedelta(seconds=60 if number % 4 != 1 else 20),  # logging in comes first
             )
         except (Transient, Permanent) as error:
             return error.reason

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from tests.conftest import needs
+from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Terraform
 
 from logmend.settings import ExecutorChoice
@@ -66,6 +67,14 @@ def test_without_one_of_the_waits_a_first_apply_fails(deploy, wait, target, spee
     done = deploy.run("apply", *options, speed=speed)
     assert done.returncode != 0
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_nothing_takes_an_api_that_was_just_enabled_for_one_that_answers():
+    """What needs an API waits until it is there, not until Google said that it will be."""
+    files = {path: path.read_text() for module in ("deploy", "sink") for path in (ROOT / module).glob("*.tf")}
+    found = re.findall(r"depends_on\s*=\s*\[[^\]]*google_project_service[^\]]*\]", "\n".join(files.values()))
+    assert found == []
+    assert "google_project_service.home" in files[ROOT / "deploy/waits.tf"]
 
 
 def test_the_line_of_a_folder_cannot_be_counted_without_its_projects(deploy):

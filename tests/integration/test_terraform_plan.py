@@ -26,6 +26,8 @@ from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
 from logmend.stages import decode, identify, match
 
 FUNCTION = "google_cloudfunctions2_function.remediate"
+pytestmark = pytest.mark.timeout(300)  # Terraform starts several times in one test
+
 ZONE = "us-central1-a"
 CONNECTOR = {"network": "default", "ip_cidr_range": "10.8.0.0/28"}
 ORGANIZATION = {
