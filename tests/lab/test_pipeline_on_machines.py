@@ -340,12 +340,6 @@ async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tm
             await function.push(tick())
             return function.verdicts(intent_id=follow_up)[-1] != "requested"
 
-        there = {"package": "install ok installed", "active": "active", "enabled": "enabled"}
-
-        async def installed() -> bool:
-            return await agent_package.status(wanted) == there
-
-        await until(installed)
         await until(closed)
         outcomes = function.outcomes(intent_id=follow_up)
         assert [(each["result"], each["runbook"]) for each in outcomes] == [
@@ -355,6 +349,7 @@ async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tm
         before, after = outcomes[-1]["before"], outcomes[-1]["after"]
     assert (before["package"], before["service"]) == ("absent", "inactive")
     assert (after["package"], after["service"]) == ("installed", "active")
+    there = {"package": "install ok installed", "active": "active", "enabled": "enabled"}
     assert await agent_package.status(wanted) == there
     assert (await agent_package.status(plain))["package"] == ""
 
