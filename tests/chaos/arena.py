@@ -23,6 +23,7 @@ from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post
 from tests.pusher import Pusher
 
+from logmend.errors import Transient
 from logmend.ledger import Queues
 from logmend.model.enums import INTERIM_RESULTS
 from logmend.model.state import State
@@ -187,8 +188,8 @@ class Arena:
             if still < left:
                 ends, left = time.monotonic() + SETTLE, still
             await asyncio.sleep(1)
-            await self.make_due()
-            with contextlib.suppress(httpx.HTTPError, AssertionError):
+            with contextlib.suppress(httpx.HTTPError, AssertionError, Transient):  # busy, frozen: once more
+                await self.make_due()
                 await function.push(push({"logmend": "tick"}, f"tick-{uuid.uuid4().hex}"))
 
     async def make_due(self) -> None:

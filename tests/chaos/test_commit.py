@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.arena import DICE, Arena, Event, arena, until
 from tests.chaos.conftest import Report
@@ -9,6 +10,8 @@ from tests.chaos.machines import RoughMachine
 from tests.emulators import Emulator
 
 AT_ONCE = 6
+PATIENT: dict[str, Any] = {"attempt_deadline": "30s", "function_timeout": "31s", "lease": "32s"}
+"""Deadlines that no attempt runs into on a busy machine: its only honest end is then one of two."""
 
 
 def losing(folder: Path) -> tuple[str, ...]:
@@ -53,7 +56,7 @@ async def test_the_answer_to_a_commit_is_lost(
     async with arena(tmp_path, firestore) as stage:
         for number in range(rounds):
             folder = tmp_path / f"answers-{number}"
-            async with stage.function(prefix=losing(folder)) as function:
+            async with stage.function(prefix=losing(folder), **PATIENT) as function:
                 machines = await held_at_the_commit(stage, folder)
                 mended = some_are_mended(machines)
                 (folder / "lost").touch()
@@ -76,7 +79,7 @@ async def test_killed_between_commit_and_enforcing(
                 machines = await held_at_the_commit(stage, folder)
                 await function.kill()
             mended = some_are_mended(machines)
-            async with stage.function() as function:
+            async with stage.function(**PATIENT) as function:
                 await stage.settle(function)
             told_truly(stage, machines, mended)
             hits += len(machines)

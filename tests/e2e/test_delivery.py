@@ -292,19 +292,27 @@ async def leases(store: Store, until: datetime) -> dict[str, Lease]:
 
 
 async def killed_at_work(store: Store, doomed: Function) -> dict[str, Lease]:
-    """Kill an instance while it holds leases, and give those: stop it, look, and only then kill it."""
+    """Kill an instance while it holds leases, and give those: stop it, look again, and only then kill it."""
     held: dict[str, Lease] = {}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while not held:
             await asyncio.sleep(0.05)
+            if not await leases_of(store, doomed):
+                continue  # it is not stopped for a look: on a busy machine that takes longer than the work
             doomed.signal(signal.SIGSTOP)
-            with contextlib.suppress(Transient):  # it was stopped in the middle of a transaction
-                found = await leases(store, FOREVER)
-                held = {vm_id: lease for vm_id, lease in found.items() if doomed.is_owner(lease.owner)}
+            held = await leases_of(store, doomed)
             if not held:
                 doomed.signal(signal.SIGCONT)
     await doomed.kill()
     return held
+
+
+async def leases_of(store: Store, function: Function) -> dict[str, Lease]:
+    """Give the leases of one function; none if the ledger does not answer, as when it was stopped."""
+    with contextlib.suppress(Transient):
+        found = await leases(store, FOREVER)
+        return {vm_id: lease for vm_id, lease in found.items() if function.is_owner(lease.owner)}
+    return {}
 
 
 def messages_of(held: Mapping[str, Lease]) -> list[str]:
