@@ -288,7 +288,7 @@ def test_two_runs_of_the_same_do_not_go_on_side_by_side(tmp_path: Path) -> None:
     """The second is told so."""
     path = tmp_path / "run.jsonl"
     first = ReplayJournal(path, {})
-    with pytest.raises(ConfigError, match="another replay"):
+    with pytest.raises(ConfigError, match="already running in another process"):
         ReplayJournal(path, {})
     first.close(finished=True)
 

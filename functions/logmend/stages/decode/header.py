@@ -33,6 +33,8 @@ _FACILITY = f"(?:<?[a-z0-9]+[.]{_SEVERITY}>? )?"
 
 TIME = f"(?:{_STAMP}|[0-9]{{9,10}}[.][0-9]+|{UPTIME})"
 HOST = "(?:[A-Za-z0-9_.:/@%-]*[A-Za-z0-9_.%-]|[[][0-9A-Fa-f:.]+[]])"
+_WORD = "[!-~]*[!-9;-~]"
+"""RFC 5424's process or message id. One that ends in a colon is another header's tag, behind a host ``-``."""
 DATA = "(?:-|[[].*[]])"
 """Structured data. A filter need not tell where exactly it ends: the program is named before it."""
 
@@ -48,7 +50,7 @@ def named(tag: str, *, time: str = TIME, host: str = HOST, data: str = DATA) -> 
     ``time``, ``host`` and ``data`` replace the patterns of these parts.
     """
     dated = f"(?:(?:{_VERSION})?{time}|{_VERSION}-) {_FACILITY}(?:{host} )?{_FACILITY}"
-    return f"(?:{dated})?{tag}(?:(?:[[][^][ ]*[]])?:| [!-~]+ [!-~]+ {data}) +"
+    return f"(?:{dated})?{tag}(?:(?:[[][^][ ]*[]])?:| {_WORD} {_WORD} {data}) +"
 
 
 def line(tag: str) -> str:
