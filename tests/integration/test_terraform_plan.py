@@ -482,7 +482,7 @@ def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_peopl
     guide = (ROOT / "docs" / "operations.md").read_text()
     plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
     policies = plan.of_type("google_monitoring_alert_policy")
-    assert len(policies) == 10
+    assert len(policies) == 11
     loudest = [each["display_name"] for each in policies.values() if each["severity"] == "CRITICAL"]
     assert loudest == ["logmend: a verified fix did not last"]
     for at, each in policies.items():
@@ -535,7 +535,7 @@ def test_an_incident_of_the_shipped_policies_asks_for_its_runbook_on_its_vm(depl
     silent = plan.one("google_monitoring_alert_policy.ops_agent[0]")
     versions = [re.findall(r'starts_with\("(.*?)"\)', str(each)) for each in silent["conditions"]]
     assert versions == [["google-cloud-ops-agent-logging"], ["google-cloud-ops-agent-metrics"]], "no sum"
-    line = plan.one("google_logging_metric.certificate_line[0]")
+    line = plan.one(f'google_logging_metric.certificate_line["{PROJECT}"]')
     assert line["filter"] == runbooks["workload-cert-refresh"].filter
     channel = plan.one("google_monitoring_notification_channel.events[0]")
     assert channel["labels"] == {"topic": f"projects/{PROJECT}/topics/logmend"}
