@@ -21,6 +21,7 @@ from logmend.model.enums import Action, Origin
 from logmend.model.struct import replace
 from logmend.model.values import Intent, Source
 from logmend.ports import Document, Key
+from logmend.stages import decide
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 from logmend_cli.pretend.fleet import free_port, serving
 from tests.e2e.function_process import Function, function_process
@@ -160,13 +161,19 @@ async def order(function: Function, machine: Machine, action: Action) -> str:
 
 
 async def make_due(function: Function, intent_id: str) -> None:
-    """Let the time until the tick's next look at an intent have passed."""
+    """Let the time until the tick's next look at an intent have passed.
+
+    What runs detached on the VM is looked at from five minutes after it was started.
+    """
     key: Key = ("intents", intent_id)
 
     def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
         document = found[key]
         assert document.queue is not None, f"{intent_id} waits for nothing"
-        return {key: replace(document, due=datetime.now(UTC))}, None
+        now, data = datetime.now(UTC), dict(document.data)
+        if data["state"] == "requested" and data["executor"] == "ssh":
+            data["requested_at"] = (now - decide.RECHECK).isoformat()
+        return {key: replace(document, data=data, due=now)}, None
 
     async with ledger(function) as store:
         await store.transact([key], step)
