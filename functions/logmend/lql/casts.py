@@ -25,8 +25,6 @@ KINDS = {
     "TIMESTAMP": Kind.TIMESTAMP,
     "DURATION": Kind.DURATION,
 }
-_NUMBERS = {Kind.INT32, Kind.INT64, Kind.DOUBLE}
-_FROM_ANY = {Kind.STRING, Kind.DYNAMIC}
 # Which types a value can be cast to besides STRING and its own.
 _ALLOWED = {
     Kind.STRING: set(KINDS.values()),
@@ -40,7 +38,6 @@ _ALLOWED = {
     Kind.DURATION: set(),
 }
 _DATE = "0000-00-00"
-_WITHOUT_ZONE = "0000-00-00T00:00:00"
 
 
 def converter(kind: Kind, type_name: str, zone: str | None, name: str, at: Position) -> Callable[[Any], Any]:

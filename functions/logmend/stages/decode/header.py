@@ -4,8 +4,6 @@
 
     [PRI] [UPTIME] [PRI]  [[VERSION] TIME [FACILITY] [HOST] [FACILITY]]  TAG ([PID]: | PROCID MSGID DATA)
 
-    [PRI] [UPTIME] [PRI]  [[VERSION] TIME [FACILITY] [HOST] [FACILITY]]  TAG ([PID]: | PROCID MSGID DATA)
-
 * priorities (``<30>``, also with RFC 6587's byte count before it) and the kernel's ``[   12.345678]``;
 * times like ``Sep  2 04:27:51``, also with a day of the week, a year, a fraction or a zone; ISO 8601 with
   ``T`` or a blank and any zone or none; seconds since 1970 or, with a PID, since the VM started
