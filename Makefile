@@ -46,7 +46,6 @@ out/tools/uv/bin/uv:
 	$(PYTHON) -m venv out/tools/uv
 	out/tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-
 deployed: $(READY) ## The unit tests on the Python that is deployed, where this machine has it beside its own.
 	@if test -n "$(DEPLOYED)"; then \
 	  $(MAKE) test PYTHON=$(DEPLOYED) VENV=.venv-deployed T=tests/unit; \
