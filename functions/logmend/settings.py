@@ -215,6 +215,9 @@ class Settings:
     )
     lease: timedelta = _setting(timedelta(minutes=10), span, "How long a VM is held by one attempt.")
     unreachable_tries: int = _setting(3, whole, "Tries before an unreachable VM counts as failed.")
+    busy_limit: timedelta = _setting(
+        timedelta(days=1), span, "How long a VM may be busy with something else before it counts as failed."
+    )
     approval_ttl: timedelta = _setting(timedelta(days=1), span, "How long a plan waits for a person.")
     request_deadline: timedelta = _setting(
         timedelta(hours=2), span, "How long an OS Config request waits for a report."

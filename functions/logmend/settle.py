@@ -92,6 +92,11 @@ def attempt(
         return None  # trouble on the way to a look says nothing of the VM: look again later
     said = _enforced_before(said, prior) if done is None else said
     due, tries, looks, approval = None, 0, 0, None
+    busy_since = _busy_since(prior, done, said, now)
+    if busy_since is not None and said.result is not Result.DEFERRED:
+        begun = prior.committed or (done is not None and done.enforced)
+        begun = begun and not _changed_nothing(held, done)
+        said = decide.busy(intent, said, busy_since, settings, now, begun=begun)
     if said.result is Result.REQUESTED and held.was is State.REQUESTED:
         return None
     match said.result:
@@ -109,7 +114,9 @@ def attempt(
                 due = verdict.not_before if isinstance(verdict, Park) else None
         case Result.PARKED:
             due = done.halted.not_before if done and isinstance(done.halted, Park) else None
-            due = due or now + decide.RECHECK
+            due = due or (decide.busy_until(busy_since, now) if busy_since else now + decide.RECHECK)
+        case Result.UNVERIFIED if busy_since is not None:
+            looks, due = prior.looks, decide.busy_until(busy_since, now)
         case Result.UNVERIFIED:
             looks, due = prior.looks + 1, now + decide.RECHECK
             if looks > settings.unverified_looks:
@@ -134,7 +141,33 @@ def attempt(
         approval=approval,
         follow_up=_follow_up(intent, runbook, facts, said, settings, now),
         runbook=runbook,
+        busy_since=busy_since,
     )
+
+
+def _busy_since(prior: Record, done: Attempt | None, said: Judgement, now: datetime) -> datetime | None:
+    """Say since when each look has found the VM busy; None if it is not. A look that failed says neither."""
+    seen = (done.before, done.enforcement, done.after) if done else ()
+    if said.result is Result.DEFERRED:
+        return prior.busy_since
+    if said.result not in (Result.PARKED, Result.UNVERIFIED):
+        return None
+    return (prior.busy_since or now) if any(each and each.finding is Finding.BUSY for each in seen) else None
+
+
+def _changed_nothing(held: Admitted, done: Attempt | None) -> bool:
+    """Say whether what was committed to is undone: the VM was busy, and nothing was changed (103).
+
+    An agent's run replaces its report of the one before, so that nothing of an earlier run may be on record.
+    """
+    prior, told = held.record, None
+    if done is not None:
+        told = done.enforcement if done.enforced else done.before
+    if done is None or told is None or told.finding is not Finding.BUSY:
+        return False
+    if done.asked not in (None, Action.CHECK) and held.was is State.REQUESTED:
+        return prior.before is None and prior.enforcement is None
+    return done.committed and not prior.committed
 
 
 def _enforced_before(said: Judgement, prior: Record) -> Judgement:
@@ -161,6 +194,7 @@ def _conclusion(
     approval: Approval | None,
     follow_up: Intent | None,
     runbook: Runbook | None,
+    busy_since: datetime | None,
 ) -> Conclusion:
     listens = settings.confirm_silence and runbook is not None
     asked = done.asked if done and outcome.result is Result.REQUESTED else None
@@ -177,6 +211,8 @@ def _conclusion(
         approval=approval,
         follow_up=follow_up,
         work=work(held, done, outcome),
+        busy_since=busy_since,
+        uncommitted=_changed_nothing(held, done),
         longest=settings.lease,
         watch=silence.of_fix(held.record.intent, outcome, runbook, now) if listens and runbook else None,
     )
@@ -188,6 +224,8 @@ def work(held: Admitted, done: Attempt | None, outcome: Outcome) -> Work:
     An earlier attempt of the intent that died may have begun what this one knows nothing of.
     """
     prior, agent = held.record, done is not None and done.asked not in (None, Action.CHECK)
+    if _changed_nothing(held, done):
+        return Work.NONE
     if outcome.result is Result.REQUESTED or done is None:
         return Work.OUT if outcome.result is Result.REQUESTED else Work.UNKNOWN
     if agent and not done.requested and not done.enforced and outcome.result in _AGAIN:
@@ -219,7 +257,7 @@ def _changing(prior: Record, done: Attempt | None) -> bool:
 
 def reported(held: Admitted, done: Attempt | None) -> Attempt | None:
     """Give the attempt if it is what an agent reported of a request, or has the enforcing script's word."""
-    if done is None or done.requested:
+    if done is None or done.requested or _changed_nothing(held, done):
         return None
     return done if done.enforcement or (done.asked and held.was is State.REQUESTED) else None
 

@@ -16,7 +16,7 @@ from logmend.stages import record, verify
 INTENT = operator()
 SEEN: list[Evidence | None] = [
     None,
-    *(evidence(code) for code in (100, 101, 102, 1)),
+    *(evidence(code) for code in (100, 101, 102, 103, 1)),
     evidence(100, instance_id="999"),
     evidence(101, instance_id="999"),
     evidence(100, instance_id=None),
@@ -37,7 +37,7 @@ KNOWN = [
     replace(BEGUN, mark="f" * 32),
     replace(BEGUN, enforcement=evidence(100)),
 ]
-ENFORCEMENTS = [*SEEN[:5], evidence(100, changed="no")]
+ENFORCEMENTS = [*SEEN[:6], evidence(100, changed="no")]
 HALTS: list[Stop | None] = [None, Skip("a"), Refuse("b"), Park("c"), Defer("d")]
 
 

@@ -85,6 +85,8 @@ class Conclusion(Struct, frozen=True):
     ``reported`` what it reported of it so far; ``failing`` is the breaker's sample of the VM (None: no
     sample); ``approval`` and ``follow_up`` are written in the same transaction; ``work`` is what became of
     the enforcement that it committed itself to, and ``longest`` how long that may go on unseen.
+    ``busy_since`` is since when the VM is busy; ``uncommitted`` takes the commit back, since the VM's own
+    word is that nothing was changed.
     """
 
     outcome: Outcome
@@ -101,6 +103,8 @@ class Conclusion(Struct, frozen=True):
     work: Work = Work.UNKNOWN
     longest: timedelta = timedelta()
     watch: tuple[Intent, datetime] | None = None
+    busy_since: datetime | None = None
+    uncommitted: bool = False
 
 
 class _Older(Transient):
@@ -191,7 +195,8 @@ class Journal(Upkeep):
             known = record.outcome
             again = known is not None and (known.result, known.reason) == (outcome.result, outcome.reason)
             outcome = known if known is not None and again else outcome
-            turned = replace(record, state=_STATES.get(outcome.result, State.DONE), outcome=outcome)
+            state = _STATES.get(outcome.result, State.DONE)
+            turned = replace(record, state=state, outcome=outcome, busy_since=None)
             due = verdict.not_before or now if isinstance(verdict, Park) else None
             writes: dict[Key, Document | None] = {
                 # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
@@ -298,7 +303,10 @@ class Journal(Upkeep):
                 executor=outcome.executor or record.executor,
                 requested_at=done.requested_at or record.requested_at,
                 asked=done.asked or record.asked,
+                busy_since=done.busy_since,
             )
+            if done.uncommitted:
+                concluded = replace(concluded, committed=False, before=None, mark=None, place=None)
             concluded = _reported(concluded, done.reported)
             after = replace(
                 done.aftermath(subject), lease=None, open_request=_request_out(subject, intent, state)

@@ -59,6 +59,7 @@ class Finding(StrEnum):
     DESIRED = "desired"
     FAULTY = "faulty"
     LEAVE_ALONE = "leave_alone"
+    BUSY = "busy"
     ERROR = "error"
 
 

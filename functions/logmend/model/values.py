@@ -209,6 +209,14 @@ class InstanceFacts(Struct, frozen=True):
         return own if own is not None else (self.project_metadata or {}).get(key)
 
 
+_FINDINGS = {
+    100: Finding.DESIRED,
+    101: Finding.FAULTY,
+    102: Finding.LEAVE_ALONE,
+    103: Finding.BUSY,
+}
+
+
 class Evidence(Struct, frozen=True):
     """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), of a no stderr's end."""
 
@@ -219,10 +227,8 @@ class Evidence(Struct, frozen=True):
 
     @property
     def finding(self) -> Finding:
-        """OS Config's exec contract: 100 desired, 101 faulty, 102 leave alone, else error."""
-        return {100: Finding.DESIRED, 101: Finding.FAULTY, 102: Finding.LEAVE_ALONE}.get(
-            self.exit_code, Finding.ERROR
-        )
+        """OS Config's exec contract: 100 desired, 101 faulty; ours: 102 leave alone, 103 busy; else error."""
+        return _FINDINGS.get(self.exit_code, Finding.ERROR)
 
     @property
     def instance_id(self) -> str | None:

@@ -257,7 +257,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "Too many VMs failed: the breaker is open.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
         ),
-        "busy": Meaning("Another attempt is working on this VM.", "nothing; the tick takes it up"),
+        "busy": Meaning(
+            "Another attempt is working on this VM, or something on the VM itself is in the way, such as a"
+            " package manager's lock (detail says which).",
+            f"find out on the VM what has been at work all the time, then: {_AGAIN}",
+        ),
         "retry": Meaning(
             "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
         ),
@@ -593,6 +597,8 @@ def next_step(outcome: Outcome) -> str:
         step = _REVERT
     elif outcome.result is Result.PLANNED and outcome.mode is Mode.ENFORCE:
         step = _MEND
+    if outcome.reason == "busy" and outcome.result is not Result.FAILED:
+        step = WAIT
     if step == WAIT and outcome.result is not Result.DEFERRED:
         step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
     elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:

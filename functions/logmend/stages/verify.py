@@ -40,6 +40,8 @@ def attempt(
             return Judgement(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
         return mistaken
     match done.before.finding:
+        case Finding.BUSY:
+            return _busy(done.before, known)
         case Finding.DESIRED if prior is not None:
             return _completed(intent, prior, done.before, known)
         case Finding.DESIRED:
@@ -113,6 +115,14 @@ def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -
     )
 
 
+def _busy(seen: Evidence, known: Record) -> Judgement:
+    """Judge a VM that cannot be worked on now (103): nothing was learned, so that it stands as it stood."""
+    detail = f"the VM is busy with something else: {_values(seen)}"
+    if known.committed and known.outcome is not None and known.outcome.result is Result.UNVERIFIED:
+        return Judgement(Result.UNVERIFIED, known.outcome.reason, detail)
+    return Judgement(Result.PARKED, "busy", detail)
+
+
 def _goes_on(intent: Intent, seen: Evidence) -> Judgement:
     """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
     fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
@@ -126,6 +136,8 @@ def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: 
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
         reason = enforcement.values.get("reason", "leave_alone")
         return Judgement(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
+    if enforcement is not None and enforcement.finding is Finding.BUSY:
+        return Judgement(Result.PARKED, "busy", f"enforcing found the VM busy: {_values(enforcement)}")
     if done.after is None:
         reason = done.trouble.reason if done.trouble else "no_second_check"
         why = f": {done.trouble.detail}" if done.trouble and done.trouble.detail else ""
@@ -148,6 +160,12 @@ def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: 
             reason = done.after.values.get("reason", "leave_alone")
             return Judgement(
                 Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
+            )
+        case Finding.BUSY if detached:  # with what was started, for all that can be seen
+            return _at_work()
+        case Finding.BUSY:
+            return Judgement(
+                Result.UNVERIFIED, "busy", f"enforced; the VM is busy now: {_values(done.after)}"
             )
         case Finding.ERROR if detached:  # what was started has ended already, and says why
             return _ended(done.after)
@@ -266,6 +284,8 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, h
         return mistaken
     shown = known.before is not None and known.committed
     match done.before.finding:
+        case Finding.BUSY:
+            return _busy(done.before, known)
         case Finding.DESIRED if not shown:
             return Judgement(
                 Result.NOTHING_TO_DO, None, "the agent found the desired state and changed nothing"

@@ -5,13 +5,16 @@ from datetime import datetime, timedelta
 
 from logmend.model.enums import Mode, Origin, Result
 from logmend.model.state import Breaker, Record
-from logmend.model.values import Defer, Intent, Outcome, Park, Skip, Stop, Trouble, Verdict
+from logmend.model.struct import replace
+from logmend.model.values import Defer, Intent, Judgement, Outcome, Park, Skip, Stop, Trouble, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
 
 RECHECK = timedelta(minutes=5)
 """When the tick looks again at what is unverified, requested or waits for a retry."""
 
+LONGEST_BUSY = timedelta(hours=1)
+"""A VM that is busy is asked again at least so often."""
 
 BUDGET_EXHAUSTED = "budget_exhausted"
 
@@ -61,9 +64,10 @@ def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | No
 
     The breaker is for changes of ours that go wrong. ``changing`` says that one was committed to on a VM that
     was heard of: a VM that only cannot be reached is counted by itself
-    (:data:`logmend.outcome.reasons.UNREACHED`), and one that was looked at proves nothing about enforcing.
+    (:data:`logmend.outcome.reasons.UNREACHED`), and one that was looked at, or is busy, proves nothing about
+    enforcing.
     """
-    if settings.mode is Mode.OBSERVE or not changing:
+    if settings.mode is Mode.OBSERVE or not changing or outcome.reason == "busy":
         return None
     return {
         Result.REMEDIATED: False,
@@ -104,6 +108,26 @@ def retry(
         f"{trouble.reason}: {trouble.detail}",
         now + max(wait, RECHECK * 2 ** min(max(tries - 1, 0), 6)),
     )
+
+
+def busy(
+    intent: Intent, said: Judgement, since: datetime, settings: Settings, now: datetime, *, begun: bool
+) -> Judgement:
+    """Say what becomes of an intent whose VM is busy: it waits, is said again, or has waited for too long.
+
+    ``begun`` says that enforcing may have begun: then it waits, whatever its source.
+    """
+    if not begun and (intent.repeats or intent.look_only):
+        return replace(said, result=Result.SKIPPED)
+    if now < since + settings.busy_limit:
+        return said
+    detail = f"{said.detail}; so at every look since {since:%FT%TZ}"
+    return Judgement(Result.FAILED, "unverifiable" if begun else "busy", detail)
+
+
+def busy_until(since: datetime, now: datetime) -> datetime:
+    """Say when a busy VM is asked again: when it has been busy for as long again, within an hour."""
+    return now + min(max(now - since, RECHECK), LONGEST_BUSY)
 
 
 def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings) -> timedelta:
