@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from logmend import instance_json
 from logmend.errors import ConfigError, Transient
-from logmend.model.values import InstanceFacts, InstanceRef, Judgement, Undecodable
+from logmend.model.values import InstanceFacts, InstanceRef, Undecodable, Verdict
 from logmend.settings import Settings
 from logmend.stages.decode.stream import values
 from logmend_cli.inputs import opened
@@ -24,7 +24,7 @@ class Lookup(Protocol):
         """Whether asking costs nothing."""
         ...
 
-    def __call__(self, ref: InstanceRef) -> InstanceFacts | Judgement | None:
+    def __call__(self, ref: InstanceRef) -> InstanceFacts | Verdict | None:
         """Give what is known of a VM."""
         ...
 
@@ -98,9 +98,9 @@ class Live:
 
         self._compute = wiring.open_compute(settings)
         self._runner = runner
-        self._known: dict[InstanceRef, InstanceFacts | Judgement] = {}
+        self._known: dict[InstanceRef, InstanceFacts | Verdict] = {}
 
-    def __call__(self, ref: InstanceRef) -> InstanceFacts | Judgement:
+    def __call__(self, ref: InstanceRef) -> InstanceFacts | Verdict:
         """Look a VM up. What the pipeline would wait out (a transient error) is raised."""
         if ref not in self._known:
             self._known[ref] = self._runner.run(self._ask(ref))
@@ -109,7 +109,7 @@ class Live:
     def check(self) -> None:
         """Nothing was given."""
 
-    async def _ask(self, ref: InstanceRef) -> InstanceFacts | Judgement:
+    async def _ask(self, ref: InstanceRef) -> InstanceFacts | Verdict:
         from logmend import settle
 
         try:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from logmend import lql, relay
 from logmend.errors import ConfigError
-from logmend.guards import Pending
+from logmend.guards import Answer, Passed, Pending
 from logmend.model.enums import Action, Result
 from logmend.model.state import Fleet, Subject, View
 from logmend.model.struct import Struct, replace
@@ -22,11 +22,10 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
-    Judgement,
     LogEntry,
-    Proceed,
     Tick,
     Undecodable,
+    Verdict,
 )
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Settings
@@ -71,7 +70,7 @@ class Explanation(Struct, frozen=True):
 
     event: Event | Undecodable
     delivery: Delivery
-    judgement: Judgement | None
+    judgement: Verdict | None
     runbook: Runbook | None = None
     variant: Variant | None = None
     instance: InstanceRef | None = None
@@ -105,7 +104,7 @@ def event(
     delivery: Delivery | None,
     event: Event | Undecodable,
     rules: Rules,
-    facts: InstanceFacts | Judgement | None = None,
+    facts: InstanceFacts | Verdict | None = None,
     now: datetime | None = None,
 ) -> Explanation:
     """Explain one event.
@@ -115,7 +114,7 @@ def event(
     """
     delivery = delivery or _UNSENT
     if isinstance(event, Undecodable):
-        return Explanation(event, delivery, Judgement(Result.REJECTED, event.reason, event.detail))
+        return Explanation(event, delivery, Verdict(Result.REJECTED, event.reason, event.detail))
     if isinstance(event, Tick):
         return Explanation(event, delivery, None)
     found = match.runbook(event, rules.router)
@@ -123,7 +122,7 @@ def event(
     instance = named if isinstance(named, InstanceRef) else None
     if isinstance(found, match.Unmatched):
         closest, selects = _closest(event, rules)
-        said = Judgement(Result.UNMATCHED, None, found.detail)
+        said = Verdict(Result.UNMATCHED, None, found.detail)
         return Explanation(
             event,
             delivery,
@@ -141,9 +140,9 @@ def event(
         intent = intents.of_event(delivery, event, runbook, variant, instance, at)
     guards = judge(intent, runbook, facts, rules.settings) if intent and runbook else ()
     if turned_away is not None:
-        said = Judgement.of(turned_away.verdict)
+        said = turned_away.verdict
     elif isinstance(named, identify.BadIdentity):
-        said = Judgement(Result.REJECTED, "bad_identity", named.detail)
+        said = Verdict(Result.REJECTED, "bad_identity", named.detail)
     else:
         assert intent is not None
         assert runbook is not None
@@ -174,25 +173,25 @@ def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
 
 
 def verdict(
-    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
-) -> Judgement:
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | Verdict | None, settings: Settings
+) -> Verdict:
     """Ask what the pipeline asks of an intent, with an empty ledger, up to the live check."""
     if (no := decide.event(intent, runbook, settings)) is not None:
-        return Judgement.of(no)
+        return no
     empty = View(None, Subject(intent.instance, intent.runbook), Fleet())
     admitted = decide.admission(intent, empty, settings, intent.created_at)
-    if not isinstance(admitted, Proceed):
-        return Judgement.of(admitted)
-    if isinstance(facts, Judgement):
+    if admitted is not None:
+        return admitted
+    if isinstance(facts, Verdict):
         return facts
     for judged in decide.judge_guards(intent, runbook, facts, settings):
-        if not isinstance(judged.answer, Proceed | Pending):
-            return Judgement.of(judged.answer)
-    return Judgement(Result.PLANNED)
+        if isinstance(judged.answer, Verdict):
+            return judged.answer
+    return Verdict(Result.PLANNED)
 
 
 def judge(
-    intent: Intent, runbook: Runbook, facts: InstanceFacts | Judgement | None, settings: Settings
+    intent: Intent, runbook: Runbook, facts: InstanceFacts | Verdict | None, settings: Settings
 ) -> tuple[Guard, ...]:
     """Ask every guard of the runbook; those that lack facts are pending."""
     known = facts if isinstance(facts, InstanceFacts) else None
@@ -201,7 +200,7 @@ def judge(
     )
 
 
-def executor(facts: InstanceFacts | Judgement | None, settings: Settings) -> str | None:
+def executor(facts: InstanceFacts | Verdict | None, settings: Settings) -> str | None:
     """Name the executors that would be tried, in order; ``auto`` where facts would tell, None for none."""
     known = facts if isinstance(facts, InstanceFacts) else None
     answered = known and (known.project_metadata is not None or known.effective("enable-osconfig"))
@@ -256,14 +255,14 @@ def _compiled(runbook: Runbook) -> lql.Filter:
         raise ConfigError([f"runbook {runbook.name}: filter: {error}"]) from error
 
 
-def _guard(name: str, answer: object) -> Guard:
+def _guard(name: str, answer: Answer) -> Guard:
     match answer:
-        case Proceed(notes):
-            return Guard(name, "pass", "; ".join(notes))
+        case Passed(why):
+            return Guard(name, "pass", why)
         case Pending(why):
             return Guard(name, "pending", why)
-        case _:
-            return Guard(name, "fail", str(getattr(answer, "detail", "")))
+        case Verdict():
+            return Guard(name, "fail", answer.detail)
 
 
 def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, lql.Filter | None]:

@@ -1,14 +1,14 @@
 """Guards: the reasons not to touch a VM, by name, as pure functions of what is known.
 
-A guard answers ``Proceed``, ``Skip`` or ``Refuse``, or ``Pending`` where it lacks facts. Asking offline,
-pending is an answer; when it is time to act, pending means no (:func:`logmend.stages.decide.guards`).
+A guard answers ``Passed``, a verdict (``skipped`` or ``refused``), or ``Pending`` if it lacks facts. Asking
+offline, pending is an answer; when it is time to act, it means no (:func:`logmend.stages.decide.guards`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from logmend.model.enums import Action
+from logmend.model.enums import Action, Result
 from logmend.model.struct import Struct
-from logmend.model.values import InstanceFacts, InstanceRef, Proceed, Refuse, Skip
+from logmend.model.values import InstanceFacts, InstanceRef, Verdict
 from logmend.settings import Settings
 
 CERTIFICATE_NAMESPACES = frozenset({"wc.compute.googleapis.com", "iam.googleapis.com"})
@@ -18,8 +18,14 @@ AGENT_POLICY = "goog-ops-agent-policy"
 """Label of VMs whose Ops Agent an OS policy of Google's installs."""
 
 
+class Passed(Struct, frozen=True):
+    """The guard has nothing against it."""
+
+    why: str
+
+
 class Pending(Struct, frozen=True):
-    """Facts are missing: the guard will judge when they are there."""
+    """Facts are missing: the guard answers when they are there."""
 
     why: str
 
@@ -34,7 +40,7 @@ class Known(Struct, frozen=True):
     action: Action = Action.ENFORCE
 
 
-Answer = Proceed | Skip | Refuse | Pending
+Answer = Passed | Pending | Verdict
 Guard = Callable[[Known], Answer]
 
 
@@ -43,8 +49,8 @@ def instance_running(known: Known) -> Answer:
     if known.facts is None:
         return Pending("the VM's status is not looked up yet")
     if known.facts.status != "RUNNING":
-        return Skip("not_running", f"its status is {known.facts.status or 'unknown'}")
-    return Proceed(("status is RUNNING",))
+        return Verdict(Result.SKIPPED, "not_running", f"its status is {known.facts.status or 'unknown'}")
+    return Passed("status is RUNNING")
 
 
 def not_exempt(known: Known) -> Answer:
@@ -53,44 +59,54 @@ def not_exempt(known: Known) -> Answer:
     if known.facts is None:
         return Pending("the VM's labels are not looked up yet")
     if known.facts.labels.get(key) == value:
-        return Refuse("exempt", f"it carries the label {key}={value}")
-    return Proceed((f"no label {key}={value}",))
+        return Verdict(Result.REFUSED, "exempt", f"it carries the label {key}={value}")
+    return Passed(f"no label {key}={value}")
 
 
 def in_scope(known: Known) -> Answer:
     """Only projects, zones and labels that the operator listed; an empty list sets no bound."""
     settings, instance = known.settings, known.instance
     if settings.scope_projects and instance.project_id not in settings.scope_projects:
-        return Refuse("out_of_scope", f"project {instance.project_id} is not in LOGMEND_SCOPE_PROJECTS")
+        return Verdict(
+            Result.REFUSED, "out_of_scope", f"project {instance.project_id} is not in LOGMEND_SCOPE_PROJECTS"
+        )
     if settings.scope_zones and instance.zone not in settings.scope_zones:
-        return Refuse("out_of_scope", f"zone {instance.zone} is not in LOGMEND_SCOPE_ZONES")
+        return Verdict(Result.REFUSED, "out_of_scope", f"zone {instance.zone} is not in LOGMEND_SCOPE_ZONES")
     if settings.scope_labels:
         if known.facts is None:
             return Pending("the VM's labels are not looked up yet")
         for key, value in settings.scope_labels:
             if known.facts.labels.get(key) != value:
-                return Refuse("out_of_scope", f"it lacks the label {key}={value} of LOGMEND_SCOPE_LABELS")
+                return Verdict(
+                    Result.REFUSED,
+                    "out_of_scope",
+                    f"it lacks the label {key}={value} of LOGMEND_SCOPE_LABELS",
+                )
     bounded = settings.scope_projects or settings.scope_zones or settings.scope_labels
-    return Proceed(("in scope" if bounded else "no scope set",))
+    return Passed("in scope" if bounded else "no scope set")
 
 
 def project_matches(known: Known) -> Answer:
     """An entry in another project's log does not speak for this VM: anyone can forge labels."""
     if known.log_name is None:
-        return Proceed(("no log name to compare",))
+        return Passed("no log name to compare")
     parent = known.log_name.partition("/logs/")[0]
     if parent != f"projects/{known.instance.project_id}":
-        return Refuse(
-            "project_mismatch", f"the entry is in a log of {parent[:100] or 'no project'}, the VM in another"
+        return Verdict(
+            Result.REFUSED,
+            "project_mismatch",
+            f"the entry is in a log of {parent[:100] or 'no project'}, the VM in another",
         )
-    return Proceed(("the log is in the VM's project",))
+    return Passed("the log is in the VM's project")
 
 
 def not_this_timer(known: Known) -> Answer:
     """The guest agent's own plugin says the same words; stopping the timer cannot help there."""
     if known.log_name is not None and known.log_name.endswith("/logs/GCEGuestAgent"):
-        return Refuse("not_this_timer", "the guest agent's core plugin said it, not the timer's program")
-    return Proceed(("not from the guest agent's own log",))
+        return Verdict(
+            Result.REFUSED, "not_this_timer", "the guest agent's core plugin said it, not the timer's program"
+        )
+    return Passed("not from the guest agent's own log")
 
 
 def workload_certificates_unused(known: Known) -> Answer:
@@ -100,28 +116,34 @@ def workload_certificates_unused(known: Known) -> Answer:
     certificates, so that from them the very same line means that the owner opted in.
     """
     if known.action is Action.REVERT:
-        return Proceed(("a revert gives back what certificates need",))
+        return Passed("a revert gives back what certificates need")
     facts = known.facts
     if facts is None:
         return Pending("the VM's metadata is not looked up yet")
     for where, items in (("instance", facts.metadata), ("project", facts.project_metadata or {})):
         if items.get("enable-workload-certificate", "").strip().lower() == "true":
-            return Refuse("opted_in", f"{where} metadata has enable-workload-certificate=true")
+            return Verdict(
+                Result.REFUSED, "opted_in", f"{where} metadata has enable-workload-certificate=true"
+            )
     if facts.identity_certificate_enabled:
-        return Refuse("opted_in", "workloadIdentityConfig.identityCertificateEnabled is true")
+        return Verdict(
+            Result.REFUSED, "opted_in", "workloadIdentityConfig.identityCertificateEnabled is true"
+        )
     if named := sorted(CERTIFICATE_NAMESPACES.intersection(facts.partner_namespaces or ())):
-        return Refuse("opted_in", f"partner metadata has the namespace {', '.join(named)}")
+        return Verdict(Result.REFUSED, "opted_in", f"partner metadata has the namespace {', '.join(named)}")
     for what, value in (
         ("project_metadata", facts.project_metadata),
         ("identity_certificate_enabled", facts.identity_certificate_enabled),
     ):
         if value is None:
             if what in facts.unknown:
-                return Refuse("opt_in_unknown", f"{what} cannot be read: {facts.unknown[what]}")
+                return Verdict(
+                    Result.REFUSED, "opt_in_unknown", f"{what} cannot be read: {facts.unknown[what]}"
+                )
             return Pending(f"{what} is not looked up yet")
     if facts.partner_namespaces is None:
-        return Proceed(("partner metadata was not answered by the API; the check on the VM stands",))
-    return Proceed(("no opt-in in metadata, identity configuration or partner metadata",))
+        return Passed("partner metadata was not answered by the API; the check on the VM stands")
+    return Passed("no opt-in in metadata, identity configuration or partner metadata")
 
 
 def no_agent_policy(known: Known) -> Answer:
@@ -130,13 +152,17 @@ def no_agent_policy(known: Known) -> Answer:
     Whatever the label's value: it names the version of the policy's template.
     """
     if known.action is Action.REVERT:
-        return Proceed(("a revert takes back what logmend did itself",))
+        return Passed("a revert takes back what logmend did itself")
     if known.facts is None:
         return Pending("the VM's labels are not looked up yet")
     if AGENT_POLICY in known.facts.labels:
         label = f"{AGENT_POLICY}={known.facts.labels[AGENT_POLICY]}"
-        return Refuse("managed_by_policy", f"an Ops Agent policy governs it: it carries the label {label}")
-    return Proceed((f"no label {AGENT_POLICY}",))
+        return Verdict(
+            Result.REFUSED,
+            "managed_by_policy",
+            f"an Ops Agent policy governs it: it carries the label {label}",
+        )
+    return Passed(f"no label {AGENT_POLICY}")
 
 
 GUARDS: Mapping[str, Guard] = {

@@ -18,17 +18,13 @@ from logmend.model.enums import Result
 from logmend.model.state import Admitted, Expired, Finished, Turned, View
 from logmend.model.struct import Struct
 from logmend.model.values import (
-    Defer,
     Delivery,
     Event,
     Incident,
     InstanceRef,
     Intent,
-    Judgement,
     LogEntry,
     Outcome,
-    Skip,
-    Stop,
     Tick,
     Undecodable,
     Verdict,
@@ -66,7 +62,7 @@ class Pipeline(Struct, frozen=True):
             return await self._event(delivery, event, body)
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
             trouble = act.trouble(error)
-            said = Judgement.of(Defer(trouble.reason, trouble.detail))
+            said = Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
             named = None if isinstance(event, Undecodable) else identify.event(event)
             return await self._last_word(
                 record.of_event(delivery, event, said, self.settings, self.clock.now(), instance=named)
@@ -100,7 +96,7 @@ class Pipeline(Struct, frozen=True):
         *,
         resume: bool = False,
         published: datetime | None = None,
-        told: Stop | None = None,
+        told: Verdict | None = None,
     ) -> Outcome:
         """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick).
 
@@ -108,10 +104,14 @@ class Pipeline(Struct, frozen=True):
         """
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
 
-        def judge(view: View) -> Verdict:
+        def judge(view: View) -> Verdict | None:
             full_until = self.journal.full_until(intent.runbook)
             verdict = decide.admission(intent, view, self.settings, now, full_until)
-            return verdict if told is None or isinstance(verdict, Skip) else told
+            return (
+                verdict
+                if told is None or (verdict is not None and verdict.result is Result.SKIPPED)
+                else told
+            )
 
         def compose(verdict: Verdict, view: View) -> Outcome:
             return record.of_turned(intent, verdict, view, runbook, self.settings, now)

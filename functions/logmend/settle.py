@@ -12,57 +12,44 @@ from logmend.ledger import Conclusion, Work
 from logmend.model.enums import Action, Finding, Mode, Origin, Result
 from logmend.model.state import Admitted, Approval, Record, State
 from logmend.model.struct import replace
-from logmend.model.values import (
-    Attempt,
-    InstanceFacts,
-    Intent,
-    Judgement,
-    Latency,
-    Outcome,
-    Park,
-    Refuse,
-    Skip,
-    Trouble,
-)
+from logmend.model.values import Attempt, InstanceFacts, Intent, Latency, Outcome, Trouble, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import act, decide, record
 
 
-def of_error(error: Exception, *, waiting: bool = False) -> Judgement:
+def of_error(error: Exception, *, waiting: bool = False) -> Verdict:
     """Judge an error on the way to the VM: a VM that is gone is skipped, an unknown fact refused.
 
     ``waiting`` says that work is out: what could not be read now is read by the next tick.
     """
     trouble = act.trouble(error)
     if waiting and trouble.transient:
-        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
+        return Verdict(Result.REQUESTED, trouble.reason, trouble.detail)
     if trouble.transient:
-        return Judgement(Result.DEFERRED, trouble.reason, trouble.detail)
+        return Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
     if (no := without_facts(error)) is not None:
-        return Judgement.of(no)
-    return Judgement(Result.FAILED, trouble.reason, trouble.detail)
+        return no
+    return Verdict(Result.FAILED, trouble.reason, trouble.detail)
 
 
-def without_facts(error: Exception) -> Skip | Refuse | None:
+def without_facts(error: Exception) -> Verdict | None:
     """Say what it means that Compute has no facts of a VM, None if the error is about something else."""
     match error:
         case Permanent(reason="instance_gone"):
-            return Skip(error.reason, error.detail)
+            return Verdict(Result.SKIPPED, error.reason, error.detail)
         case Permanent(reason="opt_in_unknown"):
-            return Refuse(error.reason, error.detail)
+            return Verdict(Result.REFUSED, error.reason, error.detail)
         case _:
             return None
 
 
-def unknown_runbook(intent: Intent) -> Refuse:
+def unknown_runbook(intent: Intent) -> Verdict:
     """Refuse an intent of a runbook that this version does not carry."""
-    return Refuse("unknown_runbook", f"no runbook {intent.runbook}")
+    return Verdict(Result.REFUSED, "unknown_runbook", f"no runbook {intent.runbook}")
 
 
-def overdue(
-    said: Judgement, held: Admitted, runbook: Runbook, settings: Settings, now: datetime
-) -> Judgement:
+def overdue(said: Verdict, held: Admitted, runbook: Runbook, settings: Settings, now: datetime) -> Verdict:
     """Judge requested work that is out for too long; silence in the end is no failure of the VM."""
     asked_at = held.record.requested_at
     allowed = decide.request_deadline(runbook, held.record, settings)
@@ -70,10 +57,8 @@ def overdue(
     if not out or asked_at is None or now < asked_at + allowed:
         return said
     if said.reason is None:
-        return Judgement(Result.FAILED, "still_faulty", f"not done {allowed} after it was started")
-    return Judgement(
-        Result.UNVERIFIED, said.reason, f"not closed {allowed} after it was asked: {said.detail}"
-    )
+        return Verdict(Result.FAILED, "still_faulty", f"not done {allowed} after it was started")
+    return Verdict(Result.UNVERIFIED, said.reason, f"not closed {allowed} after it was asked: {said.detail}")
 
 
 def attempt(
@@ -81,7 +66,7 @@ def attempt(
     runbook: Runbook | None,
     facts: InstanceFacts | None,
     done: Attempt | None,
-    said: Judgement,
+    said: Verdict,
     settings: Settings,
     now: datetime,
     latency: Latency,
@@ -106,21 +91,21 @@ def attempt(
             acknowledged = held.was not in (None, State.WAITING)
             verdict = decide.retry(intent, tries, trouble, settings, now, acknowledged=acknowledged)
             if decide.no_route(trouble, settings):
-                said = Judgement(Result.FAILED, "no_route", f"{said.detail}; OS Config is not enabled there")
+                said = Verdict(Result.FAILED, "no_route", f"{said.detail}; OS Config is not enabled there")
             elif verdict is None:
-                said = Judgement(Result.FAILED, said.reason, f"tried {tries} times: {said.detail}")
+                said = Verdict(Result.FAILED, said.reason, f"tried {tries} times: {said.detail}")
             else:
-                said = Judgement.of(verdict)
-                due = verdict.not_before if isinstance(verdict, Park) else None
+                said = verdict
+                due = verdict.not_before
         case Result.PARKED:
-            due = done.halted.not_before if done and isinstance(done.halted, Park) else None
+            due = done.halted.not_before if done and done.halted else None
             due = due or (decide.busy_until(busy_since, now) if busy_since else now + decide.RECHECK)
         case Result.UNVERIFIED if busy_since is not None:
             looks, due = prior.looks, decide.busy_until(busy_since, now)
         case Result.UNVERIFIED:
             looks, due = prior.looks + 1, now + decide.RECHECK
             if looks > settings.unverified_looks:
-                said = Judgement(
+                said = Verdict(
                     Result.FAILED, "unverifiable", f"{prior.looks} more looks gave no evidence: {said.detail}"
                 )
         case Result.REQUESTED:
@@ -145,7 +130,7 @@ def attempt(
     )
 
 
-def _busy_since(prior: Record, done: Attempt | None, said: Judgement, now: datetime) -> datetime | None:
+def _busy_since(prior: Record, done: Attempt | None, said: Verdict, now: datetime) -> datetime | None:
     """Say since when each look has found the VM busy; None if it is not. A look that failed says neither."""
     seen = (done.before, done.enforcement, done.after) if done else ()
     if said.result is Result.DEFERRED:
@@ -170,7 +155,7 @@ def _changed_nothing(held: Admitted, done: Attempt | None) -> bool:
     return done.committed and not prior.committed
 
 
-def _enforced_before(said: Judgement, prior: Record) -> Judgement:
+def _enforced_before(said: Verdict, prior: Record) -> Verdict:
     """Call a no that came before the look a missing second check where enforcement may have begun.
 
     Skipped and refused say that nothing was done. A VM that is gone has nothing left to look at.
@@ -178,7 +163,7 @@ def _enforced_before(said: Judgement, prior: Record) -> Judgement:
     begun = prior.committed and prior.before is not None
     if not begun or said.result not in (Result.SKIPPED, Result.REFUSED) or said.reason == "instance_gone":
         return said
-    return Judgement(Result.UNVERIFIED, said.reason, f"enforced, and not looked at since: {said.detail}")
+    return Verdict(Result.UNVERIFIED, said.reason, f"enforced, and not looked at since: {said.detail}")
 
 
 def _conclusion(
@@ -271,7 +256,7 @@ def _starts(held: Admitted, outcome: Outcome, asked: Action | None) -> bool:
 
 def _outcome(
     held: Admitted,
-    said: Judgement,
+    said: Verdict,
     runbook: Runbook | None,
     facts: InstanceFacts | None,
     done: Attempt | None,
@@ -297,7 +282,7 @@ def _outcome(
     return replace(outcome, notes=notes, instance_name=outcome.instance_name or held.subject.name)
 
 
-def _wants_approval(intent: Intent, said: Judgement, settings: Settings) -> bool:
+def _wants_approval(intent: Intent, said: Verdict, settings: Settings) -> bool:
     """Say whether a plan waits for a person: by the mode, or since it is not what was approved."""
     return said.reason == decide.DIFFERS or (settings.mode is Mode.APPROVE and intent.automatic)
 
@@ -326,7 +311,7 @@ def _follow_up(
     intent: Intent,
     runbook: Runbook | None,
     facts: InstanceFacts | None,
-    said: Judgement,
+    said: Verdict,
     settings: Settings,
     now: datetime,
 ) -> Intent | None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action, Origin, Result
 from logmend.model.struct import Struct, replace
-from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Proceed, Skip, Source, Verdict
+from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Source, Verdict
 from logmend.runbook import Runbook
 from logmend.stages import decode, match
 from logmend.stages.intents import SILENCE
@@ -113,12 +113,12 @@ class Listener(Struct, frozen=True):
 
     async def hear(
         self, intents: Sequence[Intent], runbooks: Mapping[str, Runbook], now: datetime
-    ) -> dict[str, Verdict]:
-        """Say of each intent, by id: ``Proceed`` to look at the VM, or ``Skip`` with what was heard.
+    ) -> dict[str, Verdict | None]:
+        """Say of each intent, by id: None to check the VM, or a verdict with what was heard.
 
         An intent that is not in the answer could not be asked for now, and waits.
         """
-        heard: dict[str, Verdict] = {}
+        heard: dict[str, Verdict | None] = {}
         groups = defaultdict[tuple[str, str], list[Watch]](list)
         for intent in intents:
             if (found := watch(intent, runbooks)) is None:
@@ -135,17 +135,19 @@ class Listener(Struct, frozen=True):
                     heard |= {each.intent_id: _unknown(f"{error.reason}: {error.detail}") for each in final}
         return heard
 
-    async def _ask(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict]:
+    async def _ask(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict | None]:
         going_on = await self._going_on(project, every)
         alive = [each for each in every if each.intent_id not in going_on]
         for number in range(PERIODS):
             alive = await self._speaking(project, alive, number)
         live = {each.intent_id for each in alive}
         return {
-            each.intent_id: Proceed()
+            each.intent_id: None
             if each.intent_id in going_on
-            else Skip(
-                "confirmed_silent", f"no line since {each.fixed_at:%FT%TZ}, while {each.log_name} went on"
+            else Verdict(
+                Result.SKIPPED,
+                "confirmed_silent",
+                f"no line since {each.fixed_at:%FT%TZ}, while {each.log_name} went on",
             )
             if each.intent_id in live
             else _unknown(f"{each.log_name} brought nothing else of this VM in every period")
@@ -216,8 +218,8 @@ def _spoken(each: Watch, number: int) -> str:
     return f"logName = {_quoted(each.log_name)} AND {_window(each, *each.periods[number])}"
 
 
-def _unknown(why: str) -> Skip:
-    return Skip("silence_unknown", why)
+def _unknown(why: str) -> Verdict:
+    return Verdict(Result.SKIPPED, "silence_unknown", why)
 
 
 def _any(windows: Sequence[str]) -> str:

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from logmend.errors import Permanent, Transient
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
+from logmend.model.enums import Result
 from logmend.model.state import Fleet, Record, Subject
 from logmend.model.struct import Struct
-from logmend.model.values import Asked, Intent, Outcome, Proceed, Skip, Stop, Tick
+from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
 from logmend.pipeline import Pipeline
 from logmend.silence import Listener
 from logmend.stages import act, decide, record
@@ -105,7 +106,7 @@ class Ticker(Struct, frozen=True):
                 await self.pipeline.emit(record.outcome, journalled=True)
                 tally.emitted_again += 1
 
-        heard: dict[str, Proceed | Stop] = {}
+        heard: dict[str, Verdict | None] = {}
 
         async def resume(record: Record) -> None:
             tally.add(await self.pipeline.work(record.intent, resume=True))
@@ -113,14 +114,13 @@ class Ticker(Struct, frozen=True):
         async def parked(record: Record) -> None:
             if record.intent.source.kind != SILENCE:
                 await resume(record)
-            elif (said := heard.get(record.intent.intent_id)) is not None:
-                told = None if isinstance(said, Proceed) else said
-                tally.add(await self.pipeline.work(record.intent, resume=True, told=told))
+            elif (intent_id := record.intent.intent_id) in heard:
+                tally.add(await self.pipeline.work(record.intent, resume=True, told=heard[intent_id]))
 
         async def listen(records: Sequence[Record]) -> None:
             asked = [each for each in records if each.intent.source.kind == SILENCE]
             # An attempt that was begun had heard the line: the VM is looked at until it answers.
-            heard.update({each.intent.intent_id: Proceed() for each in asked if each.attempt})
+            heard.update({each.intent.intent_id: None for each in asked if each.attempt})
             heard.update(await self._hear([each.intent for each in asked if not each.attempt]))
 
         async def close(record: Record) -> None:
@@ -251,11 +251,11 @@ class Ticker(Struct, frozen=True):
             for _, rank in groupby(sorted(items, key=first), key=lambda item: first(item)[0]):
                 await asyncio.gather(*map(one, rank))
 
-    async def _hear(self, intents: Sequence[Intent]) -> dict[str, Proceed | Stop]:
+    async def _hear(self, intents: Sequence[Intent]) -> dict[str, Verdict | None]:
         """Ask the log what became of fixes. Where nobody may read it any more, that is the answer."""
         if self.listener is not None:
             return await self.listener.hear(intents, self.pipeline.runbooks, self.pipeline.clock.now())
-        unread = Skip("silence_unknown", "LOGMEND_CONFIRM_SILENCE is off by now")
+        unread = Verdict(Result.SKIPPED, "silence_unknown", "LOGMEND_CONFIRM_SILENCE is off by now")
         return {each.intent_id: unread for each in intents}
 
     async def _prefetch(self, records: Sequence[Record]) -> None:

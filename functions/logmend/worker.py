@@ -15,19 +15,7 @@ from logmend.ledger import Controls, Journal
 from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, State, View
 from logmend.model.struct import Struct, replace
-from logmend.model.values import (
-    Asked,
-    Attempt,
-    Evidence,
-    InstanceFacts,
-    Intent,
-    Judgement,
-    Latency,
-    Outcome,
-    Proceed,
-    Stop,
-    Verdict,
-)
+from logmend.model.values import Asked, Attempt, Evidence, InstanceFacts, Intent, Latency, Outcome, Verdict
 from logmend.ports import Clock, Compute, ExecutorChoice, RequestExecutor
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -65,12 +53,12 @@ class Worker(Struct, frozen=True):
             if agent is not None:
                 done, facts, said = await self._read(agent, held, runbook)
             elif runbook is None:
-                said = Judgement.of(settle.unknown_runbook(intent))
+                said = settle.unknown_runbook(intent)
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, self.settings)
-                if isinstance(verdict, Proceed):
+                if verdict is None:
                     done = await self._act(held, facts, runbook)
                     started.acted()
                     said = verify.attempt(
@@ -82,7 +70,7 @@ class Worker(Struct, frozen=True):
                     )
                     said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
                 else:
-                    said = Judgement.of(verdict)
+                    said = verdict
                 if said.result is not Result.REQUESTED:
                     left = await act.take_back(self.executors, facts, intent)
                     said = replace(said, detail=said.detail + left)
@@ -100,7 +88,7 @@ class Worker(Struct, frozen=True):
             await self.guard_breaker(intent.runbook, now)
         return concluded.outcome
 
-    async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict]:
+    async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict | None]:
         """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
         try:
             facts = await self.compute.facts(intent.instance)
@@ -110,7 +98,7 @@ class Worker(Struct, frozen=True):
             return None, verdict
         return facts, decide.guards(intent, runbook, facts, self.settings)
 
-    async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Stop | None:
+    async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Verdict | None:
         """Say what guards have by now against work that an agent is out for; None if it may go on.
 
         ``Transient`` while Compute gives no answer. A look changes nothing: it is not asked about.
@@ -118,20 +106,20 @@ class Worker(Struct, frozen=True):
         if asked.action is Action.CHECK:
             return None
         _, verdict = await self.guarded(intent, runbook)
-        return None if isinstance(verdict, Proceed) else verdict
+        return verdict
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
         budget, mark = decide.budget(runbook, self.settings, intent), secrets.token_hex(16)
         passed = False
 
-        async def commit(before: Evidence | None) -> Verdict:
+        async def commit(before: Evidence | None) -> Verdict | None:
             nonlocal passed
-            verdict: Verdict = decide.OLD_FACTS
+            verdict: Verdict | None = decide.OLD_FACTS
             for _ in range(LOOKS_AT_COMMIT):
                 read_at = self.clock.now()
                 known, verdict = await self.guarded(intent, runbook)
-                if not isinstance(verdict, Proceed):
+                if verdict is not None:
                     return verdict
                 differs = decide.approved(intent, runbook, known, before, self.settings)
                 if differs is not None and not held.record.committed:  # what was begun is finished
@@ -139,7 +127,7 @@ class Worker(Struct, frozen=True):
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
 
-                def judge(view: View, read_at: datetime = read_at) -> Verdict:
+                def judge(view: View, read_at: datetime = read_at) -> Verdict | None:
                     return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
 
                 detached = runbook.detached or timedelta()
@@ -148,7 +136,7 @@ class Worker(Struct, frozen=True):
                 )
                 if verdict != decide.OLD_FACTS:
                     break
-            passed = isinstance(verdict, Proceed)
+            passed = verdict is None
             return verdict
 
         may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
@@ -165,15 +153,15 @@ class Worker(Struct, frozen=True):
 
     async def _read(
         self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
-    ) -> tuple[Attempt, InstanceFacts | None, Judgement]:
+    ) -> tuple[Attempt, InstanceFacts | None, Verdict]:
         """Read what came of work that an agent was asked for; a request that closes is taken back first."""
         intent, asked, facts = held.record.intent, held.record.request, None
         assert asked is not None
         done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
         if runbook is None:
-            said = Judgement.of(settle.unknown_runbook(intent))
+            said = settle.unknown_runbook(intent)
         else:
-            stop: Stop | None = decide.recall(
+            stop: Verdict | None = decide.recall(
                 intent, asked, held.subject, await self.controls.fleet(), self.settings
             )
             with suppress(Transient):  # what was reported is told all the same; the next tick asks again

@@ -26,18 +26,7 @@ from logmend.model.state import (
     View,
 )
 from logmend.model.struct import replace
-from logmend.model.values import (
-    InstanceRef,
-    Intent,
-    Judgement,
-    Outcome,
-    Park,
-    Proceed,
-    Refuse,
-    Skip,
-    Source,
-    Verdict,
-)
+from logmend.model.values import InstanceRef, Intent, Outcome, Source, Verdict
 from logmend.ports import Document, Store
 from logmend.settings import Budget, Settings
 from logmend.stages import decide, record
@@ -45,7 +34,7 @@ from logmend.stages import decide, record
 RUNBOOK = "workload-cert-refresh"
 SETTINGS = replace(Settings(), mode=Mode.ENFORCE)
 LEASE = SETTINGS.lease
-FULL = Park("budget_exhausted")
+FULL = Verdict(Result.PARKED, "budget_exhausted")
 ROOMY = Budget(1000, timedelta(minutes=10))
 FAULT = evidence(101)
 
@@ -111,7 +100,7 @@ class Books:
         assert isinstance(answer, Turned), answer
         return f"{answer.outcome.result}:{answer.outcome.reason}"
 
-    async def commit(self, held: Admitted, now: datetime = START, budget: Budget = ROOMY) -> Verdict:
+    async def commit(self, held: Admitted, now: datetime = START, budget: Budget = ROOMY) -> Verdict | None:
         intent = held.record.intent
         return await self.journal.commit(
             held, FAULT, lambda view: decide.commit(intent, view, self.settings), budget, FULL, now
@@ -127,7 +116,7 @@ class Books:
     ) -> Outcome:
         outcome = record.of_intent(
             held.record.intent,
-            Judgement(result, reason),
+            Verdict(result, reason),
             None,
             self.settings,
             now,
@@ -245,7 +234,7 @@ async def test_a_stale_owner_can_neither_commit_nor_conclude_nor_postpone(store:
             await attempt
     known = await books.journal.record("m-1")
     assert known == fresh.record
-    assert isinstance(await books.commit(fresh, at() + LEASE), Proceed)
+    assert (await books.commit(fresh, at() + LEASE)) is None
 
 
 async def test_nobody_commits_after_the_leases_end_even_if_nobody_else_has_come(books: Books) -> None:
@@ -274,7 +263,7 @@ async def test_committing_puts_the_evidence_on_record_before_anything_is_enforce
 ) -> None:
     """Whoever takes over knows what was seen, and that enforcement may have begun."""
     held = await books.admitted(message(1))
-    assert isinstance(await books.commit(held), Proceed)
+    assert (await books.commit(held)) is None
     taken = await Books(store, "two").admitted(message(1), at() + LEASE)
     assert taken.record.committed
     assert taken.record.before == FAULT
@@ -310,7 +299,8 @@ async def test_a_freeze_holds_at_the_commit_point_and_nothing_is_committed(
     held = await books.admitted(message(1))
     await freeze(Controls(store))
     verdict = await books.commit(held, budget=Budget(1, timedelta(hours=1)))
-    assert isinstance(verdict, Skip)
+    assert verdict is not None
+    assert verdict.result is Result.SKIPPED
     assert verdict.reason == "frozen"
     known = await books.journal.record("m-1")
     assert known is not None
@@ -318,13 +308,15 @@ async def test_a_freeze_holds_at_the_commit_point_and_nothing_is_committed(
     await books.controls.resume()
     await books.controls.resume(runbook=RUNBOOK)
     await books.controls.resume_instance(REF, RUNBOOK)
-    assert isinstance(await books.commit(held, budget=Budget(1, timedelta(hours=1))), Proceed), "not used up"
+    assert (await books.commit(held, budget=Budget(1, timedelta(hours=1)))) is None, "not used up"
 
 
 async def test_the_mode_is_asked_once_more_at_the_commit_point(store: Store, books: Books) -> None:
     """An instance of another mode that finds the intent enforces nothing."""
     held = await books.admitted(message(1))
-    assert isinstance(await Books(store, mode=Mode.OBSERVE).commit(held), Refuse)
+    verdict = await Books(store, mode=Mode.OBSERVE).commit(held)
+    assert verdict is not None
+    assert verdict.result is Result.REFUSED
 
 
 async def test_an_open_breaker_holds_at_the_commit_point(books: Books) -> None:
@@ -332,10 +324,11 @@ async def test_an_open_breaker_holds_at_the_commit_point(books: Books) -> None:
     held = await books.admitted(message(1))
     await books.controls.open_breaker(RUNBOOK, Breaker(START, 5, 6))
     verdict = await books.commit(held)
-    assert isinstance(verdict, Skip)
+    assert verdict is not None
+    assert verdict.result is Result.SKIPPED
     assert verdict.reason == "breaker_open"
     await books.controls.resume(runbook=RUNBOOK)
-    assert isinstance(await books.commit(held), Proceed)
+    assert (await books.commit(held)) is None
 
 
 # Budget
@@ -348,7 +341,7 @@ async def test_a_budget_is_used_to_the_last_unit_and_never_beyond(books: Books, 
     verdicts = [
         await books.commit(await books.admitted(message(n, vm(n))), budget=budget) for n in range(count + 4)
     ]
-    assert [isinstance(each, Proceed) for each in verdicts] == [True] * count + [False] * 4
+    assert [each is None for each in verdicts] == [True] * count + [False] * 4
     assert verdicts[-1] == FULL
 
 
@@ -364,7 +357,7 @@ async def test_a_full_budget_is_remembered_until_a_place_gets_free(books: Books)
     assert books.journal.full_until(RUNBOOK) == START + timedelta(seconds=50)
     await books.commit(held[3], START + timedelta(seconds=470), budget=budget)
     assert books.journal.full_until(RUNBOOK) == START + timedelta(minutes=8)
-    assert isinstance(await books.commit(held[3], START + timedelta(seconds=480), budget=budget), Proceed)
+    assert (await books.commit(held[3], START + timedelta(seconds=480), budget=budget)) is None
     assert books.journal.full_until(RUNBOOK) is None
 
 
@@ -373,7 +366,7 @@ async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
     budget = Budget(6, timedelta(minutes=10))
     held = [await books.admitted(message(n, vm(n))) for n in range(12)]
 
-    async def persistently(one: Admitted) -> Verdict:
+    async def persistently(one: Admitted) -> Verdict | None:
         for _ in range(20):
             try:
                 return await books.commit(one, budget=budget)
@@ -383,18 +376,18 @@ async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
         raise AssertionError("contention never ended")
 
     verdicts = await asyncio.gather(*map(persistently, held))
-    assert sum(isinstance(each, Proceed) for each in verdicts) == 6
+    assert sum(each is None for each in verdicts) == 6
 
 
 async def test_a_budget_frees_itself_when_its_window_has_passed(books: Books) -> None:
     """Any span of the window, not hours of the clock; it begins with the end of the change."""
     budget = Budget(1, timedelta(minutes=5))
     first = await books.admitted(message(1, vm(1)), at(seconds=-80))
-    assert isinstance(await books.commit(first, at(seconds=-80), budget), Proceed)
+    assert (await books.commit(first, at(seconds=-80), budget)) is None
     await books.conclude(first, now=START, work=Work.OVER)
     second = await books.admitted(message(2, vm(2)))
     assert await books.commit(second, at(minutes=4, seconds=59), budget) == FULL
-    assert isinstance(await books.commit(second, at(minutes=5), budget), Proceed)
+    assert (await books.commit(second, at(minutes=5), budget)) is None
 
 
 async def test_an_intent_takes_one_unit_however_often_it_commits(store: Store, books: Books) -> None:
@@ -402,9 +395,9 @@ async def test_an_intent_takes_one_unit_however_often_it_commits(store: Store, b
     budget = Budget(2, timedelta(hours=1))
     await books.commit(await books.admitted(message(1, vm(1))), budget=budget)
     again = await Books(store, "two").admitted(message(1, vm(1)), at() + LEASE)
-    assert isinstance(await books.commit(again, at() + LEASE, budget), Proceed)
+    assert (await books.commit(again, at() + LEASE, budget)) is None
     other = await books.admitted(message(2, vm(2)), at() + LEASE)
-    assert isinstance(await books.commit(other, at() + LEASE, budget), Proceed)
+    assert (await books.commit(other, at() + LEASE, budget)) is None
 
 
 async def test_a_clock_that_steps_back_makes_no_room(books: Books) -> None:
@@ -550,7 +543,7 @@ async def test_resuming_an_instance_keeps_a_lease_that_is_held(store: Store, boo
     held = await books.admitted(message(1))
     await Controls(store).resume_instance(REF, RUNBOOK)
     assert await Books(store, "two").turned(message(2)) == "skipped:duplicate"
-    assert isinstance(await books.commit(held), Proceed)
+    assert (await books.commit(held)) is None
     assert await books.queues.expired(at() + LEASE, 10), "the tick still finds it should its owner die"
 
 

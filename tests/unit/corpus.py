@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from logmend.model.values import Refuse, Skip
+from logmend.model.enums import Result
+from logmend.model.values import Verdict
 from logmend.stages import match
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -41,8 +42,8 @@ def outcome(found: match.Matched | match.Unmatched | match.TurnedAway) -> dict[s
             return {"result": "unmatched", "words": "quoted" if spoken.quoted_by else "unknown_form"}
         case match.Unmatched():
             return {"result": "unmatched"}
-        case match.TurnedAway(Skip(reason)):
+        case match.TurnedAway(Verdict(Result.SKIPPED, reason)):
             return {"result": "skipped", "reason": reason}
-        case match.TurnedAway(Refuse(reason)):
+        case match.TurnedAway(Verdict(Result.REFUSED, reason)):
             return {"result": "refused", "reason": reason}
     raise AssertionError(found)

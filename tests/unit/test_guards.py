@@ -10,7 +10,7 @@ from logmend import guards
 from logmend.errors import Transient
 from logmend.model.enums import Action, Result
 from logmend.model.struct import replace
-from logmend.model.values import Evidence, InstanceFacts, InstanceRef, Proceed, Refuse
+from logmend.model.values import Evidence, InstanceFacts, InstanceRef, Verdict
 from logmend.runbook import load_all
 from logmend.settings import Settings
 from logmend.stages import decide
@@ -72,7 +72,7 @@ def test_a_guard_that_lacks_facts_when_it_is_time_to_act_says_no() -> None:
     """Unknown is no licence."""
     facts = InstanceFacts(REF, "vm", "RUNNING")
     verdict = decide.guards(operator(), load_all()[RUNBOOK], facts, Settings())
-    assert not isinstance(verdict, Proceed)
+    assert verdict is not None
     assert verdict.reason == "opt_in_unknown"
 
 
@@ -166,7 +166,8 @@ def test_a_policys_agent_is_left_alone_but_for_taking_back_what_was_ours() -> No
     facts = InstanceFacts(REF, "web-1", "RUNNING", labels={guards.AGENT_POLICY: ""})
     known = guards.Known(REF, None, facts, Settings())
     said = guards.no_agent_policy(known)
-    assert (type(said), getattr(said, "reason", None)) == (Refuse, "managed_by_policy")
-    assert isinstance(guards.no_agent_policy(replace(known, action=Action.REVERT)), Proceed)
+    assert isinstance(said, Verdict)
+    assert (said.result, said.reason) == (Result.REFUSED, "managed_by_policy")
+    assert isinstance(guards.no_agent_policy(replace(known, action=Action.REVERT)), guards.Passed)
     assert isinstance(guards.no_agent_policy(replace(known, facts=None)), guards.Pending)
-    assert isinstance(guards.no_agent_policy(replace(known, facts=replace(facts, labels={}))), Proceed)
+    assert isinstance(guards.no_agent_policy(replace(known, facts=replace(facts, labels={}))), guards.Passed)

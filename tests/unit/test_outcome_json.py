@@ -259,7 +259,7 @@ def test_every_word_has_a_meaning_and_every_next_step_can_be_filled_in() -> None
 
 SOURCES = Path(logmend.__file__).parent
 RAISED = re.compile(
-    r"(?:\b(?:Transient|Permanent|Skip|Refuse|Park|Defer|Undecodable|transient|permanent|Trouble|Judgement)\(\s*"
+    r"(?:\b(?:Transient|Permanent|Undecodable|transient|permanent|Trouble|Verdict)\(\s*"
     r"(?:(?:transient=)?(?:True|False),\s*|Result\.[A-Z_]+,\s*)?|get\(\"reason\", |reason if [a-z.]+ else )"
     r"\"([a-z_]+)\""
 )

@@ -9,7 +9,7 @@ from tests.unit.test_requests import agents_world, fixed, tick
 from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, Freeze
 from logmend.model.struct import replace
-from logmend.model.values import InstanceRef, Intent, Outcome, Proceed
+from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.settings import Budget
 
 RUNBOOK = "workload-cert-refresh"
@@ -70,7 +70,7 @@ async def test_an_attempt_that_died_wakes_nobody_and_the_fallback_does() -> None
     def compose(*_: object) -> Outcome:
         raise AssertionError("it is admitted")
 
-    held = await w.journal.admit(dying, lambda _: Proceed(), compose, now)
+    held = await w.journal.admit(dying, lambda _: None, compose, now)
     assert isinstance(held, Admitted)
     assert (await w.pipeline.work(operator(intent_id="o-second"))).reason == "busy"
     w.clock.tick(minutes=11)

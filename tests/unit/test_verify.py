@@ -8,7 +8,7 @@ from tests.unit.test_pipeline import operator
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record, State
 from logmend.model.struct import replace
-from logmend.model.values import Attempt, Defer, Evidence, Judgement, Park, Refuse, Skip, Stop, Trouble
+from logmend.model.values import Attempt, Evidence, Trouble, Verdict
 from logmend.outcome import ack
 from logmend.settings import Settings
 from logmend.stages import record, verify
@@ -38,7 +38,13 @@ KNOWN = [
     replace(BEGUN, enforcement=evidence(100)),
 ]
 ENFORCEMENTS = [*SEEN[:6], evidence(100, changed="no")]
-HALTS: list[Stop | None] = [None, Skip("a"), Refuse("b"), Park("c"), Defer("d")]
+HALTS: list[Verdict | None] = [
+    None,
+    Verdict(Result.SKIPPED, "a"),
+    Verdict(Result.REFUSED, "b"),
+    Verdict(Result.PARKED, "c"),
+    Verdict(Result.DEFERRED, "d"),
+]
 
 
 def test_no_combination_of_evidence_is_called_fixed_but_the_one_that_proves_it() -> None:
@@ -81,7 +87,7 @@ def test_no_combination_of_evidence_is_called_fixed_but_the_one_that_proves_it()
 def test_a_fault_that_is_still_seen_is_a_failed_fix_only_if_enforcing_began() -> None:
     """Without a proof of that it is what kept us from knowing, or the revert that came meanwhile."""
     look = Attempt("ssh", before=evidence(101, mark=MARK))
-    late = Judgement(Result.UNVERIFIED, "deadline_exceeded")
+    late = Verdict(Result.UNVERIFIED, "deadline_exceeded")
     outcome = record.of_intent(INTENT, late, None, Settings(), START)
     known = Record(INTENT, State.RUNNING, outcome, before=evidence(101), committed=True, mark=MARK)
     said = verify.attempt(INTENT, look, known)

@@ -7,7 +7,7 @@ from pathlib import Path
 from logmend import explain, instance_json
 from logmend.explain import Explanation, Rules
 from logmend.model.struct import Struct
-from logmend.model.values import Judgement
+from logmend.model.values import Verdict
 from logmend.stages import decode
 from logmend_cli import cases
 from logmend_cli.cases import EXPECTED, Case, Expected
@@ -63,7 +63,7 @@ def ran(runbook: str, case: Case, rules: Rules) -> Ran:
     return Ran(runbook, case.name, _difference(case.expect, answered, said.judgement), case.expect, answered)
 
 
-def _difference(expected: Expected, answered: Expected, judgement: Judgement | None) -> str:
+def _difference(expected: Expected, answered: Expected, judgement: Verdict | None) -> str:
     differs = [
         f"{name} is {getattr(answered, name)}, not {getattr(expected, name)}"
         for name in EXPECTED

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from logmend import explain
-from logmend.model.values import Judgement
+from logmend.model.values import Verdict
 from logmend.outcome import reasons
 from logmend_cli.scan.groups import Form, Found, Groups
 
@@ -110,7 +110,7 @@ _SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
 _MEANS = {"planned": "No guard objects so far; the VM itself has not been checked."}
 
 
-def _form(form: Form, said: Judgement) -> dict[str, Any]:
+def _form(form: Form, said: Verdict) -> dict[str, Any]:
     return {
         "log_path": form.log_path,
         "variant": form.variant,

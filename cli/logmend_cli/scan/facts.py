@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from logmend import settle
 from logmend.errors import Permanent, Transient
-from logmend.model.values import InstanceFacts, InstanceRef, Judgement, Skip
+from logmend.model.enums import Result
+from logmend.model.values import InstanceFacts, InstanceRef, Verdict
 from logmend_cli.errors import NO_CREDENTIALS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ AT_ONCE = 16
 _PAUSES = (1.0, 3.0, 10.0)
 _LONGEST = 60.0
 
-Known = dict[InstanceRef, InstanceFacts | Judgement]
+Known = dict[InstanceRef, InstanceFacts | Verdict]
 
 
 class Lookups:
@@ -47,7 +48,7 @@ class Lookups:
         known: Known = {}
         for project_id, few in by_project.items():
             listed = await self._listed(project_id, few) if len(few) >= LISTED_FROM else {}
-            known |= {ref: each for ref, each in listed.items() if isinstance(each, Judgement)}
+            known |= {ref: each for ref, each in listed.items() if isinstance(each, Verdict)}
             self._more(len(known.keys() & set(few)))
             left = [ref for ref in few if ref not in known]
             asked = [self._one(ref, listed.get(ref)) for ref in left]
@@ -65,13 +66,11 @@ class Lookups:
         except Transient:
             return {}
         known: Known = {facts.ref: facts for facts in found.instances}
-        gone = Judgement.of(Skip("instance_gone", f"project {project_id} does not list it"))
+        gone = Verdict(Result.SKIPPED, "instance_gone", f"project {project_id} does not list it")
         silent = set(found.unreachable)
         return {ref: known.get(ref, gone) for ref in refs if ref in known or ref.zone not in silent}
 
-    async def _one(
-        self, ref: InstanceRef, listed: InstanceFacts | Judgement | None
-    ) -> InstanceFacts | Judgement:
+    async def _one(self, ref: InstanceRef, listed: InstanceFacts | Verdict | None) -> InstanceFacts | Verdict:
         async def ask() -> InstanceFacts:
             if isinstance(listed, InstanceFacts):
                 return await self._compute.completed(listed)

@@ -19,10 +19,10 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
-    Judgement,
     LogEntry,
     Tick,
     Undecodable,
+    Verdict,
 )
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -48,7 +48,7 @@ class Form:
     log_path: str
     variant: str | None
     host: str | None
-    turned: Judgement | None
+    turned: Verdict | None
     count: int = 0
     first: datetime | None = None
     last: datetime | None = None
@@ -92,9 +92,9 @@ class Found(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
 
     seen: Seen
-    judgement: Judgement
+    judgement: Verdict
     pending: tuple[str, ...]
-    forms: tuple[tuple[Form, Judgement], ...]
+    forms: tuple[tuple[Form, Verdict], ...]
     name: str | None
     hosts: tuple[str, ...] = ()
 
@@ -128,7 +128,7 @@ class Groups:
                 self.spoken.add(event, found, where, log_path(event))
             return
         self.matched += 1
-        turned = Judgement.of(found.verdict) if isinstance(found, match.TurnedAway) else None
+        turned = found.verdict if isinstance(found, match.TurnedAway) else None
         instance = identify.event(event)
         if found.runbook is None:
             assert turned is not None
@@ -145,7 +145,7 @@ class Groups:
         event: LogEntry | Incident,
         runbook: Runbook,
         variant: str | None,
-        turned: Judgement | None,
+        turned: Verdict | None,
         instance: InstanceRef,
     ) -> None:
         seen = self.vms.get((instance, runbook.name))
@@ -183,7 +183,7 @@ class Groups:
         yield from sorted(refs)
 
     def judged(
-        self, facts: Mapping[InstanceRef, InstanceFacts | Judgement], settings: Settings
+        self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], settings: Settings
     ) -> Iterator[Found]:
         """Say of each VM what would be done to it, in order of VM.
 

@@ -57,7 +57,7 @@ from logmend.model.state import (
     View,
 )
 from logmend.model.struct import Struct, replace
-from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Park, Proceed, Skip, Verdict
+from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
@@ -66,7 +66,7 @@ from logmend.stages.record import of_replayed
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
 
-Judge = Callable[[View], Verdict]
+Judge = Callable[[View], Verdict | None]
 Compose = Callable[[Verdict, View], Outcome]
 Documents = Mapping[Key, Document]
 
@@ -162,9 +162,11 @@ class Journal(Upkeep):
                     record
                 )
             if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
-                return _turn(view, Skip("duplicate", "this incident was notified before"), found)
+                return _turn(
+                    view, Verdict(Result.SKIPPED, "duplicate", "this incident was notified before"), found
+                )
             verdict = judge(view)
-            if not isinstance(verdict, Proceed):
+            if verdict is not None:
                 return _turn(view, verdict, found)
             lease = subject.lease
             if lease is not None and lease.intent_id != intent.intent_id:
@@ -197,7 +199,7 @@ class Journal(Upkeep):
             outcome = known if known is not None and again else outcome
             state = _STATES.get(outcome.result, State.DONE)
             turned = replace(record, state=state, outcome=outcome, busy_since=None)
-            due = verdict.not_before or now if isinstance(verdict, Park) else None
+            due = verdict.not_before or now if verdict.result is Result.PARKED else None
             writes: dict[Key, Document | None] = {
                 # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
                 mine: _filed(turned, due, now, emitted=intent.message_id is not None and not resume)
@@ -228,10 +230,10 @@ class Journal(Upkeep):
         *,
         mark: str | None = None,
         detached: timedelta = timedelta(),
-    ) -> Verdict:
+    ) -> Verdict | None:
         """Pass the commit point: the fence, ``judge`` once more, a place, ``before`` and ``mark`` kept.
 
-        Only on ``Proceed`` was anything written. A full budget is answered with ``full``, and remembered.
+        None: it is committed; otherwise nothing is written. A full budget gives ``full``, and is remembered.
         Without ``before`` the work is an agent's, whose end only its outcome tells; a script's is over when
         the lease has run out at the latest, and what it left ``detached`` so much later. A ledger that cannot
         be read here says nothing of the VM: that is transient.
@@ -241,19 +243,20 @@ class Journal(Upkeep):
         frees = budget.retry_at(now)
         for shard in self._probed(held.record, budget):
             try:
-                verdict, free = await self._store.transact(
+                answer = await self._store.transact(
                     self._keys(intent, FLEET, _place(intent, shard)),
                     _committing(held, before, judge, budget, shard, until, mark, now),
                 )
             except Permanent as error:
                 raise Transient(error.reason, error.detail) from error
-            if verdict is not None:
-                if isinstance(verdict, Proceed):
-                    if not intent.puts_back:
-                        self._full.pop(intent.runbook, None)
-                    self._places[intent.intent_id] = shard
-                return verdict
-            frees = min(frees, free or frees)
+            if isinstance(answer, _Full):
+                frees = min(frees, answer.frees or frees)
+                continue
+            if answer is None:
+                if not intent.puts_back:
+                    self._full.pop(intent.runbook, None)
+                self._places[intent.intent_id] = shard
+            return answer
         if not intent.puts_back:
             self._full[intent.runbook] = frees
         return full
@@ -422,6 +425,12 @@ class Journal(Upkeep):
         return latest
 
 
+class _Full(Struct, frozen=True):
+    """One document of the budget has no place; ``frees`` is when it may have one again."""
+
+    frees: datetime | None
+
+
 def _committing(
     held: Admitted,
     before: Evidence | None,
@@ -431,23 +440,21 @@ def _committing(
     until: datetime | None,
     mark: str | None,
     now: datetime,
-) -> Callable[[Documents], tuple[dict[Key, Document | None], tuple[Verdict | None, datetime | None]]]:
-    """Make the commit's step on one document of the budget: a verdict, or None and when a place gets free."""
+) -> Callable[[Documents], tuple[dict[Key, Document | None], Verdict | _Full | None]]:
+    """Make the commit's step on one document of the budget; its answer is None if the commit is written."""
     intent = held.record.intent
     mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
     place_at = _place(intent, number)
 
-    def step(
-        found: Documents,
-    ) -> tuple[dict[Key, Document | None], tuple[Verdict | None, datetime | None]]:
+    def step(found: Documents) -> tuple[dict[Key, Document | None], Verdict | _Full | None]:
         record, subject = _held(found, mine, subject_at, held.lease, now)
         verdict = judge(View(record, subject, _migrated(found)))
-        if not isinstance(verdict, Proceed):
-            return {}, (verdict, None)
+        if verdict is not None:
+            return {}, verdict
         shard = unpack(Shard, found[place_at]) if place_at in found else Shard()
         shard = places.current(shard, budget.window, now)
         if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
-            return {}, (None, places.frees(shard, budget.window))
+            return {}, _Full(places.frees(shard, budget.window))
         committed = replace(
             record,
             before=record.before or before,
@@ -458,7 +465,7 @@ def _committing(
             place=number,
         )
         taken = places.take(shard, intent.intent_id, until, now)
-        return {mine: _open(committed), place_at: budget_document(taken)}, (verdict, None)
+        return {mine: _open(committed), place_at: budget_document(taken)}, None
 
     return step
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from logmend.model.enums import INTERIM_RESULTS, Action, Finding, Mode, Origin, Result
 from logmend.model.struct import Struct, field
@@ -236,71 +236,17 @@ class Evidence(Struct, frozen=True):
         return self.values.get("instance_id") or None
 
 
-# What decide may say. A skip, refusal or parking is a value with its reason, not a log line.
+class Verdict(Struct, frozen=True):
+    """What stands against going on, or what came of it: a result with its reason and text for people.
 
-
-class Proceed(Struct, frozen=True):
-    """Nothing stands against going on."""
-
-    notes: tuple[str, ...] = ()
-
-
-class Skip(Struct, frozen=True):
-    """Nothing is lost by not acting."""
-
-    result: ClassVar[Result] = Result.SKIPPED
-    reason: str
-    detail: str = ""
-
-
-class Refuse(Struct, frozen=True):
-    """A guard, a variant or the VM itself says no."""
-
-    result: ClassVar[Result] = Result.REFUSED
-    reason: str
-    detail: str = ""
-
-
-class Park(Struct, frozen=True):
-    """Blocked for now and would not be said again: the intent waits in the ledger."""
-
-    result: ClassVar[Result] = Result.PARKED
-    reason: str
-    detail: str = ""
-    not_before: datetime | None = None
-
-
-class Defer(Struct, frozen=True):
-    """Infrastructure is not ready; the message must be delivered again."""
-
-    result: ClassVar[Result] = Result.DEFERRED
-    reason: str
-    detail: str = ""
-
-
-class AskAgain(Struct, frozen=True):
-    """What was approved is not what is there: it takes a new approval."""
-
-    result: ClassVar[Result] = Result.PLANNED
-    reason: str
-    detail: str = ""
-
-
-Stop = Skip | Refuse | Park | Defer | AskAgain
-Verdict = Proceed | Stop
-
-
-class Judgement(Struct, frozen=True):
-    """A result with its reason and text for people: what an outcome is made of."""
+    Where a stage is asked whether to go on, None means yes. ``not_before`` is when the tick takes up what is
+    parked; None for the next tick.
+    """
 
     result: Result
     reason: str | None = None
     detail: str = ""
-
-    @classmethod
-    def of(cls, verdict: Stop) -> "Judgement":
-        """Say what a verdict against going on is called in an outcome."""
-        return cls(verdict.result, verdict.reason, verdict.detail)
+    not_before: datetime | None = None
 
 
 class Trouble(Struct, frozen=True):

@@ -20,7 +20,6 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
-    Proceed,
     Trouble,
     Verdict,
 )
@@ -30,8 +29,8 @@ from logmend.runbook import Runbook
 
 log = logging.getLogger(__name__)
 
-Commit = Callable[[Evidence | None], Awaitable[Verdict]]
-"""The commit point: given the evidence before, say whether this attempt may enforce, durably."""
+Commit = Callable[[Evidence | None], Awaitable[Verdict | None]]
+"""The commit point: given the evidence before, say what stands against enforcing; None is durable leave."""
 
 OSCONFIG = "osconfig"
 """Name of the executor that works by labels."""
@@ -90,7 +89,7 @@ async def _in_session(
             if commit is None or not _faulty_there(done.before, intent):
                 return done
             verdict = await commit(done.before)
-            if not isinstance(verdict, Proceed):
+            if verdict is not None:
                 return replace(done, halted=verdict)
             done = replace(done, enforced=True)
             try:
@@ -126,7 +125,7 @@ async def _by_request(
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             await executor.ready(facts, runbook, action)
-            if commit is not None and not isinstance(verdict := await commit(None), Proceed):
+            if commit is not None and (verdict := await commit(None)) is not None:
                 return replace(done, halted=verdict)
             await executor.request(facts, runbook, action)
     except Superseded:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from logmend import lql
+from logmend.model.enums import Result
 from logmend.model.struct import Struct
-from logmend.model.values import Incident, LogEntry, Refuse, Skip
+from logmend.model.values import Incident, LogEntry, Verdict
 from logmend.runbook import Runbook, Variant
 
 OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
@@ -48,7 +49,7 @@ class Unmatched(Struct, frozen=True):
 class TurnedAway(Struct, frozen=True):
     """A runbook is meant but the event itself says no; what is known of runbook and variant is named."""
 
-    verdict: Skip | Refuse
+    verdict: Verdict
     runbook: Runbook | None = None
     variant: Variant | None = None
 
@@ -89,18 +90,23 @@ def runbook(event: LogEntry | Incident, router: Router) -> Matched | Unmatched |
 
 def _entry(entry: LogEntry, router: Router) -> Matched | Unmatched | TurnedAway:
     if entry.log_id in OWN_LOG_IDS:
-        return TurnedAway(Skip("own_entry", f"log {entry.log_id}"))
+        return TurnedAway(Verdict(Result.SKIPPED, "own_entry", f"log {entry.log_id}"))
     if (found := router.match_filter(entry)) is None:
         return _unmatched(entry, router.speaks(entry))
     if NOT_THIS_TIMER in found.guards and entry.log_id == CORE_PLUGIN_LOG_ID:
         detail = f"log {entry.log_id}: stopping the timer cannot silence the core plugin"
-        return TurnedAway(Refuse(NOT_THIS_TIMER, detail), found)
+        return TurnedAway(Verdict(Result.REFUSED, NOT_THIS_TIMER, detail), found)
     seen = [variant for text in entry.texts if (variant := found.variant_of(text)) is not None]
     if not seen:
-        return TurnedAway(Refuse("unknown_variant", f"no variant of {found.name} describes this line"), found)
+        return TurnedAway(
+            Verdict(Result.REFUSED, "unknown_variant", f"no variant of {found.name} describes this line"),
+            found,
+        )
     first = min(seen, key=found.variants.index)
     if first.verdict == "refuse":
-        return TurnedAway(Refuse(first.reason or "unknown_variant", f"variant {first.name}"), found, first)
+        return TurnedAway(
+            Verdict(Result.REFUSED, first.reason or "unknown_variant", f"variant {first.name}"), found, first
+        )
     return Matched(found, first)
 
 
@@ -142,11 +148,13 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _incident(incident: Incident, router: Router) -> Matched | Unmatched | TurnedAway:
     if incident.is_test:
-        return TurnedAway(Skip("test_notification", "a test of the notification channel"))
+        return TurnedAway(Verdict(Result.SKIPPED, "test_notification", "a test of the notification channel"))
     if incident.state != "open":
-        return TurnedAway(Skip("incident_closed", f"state {incident.state[:20]!r} is not open"))
+        return TurnedAway(
+            Verdict(Result.SKIPPED, "incident_closed", f"state {incident.state[:20]!r} is not open")
+        )
     if incident.runbook is None:
         return Unmatched("the alert policy has no user label logmend-runbook")
     if (found := router.named(incident.runbook)) is None:
-        return TurnedAway(Refuse("unknown_runbook", f"no runbook {incident.runbook[:63]!r}"))
+        return TurnedAway(Verdict(Result.REFUSED, "unknown_runbook", f"no runbook {incident.runbook[:63]!r}"))
     return Matched(found, None)

@@ -14,12 +14,9 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
-    Judgement,
     Latency,
     LogEntry,
     Outcome,
-    Proceed,
-    Stop,
     Undecodable,
     Verdict,
 )
@@ -33,20 +30,20 @@ def of_rejected(
     delivery: Delivery, event: Event | Undecodable, why: Undecodable, settings: Settings, now: datetime
 ) -> Outcome:
     """Make the outcome of a message that can never be dealt with."""
-    return of_event(delivery, event, Judgement(Result.REJECTED, why.reason, why.detail), settings, now)
+    return of_event(delivery, event, Verdict(Result.REJECTED, why.reason, why.detail), settings, now)
 
 
 def of_unmatched(
     delivery: Delivery, event: LogEntry | Incident, detail: str, settings: Settings, now: datetime
 ) -> Outcome:
     """Make the outcome of an event that no runbook is for."""
-    return of_event(delivery, event, Judgement(Result.UNMATCHED, None, detail), settings, now)
+    return of_event(delivery, event, Verdict(Result.UNMATCHED, None, detail), settings, now)
 
 
 def of_turned_away(
     delivery: Delivery,
     event: LogEntry | Incident,
-    verdict: Stop,
+    verdict: Verdict,
     runbook: Runbook | None,
     variant: Variant | None,
     instance: object,
@@ -57,7 +54,7 @@ def of_turned_away(
     return of_event(
         delivery,
         event,
-        Judgement.of(verdict),
+        verdict,
         settings,
         now,
         runbook=runbook,
@@ -75,12 +72,10 @@ def of_turned(
     now: datetime,
 ) -> Outcome:
     """Make the outcome of an intent that the ledger did not admit."""
-    if isinstance(verdict, Proceed):
-        raise TypeError("an intent that may proceed is not turned away")
     first = verdict.reason == "needs_human" and not view.subject.human_told
     outcome = of_intent(
         intent,
-        Judgement.of(verdict),
+        verdict,
         runbook,
         settings,
         now,
@@ -94,7 +89,7 @@ def of_turned(
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     """Make the outcome of an order that waits in the ledger and was never looked at."""
-    said = Judgement(Result.PARKED, "retry", "written; the tick takes it up")
+    said = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
     return of_intent(record.intent, said, None, settings, now, number=record.attempt)
 
 
@@ -145,7 +140,7 @@ def of_replayed(waiting: Record, done: Outcome) -> Outcome:
 def of_event(
     delivery: Delivery,
     event: Event | Undecodable,
-    said: Judgement,
+    said: Verdict,
     settings: Settings,
     now: datetime,
     *,
@@ -183,7 +178,7 @@ def of_event(
 
 def of_intent(
     intent: Intent,
-    said: Judgement,
+    said: Verdict,
     runbook: Runbook | None,
     settings: Settings,
     now: datetime,
@@ -241,7 +236,7 @@ def of_intent(
 def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
     """Make the outcome of an attempt that died; its time is the end of its lease, whoever finds it."""
     detail = f"the attempt of {lease.owner} did not end before {lease.expires_at:%FT%TZ}"
-    said = Judgement(Result.INTERRUPTED, None, detail)
+    said = Verdict(Result.INTERRUPTED, None, detail)
     return of_intent(
         record.intent, said, None, settings, lease.expires_at, number=max(record.attempt - 1, 1), prior=record
     )

@@ -8,13 +8,13 @@ another name.
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
-from logmend.model.values import Attempt, Evidence, Intent, Judgement, Proceed, Skip, Stop, Trouble
+from logmend.model.values import Attempt, Evidence, Intent, Trouble, Verdict
 from logmend.stages.intents import SILENCE
 
 
 def attempt(
     intent: Intent, done: Attempt, known: Record, *, detached: bool = False, held: bool = False
-) -> Judgement:
+) -> Verdict:
     """Judge an attempt. ``known`` says what earlier ones of this intent saw, and if one committed itself.
 
     Enforcement may then have begun before, so that a clean look now can complete the fix.
@@ -23,21 +23,21 @@ def attempt(
     """
     prior = known.before if known.committed else None
     if done.requested:
-        return Judgement(Result.REQUESTED, None, f"handed over by {done.executor}; the tick reads the report")
+        return Verdict(Result.REQUESTED, None, f"handed over by {done.executor}; the tick reads the report")
     if done.enforced:
         return _after_enforcing(intent, done, known, detached=detached)
     if done.trouble is not None:
         if prior is not None:
-            return Judgement(Result.UNVERIFIED, done.trouble.reason, done.trouble.detail)
+            return Verdict(Result.UNVERIFIED, done.trouble.reason, done.trouble.detail)
         result = Result.DEFERRED if done.trouble.transient else Result.FAILED
-        return Judgement(result, done.trouble.reason, done.trouble.detail)
-    if done.before is None and done.halted is not None and not isinstance(done.halted, Proceed):
-        return Judgement.of(done.halted)  # of work that would have been handed over
+        return Verdict(result, done.trouble.reason, done.trouble.detail)
+    if done.before is None and done.halted is not None:
+        return done.halted  # of work that would have been handed over
     if done.before is None:
-        return Judgement(Result.FAILED, "no_evidence", "the attempt brought no evidence")
+        return Verdict(Result.FAILED, "no_evidence", "the attempt brought no evidence")
     if (mistaken := _elsewhere(intent, done.before)) is not None:
         if prior is not None and mistaken.reason == "no_evidence":
-            return Judgement(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
+            return Verdict(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
         return mistaken
     match done.before.finding:
         case Finding.BUSY:
@@ -45,26 +45,23 @@ def attempt(
         case Finding.DESIRED if prior is not None:
             return _completed(intent, prior, done.before, known)
         case Finding.DESIRED:
-            return Judgement(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
+            return Verdict(Result.NOTHING_TO_DO, None, "the check on the VM found the desired state")
         case Finding.ERROR if prior is not None and detached:
             return _ended(done.before)
         case Finding.LEAVE_ALONE | Finding.ERROR if prior is not None:
-            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
+            return Verdict(Result.UNVERIFIED, "check_failed", _said(done.before))
         case Finding.LEAVE_ALONE:
-            return Judgement(Result.REFUSED, *_no(done.before))
+            return Verdict(Result.REFUSED, *_no(done.before))
         case Finding.ERROR:
-            return Judgement(Result.FAILED, "script_error", _said(done.before))
+            return Verdict(Result.FAILED, "script_error", _said(done.before))
         case Finding.FAULTY if done.halted is not None:
-            halted = done.halted
-            if isinstance(halted, Proceed):
-                raise TypeError("an attempt that may proceed is not halted")
-            return Judgement.of(halted)
+            return done.halted
         case Finding.FAULTY if prior is not None and (said := _still_there(intent, done.before, known, held)):
             return _at_work() if said.reason == "still_faulty" and detached else said
         case _ if intent.source.kind == SILENCE:
             return _goes_on(intent, done.before)
         case _:
-            return Judgement(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
+            return Verdict(Result.PLANNED, None, f"would {intent.action}: {_values(done.before)}")
 
 
 _NOT_PROVED = "an attempt had been committed, and nothing shows that it began to enforce"
@@ -82,23 +79,23 @@ def _began(known: Record, seen: Evidence) -> bool:
     return changed or _marked(known, seen)
 
 
-def _still_there(intent: Intent, seen: Evidence, known: Record, held: bool) -> Judgement | None:
+def _still_there(intent: Intent, seen: Evidence, known: Record, held: bool) -> Verdict | None:
     """Judge a fault that is seen where an attempt had been committed; None if one is still to come.
 
     It takes proof of enforcing to call it a failed fix. Else it is the revert that came meanwhile, or what
     kept us from knowing.
     """
-    failed = Judgement(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+    failed = Verdict(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
     if _marked(known, seen):
         return failed
     if held and intent.action is Action.ENFORCE:
-        return Judgement.of(Skip("reverted", "reverted before anyone saw what came of enforcing"))
+        return Verdict(Result.SKIPPED, "reverted", "reverted before anyone saw what came of enforcing")
     if _began(known, seen):
         return failed
     if known.outcome is None or known.outcome.result is not Result.UNVERIFIED:
         return None
     why = known.outcome.reason or "no_evidence"
-    return Judgement(Result.FAILED, why, f"the fault is still seen; {_NOT_PROVED}")
+    return Verdict(Result.FAILED, why, f"the fault is still seen; {_NOT_PROVED}")
 
 
 def _unchanged(enforcement: Evidence) -> bool:
@@ -106,46 +103,44 @@ def _unchanged(enforcement: Evidence) -> bool:
     return enforcement.values.get("changed") == "no"
 
 
-def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -> Judgement:
+def _completed(intent: Intent, prior: Evidence, seen: Evidence, known: Record) -> Verdict:
     """Judge a clean check after an attempt had been committed: somebody else may have repaired the VM."""
     if _began(known, seen):
         return _fixed(intent, f"{_changes(prior, seen)}; an earlier attempt enforced", seen)
-    return Judgement(
-        Result.NOTHING_TO_DO, None, f"the check on the VM found the desired state; {_NOT_PROVED}"
-    )
+    return Verdict(Result.NOTHING_TO_DO, None, f"the check on the VM found the desired state; {_NOT_PROVED}")
 
 
-def _busy(seen: Evidence, known: Record) -> Judgement:
+def _busy(seen: Evidence, known: Record) -> Verdict:
     """Judge a VM that cannot be worked on now (103): nothing was learned, so that it stands as it stood."""
     detail = f"the VM is busy with something else: {_values(seen)}"
     if known.committed and known.outcome is not None and known.outcome.result is Result.UNVERIFIED:
-        return Judgement(Result.UNVERIFIED, known.outcome.reason, detail)
-    return Judgement(Result.PARKED, "busy", detail)
+        return Verdict(Result.UNVERIFIED, known.outcome.reason, detail)
+    return Verdict(Result.PARKED, "busy", detail)
 
 
-def _goes_on(intent: Intent, seen: Evidence) -> Judgement:
+def _goes_on(intent: Intent, seen: Evidence) -> Verdict:
     """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
     fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
     detail = f"fixed and verified{fixed}; the line went on, and the check sees the fault: {_values(seen)}"
-    return Judgement(Result.FAILED, "line_goes_on", detail)
+    return Verdict(Result.FAILED, "line_goes_on", detail)
 
 
-def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Verdict:
     enforcement = done.enforcement
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
         reason = enforcement.values.get("reason", "leave_alone")
-        return Judgement(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
+        return Verdict(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
     if enforcement is not None and enforcement.finding is Finding.BUSY:
-        return Judgement(Result.PARKED, "busy", f"enforcing found the VM busy: {_values(enforcement)}")
+        return Verdict(Result.PARKED, "busy", f"enforcing found the VM busy: {_values(enforcement)}")
     if done.after is None:
         reason = done.trouble.reason if done.trouble else "no_second_check"
         why = f": {done.trouble.detail}" if done.trouble and done.trouble.detail else ""
-        return Judgement(Result.UNVERIFIED, reason, f"enforced, but the second check did not run{why}")
+        return Verdict(Result.UNVERIFIED, reason, f"enforced, but the second check did not run{why}")
     if done.before is None or done.before.finding is not Finding.FAULTY:
-        return Judgement(Result.UNVERIFIED, "no_evidence", "enforced without the fault on record")
+        return Verdict(Result.UNVERIFIED, "no_evidence", "enforced without the fault on record")
     if _elsewhere(intent, done.after) is not None:
-        return Judgement(
+        return Verdict(
             Result.UNVERIFIED, "no_evidence", "the second check does not name the VM that is meant"
         )
     match done.after.finding:
@@ -153,68 +148,66 @@ def _after_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: 
             if known.committed and _began(known, done.after):
                 return _completed(intent, known.before or done.before, done.after, known)
             detail = "the fault was gone when enforcing looked under its lock; nothing was changed"
-            return Judgement(Result.NOTHING_TO_DO, None, detail)
+            return Verdict(Result.NOTHING_TO_DO, None, detail)
         case Finding.DESIRED:
             return _fixed(intent, _changes(done.before, done.after), done.after)
         case Finding.LEAVE_ALONE:
             reason = done.after.values.get("reason", "leave_alone")
-            return Judgement(
+            return Verdict(
                 Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
             )
         case Finding.BUSY if detached:  # with what was started, for all that can be seen
             return _at_work()
         case Finding.BUSY:
-            return Judgement(
-                Result.UNVERIFIED, "busy", f"enforced; the VM is busy now: {_values(done.after)}"
-            )
+            return Verdict(Result.UNVERIFIED, "busy", f"enforced; the VM is busy now: {_values(done.after)}")
         case Finding.ERROR if detached:  # what was started has ended already, and says why
             return _ended(done.after)
         case Finding.ERROR:
-            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.after))
+            return Verdict(Result.UNVERIFIED, "check_failed", _said(done.after))
         case _:
             return _still_faulty(done, detached=detached)
 
 
-def _still_faulty(done: Attempt, *, detached: bool) -> Judgement:
+def _still_faulty(done: Attempt, *, detached: bool) -> Verdict:
     enforcement = done.enforcement
     if enforcement is not None and enforcement.finding is not Finding.DESIRED:
-        return Judgement(Result.FAILED, "script_error", _said(enforcement))
+        return Verdict(Result.FAILED, "script_error", _said(enforcement))
     if detached:
         return _at_work()
-    return Judgement(Result.FAILED, "still_faulty", "enforced, and the fault is still seen")
+    return Verdict(Result.FAILED, "still_faulty", "enforced, and the fault is still seen")
 
 
-def _ended(seen: Evidence) -> Judgement:
+def _ended(seen: Evidence) -> Verdict:
     """Judge what ended without success: the check says whether the fault came back or something broke."""
     still = seen.values.get("reason") == "still_faulty"
-    return Judgement(Result.FAILED, "still_faulty" if still else "script_error", _said(seen))
+    return Verdict(Result.FAILED, "still_faulty" if still else "script_error", _said(seen))
 
 
-def _at_work() -> Judgement:
-    return Judgement(Result.REQUESTED, None, "started on the VM and still at work; the tick looks again")
+def _at_work() -> Verdict:
+    return Verdict(Result.REQUESTED, None, "started on the VM and still at work; the tick looks again")
 
 
-def _fixed(intent: Intent, detail: str, after: Evidence) -> Judgement:
+def _fixed(intent: Intent, detail: str, after: Evidence) -> Verdict:
     """Give the result of a proved fix; ``lasts`` is what the check has to say of how long."""
     lasts = after.values.get("lasts")
     detail += f"; lasts {lasts.replace('_', ' ')}" if lasts else ""
-    return Judgement(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
+    return Verdict(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
 
 
-def _elsewhere(intent: Intent, evidence: Evidence) -> Judgement | None:
+def _elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
     """Say so where evidence does not come from the VM that is meant, or does not say where from.
 
     A no (exit 102) and an error need no name: they claim nothing good of any VM.
     """
     meant = intent.instance.instance_id
     if evidence.instance_id is not None and evidence.instance_id != meant:
-        return Judgement(
+        return Verdict(
             Result.FAILED,
             "wrong_instance",
             f"instance {evidence.instance_id} answered where {meant} was meant",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
-        return Judgement(Result.FAILED, "no_evidence", "the VM's check did not say which instance it ran on")
+        return Verdict(Result.FAILED, "no_evidence", "the VM's check did not say which instance it ran on")
     return None
 
 
@@ -253,11 +246,11 @@ def report(
     intent: Intent,
     done: Attempt,
     known: Record,
-    stop: Stop | None,
+    stop: Verdict | None,
     *,
     detached: bool = False,
     held: bool = False,
-) -> Judgement:
+) -> Verdict:
     """Judge what an agent reported; ``requested`` again, with what is missing, where it is to be waited for.
 
     ``known`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: what
@@ -267,15 +260,15 @@ def report(
     said = _reported(intent, done, known, detached=detached, held=held)
     if said.result is not Result.REQUESTED or stop is None:
         return said
-    return Judgement(
+    return Verdict(
         stop.result, stop.reason, f"the request is withdrawn, an agent that had begun goes on: {stop.detail}"
     )
 
 
-def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, held: bool) -> Judgement:
+def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, held: bool) -> Verdict:
     if done.requested:
         why = f" ({done.trouble.reason}: {done.trouble.detail})" if done.trouble else ""
-        return Judgement(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
+        return Verdict(Result.REQUESTED, "no_report", f"no report since it was asked{why}")
     if done.enforced:
         return _reported_enforcing(intent, done, known, detached=detached)
     if done.before is None:
@@ -287,57 +280,55 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, h
         case Finding.BUSY:
             return _busy(done.before, known)
         case Finding.DESIRED if not shown:
-            return Judgement(
+            return Verdict(
                 Result.NOTHING_TO_DO, None, "the agent found the desired state and changed nothing"
             )
         case Finding.DESIRED if known.before is not None and "seen_by" not in known.before.values:
             return _completed(intent, known.before, done.before, known)
         case Finding.DESIRED:
             detail = "the fault was reported and is gone, but no report shows what was enforced"
-            return Judgement(Result.UNVERIFIED, "no_evidence", detail)
+            return Verdict(Result.UNVERIFIED, "no_evidence", detail)
         case Finding.LEAVE_ALONE | Finding.ERROR if shown:
-            return Judgement(Result.UNVERIFIED, "check_failed", _said(done.before))
+            return Verdict(Result.UNVERIFIED, "check_failed", _said(done.before))
         case Finding.LEAVE_ALONE:
             reason = done.before.values.get("reason", "leave_alone")
-            return Judgement(Result.REFUSED, reason, "the VM's own check says no")
+            return Verdict(Result.REFUSED, reason, "the VM's own check says no")
         case Finding.ERROR:
-            return Judgement(Result.FAILED, "script_error", _said(done.before))
+            return Verdict(Result.FAILED, "script_error", _said(done.before))
         case _ if intent.source.kind == SILENCE:
             return _goes_on(intent, done.before)
         case _ if done.asked is not Action.CHECK:
-            return Judgement(
+            return Verdict(
                 Result.REQUESTED, "not_enforced", "the agent sees the fault and has not enforced yet"
             )
         case _ if known.committed:
             unproved = f"the agent still sees the fault; {_NOT_PROVED}"
             said = _still_there(intent, done.before, known, held)
-            return said or Judgement(Result.FAILED, "not_enforced", unproved)
+            return said or Verdict(Result.FAILED, "not_enforced", unproved)
         case _:
-            return Judgement(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
+            return Verdict(Result.PLANNED, None, f"the agent sees the fault; would {intent.action}")
 
 
-def _reported_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Judgement:
+def _reported_enforcing(intent: Intent, done: Attempt, known: Record, *, detached: bool) -> Verdict:
     """Judge a report that shows enforcing: it counts with output of ours, from the VM that is meant."""
     enforcement = done.enforcement
     if enforcement is None or enforcement.instance_id not in (None, intent.instance.instance_id):
-        return Judgement(
+        return Verdict(
             Result.UNVERIFIED, "no_evidence", "what was enforced does not name the VM that is meant"
         )
     if enforcement.finding is Finding.DESIRED and not enforcement.values:
-        return Judgement(
-            Result.UNVERIFIED, "no_evidence", "the report carries no output of what was enforced"
-        )
+        return Verdict(Result.UNVERIFIED, "no_evidence", "the report carries no output of what was enforced")
     if done.after is None and enforcement.finding is Finding.ERROR:
-        return Judgement(Result.UNVERIFIED, "script_error", _said(enforcement))
+        return Verdict(Result.UNVERIFIED, "script_error", _said(enforcement))
     return _after_enforcing(intent, done, known, detached=detached)
 
 
-def _reported_trouble(done: Attempt, known: Record) -> Judgement:
+def _reported_trouble(done: Attempt, known: Record) -> Verdict:
     """Judge a report that shows nothing of the VM."""
     trouble = done.trouble or Trouble(transient=True, reason="no_report")
     if trouble.transient:
-        return Judgement(Result.REQUESTED, trouble.reason, trouble.detail)
+        return Verdict(Result.REQUESTED, trouble.reason, trouble.detail)
     if known.committed and known.before is not None:
-        return Judgement(Result.UNVERIFIED, trouble.reason, trouble.detail)
+        return Verdict(Result.UNVERIFIED, trouble.reason, trouble.detail)
     result = Result.SKIPPED if trouble.reason == "not_running" else Result.FAILED
-    return Judgement(result, trouble.reason, trouble.detail)
+    return Verdict(result, trouble.reason, trouble.detail)

@@ -1,8 +1,8 @@
 """What an approval is bound to: what the person saw, and how that differs from what is there now."""
 
-from logmend.guards import Pending
-from logmend.model.enums import Origin
-from logmend.model.values import AskAgain, Evidence, InstanceFacts, Intent, Plan, Proceed
+from logmend.guards import Answer, Passed, Pending
+from logmend.model.enums import Origin, Result
+from logmend.model.values import Evidence, InstanceFacts, Intent, Plan, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages.decide.gates import judge_guards
@@ -38,7 +38,7 @@ def approved(
     facts: InstanceFacts | None,
     seen: Evidence | None,
     settings: Settings,
-) -> AskAgain | None:
+) -> Verdict | None:
     """Say in what an approved order differs from what its approval was for; None if in nothing.
 
     ``seen`` is None where an agent is asked that looks by itself: then only the rest can be compared.
@@ -46,9 +46,11 @@ def approved(
     if intent.origin is not Origin.APPROVAL:
         return None
     if intent.approved is None:
-        return AskAgain(DIFFERS, "the version that asked for it did not keep what was approved")
+        return Verdict(
+            Result.PLANNED, DIFFERS, "the version that asked for it did not keep what was approved"
+        )
     differing = differences(intent.approved, plan(intent, runbook, facts, seen, settings))
-    return AskAgain(DIFFERS, "; ".join(differing)) if differing else None
+    return Verdict(Result.PLANNED, DIFFERS, "; ".join(differing)) if differing else None
 
 
 def differences(then: Plan, now: Plan) -> list[str]:
@@ -75,12 +77,11 @@ def _said(value: str | None) -> str:
     return "absent" if value is None else repr(value)
 
 
-def _verdict(answer: object) -> str:
+def _verdict(answer: Answer) -> str:
     match answer:
-        case Proceed(notes):
-            return "; ".join(("go on", *notes))
+        case Passed(why):
+            return f"go on; {why}"
         case Pending(why):
             return f"pending: {why}"
-        case _:
-            reason, detail = getattr(answer, "reason", ""), getattr(answer, "detail", "")
-            return f"{reason}: {detail}"
+        case Verdict():
+            return f"{answer.reason}: {answer.detail}"

@@ -10,18 +10,7 @@ from logmend import guards as guards_
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Fleet, Record, State, Subject, View
 from logmend.model.struct import Struct
-from logmend.model.values import (
-    Asked,
-    Defer,
-    InstanceFacts,
-    Intent,
-    Park,
-    Proceed,
-    Refuse,
-    Skip,
-    Stop,
-    Verdict,
-)
+from logmend.model.values import Asked, InstanceFacts, Intent, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
@@ -32,7 +21,9 @@ RELEASE = timedelta(hours=1)
 FRESH = timedelta(seconds=5)
 """How old the facts may be on which guards are judged when enforcing is committed to."""
 
-OLD_FACTS = Defer("compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on")
+OLD_FACTS = Verdict(
+    Result.DEFERRED, "compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on"
+)
 
 REVERT_HOLDS = "a revert of {runbook} holds it off this VM; `logmend resume --instance` lets it go"
 
@@ -45,19 +36,19 @@ RELAPSE_HINT = (
 )
 
 
-def event(intent: Intent, runbook: Runbook, settings: Settings) -> Stop | None:
+def event(intent: Intent, runbook: Runbook, settings: Settings) -> Verdict | None:
     """Give the first guard's no that takes no facts of the VM, None if there is none.
 
     It is asked of an event that the ledger does not know, and leaves nothing behind there: an entry can be
     forged, so that what it says must not be remembered of the VM that it names.
     """
     answers = (judged.answer for judged in judge_guards(intent, runbook, None, settings))
-    return next((answer for answer in answers if isinstance(answer, Skip | Refuse)), None)
+    return next((answer for answer in answers if isinstance(answer, Verdict)), None)
 
 
 def admission(
     intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None = None
-) -> Verdict:
+) -> Verdict | None:
     """Say whether this intent may be worked on, as far as the ledger knows.
 
     ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
@@ -65,26 +56,36 @@ def admission(
     """
     subject, lease = view.subject, view.subject.lease
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
-        return Defer("in_hand", "an earlier delivery of this message is still at work")
+        return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
     if view.record is not None and view.record.asked and view.record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
         stop = stopped(intent, subject, view.fleet)
         if stop is not None:
-            return Park(stop.reason, stop.detail, now + RECHECK)
+            return Verdict(Result.PARKED, stop.reason, stop.detail, now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
-        return _held_elsewhere(intent, view.record, subject, now) or Proceed()
+        return _held_elsewhere(intent, view.record, subject, now)
     if not only_looks(intent) and ordered(intent) and settings.mode is Mode.OBSERVE:
         if _was_accepted(intent, view.record):
-            return Park("observe_mode", "it waits until the mode lets it go on", now + RELEASE)
-        return Refuse("observe_mode", "the function's mode is observe: it changes nothing for anyone")
+            return Verdict(
+                Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE
+            )
+        return Verdict(
+            Result.REFUSED, "observe_mode", "the function's mode is observe: it changes nothing for anyone"
+        )
     if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
-        return Skip("stale", f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}")
+        return Verdict(
+            Result.SKIPPED,
+            "stale",
+            f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}",
+        )
     if (no := reverted_since(intent, subject)) is not None:
         return no
     if intent.automatic:
         if subject.needs_human:
-            return Skip("needs_human", "left to a person after repeated failure or relapse")
+            return Verdict(
+                Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse"
+            )
         cooldown = subject.cooldown
         if not only_looks(intent) and cooldown and cooldown.until > now and not _outgrown(subject, settings):
             return hold_back(
@@ -97,13 +98,13 @@ def admission(
         return stop
     if subject.open_request not in (None, intent.intent_id):
         if intent.repeats:
-            return Skip("already_requested", f"requested as {subject.open_request}")
-        return Park("busy", f"requested as {subject.open_request}", now + RECHECK)
+            return Verdict(Result.SKIPPED, "already_requested", f"requested as {subject.open_request}")
+        return Verdict(Result.PARKED, "busy", f"requested as {subject.open_request}", now + RECHECK)
     if (elsewhere := _in_hand(intent, subject, now)) is not None:
         return elsewhere
     if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
         return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
-    return Proceed()
+    return None
 
 
 class Judged(Struct, frozen=True):
@@ -121,17 +122,17 @@ def judge_guards(
     return [Judged(name, guards_.GUARDS[name](known)) for name in guards_.asked(runbook.guards)]
 
 
-def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict:
+def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict | None:
     """Give the first guard's no; what is still pending with the facts at hand is a no as well."""
     for judged in judge_guards(intent, runbook, facts, settings):
         match judged.answer:
-            case Skip() | Refuse() as no:
-                return no
+            case Verdict() as verdict:
+                return verdict
             case guards_.Pending(why):
-                return Refuse("opt_in_unknown", f"{judged.guard}: {why}")
-            case Proceed():
+                return Verdict(Result.REFUSED, "opt_in_unknown", f"{judged.guard}: {why}")
+            case guards_.Passed():
                 pass
-    return Proceed()
+    return None
 
 
 def ceiling(intent: Intent, settings: Settings) -> bool:
@@ -147,7 +148,7 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
             return False
 
 
-def commit(intent: Intent, view: View, settings: Settings, age: timedelta = timedelta()) -> Verdict:
+def commit(intent: Intent, view: View, settings: Settings, age: timedelta = timedelta()) -> Verdict | None:
     """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses.
 
     ``age`` is that of the facts on which the guards had nothing against it.
@@ -159,31 +160,33 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
     if (stop := stopped(intent, view.subject, view.fleet)) is not None:
         return stop
     if not ceiling(intent, settings):
-        return Refuse("observe_mode", "the mode does not let it enforce")
+        return Verdict(Result.REFUSED, "observe_mode", "the mode does not let it enforce")
     relapses = view.subject.relapses + (1 if view.subject.fixed_at else 0)
     if intent.automatic and view.subject.fixed_at and relapses >= settings.needs_human_after:
-        return Skip(
-            "needs_human", f"the fault came back {relapses} times after a verified fix. {RELAPSE_HINT}"
+        return Verdict(
+            Result.SKIPPED,
+            "needs_human",
+            f"the fault came back {relapses} times after a verified fix. {RELAPSE_HINT}",
         )
-    return Proceed()
+    return None
 
 
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
-) -> Skip | Refuse | Park | None:
+) -> Verdict | None:
     """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
 
     What is taken back is not said again by anyone, so that it waits, whatever its source.
     """
     if asked.action is not Action.CHECK and not ceiling(intent, settings):
-        return Refuse("observe_mode", f"the mode is {settings.mode} by now")
+        return Verdict(Result.REFUSED, "observe_mode", f"the mode is {settings.mode} by now")
     if asked.action is Action.ENFORCE and (no := reverted_since(intent, subject)) is not None:
         return no
     stop = stopped(intent, subject, fleet)
-    return None if stop is None else Park(stop.reason, stop.detail)
+    return None if stop is None else Verdict(Result.PARKED, stop.reason, stop.detail)
 
 
-def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
+def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
     """Say what a revert that holds the VM means for this intent; None where there is none.
 
     Only an order that names the revert takes it back: any other was given before it, or knows nothing of it.
@@ -191,13 +194,15 @@ def reverted_since(intent: Intent, subject: Subject) -> Skip | None:
     if not subject.held or intent.action is Action.REVERT:
         return None
     if intent.automatic:
-        return Skip("reverted", REVERT_HOLDS.format(runbook=intent.runbook))
+        return Verdict(Result.SKIPPED, "reverted", REVERT_HOLDS.format(runbook=intent.runbook))
     if only_looks(intent) or subject.held_by in (None, intent.overrides):
         return None
-    return Skip("superseded_by_revert", f"the order does not know of the revert {subject.held_by}")
+    return Verdict(
+        Result.SKIPPED, "superseded_by_revert", f"the order does not know of the revert {subject.held_by}"
+    )
 
 
-def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Stop | None:
+def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
     """Say what a freeze or an open breaker means for this intent; None where there is none.
 
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
@@ -228,8 +233,8 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
     """Say what to do where another intent's attempt holds the VM."""
     if (lease := subject.lease) is not None and lease.expires_at > now:
         if intent.repeats:
-            return Skip("duplicate", f"in hand as {lease.intent_id}")
-        return Park("busy", f"in hand as {lease.intent_id}", lease.expires_at)
+            return Verdict(Result.SKIPPED, "duplicate", f"in hand as {lease.intent_id}")
+        return Verdict(Result.PARKED, "busy", f"in hand as {lease.intent_id}", lease.expires_at)
     return None
 
 
@@ -239,15 +244,15 @@ def _begun(record: Record) -> bool:
     return record.committed or asked or record.state in _LOOKED_AT
 
 
-def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Defer | None:
+def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Verdict | None:
     """Have what was begun wait where it stands while another intent has the VM in hand, or its one label.
 
     But for a dead attempt, which whoever comes next has to finish first.
     """
     if (lease := subject.lease) is not None and lease.expires_at > now:
-        return Defer("busy", f"in hand as {lease.intent_id}")
+        return Verdict(Result.DEFERRED, "busy", f"in hand as {lease.intent_id}")
     if record.state is not State.RUNNING and subject.open_request not in (None, intent.intent_id):
-        return Defer("busy", f"requested as {subject.open_request}")
+        return Verdict(Result.DEFERRED, "busy", f"requested as {subject.open_request}")
     return None
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from logmend.model.enums import Mode, Origin, Result
 from logmend.model.state import Breaker, Record
 from logmend.model.struct import replace
-from logmend.model.values import Defer, Intent, Judgement, Outcome, Park, Skip, Stop, Trouble, Verdict
+from logmend.model.values import Intent, Outcome, Trouble, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
 
@@ -93,7 +93,7 @@ def retry(
     now: datetime,
     *,
     acknowledged: bool = False,
-) -> Stop | None:
+) -> Verdict | None:
     """Say how to wait out a transient error before anything was enforced; None: it has been tried enough.
 
     ``acknowledged`` says that the intent's message was answered for before, so that only the ledger keeps it.
@@ -101,9 +101,10 @@ def retry(
     if intent.look_only or (trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries):
         return None
     if intent.message_id is not None and intent.origin is not Origin.APPROVAL and not acknowledged:
-        return Defer(trouble.reason, trouble.detail)
+        return Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
     wait = timedelta(seconds=trouble.retry_after or 0)
-    return Park(
+    return Verdict(
+        Result.PARKED,
         "retry",
         f"{trouble.reason}: {trouble.detail}",
         now + max(wait, RECHECK * 2 ** min(max(tries - 1, 0), 6)),
@@ -111,8 +112,8 @@ def retry(
 
 
 def busy(
-    intent: Intent, said: Judgement, since: datetime, settings: Settings, now: datetime, *, begun: bool
-) -> Judgement:
+    intent: Intent, said: Verdict, since: datetime, settings: Settings, now: datetime, *, begun: bool
+) -> Verdict:
     """Say what becomes of an intent whose VM is busy: it waits, is said again, or has waited for too long.
 
     ``begun`` says that enforcing may have begun: then it waits, whatever its source.
@@ -122,7 +123,7 @@ def busy(
     if now < since + settings.busy_limit:
         return said
     detail = f"{said.detail}; so at every look since {since:%FT%TZ}"
-    return Judgement(Result.FAILED, "unverifiable" if begun else "busy", detail)
+    return Verdict(Result.FAILED, "unverifiable" if begun else "busy", detail)
 
 
 def busy_until(since: datetime, now: datetime) -> datetime:
@@ -137,6 +138,10 @@ def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings)
     return settings.request_deadline
 
 
-def hold_back(intent: Intent, reason: str, detail: str, until: datetime | None = None) -> Stop:
+def hold_back(intent: Intent, reason: str, detail: str, until: datetime | None = None) -> Verdict:
     """Skip what its source will say again; park what would be lost."""
-    return Skip(reason, detail) if intent.repeats else Park(reason, detail, until)
+    return (
+        Verdict(Result.SKIPPED, reason, detail)
+        if intent.repeats
+        else Verdict(Result.PARKED, reason, detail, until)
+    )
