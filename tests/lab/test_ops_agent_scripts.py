@@ -157,6 +157,42 @@ async def test_an_installation_cut_off_in_the_middle_is_completed(machine: Machi
     assert (code, seen["package"]) == (100, "installed"), error
 
 
+async def hold_the_lock(machine: Machine) -> None:
+    """Have somebody else's apt-get at work, in the middle of a package that does not end."""
+    await agent_package.build(machine)
+    await machine.output("touch /opt/hangs")
+    await machine.output(f"systemd-run -q --unit=other apt-get install -y /opt/apt/{NAME}.deb")
+    for _ in range(120):
+        if "half-configured" in (await machine.run(f"dpkg -s {NAME}")).out:
+            return
+        await asyncio.sleep(0.25)
+    raise AssertionError("apt-get does not get there")
+
+
+async def test_a_lock_that_somebody_elses_apt_holds_is_waited_for(machine: Machine) -> None:
+    """Busy while it is held, and nothing was changed; then installed as ever."""
+    await hold_the_lock(machine)
+    code, seen, error = await play(machine, SCRIPTS.enforce)
+    assert (code, seen) == (103, {"lock": "var/lib/dpkg/lock-frontend"}), error
+    assert not (await machine.run(f"ls {STATE}.state {STATE}.mark {STATE}.try")).out
+    await machine.output("rm /opt/hangs; systemctl stop other")
+    code, seen, error = await play(machine, SCRIPTS.enforce)
+    assert (code, seen["changed"]) == (100, "yes"), error
+    code, seen, error = await settled(machine)
+    assert (code, seen["package"], seen["service"]) == (100, "installed", "active"), error
+
+
+async def test_a_lock_that_is_taken_after_the_look_is_busy_and_no_failed_installation(
+    machine: Machine,
+) -> None:
+    """By dpkg's own word, in what the unit printed."""
+    await hold_the_lock(machine)
+    code, seen, error = await play(machine, SCRIPTS.enforce.replace("proc/locks", "dev/null"))
+    assert (code, seen["changed"]) == (100, "yes"), error
+    code, seen, error = await settled(machine)
+    assert (code, seen.get("lock")) == (103, "taken"), error
+
+
 async def test_a_legacy_agent_is_left_alone(machine: Machine) -> None:
     """A package of that name on the machine, and the runbook keeps away."""
     built = LOCAL.replace(NAME, "google-fluentd").replace(

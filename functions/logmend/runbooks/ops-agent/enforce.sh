@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: running, or unit logmend-ops-agent at work; 102: leave alone
+# 100: running, or unit logmend-ops-agent at work; 102: leave alone; 103: busy
 {
 set -e
 cd "${LOGMEND_ROOT:-}/"
@@ -31,6 +31,10 @@ done
 if [ -d var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin ]; then
   end reason=managed_by_plugin 102
 fi
+# Somebody else's apt or dpkg is at work: /proc/locks has every lock, by inode.
+for l in var/lib/dpkg/lock-frontend var/lib/dpkg/lock var/lib/apt/lists/lock; do
+  if i=$(stat -c %i $l 2>/dev/null) && grep -q "POSIX .*:$i " proc/locks; then end "lock=$l" 103; fi
+done
 [ -e $f.state ] || {
   timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState $p >$f.new
   # Whether the repository is ours to take away again.

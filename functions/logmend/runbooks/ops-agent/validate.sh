@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: installed, and all its units are up and stay up; 101: not so, or at work on it; 102: leave alone
+# 100: installed, and all its units are up and stay up; 101: not so, or at work on it; 102: leave alone; 103: busy
 {
 f=${LOGMEND_ROOT:-}/var/lib/logmend/ops-agent
 p=google-cloud-ops-agent
@@ -56,6 +56,11 @@ if has stackdriver-agent || has google-fluentd; then leave legacy_agent_present;
 # What did not succeed within the last minutes says why.
 if [ "$(find "$f.try" -mmin -15 2>/dev/null)" ]; then
   grep '^reason=' "$f.try"
+  # It met somebody else's lock, which was free when it was started: it is started again.
+  if grep -qE '^(E: (Could not get|Unable to (acquire|lock))|dpkg: error: .* lock)' "$f.try"; then
+    echo lock=taken
+    exit 103
+  fi
   # The installer ends with words of its own, which blame the network; the cause is above them.
   {
     grep -aE '^(E:|W:|Err:|curl:|dpkg:|rpm:|error:)' "$f.try" | tail -n 4
