@@ -15,7 +15,8 @@ from typing import Any
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
-from logmend.model.enums import Action
+from logmend.model.enums import Action, Result
+from logmend.model.state import By
 from logmend.model.struct import replace
 from logmend.model.values import (
     Asked,
@@ -38,6 +39,7 @@ from logmend.worker import Worker
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")
+ANN = By("ann", START)
 LINE = "Error getting config status, workload certificates may not be configured: HTTP 404"
 
 
@@ -232,15 +234,17 @@ def evidence(
 
 @dataclass
 class KeptOutcomes:
-    """An outcome log that keeps what it is given, one per id, as Cloud Logging does."""
+    """An outcome log that keeps what it is given; what was done to controls is kept apart."""
 
     written: list[Outcome] = field(default_factory=list)
+    controlled: list[Outcome] = field(default_factory=list)
     on_write: list[Exception | None] = field(default_factory=list)
 
     async def write(self, outcome: Outcome) -> None:
         if self.on_write and (error := self.on_write.pop(0)) is not None:
             raise error
-        self.written.append(outcome)
+        of_event = outcome.result is not Result.CONTROLLED
+        (self.written if of_event else self.controlled).append(outcome)
 
     async def aclose(self) -> None:
         return

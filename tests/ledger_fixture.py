@@ -16,6 +16,7 @@ from logmend.model.state import Breaker, Freeze
 from logmend.model.values import InstanceRef, Intent, Source
 from logmend.settings import ExecutorChoice
 from tests.fakes import (
+    ANN,
     REF,
     FakeAgentFleet,
     FakeFleet,
@@ -97,7 +98,7 @@ async def fill(store: MemoryStore) -> datetime:
     await w.controls.open_breaker("ops-agent", Breaker(clock.now(), 5, 6))
     await w.controls.freeze(Freeze("ann", clock.now(), "storm"))
     await w.deliver(push(incident(vm(PARKED), incident_id="inc-3"), "703", at=clock.now()))
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     await w.controls.note_tick(clock.now())
     for number, point in ((LEASED, "on_enforce"), (ADMITTED, "on_check")):
         getattr(fleet.vms[vm(number).instance_id], point).append(asyncio.CancelledError())

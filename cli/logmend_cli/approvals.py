@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from logmend.model.state import Approval
+from logmend.model.state import Approval, By
 from logmend.model.values import Intent
 from logmend.wiring import Application
 from logmend_cli import inputs
@@ -50,7 +50,7 @@ def approve(approval_id: str, by: str) -> None:
     """Approve a plan. Guards and the check on the VM run again before anything is enforced."""
 
     async def work(app: Application) -> tuple[Intent, bool]:
-        approved = await app.controls.approve(approval_id, by, datetime.now(UTC))
+        approved = await app.controls.approve(approval_id, By(by, datetime.now(UTC)))
         return approved, await tick_function(app.settings.topic)
 
     intent, ticked = running(work, shared_ledger(inputs.settings()))
@@ -70,7 +70,7 @@ def reject(approval_id: str, by: str) -> None:
     """Reject a plan; it is never acted on."""
 
     async def work(app: Application) -> None:
-        await app.controls.reject(approval_id, by, datetime.now(UTC))
+        await app.controls.reject(approval_id, By(by, datetime.now(UTC)))
 
     running(work, shared_ledger(inputs.settings()))
     click.echo(f"rejected by {by}: {approval_id}")

@@ -26,7 +26,7 @@ from logmend.settings import Budget
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
 FAILURES = 50
-"""Failures that are kept, the latest."""
+"""Failures, and uses of controls, that are kept, the latest."""
 
 BAD = (Result.FAILED, Result.UNVERIFIED, Result.REJECTED)
 LATENCIES = ("queue", "lookup", "act", "total")
@@ -68,7 +68,7 @@ class FleetState:
     """Counts and lists for a person. ``stopped`` says what stands still, and since when.
 
     ``instances`` are VMs, however many runbooks know them; ``by_result`` counts them by what came of them
-    last, ``outcomes`` every outcome; ``failures`` are the latest first.
+    last, ``outcomes`` every outcome; ``failures`` and ``controls`` are the latest first.
     """
 
     instances: int = 0
@@ -84,6 +84,7 @@ class FleetState:
     freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
+    controls: list[Outcome] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
     latencies: "dict[str, array[int]]" = field(
@@ -115,6 +116,7 @@ class FleetState:
             ],
             "needs_human": [_subject(each) for each in self.needs_human],
             "relapsed": [_subject(each) for each in self.relapsed],
+            "controls": [_control(each) for each in self.controls],
             "causes": [_cause(each) for each in self.causes],
             "failures": [failure(each) for each in self.failures],
             "intents": dict(sorted(self.by_state.items())),
@@ -141,6 +143,7 @@ class Summing:
         self._causes = dict[tuple[Result, str | None], tuple[int, set[int], Outcome]]()
         self._met: set[int] = set()
         self._failures: list[tuple[datetime, int, Outcome]] = []
+        self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
         self._tried = defaultdict[tuple[str, str], set[int]](set)
         self._unreached = defaultdict[tuple[str, str], set[int]](set)
@@ -197,6 +200,10 @@ class Summing:
         for name, values in state.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)
+        if outcome.result is Result.CONTROLLED:
+            heapq.heappush(self._controls, (outcome.at, len(self._met), outcome))
+            if len(self._controls) > FAILURES:
+                heapq.heappop(self._controls)
         if outcome.result in BAD:
             cause = outcome.result, outcome.reason
             number, vms, _ = self._causes.get(cause, (0, set[int](), outcome))
@@ -226,6 +233,7 @@ class Summing:
             Unreached(*where, len(vms), len(self._tried[where]))
             for where, vms in sorted(self._unreached.items(), key=lambda each: -len(each[1]))
         ]
+        self._state.controls = [outcome for _, _, outcome in sorted(self._controls, reverse=True)]
         self._state.failures = [outcome for _, _, outcome in sorted(self._failures, reverse=True)]
         return self._state
 
@@ -235,6 +243,9 @@ def noted(subject: Subject, outcome: Outcome) -> Subject:
 
     A relapse is a check that sees the fault after a verified fix. Being skipped says nothing new of a VM.
     """
+    if outcome.result is Result.CONTROLLED:
+        released = outcome.reason == "vm_resumed"
+        return replace(subject, needs_human=False, failures=0, relapses=0) if released else subject
     if outcome.result is Result.SKIPPED and outcome.reason != "needs_human" and subject.last_result:
         return subject
     reverting = outcome.action is Action.REVERT  # whose check looks for the opposite
@@ -317,6 +328,20 @@ def _held(subject: Subject) -> Mapping[str, Any]:
         "runbook": subject.runbook,
         "held_by": subject.held_by,
         "next_step": f"logmend resume --instance {subject.instance} --runbook {subject.runbook}",
+    }
+
+
+def _control(outcome: Outcome) -> Mapping[str, Any]:
+    return {
+        "at": _time(outcome.at),
+        "reason": outcome.reason,
+        "by": outcome.requested_by,
+        "identity": outcome_json.CLAIMED if outcome.requested_by else None,
+        "runbook": outcome.runbook,
+        "instance": str(outcome.instance) if outcome.instance else None,
+        "approval_id": outcome.approval_id,
+        "detail": outcome.detail,
+        "outcome_id": outcome.outcome_id,
     }
 
 

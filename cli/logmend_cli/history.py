@@ -1,7 +1,6 @@
 """``logmend history``: everything that is known of one VM, in order."""
 
 import asyncio
-import functools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,10 +10,11 @@ import click
 from logmend.errors import ConfigError
 from logmend.ledger import Contacts
 from logmend.ledger.freezes import of_fleet, of_subject
+from logmend.model.enums import Result
 from logmend.model.state import Approval, Freeze, Record, Scope, Subject
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.settings import Settings
-from logmend.stages import identify
+from logmend.stages import identify, record
 from logmend.stages.identify import NameRef
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import instances, opened
@@ -46,8 +46,8 @@ def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: st
     From the ledger and from outcomes, which come from FILE (- is standard input), from Cloud Logging
     (--cloud) or from where LOGMEND_OUTCOMES puts them. JSON has the evidence before and after each change.
 
-    The ledger keeps an intent for 32 days and its latest outcome only; a freeze that a person has lifted,
-    and a hold that has ended, are not in it. What is older, or came in between, is in Cloud Logging.
+    The ledger keeps an intent, with its latest outcome only, and what was done to controls for 32 days. What
+    is older, or came in between, is in Cloud Logging.
     """
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
@@ -73,7 +73,8 @@ async def _history(settings: Settings, source: Source, vm: str) -> list[Row]:
         ref = named
     met = {row["id"] for row in rows if row["kind"] == "outcome"}
     async for outcome in outcome_source.read(source, settings):
-        if outcome.instance == ref and outcome.outcome_id not in met:
+        of_all = outcome.result is Result.CONTROLLED and outcome.instance is None
+        if (outcome.instance == ref or of_all) and outcome.outcome_id not in met:
             met.add(outcome.outcome_id)
             rows.append(of_outcome(outcome))
     begin = source.since or datetime.min.replace(tzinfo=UTC)
@@ -83,33 +84,37 @@ async def _history(settings: Settings, source: Source, vm: str) -> list[Row]:
 
 async def _ledger(app: Any, ref: InstanceRef) -> Any:
     """Give what the ledger knows of a VM."""
-    async for record in app.queues.records():
-        if record.intent.instance == ref:
-            for row in of_record(record):
+    async for each in app.queues.records():
+        if each.intent.instance == ref:
+            for row in of_record(each):
                 yield row
     async for approval in app.controls.approvals():
         if approval.intent.instance == ref:
-            for row in of_approval(approval, datetime.now(UTC)):
-                yield row
-    runbooks = set()
+            yield of_plan(approval)
+    runbooks, forgotten = set(), set()
     async for subject in app.queues.subjects():
         if subject.instance == ref:
             runbooks.add(subject.runbook)
             for row in of_subject_now(subject):
                 yield row
+    async for acts in app.queues.acts():
+        for number, act in enumerate(acts.acts):
+            if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
+                forgotten.add(act.at)
+                yield of_outcome(record.of_act(acts, number, app.settings))
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)
     for each in (await Contacts(app.store).get(ref)).forgotten:
-        yield _row(
-            each.at, "decision", "host key forgotten", by=each.by, detail=f"{each.pin.key} {each.why}".strip()
-        )
+        if each.at not in forgotten:  # told for longer than what was done to controls is kept
+            detail = f"{each.pin.key} {each.why}".strip()
+            yield _row(each.at, "decision", "host key forgotten", by=each.by, detail=detail)
 
 
-def of_record(record: Record) -> Iterator[Row]:
+def of_record(known: Record) -> Iterator[Row]:
     """Tell of an intent: that it was given, where it stands, and its latest outcome."""
-    intent = record.intent
-    detail = f"from {intent.source.kind}, {record.state}, attempt {record.attempt}"
+    intent = known.intent
+    detail = f"from {intent.source.kind}, {known.state}, attempt {known.attempt}"
     for name in ("overrides", "replay_of", "approval_id"):
         if (value := getattr(intent, name)) is not None:
             detail += f", {name} {value}"
@@ -122,10 +127,10 @@ def of_record(record: Record) -> Iterator[Row]:
         by=intent.requested_by,
         detail=detail,
         id_=intent.intent_id,
-        before=record.before,
+        before=known.before,
     )
-    if record.outcome is not None:
-        yield of_outcome(record.outcome)
+    if known.outcome is not None:
+        yield of_outcome(known.outcome)
 
 
 def of_outcome(outcome: Outcome) -> Row:
@@ -144,16 +149,17 @@ def of_outcome(outcome: Outcome) -> Row:
     )
 
 
-def of_approval(approval: Approval, now: datetime) -> Iterator[Row]:
-    """Tell of a plan: that it was made, and what became of it."""
-    plan = approval.approval_id
-    tell = functools.partial(_row, runbook=approval.intent.runbook, id_=plan)
-    detail = f"until {approval.expires_at:%FT%TZ}"
-    yield tell(approval.created_at, "plan", "waits for approval", detail=detail, before=approval.before)
-    if approval.decided_at is not None:
-        yield tell(approval.decided_at, "decision", approval.state, by=approval.decided_by)
-    elif approval.expires_at <= now:
-        yield tell(approval.expires_at, "decision", "approval expired")
+def of_plan(approval: Approval) -> Row:
+    """Tell of a plan that was made; what became of it is an outcome of its own."""
+    return _row(
+        approval.created_at,
+        "plan",
+        "waits for approval",
+        runbook=approval.intent.runbook,
+        detail=f"until {approval.expires_at:%FT%TZ}, {approval.state}",
+        id_=approval.approval_id,
+        before=approval.before,
+    )
 
 
 def of_subject_now(subject: Subject) -> Iterator[Row]:

@@ -22,6 +22,7 @@ _COLOURS = {
     "requested": "cyan",
     "remediated": "green",
     "reverted": "green",
+    "controlled": "cyan",
     "nothing_to_do": "green",
     "unverified": "yellow",
     "deferred": "yellow",

@@ -8,7 +8,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.ledger import Contacts
 from logmend.ledger.freezes import of_fleet, of_subject
-from logmend.model.state import Freeze, Scope
+from logmend.model.state import By, Freeze, Scope
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
@@ -22,7 +22,7 @@ from logmend_cli.application import by_option, instances, runbook_option, runnin
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
 )
 @click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
-@click.option("--why", default="", help="Why a host key is forgotten, for the record.")
+@click.option("--why", default="", help="Reason, for the record.")
 @by_option
 def command(
     freezes: Sequence[str], runbook: str | None, named: Sequence[str], *, forget: bool, why: str, by: str
@@ -42,26 +42,28 @@ def command(
     if freezes and (named or runbook):
         raise ConfigError(["a FREEZE is lifted wherever it holds: leave --runbook and --instance out"])
 
+    mine = By(by, datetime.now(UTC), why)
+
     async def work(app: Application) -> list[str]:
         if freezes:
-            return await _lifted(app, frozenset(freezes))
+            return await _lifted(app, frozenset(freezes), mine)
         chosen = app.chosen_runbooks(runbook)
         if named:
             refs = await instances(app, named)
             done = []
             for ref in refs:
-                done.append(str(ref) + (await _forgotten(app, ref, by, why) if forget else ""))
+                done.append(str(ref) + (await _forgotten(app, ref, mine) if forget else ""))
                 for name in chosen:
                     known = await app.controls.subject(ref, name)
                     done += [f"hold of {name} ended"] if known and known.held else []
-                    freed = await app.controls.resume_instance(ref, name)
+                    freed = await app.controls.resume_instance(ref, name, mine)
                     done += [f"freed of an orphaned {freed}"] if freed else []
             subjects = [await app.controls.subject(ref, name) for ref in refs for name in chosen]
             still = [
                 f"{each.instance} ({each.runbook}) {each.frozen}" for each in subjects if each and each.frozen
             ]
         else:
-            await app.controls.resume(runbook=runbook)
+            await app.controls.resume(mine, runbook=runbook)
             fleet = await app.controls.fleet()
             still = [f"runbook {name} {frozen}" for name, frozen in fleet.frozen_runbooks.items()]
             still += [f"runbook {name} (breaker open)" for name in fleet.breakers]
@@ -73,7 +75,7 @@ def command(
     click.echo(f"resumed: {'; '.join(resumed)}")
 
 
-async def _lifted(app: Application, names: frozenset[str]) -> list[str]:
+async def _lifted(app: Application, names: frozenset[str], by: By) -> list[str]:
     """Lift freezes by name, also on VMs; one that is not there is an error, and then none is lifted."""
 
     def meant(freeze: Freeze) -> bool:
@@ -87,9 +89,11 @@ async def _lifted(app: Application, names: frozenset[str]) -> list[str]:
             scopes.append(Scope(subject.runbook, subject.instance))
     if unknown := sorted(names - {freeze.name for _, freeze in there}):
         raise ConfigError([f"no freeze {each} (see logmend status); nothing was lifted" for each in unknown])
-    return [f"{scope}, {freeze}" for scope, freeze in await app.controls.lift(meant, scopes)]
+    return [f"{scope}, {freeze}" for scope, freeze in await app.controls.lift(meant, by, scopes)]
 
 
-async def _forgotten(app: Application, ref: InstanceRef, by: str, why: str) -> str:
-    pin = await Contacts(app.store).forget(ref, by, datetime.now(UTC), why)
-    return f" (forgotten by {by}: {pin.key}, pinned {pin.at:%FT%TZ})" if pin else " (no host key was pinned)"
+async def _forgotten(app: Application, ref: InstanceRef, by: By) -> str:
+    pin = await Contacts(app.store).forget(ref, by)
+    return (
+        f" (forgotten by {by.who}: {pin.key}, pinned {pin.at:%FT%TZ})" if pin else " (no host key was pinned)"
+    )

@@ -11,7 +11,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
 from logmend.settings import Settings
-from logmend.stages import decide
+from logmend.stages import decide, record
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
@@ -72,20 +72,24 @@ async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
         async for subject in app.queues.subjects():
             summing.subject(subject)
             more(1)
-        async for record in app.queues.records():
-            summing.record(record)
-            kept = record.outcome
+        async for each in app.queues.records():
+            summing.record(each)
+            kept = each.outcome
             if kept is not None and source.name is None and (source.since is None or kept.at >= source.since):
                 summing.outcome(kept)
             more(1)
         async for approval in app.controls.approvals():
             summing.approval(approval, now)
+        async for acts in app.queues.acts():
+            for number, act in enumerate(acts.acts):
+                if source.since is None or act.at >= source.since:
+                    summing.outcome(record.of_act(acts, number, settings))
         shards = defaultdict[str, list[Shard]](list)
         async for (_, name), shard in app.queues.places():
             shards[name.rpartition("~")[0]].append(shard)
-        budgets = {name: decide.budget(each, settings) for name, each in app.pipeline.runbooks.items()}
-        for each in spent(shards, budgets, now):
-            summing.budget(each)
+        budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
+        for used in spent(shards, budgets, now):
+            summing.budget(used)
     return summing
 
 
@@ -116,6 +120,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     _rows("Waiting for the tick, or at work", found["waiting"], waiting)
     approvals = ("approval_id", "action", "instance", "runbook", "expires_at")
     _rows("Plans that wait for a person", found["approvals"], approvals)
+    _rows("Controls, as they were used", found["controls"], ("at", "reason", "by", "detail"))
     timed = [
         (name, each["count"], *(duration_text(each[key]) for key in ("p50", "p95", "max")))
         for name, each in found["latency_ms"].items()

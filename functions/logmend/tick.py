@@ -1,8 +1,9 @@
 """The tick: takes up what waits in the ledger, oldest first, and stops in time to be called again.
 
-In this order: outcomes that may not have reached their log, leases that ran out, what is unverified, what
-was requested, what is parked; last, VMs of which nothing was heard for a month. Intents go through
-:meth:`logmend.pipeline.Pipeline.work`; two ticks at once share the work, since each is admitted once.
+In this order: plans that nobody decided on, uses of controls that are to be told, outcomes that may not have
+reached their log, leases that ran out, what is unverified, what was requested, what is parked; last, VMs of
+which nothing was heard for a month. Intents go through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
+once share the work, since each is admitted once.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from logmend.errors import Permanent, Transient
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
 from logmend.model.enums import Result
-from logmend.model.state import Fleet, Record, Subject
+from logmend.model.state import Acts, Approval, Fleet, Record, Subject
 from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
 from logmend.pipeline import Pipeline
@@ -29,7 +30,8 @@ from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T", Record, Subject)
+Item = Record | Subject | Acts | Approval
+T = TypeVar("T", Record, Subject, Acts, Approval)
 
 PAGE = 100
 ALL = 10_000
@@ -97,8 +99,9 @@ class Ticker(Struct, frozen=True):
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
-        await self.pipeline.worker.controls.note_tick(self.pipeline.clock.now())
-        await self._thaw()
+        controls = self.pipeline.worker.controls
+        await controls.note_tick(self.pipeline.clock.now())
+        await controls.thaw(self.pipeline.clock.now())
         await self._guard_breakers()
 
         async def emit_again(record: Record) -> None:
@@ -137,6 +140,8 @@ class Ticker(Struct, frozen=True):
                 tally.freed += done is None
                 tally.add(done)
 
+        await self._drain(self.queues.overdue, self._expire, tally, until)
+        await self._drain(self.queues.untold, self._tell, tally, until)
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
         patience = settings.request_deadline + settings.lease
@@ -156,16 +161,18 @@ class Ticker(Struct, frozen=True):
         )
         await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
         await self._drain(self.queues.kept, review, tally, until)
+        await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
         return tally
 
-    async def _thaw(self) -> None:
-        """Lift the freezes whose time is over. It is told first: who is killed in between tells it again."""
-        pipeline, now = self.pipeline, self.pipeline.clock.now()
-        over = await pipeline.worker.controls.over_by(now)
-        for scope, freeze in over:
-            await pipeline.emit(record.of_thaw(scope, freeze, pipeline.settings))
-        if over:
-            await pipeline.worker.controls.thaw(now)
+    async def _expire(self, approval: Approval) -> None:
+        """End a plan that nobody decided on in time."""
+        await self.pipeline.worker.controls.expire(approval.approval_id, self.pipeline.clock.now())
+
+    async def _tell(self, acts: Acts) -> None:
+        """Record what was done to controls. Who is killed before it is noted tells it again, the same."""
+        for number in range(len(acts.acts)):
+            await self.pipeline.emit(record.of_act(acts, number, self.pipeline.settings))
+        await self.pipeline.worker.controls.told(acts)
 
     async def _guard_breakers(self) -> None:
         """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
@@ -299,14 +306,21 @@ def _in_turn(record: Record) -> tuple[bool, datetime, str]:
     return not decide.ordered(intent), intent.created_at, intent.intent_id
 
 
-def _vm(item: Record | Subject) -> str:
-    about = item.intent if isinstance(item, Record) else item
-    return f"{about.instance}/{about.runbook}"
+def _vm(item: Item) -> str:
+    match item:
+        case Record():
+            return f"{item.intent.instance}/{item.intent.runbook}"
+        case _:
+            return _name(item)
 
 
-def _name(item: Record | Subject) -> str:
+def _name(item: Item) -> str:
     match item:
         case Record():
             return item.intent.intent_id
         case Subject():
             return f"{item.instance}/{item.runbook}"
+        case Acts():
+            return item.acts_id
+        case Approval():
+            return item.approval_id

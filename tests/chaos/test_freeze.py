@@ -9,7 +9,7 @@ from tests.chaos.conftest import Report
 from tests.emulators import Emulator
 
 from logmend.ledger import Controls
-from logmend.model.state import Freeze
+from logmend.model.state import By, Freeze
 
 
 async def test_a_freeze_in_a_storm_stops_enforcement_and_loses_nothing(
@@ -34,7 +34,7 @@ async def test_a_freeze_in_a_storm_stops_enforcement_and_loses_nothing(
             changed = {number for number, machine in ids.items() if machine.changes()}
             assert changed <= committed == await stage.committed(), "nobody commits in a freeze"
             assert len(changed) < len(machines), "what came in the freeze waits"
-            await controls.resume()
+            await controls.resume(By("sre", datetime.now(UTC)))
             await stage.settle(function)
             held_back += len(machines) - len(changed)
             again = [machine for machine in lines if machine.instance.instance_id not in changed]

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.chaos.arena import DICE, Arena, arena, until
@@ -14,6 +15,7 @@ from tests.emulators import Emulator, firestore_emulator_process, running
 
 from logmend.adapters.stores.sqlite import SqliteStore
 from logmend.ledger import Controls
+from logmend.model.state import By
 
 
 async def until_at_work(stage: Arena, machines: int) -> None:
@@ -115,7 +117,7 @@ async def test_sqlites_file_is_gone_and_another_in_its_place(
             await stage.store.aclose()
             away = moved(ledger, tmp_path / "away")
             if another:
-                await Controls(new := SqliteStore(ledger)).resume()
+                await Controls(new := SqliteStore(ledger)).resume(By("sre", datetime.now(UTC)))
                 await new.aclose()
             await stage.tell(during)
             refused = stage.courier.refused

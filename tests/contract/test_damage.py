@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.fakes import REF, World, entry, push, world
+from tests.fakes import ANN, REF, World, entry, push, world
 
 from logmend.ledger.documents import intent_key, pack, shard_key, subject_key
 from logmend.ledger.places import Out, Shard
@@ -87,10 +87,10 @@ async def test_the_tick_frees_an_orphan_and_counts_it(w: World) -> None:
 async def test_resuming_an_instance_clears_an_orphaned_lease_and_says_which(w: World) -> None:
     """Also before it has run out; one whose attempt may be at work stays."""
     await orphaned(w, hours=100)
-    said = await w.controls.resume_instance(REF, RUNBOOK)
+    said = await w.controls.resume_instance(REF, RUNBOOK, ANN)
     assert said == "lease for m-lost, which is not there"
     assert (await line(w)).result is Result.REMEDIATED
-    assert await w.controls.resume_instance(REF, RUNBOOK) is None
+    assert await w.controls.resume_instance(REF, RUNBOOK, ANN) is None
 
 
 async def everything_amiss(w: World) -> None:

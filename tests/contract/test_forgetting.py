@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, FakeFleet, ManualClock, World, entry, push, world
+from tests.fakes import ANN, REF, START, FakeFleet, ManualClock, World, entry, push, world
 
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Conclusion, Contacts
@@ -155,7 +155,7 @@ async def test_a_vm_that_was_forgotten_begins_anew_and_an_old_attempt_cannot_wri
 
 async def test_resuming_a_vm_of_which_nothing_is_known_keeps_nothing(w: World) -> None:
     """A slip of the hand makes no document."""
-    await w.controls.resume_instance(vm(5), RUNBOOK)
+    await w.controls.resume_instance(vm(5), RUNBOOK, ANN)
     assert await remembered(w) == set()
 
 
@@ -182,7 +182,7 @@ async def test_a_failure_whose_recorder_was_killed_before_it_looked_opens_the_br
     await w.ticker.run()
     (breaker,) = (await w.controls.fleet()).breakers.values()
     assert (breaker.failing, breaker.seen, breaker.opened_at) == (3, 3, START)
-    await w.controls.resume(runbook=RUNBOOK)
+    await w.controls.resume(ANN, runbook=RUNBOOK)
     await w.ticker.run()
     assert (await w.controls.fleet()).breakers == {}, "a person's word stands"
 

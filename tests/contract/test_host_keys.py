@@ -32,6 +32,7 @@ from logmend.errors import Permanent, Transient
 from logmend.ledger import Contacts
 from logmend.ledger.contacts import Pin
 from logmend.model.enums import Action
+from logmend.model.state import By
 from logmend.wiring import open_host_keys
 
 P256 = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
@@ -239,8 +240,8 @@ async def test_a_forgotten_pin_stays_on_record_and_the_next_contact_is_a_first_o
     """Who took it back, when and why; then the new key is pinned."""
     fleet, when = Fleet(), datetime.now(UTC)
     old = await fleet.contacts.pin(REF, Pin(text(OTHER_KEY), when))
-    assert await fleet.contacts.forget(REF, "sre@example.com", when, "rebuilt") == old
-    assert await fleet.contacts.forget(REF, "sre@example.com", when) is None
+    assert await fleet.contacts.forget(REF, By("sre@example.com", when, "rebuilt")) == old
+    assert await fleet.contacts.forget(REF, By("sre@example.com", when)) is None
     async with behind_iap(tmp_path, HOST_KEY) as (running, _):
         assert await host_key_of(fleet.executor(running)) == "first_seen"
     contact = await fleet.contacts.get(REF)

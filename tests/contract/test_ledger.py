@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.contract.stores import RACE_TIMEOUT, Backend
-from tests.fakes import REF, START, evidence
+from tests.fakes import ANN, REF, START, evidence
 
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Conclusion, Controls, Journal, Queues, Work, journal
@@ -18,6 +18,7 @@ from logmend.model.state import (
     Admitted,
     Approval,
     Breaker,
+    By,
     Expired,
     Finished,
     Freeze,
@@ -213,7 +214,7 @@ async def test_a_parked_message_is_finished_for_a_delivery_and_open_for_the_tick
     await books.controls.freeze(Freeze("sre", START))
     assert await books.turned(notified(1, "inc")) == "parked:frozen"
     assert isinstance(await books.admit(notified(1, "inc")), Finished)
-    await books.controls.resume()
+    await books.controls.resume(ANN)
     assert (await books.admitted(notified(1, "inc"), resume=True)).was is State.PARKED
 
 
@@ -305,9 +306,9 @@ async def test_a_freeze_holds_at_the_commit_point_and_nothing_is_committed(
     known = await books.journal.record("m-1")
     assert known is not None
     assert not known.committed
-    await books.controls.resume()
-    await books.controls.resume(runbook=RUNBOOK)
-    await books.controls.resume_instance(REF, RUNBOOK)
+    await books.controls.resume(ANN)
+    await books.controls.resume(ANN, runbook=RUNBOOK)
+    await books.controls.resume_instance(REF, RUNBOOK, ANN)
     assert (await books.commit(held, budget=Budget(1, timedelta(hours=1)))) is None, "not used up"
 
 
@@ -327,7 +328,7 @@ async def test_an_open_breaker_holds_at_the_commit_point(books: Books) -> None:
     assert verdict is not None
     assert verdict.result is Result.SKIPPED
     assert verdict.reason == "breaker_open"
-    await books.controls.resume(runbook=RUNBOOK)
+    await books.controls.resume(ANN, runbook=RUNBOOK)
     assert (await books.commit(held)) is None
 
 
@@ -532,16 +533,16 @@ async def test_freezes_stack_and_each_is_lifted_by_itself_for_everyone(store: St
     await Controls(store).freeze(bob)
     assert (await Controls(store).fleet()).frozen == Freeze("bob", at(minutes=1), over=ann)
     assert await books.turned(message(1)) == "skipped:frozen"
-    await Controls(store).resume()
+    await Controls(store).resume(ANN)
     assert (await Controls(store).fleet()).frozen == ann
-    await Controls(store).resume()
+    await Controls(store).resume(ANN)
     await books.admitted(message(2))
 
 
 async def test_resuming_an_instance_keeps_a_lease_that_is_held(store: Store, books: Books) -> None:
     """Clearing cooldown, hold and marks takes the VM from nobody."""
     held = await books.admitted(message(1))
-    await Controls(store).resume_instance(REF, RUNBOOK)
+    await Controls(store).resume_instance(REF, RUNBOOK, ANN)
     assert await Books(store, "two").turned(message(2)) == "skipped:duplicate"
     assert (await books.commit(held)) is None
     assert await books.queues.expired(at() + LEASE, 10), "the tick still finds it should its owner die"
@@ -557,11 +558,11 @@ async def test_an_expired_plan_and_one_that_never_was_cannot_be_approved(store: 
         ("no", START, "no_such_approval"),
     ):
         with pytest.raises(Permanent) as refused:
-            await Controls(store).approve(approval_id, "ann", now)
+            await Controls(store).approve(approval_id, By("ann", now))
         assert refused.value.reason == reason
-    await Controls(store).reject("abc", "ann", START)
+    await Controls(store).reject("abc", By("ann", START))
     with pytest.raises(Permanent, match="rejected by ann"):
-        await Controls(store).approve("abc", "bob", START)
+        await Controls(store).approve("abc", By("bob", START))
     assert await books.queues.parked(at(days=1), 10) == []
 
 
@@ -606,7 +607,7 @@ async def _claimed(books: Books, intent: Intent, now: datetime) -> str:
 async def approve(store: Store, number: int) -> str:
     for _ in range(50):
         try:
-            await Controls(store).approve("abc", f"rival-{number}", START)
+            await Controls(store).approve("abc", By(f"rival-{number}", START))
         except Permanent as error:
             return error.reason
         except Transient as error:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, FakeFleet, ManualClock, World, entry, evidence, incident, push, world
+from tests.fakes import ANN, REF, START, FakeFleet, ManualClock, World, entry, evidence, incident, push, world
 
 from logmend.errors import Transient
 from logmend.ledger import Queues
@@ -151,7 +151,7 @@ async def test_an_attempt_that_died_before_it_committed_does_not_block_its_vm_wh
     await ticked(later, 2)
     assert (await later.deliver(push(entry(), "old"))).reason == "frozen"
     assert later.outcomes.results.count("skipped:frozen") <= 2
-    await later.controls.resume()
+    await later.controls.resume(ANN)
     assert await waiting(later) == []
     new = push(entry(at=later.clock.now()), "new", at=later.clock.now())
     assert (await later.deliver(new)).result is Result.REMEDIATED
@@ -169,7 +169,7 @@ async def test_a_newcomer_meets_a_dead_attempt_in_a_freeze_and_gets_its_own_answ
     await later.controls.freeze(Freeze("sre", START))
     new = await later.deliver(push(incident(incident_id="inc-2"), "new"))
     assert (new.result, new.reason) == (Result.PARKED, "frozen")
-    await later.controls.resume()
+    await later.controls.resume(ANN)
     await ticked(later)
     await delivered(later, push(incident(), "old"))
     await ticked(later, 12)  # the newcomer has waited out the cooldown of the other's fix
@@ -187,7 +187,7 @@ async def test_a_redelivery_in_a_freeze_does_not_speak_for_an_attempt_at_work(st
     async def freeze_and_deliver_again(w: World) -> None:
         await w.controls.freeze(Freeze("sre", START))
         meanwhile.append(await w.deliver(push(entry())))
-        await w.controls.resume()
+        await w.controls.resume(ANN)
 
     facts = w.fleet.facts
 
@@ -214,7 +214,7 @@ async def test_a_parked_incident_is_not_lost_to_trouble_on_its_way_back(
     w = world(store=store, **ENFORCE)
     await w.controls.freeze(Freeze("sre", START))
     assert (await w.deliver(push(incident()))).result is Result.PARKED
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.fleet.on_facts = [trouble]
     w.fleet.on_open = [Transient("unreachable")]
     for _ in range(12):
@@ -231,7 +231,7 @@ async def test_a_parked_incident_is_not_lost_though_the_tick_that_takes_it_up_di
     w = world(store=store, **ENFORCE)
     await w.controls.freeze(Freeze("sre", START))
     await w.deliver(push(incident()))
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.fleet.vms[REF.instance_id].on_check = [Killed()]  # type: ignore[list-item]
     w.clock.tick(minutes=6)
     with pytest.raises(Killed):

@@ -9,7 +9,7 @@ import pytest
 from tests import ledger_fixture as was
 from tests.contract.old_ledgers import put_back
 from tests.contract.stores import Backend
-from tests.fakes import REF, FakeAgentFleet, FakeFleet, ManualClock, World, entry, incident, push, world
+from tests.fakes import ANN, REF, FakeAgentFleet, FakeFleet, ManualClock, World, entry, incident, push, world
 from tests.ledger_fixture import AGENT, RUNBOOK, vm
 from tests.unit.test_requests import by_agent, fixed
 
@@ -17,7 +17,7 @@ from logmend.errors import Permanent
 from logmend.ledger import places
 from logmend.ledger.documents import FLEET, pack, subject_key
 from logmend.model.enums import Action, Mode, Result
-from logmend.model.state import SCHEMA, Approval, Fleet, Freeze, Record, Subject
+from logmend.model.state import SCHEMA, Approval, By, Fleet, Freeze, Record, Subject
 from logmend.model.values import Outcome
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget, ExecutorChoice
@@ -87,7 +87,7 @@ async def test_holds_freezes_marks_and_claims_stand(store: Store, now: datetime)
     fleet = await w.controls.fleet()
     assert set(fleet.frozen_runbooks) == set(fleet.breakers) == {"ops-agent"}
     (plan,) = [each async for each in w.controls.approvals()]
-    assert (await w.controls.approve(plan.approval_id, "ann", now)).instance == vm(was.PLANNED)
+    assert (await w.controls.approve(plan.approval_id, By("ann", now))).instance == vm(was.PLANNED)
 
 
 async def test_what_was_finished_is_said_again_and_not_done_again(store: Store, now: datetime) -> None:
@@ -246,8 +246,8 @@ async def test_a_field_that_is_not_known_yet_is_kept_by_whoever_writes_the_docum
         changed: dict[Key, Document | None] = {each: added}
         await store.transact([each], lambda _, changed=changed: (changed, None))  # type: ignore[misc]
     await w.controls.freeze(Freeze("ann", w.clock.now()))
-    await w.controls.resume_instance(vm(1), RUNBOOK)
-    await w.controls.resume()
+    await w.controls.resume_instance(vm(1), RUNBOOK, ANN)
+    await w.controls.resume(ANN)
     w.clock.tick(days=2)
     await line(w, 1, "99")
     await w.journal.write((await w.journal.record("m-81")).intent, w.clock.now())  # type: ignore[union-attr]

@@ -20,7 +20,7 @@ from logmend import wiring
 from logmend.errors import Transient
 from logmend.ledger import Controls, Queues
 from logmend.model.enums import INTERIM_RESULTS
-from logmend.model.state import Freeze, Lease
+from logmend.model.state import By, Freeze, Lease
 from logmend.ports import Store
 from logmend_cli.pretend.entries import entry, incident
 from logmend_cli.pretend.fleet import Fleet, Machine
@@ -239,7 +239,7 @@ async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
         assert function.verdicts(message_id=told) == ["parked: frozen"]
         await post.publish(TICK)
 
-        await controls.resume()
+        await controls.resume(By("sre", datetime.now(UTC)))
         await store.aclose()
         await post.publish(TICK)
         assert await settled(function, [told]) == {told: "remediated"}

@@ -10,7 +10,7 @@ from tests.unit.test_requests import agents_world, tick
 
 from logmend.errors import ConfigError
 from logmend.model.enums import Action, Finding, Mode, Result
-from logmend.model.state import Approval
+from logmend.model.state import Approval, By
 from logmend.model.struct import replace
 from logmend.model.values import Attempt, Outcome
 from logmend.runbook import BUILT_IN, load
@@ -34,7 +34,7 @@ def says(w: World, **seen: str) -> None:
 
 
 async def carried_out(w: World, approval_id: str) -> Outcome:
-    await w.controls.approve(approval_id, "ann", w.clock.now())
+    await w.controls.approve(approval_id, By("ann", w.clock.now()))
     w.clock.tick(minutes=5)
     await w.ticker.run()
     return w.outcomes.written[-1]

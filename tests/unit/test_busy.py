@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.fakes import (
+    ANN,
     REF,
     FakeAgentFleet,
     FakeAgents,
@@ -116,7 +117,7 @@ async def test_a_freeze_in_between_is_not_counted_as_busy() -> None:
     await w.controls.freeze(Freeze("ops", w.clock.now()))
     await tick(w, minutes=5)
     w.clock.tick(days=2)
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     await tick(w, minutes=5)
     assert w.outcomes.results == ["parked:busy", "parked:frozen", "parked:busy"]
 

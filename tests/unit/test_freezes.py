@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tests.fakes import REF, START, World, entry, push, world
+from tests.fakes import ANN, REF, START, World, entry, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend.model.enums import Action, Result
@@ -31,20 +31,21 @@ async def test_a_freeze_for_a_time_is_lifted_by_the_tick_and_told() -> None:
     await w.controls.freeze(brief("eve"), runbook=RUNBOOK)
     w.clock.tick(minutes=119)
     await w.ticker.run()
-    assert w.outcomes.written == []
+    assert [each.reason for each in w.outcomes.controlled] == ["freeze_set"] * 3
+    w.outcomes.controlled.clear()
     w.clock.tick(minutes=2)
     await w.ticker.run()
-    told = [(each.reason, each.runbook, each.requested_by) for each in w.outcomes.written]
+    told = [(each.reason, each.runbook, each.requested_by) for each in w.outcomes.controlled]
     assert told == [("freeze_over", None, "ann"), ("freeze_over", RUNBOOK, "eve")]
-    assert "everything: frozen by ann" in w.outcomes.written[0].detail
-    assert "change window" in w.outcomes.written[0].detail
-    assert w.outcomes.written[0].at == START + HOURS
+    assert "everything: frozen by ann" in w.outcomes.controlled[0].detail
+    assert "change window" in w.outcomes.controlled[0].detail
+    assert w.outcomes.controlled[0].at == START + HOURS
     assert not await works(w, "1")
     fleet = await w.controls.fleet()
     assert fleet.frozen is None
     assert [each.by for each in fleet.frozen_runbooks[RUNBOOK].stack] == ["bob"]
     await w.ticker.run()
-    assert [each.reason for each in w.outcomes.written] == ["freeze_over", "freeze_over", "frozen"]
+    assert [each.reason for each in w.outcomes.controlled] == ["freeze_over", "freeze_over"], "told once"
 
 
 async def test_a_freeze_of_a_vm_ends_as_well() -> None:
@@ -55,7 +56,7 @@ async def test_a_freeze_of_a_vm_ends_as_well() -> None:
     assert not await works(w, "1")
     w.clock.tick(minutes=121)
     await w.ticker.run()
-    assert w.outcomes.written[-1].instance == REF
+    assert w.outcomes.controlled[-1].instance == REF
     assert await works(w, "2")
     assert (await w.controls.fleet()).thawing == ()
 
@@ -68,7 +69,7 @@ async def test_one_of_several_is_lifted_by_its_name() -> None:
         await w.controls.freeze(each)
         await w.controls.freeze_instance(REF, RUNBOOK, each)
     assert first.name != second.name
-    lifted = await w.controls.lift(lambda each: each.name == first.name, [Scope(RUNBOOK, REF)])
+    lifted = await w.controls.lift(lambda each: each.name == first.name, ANN, [Scope(RUNBOOK, REF)])
     assert [str(scope) for scope, _ in lifted] == ["everything", f"{REF} ({RUNBOOK})"]
     fleet, subject = await w.controls.fleet(), await w.controls.subject(REF, RUNBOOK)
     assert fleet.frozen

@@ -1,11 +1,11 @@
 """What one mode left behind, under another."""
 
-from tests.fakes import REF, START, entry, push, world
+from tests.fakes import ANN, REF, START, entry, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend.errors import Transient
 from logmend.model.enums import Mode, Result
-from logmend.model.state import Freeze
+from logmend.model.state import By, Freeze
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -15,7 +15,7 @@ async def test_a_parked_order_outlives_a_time_of_observing() -> None:
     w = world(**ENFORCE)
     await w.controls.freeze(Freeze("sre", START))
     assert (await w.pipeline.work(operator())).reason == "frozen"
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     seen = world(store=w.store, clock=w.clock, fleet=w.fleet, mode=Mode.OBSERVE)
     for _ in range(3):
         w.clock.tick(hours=2)
@@ -31,7 +31,7 @@ async def test_an_approval_outlives_a_time_of_observing() -> None:
     w = world(mode=Mode.APPROVE)
     planned = await w.deliver(push(entry()))
     assert planned.approval_id
-    await w.controls.approve(planned.approval_id, "sre", w.clock.now())
+    await w.controls.approve(planned.approval_id, By("sre", w.clock.now()))
     seen = world(store=w.store, clock=w.clock, fleet=w.fleet, mode=Mode.OBSERVE)
     await seen.ticker.run()
     assert seen.outcomes.results == ["parked:observe_mode"]

@@ -63,7 +63,7 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
         *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
         *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt", "before"),
         *("after", "message_id"),
-        *("source", "replay_of", "requested_by", "approval", "notes", "latency_ms", "outcome_id"),
+        *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),
         *("intent_id", "version"),
     ]
     assert list(outcome_json.document(FULL)) == keys

@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, FakeFleet, ManualClock, entry, evidence, incident, push, world
+from tests.fakes import ANN, REF, START, FakeFleet, ManualClock, entry, evidence, incident, push, world
 
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action, Mode, Origin, Result
-from logmend.model.state import Freeze
+from logmend.model.state import By, Freeze
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Source
 from logmend.outcome import ack
@@ -303,7 +303,7 @@ class TestIncidents:
         w.clock.tick(minutes=10)
         await w.ticker.run()
         assert w.outcomes.results == ["parked:frozen"]
-        await w.controls.resume()
+        await w.controls.resume(ANN)
         w.clock.tick(minutes=10)
         await w.ticker.run()
         assert w.outcomes.results == ["parked:frozen", "remediated"]
@@ -456,7 +456,7 @@ class TestLimits:
             await w.deliver(push(entry(ref), f"m{n}"))
         assert w.outcomes.results[:5] == ["failed:still_faulty"] * 5
         assert w.outcomes.results[5:] == ["skipped:breaker_open"] * 2
-        await w.controls.resume(runbook="workload-cert-refresh")
+        await w.controls.resume(ANN, runbook="workload-cert-refresh")
         await w.deliver(push(entry(refs[5]), "again"))
         assert w.outcomes.results[-1] == "failed:still_faulty"
 
@@ -541,7 +541,7 @@ class TestPeople:
         planned = await w.deliver(push(entry()))
         assert planned.result is Result.PLANNED
         assert planned.approval_id is not None
-        await w.controls.approve(planned.approval_id, "sre@example.com", w.clock.now())
+        await w.controls.approve(planned.approval_id, By("sre@example.com", w.clock.now()))
         await w.ticker.run()
         done = w.outcomes.written[-1]
         assert (done.result, done.requested_by) == (Result.REMEDIATED, "sre@example.com")
@@ -553,7 +553,7 @@ class TestPeople:
         planned = await w.deliver(push(entry()))
         assert planned.approval_id
         clicks = await asyncio.gather(
-            *(w.controls.approve(planned.approval_id, f"p{n}", w.clock.now()) for n in range(5)),
+            *(w.controls.approve(planned.approval_id, By(f"p{n}", w.clock.now())) for n in range(5)),
             return_exceptions=True,
         )
         assert sum(isinstance(click, Intent) for click in clicks) == 1
@@ -566,7 +566,7 @@ class TestPeople:
         w = world(mode=Mode.APPROVE)
         planned = await w.deliver(push(entry()))
         assert planned.approval_id
-        await w.controls.approve(planned.approval_id, "sre", w.clock.now())
+        await w.controls.approve(planned.approval_id, By("sre", w.clock.now()))
         w.fleet.add(REF, metadata={"enable-workload-certificate": "true"})
         await w.ticker.run()
         assert w.outcomes.results[-1] == "refused:opted_in"
@@ -578,7 +578,7 @@ class TestPeople:
         assert planned.approval_id
         w.clock.tick(days=2)
         with pytest.raises(Permanent, match="approval_expired"):
-            await w.controls.approve(planned.approval_id, "sre", w.clock.now())
+            await w.controls.approve(planned.approval_id, By("sre", w.clock.now()))
 
     async def test_revert_restores_and_holds_off_automatic_events_until_resume(self) -> None:
         """What a person undid is not done again by itself."""
@@ -589,7 +589,7 @@ class TestPeople:
         assert vm.faulty
         w.clock.tick(days=2)
         assert (await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))).reason == "reverted"
-        await w.controls.resume_instance(REF, "workload-cert-refresh")
+        await w.controls.resume_instance(REF, "workload-cert-refresh", ANN)
         assert (await w.deliver(push(entry(at=w.clock.now()), "3"))).result is Result.REMEDIATED
 
     async def test_an_operators_order_ignores_cooldowns(self) -> None:

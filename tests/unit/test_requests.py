@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from tests.fakes import (
+    ANN,
     REF,
     FakeAgentFleet,
     FakeAgents,
@@ -248,7 +249,7 @@ async def test_a_freeze_takes_the_label_and_parks_and_the_request_is_made_again(
     await tick(w)
     await tick(w)
     assert w.outcomes.results == ["requested", "parked:frozen"]
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     await tick(w)
     assert w.outcomes.results == ["requested", "parked:frozen", "requested"]
     assert agents.label() == "enforce"

@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, World, entry, evidence, push, world
+from tests.fakes import ANN, REF, START, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, tick
 
 from logmend.model.enums import Action, Mode, Origin, Result
-from logmend.model.state import Breaker, Freeze, Subject
+from logmend.model.state import Act, Breaker, By, Freeze, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, InstanceRef
 from logmend.settings import Budget
@@ -34,7 +34,7 @@ async def test_an_older_parked_order_does_not_undo_a_newer_revert() -> None:
     await w.deliver(push(entry()))
     await w.controls.freeze_instance(REF, RUNBOOK, Freeze("sre", START))
     assert (await w.pipeline.work(operator(intent_id="o-older"))).reason == "frozen"
-    await w.controls.resume_instance(REF, RUNBOOK)
+    await w.controls.resume_instance(REF, RUNBOOK, ANN)
     await reverted(w)
     await later(w)
     assert w.outcomes.results[-1] == "skipped:superseded_by_revert"
@@ -52,7 +52,7 @@ async def test_an_older_approval_does_not_undo_a_newer_revert() -> None:
     assert planned.approval_id
     assert (await w.pipeline.work(operator())).result is Result.REMEDIATED
     await reverted(w)
-    await w.controls.approve(planned.approval_id, "sre", w.clock.now())
+    await w.controls.approve(planned.approval_id, By("sre", w.clock.now()))
     await later(w)
     assert w.outcomes.results[-1] == "skipped:superseded_by_revert"
 
@@ -112,10 +112,10 @@ async def test_a_hold_of_an_older_version_still_gives_way_to_a_person(origin: Or
     await w.deliver(push(entry()))
     await reverted(w)
 
-    def forget(subject: Subject) -> Subject:
-        return replace(subject, held_by=None)
+    def forget(subject: Subject) -> tuple[Subject, list[Act]]:
+        return replace(subject, held_by=None), []
 
-    await w.controls._change_subject(REF, RUNBOOK, forget)
+    await w.controls._change_subject(REF, RUNBOOK, forget, START)
     w.clock.tick(seconds=timedelta(days=2).total_seconds())
     order = replace(operator(intent_id="o-again"), origin=origin)
     facts, runbook = w.fleet.facts_of[REF.instance_id], w.pipeline.runbooks[RUNBOOK]
@@ -164,7 +164,7 @@ async def test_the_next_freeze_stops_a_revert_that_was_ordered_before_it() -> No
     stopped = await w.pipeline.work(knowing(FIRST.mark))
     assert (stopped.result, stopped.reason) == (Result.PARKED, "frozen")
     assert "the revert is broken" in stopped.detail
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     assert (await w.controls.fleet()).frozen == FIRST
     await later(w)
     assert w.outcomes.results[-1] == "reverted"
@@ -195,7 +195,7 @@ async def test_a_revert_passes_the_breaker_and_takes_no_place_of_the_budget() ->
     for ref in refs:
         order = replace(knowing(opened.mark, name=f"o-{ref.instance_id}"), instance=ref)
         assert (await w.pipeline.work(order)).result is Result.REVERTED
-    await w.controls.resume(runbook=RUNBOOK)
+    await w.controls.resume(ANN, runbook=RUNBOOK)
     w.clock.tick(minutes=11)
     assert (await w.deliver(push(entry(at=w.clock.now()), "new", at=w.clock.now()))).result is (
         Result.REMEDIATED
@@ -255,7 +255,7 @@ async def test_freezes_stack_and_each_is_lifted_by_itself() -> None:
         assert top is not None
         assert [each.by for each in top.stack] == ["p13", *(f"p{n}" for n in range(8, -1, -1))]
     for _ in range(9):
-        await w.controls.resume()
+        await w.controls.resume(ANN)
         assert (await w.controls.fleet()).frozen is not None
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     assert (await w.controls.fleet()).frozen is None

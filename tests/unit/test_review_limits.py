@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.fakes import REF, START, entry, evidence, push, world
+from tests.fakes import ANN, REF, START, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend.errors import ConfigError, Transient
@@ -31,7 +31,7 @@ async def test_a_breaker_that_was_released_judges_anew() -> None:
     for number in range(5):
         await w.deliver(push(entry(vm(number)), f"m{number}"))
     assert RUNBOOK in (await w.controls.fleet()).breakers
-    await w.controls.resume(runbook=RUNBOOK)
+    await w.controls.resume(ANN, runbook=RUNBOOK)
     await w.deliver(push(entry(vm(6)), "m6"))
     assert w.outcomes.results[-1] == "failed:still_faulty"
     assert (await w.controls.fleet()).breakers == {}

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.fakes import REF, START, World, entry, evidence, incident, push, world
+from tests.fakes import ANN, REF, START, World, entry, evidence, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed
 
@@ -46,7 +46,7 @@ async def test_the_last_word_on_a_parked_event_is_emitted_though_the_log_was_awa
     w = world(**ENFORCE)
     await w.controls.freeze(Freeze("sre", START))
     assert (await w.deliver(push(incident()))).result is Result.PARKED
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.clock.tick(minutes=1)
     assert (await w.pipeline.work(operator(Action.REVERT))).result is Result.NOTHING_TO_DO
     w.outcomes.on_write = [Transient("outcome_log_unavailable")]
@@ -213,7 +213,7 @@ async def test_a_request_whose_reader_died_in_a_freeze_blocks_its_vm_no_longer_t
         w.clock.tick(minutes=11)
         await w.ticker.run()
     assert agents.label() is None
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.clock.tick(days=2)
     await w.ticker.run()
     later = await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))

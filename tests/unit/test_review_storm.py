@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.fakes import (
+    ANN,
     REF,
     FakeAgentFleet,
     FakeSession,
@@ -27,7 +28,7 @@ from tests.unit.test_requests import by_agent, fixed
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action, Finding, Mode, Origin, Result
-from logmend.model.state import Freeze, State
+from logmend.model.state import By, Freeze, State
 from logmend.model.struct import replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Source
 from logmend.outcome import ack
@@ -187,8 +188,8 @@ class Storm:
             case 9 if rng.random() < 0.3:
                 await self.doing(self.w.controls.freeze(Freeze("sre", now)))
             case 10:
-                await self.doing(self.w.controls.resume())
-                await self.doing(self.w.controls.resume_instance(ref, RUNBOOK))
+                await self.doing(self.w.controls.resume(ANN))
+                await self.doing(self.w.controls.resume_instance(ref, RUNBOOK, ANN))
             case 11:
                 await self.approve()
             case 12:
@@ -215,7 +216,7 @@ class Storm:
     async def approve(self) -> None:
         plans = [each.approval_id async for each in self.w.controls.approvals() if each.state == "pending"]
         if plans:
-            await self.doing(self.w.controls.approve(self.rng.choice(plans), "ann", self.clock.now()))
+            await self.doing(self.w.controls.approve(self.rng.choice(plans), By("ann", self.clock.now())))
 
     async def open(self) -> dict[str, State]:
         """Give the intents that have not come to their end."""
@@ -229,9 +230,9 @@ class Storm:
             if not self.unacked and not await self.open():
                 break
             for ref in REFS:
-                await self.doing(self.w.controls.resume_instance(ref, RUNBOOK))
-            await self.doing(self.w.controls.resume())
-            await self.doing(self.w.controls.resume(runbook=RUNBOOK))
+                await self.doing(self.w.controls.resume_instance(ref, RUNBOOK, ANN))
+            await self.doing(self.w.controls.resume(ANN))
+            await self.doing(self.w.controls.resume(ANN, runbook=RUNBOOK))
             for each, body in list(self.unacked.items()):
                 await self.deliver(each, body)
             self.agents_work()

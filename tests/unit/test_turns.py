@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tests.fakes import REF, START, ManualClock, World, entry, incident, push, world
+from tests.fakes import ANN, REF, START, ManualClock, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed, tick
 
@@ -101,7 +101,7 @@ async def test_the_oldest_of_a_queue_goes_first_whenever_its_time_was_to_come() 
         body = incident(ref, incident_id=f"inc-{number}")
         await w.deliver(push(body, f"m{number}", at=w.clock.now()))
         w.clock.tick(seconds=1)
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     await rush(w, "m1", "m0")
     w.clock.tick(minutes=1)
     await w.ticker.run()
@@ -129,7 +129,7 @@ async def test_a_persons_order_goes_before_what_is_automatic() -> None:
     w.clock.tick(seconds=1)
     late = replace(operator(intent_id="o-late"), instance=THIRD, created_at=w.clock.now())
     assert (await w.pipeline.work(late)).reason == "frozen"
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.clock.tick(minutes=1)
     await w.ticker.run()
     assert await order_of_fixes(w) == ["8"]
@@ -146,7 +146,7 @@ async def test_several_orders_for_one_vm_follow_each_other_in_one_tick() -> None
     for number in range(5):
         order = replace(operator(intent_id=f"o-{number}"), created_at=START + timedelta(seconds=number))
         assert (await w.pipeline.work(order)).reason == "frozen"
-    await w.controls.resume()
+    await w.controls.resume(ANN)
     w.outcomes.written.clear()
     w.clock.tick(minutes=1)
     await w.ticker.run()

@@ -25,6 +25,7 @@ COLOURS = {
     "unverified": "#e58a1f",
     "rejected": "#b4436c",
     "failed": "#d64545",
+    "controlled": "#7a8ea8",
 }
 """One colour for each result, readable on white and on black; good is green, bad is red."""
 

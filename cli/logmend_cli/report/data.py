@@ -99,7 +99,8 @@ class Report:
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome, oldest first; one that comes again counts once."""
-        if (met := hash(outcome.outcome_id)) in self._met:
+        met = hash(outcome.outcome_id)
+        if met in self._met or outcome.result is Result.CONTROLLED:  # that is no event
             return
         self._met.add(met)
         result = outcome.result.value

@@ -8,7 +8,8 @@ the rest of what is remembered of a VM that Compute no longer knows (:func:`with
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from logmend.ledger.documents import contact_key, pack, unpack
+from logmend.ledger.documents import acts_document, acts_key, contact_key, pack, unpack
+from logmend.model.state import Act, By
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key, Store
@@ -59,18 +60,23 @@ class Contacts:
         await self._change(ref, lambda contact: replace(contact, pin=contact.pin or seen))
         return (await self.get(ref)).pin or seen
 
-    async def forget(self, ref: InstanceRef, by: str, at: datetime, why: str = "") -> Pin | None:
+    async def forget(self, ref: InstanceRef, by: By) -> Pin | None:
         """Take a pin back, on record; the next contact is a first one. None where nothing was pinned."""
-        pin = (await self.get(ref)).pin
+        key, acts_at = contact_key(ref), acts_key(by.at)
 
-        def change(contact: Contact) -> Contact:
-            if contact.pin is None:
-                return contact
-            on_record = (*contact.forgotten, Forgotten(contact.pin, by, at, why))[-FORGOTTEN:]
-            return replace(contact, pin=None, forgotten=on_record)
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Pin | None]:
+            contact = unpack(Contact, found[key]) if key in found else Contact(ref)
+            if (pin := contact.pin) is None:
+                return {}, None
+            on_record = (*contact.forgotten, Forgotten(pin, by.who, by.at, by.why))[-FORGOTTEN:]
+            detail = f"{pin.key}, pinned {pin.at:%FT%TZ} {by.why}".strip()
+            act = Act("host_key_forgotten", by.at, by.who, detail, instance=ref)
+            return {
+                key: Document(pack(replace(contact, pin=None, forgotten=on_record))),
+                acts_at: acts_document(acts_at, [act]),
+            }, pin
 
-        await self._change(ref, change)
-        return pin
+        return await self._store.transact([key, acts_at], step)
 
     async def takes_imported_key(self, ref: InstanceRef, until: datetime | None) -> None:
         """Remember that a VM refused a certificate and took an imported key."""

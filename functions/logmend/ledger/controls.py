@@ -1,4 +1,7 @@
-"""The operators' switches: freeze and resume, the breaker, approvals. Each write says who asked."""
+"""The operators' switches: freeze and resume, the breaker, approvals.
+
+What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
+"""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,6 +13,8 @@ from logmend.ledger.documents import (
     FLEET,
     KEEP,
     SHARDS,
+    acts_document,
+    acts_key,
     approval_key,
     fleet_of,
     intent_key,
@@ -21,7 +26,19 @@ from logmend.ledger.documents import (
 )
 from logmend.ledger.freezes import Gone, lifted, of_fleet, of_subject, over, under, without
 from logmend.model.enums import Origin
-from logmend.model.state import Approval, Breaker, Fleet, Freeze, Record, Scope, State, Subject
+from logmend.model.state import (
+    Act,
+    Acts,
+    Approval,
+    Breaker,
+    By,
+    Fleet,
+    Freeze,
+    Record,
+    Scope,
+    State,
+    Subject,
+)
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
@@ -46,26 +63,31 @@ class Controls:
 
     async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
         """Stop all enforcement, or that of one runbook. Freezes stack: each has to be lifted."""
-        if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=over(fleet.frozen, freeze)))
-        else:
-            await self._change_fleet(
-                lambda fleet: replace(
-                    fleet,
-                    frozen_runbooks=dict(fleet.frozen_runbooks)
-                    | {runbook: over(fleet.frozen_runbooks.get(runbook), freeze)},
-                )
-            )
+        scope = Scope(runbook)
 
-    async def resume(self, *, runbook: str | None = None) -> None:
+        def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            if runbook is None:
+                return replace(fleet, frozen=over(fleet.frozen, freeze)), [_set(scope, freeze)]
+            own = {runbook: over(fleet.frozen_runbooks.get(runbook), freeze)}
+            frozen = dict(fleet.frozen_runbooks) | own
+            return replace(fleet, frozen_runbooks=frozen), [_set(scope, freeze)]
+
+        await self._change_fleet(change, freeze.at)
+
+    async def resume(self, by: By, *, runbook: str | None = None) -> None:
         """Lift the latest global freeze, or a runbook's latest freeze and its open breaker.
 
         A breaker that was open judges anew: what failed before it was released does not count any more.
         """
         if runbook is None:
-            await self._change_fleet(lambda fleet: replace(fleet, frozen=under(fleet.frozen)))
+
+            def thawed(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+                return replace(fleet, frozen=under(fleet.frozen)), _unset(Scope(), fleet.frozen, by)
+
+            await self._change_fleet(thawed, by.at)
             return
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
+        acts_at = acts_key(by.at)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             fleet = fleet_of(found)
@@ -74,41 +96,59 @@ class Controls:
                 frozen_runbooks=lifted(fleet.frozen_runbooks, runbook),
                 breakers=without(fleet.breakers, runbook),
             )
+            acts = _unset(Scope(runbook), fleet.frozen_runbooks.get(runbook), by)
+            if (breaker := fleet.breakers.get(runbook)) is not None:
+                acts.append(_act("breaker_closed", by, f"{breaker}", runbook))
             counted = samples if runbook in fleet.breakers else []
-            return {FLEET: Document(pack(released))} | {key: None for key in counted if key in found}, None
+            writes: dict[Key, Document | None] = {key: None for key in counted if key in found}
+            return writes | {FLEET: Document(pack(released))} | _kept(acts_at, acts), None
 
-        await self._store.transact([FLEET, *samples], step)
+        await self._store.transact([FLEET, *samples, acts_at], step)
 
     async def open_breaker(self, runbook: str, breaker: Breaker) -> None:
         """Open a runbook's breaker; an open one stays as it is."""
-        await self._change_fleet(
-            lambda fleet: replace(fleet, breakers={runbook: breaker} | dict(fleet.breakers))
-        )
+
+        def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            if runbook in fleet.breakers:
+                return fleet, []
+            opened = replace(fleet, breakers={runbook: breaker} | dict(fleet.breakers))
+            return opened, [Act("breaker_opened", breaker.opened_at, detail=f"{breaker}", runbook=runbook)]
+
+        await self._change_fleet(change, breaker.opened_at)
 
     async def note_tick(self, now: datetime) -> None:
         """Remember when the last tick ran."""
-        await self._change_fleet(lambda fleet: replace(fleet, last_tick=now))
+        await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now), []), now)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""
+        scope = Scope(runbook, instance)
         if freeze.until is not None:
-            scope = Scope(runbook, instance)
             await self._change_fleet(
-                lambda fleet: replace(fleet, thawing=tuple(dict.fromkeys([*fleet.thawing, scope])))
+                lambda fleet: (
+                    replace(fleet, thawing=tuple(dict.fromkeys([*fleet.thawing, scope]))),
+                    [],
+                ),
+                freeze.at,
             )
         await self._change_subject(
-            instance, runbook, lambda subject: replace(subject, frozen=over(subject.frozen, freeze))
+            instance,
+            runbook,
+            lambda subject: (
+                replace(subject, frozen=over(subject.frozen, freeze)),
+                [_set(scope, freeze)],
+            ),
+            freeze.at,
         )
 
-    async def resume_instance(self, instance: InstanceRef, runbook: str) -> str | None:
+    async def resume_instance(self, instance: InstanceRef, runbook: str, by: By) -> str | None:
         """Release a VM: its latest freeze, hold, cooldown, and the mark that it needs a human.
 
         A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
         """
-        await self._change_subject(
-            instance,
-            runbook,
-            lambda subject: replace(
+
+        def change(subject: Subject) -> tuple[Subject, list[Act]]:
+            released = replace(
                 subject,
                 frozen=under(subject.frozen),
                 held=False,
@@ -118,42 +158,48 @@ class Controls:
                 human_told=False,
                 failures=0,
                 relapses=0,
-            ),
-        )
+            )
+            if released == subject:
+                return subject, []
+            return released, [_act("vm_resumed", by, _released(subject), runbook, instance)]
+
+        await self._change_subject(instance, runbook, change, by.at)
         return await damage.free(self._store, subject_key(instance, runbook))
 
-    async def lift(self, gone: Gone, scopes: Sequence[Scope] = ()) -> list[tuple[Scope, Freeze]]:
+    async def lift(self, gone: Gone, by: By, scopes: Sequence[Scope] = ()) -> list[tuple[Scope, Freeze]]:
         """Lift the freezes that are meant, of everything, of runbooks, and on the VMs of ``scopes``."""
+        return await self._lift(gone, lambda scope, freeze: _unset(scope, freeze, by)[0], scopes, by.at)
+
+    async def _lift(
+        self, gone: Gone, tell: Callable[[Scope, Freeze], Act], scopes: Sequence[Scope], now: datetime
+    ) -> list[tuple[Scope, Freeze]]:
         met: list[tuple[Scope, Freeze]] = []
         of_all = of_fleet(await self.fleet(), gone)[1]
         if of_all:
-            await self._change_fleet(lambda fleet: of_fleet(fleet, gone)[0])
+
+            def thawed(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+                left, met = of_fleet(fleet, gone)
+                return left, [tell(*each) for each in met]
+
+            await self._change_fleet(thawed, now)
         for scope in scopes:
             assert scope.instance is not None
             assert scope.runbook is not None
             subject = await self.subject(scope.instance, scope.runbook)
             if subject is not None and (lifted_here := of_subject(subject, gone)[1]):
-                await self._change_subject(
-                    scope.instance, scope.runbook, lambda subject: of_subject(subject, gone)[0]
-                )
+
+                def released(subject: Subject) -> tuple[Subject, list[Act]]:
+                    left, met = of_subject(subject, gone)
+                    return left, [tell(*each) for each in met]
+
+                await self._change_subject(scope.instance, scope.runbook, released, now)
                 met += lifted_here
         return [*of_all, *met]
-
-    async def over_by(self, now: datetime) -> list[tuple[Scope, Freeze]]:
-        """Give the freezes whose time is over: of everything, of runbooks, and on VMs."""
-        fleet = await self.fleet()
-        met = of_fleet(fleet, lambda each: _over_by(each, now))[1]
-        for scope in fleet.thawing:
-            assert scope.instance is not None
-            assert scope.runbook is not None
-            subject = await self.subject(scope.instance, scope.runbook)
-            met += of_subject(subject, lambda each: _over_by(each, now))[1] if subject else []
-        return met
 
     async def thaw(self, now: datetime) -> None:
         """Lift the freezes whose time is over; VMs on which none has an end any more are forgotten."""
         thawing = (await self.fleet()).thawing
-        await self.lift(lambda each: _over_by(each, now), thawing)
+        await self._lift(lambda each: _over_by(each, now), _ended, thawing, now)
         ended = []
         for scope in thawing:
             assert scope.instance is not None
@@ -163,10 +209,21 @@ class Controls:
             ended += [scope] if all(each.until is None for each in stack) else []
         if ended:
             await self._change_fleet(
-                lambda fleet: replace(
-                    fleet, thawing=tuple(each for each in fleet.thawing if each not in ended)
-                )
+                lambda fleet: (
+                    replace(fleet, thawing=tuple(each for each in fleet.thawing if each not in ended)),
+                    [],
+                ),
+                now,
             )
+
+    async def told(self, acts: Acts) -> None:
+        """Take what was done to controls off the list of what is to be told."""
+        key = ("acts", acts.acts_id)
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            return {key: replace(found[key], queue=None, due=None)} if key in found else {}, None
+
+        await self._store.transact([key], step)
 
     async def damage(self, now: datetime) -> list[Damage]:
         """Name what is amiss in the ledger."""
@@ -186,69 +243,155 @@ class Controls:
                 yield unpack(Approval, document)
             after = found[-1][0]
 
-    async def approve(self, approval_id: str, by: str, now: datetime) -> Intent:
+    async def approve(self, approval_id: str, by: By) -> Intent:
         """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""
         mine, ordered = approval_key(approval_id), intent_key(f"a-{approval_id}")
+        acts_at = acts_key(by.at)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
-            approval = _pending(found, mine, now)
-            decided = replace(approval, state="approved", decided_by=by, decided_at=now)
+            approval = _pending(found, mine, by.at)
             intent = replace(
                 approval.intent,
                 intent_id=ordered[1],
                 origin=Origin.APPROVAL,
-                created_at=now,
+                created_at=by.at,
                 event_time=None,
                 line_time=None,
                 message_id=None,
                 repeats=False,
-                requested_by=by,
+                requested_by=by.who,
                 approval_id=approval_id,
                 approved=approval.plan,
                 source=replace(approval.intent.source, incident_id=None),
             )
             return {
-                mine: Document(pack(decided), expire_at=now + KEEP),
-                ordered: Document(pack(Record(intent, State.PARKED)), queue="parked", due=now),
-            }, intent
+                mine: _decided(approval, "approved", by),
+                ordered: Document(pack(Record(intent, State.PARKED)), queue="parked", due=by.at),
+            } | _kept(acts_at, [_of_plan("plan_approved", approval, by)]), intent
 
-        return await self._store.transact([mine, ordered], step)
+        return await self._store.transact([mine, ordered, acts_at], step)
 
-    async def reject(self, approval_id: str, by: str, now: datetime) -> None:
+    async def reject(self, approval_id: str, by: By) -> None:
         """Reject once; the plan is never acted on."""
-        mine = approval_key(approval_id)
+        mine, acts_at = approval_key(approval_id), acts_key(by.at)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            decided = replace(_pending(found, mine, now), state="rejected", decided_by=by, decided_at=now)
-            return {mine: Document(pack(decided), expire_at=now + KEEP)}, None
+            approval = _pending(found, mine, by.at)
+            acts = [_of_plan("plan_rejected", approval, by)]
+            return {mine: _decided(approval, "rejected", by)} | _kept(acts_at, acts), None
 
-        await self._store.transact([mine], step)
+        await self._store.transact([mine, acts_at], step)
 
-    async def _change_fleet(self, change: Callable[[Fleet], Fleet]) -> None:
+    async def expire(self, approval_id: str, now: datetime) -> None:
+        """End a plan that nobody decided on in time, once."""
+        mine, acts_at = approval_key(approval_id), acts_key(now)
+
+        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            approval = unpack(Approval, found[mine]) if mine in found else None
+            if approval is None or approval.state != "pending" or approval.expires_at > now:
+                return {}, None
+            expired = replace(approval, state="expired", decided_at=approval.expires_at)
+            act = replace(_of_plan("approval_expired", approval, None), at=approval.expires_at)
+            return {mine: _document_of(expired)} | _kept(acts_at, [act]), None
+
+        await self._store.transact([mine, acts_at], step)
+
+    async def _change_fleet(
+        self, change: Callable[[Fleet], tuple[Fleet, Sequence[Act]]], now: datetime
+    ) -> None:
+        acts_at = acts_key(now)
+
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             fleet = fleet_of(found)
-            changed = change(fleet)
-            return ({FLEET: Document(pack(changed))} if changed != fleet else {}), None
+            changed, acts = change(fleet)
+            if changed == fleet:
+                return {}, None
+            return {FLEET: Document(pack(changed))} | _kept(acts_at, acts), None
 
-        await self._store.transact([FLEET], step)
+        await self._store.transact([FLEET, acts_at], step)
 
     async def _change_subject(
-        self, instance: InstanceRef, runbook: str, change: Callable[[Subject], Subject]
+        self,
+        instance: InstanceRef,
+        runbook: str,
+        change: Callable[[Subject], tuple[Subject, Sequence[Act]]],
+        now: datetime,
     ) -> None:
-        key = subject_key(instance, runbook)
+        key, acts_at = subject_key(instance, runbook), acts_key(now)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             document = found.get(key)
             subject = unpack(Subject, document) if document else Subject(instance, runbook)
-            changed = change(subject)
+            changed, acts = change(subject)
             if document is None and changed == subject:
                 return {}, None  # nothing is kept of a VM of which there is nothing to say
             at = changed.frozen.at if changed.frozen else changed.last_at
             listed = document is not None and document.queue is not None
             kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
-            return {key: replace(kept, data=pack(changed))}, None
+            return {key: replace(kept, data=pack(changed))} | _kept(acts_at, acts), None
 
-        await self._store.transact([key], step)
+        await self._store.transact([key, acts_at], step)
+
+
+def _act(
+    reason: str, by: By, detail: str, runbook: str | None = None, instance: InstanceRef | None = None
+) -> Act:
+    said = f"{detail}: {by.why}" if by.why else detail
+    return Act(reason, by.at, by.who, said, runbook, instance)
+
+
+def _set(scope: Scope, freeze: Freeze) -> Act:
+    return Act("freeze_set", freeze.at, freeze.by, f"{scope}: {freeze}", scope.runbook, scope.instance)
+
+
+def _unset(scope: Scope, freeze: Freeze | None, by: By) -> list[Act]:
+    """Tell that a freeze was lifted; nothing where there was none."""
+    if freeze is None:
+        return []
+    return [_act("freeze_lifted", by, f"{scope}: {freeze}", scope.runbook, scope.instance)]
+
+
+def _ended(scope: Scope, freeze: Freeze) -> Act:
+    detail = f"{scope}: {freeze}"
+    return Act("freeze_over", freeze.until or freeze.at, freeze.by, detail, scope.runbook, scope.instance)
+
+
+def _released(subject: Subject) -> str:
+    """Say of what a VM is released."""
+    cooldown = subject.cooldown
+    every = (
+        str(subject.frozen) if subject.frozen else "",
+        f"held by the revert {subject.held_by}" if subject.held else "",
+        f"cooling down until {cooldown.until:%FT%TZ}" if cooldown else "",
+        "left to a person" if subject.needs_human else "",
+        f"{subject.failures} failures" if subject.failures else "",
+        f"{subject.relapses} relapses" if subject.relapses else "",
+    )
+    return "; ".join(filter(None, every))
+
+
+def _of_plan(reason: str, approval: Approval, by: By | None) -> Act:
+    intent = approval.intent
+    detail = f"{intent.action} {intent.runbook} on {intent.instance}"
+    act = (
+        _act(reason, by, detail, intent.runbook, intent.instance)
+        if by
+        else Act(reason, approval.expires_at, None, detail, intent.runbook, intent.instance)
+    )
+    return replace(act, approval_id=approval.approval_id)
+
+
+def _decided(approval: Approval, state: str, by: By) -> Document:
+    return _document_of(replace(approval, state=state, decided_by=by.who, decided_at=by.at))
+
+
+def _document_of(approval: Approval) -> Document:
+    """Make the document of a plan that is decided."""
+    return Document(pack(approval), expire_at=(approval.decided_at or approval.expires_at) + KEEP)
+
+
+def _kept(key: Key, acts: Sequence[Act]) -> dict[Key, Document | None]:
+    return {key: acts_document(key, acts)} if acts else {}
 
 
 def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval:

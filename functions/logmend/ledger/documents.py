@@ -11,18 +11,20 @@ collection     id                             holds
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
 ``contacts``   the VM's numeric id            :class:`~logmend.ledger.contacts.Contact`
+``acts``       time and a random part         :class:`~logmend.model.state.Acts`
 =============  =============================  ====================================================
 """
 
 import hashlib
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
 from logmend.errors import Permanent
-from logmend.model.state import SCHEMA, Fleet, Subject
+from logmend.model.state import SCHEMA, Act, Acts, Fleet, Subject
 from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key
 
@@ -107,6 +109,17 @@ def contact_key(instance: InstanceRef) -> Key:
 def approval_key(approval_id: str) -> Key:
     """Key of an approval."""
     return ("approvals", approval_id)
+
+
+def acts_key(now: datetime) -> Key:
+    """Make the key under which a transaction keeps what it does to controls; in order of time."""
+    return ("acts", f"{now:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(6)}")
+
+
+def acts_document(key: Key, acts: Sequence[Act]) -> Document:
+    """Make the document of what was done to controls: on the tick's list of what is to be told."""
+    at = max(each.at for each in acts)
+    return Document(pack(Acts(key[1], tuple(acts))), queue="untold", due=at, expire_at=at + KEEP)
 
 
 def shard_key(collection: str, runbook: str, shard: int) -> Key:

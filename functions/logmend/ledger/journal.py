@@ -328,7 +328,10 @@ class Journal(Upkeep):
                 writes[sample_at] = Document(latest, expire_at=now + KEEP)
             if done.approval:
                 writes[approval_key(done.approval.approval_id)] = Document(
-                    pack(done.approval), expire_at=done.approval.expires_at + KEEP
+                    pack(done.approval),
+                    queue="pending",
+                    due=done.approval.expires_at,
+                    expire_at=done.approval.expires_at + KEEP,
                 )
             if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
                 writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)

@@ -7,7 +7,7 @@ from typing import TypeVar
 from logmend.errors import Permanent
 from logmend.ledger.documents import unpack
 from logmend.ledger.places import Shard
-from logmend.model.state import Record, Subject
+from logmend.model.state import Acts, Approval, Record, Subject
 from logmend.ports import Document, Key, Store
 
 T = TypeVar("T")
@@ -53,6 +53,22 @@ class Queues:
     async def kept(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
         """VMs of which nothing was heard for so long that Compute is asked whether they are still there."""
         return _read(Subject, await self._store.due("subjects", "kept", now, limit), unreadable)
+
+    async def untold(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Acts]:
+        """Give what was done to controls and may not have reached the log of outcomes."""
+        return _read(Acts, await self._store.due("acts", "untold", now, limit), unreadable)
+
+    async def overdue(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Approval]:
+        """Give plans that nobody decided on in time."""
+        return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
+
+    async def acts(self, page: int = 500) -> AsyncIterator[Acts]:
+        """Walk through what was done to controls, oldest first."""
+        after: str | None = None
+        while found := await self._store.scan("acts", after, page):
+            for _, document in found:
+                yield unpack(Acts, document)
+            after = found[-1][0]
 
     async def places(self, page: int = 100) -> AsyncIterator[tuple[Key, Shard]]:
         """Walk through the documents of every budget."""

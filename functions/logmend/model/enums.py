@@ -51,6 +51,7 @@ class Result(StrEnum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     DEFERRED = "deferred"
+    CONTROLLED = "controlled"
 
 
 class Finding(StrEnum):

@@ -140,6 +140,10 @@ class Breaker(Struct, frozen=True):
         """Name this opening, for an order that knows of it."""
         return f"breaker {self.opened_at.isoformat()}"
 
+    def __str__(self) -> str:
+        """Say it for a person."""
+        return f"{self.failing} of {self.seen} VMs failed by {self.opened_at:%FT%TZ}"
+
 
 class Subject(Kept, frozen=True):
     """One VM under one runbook.
@@ -200,6 +204,34 @@ class Fleet(Kept, frozen=True):
     last_tick: datetime | None = None
     schema: int = 1
     thawing: tuple[Scope, ...] = ()
+
+
+class By(Struct, frozen=True):
+    """Who uses a control, when and why. The name is what the ledger was told: a claim."""
+
+    who: str
+    at: datetime
+    why: str = ""
+
+
+class Act(Struct, frozen=True):
+    """One use of a control, by a person or (``by`` None) by logmend itself: what its outcome will say."""
+
+    reason: str
+    at: datetime
+    by: str | None = None
+    detail: str = ""
+    runbook: str | None = None
+    instance: InstanceRef | None = None
+    approval_id: str | None = None
+    intent_id: str | None = None
+
+
+class Acts(Kept, frozen=True):
+    """What one transaction did to controls. It is kept with what it did, and told by the next tick."""
+
+    acts_id: str
+    acts: tuple[Act, ...]
 
 
 class Approval(Kept, frozen=True):

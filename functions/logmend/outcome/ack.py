@@ -22,6 +22,7 @@ STATUS: Mapping[Result, int] = MappingProxyType(
         Result.REVERTED: ACKNOWLEDGED,
         Result.UNVERIFIED: ACKNOWLEDGED,
         Result.FAILED: ACKNOWLEDGED,
+        Result.CONTROLLED: ACKNOWLEDGED,
         Result.INTERRUPTED: AGAIN,
         Result.DEFERRED: AGAIN,
     }

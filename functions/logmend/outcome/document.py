@@ -23,12 +23,17 @@ from logmend.outcome import reasons
 LOG_ID = "logmend"
 """Log that outcomes are written to: ``projects/P/logs/logmend``."""
 
+CLAIMED = "claimed"
+"""What is known of who ``requested_by`` is: whoever may write the ledger can write any name into it. No order
+comes through the function with an identity token, so that none is verified; the audit log of Firestore is."""
+
 _SEVERITIES: Mapping[Result, str] = {
     Result.REMEDIATED: "NOTICE",
     Result.REVERTED: "NOTICE",
     Result.PLANNED: "NOTICE",
     Result.NOTHING_TO_DO: "NOTICE",
     Result.REQUESTED: "NOTICE",
+    Result.CONTROLLED: "NOTICE",
     Result.UNMATCHED: "INFO",
     Result.REFUSED: "INFO",
     Result.SKIPPED: "INFO",
@@ -100,6 +105,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "source": _source(outcome.source),
         "replay_of": outcome.replay_of,
         "requested_by": outcome.requested_by,
+        "identity": CLAIMED if outcome.requested_by else None,
         "approval": _approval(outcome),
         "notes": list(outcome.notes),
         "latency_ms": {

@@ -79,6 +79,9 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             "nothing; the next attempt records the result under the same intent_id",
         ),
         Result.DEFERRED: Meaning("Infrastructure is not ready; the message is delivered again."),
+        Result.CONTROLLED: Meaning(
+            "A person, or logmend by itself, changed what it may do; the reason says how."
+        ),
     }
 )
 
@@ -244,10 +247,6 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "ask who froze it (detail, logmend status); to lift it: logmend resume, with --runbook or"
             " --instance if only that is frozen",
         ),
-        "freeze_over": Meaning(
-            "A freeze was for a time, which is over: it is lifted (detail says which, whose and why).",
-            "nothing, or to freeze again: logmend freeze",
-        ),
         "budget_exhausted": Meaning(
             "The disruption budget of this window is used up.",
             "nothing, places are free again when the window has passed; to go faster, raise"
@@ -272,6 +271,26 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "approval_differs": Meaning(
             "What was approved is not what is there now (detail says what differs), so it was not done.",
             "logmend approvals list, and decide anew",
+        ),
+        # controlled
+        "freeze_set": Meaning("A freeze was set (detail says for what).", "to lift it: logmend resume NAME"),
+        "freeze_lifted": Meaning("A person lifted a freeze (detail says which)."),
+        "freeze_over": Meaning(
+            "A freeze was for a time, which is over: it is lifted (detail says which, whose and why).",
+            "nothing, or to freeze again: logmend freeze",
+        ),
+        "vm_resumed": Meaning("A VM was released; detail says of what."),
+        "host_key_forgotten": Meaning(
+            "A VM's pinned host key was forgotten; the next contact is a first one."
+        ),
+        "breaker_opened": Meaning(
+            "Too many VMs failed, so that the runbook stands still.",
+            "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
+        ),
+        "breaker_closed": Meaning("A person closed the breaker; what failed before does not count any more."),
+        "plan_approved": Meaning("A person approved a plan."),
+        "plan_rejected": Meaning(
+            "A person rejected a plan, and with it new ones for this VM.", f"to plan again: {_RELEASE}"
         ),
         # failed: the way to the VM
         "no_route": Meaning(
@@ -531,7 +550,9 @@ _OF_THE_VM = (
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
-    " freeze_over frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
+    " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
+    " plan_approved plan_rejected"
+    " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
     " revert_not_checked internal_service_errors in_hand superseded internal_error ledger_missing"

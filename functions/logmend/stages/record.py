@@ -4,7 +4,7 @@ from datetime import datetime
 
 from logmend import __version__, relay
 from logmend.model.enums import Result
-from logmend.model.state import Approval, Freeze, Lease, Record, Scope, View
+from logmend.model.state import Acts, Approval, Lease, Record, View
 from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
@@ -93,21 +93,23 @@ def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     return of_intent(record.intent, said, None, settings, now, number=record.attempt)
 
 
-def of_thaw(scope: Scope, freeze: Freeze, settings: Settings) -> Outcome:
-    """Make the outcome of a freeze whose time is over; whoever makes it, it is the same."""
-    at = freeze.until or freeze.at
+def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
+    """Make the outcome of one thing that was done to controls; whoever makes it, it is the same."""
+    act = acts.acts[number]
     return Outcome(
-        result=Result.SKIPPED,
-        reason="freeze_over",
-        detail=f"{scope}: {freeze}",
-        at=at,
-        outcome_id=f"{freeze.name}-{scope.runbook or 'all'}-{scope.instance or 'all'}-{at:%Y%m%dT%H%M%SZ}",
+        result=Result.CONTROLLED,
+        reason=act.reason,
+        detail=act.detail,
+        at=act.at,
+        outcome_id=f"c-{acts.acts_id}-{number}",
         mode=settings.mode,
         version=__version__,
-        runbook=scope.runbook,
-        instance=scope.instance,
+        runbook=act.runbook,
+        instance=act.instance,
         attempt=0,
-        requested_by=freeze.by,
+        intent_id=act.intent_id,
+        requested_by=act.by,
+        approval_id=act.approval_id,
     )
 
 

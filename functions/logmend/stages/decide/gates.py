@@ -216,8 +216,7 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
                 return hold_back(intent, "frozen", str(freeze))
     breaker = fleet.breakers.get(intent.runbook)
     if breaker is not None and breaker.mark not in passed:
-        detail = f"{breaker.failing} of {breaker.seen} VMs failed by {breaker.opened_at:%FT%TZ}"
-        return hold_back(intent, "breaker_open", detail)
+        return hold_back(intent, "breaker_open", str(breaker))
     return None
 
 
