@@ -1,13 +1,14 @@
 #!/bin/sh
 # logmend by gcloud alone, for those without Terraform: one project, executor ssh. It makes what deploy/*.tf makes but
 # for dashboard, alerts and OS policies. Each step looks at what is there and makes the rest, so that it may be run
-# again at any time: after it stopped half-way, to change the mode, to deploy a new release.
+# again at any time: after it stopped half-way, to change the mode, to deploy a new release. Without a mode it keeps the one
+# that is deployed, and begins with observe.
 #
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
 #   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
-# that subnet (Direct VPC egress) instead. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
+# that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
 # file; KEY_SECRET one that holds the private key of SSH_USER, for fleets without OS Login. With CONFIRM_SILENCE=true the
 # function may read the VMs' logs, to see after a fix whether the line stopped. Needs gcloud, logged in as an owner, and
 # Python 3.11 or newer.
@@ -17,8 +18,8 @@ usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PR
 remove=
 if [ "${1:-}" = --remove ]; then remove=1 && shift; fi
 project=${1:?$usage}
-mode=${2:-observe}
-case $mode in observe | approve | enforce) ;; *) echo "no such mode: $mode (observe, approve or enforce)" >&2 && exit 2 ;; esac
+mode=${2:-}
+case $mode in '' | observe | approve | enforce) ;; *) echo "no such mode: $mode (observe, approve or enforce)" >&2 && exit 2 ;; esac
 region=${REGION:-us-central1}
 name=${NAME:-logmend}
 route=iap
@@ -96,8 +97,8 @@ case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or fal
 listens=
 [ "$silence" = false ] || listens=silence
 
-# shellcheck disable=SC2086 # no word where it does not listen
-roles=$(PYTHONPATH=$here/functions python3 -m logmend.permissions "$mode" ssh "$route" $listens) # before anything is made
+roles() { PYTHONPATH=$here/functions python3 -m logmend.permissions "$1" ssh "$route" ${listens:+"$listens"}; }
+roles observe >/dev/null # or it ends before anything is made
 
 say "APIs"
 gc services enable artifactregistry.googleapis.com cloudbuild.googleapis.com cloudfunctions.googleapis.com \
@@ -107,6 +108,12 @@ gc services enable artifactregistry.googleapis.com cloudbuild.googleapis.com clo
 number=$(gc projects describe "$project" --format='value(projectNumber)')
 agent=serviceAccount:service-$number@gcp-sa-pubsub.iam.gserviceaccount.com
 vm=$number-compute@developer.gserviceaccount.com
+
+if [ -z "$mode" ] && there functions describe "$name" --gen2 --region="$region"; then
+  mode=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.environmentVariables.LOGMEND_MODE)')
+fi
+mode=${mode:-observe}
+roles=$(roles "$mode")
 
 say "ledger" # first, since its indexes take minutes
 there firestore databases describe --database="$name" ||
@@ -186,7 +193,7 @@ gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --sour
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
     "LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
     "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
-    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter" | tr -d ' ')" \
+    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter${SETTINGS:+,$SETTINGS}" | tr -d ' ')" \
   "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then

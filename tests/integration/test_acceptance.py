@@ -5,6 +5,7 @@ Google takes the commands, whether the VM logs the line) is what the script is t
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,14 @@ def test_without_yes_it_says_what_it_would_make_and_makes_nothing(tmp_path):
     assert not (model.folder / "state").exists()
 
 
+def flags(model: Model, kind: str) -> set[str]:
+    """Give the flags that resources of a kind were ever made with, as text."""
+    states = [json.loads(path.read_text())["made"] for path in model.folder.glob("state-*")]
+    return {str(each) for made in states for key, each in made.items() if key.startswith(f"{kind} ")}
+
+
 def test_a_run_that_goes_well_reports_each_step_and_leaves_nothing(tmp_path):
-    """Every step with its seconds; afterwards only enabled APIs are left."""
+    """Every step with its seconds; only the run's own VM is in scope; only enabled APIs are left."""
     model = Model(tmp_path / "well")
     done = accepted(model, "logmend-home", "--yes")
     found = report(model.folder)
@@ -61,6 +68,10 @@ def test_a_run_that_goes_well_reports_each_step_and_leaves_nothing(tmp_path):
     assert [step for step in found if step] == STEPS
     assert all(found[step]["result"].startswith(("ok", "skipped")) for step in STEPS)
     assert found[""]["passed"] is True
+    (vm,), functions = flags(model, "compute instances"), flags(model, "functions")
+    own = re.findall(r"labels=(logmend-acceptance=[\w-]+)", vm)
+    assert len(functions) == 2, "observing, then enforcing"
+    assert [re.findall(r"LOGMEND_SCOPE_LABELS=([\w=-]+)", each) for each in functions] == [own, own]
     assert model.left() == set()
 
 

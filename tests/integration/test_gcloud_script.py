@@ -308,18 +308,22 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
         assert f"{groups}/{collection}/indexes" in paths
 
 
-def test_running_it_again_changes_the_mode_and_makes_nothing_twice(google, tmp_path):
-    """A second run, in enforce mode, updates what is there."""
+def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_path):
+    """A second run without a mode, of what enforces by now, updates what is there and goes on enforcing."""
+    function(google)["environmentVariables"]["LOGMEND_MODE"] = "enforce"
     first = len(google.requests)
     assert "secretVolumes" not in function(google)
     more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
-    deployed(google, tmp_path, PROJECT, "enforce", **more)
+    more["SETTINGS"] = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+    deployed(google, tmp_path, PROJECT, **more)
     again = google.requests[first:]
     given = permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP, silence=True)
     assert granted(google) == given
     assert function(google)["environmentVariables"]["LOGMEND_CONFIRM_SILENCE"] == "true"
     assert function(google)["environmentVariables"]["LOGMEND_MODE"] == "enforce"
     settings = Settings.from_environment(function(google)["environmentVariables"])
+    assert settings.scope_labels == (("pilot", "yes"),)
+    assert settings.cooldown_planned.total_seconds() == 60
     mounted = {
         f"{each['mountPath']}/{version['path'].lstrip('/')}": (each["secret"], version["version"])
         for each in function(google)["secretVolumes"]

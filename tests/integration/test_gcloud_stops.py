@@ -19,7 +19,7 @@ from tests.provider_schema import ROOT
 pytestmark = pytest.mark.timeout(900)
 
 MODEL = """#!PYTHON -SI
-import json, os, sys
+import json, os, re, sys
 place = os.environ["MODEL_STATE"]
 state = json.load(open(place)) if os.path.exists(place) else {"made": {}, "changes": 0}
 words = [each for each in sys.argv[1:] if not each.startswith("--")]
@@ -43,7 +43,7 @@ if os.environ.get("MODEL_FAIL") == f"{kind} {verb}":
 if verb == "read":
     asked = rest[0]
     if flags["format"].startswith("csv"):
-        print("planned observing 900\\nremediated  4100")
+        print("planned  900\\nremediated  4100")
     elif flags["format"] == "json":
         print('[{"insertId": "1"}]')
     elif "insertId" in flags["format"]:
@@ -72,7 +72,9 @@ if verb == "list" and "composite" in kind and "filter" not in flags:
     for each in made:
         if each.startswith("firestore indexes composite"):
             print(f"projects/p/databases/d/collectionGroups/{each.split()[-1]}/indexes/1")
-if verb == "describe" and "value" in flags.get("format", ""):
+if kind == "functions" and "LOGMEND_MODE" in flags.get("format", ""):
+    print(re.search("LOGMEND_MODE=([a-z]+)", str(made[key]))[1])
+elif verb == "describe" and "value" in flags.get("format", ""):
     print({"projects": "4711", "logging sinks": "serviceAccount:w", "functions": "https://f",
            "compute instances": "4775836342981993096"}.get(kind, ""))
 if verb in ("describe", "list"):
