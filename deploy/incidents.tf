@@ -30,8 +30,8 @@ resource "google_pubsub_topic_iam_member" "incidents" {
   depends_on = [time_sleep.notification_agent]
 }
 
-# Fires for VMs that once had the agent: what never reported cannot fall silent. `logmend scan` finds the others. A
-# VM that was stopped falls silent too; it ends as skipped: not_running.
+# Fires for VMs that once had the agent: what never reported cannot fall silent (`logmend run --runbook ops-agent` checks
+# such VMs). A VM that was stopped falls silent too; it ends as skipped: not_running.
 resource "google_monitoring_alert_policy" "ops_agent" {
   count = contains(var.incident_runbooks, "ops-agent") ? 1 : 0
 

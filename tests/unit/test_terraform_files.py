@@ -143,18 +143,11 @@ def test_the_examples_of_the_guides_pass_only_what_exists(guide):
     calls = [call for example in examples for call in provider.labelled(provider.parse(example), "module")]
     assert calls
     for _, body in calls:
-        module = provider.ROOT / body["source"].strip('"').rpartition("/")[2]
+        module = provider.ROOT / body["source"].strip('"').partition("?")[0].rpartition("/")[2]
         variables = variables_of(module)
         given = {key for key in body if not key.startswith("__")} - {"source", "providers"}
         assert given <= variables.keys(), given - variables.keys()
         assert {name for name, each in variables.items() if "default" not in each} <= given
-
-
-@pytest.mark.parametrize("module", provider.MODULES, ids=lambda path: path.name)
-def test_the_readmes_name_every_variable(module):
-    """Nobody has to open variables.tf to know what can be set."""
-    text = (module / "README.md").read_text()
-    assert [name for name in variables_of(module) if f"`{name}`" not in text] == []
 
 
 def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_group():
