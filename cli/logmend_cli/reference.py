@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from logmend_cli import rights
 from logmend_cli.main import COMMANDS, logmend
 
 _INTRODUCTION = """\
@@ -32,7 +33,7 @@ def page() -> str:
     """Write the whole page."""
     names = logmend.context_settings["help_option_names"]
     root = click.Context(logmend, info_name="logmend", terminal_width=96, help_option_names=names)
-    parts = [_INTRODUCTION, _block(logmend.get_help(root))]
+    parts = [_INTRODUCTION, _block(logmend.get_help(root)), *rights.section()]
     for name in COMMANDS:
         command = logmend.get_command(root, name)
         assert command is not None
