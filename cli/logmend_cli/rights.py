@@ -113,8 +113,8 @@ def section() -> Iterator[str]:
         "Terraform's variable `operators` grants what the second table marks (the role is named after the"
         " variable `name`). That is enough to act through the function: `--via-function` writes the request"
         " to the ledger, and the function does the work under its own identity, with guards, budget and"
-        " records. To act from a workstation, you need all of the function's rights yourself, and a route to the VMs:"
-        " set `LOGMEND_SSH_ROUTE=iap`, unless you are in their network.\n"
+        " records. To act from a workstation, you need all of the function's rights yourself, and a route to"
+        " the VMs: set `LOGMEND_SSH_ROUTE=iap`, unless you are in their network.\n"
     )
     yield "| command | needs |\n|---|---|"
     for use, wanted in USES.items():
