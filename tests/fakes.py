@@ -31,7 +31,7 @@ from logmend.model.values import (
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
-from logmend.settings import Settings
+from logmend.settings import Policies, Settings
 from logmend.silence import Entries, Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -111,7 +111,7 @@ class FakeFleet:
         labels = {k: v for k, v in facts.labels.items() if k != key} | ({key: value} if value else {})
         self.facts_of[facts.ref.instance_id] = replace(facts, labels=labels)
 
-    def __call__(self, facts: InstanceFacts) -> Sequence["FakeFleet | FakeAgents"]:
+    def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence["FakeFleet | FakeAgents"]:
         return [self]
 
     def agent(self, name: str | None) -> "FakeAgents | None":
@@ -180,7 +180,7 @@ class FakeAgentFleet(FakeFleet):
     def __post_init__(self) -> None:
         self.agents = FakeAgents(self)
 
-    def __call__(self, facts: InstanceFacts) -> Sequence[FakeFleet | FakeAgents]:
+    def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[FakeFleet | FakeAgents]:
         return [self, self.agents] if self.ssh_first else [self.agents]
 
     def agent(self, name: str | None) -> FakeAgents | None:
@@ -305,7 +305,7 @@ def world(
     outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     router = match.Router(loaded)
     worker = Worker(
-        settings=chosen,
+        policies=Policies(chosen),
         clock=clock,
         journal=journal,
         controls=controls,
@@ -313,7 +313,7 @@ def world(
         executors=fleet,
     )
     pipeline = Pipeline(
-        settings=chosen,
+        policies=Policies(chosen),
         runbooks=loaded,
         router=lambda: router,
         clock=clock,

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
-from logmend.runbook import BUILT_IN
 from logmend.runbook.decode import KEBAB
 from logmend.settings import Settings
 from logmend_cli import cases
@@ -34,7 +34,7 @@ def case(
     """
     runbook, _, name = wanted.rpartition("/")
     runbook = runbook or (said.runbook.name if said.runbook else "")
-    folder = (settings.runbooks or BUILT_IN) / runbook
+    folder = catalog.folders(settings).get(runbook, Path(runbook))
     problems = []
     if not runbook:
         problems.append(f"no runbook is meant by this event: write --save-case RUNBOOK/{name}")
@@ -71,7 +71,7 @@ def _instance(facts: Lookup, said: Explanation) -> Mapping[str, Any] | None:
 
 def _by_default(kept: Case, settings: Settings) -> Expected:
     defaults = Settings(runbooks=settings.runbooks)
-    ran = golden.ran("", kept, Rules.of(catalog.load(defaults), defaults))
+    ran = golden.ran("", kept, Rules.of(catalog.read_all(defaults, every=True).runbooks, defaults))
     if ran.answered is None:
         raise ConfigError([ran.problem])
     return ran.answered

@@ -1,34 +1,148 @@
-"""The runbooks as the settings ask for them: loaded, given parameters, checked against the guards."""
+"""The runbooks as the operator asks for them: those that are on, with parameters, and settings for each."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from logmend.errors import ConfigError
 from logmend.guards import GUARDS
-from logmend.runbook import BUILT_IN, Runbook, load_all
+from logmend.model.struct import Struct, replace
+from logmend.runbook import BUILT_IN, Limits, Problem, Runbook, load_each
+from logmend.runbook.configuration import Choice, Configuration, read
 from logmend.runbook.decode import suggestion
-from logmend.settings import Settings
+from logmend.runbook.load import below, dangling
+from logmend.settings import Budget, ExecutorChoice, Policies, Settings, narrowed
+
+ON = frozenset({"workload-cert-refresh", "ops-agent"})
+"""Built-in runbooks that are on unless somebody says otherwise. ``ops-agent`` has no filter: it is run by
+whoever names it."""
+
+
+class Catalog(Struct, frozen=True):
+    """What is in force.
+
+    ``runbooks`` are those that are on, ``policies`` the settings of each, ``folders`` where each is, also of
+    those that are off, ``choices`` what the configuration says of them.
+    """
+
+    runbooks: Mapping[str, Runbook]
+    policies: Policies
+    folders: Mapping[str, Path]
+    choices: Mapping[str, Choice]
 
 
 def load(settings: Settings) -> Mapping[str, Runbook]:
-    """Load every runbook of ``LOGMEND_RUNBOOKS`` (the built-in ones by default), by name.
+    """Load the runbooks that are on, by name, as :func:`read_all` does."""
+    return read_all(settings).runbooks
+
+
+def read_all(settings: Settings, *, every: bool = False) -> Catalog:
+    """Load the runbooks that are on (``every``: all that there are), with the settings of each.
 
     Raises :class:`ConfigError` with every problem of every file; a guard that does not exist is one, since
     a runbook whose guard vanished would act where it was meant not to.
     """
-    folder = settings.runbooks or BUILT_IN
-    found = load_all(folder, parameters(settings))
-    if problems := [
-        f"{folder / each.name / 'runbook.yaml'}: no guard {name}; {suggestion(name, GUARDS)}"
-        for each in found.values()
-        for name in each.guards
-        if name not in GUARDS
-    ]:
-        raise ConfigError(problems)
+    configuration, folders, problems = _configured(settings)
+    choices = configuration.runbooks
+    given = {name: _parameters(name, choices.get(name), settings) for name in folders}
+    wanted = {name: at for name, at in folders.items() if every or _on(name, choices.get(name), at)}
+    found, wrong = load_each(wanted, {name: given[name] for name in wanted})
+    problems += [*wrong, *dangling(found, folders), *_unguarded(found, folders)]
+    by_runbook = dict[str, Settings]()
+    for name, choice in choices.items():
+        if name in found:
+            problems += _misfits(found[name], choice, settings.runbooks)
+            found[name] = _budgeted(found[name], choice)
+            try:
+                by_runbook[name] = narrowed(settings, choice.settings)
+            except ValueError as error:
+                problems.append(Problem(str(settings.runbooks), None, f"runbooks.{name}: {error}"))
+    if problems:
+        raise ConfigError([str(each) for each in problems])
+    loaded = {name: _without_those_off(each, found) for name, each in found.items()}
+    return Catalog(MappingProxyType(loaded), Policies(settings, by_runbook), folders, choices)
+
+
+def folders(settings: Settings) -> Mapping[str, Path]:
+    """Give the folders of all runbooks that there are, on or off, by name; ConfigError as above."""
+    _, found, problems = _configured(settings)
+    if problems:
+        raise ConfigError([str(each) for each in problems])
     return found
 
 
 def parameters(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """Give what the settings say of the runbooks' parameters, by runbook, for those that are there."""
-    folder = settings.runbooks or BUILT_IN
-    values = {"ops-agent": {"version": settings.ops_agent_version}}
-    return {name: value for name, value in values.items() if (folder / name / "runbook.yaml").is_file()}
+    """Give what the operator says of the runbooks' parameters, by runbook."""
+    configuration, found, _ = _configured(settings)
+    return {name: _parameters(name, configuration.runbooks.get(name), settings) for name in found}
+
+
+def _configured(settings: Settings) -> tuple[Configuration, Mapping[str, Path], list[Problem]]:
+    """Read the configuration, and find the runbooks there are: the built-in ones, and its own beside them."""
+    path = settings.runbooks
+    if path is None:
+        return Configuration(), below(BUILT_IN), []
+    if path.is_dir():
+        found = below(path)
+        problem = Problem(str(path), None, "no runbooks here", "expected */runbook.yaml")
+        return Configuration(), found, [] if found else [problem]
+    configuration, problems = read(path)
+    found, own = dict(below(BUILT_IN)), dict[str, Path]()
+    for folder in configuration.folders:
+        beside = below(folder)
+        if not beside:
+            problems.append(Problem(str(folder), None, "no runbooks here", "expected */runbook.yaml"))
+        for name, at in beside.items():
+            if name in own:
+                problems.append(Problem(str(at), None, f"{name} is in {own[name].parent} too"))
+            own[name] = at
+    for name, choice in configuration.runbooks.items():
+        if name not in found and name not in own:
+            hint = suggestion(name, {*found, *own})
+            problems.append(Problem(str(path), None, f"runbooks.{name}: no such runbook", hint))
+        elif choice.replaces and (name not in found or name not in own):
+            problems.append(Problem(str(path), None, f"runbooks.{name}.replaces: there is only one of it"))
+    for name, at in own.items():
+        said = configuration.runbooks.get(name)
+        if name in found and (said is None or not said.replaces):
+            hint = f"say runbooks.{name}.replaces: true if it stands for that one"
+            problems.append(Problem(str(at), None, f"{name} is a built-in runbook", hint))
+    return configuration, found | own, problems
+
+
+def _on(name: str, choice: Choice | None, folder: Path) -> bool:
+    if choice is not None and choice.enabled is not None:
+        return choice.enabled
+    return name in ON or folder.parent != BUILT_IN
+
+
+def _parameters(name: str, choice: Choice | None, settings: Settings) -> Mapping[str, str]:
+    """Give the parameters of a runbook: what the configuration says counts before the environment."""
+    general = {"version": settings.ops_agent_version} if name == "ops-agent" else {}
+    return general | dict(choice.parameters if choice else {})
+
+
+def _budgeted(runbook: Runbook, choice: Choice) -> Runbook:
+    """Let the budget that an operator set for this very runbook stand for its author's."""
+    own: Budget | None = choice.settings.get("disruption_budget")
+    return runbook if own is None else replace(runbook, limits=Limits(own.count, own.window))
+
+
+def _misfits(runbook: Runbook, choice: Choice, path: Path | None) -> list[Problem]:
+    if choice.settings.get("executor") is not ExecutorChoice.OSCONFIG or not runbook.ssh_only:
+        return []
+    return [Problem(str(path), None, f"runbooks.{runbook.name}.executor: over SSH only", runbook.ssh_only)]
+
+
+def _unguarded(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+    return [
+        Problem(str(folders[each.name] / "runbook.yaml"), None, f"no guard {name}", suggestion(name, GUARDS))
+        for each in found.values()
+        for name in each.guards
+        if name not in GUARDS
+    ]
+
+
+def _without_those_off(runbook: Runbook, on: Mapping[str, Runbook]) -> Runbook:
+    """Let nothing follow that is off."""
+    return runbook if runbook.follow_up in on else replace(runbook, follow_up=None)

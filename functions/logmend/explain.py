@@ -28,7 +28,7 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.runbook import Runbook, Variant
-from logmend.settings import ExecutorChoice, Settings
+from logmend.settings import ExecutorChoice, Policies, Settings
 from logmend.stages import decide, identify, intents, match
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
@@ -40,15 +40,16 @@ _UNSENT = Delivery("explained")
 class Rules(Struct, frozen=True):
     """What events are judged by. Made once by :meth:`of` for any number of events."""
 
-    settings: Settings
+    policies: Policies
     router: match.Router
     filters: tuple[tuple[Runbook, lql.Filter], ...]
 
     @classmethod
-    def of(cls, runbooks: Mapping[str, Runbook], settings: Settings) -> "Rules":
-        """Compile the runbooks' filters; ConfigError where one is none."""
+    def of(cls, runbooks: Mapping[str, Runbook], settings: Settings | Policies) -> "Rules":
+        """Compile the runbooks' filters; ConfigError where one is none. Settings hold for every runbook."""
         compiled = [(each, _compiled(each)) for each in runbooks.values() if each.filter is not None]
-        return cls(settings, match.Router(runbooks), tuple(compiled))
+        policies = settings if isinstance(settings, Policies) else Policies(settings)
+        return cls(policies, match.Router(runbooks), tuple(compiled))
 
 
 class Guard(Struct, frozen=True):
@@ -134,11 +135,12 @@ def event(
         )
     turned_away = found if isinstance(found, match.TurnedAway) else None
     runbook, variant = found.runbook, found.variant
+    settings = rules.policies.of(runbook.name if runbook else None)
     intent, at = None, None
     if runbook is not None and instance is not None:
         at = now or own_time(delivery, event)
         intent = intents.of_event(delivery, event, runbook, variant, instance, at)
-    guards = judge(intent, runbook, facts, rules.settings) if intent and runbook else ()
+    guards = judge(intent, runbook, facts, settings) if intent and runbook else ()
     if turned_away is not None:
         said = turned_away.verdict
     elif isinstance(named, identify.BadIdentity):
@@ -146,7 +148,7 @@ def event(
     else:
         assert intent is not None
         assert runbook is not None
-        said = verdict(intent, runbook, facts, rules.settings)
+        said = verdict(intent, runbook, facts, settings)
     if intent is not None:
         told = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
         said = replace(said, detail=relay.joined(said.detail, told))
@@ -161,7 +163,7 @@ def event(
         selects=next((by for each, by in rules.filters if each is runbook), None),
         guards=guards,
         action=planned.action if planned else None,
-        executor=executor(facts, rules.settings) if planned else None,
+        executor=executor(facts, settings) if planned else None,
         at=at,
     )
 

@@ -31,7 +31,7 @@ from logmend.model.values import (
 )
 from logmend.ports import Clock, DeadLetter, OutcomeLog
 from logmend.runbook import Runbook
-from logmend.settings import Settings
+from logmend.settings import Policies
 from logmend.stages import act, decide, decode, identify, intents, match, record
 from logmend.worker import Worker
 
@@ -44,7 +44,7 @@ TAKEOVERS = 3
 class Pipeline(Struct, frozen=True):
     """Takes deliveries and intents, gives outcomes. Everything that reaches outside is a port."""
 
-    settings: Settings
+    policies: Policies
     runbooks: Mapping[str, Runbook]
     router: Callable[[], match.Router]
     clock: Clock
@@ -65,7 +65,9 @@ class Pipeline(Struct, frozen=True):
             said = Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
             named = None if isinstance(event, Undecodable) else identify.event(event)
             return await self._last_word(
-                record.of_event(delivery, event, said, self.settings, self.clock.now(), instance=named)
+                record.of_event(
+                    delivery, event, said, self.policies.general, self.clock.now(), instance=named
+                )
             )
 
     async def _event(
@@ -76,18 +78,21 @@ class Pipeline(Struct, frozen=True):
             return await self._reject(delivery, event, event, body)
         matched = match.runbook(event, self.router())
         if isinstance(matched, match.Unmatched):
-            return await self.emit(record.of_unmatched(delivery, event, matched.detail, self.settings, now))
+            return await self.emit(
+                record.of_unmatched(delivery, event, matched.detail, self.policies.general, now)
+            )
         instance = identify.event(event)
+        settings = self.policies.of(matched.runbook.name if matched.runbook else None)
         if isinstance(matched, match.TurnedAway):
             away = (matched.verdict, matched.runbook, matched.variant, instance)
-            return await self.emit(record.of_turned_away(delivery, event, *away, self.settings, now))
+            return await self.emit(record.of_turned_away(delivery, event, *away, settings, now))
         if isinstance(instance, identify.BadIdentity):
             return await self._reject(delivery, event, Undecodable("bad_identity", instance.detail), body)
         intent = intents.of_event(delivery, event, matched.runbook, matched.variant, instance, now)
-        no = decide.event(intent, matched.runbook, self.settings)
+        no = decide.event(intent, matched.runbook, settings)
         if no is not None and await self.journal.record(intent.intent_id) is None:
             told = (no, matched.runbook, matched.variant, instance)
-            return await self.emit(record.of_turned_away(delivery, event, *told, self.settings, now))
+            return await self.emit(record.of_turned_away(delivery, event, *told, settings, now))
         return await self.work(intent, published=delivery.publish_time)
 
     async def work(
@@ -103,10 +108,11 @@ class Pipeline(Struct, frozen=True):
         ``told`` ends it without a look at the VM: what the tick was told of many at once.
         """
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
+        settings = self.policies.of(intent.runbook)
 
         def judge(view: View) -> Verdict | None:
             full_until = self.journal.full_until(intent.runbook)
-            verdict = decide.admission(intent, view, self.settings, now, full_until)
+            verdict = decide.admission(intent, view, settings, now, full_until)
             return (
                 verdict
                 if told is None or (verdict is not None and verdict.result is Result.SKIPPED)
@@ -114,12 +120,12 @@ class Pipeline(Struct, frozen=True):
             )
 
         def compose(verdict: Verdict, view: View) -> Outcome:
-            return record.of_turned(intent, verdict, view, runbook, self.settings, now)
+            return record.of_turned(intent, verdict, view, runbook, settings, now)
 
         for _ in range(TAKEOVERS):
             match await self.journal.admit(intent, judge, compose, now, resume=resume):
                 case Finished(known):
-                    return await self.emit(known.outcome or record.of_waiting(known, self.settings, now))
+                    return await self.emit(known.outcome or record.of_waiting(known, settings, now))
                 case Turned(outcome, said_before):
                     if resume and (said_before or outcome.result is Result.DEFERRED):
                         return outcome  # no news: it waits where it stood
@@ -142,11 +148,12 @@ class Pipeline(Struct, frozen=True):
         return await self.work(known.intent, resume=True) if known else None
 
     async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
+        settings = self.policies.of(held.record.intent.runbook)
         if held.interrupted:
-            await self.emit(record.interrupted(held.record, held.interrupted, self.settings))
+            await self.emit(record.interrupted(held.record, held.interrupted, settings))
         outcome = await self.worker.attempt(held, runbook, published)
         if outcome is None:
-            return held.record.outcome or record.of_waiting(held.record, self.settings, self.clock.now())
+            return held.record.outcome or record.of_waiting(held.record, settings, self.clock.now())
         return await self.emit(outcome, journalled=True)
 
     async def _reject(
@@ -154,7 +161,8 @@ class Pipeline(Struct, frozen=True):
     ) -> Outcome:
         if self.dead_letter is not None:
             await self.dead_letter.publish(body, delivery, why.reason)
-        return await self.emit(record.of_rejected(delivery, event, why, self.settings, self.clock.now()))
+        said = record.of_rejected(delivery, event, why, self.policies.general, self.clock.now())
+        return await self.emit(said)
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
         """Record an outcome in its log; the ledger is told so where it keeps a list of what is not yet."""

@@ -185,8 +185,8 @@ class RequestExecutor(Protocol):
 class ExecutorChoice(Protocol):
     """Which executors may serve a VM."""
 
-    def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give them in the order in which they are to be tried."""
+    def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[SessionExecutor | RequestExecutor]:
+        """Give them for this runbook, in the order in which they are to be tried."""
         ...
 
     def agent(self, name: str | None) -> RequestExecutor | None:

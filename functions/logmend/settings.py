@@ -8,7 +8,7 @@ comma-separated; Booleans are ``true`` or ``false``.
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace  # noqa: TID251  permissions.py has no package
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -161,7 +161,9 @@ class Settings:
         None, grammar.project, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
     )
     runbooks: Path | None = _setting(
-        None, lambda text: Path(grammar.path(text)), "Folder of runbooks; built in if unset."
+        None,
+        lambda text: Path(grammar.path(text)),
+        "File that says which runbooks are on, and how; or a folder that holds all there are.",
     )
     scope_projects: tuple[str, ...] = _setting(
         (),
@@ -350,6 +352,53 @@ class Settings:
         if self.outcomes == "cloud" and self.project is None:
             problems.append("LOGMEND_OUTCOMES=cloud needs LOGMEND_PROJECT (or GOOGLE_CLOUD_PROJECT)")
         return problems
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The settings, and those that hold for one runbook. What a runbook does is decided by its own alone.
+
+    A type of its own, so that nobody takes the function's mode for a runbook's.
+    """
+
+    general: Settings
+    by_runbook: Mapping[str, Settings] = field(default_factory=dict)
+
+    def of(self, runbook: str | None) -> Settings:
+        """Give the settings that hold for a runbook; for one that is not there, or none, the general ones."""
+        return self.general if runbook is None else self.by_runbook.get(runbook, self.general)
+
+
+def narrowed(general: Settings, own: Mapping[str, Any]) -> Settings:
+    """Give the settings of a runbook for which ``own`` fields are set.
+
+    The mode is at most the function's; a scope is the function's too, of which it takes a part. ValueError
+    says what does not fit together, each in a sentence.
+    """
+    values, problems = dict(own), list[str]()
+    if (mode := own.get("mode")) is not None:
+        values["mode"] = min(mode, general.mode, key=list(Mode).index)
+    for name in ("scope_projects", "scope_zones"):
+        whole: tuple[str, ...] = getattr(general, name)
+        outside = [each for each in own.get(name, ()) if whole and each not in whole]
+        problems += [f"{each} is not in {PREFIX}{name.upper()}" for each in outside]
+    labels: tuple[tuple[str, str], ...] = own.get("scope_labels", ())
+    values["scope_labels"] = tuple(dict.fromkeys((*general.scope_labels, *labels)))
+    if len(dict(values["scope_labels"])) < len(values["scope_labels"]):
+        problems.append(f"scope.labels and {PREFIX}SCOPE_LABELS demand one label with two values")
+    settings = replace(general, **values)
+    if settings.exempt_label in settings.scope_labels:
+        problems.append(f"scope.labels demands {PREFIX}EXEMPT_LABEL: no VM would be touched")
+    if settings.cooldown_failed > settings.cooldown_failed_max:
+        problems.append("cooldowns.failed is above cooldowns.failed_max, its upper bound")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return settings
+
+
+def parsed(name: str, text: str) -> Any:
+    """Parse what a setting's variable would say; ValueError as its parser says."""
+    return Settings.__dataclass_fields__[name].metadata["parse"](text)
 
 
 FOREIGN_NAMES = frozenset(

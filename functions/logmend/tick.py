@@ -95,7 +95,7 @@ class Ticker(Struct, frozen=True):
 
     async def run(self) -> Tally:
         """Work through every list until it is empty or time is up; errors of one intent stop no other."""
-        settings, tally = self.pipeline.settings, Tally()
+        settings, tally = self.pipeline.policies.general, Tally()
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
@@ -170,8 +170,9 @@ class Ticker(Struct, frozen=True):
 
     async def _tell(self, acts: Acts) -> None:
         """Record what was done to controls. Who is killed before it is noted tells it again, the same."""
-        for number in range(len(acts.acts)):
-            await self.pipeline.emit(record.of_act(acts, number, self.pipeline.settings))
+        for number, act_ in enumerate(acts.acts):
+            settings = self.pipeline.policies.of(act_.runbook)
+            await self.pipeline.emit(record.of_act(acts, number, settings))
         await self.pipeline.worker.controls.told(acts)
 
     async def _guard_breakers(self) -> None:
@@ -180,7 +181,7 @@ class Ticker(Struct, frozen=True):
         open_already = (await worker.controls.fleet()).breakers
         for runbook in self.pipeline.runbooks:
             failed = None if runbook in open_already else await worker.journal.last_failure(runbook)
-            if failed is not None and failed > now - worker.settings.breaker_window:
+            if failed is not None and failed > now - worker.policies.of(runbook).breaker_window:
                 await worker.guard_breaker(runbook, failed)
 
     async def _review(self, subject: Subject) -> bool:
@@ -282,7 +283,8 @@ class Ticker(Struct, frozen=True):
         Whether a guard has anything against it by now takes a look-up of each VM that may be changed.
         """
         agent, asked = self.pipeline.worker.executors.agent(record.executor), record.request
-        settings, intent, now = self.pipeline.settings, record.intent, self.pipeline.clock.now()
+        intent, now = record.intent, self.pipeline.clock.now()
+        settings = self.pipeline.policies.of(intent.runbook)
         if agent is None or asked is None:
             return record.requested_at is None or now >= record.requested_at + decide.RECHECK
         if now >= asked.since + settings.request_deadline:

@@ -21,7 +21,7 @@ from logmend.model.values import InstanceFacts
 from logmend.pipeline import Pipeline
 from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
 from logmend.runbook import Runbook
-from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.settings import ExecutorChoice, Policies, Settings, SshRoute
 from logmend.silence import Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -79,25 +79,26 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     """Put everything together as the settings say; ``ConfigError`` where that cannot be."""
     clock = clock or SystemClock()
     store = store or open_store(settings.state, clock)
-    loaded = catalog.load(settings)
+    found = catalog.read_all(settings)
+    loaded, policies = found.runbooks, found.policies
     journal = Journal(
         store,
         owner=owner(),
         lease=settings.lease,
-        budgets={name: decide.budget(each, settings) for name, each in loaded.items()},
+        budgets={name: decide.budget(each, policies.of(name)) for name, each in loaded.items()},
     )
     controls, queues = Controls(store), Queues(store)
     compute = open_compute(settings)
     worker = Worker(
-        settings=settings,
+        policies=policies,
         clock=clock,
         journal=journal,
         controls=controls,
         compute=compute,
-        executors=Executors(settings, clock, compute, store, loaded),
+        executors=Executors(policies, clock, compute, store, loaded),
     )
     pipeline = Pipeline(
-        settings=settings,
+        policies=policies,
         runbooks=loaded,
         router=functools.cache(lambda: match.Router(loaded)),
         clock=clock,
@@ -189,24 +190,24 @@ class Executors:
 
     def __init__(
         self,
-        settings: Settings,
+        policies: Policies,
         clock: Clock,
         compute: "ComputeApi",
         store: Store,
         runbooks: Mapping[str, Runbook],
     ) -> None:
-        self._settings = settings
+        self._policies, self._settings = policies, policies.general
         self._store = store
         self._runbooks = runbooks
         self._clock = clock
         self._compute = compute
         self._credentials: OsLogin | StaticKey | None = None
 
-    def __call__(self, facts: InstanceFacts) -> Sequence[SessionExecutor | RequestExecutor]:
+    def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[SessionExecutor | RequestExecutor]:
         """Give ssh, osconfig, or both (``auto``), as :func:`logmend.stages.decide.executors` says."""
         return [
             self._ssh if way is ExecutorChoice.SSH else self._osconfig
-            for way in decide.executors(facts, self._settings)
+            for way in decide.executors(facts, self._policies.of(runbook))
         ]
 
     def agent(self, name: str | None) -> RequestExecutor | None:

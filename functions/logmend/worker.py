@@ -18,7 +18,7 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, Attempt, Evidence, InstanceFacts, Intent, Latency, Outcome, Verdict
 from logmend.ports import Clock, Compute, ExecutorChoice, RequestExecutor
 from logmend.runbook import Runbook
-from logmend.settings import Settings
+from logmend.settings import Policies
 from logmend.stages import act, decide, verify
 
 LOOKS_AT_COMMIT = 3
@@ -31,7 +31,7 @@ _LOOK_ONLY = (State.UNVERIFIED, State.REQUESTED)
 class Worker(Struct, frozen=True):
     """Works on VMs that an intent was admitted to. Everything that reaches outside is a port."""
 
-    settings: Settings
+    policies: Policies
     clock: Clock
     journal: Journal
     controls: Controls
@@ -46,6 +46,7 @@ class Worker(Struct, frozen=True):
         ``Superseded`` if a newer attempt took the lease. Whatever else goes wrong becomes the outcome.
         """
         intent, started = held.record.intent, _Stopwatch(self.clock.now(), published)
+        settings = self.policies.of(intent.runbook)
         facts: InstanceFacts | None = None
         done: Attempt | None = None
         agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
@@ -57,7 +58,7 @@ class Worker(Struct, frozen=True):
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
-                verdict = decide.guards(intent, runbook, facts, self.settings)
+                verdict = decide.guards(intent, runbook, facts, settings)
                 if verdict is None:
                     done = await self._act(held, facts, runbook)
                     started.acted()
@@ -68,7 +69,7 @@ class Worker(Struct, frozen=True):
                         detached=runbook.detached is not None,
                         held=held.subject.held,
                     )
-                    said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
+                    said = settle.overdue(said, held, runbook, settings, self.clock.now())
                 else:
                     said = verdict
                 if said.result is not Result.REQUESTED:
@@ -79,7 +80,7 @@ class Worker(Struct, frozen=True):
         except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
             said = settle.of_error(error, waiting=agent is not None)
         now = self.clock.now()
-        concluded = settle.attempt(held, runbook, facts, done, said, self.settings, now, started.latency())
+        concluded = settle.attempt(held, runbook, facts, done, said, settings, now, started.latency())
         if concluded is None:
             await self.journal.postpone(held, now + decide.RECHECK, settle.reported(held, done))
             return None
@@ -96,7 +97,7 @@ class Worker(Struct, frozen=True):
             if (verdict := settle.without_facts(error)) is None:
                 raise
             return None, verdict
-        return facts, decide.guards(intent, runbook, facts, self.settings)
+        return facts, decide.guards(intent, runbook, facts, self.policies.of(intent.runbook))
 
     async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Verdict | None:
         """Say what guards have by now against work that an agent is out for; None if it may go on.
@@ -110,7 +111,8 @@ class Worker(Struct, frozen=True):
 
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
-        budget, mark = decide.budget(runbook, self.settings, intent), secrets.token_hex(16)
+        settings = self.policies.of(intent.runbook)
+        budget, mark = decide.budget(runbook, settings, intent), secrets.token_hex(16)
         passed = False
 
         async def commit(before: Evidence | None) -> Verdict | None:
@@ -121,14 +123,14 @@ class Worker(Struct, frozen=True):
                 known, verdict = await self.guarded(intent, runbook)
                 if verdict is not None:
                     return verdict
-                differs = decide.approved(intent, runbook, known, before, self.settings)
+                differs = decide.approved(intent, runbook, known, before, settings)
                 if differs is not None and not held.record.committed:  # what was begun is finished
                     return differs
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
 
                 def judge(view: View, read_at: datetime = read_at) -> Verdict | None:
-                    return decide.commit(intent, view, self.settings, self.clock.now() - read_at)
+                    return decide.commit(intent, view, settings, self.clock.now() - read_at)
 
                 detached = runbook.detached or timedelta()
                 verdict = await self.journal.commit(
@@ -139,15 +141,15 @@ class Worker(Struct, frozen=True):
             passed = verdict is None
             return verdict
 
-        may_enforce = decide.ceiling(intent, self.settings) and held.was not in _LOOK_ONLY
+        may_enforce = decide.ceiling(intent, settings) and held.was not in _LOOK_ONLY
         done = await act.attempt(
-            self.executors(facts),
+            self.executors(facts, intent.runbook),
             facts,
             runbook,
             intent,
             commit if may_enforce else None,
             mark,
-            self.settings.attempt_deadline,
+            settings.attempt_deadline,
         )
         return replace(done, committed=passed)
 
@@ -157,13 +159,13 @@ class Worker(Struct, frozen=True):
         """Read what came of work that an agent was asked for; a request that closes is taken back first."""
         intent, asked, facts = held.record.intent, held.record.request, None
         assert asked is not None
-        done = await act.report(agent, asked, held.record, self.settings.attempt_deadline)
+        settings = self.policies.of(intent.runbook)
+        done = await act.report(agent, asked, held.record, settings.attempt_deadline)
         if runbook is None:
             said = settle.unknown_runbook(intent)
         else:
-            stop: Verdict | None = decide.recall(
-                intent, asked, held.subject, await self.controls.fleet(), self.settings
-            )
+            fleet = await self.controls.fleet()
+            stop: Verdict | None = decide.recall(intent, asked, held.subject, fleet, settings)
             with suppress(Transient):  # what was reported is told all the same; the next tick asks again
                 stop = stop or await self.objection(intent, asked, runbook)
             said = verify.report(
@@ -174,7 +176,7 @@ class Worker(Struct, frozen=True):
                 detached=runbook.detached is not None,
                 held=held.subject.held,
             )
-            said = settle.overdue(said, held, runbook, self.settings, self.clock.now())
+            said = settle.overdue(said, held, runbook, settings, self.clock.now())
         if said.result is not Result.REQUESTED:
             facts, left = await act.withdraw(agent, self.compute, asked)
             said = replace(said, detail=said.detail + left)
@@ -182,8 +184,9 @@ class Worker(Struct, frozen=True):
 
     async def guard_breaker(self, runbook: str, now: datetime) -> None:
         """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""
-        samples = await self.journal.samples(runbook, self.settings.breaker_window, now)
-        if breaker := decide.breaker(samples, self.settings, now):
+        settings = self.policies.of(runbook)
+        samples = await self.journal.samples(runbook, settings.breaker_window, now)
+        if breaker := decide.breaker(samples, settings, now):
             await self.controls.open_breaker(runbook, breaker)
 
 

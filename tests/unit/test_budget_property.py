@@ -253,7 +253,7 @@ class Ways:
     fleet: SimFleet
     executor: ExecutorChoice
 
-    def __call__(self, facts: InstanceFacts) -> list[Any]:
+    def __call__(self, facts: InstanceFacts, runbook: str) -> list[Any]:
         return [self.fleet.agents if self.executor is ExecutorChoice.OSCONFIG else self.fleet]
 
     def agent(self, name: str | None) -> Any:

@@ -267,7 +267,7 @@ async def test_after_a_storm_every_event_has_its_one_outcome(
     """Acknowledged is finished, finished is logged, fixed is proved; no lease, request or label is left."""
     storm = Storm(seed)
     if storm.ssh_only:
-        monkeypatch.setattr(FakeAgentFleet, "__call__", lambda self, _: [self])
+        monkeypatch.setattr(FakeAgentFleet, "__call__", lambda self, *_: [self])
     watch(storm, monkeypatch)
     for _ in range(120):
         await storm.step()

@@ -12,7 +12,7 @@ from logmend import catalog, explain
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
 from logmend.model.enums import Mode, Result
-from logmend.settings import Settings
+from logmend.settings import Policies
 from logmend_cli import inputs, output
 from logmend_cli.documented import Command
 from logmend_cli.errors import status_of
@@ -84,7 +84,8 @@ def command(
         )
     settings = inputs.settings(Mode(mode) if mode else None)
     at = inputs.time(now)
-    rules = Rules.of(catalog.load(settings), settings)
+    found = catalog.read_all(settings)
+    rules = Rules.of(found.runbooks, found.policies)
     results: Counter[Result | None] = Counter()
     with lookup(settings, instance, live=live) as facts:
         several, every = _several(
@@ -101,7 +102,7 @@ def command(
             save.case(save_case, *head[0], facts, at, why, settings)
         if not several:
             facts.check()
-        _show(_counted(every, results), several, shape, settings, verbose=verbose)
+        _show(_counted(every, results), several, shape, found.policies, verbose=verbose)
         facts.check()
     return status_of(results)
 
@@ -128,7 +129,7 @@ def _counted(every: Iterable[Explained], results: Counter[Result | None]) -> Ite
 
 
 def _show(
-    every: Iterator[Explained], several: bool, shape: str, settings: Settings, *, verbose: bool
+    every: Iterator[Explained], several: bool, shape: str, policies: Policies, *, verbose: bool
 ) -> None:
     if shape == "json":
         documents = (explain.document(said) for _, said in every)
@@ -145,4 +146,4 @@ def _show(
         for number, (found, said) in enumerate(every):
             if number:
                 click.echo()
-            text.show(found.where, said, settings)
+            text.show(found.where, said, policies)

@@ -10,7 +10,7 @@ from logmend.explain import NO_TIME, Explanation
 from logmend.model.enums import Mode, Result
 from logmend.model.values import Event, Incident, LogEntry, Tick, Undecodable
 from logmend.outcome import reasons
-from logmend.settings import Settings
+from logmend.settings import Policies, Settings
 from logmend.stages import record
 from logmend_cli import inputs
 from logmend_cli.output import coloured, printable, shortened
@@ -32,10 +32,10 @@ _EXECUTORS = {
 }
 
 
-def show(where: str, said: Explanation, settings: Settings) -> None:
+def show(where: str, said: Explanation, policies: Policies) -> None:
     """Print one explanation in full."""
     width = _columns() - _INDENT - 2
-    rows = list(_rows(said, settings, width))
+    rows = list(_rows(said, policies.of(said.runbook.name if said.runbook else None), width))
     click.secho(f"{where}: {_event(said.event)}", bold=True)
     label_before = None
     for label, text in rows:

@@ -140,7 +140,8 @@ class _Replay:
 
     async def run(self) -> int:
         """Replay; gives the exit status."""
-        rules = Rules.of(catalog.load(self._settings), self._settings)
+        found = catalog.read_all(self._settings)
+        rules = Rules.of(found.runbooks, found.policies)
         with self._stoppable():
             try:
                 await self._run(rules)

@@ -11,7 +11,7 @@ import msgspec
 from logmend import catalog, guards
 from logmend.errors import ConfigError
 from logmend.model.struct import Struct
-from logmend.runbook import BUILT_IN, Problem, Runbook, load
+from logmend.runbook import Problem, Runbook, load
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE
 from logmend.settings import Settings
@@ -101,7 +101,7 @@ def test(runbooks: Sequence[str], shape: str) -> int:
     settings = inputs.settings()
     defaults = Settings(runbooks=settings.runbooks)
     chosen = _chosen(runbooks, settings)
-    together = functools.cache(lambda: Rules.of(catalog.load(defaults), defaults))
+    together = functools.cache(lambda: Rules.of(catalog.read_all(defaults, every=True).runbooks, defaults))
     ran: list[golden.Ran] = []
     for one in chosen:
         if one.apart:
@@ -125,11 +125,7 @@ class _Chosen(Struct, frozen=True):
 
 
 def _chosen(wanted: Sequence[str], settings: Settings) -> list[_Chosen]:
-    root = settings.runbooks or BUILT_IN
-    known = {path.parent.name: path.parent for path in sorted(root.glob("*/runbook.yaml"))}
-    if not known and not wanted:
-        raise ConfigError([f"{root}: no runbooks here; expected */runbook.yaml"])
-    parameters = catalog.parameters(settings)
+    known, parameters = catalog.folders(settings), catalog.parameters(settings)
     chosen, problems = [], []
     for each in wanted or known:
         if each in known:

@@ -12,7 +12,7 @@ from logmend.errors import ConfigError, Permanent
 from logmend.explain import Rules
 from logmend.model.enums import PROJECT_PATTERN
 from logmend.model.values import Undecodable
-from logmend.settings import Settings, duration
+from logmend.settings import Policies, Settings, duration
 from logmend.stages import decode
 from logmend_cli import inputs, output
 from logmend_cli.documented import Command
@@ -72,7 +72,8 @@ def command(
     knows are counted, and one is shown: exit status 1.
     """
     settings = inputs.settings()
-    groups = Groups(Rules.of(catalog.load(settings), settings))
+    found = catalog.read_all(settings)
+    groups = Groups(Rules.of(found.runbooks, found.policies))
     remote = [each for each in (*projects, folder, organization) if each]
     if (file is None) == (not remote):
         raise click.UsageError(
@@ -88,12 +89,12 @@ def command(
         asyncio.run(_from_logging(groups, settings, list(projects), parents, span))
     facts: Known = {}
     if not offline:
-        facts, offline = asyncio.run(_facts(groups, settings))
-    found = list(groups.judged(facts, settings))
-    instances = [document.instance(each) for each in found]
-    totals = document.totals(groups, found, "none" if offline else "compute")
+        facts, offline = asyncio.run(_facts(groups, found.policies))
+    judged = list(groups.judged(facts, found.policies))
+    instances = [document.instance(each) for each in judged]
+    totals = document.totals(groups, judged, "none" if offline else "compute")
     _show(instances, totals, shape)
-    return BAD if groups.spoken.entries else status_of(each.judgement.result for each in found)
+    return BAD if groups.spoken.entries else status_of(each.judgement.result for each in judged)
 
 
 def _from_file(file: str, groups: Groups) -> None:
@@ -178,15 +179,15 @@ def _moment(text: str, now: datetime) -> datetime:
         return found
 
 
-async def _facts(groups: Groups, settings: Settings) -> "tuple[Known, bool]":
+async def _facts(groups: Groups, policies: Policies) -> "tuple[Known, bool]":
     """Look the VMs up; without credentials, do without, and say so."""
     from logmend import wiring
     from logmend_cli.scan.facts import Lookups
 
-    wanted = list(groups.wanted(settings))
+    wanted = list(groups.wanted(policies))
     if not wanted:
         return {}, False
-    compute = wiring.open_compute(settings)
+    compute = wiring.open_compute(policies.general)
     try:
         with output.progress("VMs looked up", len(wanted)) as more:
             return await Lookups(compute, more).of(wanted), False

@@ -25,7 +25,7 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.runbook import Runbook
-from logmend.settings import Settings
+from logmend.settings import Policies
 from logmend.stages import identify, intents, match
 from logmend.stages.decode import MESSAGE_FIELDS
 from logmend_cli.scan_spoken import Spoken
@@ -169,28 +169,29 @@ class Groups:
             form.meet(known)
         form.intent, form.turned = intent, turned
 
-    def wanted(self, settings: Settings) -> Iterator[InstanceRef]:
+    def wanted(self, policies: Policies) -> Iterator[InstanceRef]:
         """Name the VMs whose facts decide what would be done; of the others the entries say no already."""
         refs = {
             seen.instance
             for seen in self.vms.values()
             if any(
                 form.turned is None
-                and explain.verdict(form.intent, seen.runbook, None, settings).result is Result.PLANNED
+                and explain.verdict(form.intent, seen.runbook, None, policies.of(seen.runbook.name)).result
+                is Result.PLANNED
                 for form in seen.forms.values()
             )
         }
         yield from sorted(refs)
 
     def judged(
-        self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], settings: Settings
+        self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], policies: Policies
     ) -> Iterator[Found]:
         """Say of each VM what would be done to it, in order of VM.
 
         The function takes each entry by itself: one that lets it look at the VM is enough.
         """
         for (ref, _), seen in sorted(self.vms.items(), key=lambda item: item[0]):
-            known = facts.get(ref)
+            known, settings = facts.get(ref), policies.of(seen.runbook.name)
             forms = sorted(seen.forms.values(), key=lambda form: form.last or explain.NO_TIME, reverse=True)
             told = tuple(
                 (form, form.turned or explain.verdict(form.intent, seen.runbook, known, settings))

@@ -5,7 +5,7 @@ A runbook is a folder (docs/runbooks.md): ``runbook.yaml``, ``validate.sh``, ``e
 with its rendered scripts, so that an outcome can name exactly what was run.
 """
 
-from logmend.runbook.load import BUILT_IN, load, load_all
+from logmend.runbook.load import BUILT_IN, load, load_all, load_each
 from logmend.runbook.types import (
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
@@ -27,4 +27,5 @@ __all__ = [
     "Variant",
     "load",
     "load_all",
+    "load_each",
 ]

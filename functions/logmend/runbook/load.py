@@ -59,35 +59,54 @@ def load_all(
     are a problem too. Raises :class:`ConfigError` as :func:`load` does.
     """
     root = BUILT_IN if folder is None else folder
-    folders = sorted(path.parent for path in root.glob("*/runbook.yaml"))
-    problems = [] if folders else [Problem(str(root), None, "no runbooks here", "expected */runbook.yaml")]
-    found: dict[str, Runbook] = {}
-    for each in folders:
-        runbook, wrong = read(each, parameters.get(each.name, NONE))
-        problems += wrong
-        if runbook is not None:
-            found[runbook.name] = runbook
-    names = {each.name for each in folders}
+    folders = below(root)
+    found, problems = load_each(folders, parameters)
     problems += [
         Problem(
-            str(root / name), None, f"parameters for {name}, but no such runbook", suggestion(name, names)
+            str(root / name), None, f"parameters for {name}, but no such runbook", suggestion(name, folders)
         )
         for name in parameters
-        if name not in names
+        if name not in folders
     ]
-    problems += [
-        Problem(
-            str(root / each.name / "runbook.yaml"),
-            None,
-            f"follow_up: no runbook {each.follow_up}",
-            suggestion(each.follow_up, names),
-        )
-        for each in found.values()
-        if each.follow_up is not None and each.follow_up not in names
-    ]
+    problems += dangling(found, folders)
+    if not folders:
+        problems = [Problem(str(root), None, "no runbooks here", "expected */runbook.yaml")]
     if problems:
         raise ConfigError([str(problem) for problem in problems])
     return MappingProxyType(found)
+
+
+def below(root: Path) -> Mapping[str, Path]:
+    """Give the folders of the runbooks in ``root``, by name."""
+    return {path.parent.name: path.parent for path in sorted(root.glob("*/runbook.yaml"))}
+
+
+def load_each(
+    folders: Mapping[str, Path], parameters: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> tuple[dict[str, Runbook], list[Problem]]:
+    """Read these folders; what is sound by name, and every problem."""
+    problems: list[Problem] = []
+    found: dict[str, Runbook] = {}
+    for name, each in folders.items():
+        runbook, wrong = read(each, parameters.get(name, NONE))
+        problems += wrong
+        if runbook is not None:
+            found[runbook.name] = runbook
+    return found, problems
+
+
+def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+    """Give the follow-ups that name no runbook."""
+    return [
+        Problem(
+            str(folders[each.name] / "runbook.yaml"),
+            None,
+            f"follow_up: no runbook {each.follow_up}",
+            suggestion(each.follow_up, folders),
+        )
+        for each in found.values()
+        if each.follow_up is not None and each.follow_up not in folders
+    ]
 
 
 def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | None, list[Problem]]:
@@ -112,7 +131,7 @@ def _decoded(
     values = _values(top, declared, parameters)
     scripts, wrong = _scripts(folder, declared, values)
     top.problems.extend(wrong)
-    runbook = _runbook(top, folder.resolve().name, text, scripts)
+    runbook = _runbook(top, folder.resolve().name, text, scripts, values)
     top.done()
     return (None if top.problems else runbook), sorted(top.problems, key=_order)
 
@@ -130,7 +149,7 @@ def _text(path: Path) -> tuple[str | None, list[Problem]]:
         return None, [Problem(str(path), None, f"cannot be read: {error.strerror}")]
 
 
-def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
+def _runbook(top: Reader, folder: str, text: str, scripts: Scripts, parameters: Mapping[str, str]) -> Runbook:
     name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
     if name is not None and name != folder:
         top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
@@ -168,6 +187,7 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts) -> Runbook:
         programs=top.strings("programs", "program's name", r"[^\s\[\]:/]{1,128}"),
         words=words,
         approval_keys=keys,
+        parameters=parameters,
     )
 
 

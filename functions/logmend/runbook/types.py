@@ -5,7 +5,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Literal
 
-from logmend.model.struct import Struct
+from logmend.model.struct import Struct, field
 from logmend.runbook.patterns import first_found
 
 MAX_SCRIPT_CHARACTERS = 32 * 1024
@@ -75,7 +75,7 @@ class Runbook(Struct, frozen=True):
     says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
     ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
-    evidence that an approval is bound to.
+    evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Runbook(Struct, frozen=True):
     programs: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     approval_keys: tuple[str, ...] = ()
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ssh_only(self) -> str:

@@ -18,7 +18,7 @@ from tests.unit.cli.conftest import Run
 from logmend import catalog
 from logmend.explain import Rules
 from logmend.model.values import InstanceRef
-from logmend.settings import Settings
+from logmend.settings import Policies, Settings
 from logmend.stages import decode
 from logmend_cli.scan import document
 from logmend_cli.scan import text as scan_text
@@ -271,7 +271,7 @@ def test_a_terminal_gets_lines_that_fit(monkeypatch: pytest.MonkeyPatch) -> None
     groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
     for name in corpus.names("entries"):
         groups.add(None, decode.document(corpus.value("entries", name)))
-    rows = [document.row(document.instance(each)) for each in groups.judged({}, Settings())]
+    rows = [document.row(document.instance(each)) for each in groups.judged({}, Policies(Settings()))]
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", "80")
