@@ -31,7 +31,7 @@ from logmend.model.values import (
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
-from logmend.settings import Policies, Settings
+from logmend.settings import Policies, Settings, narrowed
 from logmend.silence import Entries, Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -291,21 +291,24 @@ def world(
     fleet: FakeFleet | None = None,
     owner: str = "one",
     log: Entries | None = None,
+    by_runbook: Mapping[str, Mapping[str, Any]] | None = None,
     **settings: Any,
 ) -> World:
     clock = clock or ManualClock()
     chosen = replace(Settings(), **settings)
+    own = {name: narrowed(chosen, values) for name, values in (by_runbook or {}).items()}
+    policies = Policies(chosen, own)
     fleet = fleet or FakeFleet(clock)
     if not fleet.vms:
         fleet.add()
     store = store or MemoryStore()
     loaded = load_all()
-    budgets = {name: decide.budget(each, chosen) for name, each in loaded.items()}
+    budgets = {name: decide.budget(each, policies.of(name)) for name, each in loaded.items()}
     journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
     outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
     router = match.Router(loaded)
     worker = Worker(
-        policies=Policies(chosen),
+        policies=policies,
         clock=clock,
         journal=journal,
         controls=controls,
@@ -313,7 +316,7 @@ def world(
         executors=fleet,
     )
     pipeline = Pipeline(
-        policies=Policies(chosen),
+        policies=policies,
         runbooks=loaded,
         router=lambda: router,
         clock=clock,

@@ -410,8 +410,7 @@ FOREIGN_NAMES = frozenset(
 def described() -> list[tuple[str, str, str]]:
     """Rows for the documentation: variable, default as it would be written, meaning."""
     return [
-        (PREFIX + each.name.upper(), _written(each.default), each.metadata["doc"])
-        for each in fields(Settings)
+        (PREFIX + each.name.upper(), written(each.default), each.metadata["doc"]) for each in fields(Settings)
     ]
 
 
@@ -421,7 +420,8 @@ def _shown(parse: Callable[[str], Any], text: str) -> str:
     return f"={text!r}" if plain else ""
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Give a value as it would be written into the environment."""
     match value:
         case None | () | ():
             return ""
@@ -434,7 +434,7 @@ def _written(value: Any) -> str:
             )
             return f"{seconds // size}{unit}"
         case Budget():
-            return f"{value.count}/{_written(value.window)}"
+            return f"{value.count}/{written(value.window)}"
         case (str(), str()):
             return "=".join(value)
         case _ if value is MISSING:

@@ -27,23 +27,52 @@ if TYPE_CHECKING:
 def command() -> None:
     """Look at runbooks, check them, and run their golden cases.
 
-    A runbook is a folder of data and scripts. LOGMEND_RUNBOOKS names the folder that holds them all; the
-    built-in ones are used where it is not set.
+    A runbook is a folder of data and scripts. LOGMEND_RUNBOOKS names the file that says which are on, and
+    how, or a folder that holds all there are.
     """
 
 
 @command.command(
-    "list", short_help="Say which runbooks there are.", examples=("logmend runbook list --format json",)
+    "list",
+    short_help="Say which runbooks are on, and how.",
+    examples=("logmend runbook list", "logmend runbook list ops-agent", "logmend runbook list --format json"),
 )
+@click.argument("runbook", metavar="[NAME]", required=False)
 @output.format_option("table", "json")
-def list_(shape: str) -> int:
-    """Say which runbooks there are, and what each goes by."""
-    rows = [_row(each) for each in catalog.load(inputs.settings()).values()]
-    columns = {"name": "runbook", "by": "asked by", "digest": "digest", "summary": "summary"}
-    if shape == "table":
-        for row in rows:
-            row["digest"] = row["digest"][:19]
+def list_(runbook: str | None, shape: str) -> int:
+    """Say which runbooks are on, what each goes by, and every value that is not the default.
+
+    With a name: every value of that runbook, and where it comes from: the default, runbook.yaml, the
+    configuration that LOGMEND_RUNBOOKS names, or the variable of the environment.
+    """
+    from logmend_cli.runbook.in_force import DEFAULT, values
+
+    settings = inputs.settings()
+    on, every = catalog.read_all(settings), catalog.read_all(settings, every=True).runbooks
+    if runbook is not None and runbook not in every:
+        raise ConfigError([f"no runbook {runbook!r}; {suggestion(runbook, every)}"])
+    there = {name: on.runbooks.get(name, each) for name, each in every.items() if runbook in (None, name)}
+    said = {name: [msgspec.to_builtins(each) for each in values(on, found)] for name, found in there.items()}
+    if shape == "json":
+        output.show_json([_row(found) | {"values": said[name]} for name, found in there.items()])
+        return DONE
+    rows = [
+        _row(found) | {each["name"]: each["value"] for each in said[name]} for name, found in there.items()
+    ]
+    for row in rows:
+        row["digest"] = row["digest"][:19]
+    columns = {"name": "runbook", "enabled": "on", "mode": "mode", "executor": "executor"}
+    columns |= {"disruption_budget": "budget", "by": "asked by", "digest": "digest", "summary": "summary"}
     output.show_rows(shape, columns, rows)
+    told = [
+        {"runbook": name} | each
+        for name, every_value in said.items()
+        for each in every_value
+        if runbook is not None or each["origin"] not in (DEFAULT, "runbook.yaml")
+    ]
+    if told:
+        columns = {"runbook": "runbook", "name": "value", "value": "is", "origin": "from"}
+        output.show_rows(shape, columns, told)
     return DONE
 
 

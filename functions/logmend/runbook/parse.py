@@ -7,6 +7,9 @@ import yaml
 from logmend.runbook.decode import Reader, described
 from logmend.runbook.types import Problem
 
+DEEPEST = 20
+"""How deep values may lie. A YAML alias can hold itself."""
+
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """PyYAML's safe loader (in C where built so), which lets later duplicates win unless told otherwise."""
@@ -44,6 +47,9 @@ def _locate(
 ) -> None:
     """Note the line of every key, and report keys that a mapping has twice."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(path) > DEEPEST:
+        problems.append(Problem(file, node.start_mark.line + 1, "nested too deeply, or in itself"))
+        return
     if isinstance(node, yaml.SequenceNode):
         for n, item in enumerate(node.value):
             _locate(file, item, (*path, n), lines, problems)

@@ -54,6 +54,29 @@ def test_a_setting_that_scripts_take_changes_the_digest(run: Run) -> None:
     assert one != other
 
 
+def test_list_says_what_is_in_force_and_who_said_so(run: Run, tmp_path: Path) -> None:
+    """Each value by its origin: default, runbook.yaml, the file, the environment, and a ceiling that holds."""
+    path = tmp_path / "logmend.yaml"
+    path.write_text(
+        "runbooks: {ops-agent: {enabled: false, mode: enforce, parameters: {settle: '30'}}}",
+    )
+    settings = {"runbooks": str(path), "mode": "approve", "cooldown_failed": "5m"}
+    found = json.loads(run("runbook", "list", "ops-agent", "--format", "json", **settings).stdout)
+    told = {each["name"]: (each["value"], each["origin"]) for each in found[0]["values"]}
+    assert told["enabled"] == ("false", "configuration")
+    assert told["mode"] == ("approve", "LOGMEND_MODE, the ceiling; configuration says enforce")
+    assert told["executor"] == ("ssh", "default")
+    assert told["disruption_budget"] == ("10/1h", "runbook.yaml")
+    assert told["cooldowns.failed"] == ("5m", "LOGMEND_COOLDOWN_FAILED")
+    assert told["scope.zones"] == ("any", "default")
+    assert told["parameters.settle"] == ("30", "configuration")
+    assert told["parameters.version"] == ("latest", "runbook.yaml")
+    table = run("runbook", "list", **settings).stdout
+    assert "the ceiling" in table
+    assert "cooldowns.planned" not in table
+    assert run("runbook", "list", "ops-agnet").exit_code == 2
+
+
 # lint
 
 

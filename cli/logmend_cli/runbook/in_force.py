@@ -1,0 +1,73 @@
+"""What is in force for a runbook, value by value, and who said so."""
+
+from collections.abc import Iterator
+
+from logmend import catalog
+from logmend.model.enums import Mode
+from logmend.model.struct import Struct
+from logmend.runbook import Runbook
+from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, Choice
+from logmend.settings import PREFIX, written
+from logmend.stages import decide
+from logmend_cli import inputs
+
+DEFAULT = "default"
+
+
+class Value(Struct, frozen=True):
+    """One value. ``origin`` is default, runbook.yaml, configuration, or the variable that says so."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Value]:
+    """Give every value that can be set for a runbook, as it is in force."""
+    choice = found.choices.get(runbook.name, Choice())
+    yield _enabled(found, runbook, choice)
+    settings, general = found.policies.of(runbook.name), found.policies.general
+    names = {each: each for each in FIELDS}
+    names |= {f"cooldowns.{each}": f"cooldown_{each}" for each in COOLDOWNS}
+    names |= {f"scope.{each}": f"scope_{each}" for each in SCOPE}
+    for name, field in names.items():
+        value, origin = getattr(settings, field), _environment(field)
+        if field in choice.settings:
+            origin = "configuration"
+        if field == "disruption_budget":
+            value = decide.budget(runbook, settings)
+            if field not in choice.settings and value != settings.disruption_budget:
+                origin = "runbook.yaml"
+        if field == "mode" and _capped(choice, general.mode):
+            origin = f"{PREFIX}MODE, the ceiling; configuration says {choice.settings['mode']}"
+        yield Value(name, _said(value), origin)
+    for name, text in runbook.parameters.items():
+        yield Value(f"parameters.{name}", text, _of_parameter(runbook, name, choice))
+
+
+def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Value:
+    on = "true" if runbook.name in found.runbooks else "false"
+    return Value("enabled", on, DEFAULT if choice.enabled is None else "configuration")
+
+
+def _environment(field: str) -> str:
+    return f"{PREFIX}{field.upper()}" if inputs.is_set(field) else DEFAULT
+
+
+def _capped(choice: Choice, ceiling: Mode) -> bool:
+    asked = choice.settings.get("mode", ceiling)
+    return list(Mode).index(asked) > list(Mode).index(ceiling)
+
+
+def _of_parameter(runbook: Runbook, name: str, choice: Choice) -> str:
+    if name in choice.parameters:
+        return "configuration"
+    if (runbook.name, name) == ("ops-agent", "version") and inputs.is_set("ops_agent_version"):
+        return _environment("ops_agent_version")
+    return "runbook.yaml"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(each if isinstance(each, str) else written(each) for each in value) or "any"
+    return written(value)
