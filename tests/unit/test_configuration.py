@@ -14,6 +14,7 @@ from tests.unit.test_pipeline import ENFORCE, operator
 from logmend import catalog, wiring
 from logmend.errors import ConfigError
 from logmend.model.enums import Action, Mode, Result
+from logmend.model.state import By
 from logmend.model.values import InstanceFacts
 from logmend.runbook import BUILT_IN
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE
@@ -176,7 +177,7 @@ async def approval(w: World) -> None:
     """Approve the plan, if one waits, and run the tick."""
     planned = await w.deliver(push(entry()))
     if planned.approval_id:
-        await w.controls.approve(planned.approval_id, "sre", w.clock.now())
+        await w.controls.approve(planned.approval_id, By("sre", w.clock.now()))
     await w.ticker.run()
 
 

@@ -55,7 +55,7 @@ def test_a_setting_that_scripts_take_changes_the_digest(run: Run) -> None:
 
 
 def test_list_says_what_is_in_force_and_who_said_so(run: Run, tmp_path: Path) -> None:
-    """Each value by its origin: default, runbook.yaml, the file, the environment, and a ceiling that holds."""
+    """Each value by its origin: default, runbook.yaml, the file, the environment, and the ceiling."""
     path = tmp_path / "logmend.yaml"
     path.write_text(
         "runbooks: {ops-agent: {enabled: false, mode: enforce, parameters: {settle: '30'}}}",
