@@ -11,7 +11,7 @@ locals {
   ]
   permissions_outcomes    = ["logging.logEntries.create"]
   permissions_dead_letter = ["pubsub.topics.publish"]
-  permissions_lookup      = ["compute.instances.get", "compute.projects.get"]
+  permissions_lookup      = ["compute.instances.get", "compute.instances.list", "compute.projects.get"]
   permissions_ssh         = ["compute.instances.getGuestAttributes", "compute.instances.osLogin"]
   permissions_ssh_root    = ["compute.instances.osAdminLogin"]
   permissions_ssh_iap     = ["iap.tunnelInstances.accessViaIAP"]

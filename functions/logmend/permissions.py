@@ -26,8 +26,8 @@ LEDGER = frozenset(
 OUTCOMES = frozenset({"logging.logEntries.create"})
 """Record outcomes in Cloud Logging."""
 
-LOOKUP = frozenset({"compute.instances.get", "compute.projects.get"})
-"""Facts of a VM, and its project's common metadata (an opt-in may stand there)."""
+LOOKUP = frozenset({"compute.instances.get", "compute.instances.list", "compute.projects.get"})
+"""Facts of a VM, or of many in one call, and its project's common metadata (an opt-in may stand there)."""
 
 SSH = frozenset({"compute.instances.getGuestAttributes", "compute.instances.osLogin"})
 """Log in through OS Login without root, against pinned host keys."""

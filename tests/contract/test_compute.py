@@ -246,14 +246,104 @@ async def test_an_answer_about_another_vm_is_never_taken() -> None:
 
 async def test_project_metadata_is_asked_for_once_a_minute_however_many_vms_report() -> None:
     """Hundreds of VMs of one project do not use up its quota."""
-    fleet = [vm(instance_id=str(number), name=f"web-{number}") for number in range(100, 140)]
-    pretend = PretendCompute(fleet, {"web-prod": {"a": "b"}})
+    instances = fleet(40)
+    pretend = PretendCompute(instances, {"web-prod": {"a": "b"}})
     async with api(pretend) as compute:
-        refs = [InstanceRef(REF.project_id, REF.zone, each.instance_id) for each in fleet]
-        found = await asyncio.gather(*(compute.facts(ref) for ref in refs))
-    assert {each.name for each in found} == {each.name for each in fleet}
+        found = await asyncio.gather(*(compute.facts(ref) for ref in refs(instances)))
+    assert {each.name for each in found} == {each.name for each in instances}
     assert all(each.project_metadata == {"a": "b"} for each in found)
     assert sum(call.endswith("projects/web-prod") for call in pretend.calls) == 1
+
+
+# many at once
+
+
+def fleet(count: int, zones: int = 1) -> list[PretendInstance]:
+    """Give so many VMs; every third has partner metadata."""
+    return [
+        vm(
+            instance_id=str(4_000_000_000_000_000_000 + number),
+            name=f"web-{number}",
+            zone=f"us-west1-{chr(97 + number % zones)}",
+            partner_metadata={} if number % 3 else {"wc.compute.googleapis.com": {"a": 1}},
+        )
+        for number in range(count)
+    ]
+
+
+def refs(instances: list[PretendInstance]) -> list[InstanceRef]:
+    """Name VMs as events do."""
+    return [InstanceRef(each.project_id, each.zone, each.instance_id) for each in instances]
+
+
+@pytest.mark.parametrize(("zones", "most"), [(1, 0.1), (10, 0.4)])
+async def test_vms_that_wait_at_the_same_time_share_their_calls(zones: int, most: float) -> None:
+    """The facts are those that each look-up alone would have found, for a fraction of the quota."""
+    instances = fleet(100, zones)
+    pretend = PretendCompute(instances, {"web-prod": {"a": "b"}})
+    async with api(pretend) as compute:
+        together = await asyncio.gather(*(compute.facts(ref) for ref in refs(instances)))
+        calls = len(pretend.calls)
+        alone = [await compute.facts(ref) for ref in refs(instances[:6])]
+    assert [each.ref for each in together] == refs(instances)
+    assert together[:6] == alone
+    assert {each.partner_namespaces for each in together} == {(), ("wc.compute.googleapis.com",)}
+    assert calls <= most * len(instances), pretend.calls[:calls]
+
+
+async def test_one_vm_after_the_other_waits_for_nobody() -> None:
+    """Two calls each, and no listing: that is for those who meet."""
+    instances = fleet(5)
+    pretend = PretendCompute(instances, {"web-prod": {}})
+    async with api(pretend) as compute:
+        for ref in refs(instances):
+            await compute.facts(ref)
+    assert len(pretend.calls) == 1 + 2 * len(instances)
+    assert not any("filter" in call for call in pretend.calls)
+
+
+async def test_a_vm_that_is_gone_among_many_is_gone_alone() -> None:
+    """A listing that does not name a VM proves nothing: the VM's own look-up says so."""
+    instances = fleet(20)
+    gone = InstanceRef(REF.project_id, instances[0].zone, "999")
+    async with api(PretendCompute(instances)) as compute:
+        found = await asyncio.gather(
+            *(compute.facts(ref) for ref in [*refs(instances), gone]), return_exceptions=True
+        )
+    assert isinstance(found[-1], Permanent)
+    assert found[-1].reason == "instance_gone"
+    assert not any(isinstance(each, Exception) for each in found[:-1])
+
+
+@pytest.mark.parametrize("refused", ["the filter", "the listing", "the listing of a zone"])
+async def test_an_api_that_refuses_listings_is_asked_for_each_vm_alone(refused: str) -> None:
+    """A role without ``compute.instances.list`` works as before, and the refusal is not asked for again."""
+    instances = fleet(10)
+    pretend = PretendCompute(instances, {"web-prod": {}})
+    pretend.filters_by_id = refused != "the filter"
+    if refused != "the filter":
+        pretend.fail("aggregated" if refused == "the listing" else "/beta/.*instances\\?view", 403)
+    async with api(pretend) as compute:
+        for _ in range(2):
+            found = await asyncio.gather(*(compute.facts(ref) for ref in refs(instances)))
+            assert [each.ref for each in found] == refs(instances)
+            assert {each.partner_namespaces for each in found} == {(), ("wc.compute.googleapis.com",)}
+    assert sum("aggregated" in call for call in pretend.calls) == 1
+
+
+async def test_a_quota_that_is_used_up_is_not_asked_for_every_vm_again() -> None:
+    """The answer 429 to a listing is everybody's answer: transient, with the API's wish to wait."""
+    instances = fleet(10)
+    pretend = PretendCompute(instances, {"web-prod": {}})
+    pretend.fail("aggregated", 429, retry_after=7)
+    async with api(pretend) as compute:
+        first, *others = await asyncio.gather(
+            *(compute.facts(ref) for ref in refs(instances)), return_exceptions=True
+        )
+    found = [first, *others]
+    assert {getattr(each, "reason", None) for each in found} == {"compute_unavailable"}
+    assert {getattr(each, "retry_after", None) for each in found} == {7.0}
+    assert not any("/v1/" in call and "/instances/" in call for call in pretend.calls)
 
 
 # labels

@@ -27,7 +27,7 @@ _STATUS = {
     412: ("FAILED_PRECONDITION", "conditionNotMet"),
     429: ("RESOURCE_EXHAUSTED", "rateLimitExceeded"),
 }
-_TERM = re.compile(r'\(?\s*(name|status|labels\.[a-z0-9_-]+)\s*(?:=|eq)\s*"?([^"()]*?)"?\s*\)?')
+_TERM = re.compile(r'\(?\s*(id|name|status|labels\.[a-z0-9_-]+)\s*(?:=|eq)\s*"?([^"()]*?)"?\s*\)?')
 
 
 @dataclass
@@ -113,7 +113,8 @@ class Failure:
 class PretendCompute:
     """The API. ``app`` is the ASGI application; change instances, metadata and failures while it is served.
 
-    ``knows_partner_metadata`` False makes it an API that has never heard of ``partnerMetadata``;
+    ``knows_partner_metadata`` False makes it an API that has never heard of ``partnerMetadata``,
+    ``filters_by_id`` False one that refuses a filter on ``id``, as the real one may;
     ``polls`` is how often an operation is asked for before it is done; ``calls`` is what was asked.
     """
 
@@ -125,6 +126,7 @@ class PretendCompute:
         self.instances = list(instances)
         self.project_metadata = {name: dict(items) for name, items in (project_metadata or {}).items()}
         self.knows_partner_metadata = True
+        self.filters_by_id = True
         self.unreachable_zones: list[str] = []
         self.polls = 1
         self.calls: list[str] = []
@@ -178,10 +180,13 @@ class PretendCompute:
         return handle
 
     async def _get(self, request: Request) -> dict[str, Any]:
-        full = request.query_params.get("view") == "FULL" and self.knows_partner_metadata
+        full = self._full(request)
+        return self._found(request).document(full=full)
+
+    def _full(self, request: Request) -> bool:
         if "partnerMetadata" in request.query_params.get("fields", "") and not self.knows_partner_metadata:
             raise _Error(400, "Request contains an invalid argument. Invalid field selection partnerMetadata")
-        return self._found(request).document(full=full)
+        return request.query_params.get("view") == "FULL" and self.knows_partner_metadata
 
     async def _list(self, request: Request) -> dict[str, Any]:
         chosen = [
@@ -189,8 +194,9 @@ class PretendCompute:
             for each in self._chosen(request)
             if each.zone == request.path_params["zone"]
         ]  # fmt: skip
+        full = self._full(request)
         page, token = _page(request, chosen)
-        return {"kind": "compute#instanceList", "items": [each.document() for each in page]} | token
+        return {"kind": "compute#instanceList", "items": [each.document(full=full) for each in page]} | token
 
     async def _all(self, request: Request) -> dict[str, Any]:
         partial = request.query_params.get("returnPartialSuccess") == "true"
@@ -275,14 +281,17 @@ class PretendCompute:
 
     def _chosen(self, request: Request) -> list[PretendInstance]:
         text = request.query_params.get("filter", "")
-        terms = [_TERM.fullmatch(part) for part in re.split(r"\bAND\b", text)] if text.strip() else []
-        if any(term is None for term in terms):
-            raise _Error(400, f"Invalid value for field 'filter': '{text}'")
+        if "id =" in text and not self.filters_by_id:
+            raise _Error(400, f"Invalid value for field 'filter': '{text}'. Invalid list filter expression.")
+        either = re.split(r"\bOR\b", text) if text.strip() else [""]
+        wanted = [
+            [_term(part, text) for part in re.split(r"\bAND\b", each) if part.strip()] for each in either
+        ]
         return [
             each
             for each in self.instances
             if each.project_id == request.path_params["project"]
-            and all(term is not None and _holds(each, term[1], term[2]) for term in terms)
+            and any(all(_holds(each, *term) for term in terms) for terms in wanted)
         ]
 
 
@@ -292,10 +301,17 @@ class _Error(Exception):
         self.status = status
 
 
+def _term(part: str, text: str) -> tuple[str, str]:
+    term = _TERM.fullmatch(part.strip())
+    if term is None:
+        raise _Error(400, f"Invalid value for field 'filter': '{text}'")
+    return term[1], term[2].strip()
+
+
 def _holds(instance: PretendInstance, name: str, value: str) -> bool:
     if name.startswith("labels."):
         return instance.labels.get(name.removeprefix("labels.")) == value
-    return bool(getattr(instance, name) == value)
+    return bool(getattr(instance, "instance_id" if name == "id" else name) == value)
 
 
 def _items(metadata: Mapping[str, str]) -> list[dict[str, str]]:
@@ -311,7 +327,8 @@ def _page(request: Request, instances: list[PretendInstance]) -> tuple[list[Pret
 
 def _masked(request: Request, document: dict[str, Any]) -> JSONResponse:
     if fields := request.query_params.get("fields"):
-        document = {key: value for key, value in document.items() if key in fields.split(",")}
+        names = re.sub(r"\([^)]*\)", "", fields).split(",")  # what is inside is given whole
+        document = {key: value for key, value in document.items() if key in names}
     return JSONResponse(document)
 
 
