@@ -14,7 +14,7 @@ from logmend.model.enums import Result
 from logmend.model.state import Approval, Freeze, Record, Scope, Subject
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.settings import Settings
-from logmend.stages import identify, record
+from logmend.stages import identify, outcomes
 from logmend.stages.identify import NameRef
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import instances, opened
@@ -101,7 +101,7 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
         for number, act in enumerate(acts.acts):
             if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
                 forgotten.add(act.at)
-                yield of_outcome(record.of_act(acts, number, app.settings))
+                yield of_outcome(outcomes.of_act(acts, number, app.settings))
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)

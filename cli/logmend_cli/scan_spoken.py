@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from logmend.model.values import LogEntry
-from logmend.stages import match
+from logmend.stages.intake import Intake
+from logmend.stages.match import texts
 from logmend_cli.output import printable, shortened
 
 RESOURCES = 10_000
@@ -35,11 +36,11 @@ class Spoken:
         """Number of monitored resources that the entries of unknown form are from."""
         return len(self._resources)
 
-    def add(self, entry: LogEntry, found: match.Unmatched, where: str | None, path: str) -> None:
+    def add(self, entry: LogEntry, read: Intake, where: str | None, path: str) -> None:
         """Take in an entry that no filter selects; ``where`` is its place in a file."""
-        if found.spoken is None:
+        if read.spoken is None:
             return
-        if (program := found.spoken.quoted_by) is not None:
+        if (program := read.spoken.quoted_by) is not None:
             known = program in self.quotes or len(self.quotes) < PROGRAMS
             self.quotes[program[:PROGRAMS] if known else "other"] += 1
             return
@@ -51,16 +52,16 @@ class Spoken:
             self.first = {
                 "where": where,
                 "log_path": path,
-                "runbook": found.spoken.runbook.name,
-                "why": found.detail,
-                "text": _excerpt(entry, found.spoken.runbook.words),
+                "runbook": read.spoken.runbook.name,
+                "why": read.verdict.detail if read.verdict else "",
+                "text": _excerpt(entry, read.spoken.runbook.words),
                 "explain": _command(entry, where),
             }
 
 
 def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
     """Give what is around the words, fit for a terminal."""
-    said = match.texts(entry)
+    said = texts(entry)
     text = next((each for each in said if any(word in each for word in words)), "")
     at = min(text.find(word) for word in words if word in text)
     begin = max(at - _EXCERPT // 2, 0)

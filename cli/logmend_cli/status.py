@@ -11,7 +11,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
 from logmend.settings import Settings
-from logmend.stages import decide, record
+from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
@@ -83,7 +83,7 @@ async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
         async for acts in app.queues.acts():
             for number, act in enumerate(acts.acts):
                 if source.since is None or act.at >= source.since:
-                    summing.outcome(record.of_act(acts, number, settings))
+                    summing.outcome(outcomes.of_act(acts, number, settings))
         shards = defaultdict[str, list[Shard]](list)
         async for (_, name), shard in app.queues.places():
             shards[name.rpartition("~")[0]].append(shard)

@@ -29,7 +29,7 @@ from logmend.model.values import (
 )
 from logmend.runbook import Runbook, Variant
 from logmend.settings import ExecutorChoice, Policies, Settings
-from logmend.stages import decide, identify, intents, match
+from logmend.stages import decide, intake, intents, match
 
 NO_TIME = datetime.fromtimestamp(0, UTC)
 """As of when an event is judged that tells no time: nothing is older than that, so nothing is stale."""
@@ -118,53 +118,40 @@ def event(
         return Explanation(event, delivery, Verdict(Result.REJECTED, event.reason, event.detail))
     if isinstance(event, Tick):
         return Explanation(event, delivery, None)
-    found = match.runbook(event, rules.router)
-    named = identify.event(event)
-    instance = named if isinstance(named, InstanceRef) else None
-    if isinstance(found, match.Unmatched):
+    read = intake.read(delivery, event, lambda: rules.router)
+    if read.verdict is not None and read.verdict.result is Result.UNMATCHED:
         closest, selects = _closest(event, rules)
-        said = Verdict(Result.UNMATCHED, None, found.detail)
         return Explanation(
             event,
             delivery,
-            said,
-            instance=instance,
+            read.verdict,
+            instance=read.instance,
             closest=closest,
             selects=selects,
-            spoken=found.spoken,
+            spoken=read.spoken,
         )
-    turned_away = found if isinstance(found, match.TurnedAway) else None
-    runbook, variant = found.runbook, found.variant
+    at = now or own_time(delivery, event)
+    intent, runbook, said = read.intent(at), read.runbook, read.verdict
     settings = rules.policies.of(runbook.name if runbook else None)
-    intent, at = None, None
-    if runbook is not None and instance is not None:
-        at = now or own_time(delivery, event)
-        intent = intents.of_event(delivery, event, runbook, variant, instance, at)
-    guards = judge(intent, runbook, facts, settings) if intent and runbook else ()
-    if turned_away is not None:
-        said = turned_away.verdict
-    elif isinstance(named, identify.BadIdentity):
-        said = Verdict(Result.REJECTED, "bad_identity", named.detail)
-    else:
-        assert intent is not None
-        assert runbook is not None
-        said = verdict(intent, runbook, facts, settings)
-    if intent is not None:
-        told = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
-        said = replace(said, detail=relay.joined(said.detail, told))
-    planned = intent if intent and said.result is Result.PLANNED else None
+    guards: tuple[Guard, ...] = ()
+    if intent is not None and runbook is not None:
+        guards = judge(intent, runbook, facts, settings)
+        said = said or verdict(intent, runbook, facts, settings)
+        relayed = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
+        said = replace(said, detail=relay.joined(said.detail, relayed))
+    planned = intent if said and said.result is Result.PLANNED else None
     return Explanation(
         event=event,
         delivery=delivery,
         judgement=said,
         runbook=runbook,
-        variant=variant,
-        instance=instance,
+        variant=read.variant,
+        instance=read.instance,
         selects=next((by for each, by in rules.filters if each is runbook), None),
         guards=guards,
         action=planned.action if planned else None,
         executor=executor(facts, settings) if planned else None,
-        at=at,
+        at=at if intent else None,
     )
 
 

@@ -102,11 +102,14 @@ def project_matches(known: Known) -> Answer:
 
 def not_this_timer(known: Known) -> Answer:
     """The guest agent's own plugin says the same words; stopping the timer cannot help there."""
-    if known.log_name is not None and known.log_name.endswith("/logs/GCEGuestAgent"):
-        return Verdict(
-            Result.REFUSED, "not_this_timer", "the guest agent's core plugin said it, not the timer's program"
-        )
-    return Passed("not from the guest agent's own log")
+    return _of_core_plugin(known.log_name) or Passed("not from the guest agent's own log")
+
+
+def _of_core_plugin(log_name: str | None) -> Verdict | None:
+    if log_name is None or not log_name.endswith("/logs/GCEGuestAgent"):
+        return None
+    detail = "log GCEGuestAgent: stopping the timer cannot silence the core plugin"
+    return Verdict(Result.REFUSED, "not_this_timer", detail)
 
 
 def workload_certificates_unused(known: Known) -> Answer:
@@ -179,6 +182,9 @@ GUARDS: Mapping[str, Guard] = {
 }
 """Every guard that a runbook may name."""
 
+OF_THE_LOG: Mapping[str, Callable[[str | None], Verdict | None]] = {not_this_timer.__name__: _of_core_plugin}
+"""Guards whose no takes nothing but the log's name: it holds whatever the line says, and of whatever VM."""
+
 ALWAYS = tuple(guard.__name__ for guard in (project_matches, in_scope, instance_running, not_exempt))
 """Guards that every runbook has, whatever it names: no runbook may leave out an owner's no."""
 
@@ -186,3 +192,9 @@ ALWAYS = tuple(guard.__name__ for guard in (project_matches, in_scope, instance_
 def asked(names: Sequence[str]) -> tuple[str, ...]:
     """Give the guards to ask of a runbook that names ``names``: those of every runbook, then its own."""
     return tuple(dict.fromkeys((*ALWAYS, *names)))
+
+
+def of_log(names: Sequence[str], log_name: str) -> Verdict | None:
+    """Return the first no of the guards that judge by the log alone, before the line and its VM are read."""
+    answers = (OF_THE_LOG[name](log_name) for name in names if name in OF_THE_LOG)
+    return next((each for each in answers if each is not None), None)

@@ -1,8 +1,8 @@
 """The pipeline: from a request to its one final outcome.
 
-decode ► match ► identify ► decide on the event alone ► [journal: admission] ► an attempt
-(:mod:`logmend.worker`) ► record ► answer. The first reason to stop wins; this file and that one are all that
-knows the order.
+decode ► :mod:`~logmend.stages.intake` {match ► identify ► guards without facts} ► [journal: admission] ► an
+attempt (:mod:`logmend.worker`) ► outcome ► answer. The first reason to stop wins; these three files are all
+that knows the order.
 
 An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
@@ -17,22 +17,12 @@ from logmend.ledger import Journal
 from logmend.model.enums import Result
 from logmend.model.state import Admitted, Expired, Finished, Turned, View
 from logmend.model.struct import Struct
-from logmend.model.values import (
-    Delivery,
-    Event,
-    Incident,
-    InstanceRef,
-    Intent,
-    LogEntry,
-    Outcome,
-    Tick,
-    Undecodable,
-    Verdict,
-)
+from logmend.model.values import InstanceRef, Intent, Outcome, Tick, Verdict
 from logmend.ports import Clock, DeadLetter, OutcomeLog
 from logmend.runbook import Runbook
 from logmend.settings import Policies
-from logmend.stages import act, decide, decode, identify, intents, match, record
+from logmend.stages import act, decide, decode, intake, match, outcomes
+from logmend.stages.intake import Intake
 from logmend.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -59,41 +49,29 @@ class Pipeline(Struct, frozen=True):
         if isinstance(event, Tick):
             return Tick(delivery.publish_time)
         try:
-            return await self._event(delivery, event, body)
+            return await self._event(intake.read(delivery, event, self.router), body)
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
             trouble = act.trouble(error)
-            said = Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
-            named = None if isinstance(event, Undecodable) else identify.event(event)
+            verdict = Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
+            bare = intake.unread(delivery, event)
             return await self._last_word(
-                record.of_event(
-                    delivery, event, said, self.policies.general, self.clock.now(), instance=named
-                )
+                outcomes.of_event(bare, verdict, self.policies.general, self.clock.now())
             )
 
-    async def _event(
-        self, delivery: Delivery, event: LogEntry | Incident | Undecodable, body: bytes
-    ) -> Outcome:
+    async def _event(self, read: Intake, body: bytes) -> Outcome:
         now = self.clock.now()
-        if isinstance(event, Undecodable):
-            return await self._reject(delivery, event, event, body)
-        matched = match.runbook(event, self.router())
-        if isinstance(matched, match.Unmatched):
-            return await self.emit(
-                record.of_unmatched(delivery, event, matched.detail, self.policies.general, now)
-            )
-        instance = identify.event(event)
-        settings = self.policies.of(matched.runbook.name if matched.runbook else None)
-        if isinstance(matched, match.TurnedAway):
-            away = (matched.verdict, matched.runbook, matched.variant, instance)
-            return await self.emit(record.of_turned_away(delivery, event, *away, settings, now))
-        if isinstance(instance, identify.BadIdentity):
-            return await self._reject(delivery, event, Undecodable("bad_identity", instance.detail), body)
-        intent = intents.of_event(delivery, event, matched.runbook, matched.variant, instance, now)
-        no = decide.event(intent, matched.runbook, settings)
-        if no is not None and await self.journal.record(intent.intent_id) is None:
-            told = (no, matched.runbook, matched.variant, instance)
-            return await self.emit(record.of_turned_away(delivery, event, *told, settings, now))
-        return await self.work(intent, published=delivery.publish_time)
+        rejected = read.verdict is not None and read.verdict.result is Result.REJECTED
+        settings = self.policies.of(read.runbook.name if read.runbook and not rejected else None)
+        if read.verdict is not None:
+            if rejected and self.dead_letter is not None:
+                await self.dead_letter.publish(body, read.delivery, read.verdict.reason or "")
+            return await self.emit(outcomes.of_event(read, read.verdict, settings, now))
+        intent = read.intent(now)
+        assert intent is not None  # without a verdict it names a runbook and a VM
+        verdict = read.refused(intent, settings)
+        if verdict is not None and await self.journal.record(intent.intent_id) is None:
+            return await self.emit(outcomes.of_event(read, verdict, settings, now))
+        return await self.work(intent, published=read.delivery.publish_time)
 
     async def work(
         self,
@@ -113,19 +91,16 @@ class Pipeline(Struct, frozen=True):
         def judge(view: View) -> Verdict | None:
             full_until = self.journal.full_until(intent.runbook)
             verdict = decide.admission(intent, view, settings, now, full_until)
-            return (
-                verdict
-                if told is None or (verdict is not None and verdict.result is Result.SKIPPED)
-                else told
-            )
+            skipped = verdict is not None and verdict.result is Result.SKIPPED
+            return verdict if told is None or skipped else told
 
         def compose(verdict: Verdict, view: View) -> Outcome:
-            return record.of_turned(intent, verdict, view, runbook, settings, now)
+            return outcomes.of_turned(intent, verdict, view, runbook, settings, now)
 
         for _ in range(TAKEOVERS):
             match await self.journal.admit(intent, judge, compose, now, resume=resume):
                 case Finished(known):
-                    return await self.emit(known.outcome or record.of_waiting(known, settings, now))
+                    return await self.emit(known.outcome or outcomes.of_waiting(known, settings, now))
                 case Turned(outcome, said_before):
                     if resume and (said_before or outcome.result is Result.DEFERRED):
                         return outcome  # no news: it waits where it stood
@@ -150,19 +125,11 @@ class Pipeline(Struct, frozen=True):
     async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
         settings = self.policies.of(held.record.intent.runbook)
         if held.interrupted:
-            await self.emit(record.interrupted(held.record, held.interrupted, settings))
+            await self.emit(outcomes.interrupted(held.record, held.interrupted, settings))
         outcome = await self.worker.attempt(held, runbook, published)
         if outcome is None:
-            return held.record.outcome or record.of_waiting(held.record, settings, self.clock.now())
+            return held.record.outcome or outcomes.of_waiting(held.record, settings, self.clock.now())
         return await self.emit(outcome, journalled=True)
-
-    async def _reject(
-        self, delivery: Delivery, event: Event | Undecodable, why: Undecodable, body: bytes
-    ) -> Outcome:
-        if self.dead_letter is not None:
-            await self.dead_letter.publish(body, delivery, why.reason)
-        said = record.of_rejected(delivery, event, why, self.policies.general, self.clock.now())
-        return await self.emit(said)
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
         """Record an outcome in its log; the ledger is told so where it keeps a list of what is not yet."""

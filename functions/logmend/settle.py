@@ -15,7 +15,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Attempt, InstanceFacts, Intent, Latency, Outcome, Trouble, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.stages import act, decide, record
+from logmend.stages import act, decide, outcomes
 
 
 def of_error(error: Exception, *, waiting: bool = False) -> Verdict:
@@ -265,21 +265,21 @@ def _outcome(
     latency: Latency,
     approval: Approval | None,
 ) -> Outcome:
-    outcome = record.of_intent(
+    outcome = outcomes.of_intent(
         held.record.intent,
         said,
-        runbook,
         settings,
         now,
+        runbook=runbook,
         number=held.record.attempt,
         attempt=done,
         prior=held.record,
         facts=facts,
+        name=held.subject.name,
         approval=approval,
         latency=latency,
     )
-    notes = decide.notes(held.record.intent, outcome, held.subject, facts, settings)
-    return replace(outcome, notes=notes, instance_name=outcome.instance_name or held.subject.name)
+    return replace(outcome, notes=decide.notes(held.record.intent, outcome, held.subject, facts, settings))
 
 
 def _wants_approval(intent: Intent, said: Verdict, settings: Settings) -> bool:

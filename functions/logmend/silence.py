@@ -176,8 +176,8 @@ class Listener(Struct, frozen=True):
             return False
         if event.line_time is not None and event.line_time < each.fixed_at:
             return False  # a backlog: it was said before the fix
-        matched = match.runbook(event, self.router())
-        return isinstance(matched, match.Matched) and matched.runbook.name == each.runbook.name
+        found = match.runbook(event, self.router())
+        return found.verdict is None and found.runbook is not None and found.runbook.name == each.runbook.name
 
     async def _speaking(self, project: str, every: Sequence[Watch], number: int) -> list[Watch]:
         """Give those whose own log brought anything at all of them in one period.

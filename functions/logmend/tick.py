@@ -25,7 +25,7 @@ from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
 from logmend.pipeline import Pipeline
 from logmend.silence import Listener
-from logmend.stages import act, decide, record
+from logmend.stages import act, decide, outcomes
 from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Ticker(Struct, frozen=True):
         """Record what was done to controls. Who is killed before it is noted tells it again, the same."""
         for number, act_ in enumerate(acts.acts):
             settings = self.pipeline.policies.of(act_.runbook)
-            await self.pipeline.emit(record.of_act(acts, number, settings))
+            await self.pipeline.emit(outcomes.of_act(acts, number, settings))
         await self.pipeline.worker.controls.told(acts)
 
     async def _guard_breakers(self) -> None:

@@ -15,7 +15,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome, Verdict
 from logmend.ports import Store
 from logmend.settings import Budget
-from logmend.stages import record
+from logmend.stages import outcomes
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -148,7 +148,7 @@ async def test_a_vm_that_was_forgotten_begins_anew_and_an_old_attempt_cannot_wri
     subject = await w.controls.subject(vm(100), RUNBOOK)
     assert subject is not None
     stale = Admitted(Lease("dead", subject.fence, again.intent_id, START), known, subject, None)
-    said = record.of_intent(known.intent, Verdict(Result.FAILED), None, w.settings, START)
+    said = outcomes.of_intent(known.intent, Verdict(Result.FAILED), w.settings, START)
     with pytest.raises(Superseded):
         await w.journal.conclude(stale, Conclusion(said, lambda subject: subject), START)
 

@@ -30,7 +30,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome, Source, Verdict
 from logmend.ports import Document, Store
 from logmend.settings import Budget, Settings
-from logmend.stages import decide, record
+from logmend.stages import decide, outcomes
 
 RUNBOOK = "workload-cert-refresh"
 SETTINGS = replace(Settings(), mode=Mode.ENFORCE)
@@ -81,7 +81,7 @@ class Books:
 
     async def admit(self, intent: Intent, now: datetime = START, *, resume: bool = False) -> Admission:
         def compose(verdict: Verdict, view: View) -> Outcome:
-            return record.of_turned(intent, verdict, view, None, self.settings, now)
+            return outcomes.of_turned(intent, verdict, view, None, self.settings, now)
 
         return await self.journal.admit(
             intent,
@@ -115,10 +115,9 @@ class Books:
         reason: str | None = None,
         **more: Any,
     ) -> Outcome:
-        outcome = record.of_intent(
+        outcome = outcomes.of_intent(
             held.record.intent,
             Verdict(result, reason),
-            None,
             self.settings,
             now,
             number=held.record.attempt,

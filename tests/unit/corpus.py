@@ -6,8 +6,6 @@ from typing import Any
 
 import yaml
 
-from logmend.model.enums import Result
-from logmend.model.values import Verdict
 from logmend.stages import match
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -29,21 +27,13 @@ def value(kind: str, name: str) -> Any:
     return json.loads(text(kind, name))
 
 
-def outcome(found: match.Matched | match.Unmatched | match.TurnedAway) -> dict[str, str | None]:
+def outcome(found: match.Match) -> dict[str, str | None]:
     """Say what match found as expected.yaml writes it."""
-    match found:
-        case match.Matched(runbook, variant):
-            return {
-                "result": "matched",
-                "runbook": runbook.name,
-                "variant": variant.name if variant else None,
-            }
-        case match.Unmatched(_, spoken) if spoken is not None:
-            return {"result": "unmatched", "words": "quoted" if spoken.quoted_by else "unknown_form"}
-        case match.Unmatched():
-            return {"result": "unmatched"}
-        case match.TurnedAway(Verdict(Result.SKIPPED, reason)):
-            return {"result": "skipped", "reason": reason}
-        case match.TurnedAway(Verdict(Result.REFUSED, reason)):
-            return {"result": "refused", "reason": reason}
-    raise AssertionError(found)
+    if found.verdict is None:
+        assert found.runbook is not None
+        variant = found.variant.name if found.variant else None
+        return {"result": "matched", "runbook": found.runbook.name, "variant": variant}
+    if found.spoken is not None:
+        return {"result": "unmatched", "words": "quoted" if found.spoken.quoted_by else "unknown_form"}
+    reason = {"reason": found.verdict.reason} if found.verdict.reason else {}
+    return {"result": found.verdict.result.value, **reason}

@@ -18,7 +18,7 @@ from tests.unit.corpus import names, text
 from logmend import lql
 from logmend.errors import ConfigError
 from logmend.lql import FilterError
-from logmend.model.values import Incident, InstanceRef, LogEntry, Tick, Undecodable
+from logmend.model.values import Incident, InstanceRef, LogEntry, Tick, Undecodable, Verdict
 from logmend.runbook import BUILT_IN, Runbook, load, load_all
 from logmend.settings import Settings, described
 from logmend.stages import decode, identify, match
@@ -64,9 +64,9 @@ def judge(event: object) -> None:
     """Take an event through the stages that see it before anything is looked up."""
     assert isinstance(event, LogEntry | Incident | Tick | Undecodable)
     if isinstance(event, LogEntry | Incident):
-        assert isinstance(identify.event(event), InstanceRef | identify.BadIdentity)
+        assert isinstance(identify.event(event), InstanceRef | Verdict)
         found = match.runbook(event, ROUTER)
-        assert isinstance(found, match.Matched | match.Unmatched | match.TurnedAway)
+        assert found.runbook is not None or found.verdict is not None
 
 
 @pytest.mark.parametrize("seed", range(4))

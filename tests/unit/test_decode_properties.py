@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.corpus import names, value
 
-from logmend.model.values import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable
+from logmend.model.values import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable, Verdict
 from logmend.stages import decode, identify
 from logmend.stages.decode import lines, payload
 
@@ -38,10 +38,10 @@ def bearable(event: object) -> None:
             assert all(each.encode() is not None for each in event.texts)
             assert all(isinstance(part, str) for pair in event.resource_labels.items() for part in pair)
             assert all(t is None or t.tzinfo is not None for t in (event.timestamp, event.line_time))
-            assert isinstance(identify.event(event), InstanceRef | identify.BadIdentity)
+            assert isinstance(identify.event(event), InstanceRef | Verdict)
         case Incident():
             assert event.state == event.state.lower()
-            assert isinstance(identify.event(event), InstanceRef | identify.BadIdentity)
+            assert isinstance(identify.event(event), InstanceRef | Verdict)
         case _:
             assert event == Tick()
 

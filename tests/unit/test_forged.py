@@ -16,7 +16,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Latency, Outcome, Verdict
 from logmend.outcome.reasons import ABOUT, REASONS, About
 from logmend.settings import Settings
-from logmend.stages import decide, record
+from logmend.stages import decide, outcomes
 
 RUNBOOK = "workload-cert-refresh"
 OTHER = InstanceRef(REF.project_id, REF.zone, "1001")
@@ -147,7 +147,7 @@ def test_only_what_was_learned_of_the_vm_cools_it_down(result: Result) -> None:
     """Whatever the reason, also one that nobody knows; failures are counted by the same rule."""
     chosen, intent = Settings(mode=Mode.ENFORCE), _intent()
     for reason in (*REASONS, "a_reason_of_nobody"):
-        outcome = record.of_intent(intent, Verdict(result, reason), None, chosen, START)
+        outcome = outcomes.of_intent(intent, Verdict(result, reason), chosen, START)
         after = decide.aftermath(intent, outcome, chosen, START)(Subject(REF, RUNBOOK))
         if ABOUT.get(reason) is not About.VM:
             assert (after.cooldown, after.failures) == (None, 0), reason
@@ -160,8 +160,8 @@ def test_a_runbooks_own_reason_counts_if_the_vm_gave_it(code: int, cooled: bool)
     """A user's runbook has reasons that no table knows; the VM's own no is known by its exit code."""
     settings_, intent = Settings(), _intent()
     said = Attempt("ssh", before=evidence(code))
-    outcome = record.of_intent(
-        intent, Verdict(Result.REFUSED, "kernel_pinned"), None, settings_, START, attempt=said
+    outcome = outcomes.of_intent(
+        intent, Verdict(Result.REFUSED, "kernel_pinned"), settings_, START, attempt=said
     )
     after = decide.aftermath(intent, outcome, settings_, START)(Subject(REF, RUNBOOK))
     assert (after.cooldown is not None) is cooled

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from tests.unit.corpus import EXPECTED, names, value
 
 from logmend.errors import ConfigError
-from logmend.model.values import Incident, InstanceRef, LogEntry
+from logmend.model.values import Incident, InstanceRef, LogEntry, Verdict
 from logmend.stages import decode, identify
-from logmend.stages.identify import BadIdentity, NameRef
+from logmend.stages.identify import NameRef
 
 VM = InstanceRef("example-prod-4711", "us-west1-a", "4775836342981993096")
 
@@ -21,7 +21,7 @@ def test_every_fixture_names_its_vm_or_is_rejected(kind: str, name: str) -> None
     assert isinstance(event, LogEntry | Incident)
     found = identify.event(event)
     if EXPECTED[kind][name].get("identity") == "bad_identity":
-        assert isinstance(found, BadIdentity)
+        assert isinstance(found, Verdict)
     else:
         labels = (raw if kind == "entries" else raw["incident"])["resource"]["labels"]
         assert found == InstanceRef(labels["project_id"], labels["zone"], labels["instance_id"])
@@ -86,7 +86,7 @@ def test_a_part_that_is_off_pattern_makes_no_identity(part: str, bad: list[objec
         }
         parts[part] = each
         found = identify.instance(**parts)
-        assert isinstance(found, BadIdentity), each
+        assert isinstance(found, Verdict), each
         assert part in found.detail
 
 

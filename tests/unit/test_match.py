@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from tests.unit.corpus import EXPECTED, names, outcome, value
 
+from logmend.model.enums import Result
 from logmend.model.struct import replace
-from logmend.model.values import Incident, LogEntry
+from logmend.model.values import Incident, LogEntry, Verdict
 from logmend.runbook import load_all
 from logmend.stages import decode, match
 
@@ -190,4 +191,6 @@ def test_a_router_without_runbooks_matches_nothing() -> None:
     """No runbook, no action."""
     event = decode.document(value("entries", "journald_not_configured"))
     assert isinstance(event, LogEntry)
-    assert isinstance(match.runbook(event, match.Router({})), match.Unmatched)
+    assert match.runbook(event, match.Router({})).verdict == Verdict(
+        Result.UNMATCHED, None, "no runbook's filter selects this entry"
+    )

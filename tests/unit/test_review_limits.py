@@ -14,7 +14,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Verdict
 from logmend.runbook import Limits, load_all
 from logmend.settings import Budget, Settings, duration
-from logmend.stages import decide, record
+from logmend.stages import decide, outcomes
 
 RUNBOOK = "workload-cert-refresh"
 
@@ -74,7 +74,7 @@ def test_the_longest_quiet_time_after_failures_can_be_added_to_a_date() -> None:
     """However often a VM failed."""
     settings = Settings(cooldown_failed=timedelta(days=3650), cooldown_failed_max=timedelta(days=3650))
     intent = operator()
-    outcome = record.of_intent(intent, Verdict(Result.FAILED, "unreachable"), None, settings, START)
+    outcome = outcomes.of_intent(intent, Verdict(Result.FAILED, "unreachable"), settings, START)
     subject = replace(Subject(REF, RUNBOOK), failures=1000)
     after = decide.aftermath(intent, outcome, settings, START)(subject)
     assert after.cooldown is not None

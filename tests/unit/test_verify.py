@@ -11,7 +11,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Attempt, Evidence, Trouble, Verdict
 from logmend.outcome import ack
 from logmend.settings import Settings
-from logmend.stages import record, verify
+from logmend.stages import outcomes, verify
 
 INTENT = operator()
 SEEN: list[Evidence | None] = [
@@ -88,7 +88,7 @@ def test_a_fault_that_is_still_seen_is_a_failed_fix_only_if_enforcing_began() ->
     """Without a proof of that it is what kept us from knowing, or the revert that came meanwhile."""
     look = Attempt("ssh", before=evidence(101, mark=MARK))
     late = Verdict(Result.UNVERIFIED, "deadline_exceeded")
-    outcome = record.of_intent(INTENT, late, None, Settings(), START)
+    outcome = outcomes.of_intent(INTENT, late, Settings(), START)
     known = Record(INTENT, State.RUNNING, outcome, before=evidence(101), committed=True, mark=MARK)
     said = verify.attempt(INTENT, look, known)
     assert (said.result, said.reason) == (Result.FAILED, "still_faulty")

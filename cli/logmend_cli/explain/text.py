@@ -11,7 +11,8 @@ from logmend.model.enums import Mode, Result
 from logmend.model.values import Event, Incident, LogEntry, Tick, Undecodable
 from logmend.outcome import reasons
 from logmend.settings import Policies, Settings
-from logmend.stages import record
+from logmend.stages import outcomes
+from logmend.stages.intake import Intake
 from logmend_cli import inputs
 from logmend_cli.output import coloured, printable, shortened
 
@@ -107,17 +108,8 @@ def _next(said: Explanation, settings: Settings) -> str:
     """Say what a person does next; that ``explain`` would tell more is no news here."""
     if not isinstance(said.event, LogEntry | Incident) or said.judgement is None:
         return ""
-    step = reasons.next_step(
-        record.of_event(
-            said.delivery,
-            said.event,
-            said.judgement,
-            settings,
-            said.at or NO_TIME,
-            runbook=said.runbook,
-            instance=said.instance,
-        )
-    )
+    read = Intake(said.delivery, said.event, runbook=said.runbook, instance=said.instance)
+    step = reasons.next_step(outcomes.of_event(read, said.judgement, settings, said.at or NO_TIME))
     return "" if "logmend explain" in step else step
 
 

@@ -1,7 +1,7 @@
 """What a scan found, VM by VM. Pure: entries in, one at a time, and nothing of their text is kept.
 
-An entry is judged by the stages that the function runs: match, identify, then, once for each form in which a
-VM speaks, decide and the guards. The newest entry of a form stands for it.
+An entry is read as the function reads it; then the guards are asked, once for each form in which a VM speaks.
+The newest entry of a form stands for it.
 """
 
 from collections import Counter
@@ -26,8 +26,9 @@ from logmend.model.values import (
 )
 from logmend.runbook import Runbook
 from logmend.settings import Policies
-from logmend.stages import identify, intents, match
+from logmend.stages import intake
 from logmend.stages.decode import MESSAGE_FIELDS
+from logmend.stages.intake import Intake
 from logmend_cli.scan_spoken import Spoken
 
 FORMS = 32
@@ -121,33 +122,23 @@ class Groups:
         if isinstance(event, Tick):
             self.unmatched += 1
             return
-        found = match.runbook(event, self.rules.router)
-        if isinstance(found, match.Unmatched):
+        read = intake.read(delivery or _UNSENT, event, lambda: self.rules.router)
+        if read.verdict is not None and read.verdict.result is Result.UNMATCHED:
             self.unmatched += 1
             if isinstance(event, LogEntry):
-                self.spoken.add(event, found, where, log_path(event))
+                self.spoken.add(event, read, where, log_path(event))
             return
         self.matched += 1
-        turned = found.verdict if isinstance(found, match.TurnedAway) else None
-        instance = identify.event(event)
-        if found.runbook is None:
-            assert turned is not None
-            self.turned_away[turned.result.value, turned.reason] += 1
-        elif isinstance(instance, identify.BadIdentity):
-            self.turned_away[Result.REJECTED.value, "bad_identity"] += 1
+        if read.runbook is None or read.instance is None:
+            assert read.verdict is not None
+            self.turned_away[read.verdict.result.value, read.verdict.reason] += 1
         else:
-            variant = found.variant.name if found.variant else None
-            self._count(delivery or _UNSENT, event, found.runbook, variant, turned, instance)
+            self._count(read, event, read.runbook, read.instance)
 
     def _count(
-        self,
-        delivery: Delivery,
-        event: LogEntry | Incident,
-        runbook: Runbook,
-        variant: str | None,
-        turned: Verdict | None,
-        instance: InstanceRef,
+        self, read: Intake, event: LogEntry | Incident, runbook: Runbook, instance: InstanceRef
     ) -> None:
+        variant = read.variant.name if read.variant else None
         seen = self.vms.get((instance, runbook.name))
         if seen is None:
             seen = self.vms[instance, runbook.name] = Seen(instance, runbook)
@@ -156,18 +147,17 @@ class Groups:
         if (path, variant, host) not in seen.forms and len(seen.forms) >= FORMS:
             path, host = "other", None
         key = (path, variant, host)
-        at = explain.own_time(delivery, event)
+        at = explain.own_time(read.delivery, event)
         form = seen.forms.get(key)
         known = None if at is explain.NO_TIME else at
         if form is not None and not form.meet(known):
             return
-        # The variant's name is enough to judge it again: nothing of the entry itself is kept.
-        meant = next((each for each in runbook.variants if each.name == variant), None)
-        intent = intents.of_event(delivery, event, runbook, meant, instance, at)
+        intent = read.intent(at)
+        assert intent is not None
         if form is None:
-            form = seen.forms[key] = Form(intent, path, variant, host, turned)
+            form = seen.forms[key] = Form(intent, path, variant, host, read.verdict)
             form.meet(known)
-        form.intent, form.turned = intent, turned
+        form.intent, form.turned = intent, read.verdict
 
     def wanted(self, policies: Policies) -> Iterator[InstanceRef]:
         """Name the VMs whose facts decide what would be done; of the others the entries say no already."""

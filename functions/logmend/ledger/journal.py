@@ -61,7 +61,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
-from logmend.stages.record import of_replayed
+from logmend.stages.outcomes import of_replayed
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""

@@ -7,9 +7,9 @@ Only ``resource.labels`` are believed, and only where all three match their patt
 import re
 
 from logmend.errors import ConfigError
-from logmend.model.enums import INSTANCE_ID_PATTERN, PROJECT_PATTERN, ZONE_PATTERN
+from logmend.model.enums import INSTANCE_ID_PATTERN, PROJECT_PATTERN, ZONE_PATTERN, Result
 from logmend.model.struct import Struct
-from logmend.model.values import Incident, InstanceRef, LogEntry
+from logmend.model.values import Incident, InstanceRef, LogEntry, Verdict
 
 NAME_PATTERN = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """An instance's name (RFC 1035; cloud.google.com/compute/docs/naming-resources)."""
@@ -23,12 +23,6 @@ _SHORT = re.compile(r"([^/]+)/([^/]+)/([^/]+)")
 _MAX_ID = 2**64 - 1
 
 
-class BadIdentity(Struct, frozen=True):
-    """What an event says of its VM cannot be an identity. The event is ``rejected: bad_identity``."""
-
-    detail: str
-
-
 class NameRef(Struct, frozen=True):
     """A VM that an operator named; its numeric id has to be looked up."""
 
@@ -37,29 +31,33 @@ class NameRef(Struct, frozen=True):
     name: str
 
 
-def instance(project_id: object, zone: object, instance_id: object) -> InstanceRef | BadIdentity:
-    """Validate the three parts strictly; the only place that makes an InstanceRef of foreign text.
+def instance(project_id: object, zone: object, instance_id: object) -> InstanceRef | Verdict:
+    """Return the VM of three parts, strictly checked; only here foreign text becomes an InstanceRef.
 
     An id is an unsigned 64-bit number other than 0 without leading zeros: one VM has one spelling, hence
     one lease.
     """
     if not isinstance(project_id, str) or not PROJECT_PATTERN.fullmatch(project_id):
-        return BadIdentity("project_id is missing or not a project id")
+        return _rejected("project_id is missing or not a project id")
     if not isinstance(zone, str) or not ZONE_PATTERN.fullmatch(zone):
-        return BadIdentity("zone is missing or not a zone")
+        return _rejected("zone is missing or not a zone")
     if not isinstance(instance_id, str) or not INSTANCE_ID_PATTERN.fullmatch(instance_id):
-        return BadIdentity("instance_id is missing or not a number")
+        return _rejected("instance_id is missing or not a number")
     if instance_id.startswith("0") or int(instance_id) > _MAX_ID:
-        return BadIdentity("instance_id is not an unsigned 64-bit number without leading zeros")
+        return _rejected("instance_id is not an unsigned 64-bit number without leading zeros")
     return InstanceRef(project_id, zone, instance_id)
 
 
-def event(event: LogEntry | Incident) -> InstanceRef | BadIdentity:
-    """Return the VM that an event is about, from its monitored resource alone."""
+def event(event: LogEntry | Incident) -> InstanceRef | Verdict:
+    """Return the VM that an event is about, from its monitored resource alone; else ``bad_identity``."""
     if event.resource_type != "gce_instance":
-        return BadIdentity("the resource is not a gce_instance")
+        return _rejected("the resource is not a gce_instance")
     labels = event.resource_labels
     return instance(labels.get("project_id"), labels.get("zone"), labels.get("instance_id"))
+
+
+def _rejected(detail: str) -> Verdict:
+    return Verdict(Result.REJECTED, "bad_identity", detail)
 
 
 def log_project(log_name: str) -> str | None:
@@ -83,6 +81,6 @@ def parse(text: str) -> InstanceRef | NameRef:
             return NameRef(project_id, zone, last)
         last = "1"  # the name is fine: let the check below say which other part is not
     checked = instance(project_id, zone, last)
-    if isinstance(checked, BadIdentity):
+    if isinstance(checked, Verdict):
         raise ConfigError([f"{text!r}: {checked.detail}"])
     return checked

@@ -1,13 +1,13 @@
 """Second stage: which runbook an event asks for, and in which variant. Pure.
 
 A log entry asks by what it is: the runbooks' filters see the entry as it came. An incident asks by the user
-label ``logmend-runbook`` of its alert policy. Both only say "look at this VM": acting takes the live check.
+label ``logmend-runbook`` of its alert policy. Both only say "check this VM": acting takes the live check.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from logmend import lql
+from logmend import guards, lql
 from logmend.model.enums import Result
 from logmend.model.struct import Struct
 from logmend.model.values import Incident, LogEntry, Verdict
@@ -16,42 +16,28 @@ from logmend.runbook import Runbook, Variant
 OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
 """Logs that logmend writes, itself or through OS Config: acting on them would be a loop."""
 
-CORE_PLUGIN_LOG_ID = "GCEGuestAgent"
-"""The guest agent's core plugin refreshes certificates without the timer, and only where the VM opted in."""
-
-NOT_THIS_TIMER = "not_this_timer"
-
-
-class Matched(Struct, frozen=True):
-    """The runbook to run. ``variant`` is the form of the line; None for an incident."""
-
-    runbook: Runbook
-    variant: Variant | None
-
 
 class Spoken(Struct, frozen=True):
     """An entry has the words of a runbook, and its filter does not select it.
 
-    ``quoted_by`` is the other program whose line it is; None where none is named: the form is unknown.
+    ``quoted_by`` is the other program whose line it is; None if none is named: the form is unknown.
     """
 
     runbook: Runbook
     quoted_by: str | None
 
 
-class Unmatched(Struct, frozen=True):
-    """No runbook is meant, and ``detail`` says why, without a word of the event's own."""
+class Match(Struct, frozen=True):
+    """What an event asks for: a runbook, and the variant that is the form of the line (None for an incident).
 
-    detail: str
-    spoken: Spoken | None = None
+    ``verdict`` says why the event itself is turned away, without a word of its own; None: it asks for
+    ``runbook``. ``spoken`` is set if no filter selects an entry that has a runbook's words.
+    """
 
-
-class TurnedAway(Struct, frozen=True):
-    """A runbook is meant but the event itself says no; what is known of runbook and variant is named."""
-
-    verdict: Verdict
     runbook: Runbook | None = None
     variant: Variant | None = None
+    verdict: Verdict | None = None
+    spoken: Spoken | None = None
 
 
 class Router:
@@ -83,48 +69,46 @@ class Router:
         return self._runbooks.get(name)
 
 
-def runbook(event: LogEntry | Incident, router: Router) -> Matched | Unmatched | TurnedAway:
-    """Return the runbook that the event asks for, or the reason why there is nothing to look at."""
+def runbook(event: LogEntry | Incident, router: Router) -> Match:
+    """Return the runbook that the event asks for, or the reason why there is nothing to check."""
     return _entry(event, router) if isinstance(event, LogEntry) else _incident(event, router)
 
 
-def _entry(entry: LogEntry, router: Router) -> Matched | Unmatched | TurnedAway:
+def _entry(entry: LogEntry, router: Router) -> Match:
     if entry.log_id in OWN_LOG_IDS:
-        return TurnedAway(Verdict(Result.SKIPPED, "own_entry", f"log {entry.log_id}"))
-    if (found := router.match_filter(entry)) is None:
+        return Match(verdict=Verdict(Result.SKIPPED, "own_entry", f"log {entry.log_id}"))
+    if (runbook := router.match_filter(entry)) is None:
         return _unmatched(entry, router.speaks(entry))
-    if NOT_THIS_TIMER in found.guards and entry.log_id == CORE_PLUGIN_LOG_ID:
-        detail = f"log {entry.log_id}: stopping the timer cannot silence the core plugin"
-        return TurnedAway(Verdict(Result.REFUSED, NOT_THIS_TIMER, detail), found)
-    seen = [variant for text in entry.texts if (variant := found.variant_of(text)) is not None]
+    if (verdict := guards.of_log(runbook.guards, entry.log_name)) is not None:
+        return Match(runbook, verdict=verdict)
+    seen = [variant for text in entry.texts if (variant := runbook.variant_of(text)) is not None]
     if not seen:
-        return TurnedAway(
-            Verdict(Result.REFUSED, "unknown_variant", f"no variant of {found.name} describes this line"),
-            found,
-        )
-    first = min(seen, key=found.variants.index)
+        detail = f"no variant of {runbook.name} describes this line"
+        return Match(runbook, verdict=Verdict(Result.REFUSED, "unknown_variant", detail))
+    first = min(seen, key=runbook.variants.index)
     if first.verdict == "refuse":
-        return TurnedAway(
-            Verdict(Result.REFUSED, first.reason or "unknown_variant", f"variant {first.name}"), found, first
-        )
-    return Matched(found, first)
+        verdict = Verdict(Result.REFUSED, first.reason or "unknown_variant", f"variant {first.name}")
+        return Match(runbook, first, verdict)
+    return Match(runbook, first)
 
 
-def _unmatched(entry: LogEntry, about: Runbook | None) -> Unmatched:
+def _unmatched(entry: LogEntry, about: Runbook | None) -> Match:
     """Say of an entry that no filter selects whether it speaks of what a runbook is about, and how."""
     if about is None:
-        return Unmatched("no runbook's filter selects this entry")
+        return Match(verdict=Verdict(Result.UNMATCHED, None, "no runbook's filter selects this entry"))
     read = [text for text in entry.texts if _has([text], about.words)]
     others = tuple(each for each in entry.programs if each not in about.programs)
     if others and all(text.startswith(tuple(f"{each}: " for each in others)) for text in read):
-        return Unmatched(f"another program quotes the words of {about.name}", Spoken(about, others[0]))
+        detail = f"another program quotes the words of {about.name}"
+        return Match(verdict=Verdict(Result.UNMATCHED, None, detail), spoken=Spoken(about, others[0]))
     if entry.resource_type != "gce_instance":
         form = "on a resource that is no gce_instance"
     elif read:
         form = "behind a header that is not read"
     else:
         form = "in a field that is not read"
-    return Unmatched(f"it speaks of {about.name} in a form that no filter knows: {form}", Spoken(about, None))
+    detail = f"it speaks of {about.name} in a form that no filter knows: {form}"
+    return Match(verdict=Verdict(Result.UNMATCHED, None, detail), spoken=Spoken(about, None))
 
 
 def _has(texts: list[str], words: tuple[str, ...]) -> bool:
@@ -146,15 +130,18 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _incident(incident: Incident, router: Router) -> Matched | Unmatched | TurnedAway:
+def _incident(incident: Incident, router: Router) -> Match:
     if incident.is_test:
-        return TurnedAway(Verdict(Result.SKIPPED, "test_notification", "a test of the notification channel"))
-    if incident.state != "open":
-        return TurnedAway(
-            Verdict(Result.SKIPPED, "incident_closed", f"state {incident.state[:20]!r} is not open")
+        return Match(
+            verdict=Verdict(Result.SKIPPED, "test_notification", "a test of the notification channel")
         )
+    if incident.state != "open":
+        detail = f"state {incident.state[:20]!r} is not open"
+        return Match(verdict=Verdict(Result.SKIPPED, "incident_closed", detail))
     if incident.runbook is None:
-        return Unmatched("the alert policy has no user label logmend-runbook")
-    if (found := router.named(incident.runbook)) is None:
-        return TurnedAway(Verdict(Result.REFUSED, "unknown_runbook", f"no runbook {incident.runbook[:63]!r}"))
-    return Matched(found, None)
+        detail = "the alert policy has no user label logmend-runbook"
+        return Match(verdict=Verdict(Result.UNMATCHED, None, detail))
+    if (runbook := router.named(incident.runbook)) is None:
+        detail = f"no runbook {incident.runbook[:63]!r}"
+        return Match(verdict=Verdict(Result.REFUSED, "unknown_runbook", detail))
+    return Match(runbook)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.fakes import REF, START, FakeFleet, ManualClock, entry, incident, push, world
+from tests.fakes import LINE, REF, START, FakeFleet, ManualClock, entry, incident, push, world
 from tests.unit.corpus import names, value
 
 from logmend import catalog, explain
@@ -13,6 +13,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, InstanceRef, Tick, Undecodable
 from logmend.settings import Settings
 from logmend.stages import decode, identify
+from logmend_cli.scan.groups import Groups
 
 EVENTS = [("entries", name) for name in names("entries")] + [
     ("incidents", name) for name in names("incidents")
@@ -55,6 +56,23 @@ async def test_every_fixture_ends_as_it_is_explained(kind: str, name: str) -> No
     if done[1] == "bad_identity":  # the outcome of what cannot be identified names no runbook
         done = done[:2] + said[2:]
     assert said == done
+
+
+@pytest.mark.parametrize(("kind", "name"), [*EVENTS, ("odd", "refused in words, and names no VM")])
+def test_a_scan_says_of_every_fixture_what_explain_says(kind: str, name: str) -> None:
+    """Both read an event in one place, so that the first reason to turn it away is the same."""
+    odd = entry(jsonPayload={"message": f"gce_workload_cert_refresh: {LINE.replace('404', '412')}"})
+    odd["resource"] = {"type": "gce_instance", "labels": {}}
+    event = decode.document(odd if kind == "odd" else value(kind, name))
+    rules = explain.Rules.of(RUNBOOKS, Settings())
+    groups = Groups(rules)
+    groups.add(None, event)
+    said = explain.event(None, event, rules).judgement
+    assert said is not None
+    found = {(each.judgement.result, each.judgement.reason) for each in groups.judged({}, rules.policies)}
+    found |= {(Result(result), reason) for result, reason in groups.turned_away}
+    found |= {(Result.UNMATCHED, None)} if groups.unmatched else set()
+    assert found == {(said.result, said.reason)}
 
 
 FACTS: dict[str, dict[str, Any]] = {

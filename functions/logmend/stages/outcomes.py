@@ -1,18 +1,13 @@
-"""Make the one honest outcome of an event, and hand it to its log."""
+"""Make outcomes: of an event that goes no further, of an intent, and of what happens without either. Pure."""
 
 from datetime import datetime
 
 from logmend import __version__, relay
 from logmend.model.enums import Result
 from logmend.model.state import Acts, Approval, Lease, Record, View
-from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
-    Delivery,
-    Event,
-    Incident,
     InstanceFacts,
-    InstanceRef,
     Intent,
     Latency,
     LogEntry,
@@ -21,76 +16,16 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.outcome.reasons import FIRST_NEEDS_HUMAN
-from logmend.runbook import Runbook, Variant
+from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.stages.intake import Intake
 from logmend.stages.intents import event_id, source
-
-
-def of_rejected(
-    delivery: Delivery, event: Event | Undecodable, why: Undecodable, settings: Settings, now: datetime
-) -> Outcome:
-    """Make the outcome of a message that can never be dealt with."""
-    return of_event(delivery, event, Verdict(Result.REJECTED, why.reason, why.detail), settings, now)
-
-
-def of_unmatched(
-    delivery: Delivery, event: LogEntry | Incident, detail: str, settings: Settings, now: datetime
-) -> Outcome:
-    """Make the outcome of an event that no runbook is for."""
-    return of_event(delivery, event, Verdict(Result.UNMATCHED, None, detail), settings, now)
-
-
-def of_turned_away(
-    delivery: Delivery,
-    event: LogEntry | Incident,
-    verdict: Verdict,
-    runbook: Runbook | None,
-    variant: Variant | None,
-    instance: object,
-    settings: Settings,
-    now: datetime,
-) -> Outcome:
-    """Make the outcome of an event that says no by itself; ``instance`` is named where it is one."""
-    return of_event(
-        delivery,
-        event,
-        verdict,
-        settings,
-        now,
-        runbook=runbook,
-        variant=variant.name if variant else None,
-        instance=instance,
-    )
-
-
-def of_turned(
-    intent: Intent,
-    verdict: Verdict,
-    view: View,
-    runbook: Runbook | None,
-    settings: Settings,
-    now: datetime,
-) -> Outcome:
-    """Make the outcome of an intent that the ledger did not admit."""
-    first = verdict.reason == "needs_human" and not view.subject.human_told
-    outcome = of_intent(
-        intent,
-        verdict,
-        runbook,
-        settings,
-        now,
-        number=view.record.attempt if view.record else 0,
-        prior=view.record,
-        notes=(FIRST_NEEDS_HUMAN,) if first else (),
-    )
-    told = relay.of_intent(intent, None, view.subject.name)
-    return replace(outcome, instance_name=view.subject.name, detail=relay.joined(verdict.detail, told))
 
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     """Make the outcome of an order that waits in the ledger and was never looked at."""
-    said = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
-    return of_intent(record.intent, said, None, settings, now, number=record.attempt)
+    verdict = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
+    return of_intent(record.intent, verdict, settings, now, number=record.attempt)
 
 
 def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
@@ -139,63 +74,58 @@ def of_replayed(waiting: Record, done: Outcome) -> Outcome:
     )
 
 
-def of_event(
-    delivery: Delivery,
-    event: Event | Undecodable,
-    said: Verdict,
-    settings: Settings,
-    now: datetime,
-    *,
-    runbook: Runbook | None = None,
-    variant: str | None = None,
-    instance: object = None,
-) -> Outcome:
-    """Make the outcome of an event that never became an intent; ``instance`` is named where it is one.
+def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) -> Outcome:
+    """Make the outcome of an event that never became an intent.
 
     The ledger knows nothing of it, so its time is the message's own: a redelivery gives the same outcome.
+    If it is rejected or unmatched, the outcome names no runbook and no VM.
     """
-    entry = event if isinstance(event, LogEntry | Incident) else None
-    told = ""
-    if runbook is not None and isinstance(entry, LogEntry) and (line_host := relay.host(entry)):
-        told = relay.note([line_host], relay.shipped_by(entry))
-    at = delivery.publish_time or (source(entry).timestamp if entry else None) or now
+    delivery, event = read.delivery, None if isinstance(read.event, Undecodable) else read.event
+    nameless = verdict.result in (Result.REJECTED, Result.UNMATCHED)
+    known = Intake(delivery, read.event) if nameless else read
+    relayed = ""
+    if known.runbook is not None and isinstance(event, LogEntry) and (line_host := relay.host(event)):
+        relayed = relay.note([line_host], relay.shipped_by(event))
+    at = delivery.publish_time or (source(event).timestamp if event else None) or now
     return Outcome(
-        result=said.result,
-        reason=said.reason,
-        detail=relay.joined(said.detail, told),
+        result=verdict.result,
+        reason=verdict.reason,
+        detail=relay.joined(verdict.detail, relayed),
         at=at,
-        outcome_id=f"{event_id(delivery)}-0-{said.result}",
+        outcome_id=f"{event_id(delivery)}-0-{verdict.result}",
         mode=settings.mode,
         version=__version__,
-        runbook=runbook.name if runbook else None,
-        runbook_digest=runbook.digest if runbook else None,
-        variant=variant,
-        instance=instance if isinstance(instance, InstanceRef) else None,
+        runbook=known.runbook.name if known.runbook else None,
+        runbook_digest=known.runbook.digest if known.runbook else None,
+        variant=known.variant.name if known.variant else None,
+        instance=known.instance,
         attempt=0,
         message_id=delivery.message_id,
-        source=source(entry) if entry else None,
+        source=source(event) if event else None,
         replay_of=delivery.replay_of,
     )
 
 
 def of_intent(
     intent: Intent,
-    said: Verdict,
-    runbook: Runbook | None,
+    verdict: Verdict,
     settings: Settings,
     now: datetime,
     *,
+    runbook: Runbook | None = None,
     number: int = 0,
     attempt: Attempt | None = None,
     prior: Record | None = None,
     facts: InstanceFacts | None = None,
+    name: str | None = None,
     approval: Approval | None = None,
     notes: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Outcome:
     """Make an outcome of an intent. ``number`` counts attempts from 1; 0 is for what was never admitted.
 
-    Where an earlier attempt committed itself to enforcing, its evidence before is the evidence before.
+    ``name`` is what the ledger calls the VM, for want of facts. If an earlier attempt committed itself to
+    enforcing, its evidence before is the evidence before.
     """
     before = (
         prior.before if prior and prior.committed and prior.before else attempt.before if attempt else None
@@ -204,11 +134,11 @@ def of_intent(
     if attempt and after is None and before is not attempt.before:
         after = attempt.before
     return Outcome(
-        result=said.result,
-        reason=said.reason,
-        detail=relay.joined(said.detail, relay.of_intent(intent, facts)),
+        result=verdict.result,
+        reason=verdict.reason,
+        detail=relay.joined(verdict.detail, relay.of_intent(intent, facts, name)),
         at=now,
-        outcome_id=f"{intent.intent_id}-{number}-{said.result}",
+        outcome_id=f"{intent.intent_id}-{number}-{verdict.result}",
         mode=settings.mode,
         version=__version__,
         runbook=intent.runbook,
@@ -217,7 +147,7 @@ def of_intent(
         action=intent.action,
         executor=attempt.executor if attempt else prior.executor if prior else None,
         instance=intent.instance,
-        instance_name=facts.name if facts else None,
+        instance_name=facts.name if facts else name,
         attempt=number,
         before=before,
         after=after,
@@ -235,10 +165,27 @@ def of_intent(
     )
 
 
+def of_turned(
+    intent: Intent, verdict: Verdict, view: View, runbook: Runbook | None, settings: Settings, now: datetime
+) -> Outcome:
+    """Make the outcome of an intent that the ledger did not admit."""
+    first = verdict.reason == "needs_human" and not view.subject.human_told
+    return of_intent(
+        intent,
+        verdict,
+        settings,
+        now,
+        runbook=runbook,
+        number=view.record.attempt if view.record else 0,
+        prior=view.record,
+        name=view.subject.name,
+        notes=(FIRST_NEEDS_HUMAN,) if first else (),
+    )
+
+
 def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
     """Make the outcome of an attempt that died; its time is the end of its lease, whoever finds it."""
     detail = f"the attempt of {lease.owner} did not end before {lease.expires_at:%FT%TZ}"
-    said = Verdict(Result.INTERRUPTED, None, detail)
-    return of_intent(
-        record.intent, said, None, settings, lease.expires_at, number=max(record.attempt - 1, 1), prior=record
-    )
+    verdict = Verdict(Result.INTERRUPTED, None, detail)
+    number = max(record.attempt - 1, 1)
+    return of_intent(record.intent, verdict, settings, lease.expires_at, number=number, prior=record)
