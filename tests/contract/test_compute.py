@@ -440,6 +440,7 @@ async def test_listing_that_is_forbidden_names_the_permission() -> None:
         with pytest.raises(Permanent) as caught:
             await compute.instances("web-prod")
     assert caught.value.reason == "not_permitted"
+    assert "compute.instances.list is missing" in caught.value.detail
 
 
 # host keys

@@ -170,7 +170,8 @@ class PretendCompute:
                 if failure.pattern.search(self.calls[-1]) and failure.times != 0:
                     if failure.times is not None:
                         failure.times -= 1
-                    if (failed := await _failed(failure)) is not None:
+                    permission = "list" if request.url.path.endswith("/instances") else "get"
+                    if (failed := await _failed(failure, f"compute.instances.{permission}")) is not None:
                         return failed
             try:
                 return _masked(request, await answer(request))
@@ -332,7 +333,7 @@ def _masked(request: Request, document: dict[str, Any]) -> JSONResponse:
     return JSONResponse(document)
 
 
-async def _failed(failure: Failure) -> Response | None:
+async def _failed(failure: Failure, permission: str) -> Response | None:
     match failure.kind:
         case "slow":
             await asyncio.sleep(2)
@@ -344,15 +345,16 @@ async def _failed(failure: Failure) -> Response | None:
             return Response("<html>not what you asked for", media_type="application/json")
         case int():
             wait = {} if failure.retry_after is None else {"Retry-After": str(failure.retry_after)}
-            return _error(failure.kind, failure.message or f"scripted failure {failure.kind}", wait)
+            message = failure.message or f"scripted failure {failure.kind}"
+            if failure.kind == 403:
+                message = f"Required '{permission}' permission ({message})"
+            return _error(failure.kind, message, wait)
         case _:
             raise ValueError(f"no such failure: {failure.kind}")
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     word, reason = _STATUS.get(status, ("INTERNAL", "backendError"))
-    if status == 403:
-        message = f"Required 'compute.instances.get' permission ({message})"
     errors = [{"message": message, "domain": "global", "reason": reason}]
     content = {"error": {"code": status, "message": message, "errors": errors, "status": word}}
     return JSONResponse(content, status, dict(headers or {}))

@@ -43,6 +43,7 @@ Looked = tuple[Mapping[str, Any], tuple[str, ...] | str]
 
 ENDPOINT = "https://compute.googleapis.com"
 VIEWER = "roles/compute.viewer"
+LIST = "compute.instances.list"
 
 PROJECT_TTL = 60.0
 """Seconds for which a project's common metadata is taken as read."""
@@ -139,7 +140,7 @@ class ComputeApi:
             if answer.status == 400 and "returnPartialSuccess" in query:
                 del query["returnPartialSuccess"]  # Compute v1 no longer documents it
                 continue
-            page = _instance_of(answer, f"project {project_id}", by_operator=True)
+            page = _instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
             instances += _readable(functools.partial(_page, page, project_id))
             unreachable |= {str(each).rpartition("/")[2] for each in page.get("unreachables") or ()}
             if not (token := page.get("nextPageToken")):
@@ -260,7 +261,7 @@ class ComputeApi:
             self._call("GET", path, query),
             asyncio.gather(*(self._partners(project_id, *each) for each in zones.items())),
         )
-        page = _instance_of(answer, f"project {project_id}", by_operator=True)
+        page = _instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
         known = {ref: partner for each in partners for ref, partner in each.items()}
         documents = _readable(lambda: [each for group in _scopes(page) for each in group])
         named = {_readable(functools.partial(_ref, project_id, each)): each for each in documents}
@@ -283,7 +284,7 @@ class ComputeApi:
         if isinstance(answer, str):
             return dict.fromkeys(refs, answer)
         if not answer.ok:
-            error = answer.error(needs=VIEWER)
+            error = answer.error(needs=f"{LIST} ({VIEWER})")
             if isinstance(error, Permanent):
                 raise error  # each VM alone may still be answered for
             return dict.fromkeys(refs, str(error))
@@ -379,14 +380,16 @@ def _path(ref: InstanceRef, version: str = "v1") -> str:
     return f"/compute/{version}/projects/{quote(ref.project_id)}/zones/{ref.zone}/instances/{ref.instance_id}"
 
 
-def _instance_of(answer: Answer, what: str, *, by_operator: bool = False) -> Mapping[str, Any]:
+def _instance_of(
+    answer: Answer, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
+) -> Mapping[str, Any]:
     """Give the body of an answer about instances, or raise what it means.
 
     For an event, a look-up that is refused means ``opt_in_unknown``; an operator is told the error itself.
     """
     if answer.ok:
         return answer.json or {}
-    error = answer.error(needs=f"compute.instances.get ({VIEWER})")
+    error = answer.error(needs=f"{needs} ({VIEWER})")
     if answer.status == 404:
         raise Permanent("instance_gone", error.detail or what)
     if isinstance(error, Permanent):
