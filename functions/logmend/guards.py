@@ -25,9 +25,10 @@ class Passed(Struct, frozen=True):
 
 
 class Pending(Struct, frozen=True):
-    """Facts are missing: the guard answers when they are there."""
+    """Facts are missing: the guard answers when they are there. ``reason`` is what it means to act on."""
 
     why: str
+    reason: str = "facts_unknown"
 
 
 class Known(Struct, frozen=True):
@@ -67,11 +68,9 @@ def in_scope(known: Known) -> Answer:
     """Only projects, zones and labels that the operator listed; an empty list sets no bound."""
     settings, instance = known.settings, known.instance
     if settings.scope_projects and instance.project_id not in settings.scope_projects:
-        return Verdict(
-            Result.REFUSED, "out_of_scope", f"project {instance.project_id} is not in LOGMEND_SCOPE_PROJECTS"
-        )
+        return Verdict(Result.REFUSED, "out_of_scope", f"project {instance.project_id} is not in the scope")
     if settings.scope_zones and instance.zone not in settings.scope_zones:
-        return Verdict(Result.REFUSED, "out_of_scope", f"zone {instance.zone} is not in LOGMEND_SCOPE_ZONES")
+        return Verdict(Result.REFUSED, "out_of_scope", f"zone {instance.zone} is not in the scope")
     if settings.scope_labels:
         if known.facts is None:
             return Pending("the VM's labels are not looked up yet")
@@ -80,7 +79,7 @@ def in_scope(known: Known) -> Answer:
                 return Verdict(
                     Result.REFUSED,
                     "out_of_scope",
-                    f"it lacks the label {key}={value} of LOGMEND_SCOPE_LABELS",
+                    f"it lacks the label {key}={value} of the scope",
                 )
     bounded = settings.scope_projects or settings.scope_zones or settings.scope_labels
     return Passed("in scope" if bounded else "no scope set")
@@ -122,7 +121,7 @@ def workload_certificates_unused(known: Known) -> Answer:
         return Passed("a revert gives back what certificates need")
     facts = known.facts
     if facts is None:
-        return Pending("the VM's metadata is not looked up yet")
+        return Pending("the VM's metadata is not looked up yet", "opt_in_unknown")
     for where, items in (("instance", facts.metadata), ("project", facts.project_metadata or {})):
         if items.get("enable-workload-certificate", "").strip().lower() == "true":
             return Verdict(
@@ -143,7 +142,7 @@ def workload_certificates_unused(known: Known) -> Answer:
                 return Verdict(
                     Result.REFUSED, "opt_in_unknown", f"{what} cannot be read: {facts.unknown[what]}"
                 )
-            return Pending(f"{what} is not looked up yet")
+            return Pending(f"{what} is not looked up yet", "opt_in_unknown")
     if facts.partner_namespaces is None:
         return Passed("partner metadata was not answered by the API; the check on the VM stands")
     return Passed("no opt-in in metadata, identity configuration or partner metadata")

@@ -4,7 +4,7 @@ Source: the reference of ``instances.get``; ``gcloud compute instances describe 
 same document.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from logmend.model.values import InstanceFacts, InstanceRef
@@ -47,6 +47,8 @@ def facts(
         internal_ip=interface.get("networkIP"),
         external_ip=access.get("natIP"),
         service_account=account.get("email"),
+        licenses=_licenses(document.get("disks")),
+        machine_type=str(document.get("machineType", "")).rpartition("/")[2] or None,
         unknown={field: why for field, why in unknown.items() if isinstance(why, str)},
     )
 
@@ -78,6 +80,15 @@ def metadata(document: Mapping[str, Any] | None) -> Mapping[str, str]:
     """Give the items of a ``Metadata`` as a mapping."""
     items = (document or {}).get("items", ())
     return {_string(item["key"]): _string(item.get("value", "")) for item in items}
+
+
+def _licenses(disks: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
+    """Give the licences of the boot disk as ``PROJECT/NAME``; None if no disk is said to be one."""
+    boot = next((each for each in disks or () if each.get("boot")), None)
+    if boot is None:
+        return None
+    urls = (str(each).rpartition("projects/")[2] for each in boot.get("licenses", ()))
+    return tuple(each.replace("/global/licenses/", "/") for each in urls)
 
 
 def _string(value: object) -> str:

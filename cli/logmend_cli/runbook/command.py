@@ -175,6 +175,8 @@ def _row(runbook: Runbook) -> dict[str, Any]:
         "by": ["log entry", "incident", "operator"] if runbook.filter else ["incident", "operator"],
         "variants": [each.name for each in runbook.variants],
         "guards": list(guards.asked(runbook.guards)),
+        "unless": [str(each) for each in runbook.unless],
+        "only": [str(each) for each in runbook.only],
         "repeats_s": runbook.repeats.total_seconds() if runbook.repeats else None,
         "detached_s": runbook.detached.total_seconds() if runbook.detached else None,
         "follow_up": runbook.follow_up,

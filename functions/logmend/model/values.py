@@ -186,6 +186,7 @@ class InstanceFacts(Struct, frozen=True):
 
     ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
     ``partner_namespaces`` are the namespaces of ``partnerMetadata`` (REST ``view=FULL`` only).
+    ``licenses`` are those that its image gave the boot disk, ``PROJECT/NAME``; an instance names no image.
     ``unknown`` says of fields that were asked for and not answered why not.
     """
 
@@ -201,6 +202,8 @@ class InstanceFacts(Struct, frozen=True):
     internal_ip: str | None = None
     external_ip: str | None = None
     service_account: str | None = None
+    licenses: tuple[str, ...] | None = None
+    machine_type: str | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def effective(self, key: str) -> str | None:

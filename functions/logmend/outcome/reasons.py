@@ -174,7 +174,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM carries the exempt label.", "remove the label to let logmend act on the VM"
         ),
         "out_of_scope": Meaning(
-            "The VM is outside LOGMEND_SCOPE_PROJECTS, LOGMEND_SCOPE_ZONES or LOGMEND_SCOPE_LABELS.",
+            "The VM is outside LOGMEND_SCOPE_PROJECTS, LOGMEND_SCOPE_ZONES or LOGMEND_SCOPE_LABELS, or the"
+            " runbook's own scope.",
             "widen the scope settings if it should be within",
         ),
         "project_mismatch": Meaning(
@@ -196,9 +197,22 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "An Ops Agent policy governs the VM (label goog-ops-agent-policy).",
             "see what the policy reports: gcloud compute os-config os-policy-assignment-reports list",
         ),
+        "excluded_by_runbook": Meaning(
+            "The runbook leaves VMs like this one alone (`unless` in its runbook.yaml).",
+            "logmend runbook list {runbook} --format json shows the condition; the detail names which holds",
+        ),
+        "not_for_this_vm": Meaning(
+            "The runbook is only for other VMs (`only` in its runbook.yaml).",
+            "logmend runbook list {runbook} --format json shows the conditions; the detail names which fails",
+        ),
+        "facts_unknown": Meaning(
+            "A fact that a guard of the runbook asks for could not be looked up, so the VM is left alone.",
+            _GRANT_LOOKUP,
+        ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
         "observe_mode": Meaning(
-            "The function only observes.", "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce"
+            "The function, or this runbook, only observes.",
+            "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce; `logmend runbook list` says which",
         ),
         # skipped
         "duplicate": Meaning(
@@ -538,6 +552,7 @@ _OF_THE_EVENT = (
 _OF_THE_VM = (
     "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
     " unit_absent legacy_agent_present managed_by_plugin managed_by_policy"
+    " excluded_by_runbook not_for_this_vm facts_unknown"
     " no_previous_state not_running instance_gone no_route unreachable"
     " connection_lost deadline_exceeded ssh_busy ssh_protocol_error ssh_incompatible session_refused"
     " not_permitted host_key_mismatch host_key_unknown no_posix_account iap_not_authorized"

@@ -9,6 +9,7 @@ from logmend.runbook.load import BUILT_IN, load, load_all, load_each
 from logmend.runbook.types import (
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
+    Condition,
     Limits,
     Problem,
     Runbook,
@@ -20,6 +21,7 @@ __all__ = [
     "BUILT_IN",
     "MAX_SCRIPT_CHARACTERS",
     "SCRIPT_FILES",
+    "Condition",
     "Limits",
     "Problem",
     "Runbook",

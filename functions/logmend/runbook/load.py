@@ -13,6 +13,7 @@ from logmend.runbook.decode import KEBAB, SNAKE, Reader, suggestion
 from logmend.runbook.types import (
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
+    Condition,
     Limits,
     Problem,
     Runbook,
@@ -188,7 +189,32 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts, parameters: 
         words=words,
         approval_keys=keys,
         parameters=parameters,
+        unless=_conditions(top, top.mapping("unless")),
+        only=_conditions(top, top.mapping("only")),
     )
+
+
+_KINDS: tuple[tuple[Literal["label", "metadata", "image", "machine_family"], str, str], ...] = (
+    ("label", "KEY or KEY=VALUE", r"(?=[^A-Z]*\Z)[^\W\d_][\w-]{0,62}(?:=[\w-]{0,63})?"),
+    ("metadata", "KEY or KEY=VALUE", r"[A-Za-z0-9_-]{1,127}(?:=.+)?"),
+    ("image", "PROJECT or PROJECT/LICENSE", r"[a-z][a-z0-9.:-]{4,62}(?:/[a-z0-9._-]{1,63})?"),
+    ("machine_family", "family of machine types such as e2", r"[a-z][a-z0-9]{1,15}"),
+)
+
+
+def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
+    """Read what ``unless`` or ``only`` asks of a VM; neither may be there and ask nothing."""
+    found: list[Condition] = []
+    name = str(each.path[-1])
+    for kind, expected, pattern in _KINDS:
+        texts = each.strings(kind, expected, pattern)
+        if not texts and each.values.get(kind) == []:
+            each.wrong(kind, f"{name}.{kind}: expected at least one")
+        found += [Condition(kind, text) for text in texts]
+    if top.values.get(name) == {}:
+        top.wrong(name, f"{name}: expected at least one condition")
+    each.done()
+    return tuple(found)
 
 
 def _variants(top: Reader) -> tuple[Variant, ...]:

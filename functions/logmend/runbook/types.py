@@ -48,6 +48,21 @@ class Variant(Struct, frozen=True):
     reason: str | None
 
 
+class Condition(Struct, frozen=True):
+    """One thing that ``unless`` or ``only`` asks of a VM.
+
+    ``text`` is ``KEY`` or ``KEY=VALUE`` of a label or of metadata, ``PROJECT`` or ``PROJECT/LICENSE`` of an
+    image, or the family of a machine type, such as ``e2``.
+    """
+
+    kind: Literal["label", "metadata", "image", "machine_family"]
+    text: str
+
+    def __str__(self) -> str:
+        """Say ``KIND TEXT``."""
+        return f"{self.kind} {self.text}"
+
+
 class Limits(Struct, frozen=True):
     """A runbook's own disruption budget: ``disruption_budget`` enforcements per ``budget_window``.
 
@@ -76,6 +91,7 @@ class Runbook(Struct, frozen=True):
     ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
+    ``unless`` and ``only`` are the guards that it writes itself.
     """
 
     name: str
@@ -94,6 +110,8 @@ class Runbook(Struct, frozen=True):
     words: tuple[str, ...] = ()
     approval_keys: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    unless: tuple[Condition, ...] = ()
+    only: tuple[Condition, ...] = ()
 
     @property
     def ssh_only(self) -> str:

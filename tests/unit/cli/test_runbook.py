@@ -176,6 +176,23 @@ def test_every_golden_case_passes(run: Run) -> None:
     assert all(f"{each}: {COUNTS[each]} of {COUNTS[each]} cases pass" in text for each in NAMES)
 
 
+def test_golden_cases_judge_what_a_runbook_says_of_vms(run: Run, copied: Path) -> None:
+    """With the instance as gcloud describes it: refused by what the runbook says, planned without."""
+    mine = copied / "workload-cert-refresh"
+    with (mine / "runbook.yaml").open("a") as file:
+        file.write("\nunless: {image: [cos-cloud]}\nonly: {machine_family: [e2]}\n")
+    case = json.loads((mine / "cases/facts-exempt.json").read_text())
+    instance = case["instance"] | {"labels": {}, "machineType": "zones/z/machineTypes/e2-small"}
+    license_ = {"boot": True, "licenses": ["projects/cos-cloud/global/licenses/cos"]}
+    for name, disks, reason in (("a", [license_], "excluded_by_runbook"), ("b", [{"boot": True}], None)):
+        expect = case["expect"] | {"result": "refused" if reason else "planned", "reason": reason}
+        told = case | {"instance": instance | {"disks": disks}, "expect": expect}
+        (mine / f"cases/conditions-{name}.json").write_text(json.dumps(told))
+    ran = run("runbook", "test", mine.name, "--format", "json", runbooks=str(copied))
+    found = {each["case"]: each["verdict"] for each in json.loads(ran.stdout)}
+    assert (found["conditions-a"], found["conditions-b"]) == ("pass", "pass"), ran.stdout
+
+
 def test_cases_do_not_depend_on_the_environment(run: Run) -> None:
     """Whoever runs them, with whatever settings, gets the same."""
     assert cases(run, scope_projects="elsewhere", max_event_age="1s", mode="enforce") == cases(run)

@@ -6,6 +6,7 @@ lost.
 
 from datetime import datetime, timedelta
 
+from logmend import conditions
 from logmend import guards as guards_
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Fleet, Record, State, Subject, View
@@ -117,9 +118,13 @@ class Judged(Struct, frozen=True):
 def judge_guards(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
 ) -> list[Judged]:
-    """Ask the guards of every runbook, then its own in its order, also behind the first that says no."""
+    """Ask the guards of every runbook, then its own in its order, also behind the first that says no.
+
+    Last come ``unless`` and ``only``, which the runbook writes itself.
+    """
     known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
-    return [Judged(name, guards_.GUARDS[name](known)) for name in guards_.asked(runbook.guards)]
+    named = [(name, guards_.GUARDS[name](known)) for name in guards_.asked(runbook.guards)]
+    return [Judged(*each) for each in (*named, *conditions.judged(known, runbook))]
 
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict | None:
@@ -128,8 +133,8 @@ def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Set
         match judged.answer:
             case Verdict() as verdict:
                 return verdict
-            case guards_.Pending(why):
-                return Verdict(Result.REFUSED, "opt_in_unknown", f"{judged.guard}: {why}")
+            case guards_.Pending(why, reason):
+                return Verdict(Result.REFUSED, reason, f"{judged.guard}: {why}")
             case guards_.Passed():
                 pass
     return None

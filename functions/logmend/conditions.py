@@ -1,0 +1,89 @@
+"""The guards that a runbook writes itself: ``unless`` and ``only``, by what Compute says of a VM. Pure.
+
+``unless`` refuses if any condition holds. ``only`` refuses unless of each kind that it names one holds. A
+fact that could not be looked up is a no in either.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from logmend.guards import Answer, Known, Passed, Pending
+from logmend.model.enums import Action, Result
+from logmend.model.values import InstanceFacts, Verdict
+from logmend.runbook import Condition, Runbook
+
+
+def judged(known: Known, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
+    """Give the answers of those of ``unless`` and ``only`` that the runbook has, by name."""
+    for name, conditions, ask in (("unless", runbook.unless, _unless), ("only", runbook.only, _only)):
+        if not conditions:
+            continue
+        if known.action is Action.REVERT:
+            yield name, Passed("a revert takes back what logmend did itself")
+        elif known.facts is None:
+            yield name, Pending("the VM is not looked up yet")
+        else:
+            yield name, ask(conditions, known.facts)
+
+
+def _unless(conditions: Sequence[Condition], facts: InstanceFacts) -> Answer:
+    found = {each: holds(each, facts) for each in conditions}
+    for each, said in found.items():
+        if said:
+            return Verdict(Result.REFUSED, "excluded_by_runbook", f"the runbook leaves VMs with {each} alone")
+    return _unknown(found, facts) or Passed(f"none of {_listed(conditions)}")
+
+
+def _only(conditions: Sequence[Condition], facts: InstanceFacts) -> Answer:
+    for kind, group in groupby(conditions, lambda each: each.kind):
+        found = {each: holds(each, facts) for each in group}
+        if True in found.values():
+            continue
+        said = f"the runbook is only for VMs with {kind} {' or '.join(each.text for each in found)}"
+        return _unknown(found, facts) or Verdict(Result.REFUSED, "not_for_this_vm", said)
+    return Passed(f"it has {_listed(conditions)}")
+
+
+def _unknown(found: dict[Condition, bool | None], facts: InstanceFacts) -> Answer | None:
+    """Say what could not be judged: pending if nobody asked for it, a no if it was asked for in vain."""
+    missing = next((each for each, said in found.items() if said is None), None)
+    if missing is None:
+        return None
+    source = "project_metadata" if missing.kind == "metadata" else missing.kind
+    if source in facts.unknown:
+        return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: {facts.unknown[source]}")
+    return Pending(f"{missing}: {source} is not looked up yet")
+
+
+def _listed(conditions: Sequence[Condition]) -> str:
+    return ", ".join(str(each) for each in conditions)
+
+
+def holds(condition: Condition, facts: InstanceFacts) -> bool | None:
+    """Say whether a condition holds on a VM; None if that is not known. It never says a value of the VM's."""
+    match condition.kind:
+        case "label":
+            key, equals, value = condition.text.partition("=")
+            return key in facts.labels and (not equals or facts.labels[key] == value)
+        case "metadata":
+            return _metadata(condition.text, facts)
+        case "image":
+            if facts.licenses is None:
+                return None
+            return any(condition.text in (each, each.partition("/")[0]) for each in facts.licenses)
+        case "machine_family":
+            return None if facts.machine_type is None else family(facts.machine_type) == condition.text
+
+
+def _metadata(text: str, facts: InstanceFacts) -> bool | None:
+    """Compare as the guest sees it, whatever the case: gcloud's own pages write TRUE as often as true."""
+    key, equals, value = text.partition("=")
+    if (there := facts.effective(key)) is None:
+        return None if facts.project_metadata is None else False
+    return not equals or there.strip().lower() == value.strip().lower()
+
+
+def family(machine_type: str) -> str:
+    """Give the family of a machine type: ``e2`` of ``e2-medium``; a custom type without one is an N1."""
+    first = machine_type.partition("-")[0]
+    return "n1" if first == "custom" else first
