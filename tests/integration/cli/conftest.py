@@ -12,6 +12,7 @@ from typing import Any
 import asyncssh
 import pytest
 from click.testing import Result
+from tests import schemas
 from tests.contract.http_fake import serving
 from tests.discovery import held_to_discovery
 from tests.logging_fake import FakeLogging
@@ -51,7 +52,13 @@ class Place:
         """Run a command and read its JSON."""
         ran = self.logmend(*args, "--format", "json", **settings)
         assert ran.exit_code == status, (ran.exit_code, ran.stdout, ran.stderr)
-        return json.loads(ran.stdout)
+        document = json.loads(ran.stdout)
+        if args[0] in ("scan", "status"):
+            schemas.hold(args[0], document)
+        elif args[0] in ("run", "revert") and "--via-function" not in args:
+            for each in document:
+                schemas.hold("outcome", each)
+        return document
 
 
 @asynccontextmanager
