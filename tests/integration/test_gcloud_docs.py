@@ -8,7 +8,10 @@ from pathlib import Path
 from tests.conftest import needs
 from tests.provider_schema import ROOT
 
-GUIDES = ("README.md", "docs/deploy.md", "docs/operations.md", "docs/outcomes.md")
+GUIDES = [
+    "README.md",
+    *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md") if path.name != "cli.md"),
+]
 
 
 def commands(text: str) -> list[str]:

@@ -9,21 +9,6 @@ from tests.provider_schema import ROOT
 
 from logmend_cli.main import COMMANDS, logmend
 
-GUIDES = (
-    *(
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/release.md",
-        "docs/deploy.md",
-        "docs/operations.md",
-        "docs/osconfig.md",
-        "docs/outcomes.md",
-    ),
-    *("docs/runbooks.md", "deploy/README.md", "sink/README.md", "deploy/alerts.tf"),
-)
-
 
 def shown(guide: str) -> list[str]:
     """Give the commands in code spans and fenced blocks, without what is piped on."""
@@ -43,12 +28,28 @@ def alternatives(text: str) -> list[str]:
     return [text.replace(found[0], each) for each in found[0].split("|")] if found else [text]
 
 
+GUIDES = [
+    name
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("deploy/*.tf"),
+    ]
+    if shown(name := str(path.relative_to(ROOT)))
+]
+"""Every page with a command in it."""
+
+
+def test_the_guides_that_have_commands_are_found():
+    """Not a list that somebody has to keep."""
+    assert {"README.md", "docs/deploy.md", "docs/data.md", "docs/cli.md", "deploy/alerts.tf"} <= set(GUIDES)
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_the_program_takes_every_command_of_the_guide(guide):
     """Commands, subcommands and options are there under the names that the guide uses."""
-    found = shown(guide)
-    assert found
-    for text in found:
+    for text in shown(guide):
         words = shlex.split(text)[1:]
         command: click.Command = logmend
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):

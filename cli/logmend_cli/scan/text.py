@@ -46,7 +46,7 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count} could not be read ({name})"
     yield from spoken(totals)
     if any(name.startswith("planned") for name in totals["results"]):
-        yield "Next, a look at those VMs that changes nothing:"
+        yield "Next, check those VMs, which changes nothing (from outside their network: LOGMEND_SSH_ROUTE=iap):"
         yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
 
 
