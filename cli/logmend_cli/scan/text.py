@@ -46,7 +46,7 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count} could not be read ({name})"
     yield from spoken(totals)
     if any(name.startswith("planned") for name in totals["results"]):
-        yield "Next, check those VMs, which changes nothing (from outside their network: LOGMEND_SSH_ROUTE=iap):"
+        yield "Next, only check those VMs (from outside their network with LOGMEND_SSH_ROUTE=iap):"
         yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
 
 
