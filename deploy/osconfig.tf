@@ -16,7 +16,7 @@ locals {
     file => join("", [
       for part in regexall("@[a-z][a-z0-9]*(?:_[a-z0-9]+)*@|[^@]+|@", file("${local.runbooks_folder}/${name}/${file}")) :
       lookup(local.runbook_parameters[name], part, part)
-    ])
+    ]) if fileexists("${local.runbooks_folder}/${name}/${file}") # of what is irreversible, there is no way back
   } }
 
   # Longer scripts than an OS policy takes go over SSH only.
@@ -32,6 +32,7 @@ locals {
   assignments = local.osconfig ? {
     for each in setproduct(local.projects, var.zones, local.inline, keys(local.policies)) :
     join("/", each) => { project = each[0], zone = each[1], runbook = each[2], action = each[3] }
+    if contains(keys(local.scripts[each[2]]), "${local.policies[each[3]].folder}validate.sh")
   } : {}
 }
 

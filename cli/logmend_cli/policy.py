@@ -219,9 +219,11 @@ def _each(
     for name, why in too_long.items():
         click.secho(f"skipped: {name} goes over SSH only: {why}", dim=True, err=True)
     by_mode = (Action.CHECK,) if settings.mode is Mode.OBSERVE else assignment.ACTIONS
+    wanted = [Action(each) for each in actions] or by_mode
     for name in [each for each in names or loaded if each not in too_long]:
-        for action in [Action(each) for each in actions] or by_mode:
-            yield loaded[name], action
+        for action in assignment.actions(loaded[name]):
+            if action in wanted:
+                yield loaded[name], action
 
 
 def _wanted(

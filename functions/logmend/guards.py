@@ -167,6 +167,13 @@ def no_agent_policy(known: Known) -> Answer:
     return Passed(f"no label {AGENT_POLICY}")
 
 
+def irreversible(known: Known) -> Answer:
+    """What a runbook changes for good is no order's to put back, and an approval says that it knows."""
+    if known.action is Action.REVERT:
+        return Verdict(Result.REFUSED, "no_way_back", "nothing can put back what the runbook changes")
+    return Passed("nothing can put back what it changes")
+
+
 GUARDS: Mapping[str, Guard] = {
     guard.__name__: guard
     for guard in (
@@ -177,6 +184,7 @@ GUARDS: Mapping[str, Guard] = {
         instance_running,
         workload_certificates_unused,
         no_agent_policy,
+        irreversible,
     )
 }
 """Every guard that a runbook may name."""

@@ -279,7 +279,8 @@ def _outcome(
         approval=approval,
         latency=latency,
     )
-    return replace(outcome, notes=decide.notes(held.record.intent, outcome, held.subject, facts, settings))
+    notes = decide.notes(held.record.intent, outcome, held.subject, facts, settings)
+    return replace(outcome, notes=(*outcome.notes, *notes))
 
 
 def _wants_approval(intent: Intent, said: Verdict, settings: Settings) -> bool:

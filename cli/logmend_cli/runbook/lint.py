@@ -10,7 +10,7 @@ from pathlib import Path
 
 from logmend import guards, permissions
 from logmend.model.enums import Mode
-from logmend.runbook import SCRIPT_FILES, Problem, Runbook
+from logmend.runbook import Problem, Runbook
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, read
 from logmend.runbook.parse import document
@@ -94,9 +94,9 @@ def _grantable() -> frozenset[str]:
 
 
 def _scripts(folder: Path, found: Runbook) -> Iterator[Problem]:
-    for attribute, name in SCRIPT_FILES.items():
-        kind = "validate" if attribute.endswith("validate") else "enforce"
-        yield from script_rules.check(str(folder / name), getattr(found.scripts, attribute), kind)
+    for name, text in found.scripts.by_file.items():
+        kind = "validate" if name.endswith("validate.sh") else "enforce"
+        yield from script_rules.check(str(folder / name), text, kind)
 
 
 def _cases(folder: Path, found: Runbook) -> Iterator[Problem]:

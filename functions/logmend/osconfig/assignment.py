@@ -21,6 +21,11 @@ CHANGING = (Action.ENFORCE, Action.REVERT)
 """Assignments that can change a VM; in observe mode they are not deployed."""
 
 
+def actions(runbook: Runbook) -> tuple[Action, ...]:
+    """Give the actions that a runbook has an assignment for: of one that is irreversible, no way back."""
+    return tuple(each for each in ACTIONS if not (runbook.irreversible and each is Action.REVERT))
+
+
 def label(runbook: str) -> str:
     """Key of the label by which a VM is opted in."""
     return f"logmend-{runbook}"

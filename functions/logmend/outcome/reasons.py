@@ -18,6 +18,10 @@ FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
 
 
+IRREVERSIBLE = "irreversible: nothing can put back what this runbook changes"
+"""Note on every outcome of a runbook that says so of itself."""
+
+
 class Meaning(NamedTuple):
     """What a result or reason means, and what a person does about it; ``next_step`` may be empty."""
 
@@ -210,6 +214,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             _GRANT_LOOKUP,
         ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
+        "no_way_back": Meaning("The runbook is irreversible: nothing can put back what it changed."),
         "observe_mode": Meaning(
             "The function, or this runbook, only observes.",
             "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce; `logmend runbook list` says which",
@@ -575,7 +580,7 @@ _OF_LOGMEND = (
     " ledger_contention ledger_corrupt outcome_log_unavailable dead_letter_unavailable api_unavailable"
     " api_unreachable api_protocol_error api_disabled rate_limited unauthenticated credentials_unavailable"
     " no_credentials credentials_unusable invalid_request failed_precondition not_found already_exists"
-    " conflict unexpected_error ledger_replaced scripts_too_long key_not_imported"
+    " no_way_back conflict unexpected_error ledger_replaced scripts_too_long key_not_imported"
 )
 ABOUT: Mapping[str, About] = MappingProxyType(
     {
@@ -639,7 +644,9 @@ def next_step(outcome: Outcome) -> str:
         step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
     elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
         step = f"nothing yet, the tick looks again; if it stays so: {step}"
-    if outcome.action is Action.ENFORCE and (
+    if IRREVERSIBLE in outcome.notes:
+        step = "" if outcome.result is Result.REMEDIATED else step
+    elif outcome.action is Action.ENFORCE and (
         outcome.result is Result.UNVERIFIED or outcome.reason in _ENFORCED_IN_VAIN
     ):
         step = f"{step}; to undo: {_UNDO}".removeprefix("; ")

@@ -130,9 +130,10 @@ def _decoded(
 ) -> tuple[Runbook | None, list[Problem]]:
     declared = _declared(top)
     values = _values(top, declared, parameters)
-    scripts, wrong = _scripts(folder, declared, values)
+    irreversible = bool(top.take("irreversible", bool, "true or false"))
+    scripts, wrong = _scripts(folder, declared, values, irreversible=irreversible)
     top.problems.extend(wrong)
-    runbook = _runbook(top, folder.resolve().name, text, scripts, values)
+    runbook = _runbook(top, folder.resolve().name, text, scripts, values, irreversible=irreversible)
     top.done()
     return (None if top.problems else runbook), sorted(top.problems, key=_order)
 
@@ -150,7 +151,15 @@ def _text(path: Path) -> tuple[str | None, list[Problem]]:
         return None, [Problem(str(path), None, f"cannot be read: {error.strerror}")]
 
 
-def _runbook(top: Reader, folder: str, text: str, scripts: Scripts, parameters: Mapping[str, str]) -> Runbook:
+def _runbook(
+    top: Reader,
+    folder: str,
+    text: str,
+    scripts: Scripts,
+    parameters: Mapping[str, str],
+    *,
+    irreversible: bool,
+) -> Runbook:
     name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
     if name is not None and name != folder:
         top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
@@ -191,6 +200,7 @@ def _runbook(top: Reader, folder: str, text: str, scripts: Scripts, parameters: 
         parameters=parameters,
         unless=_conditions(top, top.mapping("unless")),
         only=_conditions(top, top.mapping("only")),
+        irreversible=irreversible,
     )
 
 
@@ -269,13 +279,17 @@ def _values(
 
 
 def _scripts(
-    folder: Path, declared: Mapping[str, object], values: Mapping[str, str]
+    folder: Path, declared: Mapping[str, object], values: Mapping[str, str], *, irreversible: bool
 ) -> tuple[Scripts, list[Problem]]:
-    """Read the four scripts and fill the parameters in, each written ``@name@``."""
+    """Read the scripts and fill the parameters in, each written ``@name@``."""
     problems: list[Problem] = []
     rendered: dict[str, str] = {}
     used: set[str] = set()
+    if irreversible and (folder / "revert").exists():
+        problems.append(Problem(str(folder / "revert"), None, "irreversible, and yet there is a way back"))
     for attribute, file in SCRIPT_FILES.items():
+        if irreversible and file.startswith("revert/"):
+            continue
         path = folder / file
         text, wrong = _text(path)
         problems += wrong
@@ -301,9 +315,7 @@ def _scripts(
 
 def _digest(text: str, scripts: Scripts) -> str:
     """Hash runbook.yaml and the rendered scripts, each preceded by its name and length."""
-    parts = {"runbook.yaml": text} | {
-        file: getattr(scripts, attribute) for attribute, file in SCRIPT_FILES.items()
-    }
+    parts = {"runbook.yaml": text, **scripts.by_file}
     digest = hashlib.sha256()
     for name, part in parts.items():
         data = part.encode()

@@ -75,12 +75,21 @@ class Limits(Struct, frozen=True):
 
 
 class Scripts(Struct, frozen=True):
-    """The four scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte."""
+    """The scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte.
+
+    The two of the way back are empty if the runbook is irreversible.
+    """
 
     validate: str
     enforce: str
-    revert_validate: str
-    revert_enforce: str
+    revert_validate: str = ""
+    revert_enforce: str = ""
+
+    @property
+    def by_file(self) -> Mapping[str, str]:
+        """Text of each script there is, by its file in the runbook's folder."""
+        texts = {file: getattr(self, attribute) for attribute, file in SCRIPT_FILES.items()}
+        return {file: text for file, text in texts.items() if text}
 
 
 class Runbook(Struct, frozen=True):
@@ -92,6 +101,7 @@ class Runbook(Struct, frozen=True):
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     ``unless`` and ``only`` are the guards that it writes itself.
+    ``irreversible`` says that nothing can put back what it changes.
     """
 
     name: str
@@ -112,14 +122,13 @@ class Runbook(Struct, frozen=True):
     parameters: Mapping[str, str] = field(default_factory=dict)
     unless: tuple[Condition, ...] = ()
     only: tuple[Condition, ...] = ()
+    irreversible: bool = False
 
     @property
     def ssh_only(self) -> str:
         """Why OS Config cannot take this runbook; empty where it can."""
         long = {
-            file: len(getattr(self.scripts, attribute))
-            for attribute, file in SCRIPT_FILES.items()
-            if len(getattr(self.scripts, attribute)) > INLINE_CHARACTERS
+            file: len(text) for file, text in self.scripts.by_file.items() if len(text) > INLINE_CHARACTERS
         }
         told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
         return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}" if told else ""

@@ -15,7 +15,7 @@ from logmend.model.values import (
     Undecodable,
     Verdict,
 )
-from logmend.outcome.reasons import FIRST_NEEDS_HUMAN
+from logmend.outcome.reasons import FIRST_NEEDS_HUMAN, IRREVERSIBLE
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages.intake import Intake
@@ -158,7 +158,7 @@ def of_intent(
         requested_by=intent.requested_by,
         approval_id=approval.approval_id if approval else intent.approval_id,
         approval_expires_at=approval.expires_at if approval else None,
-        notes=notes,
+        notes=(IRREVERSIBLE, *notes) if runbook and runbook.irreversible else notes,
         latency=latency or Latency(),
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,

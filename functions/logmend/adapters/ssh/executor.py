@@ -72,6 +72,8 @@ class SshSession:
         self._connection = connection
         scripts = runbook.scripts
         revert = action is Action.REVERT
+        if revert and runbook.irreversible:
+            raise Permanent("no_way_back", "it is irreversible: there is no script that puts it back")
         self._validate = scripts.revert_validate if revert else scripts.validate
         self._enforce = (
             None if action is Action.CHECK else scripts.revert_enforce if revert else scripts.enforce

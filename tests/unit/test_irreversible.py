@@ -1,0 +1,73 @@
+"""What nothing can put back: it is said everywhere, and no order to put it back is taken."""
+
+from pathlib import Path
+
+import pytest
+from tests.fakes import REF, world
+from tests.unit.test_pipeline import ENFORCE, operator
+from tests.unit.test_runbook import MINIMAL, folder, load, problems
+
+from logmend.model.enums import Action, Result
+from logmend.model.struct import replace
+from logmend.osconfig import assignment
+from logmend.outcome import document
+from logmend.outcome.reasons import IRREVERSIBLE, next_step
+
+__all__ = ["folder"]
+
+LASTING = MINIMAL | {"irreversible": True}
+
+
+@pytest.fixture
+def lasting(folder: Path) -> Path:
+    """Make a folder without a way back."""
+    for each in ("validate.sh", "enforce.sh"):
+        (folder / "revert" / each).unlink()
+    (folder / "revert").rmdir()
+    return folder
+
+
+def test_it_has_two_scripts_and_no_assignment_of_a_way_back(lasting: Path) -> None:
+    """And its digest is over what there is."""
+    found = load(lasting, LASTING)
+    assert found.irreversible
+    assert list(found.scripts.by_file) == ["validate.sh", "enforce.sh"]
+    assert assignment.actions(found) == (Action.CHECK, Action.ENFORCE)
+    assert assignment.actions(replace(found, irreversible=False)) == assignment.ACTIONS
+
+
+def test_a_way_back_of_what_is_irreversible_is_a_contradiction(folder: Path) -> None:
+    """One of the two is wrong."""
+    assert problems(folder, LASTING) == ["revert: irreversible, and yet there is a way back"]
+
+
+def test_without_the_word_a_way_back_is_demanded(lasting: Path) -> None:
+    """A folder that was forgotten is no decision."""
+    assert len(problems(lasting, MINIMAL)) == 2
+
+
+async def test_every_outcome_says_it_and_a_revert_is_refused_without_a_login() -> None:
+    """Nobody is told how to undo it; what an approval binds has it, too."""
+    w = world(**ENFORCE)
+    lasting = replace(w.pipeline.runbooks["workload-cert-refresh"], irreversible=True)
+    pipeline = replace(w.pipeline, runbooks={lasting.name: lasting})
+    outcome = await pipeline.work(operator())
+    assert (outcome.result, outcome.notes[0]) == (Result.REMEDIATED, IRREVERSIBLE)
+    assert document.document(outcome)["next_step"] is None
+    opened = w.fleet.opened
+    outcome = await pipeline.work(operator(Action.REVERT, "o-2"))
+    assert (outcome.result, outcome.reason) == (Result.REFUSED, "no_way_back")
+    assert IRREVERSIBLE in outcome.notes
+    assert w.fleet.opened == opened
+
+
+async def test_what_failed_does_not_name_a_way_back_either() -> None:
+    """The step is to find out, and no more."""
+    w = world(**ENFORCE)
+    vm = w.fleet.vms[REF.instance_id]
+    vm.fix_works = False
+    lasting = replace(w.pipeline.runbooks["workload-cert-refresh"], irreversible=True)
+    outcome = await replace(w.pipeline, runbooks={lasting.name: lasting}).work(operator())
+    assert outcome.reason == "still_faulty"
+    assert "revert" not in next_step(outcome)
+    assert "revert" in next_step(replace(outcome, notes=()))
