@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from logmend.errors import ConfigError
 from logmend.guards import GUARDS
+from logmend.model.enums import Mode
 from logmend.model.struct import Struct, replace
 from logmend.runbook import BUILT_IN, Limits, Problem, Runbook, load_each
 from logmend.runbook.configuration import Choice, Configuration, read
@@ -57,6 +58,11 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
                 by_runbook[name] = narrowed(settings, choice.settings)
             except ValueError as error:
                 problems.append(Problem(str(settings.runbooks), None, f"runbooks.{name}: {error}"))
+    for name, each in found.items():
+        policy = by_runbook.get(name, settings)
+        allowed = name in choices and choices[name].allow_irreversible
+        if each.irreversible and not allowed and policy.mode is Mode.ENFORCE:
+            by_runbook[name] = replace(policy, mode=Mode.APPROVE)
     if problems:
         raise ConfigError([str(each) for each in problems])
     loaded = {name: _without_those_off(each, found) for name, each in found.items()}

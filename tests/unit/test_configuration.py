@@ -297,6 +297,23 @@ def test_a_value_that_is_not_of_its_pattern_stops_the_start(tmp_path: Path, valu
     assert "does not match" in said
 
 
+# Irreversible
+
+
+def test_what_is_irreversible_waits_for_an_approval_unless_one_allows_it(own: Path) -> None:
+    """Whatever the mode: an order for one VM is a person's word, an event is none."""
+    shutil.rmtree(own / "own/mine/revert")
+    path = own / "own/mine/runbook.yaml"
+    path.write_text(path.read_text() + "irreversible: true\n")
+    text = "folders: [own]\n"
+    found = configured(own, text, mode=Mode.ENFORCE)
+    assert found.policies.of("mine").mode is Mode.APPROVE
+    assert found.policies.of(RUNBOOK).mode is Mode.ENFORCE
+    assert configured(own, text, mode=Mode.OBSERVE).policies.of("mine").mode is Mode.OBSERVE
+    allowed = configured(own, text + "runbooks: {mine: {allow_irreversible: true}}", mode=Mode.ENFORCE)
+    assert allowed.policies.of("mine").mode is Mode.ENFORCE
+
+
 # The documentation
 
 
@@ -305,7 +322,9 @@ def test_the_documentation_names_every_key_and_its_example_is_read(own: Path) ->
     page = (Path(__file__).parents[2] / "docs/runbooks.md").read_text()
     section = page.partition("## Which runbooks, each in which mode\n")[2].partition("\n## ")[0]
     keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    assert sorted(keys) == sorted(["enabled", "replaces", *FIELDS, "cooldowns", "scope", "parameters"])
+    assert sorted(keys) == sorted(
+        ["enabled", "replaces", "allow_irreversible", *FIELDS, "cooldowns", "scope", "parameters"]
+    )
     assert all(f"`{each}`" in section for each in (*COOLDOWNS, *SCOPE))
     (example,) = re.findall(r"^```yaml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     (own / "own/mine").rename(own / "own/time-sync")

@@ -40,6 +40,8 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Value]:
                 origin = "runbook.yaml"
         if field == "mode" and _capped(choice, general.mode):
             origin = f"{PREFIX}MODE, the ceiling; configuration says {choice.settings['mode']}"
+        if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
+            origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
         yield Value(name, _said(value), origin)
     for name, text in runbook.parameters.items():
         yield Value(f"parameters.{name}", text, _of_parameter(runbook, name, choice))

@@ -23,11 +23,13 @@ class Choice(Struct, frozen=True):
     """What is said of one runbook.
 
     ``enabled`` is None if it is not said. ``replaces`` says that an own runbook stands for the built-in one
-    of this name. ``settings`` holds fields of :class:`~logmend.settings.Settings` that are set for it alone.
+    of this name, ``allow_irreversible`` that what nothing can put back needs no approval for each VM.
+    ``settings`` holds fields of :class:`~logmend.settings.Settings` that are set for it alone.
     """
 
     enabled: bool | None = None
     replaces: bool = False
+    allow_irreversible: bool = False
     settings: Mapping[str, Any] = MappingProxyType({})
     parameters: Mapping[str, str] = MappingProxyType({})
 
@@ -59,6 +61,7 @@ def read(path: Path) -> tuple[Configuration, list[Problem]]:
 def _choice(each: Reader) -> Choice:
     enabled = each.take("enabled", bool, "true or false")
     replaces = each.take("replaces", bool, "true or false")
+    irreversible = each.take("allow_irreversible", bool, "true or false")
     values: dict[str, Any] = {}
     for name in FIELDS:
         _take(each, name, name, values)
@@ -78,7 +81,7 @@ def _choice(each: Reader) -> Choice:
         if (text := parameters.text(str(name), "text, in quotes if it is a number")) is not None
     }
     each.done()
-    return Choice(enabled, bool(replaces), values, given)
+    return Choice(enabled, bool(replaces), bool(irreversible), values, given)
 
 
 def _take(each: Reader, key: str, setting: str, values: dict[str, Any]) -> None:
