@@ -94,7 +94,7 @@ def _present(found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _present(each) if isinstance(each, dict) else each
         for key, each in found.items()
-        if each not in (None, [], "") and key not in LEFT_OUT
+        if each not in (None, [], "") and each is not False and key not in LEFT_OUT
     }
 
 

@@ -71,6 +71,7 @@ OUTCOME = record(
     credential=maybe(TEXT),
     instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT))),
     attempt=NUMBER,
+    committed={"type": "boolean"},
     before=maybe(EVIDENCE),
     after=maybe(EVIDENCE),
     message_id=maybe(TEXT),

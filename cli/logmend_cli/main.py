@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         ),
         "status": Entry(RUN, "Show blocked work, VMs that need attention, and recent outcomes."),
         "history": Entry(RUN, "Show everything that is known of one VM, in order."),
+        "export": Entry(RUN, "Every change and every use of a control, with evidence, as CSV or JSON."),
         "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
         "tick": Entry(RUN, "Process queued work now, as Cloud Scheduler does every five minutes."),
         "serve": Entry(RUN, "The function on this machine."),

@@ -48,6 +48,7 @@ FULL = Outcome(
     latency=Latency(10, 20, 30, 60),
     host_key="first_seen",
     credential="imported_key",
+    committed=True,
 )
 BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE, "0.1.0")
 
@@ -61,8 +62,8 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
     """A reader never has to ask whether a key is there."""
     keys = [
         *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
-        *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt", "before"),
-        *("after", "message_id"),
+        *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt"),
+        *("committed", "before", "after", "message_id"),
         *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),
         *("intent_id", "version"),
     ]

@@ -317,7 +317,10 @@ class Latency(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """The one honest record of what became of an event. Never holds the matched text."""
+    """The one honest record of what became of an event. Never holds the matched text.
+
+    ``committed`` says that enforcing may have begun, in this attempt or an earlier one.
+    """
 
     result: Result
     reason: str | None
@@ -347,6 +350,7 @@ class Outcome(Struct, frozen=True):
     latency: Latency = Latency()
     host_key: str | None = None  # a HostKeySource, or what a later version calls one
     credential: str | None = None  # a CredentialKind, likewise
+    committed: bool = False
 
     @property
     def final(self) -> bool:

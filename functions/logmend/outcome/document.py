@@ -99,6 +99,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "credential": outcome.credential,
         "instance": _instance(outcome),
         "attempt": outcome.attempt,
+        "committed": outcome.committed,
         "before": _evidence(outcome.before),
         "after": _evidence(outcome.after),
         "message_id": outcome.message_id,
@@ -185,6 +186,7 @@ def _outcome(document: Mapping[str, Any]) -> Outcome:
         latency=_latency(document.get("latency_ms") or {}),
         host_key=document.get("host_key"),
         credential=document.get("credential"),
+        committed=bool(document.get("committed")),
     )
 
 

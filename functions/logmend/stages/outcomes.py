@@ -25,7 +25,7 @@ from logmend.stages.intents import event_id, source
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     """Make the outcome of an order that waits in the ledger and was never looked at."""
     verdict = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
-    return of_intent(record.intent, verdict, settings, now, number=record.attempt)
+    return of_intent(record.intent, verdict, settings, now, number=record.attempt, prior=record)
 
 
 def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
@@ -162,6 +162,7 @@ def of_intent(
         latency=latency or Latency(),
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,
+        committed=bool((prior and prior.committed) or (attempt and attempt.committed)),
     )
 
 

@@ -1,0 +1,140 @@
+"""``logmend export``: every change to VMs and every use of a control, with evidence, for an auditor."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import click
+
+from logmend.errors import ConfigError
+from logmend.model.enums import Result
+from logmend.model.state import Record, State
+from logmend.model.struct import replace
+from logmend.model.values import Outcome
+from logmend.outcome import document as outcome_json
+from logmend.settings import Settings
+from logmend.stages import outcomes
+from logmend_cli import inputs, outcome_source, output
+from logmend_cli.application import opened
+from logmend_cli.documented import Command
+from logmend_cli.outcome_source import NOTHING, Source
+
+Row = dict[str, Any]
+
+PROVEN = frozenset({Result.REMEDIATED, Result.REVERTED})
+"""Results that a check before and after the change stands for."""
+COLUMNS = (
+    *("at", "kind", "changed", "result", "reason", "action", "runbook", "runbook_digest", "project_id"),
+    *("zone", "instance_id", "name", "by", "identity", "approval_id", "source", "executor", "detail"),
+    *("before", "after", "intent_id", "outcome_id", "version"),
+)
+
+
+@click.command(
+    "export",
+    cls=Command,
+    examples=(
+        "logmend export --changes --cloud --since 7d --format csv > changes.csv",
+        "logmend export --changes outcomes.jsonl --format json",
+    ),
+)
+@click.option("--changes", is_flag=True, required=True, help="Changes to VMs, and uses of controls.")
+@outcome_source.options
+@output.format_option("csv", "json")
+def command(file: str | None, cloud: bool, since: str | None, shape: str, *, changes: bool) -> None:
+    """Export what was changed on VMs, and how controls were used, one row each, with evidence.
+
+    From outcomes (FILE, - is standard input; Cloud Logging with --cloud; or where LOGMEND_OUTCOMES puts
+    them), in order of time, and then what the ledger alone knows: work that is under way, and the last 32
+    days of what never reached the log.
+
+    `kind` is `change` or `control`. A change is `proven` by a check before and after it; it is `possible` if
+    enforcing was begun and nothing proves what came of it. One intent may have several rows. `by` is who
+    asked, and `identity` how that is known.
+    """
+    del changes  # there is nothing else to export
+    settings = inputs.settings()
+    source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
+    if settings.state == "memory:" and source.name is None:
+        raise ConfigError([NOTHING])
+    rows = _drawn(_rows(settings, source))
+    if shape == "json":
+        output.show_json_array(rows)
+    else:
+        output.show_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in rows))
+
+
+async def _rows(settings: Settings, source: Source) -> AsyncIterator[Row]:
+    """Give each row once; of what was told, only its id's hash is kept in memory."""
+    told = set[int]()
+    async for outcome in outcome_source.read(source, settings):
+        if (row := of_outcome(outcome)) is not None and (met := hash(outcome.outcome_id)) not in told:
+            told.add(met)
+            yield row
+    if settings.state == "memory:":
+        return
+    async for outcome in _kept(settings):
+        early = source.since is not None and outcome.at < source.since
+        if not early and hash(outcome.outcome_id) not in told and (row := of_outcome(outcome)) is not None:
+            yield row
+
+
+async def _kept(settings: Settings) -> AsyncIterator[Outcome]:
+    """Give what the ledger knows: latest outcomes, work that is under way, uses of controls."""
+    async with opened(settings) as app:
+        async for each in app.queues.records():
+            if each.outcome is not None:
+                yield each.outcome
+            if each.committed and each.state is not State.DONE:
+                yield _under_way(each, settings)
+        async for acts in app.queues.acts():
+            for number in range(len(acts.acts)):
+                yield outcomes.of_act(acts, number, settings)
+
+
+def _under_way(known: Record, settings: Settings) -> Outcome:
+    """Tell of an enforcement whose end nobody has recorded yet."""
+    since = known.before.at if known.before else known.intent.created_at
+    return replace(
+        outcomes.of_waiting(known, settings, since),
+        result=Result.REQUESTED,
+        reason=None,
+        detail=f"under way ({known.state}): its end is not known yet",
+        outcome_id=f"{known.intent.intent_id}-under-way",
+    )
+
+
+def of_outcome(outcome: Outcome) -> Row | None:
+    """Make the row of an outcome; None where it is neither a change nor the use of a control."""
+    control = outcome.result is Result.CONTROLLED
+    proven = outcome.result in PROVEN
+    if not control and not proven and not outcome.committed:
+        return None
+    said = outcome_json.document(outcome)
+    instance, source = said["instance"] or {}, said["source"]
+    return {
+        "at": said["timestamp"],
+        "kind": "control" if control else "change",
+        "changed": None if control else "proven" if proven else "possible",
+        **{name: instance.get(name) for name in ("project_id", "zone", "instance_id", "name")},
+        "by": said["requested_by"],
+        "approval_id": outcome.approval_id,
+        "source": None if source is None else {key: each for key, each in source.items() if each is not None},
+        **{name: said[name] for name in COLUMNS if name in said and name not in {"source", "by"}},
+    }
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
+def _drawn(rows: AsyncIterator[Row]) -> Iterator[Row]:
+    """Draw rows one by one, as they are printed."""
+
+    async def following() -> Row | None:
+        return await anext(rows, None)
+
+    with asyncio.Runner() as runner:
+        while (row := runner.run(following())) is not None:
+            yield row
