@@ -110,22 +110,17 @@ async def undo(fleet: Fleet, state: str, url: str) -> None:
     import httpx
 
     from logmend.ledger import Journal
-    from logmend.model.enums import Action, Origin
-    from logmend.model.values import InstanceRef, Intent, Source
+    from logmend.model.enums import Action
+    from logmend.model.values import InstanceRef
+    from logmend.stages import intents
     from logmend.wiring import open_store
     from logmend_cli.pretend.entries import push
 
     now, store = datetime.now(UTC), open_store(state)
     first = next(iter(fleet.machines.values()))
-    intent = Intent(
-        intent_id="o-demo-revert",
-        runbook="workload-cert-refresh",
-        action=Action.REVERT,
-        instance=InstanceRef(*story.identity(first)),
-        origin=Origin.OPERATOR,
-        source=Source("operator"),
-        created_at=now,
-        requested_by="the demo",
+    instance = InstanceRef(*story.identity(first))
+    intent = intents.of_operator(
+        Action.REVERT, instance, "workload-cert-refresh", "the demo", now, intent_id="demo-revert"
     )
     await Journal(store, owner="demo", lease=timedelta(minutes=10)).write(intent, now)
     await store.aclose()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from logmend.errors import ConfigError, LogmendError
-from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
-from logmend.model.values import InstanceRef, Intent, Outcome, Source
+from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
+from logmend.stages import intents
 from logmend_cli import application, inputs, output
 from logmend_cli.errors import BAD, DONE, status_of
 
@@ -110,8 +111,14 @@ async def _carry_out(
         many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
         click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
     orders = [
-        replace(
-            _order(action, ref, runbook, by, look_only=not acting),
+        intents.of_operator(
+            action,
+            ref,
+            runbook,
+            by,
+            datetime.now(UTC),
+            intent_id=uuid.uuid4().hex,
+            look_only=not acting,
             overrides=held.get(ref),
             passes=tuple(stops),
             at_most=chosen.get("at_most"),
@@ -189,20 +196,6 @@ async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) 
     if (breaker := fleet.breakers.get(runbook)) is not None:
         found[breaker.mark] = f"the breaker of {runbook} is open since {breaker.opened_at:%FT%TZ}"
     return found
-
-
-def _order(action: Action, ref: InstanceRef, runbook: str, by: str, *, look_only: bool) -> Intent:
-    return Intent(
-        intent_id=f"o-{uuid.uuid4().hex}",
-        runbook=runbook,
-        action=action,
-        instance=ref,
-        origin=Origin.OPERATOR,
-        source=Source("operator"),
-        created_at=datetime.now(UTC),
-        requested_by=by,
-        look_only=look_only,
-    )
 
 
 async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:

@@ -13,12 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from logmend.errors import Permanent, Transient
-from logmend.model.enums import Action, Origin, Result
-from logmend.model.struct import Struct, replace
-from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Source, Verdict
+from logmend.model.enums import Result
+from logmend.model.struct import Struct
+from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Verdict
 from logmend.runbook import Runbook
-from logmend.stages import decode, match
-from logmend.stages.intents import SILENCE
+from logmend.stages import decode, intents, match
 
 PERIODS = 2
 PERIOD = timedelta(minutes=30)
@@ -80,20 +79,7 @@ def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> t
         return None
     if runbook.repeats is None or runbook.filter is None:
         return None
-    listens = replace(
-        intent,
-        intent_id=f"s-{intent.intent_id}",
-        action=Action.CHECK,
-        origin=Origin.FOLLOW_UP,
-        source=Source(SILENCE, log_name, timestamp=now),
-        created_at=now,
-        event_time=None,
-        line_time=None,
-        message_id=None,
-        repeats=False,
-        approval_id=None,
-    )
-    return listens, now + SETTLING + PERIODS * period(runbook) + INGESTION
+    return intents.of_silence(intent, now), now + SETTLING + PERIODS * period(runbook) + INGESTION
 
 
 def watch(intent: Intent, runbooks: Mapping[str, Runbook]) -> Watch | None:

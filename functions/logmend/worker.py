@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from logmend import settle
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
-from logmend.model.enums import Action, Result
+from logmend.model.enums import Action
 from logmend.model.state import Admitted, State, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, Attempt, Evidence, InstanceFacts, Intent, Latency, Outcome, Verdict
@@ -48,46 +48,45 @@ class Worker(Struct, frozen=True):
         intent, started = held.record.intent, _Stopwatch(self.clock.now(), published)
         settings = self.policies.of(intent.runbook)
         facts: InstanceFacts | None = None
-        done: Attempt | None = None
+        attempt: Attempt | None = None
+        verdict: Verdict | None = None
         agent = self.executors.agent(held.record.executor) if held.was is State.REQUESTED else None
         try:
             if agent is not None:
-                done, facts, said = await self._read(agent, held, runbook)
+                attempt, verdict = await self._read(agent, held, runbook)
             elif runbook is None:
-                said = settle.unknown_runbook(intent)
+                verdict = settle.unknown_runbook(intent)
             else:
                 facts = await self.compute.facts(intent.instance)
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, settings)
                 if verdict is None:
-                    done = await self._act(held, facts, runbook)
+                    attempt = await self._act(held, facts, runbook)
                     started.acted()
-                    said = verify.attempt(
+                    verdict = verify.attempt(
                         intent,
-                        done,
+                        attempt,
                         held.record,
                         detached=runbook.detached is not None,
                         held=held.subject.held,
                     )
-                    said = settle.overdue(said, held, runbook, settings, self.clock.now())
-                else:
-                    said = verdict
-                if said.result is not Result.REQUESTED:
-                    left = await act.take_back(self.executors, facts, intent)
-                    said = replace(said, detail=said.detail + left)
+            end = settle.Ending(held, runbook, facts, attempt, verdict, settings, self.clock.now())
+            if settle.closes(end):
+                end = await self._take_back(end, agent)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  the VM must be given back whatever happens
-            said = settle.of_error(error, waiting=agent is not None)
-        now = self.clock.now()
-        concluded = settle.attempt(held, runbook, facts, done, said, settings, now, started.latency())
-        if concluded is None:
-            await self.journal.postpone(held, now + decide.RECHECK, settle.reported(held, done))
+            attempt = None if agent else attempt  # a report is read again by the next tick
+            verdict = settle.of_error(error, waiting=agent is not None)
+            end = settle.Ending(held, runbook, facts, attempt, verdict, settings, self.clock.now())
+        conclusion = settle.conclusion(replace(end, latency=started.latency()))
+        if conclusion is None:
+            await self.journal.postpone(held, end.now + decide.RECHECK, end.reported)
             return None
-        await self.journal.conclude(held, concluded, now)
-        if concluded.failing:
-            await self.guard_breaker(intent.runbook, now)
-        return concluded.outcome
+        await self.journal.conclude(held, conclusion, end.now)
+        if conclusion.failing:
+            await self.guard_breaker(intent.runbook, end.now)
+        return conclusion.outcome
 
     async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict | None]:
         """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
@@ -142,7 +141,7 @@ class Worker(Struct, frozen=True):
             return verdict
 
         may_enforce = decide.ceiling(intent, settings) and held.was not in _LOOK_ONLY
-        done = await act.attempt(
+        attempt = await act.attempt(
             self.executors(facts, intent.runbook),
             facts,
             runbook,
@@ -151,36 +150,40 @@ class Worker(Struct, frozen=True):
             mark,
             settings.attempt_deadline,
         )
-        return replace(done, committed=passed)
+        return replace(attempt, committed=passed)
 
     async def _read(
         self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
-    ) -> tuple[Attempt, InstanceFacts | None, Verdict]:
-        """Read what came of work that an agent was asked for; a request that closes is taken back first."""
-        intent, asked, facts = held.record.intent, held.record.request, None
+    ) -> tuple[Attempt, Verdict]:
+        """Read what came of work that an agent was asked for, and ask what stands against it by now."""
+        intent, asked = held.record.intent, held.record.request
         assert asked is not None
         settings = self.policies.of(intent.runbook)
-        done = await act.report(agent, asked, held.record, settings.attempt_deadline)
+        attempt = await act.report(agent, asked, held.record, settings.attempt_deadline)
         if runbook is None:
-            said = settle.unknown_runbook(intent)
-        else:
-            fleet = await self.controls.fleet()
-            stop: Verdict | None = decide.recall(intent, asked, held.subject, fleet, settings)
-            with suppress(Transient):  # what was reported is told all the same; the next tick asks again
-                stop = stop or await self.objection(intent, asked, runbook)
-            said = verify.report(
-                intent,
-                done,
-                held.record,
-                stop,
-                detached=runbook.detached is not None,
-                held=held.subject.held,
-            )
-            said = settle.overdue(said, held, runbook, settings, self.clock.now())
-        if said.result is not Result.REQUESTED:
-            facts, left = await act.withdraw(agent, self.compute, asked)
-            said = replace(said, detail=said.detail + left)
-        return done, facts, said
+            return attempt, settle.unknown_runbook(intent)
+        stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), settings)
+        with suppress(Transient):  # what was reported is told all the same; the next tick asks again
+            stop = stop or await self.objection(intent, asked, runbook)
+        verdict = verify.report(
+            intent,
+            attempt,
+            held.record,
+            stop,
+            detached=runbook.detached is not None,
+            held=held.subject.held,
+        )
+        return attempt, verdict
+
+    async def _take_back(self, end: settle.Ending, agent: RequestExecutor | None) -> settle.Ending:
+        """Take back the request that is out, or that a dead attempt may have left."""
+        if agent is not None:
+            assert end.prior.request is not None
+            facts, left = await act.withdraw(agent, self.compute, end.prior.request)
+            return replace(end, facts=facts, left=left)
+        if end.facts is None:
+            return end
+        return replace(end, left=await act.take_back(self.executors, end.facts, end.intent))
 
     async def guard_breaker(self, runbook: str, now: datetime) -> None:
         """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from logmend import explain
 from logmend.errors import Permanent
 from logmend.explain import Explanation, Rules
-from logmend.model.enums import Origin, Result
-from logmend.model.struct import Struct, replace
+from logmend.model.enums import Result
+from logmend.model.struct import Struct
 from logmend.model.values import Incident, InstanceRef, Intent, LogEntry
 from logmend.stages import intents
 from logmend.stages.intents import REPLAY_ID
@@ -88,18 +88,7 @@ class Order(Struct, frozen=True):
         now = datetime.now(UTC)
         if (intent := _intent(each, said, now)) is None:
             return Done("left", why="nothing to order")
-        order = replace(
-            intent,
-            intent_id=f"o-replay-{replay_id}",
-            origin=Origin.OPERATOR,
-            created_at=now,
-            message_id=None,
-            repeats=False,
-            allow_stale=True,
-            requested_by=self.by,
-            replay_of=each.original,
-            approval_id=None,
-        )
+        order = intents.of_replay(intent, replay_id, each.original, self.by, now)
         await self.journal.write(order, now)
         return Done("ordered", order.intent_id)
 

@@ -25,7 +25,6 @@ from logmend.ledger.documents import (
     unpack,
 )
 from logmend.ledger.freezes import Gone, lifted, of_fleet, of_subject, over, under, without
-from logmend.model.enums import Origin
 from logmend.model.state import (
     Act,
     Acts,
@@ -42,6 +41,7 @@ from logmend.model.state import (
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
+from logmend.stages import intents
 
 
 class Controls:
@@ -250,20 +250,7 @@ class Controls:
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
             approval = _pending(found, mine, by.at)
-            intent = replace(
-                approval.intent,
-                intent_id=ordered[1],
-                origin=Origin.APPROVAL,
-                created_at=by.at,
-                event_time=None,
-                line_time=None,
-                message_id=None,
-                repeats=False,
-                requested_by=by.who,
-                approval_id=approval_id,
-                approved=approval.plan,
-                source=replace(approval.intent.source, incident_id=None),
-            )
+            intent = intents.of_approval(approval, by.who, by.at)
             return {
                 mine: _decided(approval, "approved", by),
                 ordered: Document(pack(Record(intent, State.PARKED)), queue="parked", due=by.at),

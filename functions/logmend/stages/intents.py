@@ -1,4 +1,4 @@
-"""Make the intent that an event becomes."""
+"""Make intents: of an event, of a person, and of an earlier intent. Only this module makes any."""
 
 import hashlib
 import re
@@ -6,6 +6,8 @@ from datetime import datetime
 
 from logmend import relay
 from logmend.model.enums import Action, Origin
+from logmend.model.state import Approval
+from logmend.model.struct import replace
 from logmend.model.values import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
 from logmend.runbook import Runbook, Variant
 
@@ -51,7 +53,7 @@ def of_event(
     instance: InstanceRef,
     now: datetime,
 ) -> Intent:
-    """Order the VM that an event names to be looked after with the runbook that matched.
+    """Make the intent to remediate the VM that an event names, with the runbook that matched.
 
     Only a fresh entry of a runbook that says so repeats itself; an incident or a replayed entry does not.
     """
@@ -73,6 +75,90 @@ def of_event(
         variant=variant.name if variant else None,
         repeats=entry is not None and runbook.repeats is not None and delivery.replay_of is None,
         replay_of=delivery.replay_of,
+    )
+
+
+def of_operator(
+    action: Action,
+    instance: InstanceRef,
+    runbook: str,
+    by: str,
+    now: datetime,
+    *,
+    intent_id: str,
+    look_only: bool = False,
+    overrides: str | None = None,
+    passes: tuple[str, ...] = (),
+    at_most: int | None = None,
+) -> Intent:
+    """Make the intent that a person asks for; :class:`~logmend.model.values.Intent` says what it may pass."""
+    return Intent(
+        intent_id=f"o-{intent_id}",
+        runbook=runbook,
+        action=action,
+        instance=instance,
+        origin=Origin.OPERATOR,
+        source=Source("operator"),
+        created_at=now,
+        requested_by=by,
+        look_only=look_only,
+        overrides=overrides,
+        passes=passes,
+        at_most=at_most,
+    )
+
+
+def of_replay(intent: Intent, replay_id: str, original: str, by: str, now: datetime) -> Intent:
+    """Make the intent that a person asks for in place of an event, however old that is."""
+    return replace(
+        intent,
+        intent_id=f"o-replay-{replay_id}",
+        origin=Origin.OPERATOR,
+        created_at=now,
+        message_id=None,
+        repeats=False,
+        allow_stale=True,
+        requested_by=by,
+        replay_of=original,
+        approval_id=None,
+    )
+
+
+def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
+    """Make the intent of a plan that a person approved; nothing but that plan may be done under it."""
+    return replace(
+        _next(approval.intent, f"a-{approval.approval_id}", Origin.APPROVAL, now),
+        requested_by=by,
+        approval_id=approval.approval_id,
+        approved=approval.plan,
+        source=replace(approval.intent.source, incident_id=None),
+    )
+
+
+def follow_up(intent: Intent, runbook: str, now: datetime) -> Intent:
+    """Make the intent of the runbook that follows a verified fix."""
+    following = _next(intent, f"f-{intent.intent_id}", Origin.FOLLOW_UP, now)
+    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None)
+
+
+def of_silence(intent: Intent, now: datetime) -> Intent:
+    """Make the intent that listens after a verified fix. It only ever checks."""
+    listening = _next(intent, f"s-{intent.intent_id}", Origin.FOLLOW_UP, now)
+    source = Source(SILENCE, intent.source.log_name, timestamp=now)
+    return replace(listening, action=Action.CHECK, source=source, approval_id=None)
+
+
+def _next(intent: Intent, intent_id: str, origin: Origin, now: datetime) -> Intent:
+    """Make an intent of an earlier one, on the same VM: no message and no entry stands behind it."""
+    return replace(
+        intent,
+        intent_id=intent_id,
+        origin=origin,
+        created_at=now,
+        event_time=None,
+        line_time=None,
+        message_id=None,
+        repeats=False,
     )
 
 

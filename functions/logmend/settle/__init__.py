@@ -1,0 +1,94 @@
+"""What an attempt leaves behind when it ends: outcome, next check, counters, approval, follow-up. Pure.
+
+Part of the pipeline: it joins what verify said with what decide rules and how outcomes are made.
+"""
+
+import hashlib
+
+from logmend import silence
+from logmend.ledger import Conclusion
+from logmend.model.enums import Mode, Result
+from logmend.model.state import Approval
+from logmend.model.struct import replace
+from logmend.model.values import Intent, Outcome, Verdict
+from logmend.settle.ending import Ending, closes, starts, work
+from logmend.settle.verdicts import Settled, of_error, settled, unknown_runbook, without_facts
+from logmend.stages import decide, intents, outcomes
+
+__all__ = ["Ending", "closes", "conclusion", "of_error", "unknown_runbook", "without_facts"]
+
+
+def conclusion(end: Ending) -> Conclusion | None:
+    """Conclude an attempt; None if work is out, or not yet verified, and there is nothing new to say."""
+    if (last := settled(end)) is None:
+        return None
+    approval = _plan(end, last.verdict)
+    outcome = _outcome(end, last, approval)
+    asked = end.attempt.asked if end.attempt and outcome.result is Result.REQUESTED else None
+    listens = end.settings.confirm_silence and end.runbook is not None
+    return Conclusion(
+        outcome=outcome,
+        aftermath=decide.aftermath(end.intent, outcome, end.settings, end.now),
+        due=last.due if not outcome.final else None,
+        tries=last.tries,
+        looks=last.looks,
+        requested_at=end.now if starts(end, outcome) else None,
+        asked=asked,
+        reported=end.reported,
+        failing=decide.sample(outcome, end.settings, changing=end.changing),
+        approval=approval,
+        follow_up=_follow_up(end, last.verdict),
+        work=work(end, outcome),
+        busy_since=last.busy_since,
+        uncommitted=end.changed_nothing,
+        longest=end.settings.lease,
+        watch=silence.of_fix(end.intent, outcome, end.runbook, end.now) if listens and end.runbook else None,
+    )
+
+
+def _outcome(end: Ending, last: Settled, approval: Approval | None) -> Outcome:
+    outcome = outcomes.of_intent(
+        end.intent,
+        replace(last.verdict, detail=last.verdict.detail + end.left),
+        end.settings,
+        end.now,
+        runbook=end.runbook,
+        number=end.prior.attempt,
+        attempt=end.attempt,
+        prior=end.prior,
+        facts=end.facts,
+        name=end.held.subject.name,
+        approval=approval,
+        latency=end.latency,
+    )
+    notes = decide.notes(end.intent, outcome, end.held.subject, end.facts, end.settings)
+    return replace(outcome, notes=(*outcome.notes, *notes))
+
+
+def _plan(end: Ending, verdict: Verdict) -> Approval | None:
+    """Make the plan that waits for a person, with an id that can be read out; None if none does.
+
+    It waits by the mode, or since it is not what was approved.
+    """
+    waits = verdict.reason == decide.DIFFERS or (end.settings.mode is Mode.APPROVE and end.intent.automatic)
+    if verdict.result is not Result.PLANNED or end.runbook is None or not waits:
+        return None
+    before = end.attempt.before if end.attempt else None
+    name = f"{end.intent.intent_id} {end.now.isoformat()}"
+    return Approval(
+        approval_id=hashlib.sha256(name.encode()).hexdigest()[:12],
+        intent=end.intent,
+        before=before,
+        created_at=end.now,
+        expires_at=end.now + end.settings.approval_ttl,
+        plan=decide.plan(end.intent, end.runbook, end.facts, before, end.settings),
+    )
+
+
+def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
+    runbook, facts = end.runbook, end.facts
+    if verdict.result is not Result.REMEDIATED or runbook is None or facts is None:
+        return None
+    if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, end.settings):
+        return None
+    return intents.follow_up(end.intent, runbook.follow_up, end.now)

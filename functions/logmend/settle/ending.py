@@ -1,0 +1,127 @@
+"""What is known when an attempt ends, and what was enforced as far as it shows."""
+
+from datetime import datetime
+
+from logmend.ledger import Work
+from logmend.model.enums import Action, Finding, Result
+from logmend.model.state import Admitted, Record, State
+from logmend.model.struct import Struct
+from logmend.model.values import Attempt, InstanceFacts, Intent, Latency, Outcome, Verdict
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend.stages import decide
+
+
+class Ending(Struct, frozen=True):
+    """An attempt that ended: where its intent stood (``held``), what was done, what verify makes of it.
+
+    ``attempt`` is None if the VM was never reached; ``left`` says what could not be taken back from it.
+    """
+
+    held: Admitted
+    runbook: Runbook | None
+    facts: InstanceFacts | None
+    attempt: Attempt | None
+    verdict: Verdict
+    settings: Settings
+    now: datetime
+    latency: Latency = Latency()
+    left: str = ""
+
+    @property
+    def prior(self) -> Record:
+        """The intent's record as the attempt found it."""
+        return self.held.record
+
+    @property
+    def intent(self) -> Intent:
+        """The intent that it was an attempt of."""
+        return self.held.record.intent
+
+    @property
+    def by_agent(self) -> bool:
+        """Whether an agent was asked to change the VM."""
+        return self.attempt is not None and self.attempt.asked not in (None, Action.CHECK)
+
+    @property
+    def changed_nothing(self) -> bool:
+        """Whether what was committed to is undone: the VM was busy, and nothing was changed (exit code 103).
+
+        An agent's run replaces its report of the one before, so nothing of an earlier run may be on record.
+        """
+        if (attempt := self.attempt) is None:
+            return False
+        last = attempt.enforcement if attempt.enforced else attempt.before
+        if last is None or last.finding is not Finding.BUSY:
+            return False
+        if self.by_agent and self.held.was is State.REQUESTED:
+            return self.prior.before is None and self.prior.enforcement is None
+        return attempt.committed and not self.prior.committed
+
+    @property
+    def changing(self) -> bool:
+        """Whether enforcing was committed to on a VM that has reported since.
+
+        An agent is asked unseen. Of one that never reported, nobody knows whether it runs at all.
+        """
+        prior, attempt = self.prior, self.attempt
+        committed = prior.committed or (attempt is not None and attempt.committed)
+        evidence = prior.before or prior.enforcement or (attempt and (attempt.before or attempt.enforcement))
+        return committed and evidence is not None
+
+    @property
+    def reported(self) -> Attempt | None:
+        """The attempt, if an agent reported it of a request, or it has evidence of the enforcing script."""
+        attempt = self.attempt
+        if attempt is None or attempt.requested or self.changed_nothing:
+            return None
+        asked = attempt.asked and self.held.was is State.REQUESTED
+        return attempt if attempt.enforcement or asked else None
+
+
+def overdue(end: Ending) -> bool:
+    """Say whether requested work has been out for too long."""
+    asked_at = end.prior.requested_at
+    if end.attempt is None or end.held.was is not State.REQUESTED or asked_at is None:
+        return False
+    return end.now >= asked_at + decide.request_deadline(end.runbook, end.prior, end.settings)
+
+
+def closes(end: Ending) -> bool:
+    """Say whether no request of this intent is to stay out."""
+    return end.verdict.result is not Result.REQUESTED or overdue(end)
+
+
+def work(end: Ending, outcome: Outcome) -> Work:
+    """Say what became of enforcing, for the budget; if that cannot be seen, it may still be going on.
+
+    An earlier attempt of the intent that died may have begun what this one knows nothing of.
+    """
+    prior, attempt = end.prior, end.attempt
+    if end.changed_nothing:
+        return Work.NONE
+    if outcome.result is Result.REQUESTED or attempt is None:
+        return Work.OUT if outcome.result is Result.REQUESTED else Work.UNKNOWN
+    if end.by_agent and not attempt.requested and not attempt.enforced and outcome.result in _AGAIN:
+        return Work.OUT  # the label may have been set
+    if end.by_agent and end.held.was is State.REQUESTED:
+        # Never none: a run that found nothing to do replaced the report of the one before, which may have.
+        last = attempt.after if attempt.enforced else attempt.before
+        return Work.OVER if last and last.finding is Finding.DESIRED else Work.UNKNOWN
+    if not attempt.enforced:
+        return Work.UNKNOWN if prior.committed or end.by_agent else Work.NONE
+    elsewhere = prior.requested_at is not None and prior.executor != attempt.executor
+    if attempt.enforcement is None or elsewhere:
+        return Work.UNKNOWN
+    return Work.NONE if outcome.result is Result.REFUSED and not prior.committed else Work.OVER
+
+
+_AGAIN = frozenset({Result.DEFERRED, Result.PARKED})
+
+
+def starts(end: Ending, outcome: Outcome) -> bool:
+    """Say whether requested work began just now. If it may change the VM, it began at the commit point."""
+    asked = end.attempt.asked if end.attempt else None
+    if outcome.result is not Result.REQUESTED or asked not in (None, Action.CHECK):
+        return False
+    return end.prior.requested_at is None or (asked is Action.CHECK and end.held.was is not State.RUNNING)
