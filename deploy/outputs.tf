@@ -28,6 +28,13 @@ output "operator_settings" {
   value       = merge(local.environment, { LOGMEND_TOPIC = module.sink.topic })
 }
 
+output "operator_exports" {
+  description = "The same as lines for a shell: eval \"$(terraform output -raw operator_exports)\"."
+  value = join("\n", [for name, value in merge(local.environment, { LOGMEND_TOPIC = module.sink.topic }) :
+    "export ${name}='${replace(value, "'", "'\\''")}'"
+  ])
+}
+
 output "topic" {
   description = "Topic that events arrive on."
   value       = module.sink.topic

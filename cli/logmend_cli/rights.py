@@ -44,7 +44,8 @@ GRANTS: Mapping[Right, Grant] = MappingProxyType(
         Right.LOOK_UP: Grant("`roles/compute.viewer`", FLEET),
         Right.READ_LOGS: Grant("`roles/logging.viewer`", FLEET),
         Right.LOG_IN: Grant(
-            "`roles/compute.osLogin`, `roles/iap.tunnelResourceAccessor`; `roles/iam.serviceAccountUser`",
+            "as a service account: `roles/compute.osLogin`, `roles/iap.tunnelResourceAccessor`;"
+            " `roles/iam.serviceAccountUser`",
             f"{FLEET}; the VMs' service accounts",
         ),
         Right.ROOT: Grant("the same with `roles/compute.osAdminLogin`", FLEET),
@@ -113,8 +114,12 @@ def section() -> Iterator[str]:
         "Terraform's variable `operators` grants what the second table marks (the role is named after the"
         " variable `name`). That is enough to act through the function: `--via-function` writes the request"
         " to the ledger, and the function does the work under its own identity, with guards, budget and"
-        " records. To act from a workstation, you need all of the function's rights yourself, and a route to"
-        " the VMs: set `LOGMEND_SSH_ROUTE=iap`, unless you are in their network.\n"
+        " records.\n\n"
+        "Acting from a workstation takes a service account with the function's rights, because logmend's OS"
+        " Login is for service accounts. The function's own will do:"
+        " `gcloud auth application-default login --impersonate-service-account=ACCOUNT`, if you hold"
+        " `roles/iam.serviceAccountTokenCreator` on it. It also takes a route to the VMs:"
+        " `LOGMEND_SSH_ROUTE=iap`, unless you are in their network.\n"
     )
     yield "| command | needs |\n|---|---|"
     for use, wanted in USES.items():

@@ -3,6 +3,7 @@
 import base64
 import itertools
 import json
+import os
 import re
 import subprocess
 from dataclasses import fields
@@ -41,6 +42,16 @@ def deploy(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Terraform, initialised on a copy of ``deploy/``."""
     needs(commands=("terraform",))
     return Terraform(tmp_path_factory.mktemp("terraform"), "deploy")
+
+
+def exported(lines: str) -> dict[str, str]:
+    """Give what a shell has in its environment after it read the lines."""
+    command = ["/bin/sh", "-c", 'eval "$0" && env -0', lines]
+    done = subprocess.run(
+        command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    every = dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+    return {name: value for name, value in every.items() if name.startswith("LOGMEND_")}
 
 
 def environment(plan: Plan) -> dict[str, str]:
@@ -202,6 +213,7 @@ def test_the_functions_environment_is_what_settings_read(deploy, variables):
     settings = Settings.from_environment(environment(plan) | {"K_SERVICE": "logmend"})
     for_people = Settings.from_environment(plan.outputs["operator_settings"])
     assert replace(for_people, topic=None) == settings
+    assert exported(plan.outputs["operator_exports"]) == plan.outputs["operator_settings"]
     assert settings.mode == variables.get("mode", "observe")
     assert settings.executor == variables.get("executor", "ssh")
     assert settings.ssh_route == variables.get("ssh_route", "iap")
