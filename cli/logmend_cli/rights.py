@@ -93,6 +93,7 @@ USES: Mapping[str, frozenset[Right]] = MappingProxyType(
         "status": frozenset({Right.LEDGER, Right.OUTCOMES}),
         "status FILE": frozenset({Right.LEDGER}),
         "history INSTANCE": frozenset({Right.LEDGER, Right.OUTCOMES}),
+        "export --changes": frozenset({Right.LEDGER, Right.OUTCOMES}),
         "report": frozenset({Right.OUTCOMES}),
         "tick": _ACT,
         "serve": _ACT,
