@@ -27,7 +27,7 @@ demo: $(READY) ## The whole story on a pretend fleet: no cloud, no root, under a
 	$(BIN)/logmend demo
 
 test: $(READY) ## Every test that this machine can run; what it cannot is skipped by name. T=PATH K=EXPRESSION select some.
-	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadgroup $(if $(K),-k '$(K)') $(T)
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) $(if $(K),-k '$(K)') $(T)
 
 unit: ## The unit tests: no network, no process, no root.
 	$(MAKE) --no-print-directory test T=tests/unit

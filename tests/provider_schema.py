@@ -10,6 +10,7 @@ use of it is kept in ``tests/data/``; a test compares that copy with the wheel w
     python -m tests.provider_schema
 """
 
+import functools
 import importlib.util
 import io
 import json
@@ -199,8 +200,12 @@ def files(modules: tuple[Path, ...] = MODULES) -> list[Path]:
     ]
 
 
+@functools.cache
 def parse(text: str) -> dict[str, Any]:
-    """Parse HCL. Blocks carry ``__is_block__``, literal strings keep quotes, expressions are ``${…}``."""
+    """Parse HCL, once: it takes seconds.
+
+    Blocks carry ``__is_block__``, literal strings keep quotes, expressions are ``${…}``.
+    """
     import hcl2  # the stand-in provider starts many times and never needs it
 
     parsed: dict[str, Any] = hcl2.loads(text)

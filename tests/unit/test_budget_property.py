@@ -17,8 +17,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.fakes import (
     REF,
     START,
@@ -272,7 +273,7 @@ async def _quiet(work: Coroutine[Any, Any, Any]) -> None:
 
 @pytest.mark.parametrize("executor", [ExecutorChoice.SSH, ExecutorChoice.OSCONFIG])
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 5), silent=st.sampled_from([0.0, 0.3, 0.8]))
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_no_span_of_the_window_sees_more_vms_enforced_than_the_budget(
     executor: ExecutorChoice, seed: int, count: int, silent: float
 ) -> None:

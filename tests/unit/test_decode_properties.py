@@ -4,8 +4,9 @@ import base64
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.unit.corpus import names, value
 
 from logmend.model.values import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable, Verdict
@@ -46,7 +47,6 @@ def bearable(event: object) -> None:
             assert event == Tick()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000), HEADERS)
 def test_any_bytes_give_a_delivery_and_an_event_or_a_reason(body: bytes, headers: dict[str, str]) -> None:
     """No body and no header makes decode raise."""
@@ -56,7 +56,6 @@ def test_any_bytes_give_a_delivery_and_an_event_or_a_reason(body: bytes, headers
     bearable(event)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=500), VALUES, VALUES)
 def test_any_message_gives_a_delivery_and_an_event_or_a_reason(
     data: bytes, attributes: Any, other: Any
@@ -85,7 +84,7 @@ def damaged(draw: st.DrawFn) -> Any:
     return raw
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(damaged())
 def test_a_damaged_document_is_read_or_refused_but_never_raises(raw: Any) -> None:
     """Every field of a real payload may hold anything."""
@@ -94,7 +93,6 @@ def test_a_damaged_document_is_read_or_refused_but_never_raises(raw: Any) -> Non
     bearable(decode.request(body, {})[1])
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_any_file_gives_at_least_one_item(text: bytes) -> None:
     """A command always has something to say about a file."""
@@ -104,7 +102,6 @@ def test_any_file_gives_at_least_one_item(text: bytes) -> None:
         bearable(event)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([*(json.dumps(e) for e in ENTRIES[:5]), "oops", "{", "", "[1", "]"]), max_size=6)
 )
@@ -121,7 +118,6 @@ def test_broken_lines_never_swallow_what_was_read_before(parts: list[str]) -> No
     assert found[: len(whole)] == whole
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_unescaping_undoes_the_consoles_escaping(text: str) -> None:
     """Whatever the serial console spells out comes back as it was."""
@@ -131,7 +127,6 @@ def test_unescaping_undoes_the_consoles_escaping(text: str) -> None:
     assert lines.unescape(spelled) == text
 
 
-@settings(deadline=None)
 @given(st.text(), st.none() | st.text(max_size=10), st.booleans())
 def test_any_text_makes_a_line(text: str, program: str | None, escaped: bool) -> None:
     """A line is never longer than its text by more than its program, so that memory stays bounded."""
@@ -170,7 +165,7 @@ SPELLINGS = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(JSON_TEXTS | SPELLINGS, st.integers(0, 400), st.binary(max_size=2))
 def test_the_fast_reader_reads_what_the_careful_one_does(text: bytes, at: int, put: bytes) -> None:
     """Whole and with bytes put in: msgspec never accepts what json refuses, nor reads it as anything else."""

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.fakes import REF, START, World, entry, evidence, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
@@ -129,7 +130,7 @@ def _comparable(outcome: Outcome) -> Outcome:
 
 @pytest.mark.parametrize("mode", list(Mode))
 @given(steps=STEPS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 async def test_genuine_events_fare_as_if_nothing_had_been_forged(
     mode: Mode, steps: list[tuple[str, int, int]]
 ) -> None:

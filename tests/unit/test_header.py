@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from logmend import lql, runbook
 from logmend.model.values import LogEntry
@@ -147,18 +147,11 @@ def judged(raw: dict[str, Any]) -> str | None:
     return found.name if found else "unknown"
 
 
-def settings(examples: int) -> hypothesis_settings:
-    """Give so many examples the time that they take on a busy machine."""
-    return hypothesis_settings(
-        max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-
-
 fields = st.sampled_from([*lines.MESSAGE_FIELDS, "textPayload"])
 colours = st.sampled_from(["", "", "\x1b[0;32m", "\x1b[0m\x1b[1m"])
 
 
-@settings(600)
+@examples(600)
 @given(own.flatmap(headers), dates, fields, colours, colours)
 def test_any_header_that_names_the_program_is_matched(
     head: str, date: str, field: str, before: str, after: str
@@ -167,14 +160,14 @@ def test_any_header_that_names_the_program_is_matched(
     assert judged(carried(f"{before}{head}{after}{date}{SAID}", field)) == "not_configured"
 
 
-@settings(300)
+@examples(300)
 @given(own.flatmap(headers), dates)
 def test_the_serial_consoles_escaping_hides_no_header(head: str, date: str) -> None:
     """Quotes and backslashes of structured data are spelled out there; a byte order mark never is."""
     assert judged(carried(f"{head}{date}{SAID}".replace("\ufeff", ""), "escaped")) == "not_configured"
 
 
-@settings(1000)
+@examples(1000)
 @given(others.flatmap(headers), st.just("") | own.flatmap(headers), dates, fields | st.just("escaped"))
 def test_a_header_that_names_another_program_is_never_matched(
     head: str, quoted: str, date: str, field: str
@@ -183,7 +176,7 @@ def test_a_header_that_names_another_program_is_never_matched(
     assert judged(carried(f"{head}{quoted}{date}{SAID}", field)) is None
 
 
-@settings(400)
+@examples(400)
 @given(others, st.sampled_from(lines.PROGRAM_FIELDS), fields, st.just("") | own.flatmap(headers), dates)
 def test_a_field_that_names_another_program_is_believed(
     other: str, key: str, field: str, head: str, date: str
@@ -196,7 +189,7 @@ def test_a_field_that_names_another_program_is_believed(
     assert judged(raw) is None
 
 
-@settings(200)
+@examples(200)
 @given(own, pids, st.sampled_from(lines.PROGRAM_FIELDS), st.just("") | own.flatmap(headers), dates)
 def test_a_field_that_names_the_program_needs_no_header(
     tag: str, pid: str, key: str, head: str, date: str
@@ -207,7 +200,7 @@ def test_a_field_that_names_the_program_needs_no_header(
     assert judged(raw) == "not_configured"
 
 
-@settings(400)
+@examples(400)
 @given(words.flatmap(headers))
 def test_decoding_takes_a_header_of_any_program_away(head: str) -> None:
     """What is left is the message; a name that RFC 5424 leaves out is none."""

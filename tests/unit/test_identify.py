@@ -1,7 +1,7 @@
 """Which VM is meant: from resource labels alone, and only where they are beyond doubt."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.corpus import EXPECTED, names, value
 
@@ -55,7 +55,6 @@ def test_log_names(log_name: str, project: str | None) -> None:
     assert identify.log_project(log_name) == project
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_no_text_passes_that_could_leave_a_url_path(project: str, zone: str, number: str) -> None:
     """Whatever passes is made of letters, digits, hyphens, dots and a colon, all ASCII."""

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 from tests.fakes import LINE, entry, incident
 
 from logmend import catalog, explain
@@ -37,7 +38,7 @@ def damaged(draw: st.DrawFn) -> Any:
 
 
 @given(st.lists(damaged() | values, min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_document_gets_an_answer(documents: list[Any]) -> None:
     """Never an exception, always every key, and JSON that can be printed."""
     for delivery, event, _ in decode.any_shape(json.dumps(documents).encode()):
@@ -50,7 +51,7 @@ def test_any_document_gets_an_answer(documents: list[Any]) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_nothing_but_the_programs_own_line_is_planned(text: str) -> None:
     """Anything before the line on a line of its own program's makes it another line."""
     said = explain.event(None, decode.document(entry(jsonPayload={"message": f"{text}x {LINE}"})), RULES)

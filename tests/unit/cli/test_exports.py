@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.cli.conftest import Run
 from tests.unit.corpus import FIXTURES, names, value
@@ -136,7 +136,6 @@ KEYS = (
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(KEYS), anything, max_size=6))
 def test_no_export_makes_decode_raise(raw: dict[str, Any]) -> None:
     """Any of these keys may hold anything."""

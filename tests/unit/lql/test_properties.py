@@ -3,8 +3,9 @@
 import unicodedata
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.examples import examples
 
 from logmend import lql
 from logmend.lql import strings
@@ -108,7 +109,7 @@ filters = st.recursive(
     ),
     max_leaves=6,
 )
-bounded = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+bounded = examples(150)
 
 
 def holds(text: str, entry: Any) -> bool:
