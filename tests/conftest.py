@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from tests import examples
@@ -66,6 +67,6 @@ class Files(LoadFileScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Files:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Files:
     """Spread the tests over xdist's workers."""
     return Files(config, log)

@@ -19,4 +19,5 @@ settings.load_profile(FULL if IN_CI else QUICK)
 
 def examples(count: int) -> settings:
     """Return the settings that try ``count`` examples in CI, and the profile's share of them elsewhere."""
+    assert settings.default is not None
     return settings(max_examples=max(1, count * settings.default.max_examples // 100))

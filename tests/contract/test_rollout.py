@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import needs
 from tests.contract.old_ledgers import put_back
 from tests.contract.stores import Backend, SharedBackend
 from tests.contract.test_migration import AT_WORK, STRANGER, held, line, opened
@@ -120,6 +121,7 @@ class Old:
 
 @pytest.fixture(scope="session")
 def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs(commands=("git",))
     folder = tmp_path_factory.mktemp("schema-1")
     archive = subprocess.run(
         ["git", "archive", SCHEMA_1, "functions"], cwd=ROOT, capture_output=True, check=False

@@ -73,19 +73,19 @@ def _archive(*options: str) -> str | None:
     return None
 
 
-def root(release: str) -> Path:
-    """Return the folder that holds ``release``, building it first where it is not cached (about 30 s)."""
-    recipe = "\n".join((release, *PACKAGES, CUSTOMIZE))
+def root(release: str, packages: tuple[str, ...] = PACKAGES, customize: str = CUSTOMIZE) -> Path:
+    """Return the folder that holds ``release``, building it first if it is not cached (about 30 s)."""
+    recipe = "\n".join((release, *packages, customize))
     target = cache() / f"root-{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
-            _build(release, target)
+            _build(release, packages, customize, target)
     return target
 
 
-def _build(release: str, target: Path) -> None:
+def _build(release: str, packages: tuple[str, ...], customize: str, target: Path) -> None:
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     built = subprocess.run(
@@ -95,8 +95,8 @@ def _build(release: str, target: Path) -> None:
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
-            f'--customize-hook=chroot "$1" sh -c {shlex.quote(CUSTOMIZE)}',
+            f"--include={','.join(packages)}",
+            f'--customize-hook=chroot "$1" sh -c {shlex.quote(customize)}',
             "--keyring=/usr/share/keyrings/debian-archive-keyring.gpg",
             release,
             str(partial),
