@@ -40,6 +40,10 @@ Key = tuple[str, str]
 """Collection and document id. Ids hold no ``/``."""
 
 
+STOP = "stop"
+"""Key of what a person put into a document beside logmend, if the store lets them: ``why`` and ``at``."""
+
+
 class Document(Struct, frozen=True):
     """One stored document: JSON data, and the three fields that a store indexes.
 

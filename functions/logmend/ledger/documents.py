@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from logmend.errors import Permanent
-from logmend.model.state import SCHEMA, Act, Acts, Fleet, Subject
+from logmend.ledger import freezes
+from logmend.model.state import SCHEMA, Act, Acts, Fleet, Freeze, Subject
+from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
-from logmend.ports import Document, Key
+from logmend.ports import STOP, Document, Key
 
 T = TypeVar("T")
 
@@ -61,10 +63,23 @@ def unpack(kind: type[T], document: Document) -> T:
         raise Permanent("ledger_corrupt", f"{kind.__name__}: {error}") from error
 
 
+BY_HAND = "the ledger's field stop"
+"""Who froze everything, if it was done without the command (docs/operations.md)."""
+
+
 def fleet_of(found: Mapping[Key, Document]) -> Fleet:
-    """Read the fleet's switches; ``Permanent("ledger_schema")`` where a newer logmend wrote the ledger."""
+    """Read the fleet's switches; ``Permanent("ledger_schema")`` if a newer logmend wrote the ledger.
+
+    A stop by hand is a freeze over all others. The next write of the switches makes it one in the ledger.
+    """
     if FLEET not in found:
         return Fleet()
+    stop = found[FLEET].data.get(STOP)
+    if stop is not None:
+        rest = replace(found[FLEET], data=freezes.without(found[FLEET].data, STOP))
+        fleet = fleet_of({FLEET: rest})
+        by_hand = Freeze(BY_HAND, datetime.fromisoformat(stop["at"]), stop["why"])
+        return replace(fleet, frozen=freezes.over(fleet.frozen, by_hand))
     written = found[FLEET].data.get("schema", 1)
     if not isinstance(written, int) or written > SCHEMA:
         detail = f"it has schema {written}, this logmend knows {SCHEMA}: use the newer logmend that wrote it"

@@ -22,8 +22,8 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 
 from logmend.adapters.stores import documents
 from logmend.errors import Permanent
-from logmend.model.struct import Struct
-from logmend.ports import Document, Key
+from logmend.model.struct import Struct, replace
+from logmend.ports import STOP, Document, Key
 
 SCHEMA, OLDEST = 2, 1
 """Version of the stored fields, kept in each document: what is written, and the oldest that is read.
@@ -235,6 +235,17 @@ def _fields(key: Key, row: documents.Row) -> dict[str, Any]:
 
 
 def _decoded(raw: Any) -> Document:
+    """Read a document. What a person wrote into its field ``stop`` comes with its data."""
+    if STOP not in raw.fields:
+        return _row(raw).document()
+    known = _row(raw).document() if "data" in raw.fields else Document({})
+    stamp = raw.update_time
+    at = _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
+    stop = {"why": raw.fields[STOP].string_value, "at": at.isoformat()}
+    return replace(known, data=dict(known.data) | {STOP: stop})
+
+
+def _row(raw: Any) -> documents.Row:
     fields = raw.fields
     schema = fields["schema"].integer_value if "schema" in fields else None
     if schema is None or not OLDEST <= schema <= SCHEMA:
@@ -245,7 +256,7 @@ def _decoded(raw: Any) -> Document:
         fields["queue"].string_value.partition("~")[0] if "queue" in fields else None,
         _moment(fields["due"]) if "due" in fields else None,
         _moment(fields["expire_at"]) if "expire_at" in fields else None,
-    ).document()
+    )
 
 
 def _version(raw: Any) -> Version:
