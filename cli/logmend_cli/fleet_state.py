@@ -15,13 +15,14 @@ from typing import Any
 
 from logmend.ledger import places
 from logmend.ledger.freezes import of_fleet
-from logmend.model.enums import Action, Finding, Mode, Result
+from logmend.model.enums import Mode, Result
 from logmend.model.state import Approval, Fleet, Freeze, Record, Scope, State, Subject
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
-from logmend.settings import Budget
+from logmend.settings import Budget, Settings
+from logmend.stages import decide
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -130,11 +131,14 @@ class Summing:
     """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
 
     Outcomes come oldest first, as logs and files have them; one that comes again counts once. ``since``
-    bounds what is counted; what stands still or waits now is told whatever its age.
+    bounds what is counted; what stands still or waits now is told whatever its age. ``settings`` say after
+    how many failures a VM is left to a person.
     """
 
-    def __init__(self, fleet: Fleet | None = None, since: datetime | None = None) -> None:
-        self._ledger, self._since = fleet is not None, since
+    def __init__(
+        self, fleet: Fleet | None = None, since: datetime | None = None, settings: Settings | None = None
+    ) -> None:
+        self._ledger, self._since, self._settings = fleet is not None, since, settings or Settings()
         self._state = FleetState()
         if fleet is not None:
             self._state.last_tick, self._state.stopped = fleet.last_tick, _stopped(fleet)
@@ -214,7 +218,7 @@ class Summing:
                 heapq.heappop(self._failures)
         if not self._ledger and outcome.instance is not None and outcome.runbook is not None:
             key = outcome.instance, outcome.runbook
-            self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome)
+            self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome, self._settings)
 
     def state(self) -> FleetState:
         """Give the sum of everything."""
@@ -238,38 +242,17 @@ class Summing:
         return self._state
 
 
-def noted(subject: Subject, outcome: Outcome) -> Subject:
-    """Note on a VM what an outcome says of it, as far as outcomes tell: the ledger's own notes are better.
+def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
+    """Return a VM's state after an outcome as the ledger notes it, as far as outcomes tell.
 
-    A relapse is a check that sees the fault after a verified fix. Being skipped says nothing new of a VM.
+    Being skipped says nothing new of a VM.
     """
     if outcome.result is Result.CONTROLLED:
         released = outcome.reason == "vm_resumed"
         return replace(subject, needs_human=False, failures=0, relapses=0) if released else subject
     if outcome.result is Result.SKIPPED and outcome.reason != "needs_human" and subject.last_result:
         return subject
-    reverting = outcome.action is Action.REVERT  # whose check looks for the opposite
-    faulty = not reverting and outcome.before is not None and outcome.before.finding is Finding.FAULTY
-    relapsed = faulty and subject.fixed_at is not None
-    fixed_at = None if relapsed or outcome.result is Result.REVERTED else subject.fixed_at
-    if outcome.result is Result.REMEDIATED:
-        fixed_at = outcome.at
-    needs_human = outcome.reason == "needs_human" or (
-        subject.needs_human
-        and outcome.result not in (Result.REMEDIATED, Result.NOTHING_TO_DO, Result.REVERTED)
-    )
-    return replace(
-        subject,
-        name=outcome.instance_name or subject.name,
-        relapses=subject.relapses + relapsed,
-        failures=subject.failures + 1 if outcome.result is Result.FAILED else 0,
-        needs_human=needs_human,
-        last_result=outcome.result,
-        last_reason=outcome.reason,
-        last_at=outcome.at,
-        last_outcome_id=outcome.outcome_id,
-        fixed_at=fixed_at,
-    )
+    return decide.noted(subject, outcome, settings)
 
 
 def quantiles(values: Iterable[int]) -> dict[str, int | None]:

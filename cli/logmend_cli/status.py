@@ -59,7 +59,7 @@ async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetStat
         if ledger:
             summing = await _ledger(settings, source, more)
         else:
-            summing = Summing()
+            summing = Summing(settings=settings)
         async for outcome in outcome_source.read(source, settings):
             summing.outcome(outcome)
             more(1)
@@ -68,7 +68,7 @@ async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetStat
 
 async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
     async with opened(settings) as app:
-        summing, now = Summing(await app.controls.fleet(), source.since), datetime.now(UTC)
+        summing, now = Summing(await app.controls.fleet(), source.since, settings), datetime.now(UTC)
         async for subject in app.queues.subjects():
             summing.subject(subject)
             more(1)

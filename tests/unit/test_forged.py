@@ -149,7 +149,7 @@ def test_only_what_was_learned_of_the_vm_cools_it_down(result: Result) -> None:
     chosen, intent = Settings(mode=Mode.ENFORCE), _intent()
     for reason in (*REASONS, "a_reason_of_nobody"):
         outcome = outcomes.of_intent(intent, Verdict(result, reason), chosen, START)
-        after = decide.aftermath(intent, outcome, chosen, START)(Subject(REF, RUNBOOK))
+        after = decide.aftermath(intent, outcome, chosen)(Subject(REF, RUNBOOK))
         if ABOUT.get(reason) is not About.VM:
             assert (after.cooldown, after.failures) == (None, 0), reason
         elif result in (Result.REFUSED, Result.FAILED):
@@ -164,7 +164,7 @@ def test_a_runbooks_own_reason_counts_if_the_vm_gave_it(code: int, cooled: bool)
     outcome = outcomes.of_intent(
         intent, Verdict(Result.REFUSED, "kernel_pinned"), settings_, START, attempt=said
     )
-    after = decide.aftermath(intent, outcome, settings_, START)(Subject(REF, RUNBOOK))
+    after = decide.aftermath(intent, outcome, settings_)(Subject(REF, RUNBOOK))
     assert (after.cooldown is not None) is cooled
 
 

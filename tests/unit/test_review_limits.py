@@ -76,7 +76,7 @@ def test_the_longest_quiet_time_after_failures_can_be_added_to_a_date() -> None:
     intent = operator()
     outcome = outcomes.of_intent(intent, Verdict(Result.FAILED, "unreachable"), settings, START)
     subject = replace(Subject(REF, RUNBOOK), failures=1000)
-    after = decide.aftermath(intent, outcome, settings, START)(subject)
+    after = decide.aftermath(intent, outcome, settings)(subject)
     assert after.cooldown is not None
     assert after.cooldown.until == START + timedelta(days=3650)
 

@@ -28,7 +28,7 @@ def conclusion(end: Ending) -> Conclusion | None:
     listens = end.settings.confirm_silence and end.runbook is not None
     return Conclusion(
         outcome=outcome,
-        aftermath=decide.aftermath(end.intent, outcome, end.settings, end.now),
+        aftermath=decide.aftermath(end.intent, outcome, end.settings),
         due=last.due if not outcome.final else None,
         tries=last.tries,
         looks=last.looks,

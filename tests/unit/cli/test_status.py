@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes import REF as FAKE
+from tests.fakes import entry, push, world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
 
 from logmend.ledger.places import Out, Over, Shard
-from logmend.model.enums import Action, Result
+from logmend.model.enums import Action, Mode, Result
 from logmend.model.state import Fleet, Freeze, Subject
+from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Budget
-from logmend_cli.fleet_state import Summing, quantiles, spent
+from logmend_cli.fleet_state import Summing, noted, quantiles, spent
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
@@ -60,12 +63,50 @@ def test_failures_come_latest_first_each_with_its_next_step(run: Run) -> None:
     assert "next: check that the VM runs sshd" in shown
 
 
-def test_a_vm_left_to_a_person_stays_so_until_it_is_well(run: Run) -> None:
-    """The mark outlives what is skipped for it, and ends with a fix."""
+def test_a_vm_left_to_a_person_stays_so_until_the_person_says_otherwise(run: Run) -> None:
+    """As in the ledger, the mark outlives a person's fix, and ends with a revert or `logmend resume`."""
     human = outcome(1, Result.SKIPPED, "needs_human")
     assert [each["instance"] for each in state(run, human)["needs_human"]] == [str(REF)]
     assert "logmend resume" in state(run, human)["needs_human"][0]["next_step"]
-    assert state(run, human, outcome(2, Result.REMEDIATED))["needs_human"] == []
+    assert state(run, human, outcome(2, Result.REMEDIATED))["needs_human"] != []
+    assert state(run, human, outcome(2, Result.REVERTED, action=Action.REVERT))["needs_human"] == []
+    assert state(run, human, outcome(2, Result.CONTROLLED, "vm_resumed"))["needs_human"] == []
+
+
+async def test_outcomes_count_failures_and_relapses_as_the_ledger_does() -> None:
+    """A fix, a relapse, then failures with a refusal in between, until a person is needed."""
+    w = world(mode=Mode.ENFORCE, cooldown_refused=timedelta(minutes=1))
+    vm, folded = w.fleet.vms[FAKE.instance_id], Subject(FAKE, "workload-cert-refresh")
+    fine = w.fleet.facts_of[FAKE.instance_id]
+    counts = []
+
+    def faulty() -> None:
+        vm.faulty = True
+
+    def broken() -> None:
+        vm.faulty, vm.fix_works = True, False
+
+    def exempt() -> None:
+        w.fleet.facts_of[FAKE.instance_id] = replace(fine, labels={"logmend": "off"})
+
+    def unexempt() -> None:
+        w.fleet.facts_of[FAKE.instance_id] = fine
+
+    steps = (None, faulty, None, broken, exempt, unexempt, None, None)
+    for number, step in enumerate(steps):
+        if step is not None:
+            step()
+        await w.deliver(push(entry(at=w.clock.now()), str(number), at=w.clock.now()))
+        for each in w.outcomes.written:
+            folded = noted(folded, each, w.settings)
+        w.outcomes.written.clear()
+        kept = await w.controls.subject(FAKE, "workload-cert-refresh")
+        assert kept is not None
+        counts.append((kept.failures, kept.relapses, kept.needs_human, kept.fixed_at))
+        assert (folded.failures, folded.relapses, folded.needs_human, folded.fixed_at) == counts[-1], number
+        w.clock.tick(days=8)
+    assert counts[4][:3] == (1, 1, False), "a refusal in between ends no row of failures"
+    assert counts[-1][:3] == (3, 1, True)
 
 
 def test_a_relapse_is_a_fault_seen_again_after_a_verified_fix(run: Run) -> None:

@@ -6,7 +6,7 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 :func:`aftermath` (what a result means for the VM's next events).
 """
 
-from logmend.stages.decide.aftermath import aftermath, notes, wants_follow_up
+from logmend.stages.decide.aftermath import aftermath, noted, notes, wants_follow_up
 from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.gates import (
     OLD_FACTS,
@@ -53,6 +53,7 @@ __all__ = [
     "guards",
     "judge_guards",
     "no_route",
+    "noted",
     "notes",
     "ordered",
     "osconfig_enabled",

@@ -1,7 +1,6 @@
 """What an outcome means for its VM: cooldown, counters, hold, notes and follow-up."""
 
 from collections.abc import Callable
-from datetime import datetime
 
 from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.state import Cooldown, Subject
@@ -17,61 +16,72 @@ _TOUCHED = frozenset(
 )
 
 
-def aftermath(
-    intent: Intent, outcome: Outcome, settings: Settings, now: datetime
-) -> Callable[[Subject], Subject]:
-    """Give the change that an outcome makes to its VM's state: cooldown, counters, hold."""
+def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[[Subject], Subject]:
+    """Return the change that an outcome makes to its VM's state: last result, counters, cooldown, hold."""
 
     def change(subject: Subject) -> Subject:
-        noted = replace(
-            subject,
-            name=outcome.instance_name or subject.name,
-            last_result=outcome.result,
-            last_reason=outcome.reason,
-            last_at=outcome.at,
-            last_outcome_id=outcome.outcome_id,
-        )
         if only_looks(intent):
-            return noted  # a look is a look: it starts no quiet time
-        match outcome.result:
-            case Result.REMEDIATED:
-                relapses = subject.relapses + relapsed(subject, outcome)
-                held = subject.held and intent.automatic  # a person's order takes a person's revert back
-                held_by = subject.held_by if held else None
-                noted = replace(
-                    noted, failures=0, relapses=relapses, fixed_at=now, held=held, held_by=held_by
-                )
-            case Result.REVERTED:
-                noted = replace(noted, failures=0, relapses=0, fixed_at=None, needs_human=False)
-            case Result.FAILED if learned_of_vm(outcome):
-                failures = failures_with(subject, settings)
-                needs_human = subject.needs_human or leaves_to_person(subject, settings)
-                noted = replace(noted, failures=failures, needs_human=needs_human)
-            case Result.SKIPPED if outcome.reason == "needs_human":
-                noted = replace(noted, needs_human=True, human_told=True)
-            case Result.PLANNED | Result.NOTHING_TO_DO:
-                noted = replace(noted, failures=0)
-            case _:
-                pass
+            return latest(subject, outcome)  # a check is a check: it starts no cooldown
+        after = noted(subject, outcome, settings)
+        if outcome.result is Result.REMEDIATED:
+            held = subject.held and intent.automatic  # a person's order takes a person's revert back
+            after = replace(after, held=held, held_by=subject.held_by if held else None)
         if intent.action is Action.REVERT and _wants_reverted(outcome):
-            noted = replace(noted, held=True, held_by=intent.intent_id)
-        return _cooled(noted, outcome, settings, now)
+            after = replace(after, held=True, held_by=intent.intent_id)
+        return after
 
     return change
 
 
-def failures_with(subject: Subject, settings: Settings) -> int:
-    """Count failures in a row with one more; those of observing count for observing alone."""
+def latest(subject: Subject, outcome: Outcome) -> Subject:
+    """Return a VM's state with this outcome as its latest."""
+    return replace(
+        subject,
+        name=outcome.instance_name or subject.name,
+        last_result=outcome.result,
+        last_reason=outcome.reason,
+        last_at=outcome.at,
+        last_outcome_id=outcome.outcome_id,
+    )
+
+
+def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
+    """Return a VM's state after an outcome, as far as the outcome alone tells.
+
+    The only place that counts failures and relapses. A failure counts if Compute or the VM itself told it, a
+    relapse once the fault that came back after a verified fix is remediated again.
+    """
+    after = latest(subject, outcome)
+    match outcome.result:
+        case Result.REMEDIATED:
+            relapses = subject.relapses + relapsed(subject, outcome)
+            after = replace(after, failures=0, relapses=relapses, fixed_at=outcome.at)
+        case Result.REVERTED:
+            after = replace(after, failures=0, relapses=0, fixed_at=None, needs_human=False)
+        case Result.FAILED if learned_of_vm(outcome):
+            failures = failures_with(subject, outcome.mode)
+            needs_human = subject.needs_human or leaves_to_person(subject, outcome, settings)
+            after = replace(after, failures=failures, needs_human=needs_human)
+        case Result.SKIPPED if outcome.reason == "needs_human":
+            after = replace(after, needs_human=True, human_told=True)
+        case Result.PLANNED | Result.NOTHING_TO_DO:
+            after = replace(after, failures=0)
+        case _:
+            pass
+    return _cooled(after, outcome, settings)
+
+
+def failures_with(subject: Subject, mode: Mode) -> int:
+    """Count failures in a row with one more in this mode; those of observing count for observing alone."""
     cooldown = subject.cooldown
-    observed = cooldown is not None and cooldown.mode is Mode.OBSERVE and settings.mode is not Mode.OBSERVE
+    observed = cooldown is not None and cooldown.mode is Mode.OBSERVE and mode is not Mode.OBSERVE
     return 1 if observed else subject.failures + 1
 
 
-def leaves_to_person(subject: Subject, settings: Settings) -> bool:
-    """Say whether one more failure leaves a VM to a person: never what only observing met with."""
-    return (
-        settings.mode is not Mode.OBSERVE and failures_with(subject, settings) >= settings.needs_human_after
-    )
+def leaves_to_person(subject: Subject, outcome: Outcome, settings: Settings) -> bool:
+    """Say whether this failure leaves a VM to a person: never what only observing met with."""
+    mode = outcome.mode
+    return mode is not Mode.OBSERVE and failures_with(subject, mode) >= settings.needs_human_after
 
 
 def learned_of_vm(outcome: Outcome) -> bool:
@@ -100,7 +110,7 @@ def _wants_reverted(outcome: Outcome) -> bool:
     return outcome.result in (Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO)
 
 
-def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetime) -> Subject:
+def _cooled(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
     quiet = {
         Result.PLANNED: settings.cooldown_planned,
         Result.REFUSED: settings.cooldown_refused,
@@ -114,7 +124,9 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings, now: datetim
     }.get(outcome.result)
     if quiet is None or not learned_of_vm(outcome):
         return subject
-    return replace(subject, cooldown=Cooldown(now + quiet, outcome.result, outcome.reason, outcome.mode))
+    return replace(
+        subject, cooldown=Cooldown(outcome.at + quiet, outcome.result, outcome.reason, outcome.mode)
+    )
 
 
 def notes(
@@ -127,7 +139,7 @@ def notes(
     if (
         said.result is Result.FAILED
         and learned_of_vm(said)
-        and leaves_to_person(subject, settings)
+        and leaves_to_person(subject, said, settings)
         and intent.automatic
     ):
         found.append("left to a person from now on")
