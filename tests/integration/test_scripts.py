@@ -347,10 +347,14 @@ def test_a_machine_without_curl_is_left_alone(machine: Machine, tmp_path: Path) 
     assert machine.state() == ("enabled", "active")
 
 
-def test_systemd_that_does_not_answer_is_an_error(machine: Machine) -> None:
-    """No state read means no verdict: neither 100, 101 nor 102, and its words are on stderr."""
+def test_a_systemd_that_does_not_answer_is_told_as_such(machine: Machine) -> None:
+    """No state read, no verdict: a no with its own reason, of enforcing an error; its words on stderr."""
     machine.put("fail/systemctl", "Failed to connect to bus: No such file or directory\n")
-    for script in (CERT_REFRESH.validate, CERT_REFRESH.enforce, CERT_REFRESH.revert_validate):
+    for script in (CERT_REFRESH.validate, CERT_REFRESH.revert_validate, OPS_AGENT.validate):
+        answer = machine.run(script)
+        assert (answer.code, answer.values.get("reason")) == (102, "systemd_silent")
+        assert "Failed to connect to bus" in answer.error
+    for script in (CERT_REFRESH.enforce, OPS_AGENT.enforce):
         answer = machine.run(script)
         assert answer.code not in (100, 101, 102)
         assert "Failed to connect to bus" in answer.error

@@ -141,12 +141,12 @@ async def ledger(function: Function) -> AsyncIterator[SqliteStore]:
         await store.aclose()
 
 
-async def order(function: Function, machine: Machine, action: Action) -> str:
+async def order(function: Function, machine: Machine, action: Action, runbook: str = RUNBOOK) -> str:
     """Write an operator's intent into the function's ledger; gives its id."""
     now = datetime.now(UTC)
     intent = Intent(
         intent_id=f"o-{new_id()}",
-        runbook=RUNBOOK,
+        runbook=runbook,
         action=action,
         instance=machine.ref,
         origin=Origin.OPERATOR,

@@ -150,6 +150,10 @@ class Machine:
         """Undo ``cut_network``."""
         await asyncio.to_thread(self._hardware.restore_network)
 
+    def hang_systemd(self) -> None:
+        """Stop PID 1 as a signal from outside can: everything else runs on, and systemd answers nobody."""
+        os.kill(self._leader(), signal.SIGSTOP)
+
     async def stop(self) -> None:
         """Take the machine away, with its processes, link and mounts. More than once is fine."""
         await asyncio.to_thread(self._hardware.take_away)

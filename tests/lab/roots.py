@@ -17,6 +17,7 @@ PACKAGES = (
     "curl",
     "dbus",
     "iproute2",
+    "iptables",
     "openssh-server",
     "rsyslog",
     "sudo",

@@ -120,6 +120,18 @@ async def fleet(
         yield Fleet(around, server, function)
 
 
+async def test_a_silent_systemd_is_told_by_the_agent_too(boot: Boot, tmp_path: Path) -> None:
+    """The agent runs on without PID 1; what its check printed is in the report, and nothing is changed."""
+    machine = await boot(period=0.5)
+    async with fleet(tmp_path, machine) as f:
+        body = await line(machine)
+        assert (await f.function.push(body)).verdict == "requested"
+        machine.hang_systemd()
+        assert await f.closed(machine, f"m-{id_of(body)}") == "refused: systemd_silent"
+        assert f.label(machine) is None
+    assert (await machine.run("ls /var/lib/logmend")).rc != 0
+
+
 async def test_a_machine_goes_from_its_line_to_remediated_and_back_by_label_and_report_alone(
     boot: Boot, tmp_path: Path
 ) -> None:

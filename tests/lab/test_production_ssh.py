@@ -12,13 +12,15 @@ from typing import Any
 import asyncssh
 import pytest
 
+from logmend.model.enums import Action
 from logmend.outcome import reasons
 from tests.contract import oslogin_fake, relay
 from tests.contract.oslogin_fake import ACCOUNT, USERNAME, FakeOsLogin
 from tests.contract.test_access_token import endpoint, key_file  # noqa: F401  # fixtures
-from tests.lab.cloud import Cloud, cloud, line, told_again
+from tests.lab.cloud import Cloud, cloud, line, order, tick, told_again
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine, TimerState
+from tests.lab.test_refusals import ROOT_ONLY
 
 HOST_KEY_KINDS = ("ecdsa-sha2-nistp256", "ssh-ed25519", "ssh-rsa")
 OFF = TimerState("loaded", "disabled", "inactive")
@@ -183,6 +185,37 @@ async def test_a_running_machine_publishes_its_host_keys_by_the_command_that_we_
             answer = await function.push(told_again(seen))
             assert answer.verdict == "remediated", answer
             assert [each["host_key"] for each in function.outcomes()] == ["published"]
+
+
+@pytest.mark.usefixtures("key_file")
+@pytest.mark.parametrize("how", ["REJECT", "DROP"])
+@pytest.mark.parametrize("guest", [CURRENT, "2022: no authority"])
+async def test_a_metadata_server_that_answers_root_alone_is_told_as_such(
+    boot: Boot, oslogin: FakeOsLogin, tmp_path: Path, guest: str, how: str
+) -> None:
+    """OS Login asked it as root to let us in; our login gets no answer: a firewall with an owner match."""
+    machine = await login_machine(boot, oslogin, guest=guest)
+    await machine.output(f"{ROOT_ONLY} {how}")
+    async with reachable(tmp_path, machine, oslogin) as (around, _, settings):
+        seen = await line(machine)
+        async with function_of(around, settings) as function:
+            answer = await function.push(seen)
+            assert (answer.status, answer.verdict) == (200, "refused: metadata_root_only"), answer
+    assert await machine.timer_state() == ON
+
+
+@pytest.mark.usefixtures("key_file")
+async def test_a_check_that_is_told_no_instance_there_fails_with_the_same_reason(
+    boot: Boot, oslogin: FakeOsLogin, tmp_path: Path
+) -> None:
+    """The Ops Agent's check sees how things are, and cannot say on which VM."""
+    machine = await login_machine(boot, oslogin)
+    await machine.output(f"{ROOT_ONLY} REJECT")
+    there = reachable(tmp_path, machine, oslogin)
+    async with there as (around, _, settings), function_of(around, settings) as function:
+        intent = await order(function, machine, Action.CHECK, runbook="ops-agent")
+        await function.push(tick())
+        assert function.verdicts(intent_id=intent) == ["failed: metadata_root_only"]
 
 
 @pytest.mark.usefixtures("key_file")

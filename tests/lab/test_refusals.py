@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from logmend.model.values import Evidence, InstanceFacts
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from tests.contract.machines import Key, runbook
+from tests.lab.cloud import cloud, line
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 
@@ -156,3 +158,51 @@ async def test_a_secure_path_that_lacks_everything_is_no_obstacle(boot: Boot) ->
     machine = await boot()
     await machine.output(f"echo 'Defaults secure_path=/opt/nothing' >{SUDOERS}")
     assert await enforced(machine) == 100
+
+
+NO_BUS = "systemctl stop dbus.socket dbus.service"
+
+
+@pytest.mark.parametrize("book", ["workload-cert-refresh", "ops-agent"])
+@pytest.mark.parametrize("how", ["PID 1 hangs", "the bus is gone"])
+async def test_a_machine_whose_systemd_does_not_answer_is_told_as_such(
+    boot: Boot, book: str, how: str
+) -> None:
+    """Nothing is known of its units, which is a no of the check and no error of the script."""
+    machine = await boot()
+    if how == "PID 1 hangs":
+        machine.hang_systemd()
+    else:
+        await machine.output(NO_BUS)
+    found = await checked(machine, load(Settings())[book])
+    assert (found.finding, found.values["reason"]) == (Finding.LEAVE_ALONE, "systemd_silent")
+    assert found.values["instance_id"] == machine.ref.instance_id
+
+
+async def test_the_bus_own_words_are_in_the_outcome(boot: Boot, tmp_path: Path) -> None:
+    """Refused, with what systemctl said, and nothing is changed."""
+    machine = await boot()
+    async with cloud(tmp_path, machine) as around, around.function() as function:
+        seen = await line(machine)
+        await machine.output(NO_BUS)
+        answer = await function.push(seen)
+        assert (answer.status, answer.verdict) == (200, "refused: systemd_silent"), answer
+        assert "Failed to connect to bus" in answer.said["detail"]
+    assert (await machine.run("ls /var/lib/logmend")).rc != 0
+
+
+ROOT_ONLY = "iptables -A OUTPUT -d 169.254.169.254 -p tcp -m owner ! --uid-owner root -j"
+"""A hardening that is often advised: only root may ask the metadata server, which hands out tokens."""
+
+
+@pytest.mark.parametrize("how", ["REJECT", "DROP"])
+async def test_with_a_static_key_a_silent_metadata_server_is_no_more_than_that(
+    boot: Boot, tmp_path: Path, how: str
+) -> None:
+    """Nothing proves there that root would be answered; an HTTP status is not taken for an instance id."""
+    machine = await boot()
+    async with cloud(tmp_path, machine) as around, around.function() as function:
+        seen = await line(machine)
+        await machine.output(f"{ROOT_ONLY} {how}")
+        answer = await function.push(seen)
+        assert (answer.status, answer.verdict) == (200, "refused: config_status_unknown"), answer

@@ -155,6 +155,17 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "no_curl": Meaning(
             "The VM has no curl, which the check needs to ask the metadata server.", "install curl on the VM"
         ),
+        "metadata_root_only": Meaning(
+            "The VM's metadata server answers root, whom OS Login asked as when logmend logged in, but not"
+            " logmend's login.",
+            "let that login ask 169.254.169.254 (a firewall rule on the VM with an owner match stops it), or"
+            " set LOGMEND_EXECUTOR=osconfig, whose agent is root",
+        ),
+        "systemd_silent": Meaning(
+            "systemd on the VM (PID 1, or the bus to it) does not answer, so how its units are is not known.",
+            "on the VM: systemctl is-system-running; if that hangs or cannot connect, repair D-Bus or restart"
+            " the VM",
+        ),
         "unreadable": Meaning(
             "logmend's login may not read what it has to check on the VM: certificates in /run/secrets, or"
             " its own record in /var/lib/logmend.",
@@ -565,6 +576,7 @@ _OF_THE_VM = (
     " no_agent_detected agent_too_old no_report not_enforced task_timeout unexpected_agent_state"
     " resource_execution_errors wrong_instance script_error still_faulty unverifiable no_evidence"
     " no_second_check check_failed leave_alone unreadable irreversible no_curl no_sudo sudo_requires_tty"
+    " metadata_root_only systemd_silent"
     " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
     " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled approval_differs"
 )

@@ -36,7 +36,7 @@ def attempt(
     if done.before is None:
         return Verdict(Result.FAILED, "no_evidence", "the attempt brought no evidence")
     if (mistaken := _elsewhere(intent, done.before)) is not None:
-        if prior is not None and mistaken.reason == "no_evidence":
+        if prior is not None and done.before.instance_id is None:
             return Verdict(Result.UNVERIFIED, mistaken.reason, mistaken.detail)
         return mistaken
     match done.before.finding:
@@ -207,13 +207,16 @@ def _elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
             f"instance {evidence.instance_id} answered where {meant} was meant",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
-        return Verdict(Result.FAILED, "no_evidence", "the VM's check did not say which instance it ran on")
+        reason = evidence.values.get("reason", "no_evidence")
+        return Verdict(Result.FAILED, reason, "the VM's check did not say which instance it ran on")
     return None
 
 
 def _no(evidence: Evidence) -> tuple[str, str]:
-    """Give the reason of a check that says to leave the VM alone, and what it saw."""
-    return evidence.values.get("reason", "leave_alone"), f"the check on the VM says no: {_values(evidence)}"
+    """Give the reason of a check that says to leave the VM alone, what it saw, and what it complained of."""
+    said = f" ({evidence.error})" if evidence.error else ""
+    detail = f"the check on the VM says no: {_values(evidence)}{said}"
+    return evidence.values.get("reason", "leave_alone"), detail
 
 
 def _changes(before: Evidence, after: Evidence) -> str:
@@ -291,8 +294,7 @@ def _reported(intent: Intent, done: Attempt, known: Record, *, detached: bool, h
         case Finding.LEAVE_ALONE | Finding.ERROR if shown:
             return Verdict(Result.UNVERIFIED, "check_failed", _said(done.before))
         case Finding.LEAVE_ALONE:
-            reason = done.before.values.get("reason", "leave_alone")
-            return Verdict(Result.REFUSED, reason, "the VM's own check says no")
+            return Verdict(Result.REFUSED, *_no(done.before))
         case Finding.ERROR:
             return Verdict(Result.FAILED, "script_error", _said(done.before))
         case _ if intent.source.kind == SILENCE:

@@ -108,7 +108,11 @@ class SshSession:
         except (asyncssh.Error, OSError) as error:
             raise errors.classify(error) from error
         code, stdout, said = remote_script.judged(output, command)
-        values = refusals.told_of_check(evidence.values(stdout), said)
+        values = refusals.told_of_check(
+            evidence.values(stdout),
+            evidence.error_text(bytes(output.stderr)),
+            None if as_root else self.login.credential,
+        )
         return Evidence(code, values, self._clock.now(), said)
 
 

@@ -71,10 +71,23 @@ def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
     return told(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
 
 
-def told_of_check(values: Mapping[str, str], stderr: str) -> Mapping[str, str]:
-    """Give a check's values, with a better reason if its stderr has one for the metadata server's silence."""
-    if values.get("reason") == "config_status_unknown" and _NO_CURL.search(stderr):
+def told_of_check(
+    values: Mapping[str, str], stderr: str, credential: CredentialKind | None
+) -> Mapping[str, str]:
+    """Give a script's values, with the reason why the VM's metadata server told it nothing, if that is known.
+
+    ``credential`` is what let the user in, None for root. The guest part of OS Login asks the metadata server
+    as root at each login (guest-oslogin, oslogin_utils.cc): where that worked and the user gets no answer,
+    the VM keeps the server from users.
+    """
+    unnamed = values.get("instance_id") == ""
+    if values.get("reason") != "config_status_unknown" and (not unnamed or "reason" in values):
+        return values
+    if _NO_CURL.search(stderr):
         return {**values, "reason": "no_curl"}
+    silent = unnamed and not values.get("config_status", "").strip("0")  # curl's 000: no answer at all
+    if silent and credential in ("certificate", "imported_key"):
+        return {**values, "reason": "metadata_root_only"}
     return values
 
 

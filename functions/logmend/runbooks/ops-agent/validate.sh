@@ -23,7 +23,8 @@ cat "$f.mark" 2>&1
 up=yes masked=''
 read -r now _ <"${LOGMEND_ROOT:-}/proc/uptime" || now=0
 for n in '' -fluent-bit -opentelemetry-collector -diagnostics; do
-  s=$(timeout 9 systemctl show -p LoadState -p ActiveState -p NRestarts -p ActiveEnterTimestampMonotonic $p$n) || exit 1
+  s=$(timeout 9 systemctl show -p LoadState -p ActiveState -p NRestarts -p ActiveEnterTimestampMonotonic $p$n) ||
+    leave systemd_silent
   active=${s#*ActiveState=}
   active=${active%%[!a-z]*}
   since=${s#*ActiveEnterTimestampMonotonic=}
@@ -38,7 +39,7 @@ for n in '' -fluent-bit -opentelemetry-collector -diagnostics; do
   [ "$active" = active ] || up=no
   echo "service$n=$active" | tr - _
 done
-w=$(timeout 9 systemctl show -p ActiveState logmend-ops-agent) || exit 1
+w=$(timeout 9 systemctl show -p ActiveState logmend-ops-agent) || leave systemd_silent
 case $w in
   *=activ*)
     echo state=installing

@@ -2,8 +2,12 @@
 # 100: as the record says, or given back; 101: not yet; 102: leave alone
 {
 f=${LOGMEND_ROOT:-}/var/lib/logmend/ops-agent
+leave() {
+  echo "reason=$1"
+  exit 102
+}
 state() {
-  s=$(timeout 9 systemctl show -p LoadState -p ActiveState "$1") || exit 1
+  s=$(timeout 9 systemctl show -p LoadState -p ActiveState "$1") || leave systemd_silent
 }
 i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google \
   169.254.169.254/computeMetadata/v1/instance/id)
@@ -15,8 +19,7 @@ elif [ -e "$f.reverted" ]; then
   echo reverted=yes
   exit 100
 else
-  echo reason=no_previous_state
-  exit 102
+  leave no_previous_state
 fi
 state logmend-ops-agent
 w=$s

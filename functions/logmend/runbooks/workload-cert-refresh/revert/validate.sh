@@ -1,5 +1,5 @@
 #!/bin/sh
-# 100: given back; 101: not yet; 102: leave alone
+# 100: given back; 101: not yet; 102: let be
 {
 f=${LOGMEND_ROOT:-}/var/lib/logmend/workload-cert-refresh
 leave() {
@@ -10,11 +10,11 @@ kept() {
   case $w in *=$1*) case $s in *=$1*) ;; *) exit 101 ;; esac ;; esac
 }
 s=$(timeout 9 systemctl show -p LoadState,UnitFileState,ActiveState gce-workload-cert-refresh.timer)
-case $s in *ActiveState=*) ;; *) exit 1 ;; esac
 i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google 169.254.169.254/computeMetadata/v1/instance/id)
 echo "instance_id=${i%%[!0-9]*}"
 echo "$s" | sed 's/U.*=/timer_enabled=/;s/A.*=/timer_active=/'
 cat "$f.mark" 2>&1
+case $s in *ActiveState=*) ;; *) leave systemd_silent ;; esac
 case $(LC_ALL=C cat "$f.state" 2>&1) in *denied) leave unreadable ;; esac
 [ -e "$f.state" ] || {
   [ -e "$f.reverted" ] || leave no_previous_state
