@@ -8,10 +8,10 @@
 #   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
-# that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts
-# file; KEY_SECRET one that holds the private key of SSH_USER, for fleets without OS Login. With CONFIRM_SILENCE=true the
-# function may read the VMs' logs, to see after a fix whether the line stopped. Needs gcloud, logged in as an owner, and
-# Python 3.11 or newer.
+# that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET
+# names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
+# for fleets without OS Login. With CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether
+# the line stopped. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
 set -eu
 
 usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
@@ -82,7 +82,8 @@ if [ -n "$remove" ]; then
   done
   gc iam service-accounts remove-iam-policy-binding "$number-compute@developer.gserviceaccount.com" \
     --member="$function" --role="${role}_act_as" >/dev/null 2>&1 || true
-  for each in $(gc iam roles list --format='value(name.basename())' --filter="name~/${prefix}_[a-z_]+\$"); do
+  names=$(PYTHONPATH=$here/functions python3 -m logmend.permissions enforce ssh iap silence | cut -d ' ' -f 1 | paste -sd '|' -)
+  for each in $(gc iam roles list --format='value(name.basename())' --filter="name~/${prefix}_($names)\$"); do
     say "role $each" && gc iam roles delete "$each" >/dev/null
   done
   for each in "$name" "$name-push" "$name-build"; do

@@ -18,11 +18,15 @@ from tests.provider_schema import ROOT
 pytestmark = pytest.mark.timeout(900)
 
 SCRIPT = ROOT / "deploy" / "acceptance.sh"
-QUICK = {"TRIES": "2", "SILENCE": "0", "LOGMEND": "no-such-command"}
+QUICK = {"TRIES": "2", "SILENCE": "0", "LOGMEND": "no-such-command", "RUN": "1"}
 STEPS = [
-    "deployed, observing", "VM made", "the line logged", "planned", "deployed, enforcing", "remediated",
-    "silent", "reverted", "one message replayed", "destroyed",
+    "deployed in mode observe", "VM made", "the line logged", "planned", "deployed in mode enforce",
+    "remediated", "silent", "reverted", "one message replayed", "destroyed",
 ]  # fmt: skip
+LATENCY = {
+    "event to Pub/Sub": 2.0, "Pub/Sub to function": 0.9, "look-up": 0.2, "on the VM": 1.5,
+    "in the function": 2.1, "record": 0.25,
+}  # fmt: skip
 
 
 def accepted(model: Model, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -39,9 +43,9 @@ def accepted(model: Model, *arguments: str, **environ: str) -> subprocess.Comple
 
 
 def report(folder: Path) -> dict[str, Any]:
-    found = json.loads((folder / "acceptance-lm-accept.json").read_text())
-    assert (folder / "acceptance-lm-accept.md").read_text().count("\n| ") >= len(found["steps"])
-    return {each["step"]: each for each in found["steps"]} | {"": {"passed": found["passed"]}}
+    found = json.loads((folder / "lm-accept-1.json").read_text())
+    assert (folder / "lm-accept-1.md").read_text().count("\n| ") >= len(found["steps"])
+    return {each["step"]: each for each in found["steps"]} | {"": found}
 
 
 def test_without_yes_it_says_what_it_would_make_and_makes_nothing(tmp_path):
@@ -66,13 +70,36 @@ def test_a_run_that_goes_well_reports_each_step_and_leaves_nothing(tmp_path):
     found = report(model.folder)
     assert done.returncode == 0, done.stderr
     assert [step for step in found if step] == STEPS
-    assert all(found[step]["result"].startswith(("ok", "skipped")) for step in STEPS)
-    assert found[""]["passed"] is True
+    assert all(found[step]["result"].startswith(("ok", "left out")) for step in STEPS)
+    assert found["remediated"]["latency_s"] == LATENCY
+    assert (found[""]["passed"], found[""]["line_from"]) == (True, "our stand-in")
     (vm,), functions = flags(model, "compute instances"), flags(model, "functions")
-    own = re.findall(r"labels=(logmend-acceptance=[\w-]+)", vm)
+    own = re.findall(r"labels=logmend=off,(logmend-acceptance=[\w-]+)", vm)
     assert len(functions) == 2, "observing, then enforcing"
     assert [re.findall(r"LOGMEND_SCOPE_LABELS=([\w=-]+)", each) for each in functions] == [own, own]
     assert model.left() == set()
+
+
+@pytest.mark.parametrize("images", ["", "debian-11-bullseye-v20230306"])
+def test_an_image_from_the_time_of_the_line_is_taken_if_there_is_one(tmp_path, images):
+    """Else the present one; the report says which it was, and the VM is nobody's but this run's."""
+    model = Model(tmp_path / "image")
+    assert accepted(model, "logmend-home", "--yes", MODEL_IMAGES=images).returncode == 0
+    assert report(model.folder)[""]["image"] == f"debian-cloud/{images or 'debian-12'}"
+    (vm,) = flags(model, "compute instances")
+    assert f"image={images}" in vm if images else "image-family=debian-12" in vm
+    assert "labels=logmend=off,logmend-acceptance=1" in vm
+
+
+def test_what_a_killed_run_left_is_destroyed_by_name(tmp_path):
+    """By the run's name alone, whatever of it is still there; the project's own logmend stays."""
+    model = Model(tmp_path / "killed")
+    model.run("logmend-home")
+    own = model.left()
+    assert accepted(model, "logmend-home", "--yes", MODEL_STOP="compute instances create").returncode < 0
+    assert model.left() > own
+    assert accepted(model, "logmend-home", "--clean").returncode == 0
+    assert model.left() == own
 
 
 @pytest.mark.parametrize("failing", ["functions deploy", "compute instances create", "logging read"])

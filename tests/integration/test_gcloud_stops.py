@@ -25,7 +25,8 @@ state = json.load(open(place)) if os.path.exists(place) else {"made": {}, "chang
 words = [each for each in sys.argv[1:] if not each.startswith("--")]
 flags = dict(each[2:].partition("=")[::2] for each in sys.argv[1:] if each.startswith("--"))
 VERBS = ("create", "describe", "update", "delete", "list", "enable", "deploy", "modify-push-config",
-         "add-iam-policy-binding", "read", "publish", "delete", "remove-iam-policy-binding", "get-iam-policy")
+         "add-iam-policy-binding", "read", "publish", "get-guest-attributes", "remove-iam-policy-binding",
+         "get-iam-policy")
 at = max(n for n, each in enumerate(words[:4]) if each in VERBS)
 verb, kind, rest = words[at], " ".join(words[:at]), words[at + 1:]
 if kind == "scheduler jobs" and verb == "create":
@@ -41,13 +42,19 @@ def refuse(word):
 if os.environ.get("MODEL_FAIL") == f"{kind} {verb}":
     sys.exit("ERROR: (gcloud) INTERNAL: the model was told to fail")
 if verb == "read":
-    asked = rest[0]
-    if flags["format"].startswith("csv"):
-        print("planned  900\\nremediated  4100")
-    elif flags["format"] == "json":
-        print('[{"insertId": "1"}]')
-    elif "insertId" in flags["format"]:
-        print("1")
+    told = {"reason": None, "timestamp": "2026-11-28T22:00:05Z",
+            "source": {"timestamp": "2026-11-28T22:00:00Z"},
+            "latency_ms": {"queue": 900, "lookup": 200, "act": 1500, "total": 2100}}
+    outcomes = [{"timestamp": told["timestamp"], "receiveTimestamp": "2026-11-28T22:00:05.250Z",
+                 "jsonPayload": told | {"result": each}} for each in ("planned", "remediated", "reverted")]
+    if flags["format"] == "json":
+        print(json.dumps(outcomes if "log_id" in rest[0] else [{"insertId": "1"}]))
+    sys.exit(0)
+if verb == "get-guest-attributes":
+    print("our stand-in")
+    sys.exit(0)
+if kind == "compute images":
+    print(os.environ.get("MODEL_IMAGES", ""))
     sys.exit(0)
 if verb in ("publish", "remove-iam-policy-binding"):
     sys.exit(0)
@@ -60,7 +67,9 @@ if verb == "delete":
 if verb == "get-iam-policy":
     sys.exit(0)
 if verb == "list" and kind == "iam roles":
-    print(*(each.split()[-1] for each in made if each.startswith("iam roles")), sep="\\n")
+    roles = [each.split()[-1] for each in made if each.startswith("iam roles")]
+    pattern = flags["filter"].removeprefix("name~")
+    print(*(each for each in roles if re.search(pattern, f"/{each}")), sep="\\n")
 if verb == "create" and key in made:
     refuse("ALREADY_EXISTS")
 if verb in ("update", "describe", "modify-push-config") and key not in made:
@@ -72,8 +81,8 @@ if verb == "list" and "composite" in kind and "filter" not in flags:
     for each in made:
         if each.startswith("firestore indexes composite"):
             print(f"projects/p/databases/d/collectionGroups/{each.split()[-1]}/indexes/1")
-if kind == "functions" and "LOGMEND_MODE" in flags.get("format", ""):
-    print(re.search("LOGMEND_MODE=([a-z]+)", str(made[key]))[1])
+if told := re.search("environmentVariables.(LOGMEND_[A-Z_]+)", flags.get("format", "")):
+    print(re.search(told[1] + "=([^,]*)|$", " ".join(made[key]))[1] or "")
 elif verb == "describe" and "value" in flags.get("format", ""):
     print({"projects": "4711", "logging sinks": "serviceAccount:w", "functions": "https://f",
            "compute instances": "4775836342981993096"}.get(kind, ""))
@@ -85,7 +94,8 @@ made[key] = sorted(f"{k}={v}" for k, v in flags.items())
 state["changes"] += 1
 json.dump(state, open(place, "w"))
 json.dump(state, open(f"{place}-{state['changes']}", "w"))
-if state["changes"] == int(os.environ.get("MODEL_STOP", 0)):
+stop = os.environ.get("MODEL_STOP", "0")
+if stop in (str(state["changes"]), f"{kind} {verb}"):
     os.kill(os.getppid(), 9)
 """
 
