@@ -108,7 +108,8 @@ def test_the_variants_of_the_built_in_runbook_are_listed() -> None:
 
 def test_reasons_named_on_the_page_exist() -> None:
     """What the page calls a reason is one of the code's."""
-    named = re.findall(r"`([a-z_]+): ([a-z_]+)`", PAGE) + re.findall(r"(refuse): `(\w+)`", PAGE)
+    results = "|".join(Result)
+    named = re.findall(rf"`({results}): ([a-z_]+)`", PAGE) + re.findall(r"(refuse): `(\w+)`", PAGE)
     assert len(named) > 6
     assert {reason for _, reason in named} <= set(REASONS)
     assert {result for result, _ in named} <= {each.value for each in Result} | {"refuse"}
