@@ -22,6 +22,7 @@ from logmend.model.values import (
     Asked,
     Attempt,
     Delivery,
+    Diagnosis,
     Evidence,
     InstanceFacts,
     InstanceRef,
@@ -70,6 +71,8 @@ class FakeVm:
     on_enforce: list[Exception | Evidence | Callable[[], Any] | None] = field(default_factory=list)
     fix_works: bool = True
     mark: str | None = None
+    diagnosis: Diagnosis | Exception = field(default_factory=lambda: Diagnosis("unknown"))
+    diagnoses: int = 0
 
 
 @dataclass
@@ -214,6 +217,12 @@ class FakeSession:
         if (scripted := _next(self.vm.on_enforce)) is not None:
             return scripted
         return evidence(100, self.clock.now(), None)
+
+    async def diagnose(self, *, as_root: bool = False) -> Diagnosis:
+        self.vm.diagnoses += 1
+        if isinstance(self.vm.diagnosis, Exception):
+            raise self.vm.diagnosis
+        return self.vm.diagnosis
 
 
 def _next(script: list[Any]) -> Evidence | None:

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
         "explain": Entry(ASK, "What would this event do, and why?"),
         "scan": Entry(ASK, "Which VMs have the fault, and what would be done to each?"),
+        "diagnose": Entry(ASK, "Why do these VMs have the fault? Asks the VMs; changes nothing."),
         "demo": Entry(ASK, "The whole story on a pretend fleet."),
         "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
         "revert": Entry(ACT, "Put VMs back as they were."),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 PARALLEL = 16
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments and options of an order."""
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments and options that select VMs."""
     for decorate in reversed(
         (
             click.argument("named", metavar="INSTANCE...", nargs=-1),
@@ -40,6 +40,17 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
                 help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
             ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments and options of an order."""
+    for decorate in reversed(
+        (
+            selection,
             click.option("--runbook", default="workload-cert-refresh", show_default=True),
             click.option("--enforce", is_flag=True, help="Act. Without it, only look and show the plan."),
             click.option("--yes", is_flag=True, help="Do not ask before acting."),
@@ -97,7 +108,7 @@ async def _carry_out(
     **chosen: Any,
 ) -> int:
     app.chosen_runbooks(runbook)
-    refs = await _instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    refs = await instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
     if not refs:
         raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
     acting = chosen["enforce"]
@@ -139,7 +150,7 @@ async def _carry_out(
     return status_of(outcome.result for outcome in outcomes)
 
 
-async def _instances(
+async def instances(
     app: "Application", named: Sequence[str], project: str | None, where: str | None, scan: Path | None
 ) -> list[InstanceRef]:
     """Collect the VMs that are meant, each once."""

@@ -15,6 +15,7 @@ from logmend.model.values import (
     Asked,
     Attempt,
     Delivery,
+    Diagnosis,
     Evidence,
     InstanceFacts,
     InstanceRef,
@@ -136,6 +137,10 @@ class Session(Protocol):
 
         ``Permanent`` only where it was never begun (no sudo); whatever else goes wrong is ``Transient``.
         """
+        ...
+
+    async def diagnose(self, *, as_root: bool = False) -> Diagnosis:
+        """Run the runbook's ``diagnose.sh``, which changes nothing; unprivileged unless ``as_root``."""
         ...
 
 

@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +46,8 @@ class MetadataServer:
         self.guest_attributes: dict[str, str] = {}
         """What the machine published, as the Compute API tells it: NAMESPACE/KEY to value."""
         self.requests: list[str] = []
+        self.ahead = 0.0
+        """Seconds by which its ``Date`` is ahead of the machine's clock; all machines have the host's."""
         self._closed = threading.Event()
         self._server = _Server(ADDRESS, _handler(self), bind_and_activate=False)
         self._server.socket.close()
@@ -95,6 +98,9 @@ def _handler(metadata: MetadataServer) -> type[BaseHTTPRequestHandler]:
                 self._send(403, "Missing Metadata-Flavor:Google header.")
             elif (answer := metadata.answer(self.path.removeprefix(prefix).partition("?")[0])) is not None:
                 self._send(*answer)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string((timestamp or time.time()) + metadata.ahead)
 
         def do_PUT(self) -> None:
             # cloud.google.com/compute/docs/metadata/manage-guest-attributes: NAMESPACE/KEY, no deeper.

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.lab import agent_installer, agent_package
+from tests.lab import agent_installer, agent_package, roots
 from tests.lab.slots import HOST_ADDRESS
 
 VERSIONS = ("2.50.0~debian12", "2.51.0~debian12")
@@ -81,6 +81,13 @@ def _fill(www: Path, url: str) -> None:
         fields = agent_package.control(version)
         index.append(f"{fields}Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n")
     (apt / "Packages").write_text("\n".join(index))
+    # What diagnose.sh asks for: whether there is something for a release, and its key.
+    for release in roots.RELEASES:
+        suite = apt / "dists" / f"{agent_package.NAME}-{release}-all"
+        suite.mkdir(parents=True)
+        (suite / "Release").write_text(f"Codename: {suite.name}\n")
+    (apt / "doc").mkdir()
+    (apt / "doc" / "apt-key.gpg").write_text("the key of the stand-in, which is trusted as it is\n")
 
 
 def _build(tree: Path, version: str, package: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from logmend import guards, permissions
 from logmend.model.enums import Mode
-from logmend.runbook import Problem, Runbook
+from logmend.runbook import DIAGNOSE, Problem, Runbook
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, read
 from logmend.runbook.parse import document
@@ -97,6 +97,12 @@ def _scripts(folder: Path, found: Runbook) -> Iterator[Problem]:
     for name, text in found.scripts.by_file.items():
         kind = "validate" if name.endswith("validate.sh") else "enforce"
         yield from script_rules.check(str(folder / name), text, kind)
+    if found.scripts.diagnose:
+        file = str(folder / DIAGNOSE)
+        yield from script_rules.check(file, found.scripts.diagnose, "diagnose")
+        for cause in found.causes:
+            if not re.search(rf"\b{cause.name}\b", found.scripts.diagnose):
+                yield Problem(file, None, f"never names the cause {cause.name}")
 
 
 def _cases(folder: Path, found: Runbook) -> Iterator[Problem]:

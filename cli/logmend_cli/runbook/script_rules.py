@@ -56,7 +56,7 @@ _ABSOLUTE = re.compile(r"(?<![\w}.:/~$@-])/(?:bin|etc|home|lib|opt|proc|root|run
 
 
 def check(file: str, text: str, kind: str) -> list[Problem]:
-    """Check one rendered script. ``kind`` is ``validate`` or ``enforce``; problems name ``file``."""
+    """Check one rendered script: ``kind`` is validate, enforce or diagnose; problems name ``file``."""
     problems = [*_read(file, text, kind), *_parsed(file, text), *_shellcheck(file, text)]
     return sorted(set(problems), key=lambda each: (each.line or 0, each.message))
 
@@ -97,13 +97,22 @@ def _read(file: str, text: str, kind: str) -> Iterator[Problem]:
             "exit 0 is an error to both executors",
             "exit 100 when all is well",
         )
-    yield from _validates(file, text, plain) if kind == "validate" else _enforces(file, text)
-
-
-def _validates(file: str, text: str, plain: str) -> Iterator[Problem]:
-    for code, meaning in (("100", "the desired state"), ("101", "the fault")):
+    if kind == "enforce":
+        yield from _enforces(file, text)
+        return
+    codes = {"100": "the desired state", "101": "the fault"}
+    if kind == "diagnose":
+        codes = {"100": "a diagnosis that came to its end"}
+    else:
+        yield from _mark(file, text, "prints no mark")
+    for code, meaning in codes.items():
         if not re.search(rf"\b{code}\b", plain):
             yield Problem(file, None, f"never exits {code}", f"{code} stands for {meaning}")
+    yield from _looks(file, text, plain)
+
+
+def _looks(file: str, text: str, plain: str) -> Iterator[Problem]:
+    """Apply what binds every script that only looks."""
     if "instance_id=" not in text:
         yield Problem(
             file,
@@ -111,13 +120,12 @@ def _validates(file: str, text: str, plain: str) -> Iterator[Problem]:
             "prints no instance_id",
             "ask the metadata server: without it the evidence may be another VM's",
         )
-    yield from _mark(file, text, "prints no mark")
     for found in _CHANGING.finditer(plain):
         yield Problem(
             file,
             _line(plain, found.start()),
             f"{found[0].strip()} changes the VM",
-            "validate scripts only look",
+            "validate and diagnose scripts only look",
         )
 
 

@@ -6,7 +6,7 @@ and with it a label of metrics. Anything else is dropped, as is everything past 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 LIMIT = 4096
 """Bytes of output that are looked at."""
@@ -33,15 +33,18 @@ def values(output: bytes) -> Mapping[str, str]:
     The first, so that programs which a script runs later cannot overwrite what it printed before.
     """
     found: dict[str, str] = {}
-    for line in output[:LIMIT].decode("utf-8", "replace").split("\n"):
-        match = _LINE.fullmatch(line.rstrip("\r"))
-        if match is None or match[1] in RESERVED:
-            continue
-        if match[1] == "reason" and not _WORD.fullmatch(match[2]):
-            continue
-        if len(match[2]) <= VALUE_LIMIT and match[2].isprintable() and "\ufffd" not in match[2]:
-            found.setdefault(match[1], match[2])
+    for key, value in lines(output):
+        if key not in RESERVED and (key != "reason" or _WORD.fullmatch(value)):
+            found.setdefault(key, value)
     return found
+
+
+def lines(output: bytes) -> Iterator[tuple[str, str]]:
+    """Give every ``key=value`` line of a script's standard output, in order, without credentials."""
+    for line in output[:LIMIT].decode("utf-8", "replace").split("\n"):
+        match = _LINE.fullmatch(_CREDENTIALS.sub("", line.rstrip("\r")))
+        if match and len(match[2]) <= VALUE_LIMIT and match[2].isprintable() and "\ufffd" not in match[2]:
+            yield match[1], match[2]
 
 
 def error_text(output: bytes) -> str:

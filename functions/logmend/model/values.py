@@ -239,6 +239,29 @@ class Evidence(Struct, frozen=True):
         return self.values.get("instance_id") or None
 
 
+UNKNOWN = "unknown"
+"""The cause of a diagnosis that names none."""
+
+Concerns = Literal["owner", "fleet", "logmend"]
+"""Whose a cause is: who runs the VM; network, image or policy; or a runbook that remediates it."""
+
+
+class Diagnosis(Struct, frozen=True):
+    """Why a VM has its fault, as ``diagnose.sh`` found: a cause that its runbook declares, or ``unknown``.
+
+    ``evidence`` are lines for people. ``why`` is a word for an unknown cause: what kept it from being known
+    (:data:`logmend.runbook.diagnosis.WHYS`). ``next_step`` is what to do about the cause, ``runbook`` the
+    runbook that would remediate it.
+    """
+
+    cause: str
+    concerns: Concerns | None = None
+    evidence: tuple[str, ...] = ()
+    next_step: str = ""
+    runbook: str | None = None
+    why: str | None = None
+
+
 class Verdict(Struct, frozen=True):
     """What stands against going on, or what came of it: a result with its reason and text for people.
 

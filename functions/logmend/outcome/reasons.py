@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import Struct
-from logmend.model.values import Outcome
+from logmend.model.values import InstanceRef, Outcome
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
@@ -667,8 +667,17 @@ def next_step(outcome: Outcome) -> str:
     blank, ref = _Blank(), outcome.instance
     return step.format(
         instance=ref or blank.instance,
-        vm=f"{ref.instance_id} --zone={ref.zone} --project={ref.project_id}" if ref else blank.vm,
+        vm=_vm(ref) if ref else blank.vm,
         command="revert" if outcome.action is Action.REVERT else "run",
         runbook=outcome.runbook or blank.runbook,
         approval=outcome.approval_id or blank.approval,
     )
+
+
+def filled(step: str, ref: InstanceRef) -> str:
+    """Put a VM into the next step of a cause, whose only placeholders are ``{vm}`` and ``{instance}``."""
+    return step.replace("{vm}", _vm(ref)).replace("{instance}", str(ref))
+
+
+def _vm(ref: InstanceRef) -> str:
+    return f"{ref.instance_id} --zone={ref.zone} --project={ref.project_id}"

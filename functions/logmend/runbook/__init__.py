@@ -1,14 +1,16 @@
 """Runbooks: what to look for, how to check for the fault, scripts that remediate and undo. Data, no Python.
 
 A runbook is a folder (docs/runbooks.md): ``runbook.yaml``, ``validate.sh``, ``enforce.sh``,
-``revert/validate.sh``, ``revert/enforce.sh`` and golden ``cases/``. It is decoded strictly, and hashed
-with its rendered scripts, so that an outcome can name exactly what was run.
+``revert/validate.sh``, ``revert/enforce.sh``, golden ``cases/`` and, optionally, ``diagnose.sh``. It is
+decoded strictly, and hashed with its rendered scripts, so that an outcome can name exactly what was run.
 """
 
 from logmend.runbook.load import BUILT_IN, load, load_all, load_each
 from logmend.runbook.types import (
+    DIAGNOSE,
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
+    Cause,
     Condition,
     Limits,
     Problem,
@@ -19,8 +21,10 @@ from logmend.runbook.types import (
 
 __all__ = [
     "BUILT_IN",
+    "DIAGNOSE",
     "MAX_SCRIPT_CHARACTERS",
     "SCRIPT_FILES",
+    "Cause",
     "Condition",
     "Limits",
     "Problem",

@@ -8,11 +8,14 @@ from types import MappingProxyType
 from typing import Literal
 
 from logmend.errors import ConfigError
+from logmend.model.values import UNKNOWN, Concerns
 from logmend.runbook import known
 from logmend.runbook.decode import KEBAB, SNAKE, Reader, suggestion
 from logmend.runbook.types import (
+    DIAGNOSE,
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
+    Cause,
     Condition,
     Limits,
     Problem,
@@ -25,6 +28,11 @@ BUILT_IN = Path(__file__).resolve().parent.parent / "runbooks"
 """Folder of the runbooks that ship with logmend."""
 
 NONE: Mapping[str, str] = MappingProxyType({})
+
+CONCERNS: tuple[Concerns, ...] = ("owner", "fleet", "logmend")
+
+_STEP = r"[^{}\n]*(?:\{(?:vm|instance)\}[^{}\n]*)*"
+"""A next step: text whose only placeholders are a VM's."""
 
 VERDICTS: tuple[Literal["act", "refuse"], ...] = ("act", "refuse")
 
@@ -97,16 +105,20 @@ def load_each(
 
 
 def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
-    """Give the follow-ups that name no runbook."""
+    """Give the follow-ups, and the remedies of causes, that name no runbook."""
     return [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
             None,
-            f"follow_up: no runbook {each.follow_up}",
-            suggestion(each.follow_up, folders),
+            f"{key}: no runbook {name}",
+            suggestion(name, folders),
         )
         for each in found.values()
-        if each.follow_up is not None and each.follow_up not in folders
+        for key, name in (
+            ("follow_up", each.follow_up),
+            *((f"causes.{cause.name}", cause.runbook) for cause in each.causes),
+        )
+        if name is not None and name not in folders
     ]
 
 
@@ -178,6 +190,9 @@ def _runbook(
     keys = top.strings("approval_keys", "key that validate.sh prints", SNAKE)
     if silent := [key for key in keys if key not in scripts.validate]:
         top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
+    causes = _causes(top)
+    if bool(causes) != bool(scripts.diagnose):
+        top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
     limits.done()
@@ -201,6 +216,7 @@ def _runbook(
         unless=_conditions(top, top.mapping("unless")),
         only=_conditions(top, top.mapping("only")),
         irreversible=irreversible,
+        causes=causes,
     )
 
 
@@ -225,6 +241,29 @@ def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
         top.wrong(name, f"{name}: expected at least one condition")
     each.done()
     return tuple(found)
+
+
+def _causes(top: Reader) -> tuple[Cause, ...]:
+    """Read the closed list of causes that ``diagnose.sh`` may name."""
+    causes: list[Cause] = []
+    for each in top.mappings("causes"):
+        name = each.text(
+            "name", "snake_case words, at most 40", pattern=f"(?=.{{1,40}}\\Z){SNAKE}", required=True
+        )
+        concerns: Concerns | None = each.one_of("concerns", CONCERNS)
+        summary = each.text("summary", required=True)
+        step = each.text(
+            "next_step", "text with no braces but {vm} and {instance}", pattern=_STEP, required=True
+        )
+        runbook = each.text("runbook", "name of a runbook", pattern=KEBAB)
+        if (concerns == "logmend") != (runbook is not None):
+            each.wrong("runbook", "a cause that concerns logmend names its runbook, and no other does")
+        if name == UNKNOWN or name in {other.name for other in causes}:
+            each.wrong("name", f"cause {name} is there already")
+        each.done()
+        if name and concerns and summary and step:
+            causes.append(Cause(name, concerns, summary, step, runbook))
+    return tuple(causes)
 
 
 def _variants(top: Reader) -> tuple[Variant, ...]:
@@ -287,7 +326,8 @@ def _scripts(
     used: set[str] = set()
     if irreversible and (folder / "revert").exists():
         problems.append(Problem(str(folder / "revert"), None, "irreversible, and yet there is a way back"))
-    for attribute, file in SCRIPT_FILES.items():
+    optional = {"diagnose": DIAGNOSE} if (folder / DIAGNOSE).exists() else {}
+    for attribute, file in (*SCRIPT_FILES.items(), *optional.items()):
         if irreversible and file.startswith("revert/"):
             continue
         path = folder / file
@@ -316,6 +356,7 @@ def _scripts(
 def _digest(text: str, scripts: Scripts) -> str:
     """Hash runbook.yaml and the rendered scripts, each preceded by its name and length."""
     parts = {"runbook.yaml": text, **scripts.by_file}
+    parts |= {DIAGNOSE: scripts.diagnose} if scripts.diagnose else {}
     digest = hashlib.sha256()
     for name, part in parts.items():
         data = part.encode()

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from logmend.model.struct import Struct, field
+from logmend.model.values import Concerns
 from logmend.runbook.patterns import first_found
 
 MAX_SCRIPT_CHARACTERS = 32 * 1024
@@ -13,6 +14,9 @@ MAX_SCRIPT_CHARACTERS = 32 * 1024
 
 INLINE_CHARACTERS = 1024
 """What every source agrees an inline script of an OS policy may have. A longer one goes over SSH only."""
+
+DIAGNOSE = "diagnose.sh"
+"""The script that names a fault's cause. It goes over SSH only, so no limit of OS Config's binds it."""
 
 SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
     {
@@ -63,6 +67,20 @@ class Condition(Struct, frozen=True):
         return f"{self.kind} {self.text}"
 
 
+class Cause(Struct, frozen=True):
+    """One cause that ``diagnose.sh`` may name: what it means, whose it is, what to do about it.
+
+    ``next_step`` may hold ``{vm}`` and ``{instance}``, as in outcomes. ``runbook`` remediates it where it
+    concerns logmend, and only there.
+    """
+
+    name: str
+    concerns: Concerns
+    summary: str
+    next_step: str
+    runbook: str | None = None
+
+
 class Limits(Struct, frozen=True):
     """A runbook's own disruption budget: ``disruption_budget`` enforcements per ``budget_window``.
 
@@ -77,17 +95,18 @@ class Limits(Struct, frozen=True):
 class Scripts(Struct, frozen=True):
     """The scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte.
 
-    The two of the way back are empty if the runbook is irreversible.
+    The two of the way back are empty if the runbook is irreversible, ``diagnose`` if it has none.
     """
 
     validate: str
     enforce: str
     revert_validate: str = ""
     revert_enforce: str = ""
+    diagnose: str = ""
 
     @property
     def by_file(self) -> Mapping[str, str]:
-        """Text of each script there is, by its file in the runbook's folder."""
+        """Text of each script that remediates or goes back, by its file in the runbook's folder."""
         texts = {file: getattr(self, attribute) for attribute, file in SCRIPT_FILES.items()}
         return {file: text for file, text in texts.items() if text}
 
@@ -101,7 +120,8 @@ class Runbook(Struct, frozen=True):
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     ``unless`` and ``only`` are the guards that it writes itself.
-    ``irreversible`` says that nothing can put back what it changes.
+    ``irreversible`` says that nothing can put back what it changes. ``causes`` are all that ``diagnose.sh``
+    may name.
     """
 
     name: str
@@ -123,6 +143,7 @@ class Runbook(Struct, frozen=True):
     unless: tuple[Condition, ...] = ()
     only: tuple[Condition, ...] = ()
     irreversible: bool = False
+    causes: tuple[Cause, ...] = ()
 
     @property
     def ssh_only(self) -> str:

@@ -32,9 +32,9 @@ from logmend.adapters.ssh.routes import Route
 from logmend.errors import Permanent, Transient
 from logmend.model import evidence
 from logmend.model.enums import Action
-from logmend.model.values import Evidence, InstanceFacts, Login
+from logmend.model.values import Diagnosis, Evidence, InstanceFacts, Login
 from logmend.ports import Clock
-from logmend.runbook import Runbook
+from logmend.runbook import Runbook, diagnosis
 
 if TYPE_CHECKING:
     import asyncssh  # loaded with the first attempt: most events end before one
@@ -62,6 +62,7 @@ class SshSession:
     def __init__(
         self,
         connection: "asyncssh.SSHClientConnection",
+        instance_id: str,
         runbook: Runbook,
         action: Action,
         clock: Clock,
@@ -69,6 +70,8 @@ class SshSession:
         login: Login,
     ) -> None:
         self.login = login
+        self._instance_id = instance_id
+        self._runbook = runbook
         self._connection = connection
         scripts = runbook.scripts
         revert = action is Action.REVERT
@@ -91,7 +94,22 @@ class SshSession:
             raise Permanent("not_permitted", "a session that was opened to check enforces nothing")
         return await self._run(self._enforce, as_root=True, mark=mark)
 
+    async def diagnose(self, *, as_root: bool = False) -> Diagnosis:
+        """Run ``diagnose.sh``, as the login user unless ``as_root``."""
+        code, stdout, said, _ = await self._output(self._runbook.scripts.diagnose, as_root=as_root)
+        return diagnosis.decoded(self._runbook, self._instance_id, code, stdout, said)
+
     async def _run(self, script: str, *, as_root: bool, mark: str = "") -> Evidence:
+        code, stdout, said, stderr = await self._output(script, as_root=as_root, mark=mark)
+        values = refusals.told_of_check(
+            evidence.values(stdout),
+            evidence.error_text(stderr),
+            None if as_root else self.login.credential,
+        )
+        return Evidence(code, values, self._clock.now(), said)
+
+    async def _output(self, script: str, *, as_root: bool, mark: str = "") -> tuple[int, bytes, str, bytes]:
+        """Give exit code, standard output, what is told of an end, and all of standard error."""
         with ALONE:
             import asyncssh
 
@@ -107,13 +125,7 @@ class SshSession:
             ) from error
         except (asyncssh.Error, OSError) as error:
             raise errors.classify(error) from error
-        code, stdout, said = remote_script.judged(output, command)
-        values = refusals.told_of_check(
-            evidence.values(stdout),
-            evidence.error_text(bytes(output.stderr)),
-            None if as_root else self.login.credential,
-        )
-        return Evidence(code, values, self._clock.now(), said)
+        return (*remote_script.judged(output, command), bytes(output.stderr))
 
 
 class SshExecutor:
@@ -161,7 +173,7 @@ class SshExecutor:
                 raise Transient("deadline_exceeded", "no host keys or credential in time") from error
             connection, credential = await self._connected(stack, facts, trust, credential, ends)
             login = Login(trust.source, credential.kind)
-            yield SshSession(connection, runbook, action, self._clock, ends, login)
+            yield SshSession(connection, facts.ref.instance_id, runbook, action, self._clock, ends, login)
 
     async def _connected(
         self, stack: AsyncExitStack, facts: InstanceFacts, trust: Trust, credential: Credential, ends: float

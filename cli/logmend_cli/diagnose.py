@@ -1,0 +1,169 @@
+"""``logmend diagnose``: why VMs have a runbook's fault, asked of the VMs themselves. Changes nothing."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from logmend import diagnose
+from logmend.diagnose import Diagnosed
+from logmend.errors import ConfigError
+from logmend.model.enums import Mode
+from logmend.model.values import UNKNOWN, InstanceRef
+from logmend.outcome import reasons
+from logmend.runbook import Runbook
+from logmend.settings import Settings
+from logmend_cli import application, inputs, orders, output
+from logmend_cli.documented import Command
+from logmend_cli.errors import BAD, DONE
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+log = logging.getLogger(__name__)
+
+
+@click.command(
+    "diagnose",
+    cls=Command,
+    examples=(
+        "logmend diagnose my-project/us-west1-a/web-1",
+        'logmend diagnose --project my-project --filter "labels.env = prod" --format json',
+        "LOGMEND_MODE=enforce logmend diagnose my-project/us-west1-a/web-1 --as-root",
+    ),
+)
+@orders.selection
+@click.option("--runbook", default="ops-agent", show_default=True)
+@click.option(
+    "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
+)
+@click.option("--parallel", type=click.IntRange(1, 200), default=orders.PARALLEL, show_default=True)
+@application.by_option
+@output.format_option("table", "json", "csv")
+def command(named: Sequence[str], **chosen: Any) -> int:
+    """Say why VMs have a fault: one cause for each, whom it concerns, and what to do next.
+
+    Runs the runbook's diagnose.sh over SSH as an unprivileged user; nothing is changed. The cause is one of
+    those that the runbook declares, or unknown with what was seen. --as-root is for modes that grant root
+    (LOGMEND_MODE=approve or enforce), and is noted here and in the VM's own log of sudo. Exit status 1 if a
+    VM's cause stays unknown.
+    """
+    settings = _settings(as_root=chosen["as_root"])
+    return application.running(lambda app: _diagnose(app, named, **chosen), settings)
+
+
+def _settings(*, as_root: bool) -> Settings:
+    settings = inputs.settings()
+    if as_root and settings.mode is Mode.OBSERVE:
+        raise ConfigError(
+            ["--as-root: LOGMEND_MODE is observe, which grants no root; set approve or enforce"]
+        )
+    return settings
+
+
+async def _diagnose(
+    app: "Application",
+    named: Sequence[str],
+    *,
+    project: str | None,
+    where: str | None,
+    scan: Path | None,
+    runbook: str,
+    as_root: bool,
+    parallel: int,
+    by: str,
+    shape: str,
+) -> int:
+    app.chosen_runbooks(runbook)
+    found = app.pipeline.runbooks[runbook]
+    if not found.scripts.diagnose:
+        raise ConfigError([f"runbook {runbook} has no diagnose.sh"])
+    refs = await orders.instances(app, named, project, where, scan)
+    if not refs:
+        raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
+    if as_root:
+        log.warning("%s diagnoses %s as root on %s", by, runbook, ", ".join(map(str, refs)))
+    with output.progress("VMs", len(refs)) as more:
+        told = await _each(app, refs, found, parallel, more, as_root=as_root)
+    _show(told, shape)
+    return BAD if any(each.diagnosis.cause == UNKNOWN for each in told) else DONE
+
+
+async def _each(
+    app: "Application",
+    refs: Sequence[InstanceRef],
+    runbook: Runbook,
+    parallel: int,
+    more: Any,
+    *,
+    as_root: bool,
+) -> list[Diagnosed]:
+    at_once = asyncio.Semaphore(parallel)
+    worker = app.pipeline.worker
+
+    async def one(ref: InstanceRef) -> Diagnosed:
+        async with at_once:
+            now = datetime.now(UTC)
+            told = await diagnose.vm(
+                ref,
+                runbook,
+                app.compute,
+                worker.executors,
+                worker.policies.of(runbook.name),
+                now,
+                as_root=as_root,
+            )
+            more(1)
+            return told
+
+    return sorted(await asyncio.gather(*map(one, refs)), key=lambda each: each.instance)
+
+
+def document(told: Diagnosed) -> dict[str, Any]:
+    """Give one VM's answer as JSON data."""
+    ref, found = told.instance, told.diagnosis
+    return {
+        "instance": {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
+        "name": told.facts.name if told.facts else None,
+        "cause": found.cause,
+        "why": found.why,
+        "concerns": found.concerns,
+        "evidence": list(found.evidence),
+        "next_step": reasons.filled(found.next_step, ref) or None,
+        "runbook": found.runbook,
+    }
+
+
+def _show(told: Sequence[Diagnosed], shape: str) -> None:
+    documents = [document(each) for each in told]
+    causes = Counter(each.diagnosis.cause for each in told)
+    whys = Counter(each.diagnosis.why for each in told if each.diagnosis.why)
+    if shape == "json":
+        output.show_json(
+            {"instances": documents, "causes": dict(causes.most_common()), "unknown": dict(whys)}
+        )
+        return
+    rows = [
+        {
+            **each,
+            "vm": each["name"] or each["instance"]["instance_id"],
+            "cause": f"{each['cause']}: {each['why']}" if each["why"] else each["cause"],
+            "evidence": "; ".join(each["evidence"]),
+        }
+        for each in documents
+    ]
+    columns = {
+        "vm": "VM",
+        "cause": "cause",
+        "concerns": "concerns",
+        "evidence": "what was seen",
+        "next_step": "next",
+    }
+    output.show_rows(shape, columns, rows)
+    if shape == "table":
+        click.echo(", ".join(f"{number} {cause}" for cause, number in causes.most_common()))

@@ -1,0 +1,72 @@
+"""Say why a VM has its fault, on demand: look it up, ask the guards, run ``diagnose.sh`` over SSH.
+
+Nothing is changed. An owner's no binds here as well: a VM that a guard refuses is not logged in to. If its
+reason is itself a cause that the runbook declares (an Ops Agent policy governs it), that is the answer.
+"""
+
+import uuid
+from datetime import datetime
+
+from logmend.model.enums import Action, Origin
+from logmend.model.struct import Struct
+from logmend.model.values import Diagnosis, InstanceFacts, InstanceRef, Intent, Source
+from logmend.ports import Compute, ExecutorChoice, SessionExecutor
+from logmend.runbook import Runbook, diagnosis
+from logmend.settings import Settings
+from logmend.stages import act, decide
+
+
+class Diagnosed(Struct, frozen=True):
+    """One VM's answer; ``facts`` is None where Compute had none."""
+
+    instance: InstanceRef
+    diagnosis: Diagnosis
+    facts: InstanceFacts | None = None
+
+
+async def vm(
+    ref: InstanceRef,
+    runbook: Runbook,
+    compute: Compute,
+    executors: ExecutorChoice,
+    settings: Settings,
+    now: datetime,
+    *,
+    as_root: bool = False,
+) -> Diagnosed:
+    """Diagnose one VM. Whatever goes wrong on the way is an unknown cause that says so; nothing is raised."""
+    facts = None
+    try:
+        facts = await compute.facts(ref)
+        verdict = decide.guards(_look(ref, runbook, now), runbook, facts, settings)
+        if verdict is not None:
+            return Diagnosed(ref, _refused(runbook, verdict.reason or "", verdict.detail), facts)
+        for executor in executors(facts, runbook.name):
+            if isinstance(executor, SessionExecutor):
+                async with executor.open(facts, runbook, Action.CHECK) as session:
+                    return Diagnosed(ref, await session.diagnose(as_root=as_root), facts)
+    except Exception as error:  # noqa: BLE001  one VM's trouble is its own row
+        trouble = act.trouble(error)
+        return Diagnosed(ref, diagnosis.unknown("not_reached", f"{trouble.reason}: {trouble.detail}"), facts)
+    return Diagnosed(ref, diagnosis.unknown("not_reached", "diagnose.sh goes over SSH only"), facts)
+
+
+def _refused(runbook: Runbook, reason: str, detail: str) -> Diagnosis:
+    cause = next((each for each in runbook.causes if each.name == reason), None)
+    if cause is None:
+        return diagnosis.unknown("not_asked", f"{reason}: {detail}")
+    return Diagnosis(cause.name, cause.concerns, (detail,), cause.next_step, cause.runbook)
+
+
+def _look(ref: InstanceRef, runbook: Runbook, now: datetime) -> Intent:
+    """Give the intent of a look, as guards take it."""
+    return Intent(
+        intent_id=f"d-{uuid.uuid4().hex}",
+        runbook=runbook.name,
+        action=Action.CHECK,
+        instance=ref,
+        origin=Origin.OPERATOR,
+        source=Source("operator"),
+        created_at=now,
+        look_only=True,
+    )

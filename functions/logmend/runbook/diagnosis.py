@@ -1,0 +1,66 @@
+"""Reading what ``diagnose.sh`` printed: one declared cause, or ``unknown`` and the word for why. Pure.
+
+The script prints ``instance_id=``, exactly one ``cause=``, ``concerns=``, and ``evidence=`` lines, and exits
+with 100. Anything else is no diagnosis: a cause that is not declared, two of them, one whose ``concerns`` is
+not what ``runbook.yaml`` says, a script that did not come to its end, another VM. Nothing is guessed.
+"""
+
+from logmend.model import evidence
+from logmend.model.values import UNKNOWN, Diagnosis
+from logmend.runbook.types import Runbook
+
+LINES = 12
+"""Lines of evidence that are kept."""
+
+WHYS = frozenset(
+    {
+        "no_cause_fits",
+        "not_readable",
+        "at_work",
+        "not_declared",
+        "contradictory",
+        "not_ended",
+        "wrong_instance",
+        "not_reached",
+        "not_asked",
+    }
+)
+"""Why a cause is unknown. The first three are the script's own words (``reason=``), the others ours."""
+
+_SAID = ("no_cause_fits", "not_readable", "at_work")
+
+
+def unknown(why: str, *told: str) -> Diagnosis:
+    """Give a diagnosis that names no cause."""
+    return Diagnosis(
+        UNKNOWN, evidence=tuple([each[: evidence.VALUE_LIMIT] for each in told if each]), why=why
+    )
+
+
+def decoded(runbook: Runbook, instance_id: str, code: int, output: bytes, error: str) -> Diagnosis:
+    """Read the output of a ``diagnose.sh`` that ran on the VM ``instance_id``; see the module."""
+    said = list(evidence.lines(output))
+    told = [value for key, value in said if key == "evidence" and value][:LINES]
+    first = dict(reversed(said))
+    causes = [value for key, value in said if key == "cause"]
+    if code != 100:
+        return unknown("not_ended", *told, f"diagnose.sh ended with {code}: {error}".rstrip(": "))
+    if first.get("instance_id") != instance_id:
+        return unknown("wrong_instance", f"instance {first.get('instance_id') or 'unknown'} answered")
+    if len(causes) != 1:
+        return unknown("contradictory", *told, f"diagnose.sh named {len(causes)} causes, not one")
+    name = causes[0]
+    if name == UNKNOWN:
+        why = first.get("reason", "")
+        return unknown(why if why in _SAID else "no_cause_fits", *told)
+    declared = next((each for each in runbook.causes if each.name == name), None)
+    if declared is None:
+        return unknown(
+            "not_declared", *told, f"diagnose.sh named {name!r}, which runbook.yaml does not declare"
+        )
+    if first.get("concerns") != declared.concerns:
+        odd = (
+            f"diagnose.sh says that {name} concerns {first.get('concerns')}, runbook.yaml {declared.concerns}"
+        )
+        return unknown("contradictory", *told, odd)
+    return Diagnosis(name, declared.concerns, tuple(told), declared.next_step, declared.runbook)

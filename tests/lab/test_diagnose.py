@@ -1,0 +1,430 @@
+"""diagnose.sh of ops-agent on real machines: each has its cause for real, and is asked without rights.
+
+What differs from a VM: the packages are the stand-ins of ``agent_package``, the repository is served on the
+host's side of the link, and a clock is off against the metadata server, since all machines share the host's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logmend import runbook
+from logmend.model.values import UNKNOWN, Diagnosis
+from logmend.runbook import Runbook, diagnosis
+from tests.conftest import needs
+from tests.lab import agent_package, ops_agent_repository
+from tests.lab.agent_package import NAME
+from tests.lab.conftest import Boot
+from tests.lab.machines import Machine
+from tests.lab.ops_agent_repository import Repository
+
+SCOPES = "instance/service-accounts/default/scopes"
+EVERYTHING = "https://www.googleapis.com/auth/cloud-platform\n"
+HEALTH = f"/var/log/{NAME}/health-checks.log"
+SOURCES = "/etc/apt/sources.list"
+
+
+@pytest.fixture
+async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
+    """Serve the repository; one machine has to be up, since the host's address is its link's."""
+    needs(commands=("dpkg-deb",))
+    await boot(timer="disabled")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    with ops_agent_repository.serving(folder) as running:
+        yield running
+
+
+def book(repository: Repository, **parameters: str) -> Runbook:
+    """Load the runbook, pointed at the repository."""
+    own = {"repo_url": repository.url, "packages_url": repository.url, "settle": "4"}
+    return runbook.load(runbook.BUILT_IN / "ops-agent", own | parameters)
+
+
+@pytest.fixture
+async def machine(boot: Boot, repository: Repository) -> Machine:
+    """Boot a machine without the agent whose only apt source is there, and whose scopes are enough."""
+    found = await boot(timer="disabled", files={**repository.files, SOURCES: ""})
+    found.metadata.attributes[SCOPES] = EVERYTHING
+    return found
+
+
+async def asked(
+    machine: Machine, of: Runbook, *, user: str = "nobody", env: Mapping[str, str] | None = None
+) -> Diagnosis:
+    """Run the script inside and read it as the executor does."""
+    extra = [f"{key}={value}" for key, value in (env or {}).items()]
+    command = ["env", *extra, "sh", "-s"]
+    ran = await machine.run(command, stdin=of.scripts.diagnose.encode(), user=user, timeout=100)
+    return diagnosis.decoded(of, machine.ref.instance_id, ran.rc, ran.out.encode(), ran.err)
+
+
+async def install(machine: Machine, *, before: str = "true") -> None:
+    """Have the agent installed by somebody else."""
+    await agent_package.build(machine)
+    await machine.output(before)
+    ran = await agent_package.install(machine)
+    assert ran.rc == 0, ran.err
+
+
+def say(found: Diagnosis) -> str:
+    """Give what a failing test shows."""
+    return f"{found.cause} ({found.why}): {'; '.join(found.evidence)}"
+
+
+# What keeps it from being installed
+
+Prepare = Callable[[Machine], Awaitable[Any]]
+
+
+def shell(command: str) -> Prepare:
+    """Prepare a machine by a command of root's."""
+    return lambda machine: machine.output(command)
+
+
+async def _legacy(machine: Machine) -> None:
+    built = agent_package.BUILD.replace(NAME, "google-fluentd").replace(
+        "Conflicts: stackdriver-agent, google-fluentd\n", ""
+    )
+    ran = await machine.run(["sh", "-s"], stdin=built.encode())
+    assert ran.rc == 0, ran.err
+    await machine.output("dpkg -i /opt/apt/google-fluentd.deb")
+
+
+async def _locked(machine: Machine) -> None:
+    """Let a real apt-get hang in a package's script, with the locks that it holds."""
+    await agent_package.build(machine)
+    await machine.output("touch /opt/hangs")
+    await machine.output("systemd-run --unit=somebody apt-get install -y /opt/apt/google-cloud-ops-agent.deb")
+    for _ in range(100):
+        if "half-configured" in (await machine.run(["dpkg", "-s", NAME])).out:
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("it does not hang")
+
+
+async def _interrupted(machine: Machine) -> None:
+    await _locked(machine)
+    await machine.reset()
+    await machine.output("rm -f /opt/hangs")
+
+
+async def _ahead(machine: Machine) -> None:
+    machine.metadata.ahead = 3 * 86400
+
+
+INSTALL: Mapping[str, tuple[Prepare, str, str]] = {
+    "nothing": (shell("true"), "not_installed", "nothing was found that would keep it out"),
+    "plugin": (
+        shell("mkdir -p /var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin"),
+        "managed_by_plugin",
+        "ops-agent-plugin is there",
+    ),
+    "legacy": (_legacy, "legacy_agent_present", "google-fluentd is installed"),
+    "disk": (
+        shell("mount -t tmpfs -o size=1m full /opt; dd if=/dev/zero of=/opt/x bs=4k 2>/dev/null; true"),
+        "disk_full",
+        "/opt",
+    ),
+    "family": (
+        shell("echo ID=alpine >/etc/os-release; rm -f /etc/debian_version"),
+        "os_unsupported",
+        "no family",
+    ),
+    "codename": (
+        shell("sed -i 's/^VERSION_CODENAME=.*/VERSION_CODENAME=kinetic/' /etc/os-release"),
+        "os_unsupported",
+        "google-cloud-ops-agent-kinetic-all/Release answers 404",
+    ),
+    "locked": (_locked, "packages_locked", "lock-frontend is held by process"),
+    "interrupted": (_interrupted, "packages_interrupted", f"not configured: {NAME}"),
+    "clock": (_ahead, "clock_off", "seconds off the metadata server's"),
+    "key": (
+        shell(
+            "echo 'deb [signed-by=/etc/apt/keyrings/google-cloud-ops-agent.asc] https://packages.cloud.google.com/apt"
+            f" {NAME}-bookworm-all main' >/etc/apt/sources.list.d/{NAME}.list"
+        ),
+        "signing_key",
+        "is missing or empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INSTALL)
+async def test_what_keeps_the_agent_out_is_named(case: str, machine: Machine, repository: Repository) -> None:
+    """One machine for each, and the evidence says where to look."""
+    prepare, cause, told = INSTALL[case]
+    await prepare(machine)
+    found = await asked(machine, book(repository))
+    assert found.cause == cause, say(found)
+    assert told in "; ".join(found.evidence), say(found)
+
+
+async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_something_first(
+    machine: Machine, repository: Repository
+) -> None:
+    """It fetches lsb-release and others from every source if they are missing, else reads its own."""
+    await machine.output(f"echo 'deb {repository.url}/debian stretch-backports main' >{SOURCES}")
+    found = await asked(machine, book(repository))
+    assert found.cause == "apt_source_gone", say(found)
+    assert f"{repository.url}/debian stretch-backports answers 404" in "; ".join(found.evidence)
+    await machine.output(
+        f"printf 'Types: deb\nURIs: {repository.url}/debian\nSuites: buster\nComponents: main\n'"
+        f" >/etc/apt/sources.list.d/old.sources; : >{SOURCES}"
+    )
+    assert (await asked(machine, book(repository))).cause == "apt_source_gone"
+    for name in ("lsb-release", "apt-transport-https", "ca-certificates", "gnupg"):
+        await _has(machine, name)
+    found = await asked(machine, book(repository))
+    assert found.cause == "not_installed", say(found)
+
+
+async def _has(machine: Machine, name: str) -> None:
+    """Have an empty package of that name installed."""
+    await machine.output(
+        f"mkdir -p /opt/{name}/DEBIAN; printf 'Package: {name}\nVersion: 9\nArchitecture: all\n"
+        f"Maintainer: lab\nDescription: lab\n' >/opt/{name}/DEBIAN/control;"
+        f" dpkg-deb -b /opt/{name} /opt/{name}.deb; dpkg -i --force-all /opt/{name}.deb"
+    )
+
+
+async def test_the_way_out_is_told_apart_name_address_and_proxy(
+    machine: Machine, repository: Repository
+) -> None:
+    """No name server, nobody who answers, and a proxy that only logins are told of."""
+    named = "https://dl.google.com/cloudagents"
+    found = await asked(machine, book(repository, repo_url=named))
+    assert (found.cause, found.concerns) == ("dns_failing", "fleet"), say(found)
+    found = await asked(machine, book(repository, repo_url="https://10.181.243.1:9"))
+    assert found.cause == "no_egress", say(found)
+    await machine.cut_network()
+    found = await asked(machine, book(repository))
+    assert found.cause == "no_egress", say(found)
+    await machine.output("echo https_proxy=http://proxy.example:3128 >>/etc/environment")
+    found = await asked(machine, book(repository))
+    assert found.cause == "proxy_not_set", say(found)
+
+
+async def test_a_key_that_apt_lacked_in_the_last_attempt_is_told(
+    machine: Machine, repository: Repository
+) -> None:
+    """In apt's own words, for a day: it may be there by then."""
+    await machine.output(
+        "mkdir -p /var/lib/logmend; echo 'W: GPG error: https://packages.cloud.google.com/apt InRelease: the"
+        " public key is not available: NO_PUBKEY C0BA5CE6DC6315A3' >/var/lib/logmend/ops-agent.try"
+    )
+    found = await asked(machine, book(repository))
+    assert found.cause == "signing_key", say(found)
+    assert "NO_PUBKEY C0BA5CE6DC6315A3" in found.evidence[0]
+    await machine.output("touch -d '2 days ago' /var/lib/logmend/ops-agent.try")
+    found = await asked(machine, book(repository))
+    assert (found.cause, found.why) == (UNKNOWN, "no_cause_fits"), say(found)
+
+
+async def test_a_package_that_cannot_be_configured_is_told_apart_from_a_cut_off_one(
+    machine: Machine, repository: Repository
+) -> None:
+    """The second has been tried again, and dpkg said why not."""
+    await agent_package.build(machine)
+    await machine.output("touch /opt/fails")
+    await machine.run(["dpkg", "-i", f"/opt/apt/{NAME}.deb"])
+    assert (await asked(machine, book(repository))).cause == "packages_interrupted"
+    await machine.run("mkdir -p /var/lib/logmend; dpkg --configure -a >/var/lib/logmend/ops-agent.try 2>&1")
+    found = await asked(machine, book(repository))
+    assert found.cause == "package_broken", say(found)
+
+
+# What keeps it from working
+
+
+async def _invalid(machine: Machine) -> None:
+    await machine.run(f"echo invalid >/etc/{NAME}/config.yaml; systemctl restart {NAME}; sleep 1")
+
+
+async def _taken(machine: Machine) -> None:
+    """Let somebody else listen, and the sub-agent end as the real one does if it cannot."""
+    program = f"/opt/{NAME}/subagents/opentelemetry-collector/otelopscol"
+    await machine.output(
+        "systemd-run --uid=1000 --unit=somebody busybox nc -lk -p 20201 -e cat; sleep 0.5;"
+        f" printf '#!/bin/sh\nss -Hltn sport = :20201 | grep -q . && exit 1\nexec sleep infinity\n'"
+        f" >{program};"
+        f" systemctl restart {NAME}; sleep 2"
+    )
+
+
+async def _no_scopes(machine: Machine) -> None:
+    machine.metadata.attributes[SCOPES] = "https://www.googleapis.com/auth/logging.write\n"
+
+
+async def _no_account(machine: Machine) -> None:
+    del machine.metadata.attributes[SCOPES]
+
+
+def _health(*lines: str) -> Prepare:
+    text = "\n".join(lines)
+    return lambda machine: machine.run(f"cat >>{HEALTH}", stdin=f"{text}\n".encode())
+
+
+def _json(check: str, result: str) -> str:
+    """Write a line as the agent's structured logger does (ops-agent, internal/logs)."""
+    return f'{{"level":"error","time":"2026-11-28T20:00:00Z","message":"[{check}] Result: {result}"}}'
+
+
+WORK: Mapping[str, tuple[Prepare, str, str]] = {
+    "invalid": (_invalid, "config_invalid", "The agent config file is not valid."),
+    "port": (
+        _taken,
+        "port_taken",
+        "20201, which google-cloud-ops-agent-opentelemetry-collector.service needs",
+    ),
+    "stopped": (shell(f"systemctl stop {NAME}"), "stopped", "it was stopped"),
+    "masked": (
+        shell(f"systemctl mask --now {NAME}-fluent-bit"),
+        "masked_by_others",
+        "fluent-bit.service is masked",
+    ),
+    "scopes": (_no_scopes, "scope_missing", "the VM lacks monitoring.write"),
+    "no account": (_no_account, "scope_missing", "no service account"),
+    "disabled": (
+        _health(
+            _json("Ports Check", "PASS"),
+            _json("Network Check", "PASS"),
+            _json("API Check", "FAIL, Error code: LogApiDisabledErr, Failure: The Logging API is disabled"),
+        ),
+        "api_disabled",
+        "LogApiDisabledErr",
+    ),
+    "denied, before 2.37": (
+        _health(
+            "2023/02/08 20:00:00 healthchecks.go:75: Ports Check - Result: PASS",
+            "2023/02/08 20:00:00 hc.go:7: API Check - Result: FAIL, Error code: LogApiPermissionErr",
+        ),
+        "permission_denied",
+        "LogApiPermissionErr",
+    ),
+    "repaired since": (
+        _health(
+            _json("Ports Check", "PASS"),
+            _json("API Check", "FAIL, Error code: LogApiPermissionErr, Failure: x"),
+            _json("Ports Check", "PASS"),
+            _json("API Check", "PASS"),
+        ),
+        UNKNOWN,
+        "all of them run",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WORK)
+async def test_what_keeps_the_agent_from_working_is_named(
+    case: str, machine: Machine, repository: Repository
+) -> None:
+    """Of an installed agent."""
+    await install(machine)
+    prepare, cause, told = WORK[case]
+    await prepare(machine)
+    found = await asked(machine, book(repository))
+    assert found.cause == cause, say(found)
+    assert told in "; ".join(found.evidence), say(found)
+
+
+async def test_root_reads_who_it_is_and_what_was_said(machine: Machine, repository: Repository) -> None:
+    """What a user without rights cannot: the process that holds a port, and a dead unit's last lines."""
+    await install(machine)
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}; sleep 2")
+    found = await asked(machine, book(repository))
+    assert (found.cause, found.why) == (UNKNOWN, "not_readable"), say(found)
+    found = await asked(machine, book(repository), user="root")
+    assert (found.cause, found.why) == (UNKNOWN, "no_cause_fits"), say(found)
+    assert "address already in use" in "; ".join(found.evidence), "its own words, and no port is held"
+    await _taken(machine)
+    found = await asked(machine, book(repository), user="root")
+    assert found.cause == "port_taken", say(found)
+    assert "(busybox)" in found.evidence[0], say(found)
+
+
+async def test_a_sub_agent_that_the_kernel_killed_for_memory_is_told(
+    machine: Machine, repository: Repository
+) -> None:
+    """By systemd's own word, which anybody may read."""
+    await install(machine)
+    unit = f"{NAME}-fluent-bit"
+    await machine.output(
+        f"printf '#!/bin/sh\nexec tail /dev/zero\n' >/opt/{NAME}/subagents/fluent-bit/bin/fluent-bit;"
+        f" mkdir -p /etc/systemd/system/{unit}.service.d;"
+        f" printf '[Service]\nMemoryMax=16M\nMemorySwapMax=0\n' >/etc/systemd/system/{unit}.service.d/m.conf;"
+        f" systemctl daemon-reload; systemctl restart {unit}; sleep 5"
+    )
+    if (await machine.output(["systemctl", "show", "-P", "MemoryCurrent", unit])).strip() == "x":
+        pytest.skip("no memory controller here")
+    found = await asked(machine, book(repository))
+    assert found.cause == "killed_for_memory", say(found)
+
+
+# Two at once, and odd machines
+
+
+async def test_of_two_causes_the_one_that_stops_first_is_named(
+    machine: Machine, repository: Repository
+) -> None:
+    """An installer meets a full disk before a lock, a lock before a missing release, that before a key."""
+    await INSTALL["key"][0](machine)
+    await INSTALL["codename"][0](machine)
+    assert (await asked(machine, book(repository))).cause == "os_unsupported"
+    await machine.cut_network()
+    assert (await asked(machine, book(repository))).cause == "no_egress"
+    await _locked(machine)
+    assert (await asked(machine, book(repository))).cause == "packages_locked"
+    await INSTALL["disk"][0](machine)
+    assert (await asked(machine, book(repository))).cause == "disk_full"
+
+
+ODD: Mapping[str, tuple[str, dict[str, str]]] = {
+    "systemctl hangs": ("printf '#!/bin/sh\nsleep 99\n' >/usr/bin/systemctl", {}),
+    "systemctl fails": ("printf '#!/bin/sh\nexit 1\n' >/usr/bin/systemctl", {}),
+    "systemctl is missing": ("rm /usr/bin/systemctl", {}),
+    "systemctl says nonsense": ("printf '#!/bin/sh\necho cause=stopped\n' >/usr/bin/systemctl", {}),
+    "curl is missing": ("rm /usr/bin/curl", {}),
+    "curl says nonsense": ("printf '#!/bin/sh\necho 200\n' >/usr/bin/curl", {}),
+    "another shell's language": ("true", {"LANG": "de_DE.UTF-8", "LC_ALL": "de_DE.UTF-8", "LANGUAGE": "de"}),
+    "no processes are shown": ("mount -o remount,hidepid=2 /proc", {}),
+    "no awk": ("rm -f /usr/bin/awk /usr/bin/mawk", {}),
+    "busybox alone": (
+        "mkdir /opt/b; busybox --install -s /opt/b; cp /usr/bin/systemctl /usr/bin/curl /opt/b/",
+        {"PATH": "/opt/b"},
+    ),
+    "nothing but busybox": ("mkdir /opt/b; busybox --install -s /opt/b", {"PATH": "/opt/b"}),
+    "an os-release that runs": ("echo 'ID=$(touch /tmp/ran)' >/etc/os-release; echo '`touch /tmp/ran`'", {}),
+    "no os-release": ("rm -f /etc/os-release /usr/lib/os-release", {}),
+    "sources that run": (f"echo 'deb http://$(touch${{IFS}}/tmp/ran)/ ;reboot main' >{SOURCES}", {}),
+    "sources without an end": (f"dd if=/dev/zero bs=1M count=5 2>/dev/null | tr '\\0' a >{SOURCES}", {}),
+    "a forged last attempt": (
+        (
+            "mkdir -p /var/lib/logmend; printf 'cause=stopped\nconcerns=logmend\nE: x\ncause=stopped\n'"
+            " >/var/lib/logmend/ops-agent.try"
+        ),
+        {},
+    ),
+    "no dpkg status": ("rm /var/lib/dpkg/status", {}),
+    "a broken dpkg": ("printf '#!/bin/sh\nsleep 99\n' >/usr/bin/dpkg", {}),
+    "no locks are told": ("mount --bind /dev/null /proc/locks", {}),
+    "an unreadable etc": ("chmod 700 /etc/apt /etc/apt/sources.list.d", {}),
+}
+RIGHT = ("not_installed", UNKNOWN)
+"""The truth of each odd machine: the agent is not installed, and nothing keeps it out."""
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_an_odd_machine_is_unknown_or_right_never_wrong(
+    case: str, machine: Machine, repository: Repository
+) -> None:
+    """Whatever is missing, hangs, lies or speaks another language; and nothing of it is run."""
+    prepare, env = ODD[case]
+    await machine.output(prepare)
+    found = await asked(machine, book(repository), env=env)
+    assert found.cause in RIGHT, say(found)
+    assert (await machine.run("ls /tmp/ran")).rc != 0
+    print(f"{case}: {say(found)}")
