@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
     examples=(
         "logmend diagnose my-project/us-west1-a/web-1",
         'logmend diagnose --project my-project --filter "labels.env = prod" --format json',
-        "LOGMEND_MODE=enforce logmend diagnose my-project/us-west1-a/web-1 --as-root",
+        "logmend diagnose my-project/us-west1-a/web-1 --as-root",
     ),
 )
 @orders.selection

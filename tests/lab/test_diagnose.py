@@ -248,7 +248,7 @@ async def _taken(machine: Machine) -> None:
     """Let somebody else listen, and the sub-agent end as the real one does if it cannot."""
     program = f"/opt/{NAME}/subagents/opentelemetry-collector/otelopscol"
     await machine.output(
-        "systemd-run --uid=1000 --unit=somebody busybox nc -lk -p 20201 -e cat; sleep 0.5;"
+        "systemd-run --uid=1000 --unit=somebody busybox nc -l -p 20201; sleep 0.5;"
         f" printf '#!/bin/sh\nss -Hltn sport = :20201 | grep -q . && exit 1\nexec sleep infinity\n'"
         f" >{program};"
         f" systemctl restart {NAME}; sleep 2"
@@ -346,20 +346,18 @@ async def test_root_reads_who_it_is_and_what_was_said(machine: Machine, reposito
     assert "(busybox)" in found.evidence[0], say(found)
 
 
-async def test_a_sub_agent_that_the_kernel_killed_for_memory_is_told(
+async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
     machine: Machine, repository: Repository
 ) -> None:
-    """By systemd's own word, which anybody may read."""
+    """By systemd's own word, put into its mouth: the lab's machines have no memory of their own."""
     await install(machine)
-    unit = f"{NAME}-fluent-bit"
     await machine.output(
-        f"printf '#!/bin/sh\nexec tail /dev/zero\n' >/opt/{NAME}/subagents/fluent-bit/bin/fluent-bit;"
-        f" mkdir -p /etc/systemd/system/{unit}.service.d;"
-        f" printf '[Service]\nMemoryMax=16M\nMemorySwapMax=0\n' >/etc/systemd/system/{unit}.service.d/m.conf;"
-        f" systemctl daemon-reload; systemctl restart {unit}; sleep 5"
+        f"mkdir /opt/dies; echo 0 >/opt/dies/fluent-bit; systemctl restart {NAME}; sleep 2;"
+        " mv /usr/bin/systemctl /usr/bin/systemctl.real;"
+        " printf '#!/bin/sh\nsystemctl.real \"$@\" | sed s/=exit-code/=oom-kill/\n'"
+        " >/usr/bin/systemctl;"
+        " chmod 755 /usr/bin/systemctl"
     )
-    if (await machine.output(["systemctl", "show", "-P", "MemoryCurrent", unit])).strip() == "x":
-        pytest.skip("no memory controller here")
     found = await asked(machine, book(repository))
     assert found.cause == "killed_for_memory", say(found)
 

@@ -22,8 +22,12 @@ PAGES = [
     *sorted(str(each.relative_to(ROOT)) for each in ROOT.glob("docs/**/*.md")),
 ]
 SUFFIXES = "py|md|tf|sh|yaml|lql|toml|txt|json"
-BASES = ("", "functions", "functions/logmend", "functions/logmend/runbooks/workload-cert-refresh")
-"""Folders from which the pages name files: the checkout, what ships, the package, a runbook."""
+_RUNBOOKS = "functions/logmend/runbooks"
+BASES = (
+    *("", "functions", "functions/logmend"),
+    *(f"{_RUNBOOKS}/workload-cert-refresh", f"{_RUNBOOKS}/ops-agent"),
+)
+"""Folders from which the pages name files: the checkout, what ships, the package, runbooks."""
 
 
 def page(name: str) -> str:

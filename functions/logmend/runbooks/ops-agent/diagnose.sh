@@ -381,10 +381,16 @@ fi
 
 suffix=all
 echo '@version@' | grep -qF '.*.*' && suffix=$(echo '@version@' | cut -d . -f 1)
-n=$(os VERSION_ID)
+n=$(os VERSION_CODENAME)
+[ "$n" ] || [ $family != apt ] || n=$(timeout 9 lsb_release -sc 2>/dev/null)
+[ $family = apt ] || n=$(os VERSION_ID)
+if [ ! "$n" ]; then
+  say 'system: it does not say which release it is'
+  unknown no_cause_fits
+fi
 case $family in
   el | sles) u=yum/repos/$p-$family${n%%.*}-$(uname -m)-$suffix/repodata/repomd.xml ;;
-  *) u=apt/dists/$p-$(os VERSION_CODENAME)-$suffix/Release ;;
+  *) u=apt/dists/$p-$n-$suffix/Release ;;
 esac
 fetch "@packages_url@/$u"
 if [ "$rc/$code" = 0/404 ]; then
