@@ -4,7 +4,7 @@ locals {
   channels = concat(var.notification_channels, [for channel in google_monitoring_notification_channel.email : channel.id])
 
   outcome_filter = "metric.type = \"${local.metric}\" AND resource.type = \"gce_instance\""
-  # 5xx is how the function asks for redelivery, so a few are ordinary: only those that go on are worth a call.
+  # The function asks for redelivery with 5xx, so a few are normal: only those that go on matter.
   function_filter = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${var.name}\""
   # The metric's own words for a subscription.
   push_filter        = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.push.name}\""
@@ -20,12 +20,12 @@ locals {
       title    = "a verified fix did not last"
       filter   = "${local.outcome_filter} AND metric.labels.reason = \"line_goes_on\""
       severity = "CRITICAL"
-      next     = "Stop (`logmend freeze`), then find what turned it on again: `logmend status` names the VM and what was seen."
+      next     = "Stop (`logmend freeze`), then find out what turned it on again: `logmend status` names the VM and what was seen."
     }
     unverified = {
       title  = "enforced without evidence"
       filter = "${local.outcome_filter} AND metric.labels.result = \"unverified\""
-      next   = "Nothing yet: the tick looks again. After three looks it becomes `failed: unverifiable`."
+      next   = "Nothing yet: the tick checks again. After three checks it becomes `failed: unverifiable`."
     }
     needs_human = {
       title  = "a VM is left to a person"
@@ -43,20 +43,20 @@ locals {
       threshold = 4
       period    = "3600s"
       group     = ["metric.label.project", "metric.label.zone"]
-      next      = "`logmend status` counts them by project and zone; look for what they share: firewall, route, sshd, agent. Nothing else stands still."
+      next      = "`logmend status` counts them by project and zone; look for what they share: firewall, route, sshd, agent. Other VMs go on."
     }
     dead_letter = {
       title   = "the dead letter is not empty"
       filter  = "metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local.dead_letter_filter}"
       aligner = "ALIGN_MAX"
-      next    = "`logmend replay --subscription ${module.sink.dead_letter_subscription}` explains each message; add `--publish` once the cause is gone."
+      next    = "`logmend replay --subscription ${module.sink.dead_letter_subscription}` explains each message; add `--publish` once the cause is removed."
     }
     oldest_message = {
       title     = "messages are not acknowledged"
       filter    = "metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND ${local.push_filter}"
       aligner   = "ALIGN_MAX"
       threshold = 1800
-      next      = "`logmend doctor` names the step that fails. At about forty minutes messages go to the dead letter."
+      next      = "`logmend doctor` names the step that fails. After about forty minutes messages go to the dead letter."
     }
     sink_errors = {
       title  = "the sink cannot export"
@@ -156,7 +156,7 @@ resource "google_monitoring_alert_policy" "missed_tick" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "Parked and requested work stands still. `logmend doctor` checks the scheduler, the topic and the function; `logmend tick` does one now.\n\nMore: docs/operations.md, \"missed_tick\"."
+    content   = "Queued work is not being processed. `logmend doctor` checks the scheduler, the topic and the function; `logmend tick` runs one now.\n\nMore: docs/operations.md, \"missed_tick\"."
   }
 
   depends_on = [time_sleep.metrics]

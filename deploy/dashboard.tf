@@ -1,7 +1,7 @@
 locals {
   charts = [
     { title = "Outcomes by result", filter = "metric.type=\"${local.metric}\"", group = ["metric.label.result"] },
-    { title = "Mended", filter = "metric.type=\"${local.metric}\" metric.label.result=\"remediated\"", group = ["metric.label.runbook"] },
+    { title = "Remediated", filter = "metric.type=\"${local.metric}\" metric.label.result=\"remediated\"", group = ["metric.label.runbook"] },
     { title = "Failed, by reason", filter = "metric.type=\"${local.metric}\" metric.label.result=\"failed\"", group = ["metric.label.reason"] },
     { title = "Left alone, by reason", filter = "metric.type=\"${local.metric}\" metric.label.result=one_of(\"refused\",\"skipped\",\"parked\")", group = ["metric.label.reason"] },
     { title = "Ticks", filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.ticks.name}\"", group = [] },

@@ -70,7 +70,7 @@ resource "google_monitoring_alert_policy" "ops_agent" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "logmend looks at the VM and, in enforce mode, installs or starts the Ops Agent. The outcome carries this incident's id."
+    content   = "logmend checks the VM and, in enforce mode, installs or starts the Ops Agent. The outcome carries this incident's id."
   }
 }
 
@@ -128,7 +128,7 @@ resource "google_monitoring_alert_policy" "certificate_line" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "logmend looks at the VM and, in enforce mode, turns gce-workload-cert-refresh.timer off where certificates are not in use. The outcome carries this incident's id."
+    content   = "logmend checks the VM and, in enforce mode, turns gce-workload-cert-refresh.timer off if certificates are not in use. The outcome carries this incident's id."
   }
 
   lifecycle {

@@ -9,22 +9,22 @@ output "function" {
 }
 
 output "function_uri" {
-  description = "Address that messages are pushed to. Nothing outside the project reaches it."
+  description = "Address that messages are pushed to. It cannot be reached from outside the project."
   value       = google_cloudfunctions2_function.remediate.service_config[0].uri
 }
 
 output "service_account" {
-  description = "Whom the function acts as."
+  description = "Service account of the function."
   value       = google_service_account.function.email
 }
 
 output "permissions" {
-  description = "What the function may do on the projects it looks after, in this mode."
+  description = "Permissions of the function on the projects that it looks after, in this mode."
   value       = local.permissions_fleet
 }
 
 output "operator_settings" {
-  description = "Environment for the logmend command on a workstation: the same fleet, ledger and guards as the function's."
+  description = "Environment for the logmend command on a workstation: the function's own settings."
   value       = merge(local.environment, { LOGMEND_TOPIC = module.sink.topic })
 }
 
@@ -51,7 +51,7 @@ output "dead_letter_subscription" {
 }
 
 output "os_policy_assignments" {
-  description = "OS policy assignments made, PROJECT/ZONE/RUNBOOK/ACTION."
+  description = "OS policy assignments, PROJECT/ZONE/RUNBOOK/ACTION."
   value       = keys(local.assignments)
 }
 

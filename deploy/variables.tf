@@ -11,7 +11,7 @@ variable "project_id" {
 }
 
 variable "region" {
-  description = "Region of the function, the scheduler and, unless told otherwise, the ledger."
+  description = "Region of the function, the scheduler and, without ledger_location, the ledger."
   type        = string
   default     = "us-central1"
 
@@ -33,7 +33,7 @@ variable "name" {
 }
 
 variable "labels" {
-  description = "Labels of everything that takes labels."
+  description = "Labels of everything that can have labels."
   type        = map(string)
   default     = {}
 
@@ -46,7 +46,7 @@ variable "labels" {
 # What it may do
 
 variable "mode" {
-  description = "Ceiling of what the function may do: observe (looks, never as root), approve (a person releases each plan) or enforce."
+  description = "Ceiling of what the function may do: observe (only checks, never as root), approve (a person releases each plan) or enforce."
   type        = string
   default     = "observe"
 
@@ -57,7 +57,7 @@ variable "mode" {
 }
 
 variable "executor" {
-  description = "How VMs are reached: ssh, osconfig, or auto (ssh where a route works, else osconfig)."
+  description = "How VMs are reached: ssh, osconfig, or auto (ssh if a route works, else osconfig)."
   type        = string
   default     = "ssh"
 
@@ -79,7 +79,7 @@ variable "disruption_budget" {
 }
 
 variable "follow_up" {
-  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) is run on every VM that was remediated."
+  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) runs on every VM that was remediated."
   type        = bool
   default     = false
 
@@ -90,7 +90,7 @@ variable "follow_up" {
 }
 
 variable "confirm_silence" {
-  description = "Whether the function may read the VMs' logs, to see after a fix whether the line stopped while others went on."
+  description = "Whether the function may read the VMs' logs, to see after a fix whether the line stopped while other lines continued."
   type        = bool
   default     = false
 
@@ -101,7 +101,7 @@ variable "confirm_silence" {
 }
 
 variable "ops_agent_version" {
-  description = "Version of the Ops Agent that the ops-agent runbook installs: latest, 2.*.* or one such as 2.50.0."
+  description = "Version of the Ops Agent that the ops-agent runbook installs: latest, 2.*.* or a version such as 2.50.0."
   type        = string
   default     = "latest"
 
@@ -112,7 +112,7 @@ variable "ops_agent_version" {
 }
 
 variable "settings" {
-  description = "Further settings of the function, LOGMEND_NAME = \"value\" (docs/settings.md). What has a variable of its own is not set here."
+  description = "Further settings of the function, LOGMEND_NAME = \"value\" (docs/settings.md). Settings with a variable of their own are not set here."
   type        = map(string)
   default     = {}
 
@@ -125,7 +125,7 @@ variable "settings" {
 # Whose VMs
 
 variable "projects" {
-  description = "Projects whose VMs are looked after; empty means project_id. With folder_id or organization_id: the projects in it that may be touched, empty means all."
+  description = "Projects whose VMs are looked after; empty means project_id. With folder_id or organization_id: the projects in it whose VMs may be touched; empty means all."
   type        = list(string)
   default     = []
 
@@ -166,7 +166,7 @@ variable "organization_id" {
 }
 
 variable "zones" {
-  description = "Zones whose VMs may be touched; empty means any. The osconfig executor needs them listed: its policies are per zone."
+  description = "Zones whose VMs may be touched; empty means any. The osconfig executor needs this list: its policies are per zone."
   type        = list(string)
   default     = []
 
@@ -192,7 +192,7 @@ variable "scope_labels" {
 }
 
 variable "exempt_label" {
-  description = "Label KEY=VALUE that takes a VM out of logmend's reach."
+  description = "Label KEY=VALUE that excludes a VM."
   type        = string
   default     = "logmend=off"
 
@@ -205,7 +205,7 @@ variable "exempt_label" {
 # The way to a VM
 
 variable "ssh_route" {
-  description = "iap (a tunnel through Google's relay; no network set-up but a firewall rule) or direct (from a VPC connector to the VM's internal address)."
+  description = "iap (a tunnel through Google's relay, which needs only a firewall rule) or direct (from a VPC connector to the VM's internal address)."
   type        = string
   default     = "iap"
 
@@ -220,7 +220,7 @@ variable "ssh_route" {
 }
 
 variable "ssh_networks" {
-  description = "VPC networks in which a firewall rule lets the SSH route in, projects/PROJECT/global/networks/NAME; empty leaves the firewall alone."
+  description = "VPC networks that get a firewall rule for the SSH route, projects/PROJECT/global/networks/NAME; empty leaves the firewall alone."
   type        = list(string)
   default     = []
 
@@ -242,7 +242,7 @@ variable "ssh_target_tags" {
 }
 
 variable "connector" {
-  description = "For ssh_route = \"direct\": the network that a Serverless VPC Access connector is made in, and an unused /28 range for it."
+  description = "For ssh_route = \"direct\": the network for a Serverless VPC Access connector, and an unused /28 range for it."
   type = object({
     network       = string
     ip_cidr_range = string
@@ -256,7 +256,7 @@ variable "connector" {
 }
 
 variable "ssh_host_keys" {
-  description = "Where VMs' host keys are known from: auto (pinned, else published, else pinned at first contact over IAP), pinned (the same over any route), published, or insecure (any key is accepted; for a trial only)."
+  description = "Source of VMs' host keys: auto (pinned, else published, else pinned at first contact over IAP), pinned (the same over any route), published, or insecure (any key is accepted; for a trial only)."
   type        = string
   default     = "auto"
 
@@ -267,7 +267,7 @@ variable "ssh_host_keys" {
 }
 
 variable "ssh_known_hosts_secret" {
-  description = "Name of a Secret Manager secret in project_id that holds a known_hosts file; its latest version is used instead of ssh_host_keys."
+  description = "Name of a Secret Manager secret in project_id with a known_hosts file; its latest version is used instead of ssh_host_keys."
   type        = string
   default     = null
 
@@ -278,7 +278,7 @@ variable "ssh_known_hosts_secret" {
 }
 
 variable "ssh_key_secret" {
-  description = "For fleets without OS Login: name of a Secret Manager secret in project_id that holds the private key to log in with (ECDSA P-256 suits every host). Needs ssh_user."
+  description = "For fleets without OS Login: name of a Secret Manager secret in project_id with the private key to log in with (every host takes ECDSA P-256). Needs ssh_user."
   type        = string
   default     = null
 
@@ -289,7 +289,7 @@ variable "ssh_key_secret" {
 }
 
 variable "ssh_user" {
-  description = "Who logs in with the key in ssh_key_secret."
+  description = "User name for the key in ssh_key_secret."
   type        = string
   default     = null
 
@@ -300,7 +300,7 @@ variable "ssh_user" {
 }
 
 variable "ssh_import_keys" {
-  description = "Whether a VM that refuses an OS Login certificate (guest environments older than September 2023, security keys) is let in with a short-lived key in the login profile."
+  description = "Whether to log in with a short-lived key in the login profile if a VM refuses an OS Login certificate (guest environments older than September 2023, security keys)."
   type        = bool
   default     = true
 
@@ -311,7 +311,7 @@ variable "ssh_import_keys" {
 }
 
 variable "vm_service_accounts" {
-  description = "The service accounts that VMs run as, by the project that owns the account: OS Login demands iam.serviceAccounts.actAs on them. For projects left out it is their Compute Engine default account; with folder_id or organization_id, name all."
+  description = "Service accounts that VMs run as, by the project that owns them: OS Login requires iam.serviceAccounts.actAs on them. A project that is left out uses its Compute Engine default account; with folder_id or organization_id, name all."
   type        = map(list(string))
   default     = {}
 
@@ -324,7 +324,7 @@ variable "vm_service_accounts" {
 # The function
 
 variable "attempt_deadline_seconds" {
-  description = "One deadline for everything done on a VM in one attempt. The function's timeout (300 s) and the lease (600 s) stay above it."
+  description = "Deadline for everything in one attempt on a VM, in seconds. The function's timeout (300 s) and the lease (600 s) are longer."
   type        = number
   default     = 90
 
@@ -335,7 +335,7 @@ variable "attempt_deadline_seconds" {
 }
 
 variable "max_instances" {
-  description = "Most instances of the function. With concurrency it bounds the SSH sessions and Firestore transactions under way at once."
+  description = "Most instances of the function. Together with concurrency it limits simultaneous SSH sessions and Firestore transactions."
   type        = number
   default     = 5
 
@@ -346,7 +346,7 @@ variable "max_instances" {
 }
 
 variable "concurrency" {
-  description = "Most requests that one instance handles at once. Attempts mostly wait for the network, so one CPU carries many."
+  description = "Most requests that one instance handles at once. Attempts mostly wait for the network, so one CPU can serve many."
   type        = number
   default     = 40
 
@@ -370,7 +370,7 @@ variable "memory" {
 # The ledger and the messages
 
 variable "ledger_database" {
-  description = "Id of the Firestore database that is made for the ledger."
+  description = "Id of the Firestore database that is created for the ledger."
   type        = string
   default     = "logmend"
 
@@ -381,7 +381,7 @@ variable "ledger_database" {
 }
 
 variable "ledger_location" {
-  description = "Location of the ledger, a region or nam5 or eur3; null means region. It can never be changed."
+  description = "Location of the ledger, a region or nam5 or eur3; null means region. It cannot be changed later."
   type        = string
   default     = null
 
@@ -392,7 +392,7 @@ variable "ledger_location" {
 }
 
 variable "keep_ledger" {
-  description = "Whether `terraform destroy` leaves the ledger's database (with deletion protection) behind."
+  description = "Whether `terraform destroy` keeps the ledger's database (which then has deletion protection)."
   type        = bool
   default     = false
 
@@ -403,7 +403,7 @@ variable "keep_ledger" {
 }
 
 variable "message_retention_days" {
-  description = "Days that the topic keeps messages for `gcloud pubsub subscriptions seek`, acknowledged or not."
+  description = "Days that the topic keeps messages, acknowledged or not, for `gcloud pubsub subscriptions seek`."
   type        = number
   default     = 7
 
@@ -416,7 +416,7 @@ variable "message_retention_days" {
 # People
 
 variable "operators" {
-  description = "Members (user:…, group:…) that may read the ledger and outcomes, approve, freeze, resume and run by the function."
+  description = "Members (user:…, group:…) that may read the ledger and outcomes, approve, freeze, resume, and run or revert by the function."
   type        = list(string)
   default     = []
 
@@ -427,7 +427,7 @@ variable "operators" {
 }
 
 variable "alert_emails" {
-  description = "Addresses that alerts are mailed to."
+  description = "Email addresses for alerts."
   type        = list(string)
   default     = []
 
@@ -438,7 +438,7 @@ variable "alert_emails" {
 }
 
 variable "notification_channels" {
-  description = "Existing notification channels that alerts go to as well, projects/PROJECT/notificationChannels/ID."
+  description = "Existing notification channels for alerts, projects/PROJECT/notificationChannels/ID."
   type        = list(string)
   default     = []
 
@@ -449,7 +449,7 @@ variable "notification_channels" {
 }
 
 variable "incident_runbooks" {
-  description = "Runbooks that a shipped alert policy drives: ops-agent (the agent fell silent), workload-cert-refresh (the line, seen by a log-based metric)."
+  description = "Runbooks that an alert policy starts: ops-agent (the agent fell silent), workload-cert-refresh (a log-based metric counts the line)."
   type        = list(string)
   default     = []
 

@@ -24,6 +24,6 @@ output "dead_letter_subscription" {
 }
 
 output "writer_identities" {
-  description = "Who writes to the topic, by sink."
+  description = "Writer identity of each sink."
   value       = { for key, member in google_pubsub_topic_iam_member.writer : key => member.member }
 }

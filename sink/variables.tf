@@ -20,7 +20,7 @@ variable "name" {
 }
 
 variable "projects" {
-  description = "Projects whose logs are routed, a sink in each; empty means project_id. Leave empty with folder_id or organization_id."
+  description = "Projects whose logs are routed, with a sink in each; empty means project_id. Leave it empty with folder_id or organization_id."
   type        = list(string)
   default     = []
 
@@ -72,7 +72,7 @@ variable "filter" {
 }
 
 variable "message_retention_days" {
-  description = "Days that the topic keeps messages for `gcloud pubsub subscriptions seek`, acknowledged or not."
+  description = "Days that the topic keeps messages, acknowledged or not, for `gcloud pubsub subscriptions seek`."
   type        = number
   default     = 7
 

@@ -86,7 +86,8 @@ async def test_a_vm_is_reverted_under_a_freeze_and_let_go_again(
     freeze, resume = blocks("Revert")
     async with serve(cooldown_remediated="0s") as function:
         await post.push_to(function.url)
-        assert await settled(function, await post.publish(entry(vm(machine)))) != {}
+        (message,) = await post.publish(entry(vm(machine)))
+        assert await settled(function, [message]) == {message: "remediated"}
         assert machine.timer() == OFF
         desk = Desk(tmp_path / "desk", post, function)
         assert "1 VMs" in await desk.types("")
