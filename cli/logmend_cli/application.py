@@ -2,17 +2,20 @@
 
 import asyncio
 import getpass
+import json
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from logmend.errors import ConfigError
 from logmend.model.values import InstanceRef
-from logmend.settings import Settings
+from logmend.settings import Settings, duration
 from logmend.stages import identify
 from logmend.stages.identify import NameRef
 
@@ -80,6 +83,29 @@ async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRe
             case ref:
                 found.append(ref)
     return list(dict.fromkeys(found))
+
+
+def span(text: str) -> timedelta:
+    """Read how long something is to last, as ``--for`` takes it."""
+    try:
+        lasts = duration(text)
+    except (ValueError, OverflowError) as error:
+        raise click.UsageError(f"--for {text}: {error}") from error
+    if lasts <= timedelta():
+        raise click.UsageError(f"--for {text}: no time at all")
+    return lasts
+
+
+def chosen_ids(path: Path, key: str) -> list[str]:
+    """Read ids from a file: the first word of each line but comments, or ``key`` of each row of JSON."""
+    text = path.read_text()
+    if text.lstrip().startswith("["):
+        try:
+            return [str(row[key]) for row in json.loads(text)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError([f"{path}: not rows of JSON that each have {key}"]) from error
+    words = (line.replace(",", " ").split() for line in text.splitlines())
+    return [found[0] for found in words if found and not found[0].startswith("#")]
 
 
 def operator() -> str:

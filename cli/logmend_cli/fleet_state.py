@@ -158,7 +158,7 @@ class Summing:
         for freeze in subject.frozen.stack if subject.frozen else ():
             state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
             _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))
-        if subject.held:
+        if subject.held or subject.declined:
             _keep(state.held, subject)
         if self._since is not None and (subject.last_at is None or subject.last_at < self._since):
             return
@@ -309,7 +309,7 @@ def _held(subject: Subject) -> Mapping[str, Any]:
         "instance": str(subject.instance),
         "name": subject.name,
         "runbook": subject.runbook,
-        "held_by": subject.held_by,
+        "held_by": subject.held_by if subject.held else str(subject.declined),
         "next_step": f"logmend resume --instance {subject.instance} --runbook {subject.runbook}",
     }
 

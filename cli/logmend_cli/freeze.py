@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.state import Freeze
 from logmend.model.values import InstanceRef
-from logmend.settings import duration
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import (
@@ -18,6 +17,7 @@ from logmend_cli.application import (
     runbook_option,
     running,
     shared_ledger,
+    span,
     tick_function,
 )
 
@@ -37,9 +37,9 @@ UNASKED = (
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
 )
 @click.option("--why", default="", help="Reason, for the record.")
-@click.option("--for", "span", metavar="DURATION", help="Lift it by itself after 90m, 2h, 3d, …")
+@click.option("--for", "time", metavar="DURATION", help="Lift it by itself after 90m, 2h, 3d, …")
 @by_option
-def command(runbook: str | None, named: Sequence[str], why: str, span: str | None, by: str) -> None:
+def command(runbook: str | None, named: Sequence[str], why: str, time: str | None, by: str) -> None:
     """Stop all enforcement, that of one runbook, or that on some VMs, until `logmend resume`.
 
     Effective at once for whatever has not passed its commit point: every attempt asks the ledger a last time
@@ -51,7 +51,7 @@ def command(runbook: str | None, named: Sequence[str], why: str, span: str | Non
     for. What uses another ledger, or another file of that name, it cannot stop.
     """
     now = datetime.now(UTC)
-    freeze = Freeze(by, now, why, until=now + _span(span) if span else None)
+    freeze = Freeze(by, now, why, until=now + span(time) if time else None)
 
     async def work(app: Application) -> tuple[list[str], list[str]]:
         frozen = await switch(app)
@@ -112,13 +112,3 @@ async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
             click.echo(f"{ref}: not looked up ({error.reason})", err=True)
         except Transient as error:
             click.echo(f"{ref}: not looked up ({error.reason})", err=True)
-
-
-def _span(text: str) -> timedelta:
-    try:
-        span = duration(text)
-    except (ValueError, OverflowError) as error:
-        raise click.UsageError(f"--for {text}: {error}") from error
-    if span <= timedelta():
-        raise click.UsageError(f"--for {text}: no time at all")
-    return span

@@ -71,7 +71,7 @@ async def _history(settings: Settings, source: Source, vm: str) -> list[Row]:
         if isinstance(named, NameRef):
             raise ConfigError([f"{vm}: without a ledger, name the VM by its id: PROJECT/ZONE/ID"])
         ref = named
-    met = {row["id"] for row in rows if row["kind"] == "outcome"}
+    met = {row["id"] for row in rows if row["kind"] in ("outcome", "control")}
     async for outcome in outcome_source.read(source, settings):
         of_all = outcome.result is Result.CONTROLLED and outcome.instance is None
         if (outcome.instance == ref or of_all) and outcome.outcome_id not in met:
@@ -134,12 +134,13 @@ def of_record(known: Record) -> Iterator[Row]:
 
 
 def of_outcome(outcome: Outcome) -> Row:
-    """Tell of an outcome, with its evidence."""
+    """Tell of an outcome, with its evidence; of the use of a control, what was done."""
     reason = f": {outcome.reason}" if outcome.reason else ""
+    control = outcome.result is Result.CONTROLLED
     return _row(
         outcome.at,
-        "outcome",
-        f"{outcome.result}{reason}",
+        "control" if control else "outcome",
+        (outcome.reason or "").replace("_", " ") if control else f"{outcome.result}{reason}",
         runbook=outcome.runbook,
         by=outcome.requested_by,
         detail=outcome.detail,

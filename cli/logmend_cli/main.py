@@ -35,7 +35,8 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
         "revert": Entry(ACT, "Put VMs back as they were."),
         "replay": Entry(ACT, "Explain, republish or queue earlier events."),
-        "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject."),
+        "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject, withdraw."),
+        "cancel": Entry(ACT, "End what waits before it is begun."),
         "freeze": Entry(ACT, "The kill switch."),
         "resume": Entry(
             ACT, "Lift a freeze or a hold, close a breaker, or return a VM to automatic handling."

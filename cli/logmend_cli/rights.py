@@ -87,6 +87,8 @@ USES: Mapping[str, frozenset[Right]] = MappingProxyType(
         "approvals list": frozenset({Right.LEDGER}),
         "approvals approve ID": _HAND_OVER,
         "approvals reject ID": frozenset({Right.LEDGER}),
+        "approvals withdraw ID": frozenset({Right.LEDGER}),
+        "cancel --all": frozenset({Right.LEDGER}),
         "freeze": _HAND_OVER,
         "freeze --instance INSTANCE": _HAND_OVER | {Right.LOOK_UP},
         "resume": frozenset({Right.LEDGER}),

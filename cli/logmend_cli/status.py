@@ -102,7 +102,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
     freezes = ("name", "scope", "by", "since", "until", "why")
     _rows("Frozen (logmend resume NAME)", found["freezes"], freezes)
-    _rows("Held by a revert (logmend resume --instance)", found["held"], ("instance", "name", "runbook"))
+    held = ("instance", "name", "runbook", "held_by")
+    _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
     columns = ("result", "reason", "outcomes", "VMs whose last it is")
     rows = [

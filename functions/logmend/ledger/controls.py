@@ -31,6 +31,7 @@ from logmend.model.state import (
     Approval,
     Breaker,
     By,
+    Declined,
     Fleet,
     Freeze,
     Record,
@@ -142,7 +143,7 @@ class Controls:
         )
 
     async def resume_instance(self, instance: InstanceRef, runbook: str, by: By) -> str | None:
-        """Release a VM: its latest freeze, hold, cooldown, and the mark that it needs a human.
+        """Release a VM: its latest freeze, hold, rejection, cooldown, and the mark that it needs a human.
 
         A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
         """
@@ -158,6 +159,7 @@ class Controls:
                 human_told=False,
                 failures=0,
                 relapses=0,
+                declined=None,
             )
             if released == subject:
                 return subject, []
@@ -258,16 +260,30 @@ class Controls:
 
         return await self._store.transact([mine, ordered, acts_at], step)
 
-    async def reject(self, approval_id: str, by: By) -> None:
-        """Reject once; the plan is never acted on."""
+    async def reject(self, approval_id: str, by: By, until: datetime | None = None) -> Intent:
+        """Reject once; the plan is never acted on, and no other is made for its VM before ``until``.
+
+        None is until the VM is released.
+        """
         mine, acts_at = approval_key(approval_id), acts_key(by.at)
+        intent = _pending(await self._store.get([mine]), mine, by.at).intent
+        subject_at = subject_key(intent.instance, intent.runbook)
 
         def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             approval = _pending(found, mine, by.at)
-            acts = [_of_plan("plan_rejected", approval, by)]
-            return {mine: _decided(approval, "rejected", by)} | _kept(acts_at, acts), None
+            declined = Declined(by.who, by.at, until, by.why)
+            acts = [_of_plan("plan_rejected", approval, by, f" until {until:%FT%TZ}" if until else "")]
+            known = found.get(subject_at)
+            subject = unpack(Subject, known) if known else Subject(intent.instance, intent.runbook)
+            written = replace(
+                known or subject_document(subject, by.at), data=pack(replace(subject, declined=declined))
+            )
+            return {mine: _decided(approval, "rejected", by), subject_at: written} | _kept(
+                acts_at, acts
+            ), None
 
-        await self._store.transact([mine, acts_at], step)
+        await self._store.transact([mine, subject_at, acts_at], step)
+        return intent
 
     async def expire(self, approval_id: str, now: datetime) -> None:
         """End a plan that nobody decided on in time, once."""
@@ -351,15 +367,16 @@ def _released(subject: Subject) -> str:
         f"held by the revert {subject.held_by}" if subject.held else "",
         f"cooling down until {cooldown.until:%FT%TZ}" if cooldown else "",
         "left to a person" if subject.needs_human else "",
+        str(subject.declined) if subject.declined else "",
         f"{subject.failures} failures" if subject.failures else "",
         f"{subject.relapses} relapses" if subject.relapses else "",
     )
     return "; ".join(filter(None, every))
 
 
-def _of_plan(reason: str, approval: Approval, by: By | None) -> Act:
+def _of_plan(reason: str, approval: Approval, by: By | None, more: str = "") -> Act:
     intent = approval.intent
-    detail = f"{intent.action} {intent.runbook} on {intent.instance}"
+    detail = f"{intent.action} {intent.runbook} on {intent.instance}{more}"
     act = (
         _act(reason, by, detail, intent.runbook, intent.instance)
         if by

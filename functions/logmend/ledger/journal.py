@@ -46,6 +46,7 @@ from logmend.model.state import (
     Admission,
     Admitted,
     Approval,
+    By,
     Expired,
     Finished,
     Fleet,
@@ -60,8 +61,8 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
-from logmend.settings import Budget
-from logmend.stages.outcomes import of_replayed
+from logmend.settings import Budget, Settings
+from logmend.stages.outcomes import of_intent, of_replayed
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
@@ -414,6 +415,36 @@ class Journal(Upkeep):
             return ({}, False) if mine in found else ({mine: _parked(intent, now)}, True)
 
         return await self._store.transact([mine], step)
+
+    async def cancel(self, intent_id: str, by: By, settings: Settings) -> Outcome:
+        """End an intent that waits and was not begun, with its outcome; an approval is withdrawn with it.
+
+        ``Permanent`` says why not: there is none, or it is in hand or done.
+        """
+        mine, known = intent_key(intent_id), await self.record(intent_id)
+        plan = known.intent.approval_id if known else None
+        plan_at = approval_key(plan) if plan else None
+
+        def step(found: Documents) -> tuple[dict[Key, Document | None], Outcome]:
+            if mine not in found:
+                raise Permanent("no_such_order", f"there is no {intent_id}")
+            record = unpack(Record, found[mine])
+            if record.state not in (State.PARKED, State.WAITING) or record.committed or record.asked:
+                raise Permanent("order_in_hand", f"{intent_id} is {record.state}")
+            asked = f", ordered by {record.intent.requested_by}" if record.intent.requested_by else ""
+            said = Verdict(Result.SKIPPED, "cancelled", f"by {by.who}{asked} {by.why}".strip())
+            outcome = of_intent(record.intent, said, settings, by.at, number=record.attempt, prior=record)
+            outcome = replace(outcome, requested_by=by.who)
+            ended = replace(record, state=State.DONE, outcome=outcome)
+            writes: dict[Key, Document | None] = {mine: _filed(ended, None, by.at, emitted=False)}
+            if plan_at and plan_at in found:
+                approval = replace(
+                    unpack(Approval, found[plan_at]), state="withdrawn", decided_by=by.who, decided_at=by.at
+                )
+                writes[plan_at] = Document(pack(approval), expire_at=by.at + KEEP)
+            return writes, outcome
+
+        return await self._store.transact([mine, *([plan_at] if plan_at else [])], step)
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
         """Say of each VM tried within ``window`` whether it failed, by its latest sample.

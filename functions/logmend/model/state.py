@@ -145,6 +145,20 @@ class Breaker(Struct, frozen=True):
         return f"{self.failing} of {self.seen} VMs failed by {self.opened_at:%FT%TZ}"
 
 
+class Declined(Struct, frozen=True):
+    """A person rejected a plan for a VM: automatic work is held off until then, or (None) a release."""
+
+    by: str
+    at: datetime
+    until: datetime | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        """Say who, since when, until when and why, for a person."""
+        until = f" until {self.until:%FT%TZ}" if self.until else ""
+        return f"rejected by {self.by} at {self.at:%FT%TZ}{until} {self.why}".strip()
+
+
 class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
@@ -175,6 +189,7 @@ class Subject(Kept, frozen=True):
     fixed_at: datetime | None = None
     held_by: str | None = None
     waiting: tuple[str, ...] = ()
+    declined: Declined | None = None
 
 
 class Scope(Struct, frozen=True):
@@ -238,7 +253,7 @@ class Approval(Kept, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
 
     ``plan`` is what an approval is bound to; None where an older version made it, which is bound to nothing
-    and so good for nothing.
+    and so good for nothing. ``name`` and ``labels`` are the VM's, as they were then.
     """
 
     approval_id: str
@@ -246,10 +261,12 @@ class Approval(Kept, frozen=True):
     before: Evidence | None
     created_at: datetime
     expires_at: datetime
-    state: str = "pending"  # pending, approved, rejected
+    state: str = "pending"  # pending, approved, rejected, withdrawn, expired
     decided_by: str | None = None
     decided_at: datetime | None = None
     plan: Plan | None = None
+    name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class View(Struct, frozen=True):

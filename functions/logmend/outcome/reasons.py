@@ -302,6 +302,16 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "What was approved is not what is there now (detail says what differs), so it was not done.",
             "logmend approvals list, and decide anew",
         ),
+        # control by a person
+        "declined": Meaning(
+            "A person rejected a plan for this VM; automatic work of that runbook is held off.",
+            f"to plan again: {_RELEASE}",
+        ),
+        "cancelled": Meaning("A person ended the request before it was begun (detail says who and why)."),
+        "no_such_order": Meaning("There is no such request.", "logmend status"),
+        "order_in_hand": Meaning(
+            "The request is in hand or done, so that it cannot be cancelled.", "logmend status"
+        ),
         # controlled
         "freeze_set": Meaning("A freeze was set (detail says for what).", "to lift it: logmend resume NAME"),
         "freeze_lifted": Meaning("A person lifted a freeze (detail says which)."),
@@ -583,7 +593,7 @@ _OF_THE_VM = (
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
-    " plan_approved plan_rejected"
+    " plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"

@@ -82,6 +82,8 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
         created_at=end.now,
         expires_at=end.now + end.settings.approval_ttl,
         plan=decide.plan(end.intent, end.runbook, end.facts, before, end.settings),
+        name=end.facts.name if end.facts else None,
+        labels=end.facts.labels if end.facts else {},
     )
 
 

@@ -242,12 +242,14 @@ def test_the_history_of_a_vm_tells_what_was_done_and_by_whom(place: Place) -> No
     told = [(each["what"], each["by"]) for each in rows]
     assert [each for each in told if not each[0].startswith(("received", "waits"))] == [
         ("planned", None),
-        ("approved", "ann@desk"),
+        ("plan approved", "ann@desk"),
         ("ordered: enforce", "ann@desk"),
         ("remediated", "ann@desk"),
         ("ordered: revert", "bob@desk"),
         ("reverted", "bob@desk"),
         ("held by a revert", None),
+        ("freeze set", "eve@desk"),
+        ("freeze set", "eve@desk"),
         ("frozen", "eve@desk"),
         ("frozen", "eve@desk"),
     ], "frozen under two runbooks"

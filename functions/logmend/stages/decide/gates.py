@@ -87,6 +87,9 @@ def admission(
             return Verdict(
                 Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse"
             )
+        declined = subject.declined
+        if declined is not None and (declined.until is None or declined.until > now):
+            return Verdict(Result.SKIPPED, "declined", str(declined))
         cooldown = subject.cooldown
         if not only_looks(intent) and cooldown and cooldown.until > now and not _outgrown(subject, settings):
             return hold_back(
