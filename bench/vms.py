@@ -25,7 +25,7 @@ from starlette.routing import Route
 from bench.processes import ROOT, end, environment
 from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.entries import entry
-from logmend_cli.pretend.fleet import Login, free_port, serving
+from logmend_cli.pretend.fleet import PretendLogin, free_port, serving
 
 PROJECT = "bench-project"
 ZONE = "us-west1-a"
@@ -135,7 +135,7 @@ async def _serve(folder: Path) -> None:
     server = await asyncssh.listen(
         "0.0.0.0",
         ssh_port,
-        server_factory=lambda: Login(USER, key),
+        server_factory=lambda: PretendLogin(USER, key),
         server_host_keys=[host_key],
         process_factory=run,
         encoding=None,

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from logmend.adapters.google.rest import Answer, Rest
+from logmend.adapters.google.rest import HttpReply, Rest
 
 APIS = (
     *("cloudfunctions.v2", "cloudresourcemanager.v1", "cloudresourcemanager.v3", "cloudscheduler.v1"),
@@ -103,7 +103,7 @@ def held_to_discovery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail a test whose REST calls are not in the documents, wherever it sends them."""
     call = Rest.call
 
-    async def held(self: Rest, method: str, path: str, **given: Any) -> Answer:
+    async def held(self: Rest, method: str, path: str, **given: Any) -> HttpReply:
         if found := problems(method, path, given.get("query") or {}, given.get("body")):
             pytest.fail(f"not in Google's discovery documents: {'; '.join(found)}", pytrace=False)
         return await call(self, method, path, **given)

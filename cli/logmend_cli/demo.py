@@ -17,11 +17,11 @@ import click
 from logmend.errors import ConfigError
 from logmend_cli import outcome_source
 from logmend_cli.pretend import delivery, emulator, function_process, story
-from logmend_cli.pretend.fleet import USER, Fleet
+from logmend_cli.pretend.fleet import USER, PretendFleet
 from logmend_cli.pretend.story import Scene
 from logmend_cli.report import command as report
 
-Document = dict[str, Any]
+_Json = dict[str, Any]
 
 MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "report.html")
 """How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
@@ -105,7 +105,7 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
     return problems
 
 
-async def undo(fleet: Fleet, state: str, url: str) -> None:
+async def undo(fleet: PretendFleet, state: str, url: str) -> None:
     """Revert the first machine, as ``logmend revert`` does: an order in the ledger, and a tick."""
     import httpx
 
@@ -130,9 +130,9 @@ async def undo(fleet: Fleet, state: str, url: str) -> None:
 
 def check(
     scenes: Sequence[Scene],
-    fleet: Fleet,
+    fleet: PretendFleet,
     before: dict[str, str | None],
-    outcomes: list[Document],
+    outcomes: list[_Json],
     messages: dict[str, str],
 ) -> list[str]:
     """Hold outcomes against what was expected, and against the machines; give what does not hold.
@@ -156,7 +156,7 @@ def check(
     return problems
 
 
-def named(outcome: Document) -> str:
+def named(outcome: _Json) -> str:
     """Give ``result`` or ``result: reason``."""
     return f"{outcome['result']}: {outcome['reason']}" if outcome["reason"] else str(outcome["result"])
 
@@ -167,10 +167,10 @@ class Board:
 
     scenes: Sequence[Scene]
     live: Any = None
-    rows: dict[str, Document] = field(default_factory=dict)
+    rows: dict[str, _Json] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
 
-    def show(self, scene: Scene, outcome: Document) -> None:
+    def show(self, scene: Scene, outcome: _Json) -> None:
         """Take in what became of a scene so far."""
         self.rows[scene.message_id] = outcome
         self.messages[scene.message_id] = outcome["message_id"]
@@ -208,7 +208,7 @@ def _board(scenes: Sequence[Scene], form: str) -> Iterator[Board]:
 
 
 def _summary(
-    board: Board, fleet: Fleet, problems: list[str], seconds: float, pubsub: str, outcomes: Path
+    board: Board, fleet: PretendFleet, problems: list[str], seconds: float, pubsub: str, outcomes: Path
 ) -> None:
     if board.live is None:
         from rich.console import Console

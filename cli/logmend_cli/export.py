@@ -18,9 +18,9 @@ from logmend.stages import outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
-from logmend_cli.outcome_source import NOTHING, Source
+from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 PROVEN = frozenset({Result.REMEDIATED, Result.REVERTED})
 """Results that a check before and after the change stands for."""
@@ -65,7 +65,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
         output.show_csv(COLUMNS, ([_cell(row[name]) for name in COLUMNS] for row in rows))
 
 
-async def _rows(settings: Settings, source: Source) -> AsyncIterator[Row]:
+async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]:
     """Give each row once; of what was told, only its id's hash is kept in memory."""
     told = set[int]()
     async for outcome in outcome_source.read(source, settings):
@@ -105,7 +105,7 @@ def _under_way(known: Record, settings: Settings) -> Outcome:
     )
 
 
-def of_outcome(outcome: Outcome) -> Row | None:
+def of_outcome(outcome: Outcome) -> _Row | None:
     """Make the row of an outcome; None where it is neither a change nor the use of a control."""
     control = outcome.result is Result.CONTROLLED
     proven = outcome.result in PROVEN
@@ -129,10 +129,10 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
 
 
-def _drawn(rows: AsyncIterator[Row]) -> Iterator[Row]:
+def _drawn(rows: AsyncIterator[_Row]) -> Iterator[_Row]:
     """Draw rows one by one, as they are printed."""
 
-    async def following() -> Row | None:
+    async def following() -> _Row | None:
         return await anext(rows, None)
 
     with asyncio.Runner() as runner:

@@ -71,7 +71,7 @@ def match(runbook: str | None, text: str | None, filter_file: Path | None, files
     return UNUSABLE if broken else status
 
 
-def _entries(files: tuple[str, ...]) -> Iterator[inputs.Found | str]:
+def _entries(files: tuple[str, ...]) -> Iterator[inputs.Input | str]:
     """Read the entries; a ``str`` says what is wrong with one that cannot be read."""
     for file in files:
         at = inputs.position(file)

@@ -19,9 +19,9 @@ from logmend.stages.identify import NameRef
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import instances, opened
 from logmend_cli.documented import Command
-from logmend_cli.outcome_source import NOTHING, Source
+from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 LATER = {"intent": 1, "outcome": 2, "now": 3}
 """What comes after what else there is of the same moment."""
@@ -60,8 +60,8 @@ def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: st
         output.show_rows(shape, COLUMNS, rows, empty=f"nothing is known of {vm}")
 
 
-async def _history(settings: Settings, source: Source, vm: str) -> list[Row]:
-    rows: list[Row] = []
+async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_Row]:
+    rows: list[_Row] = []
     if settings.state != "memory:":
         async with opened(settings) as app:
             (ref,) = await instances(app, [vm])
@@ -111,7 +111,7 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
             yield _row(each.at, "decision", "host key forgotten", by=each.by, detail=detail)
 
 
-def of_record(known: Record) -> Iterator[Row]:
+def of_record(known: Record) -> Iterator[_Row]:
     """Tell of an intent: that it was given, where it stands, and its latest outcome."""
     intent = known.intent
     detail = f"from {intent.source.kind}, {known.state}, attempt {known.attempt}"
@@ -133,7 +133,7 @@ def of_record(known: Record) -> Iterator[Row]:
         yield of_outcome(known.outcome)
 
 
-def of_outcome(outcome: Outcome) -> Row:
+def of_outcome(outcome: Outcome) -> _Row:
     """Tell of an outcome, with its evidence; of the use of a control, what was done."""
     reason = f": {outcome.reason}" if outcome.reason else ""
     control = outcome.result is Result.CONTROLLED
@@ -150,7 +150,7 @@ def of_outcome(outcome: Outcome) -> Row:
     )
 
 
-def of_plan(approval: Approval) -> Row:
+def of_plan(approval: Approval) -> _Row:
     """Tell of a plan that was made; what became of it is an outcome of its own."""
     return _row(
         approval.created_at,
@@ -163,7 +163,7 @@ def of_plan(approval: Approval) -> Row:
     )
 
 
-def of_subject_now(subject: Subject) -> Iterator[Row]:
+def of_subject_now(subject: Subject) -> Iterator[_Row]:
     """Tell what stands on a VM now: freezes, a hold, and that it is left to a person."""
     for scope, freeze in of_subject(subject, lambda _: True)[1]:
         yield _freeze(scope, freeze)
@@ -175,7 +175,7 @@ def of_subject_now(subject: Subject) -> Iterator[Row]:
         yield _row(at, "now", "left to a person", runbook=subject.runbook, detail=detail)
 
 
-def _freeze(scope: Scope, freeze: Freeze) -> Row:
+def _freeze(scope: Scope, freeze: Freeze) -> _Row:
     until = f" until {freeze.until:%FT%TZ}" if freeze.until else ""
     detail = f"{scope}{until} {freeze.why}".strip()
     return _row(
@@ -194,7 +194,7 @@ def _row(
     id_: str | None = None,
     before: Evidence | None = None,
     after: Evidence | None = None,
-) -> Row:
+) -> _Row:
     return {
         "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "kind": kind,
@@ -208,7 +208,7 @@ def _row(
     }
 
 
-def _evidence(seen: Evidence | None) -> Row | None:
+def _evidence(seen: Evidence | None) -> _Row | None:
     if seen is None:
         return None
     return {"exit_code": seen.exit_code, "finding": seen.finding.value, **dict(seen.values)}

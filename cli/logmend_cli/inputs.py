@@ -22,7 +22,7 @@ STDIN = "-"
 EMPTY_ARRAY = "an empty array"
 
 
-class Found(Struct, frozen=True):
+class Input(Struct, frozen=True):
     """One document of a file: where it stands (``FILE``, or ``FILE:N`` counted from 1), and what it is.
 
     ``number`` is None where the file is that one document. ``payload`` is the JSON document itself.
@@ -40,7 +40,7 @@ class Found(Struct, frozen=True):
         return self.file if self.number is None else f"{self.file}:{self.number}"
 
 
-def documents(file: str) -> Iterator[Found]:
+def documents(file: str) -> Iterator[Input]:
     """Read the documents of a file, ``-`` being standard input, one by one and in bounded memory.
 
     A file without any gives one that says so (``no_data``).
@@ -51,14 +51,14 @@ def documents(file: str) -> Iterator[Found]:
         first = next(items, None)
         if first is None:
             nothing = EMPTY_ARRAY if numbered else "empty"
-            yield Found(file, None, None, Undecodable("no_data", nothing), None)
+            yield Input(file, None, None, Undecodable("no_data", nothing), None)
             return
         second = next(items, None)
         numbered = numbered or second is not None
-        yield Found(file, 1 if numbered else None, *first)
+        yield Input(file, 1 if numbered else None, *first)
         if second is not None:
-            yield Found(file, 2, *second)
-            yield from (Found(file, number, *item) for number, item in enumerate(items, 3))
+            yield Input(file, 2, *second)
+            yield from (Input(file, number, *item) for number, item in enumerate(items, 3))
 
 
 @contextmanager

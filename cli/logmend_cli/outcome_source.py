@@ -23,7 +23,7 @@ NOTHING = (
 )
 
 
-class Source(Struct, frozen=True):
+class OutcomeQuery(Struct, frozen=True):
     """Which outcomes are meant: a file (``-`` is standard input), or a project's log; neither is the ledger.
 
     ``since`` bounds what is read of a log, and what is counted of the rest.
@@ -52,7 +52,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> Source:
+def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> OutcomeQuery:
     """Say what was asked for; where nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
     if file is not None and cloud:
         raise click.UsageError("FILE and --cloud are two sources: give one")
@@ -63,10 +63,10 @@ def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | No
         file = where if kind == "file" and Path(where).is_file() else None
     if cloud and settings.project is None:
         raise ConfigError(["--cloud reads the log of a project: set LOGMEND_PROJECT"])
-    return Source(file, settings.project if cloud else None, begin)
+    return OutcomeQuery(file, settings.project if cloud else None, begin)
 
 
-async def read(source: Source, settings: Settings) -> AsyncIterator[Outcome]:
+async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcome]:
     """Read outcomes, oldest first. What is none is counted and told; a file of nothing else is an error."""
     if source.file is not None:
         for outcome in of_file(source.file):

@@ -16,7 +16,7 @@ from logmend_cli.errors import BAD, DONE
 from logmend_cli.output import format_option, progress, show_rows
 
 if TYPE_CHECKING:
-    from logmend.adapters.google.osconfig_policies import Applied, Assignments, Place
+    from logmend.adapters.google.osconfig_policies import Applied, AssignmentPlace, Assignments
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -174,7 +174,7 @@ def delete(
 
 def _carry_out(
     settings: Settings,
-    places: Sequence["Place"],
+    places: Sequence["AssignmentPlace"],
     work: Callable[["Assignments", int], "Applied"],
     *,
     timeout: float | None,
@@ -232,9 +232,9 @@ def _wanted(
     actions: Sequence[str],
     projects: Sequence[str],
     zones: Sequence[str],
-) -> Iterator[tuple["Place", dict[str, Any]]]:
+) -> Iterator[tuple["AssignmentPlace", dict[str, Any]]]:
     """Give every place with the document that belongs there."""
-    from logmend.adapters.google.osconfig_policies import Place
+    from logmend.adapters.google.osconfig_policies import AssignmentPlace
 
     own = (settings.project,) if settings.project else ()
     in_projects, in_zones = projects or settings.scope_projects or own, zones or settings.scope_zones
@@ -248,7 +248,7 @@ def _wanted(
         document = assignment.assignment(runbook, action, settings.exempt_label)
         for project in in_projects:
             for zone in in_zones:
-                yield Place(project, zone, assignment.assignment_id(runbook.name, action)), document
+                yield AssignmentPlace(project, zone, assignment.assignment_id(runbook.name, action)), document
 
 
 def _open(settings: Settings) -> "Assignments":
@@ -257,7 +257,7 @@ def _open(settings: Settings) -> "Assignments":
     return Assignments(settings.osconfig_endpoint)
 
 
-def _row(place: "Place") -> dict[str, Any]:
+def _row(place: "AssignmentPlace") -> dict[str, Any]:
     return {"project_id": place.project_id, "zone": place.zone, "assignment": place.assignment_id}
 
 

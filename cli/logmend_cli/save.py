@@ -15,13 +15,13 @@ from logmend_cli import cases
 from logmend_cli.cases import Case, Expected
 from logmend_cli.errors import warn
 from logmend_cli.facts import Described, Lookup
-from logmend_cli.inputs import Found
+from logmend_cli.inputs import Input
 from logmend_cli.runbook import golden
 
 
 def case(
     wanted: str,
-    found: Found,
+    found: Input,
     said: Explanation,
     facts: Lookup,
     now: datetime | None,

@@ -23,7 +23,7 @@ _EXCERPT = 240
 
 
 @dataclass(slots=True)
-class Spoken:
+class SpokenCounts:
     """The entries so far. ``first`` is the first of unknown form, as JSON data."""
 
     entries: int = 0

@@ -16,7 +16,7 @@ from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
 from logmend_cli.fleet_state import FleetState, Summing, spent
-from logmend_cli.outcome_source import NOTHING, Source
+from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 
 SHOWN = 10
 """Rows of a list that the tables show; JSON has more."""
@@ -54,7 +54,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str) -> Non
         _show(state.document(), datetime.now(UTC), ledger=ledger)
 
 
-async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetState:
+async def _sum(settings: Settings, source: OutcomeQuery, *, ledger: bool) -> FleetState:
     with output.progress("documents") as more:
         if ledger:
             summing = await _ledger(settings, source, more)
@@ -66,7 +66,7 @@ async def _sum(settings: Settings, source: Source, *, ledger: bool) -> FleetStat
     return summing.state()
 
 
-async def _ledger(settings: Settings, source: Source, more: Any) -> Summing:
+async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summing:
     async with opened(settings) as app:
         summing, now = Summing(await app.controls.fleet(), source.since, settings), datetime.now(UTC)
         async for subject in app.queues.subjects():

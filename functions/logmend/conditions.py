@@ -7,13 +7,13 @@ fact that could not be looked up is a no in either.
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from logmend.guards import Answer, Known, Passed, Pending
+from logmend.guards import Answer, Basis, Passed, Pending
 from logmend.model.enums import Action, Result
 from logmend.model.values import InstanceFacts, Verdict
 from logmend.runbook import Condition, Runbook
 
 
-def judged(known: Known, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
+def judged(known: Basis, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
     """Give the answers of those of ``unless`` and ``only`` that the runbook has, by name."""
     for name, conditions, ask in (("unless", runbook.unless, _unless), ("only", runbook.only, _only)):
         if not conditions:

@@ -52,7 +52,7 @@ class Rules(Struct, frozen=True):
         return cls(policies, match.Router(runbooks), tuple(compiled))
 
 
-class Guard(Struct, frozen=True):
+class GuardVerdict(Struct, frozen=True):
     """What one guard says of the VM."""
 
     name: str
@@ -77,7 +77,7 @@ class Explanation(Struct, frozen=True):
     instance: InstanceRef | None = None
     closest: Runbook | None = None
     selects: lql.Filter | None = None
-    guards: tuple[Guard, ...] = ()
+    guards: tuple[GuardVerdict, ...] = ()
     action: Action | None = None
     executor: str | None = None
     at: datetime | None = None
@@ -89,7 +89,7 @@ class Explanation(Struct, frozen=True):
         return self.judgement.result if self.judgement else None
 
     @property
-    def conditions(self) -> tuple[lql.Condition, ...]:
+    def conditions(self) -> tuple[lql.Clause, ...]:
         """The filter's conditions, each with whether it holds; none where there is no log entry or filter."""
         if self.selects is None or not isinstance(self.event, LogEntry):
             return ()
@@ -133,7 +133,7 @@ def event(
     at = now or own_time(delivery, event)
     intent, runbook, said = read.intent(at), read.runbook, read.verdict
     settings = rules.policies.of(runbook.name if runbook else None)
-    guards: tuple[Guard, ...] = ()
+    guards: tuple[GuardVerdict, ...] = ()
     if intent is not None and runbook is not None:
         guards = judge(intent, runbook, facts, settings)
         said = said or verdict(intent, runbook, facts, settings)
@@ -181,7 +181,7 @@ def verdict(
 
 def judge(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | Verdict | None, settings: Settings
-) -> tuple[Guard, ...]:
+) -> tuple[GuardVerdict, ...]:
     """Ask every guard of the runbook; those that lack facts are pending."""
     known = facts if isinstance(facts, InstanceFacts) else None
     return tuple(
@@ -244,14 +244,14 @@ def _compiled(runbook: Runbook) -> lql.Filter:
         raise ConfigError([f"runbook {runbook.name}: filter: {error}"]) from error
 
 
-def _guard(name: str, answer: Answer) -> Guard:
+def _guard(name: str, answer: Answer) -> GuardVerdict:
     match answer:
         case Passed(why):
-            return Guard(name, "pass", why)
+            return GuardVerdict(name, "pass", why)
         case Pending(why):
-            return Guard(name, "pending", why)
+            return GuardVerdict(name, "pending", why)
         case Verdict():
-            return Guard(name, "fail", answer.detail)
+            return GuardVerdict(name, "fail", answer.detail)
 
 
 def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, lql.Filter | None]:
@@ -263,5 +263,5 @@ def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, 
     return max(rules.filters, key=lambda each: _share(each[1].explain(event.raw)))
 
 
-def _share(conditions: list[lql.Condition]) -> float:
+def _share(conditions: list[lql.Clause]) -> float:
     return sum(each.holds for each in conditions) / max(len(conditions), 1)

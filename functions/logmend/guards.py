@@ -31,7 +31,7 @@ class Pending(Struct, frozen=True):
     reason: str = "facts_unknown"
 
 
-class Known(Struct, frozen=True):
+class Basis(Struct, frozen=True):
     """What guards judge by: the VM meant, the log it spoke through, its facts if looked up, and the order."""
 
     instance: InstanceRef
@@ -42,10 +42,10 @@ class Known(Struct, frozen=True):
 
 
 Answer = Passed | Pending | Verdict
-Guard = Callable[[Known], Answer]
+Guard = Callable[[Basis], Answer]
 
 
-def instance_running(known: Known) -> Answer:
+def instance_running(known: Basis) -> Answer:
     """A VM that is not running says nothing new and cannot be reached: nothing is lost."""
     if known.facts is None:
         return Pending("the VM's status is not looked up yet")
@@ -54,7 +54,7 @@ def instance_running(known: Known) -> Answer:
     return Passed("status is RUNNING")
 
 
-def not_exempt(known: Known) -> Answer:
+def not_exempt(known: Basis) -> Answer:
     """The owner's label takes a VM out of reach, whatever else holds."""
     key, value = known.settings.exempt_label
     if known.facts is None:
@@ -64,7 +64,7 @@ def not_exempt(known: Known) -> Answer:
     return Passed(f"no label {key}={value}")
 
 
-def in_scope(known: Known) -> Answer:
+def in_scope(known: Basis) -> Answer:
     """Only projects, zones and labels that the operator listed; an empty list sets no bound."""
     settings, instance = known.settings, known.instance
     if settings.scope_projects and instance.project_id not in settings.scope_projects:
@@ -85,7 +85,7 @@ def in_scope(known: Known) -> Answer:
     return Passed("in scope" if bounded else "no scope set")
 
 
-def project_matches(known: Known) -> Answer:
+def project_matches(known: Basis) -> Answer:
     """An entry in another project's log does not speak for this VM: anyone can forge labels."""
     if known.log_name is None:
         return Passed("no log name to compare")
@@ -99,7 +99,7 @@ def project_matches(known: Known) -> Answer:
     return Passed("the log is in the VM's project")
 
 
-def not_this_timer(known: Known) -> Answer:
+def not_this_timer(known: Basis) -> Answer:
     """The guest agent's own plugin says the same words; stopping the timer cannot help there."""
     return _of_core_plugin(known.log_name) or Passed("not from the guest agent's own log")
 
@@ -111,7 +111,7 @@ def _of_core_plugin(log_name: str | None) -> Verdict | None:
     return Verdict(Result.REFUSED, "not_this_timer", detail)
 
 
-def workload_certificates_unused(known: Known) -> Answer:
+def workload_certificates_unused(known: Basis) -> Answer:
     """Disabling the timer would break certificates where the owner asked for them; unknown counts as asked.
 
     Source: guest agents from 20231011.00 on ask ``enable-workload-certificate`` before they ask for
@@ -148,7 +148,7 @@ def workload_certificates_unused(known: Known) -> Answer:
     return Passed("no opt-in in metadata, identity configuration or partner metadata")
 
 
-def no_agent_policy(known: Known) -> Answer:
+def no_agent_policy(known: Basis) -> Answer:
     """An Ops Agent policy installs and looks after the agent on VMs with its label; two must not do it.
 
     Whatever the label's value: it names the version of the policy's template.
@@ -167,7 +167,7 @@ def no_agent_policy(known: Known) -> Answer:
     return Passed(f"no label {AGENT_POLICY}")
 
 
-def irreversible(known: Known) -> Answer:
+def irreversible(known: Basis) -> Answer:
     """What a runbook changes for good is no order's to put back, and an approval says that it knows."""
     if known.action is Action.REVERT:
         return Verdict(Result.REFUSED, "no_way_back", "nothing can put back what the runbook changes")

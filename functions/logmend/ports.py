@@ -191,7 +191,7 @@ class RequestExecutor(Protocol):
         ...
 
 
-class ExecutorChoice(Protocol):
+class Executors(Protocol):
     """Which executors may serve a VM."""
 
     def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[SessionExecutor | RequestExecutor]:

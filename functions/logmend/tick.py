@@ -30,7 +30,7 @@ from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
 
-Item = Record | Subject | Acts | Approval
+_Item = Record | Subject | Acts | Approval
 T = TypeVar("T", Record, Subject, Acts, Approval)
 
 PAGE = 100
@@ -308,7 +308,7 @@ def _in_turn(record: Record) -> tuple[bool, datetime, str]:
     return not decide.ordered(intent), intent.created_at, intent.intent_id
 
 
-def _vm(item: Item) -> str:
+def _vm(item: _Item) -> str:
     match item:
         case Record():
             return f"{item.intent.instance}/{item.intent.runbook}"
@@ -316,7 +316,7 @@ def _vm(item: Item) -> str:
             return _name(item)
 
 
-def _name(item: Item) -> str:
+def _name(item: _Item) -> str:
     match item:
         case Record():
             return item.intent.intent_id

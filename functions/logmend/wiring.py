@@ -95,7 +95,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         journal=journal,
         controls=controls,
         compute=compute,
-        executors=Executors(policies, clock, compute, store, loaded),
+        executors=LazyExecutors(policies, clock, compute, store, loaded),
     )
     pipeline = Pipeline(
         policies=policies,
@@ -185,7 +185,7 @@ def open_dead_letter(settings: Settings) -> DeadLetter | None:
     return DeadLetterTopic(settings.dead_letter_topic)
 
 
-class Executors:
+class LazyExecutors:
     """Which executors may serve a VM, in the order in which they are tried; made when first needed."""
 
     def __init__(

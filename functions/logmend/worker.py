@@ -16,7 +16,7 @@ from logmend.model.enums import Action
 from logmend.model.state import Admitted, State, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, Attempt, Evidence, InstanceFacts, Intent, Latency, Outcome, Verdict
-from logmend.ports import Clock, Compute, ExecutorChoice, RequestExecutor
+from logmend.ports import Clock, Compute, Executors, RequestExecutor
 from logmend.runbook import Runbook
 from logmend.settings import Policies
 from logmend.stages import act, decide, verify
@@ -36,7 +36,7 @@ class Worker(Struct, frozen=True):
     journal: Journal
     controls: Controls
     compute: Compute
-    executors: ExecutorChoice
+    executors: Executors
 
     async def attempt(
         self, held: Admitted, runbook: Runbook | None, published: datetime | None

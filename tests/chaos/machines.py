@@ -16,7 +16,7 @@ from pathlib import Path
 import asyncssh
 
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
-from logmend_cli.pretend.fleet import _OUTPUT, TIMER, Fleet, Machine
+from logmend_cli.pretend.fleet import _OUTPUT, TIMER, Machine, PretendFleet
 
 PROJECT, ZONE = "chaos-project", "us-west1-a"
 OFF = "disabled inactive"
@@ -82,7 +82,7 @@ class RoughMachine(Machine):
         return sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(changes))
 
 
-class RoughFleet(Fleet):
+class RoughFleet(PretendFleet):
     """Machines that can be added while the fleet is served."""
 
     def __init__(self, folder: Path) -> None:

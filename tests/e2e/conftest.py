@@ -18,7 +18,7 @@ from logmend import wiring
 from logmend.errors import Transient
 from logmend.ports import Document, Key, Store
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
-from logmend_cli.pretend.fleet import USER, Fleet, Machine
+from logmend_cli.pretend.fleet import USER, Machine, PretendFleet
 
 __all__ = ["firestore_emulator", "pubsub_emulator"]
 
@@ -33,7 +33,7 @@ async def post(pubsub_emulator: Emulator) -> AsyncIterator[Post]:
         yield post
 
 
-def make_fleet(folder: Path, size: int) -> Fleet:
+def make_fleet(folder: Path, size: int) -> PretendFleet:
     """Make so many VMs with the fault, each behind an address of its own in 127.0.0.0/8."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     machines = {}
@@ -49,11 +49,11 @@ def make_fleet(folder: Path, size: int) -> Fleet:
         machines[name] = Machine(instance, folder / name, host_key=host_key)
         machines[name].make()
     compute = PretendCompute([machine.instance for machine in machines.values()], {PROJECT: {}})
-    return Fleet(folder, machines, compute, key)
+    return PretendFleet(folder, machines, compute, key)
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(tmp_path: Path) -> AsyncIterator[PretendFleet]:
     """Serve twenty VMs and the Compute API that knows them."""
     async with make_fleet(tmp_path / "fleet", 20).running() as fleet:
         yield fleet
@@ -78,7 +78,7 @@ async def written(store: Store, key: Key, document: Document | None) -> bool:
 
 
 @pytest.fixture
-def serve(fleet: Fleet, tmp_path: Path, firestore_emulator: Emulator) -> Serve:
+def serve(fleet: PretendFleet, tmp_path: Path, firestore_emulator: Emulator) -> Serve:
     """Give a way to run a function that reaches the fleet; settings as keywords. All share one new ledger."""
     state = f"firestore:e2e-{uuid.uuid4().hex[:12]}/logmend"
 

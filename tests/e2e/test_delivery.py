@@ -23,7 +23,7 @@ from logmend.model.enums import INTERIM_RESULTS
 from logmend.model.state import By, Freeze, Lease
 from logmend.ports import Store
 from logmend_cli.pretend.entries import entry, incident
-from logmend_cli.pretend.fleet import Fleet, Machine
+from logmend_cli.pretend.fleet import Machine, PretendFleet
 
 
 def vm(machine: Machine) -> tuple[str, str, str]:
@@ -80,7 +80,7 @@ def message_of(line: bytes) -> Any:
 
 
 async def test_a_transient_error_is_delivered_again_until_it_succeeds(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """The Compute API is away for the first two deliveries; the third finds the VM and fixes it, once."""
     machine = fleet.machines["vm-1"]
@@ -98,7 +98,7 @@ async def test_a_transient_error_is_delivered_again_until_it_succeeds(
 
 
 async def test_a_poison_message_ends_in_the_dead_letter_and_can_be_replayed_from_there(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """What never succeeds is given up after the last attempt; it holds nobody up, and it is not lost."""
     poisoned, healthy = fleet.machines["vm-1"], fleet.machines["vm-2"]
@@ -123,7 +123,7 @@ async def test_a_poison_message_ends_in_the_dead_letter_and_can_be_replayed_from
 
 
 async def test_garbage_is_acknowledged_and_kept_with_its_reason(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """What can never be decoded is not delivered again; a copy of it waits in the dead-letter topic."""
     machine = fleet.machines["vm-1"]
@@ -159,7 +159,7 @@ async def test_garbage_is_acknowledged_and_kept_with_its_reason(
     }
 
 
-async def test_duplicates_have_one_effect(post: Post, fleet: Fleet, serve: Serve) -> None:
+async def test_duplicates_have_one_effect(post: Post, fleet: PretendFleet, serve: Serve) -> None:
     """Lines of two log paths, an incident told twice, and a lost acknowledgement: each VM is fixed once."""
     talkative, alerted = fleet.machines["vm-1"], fleet.machines["vm-2"]
     async with serve() as function, relay(function.url) as lossy:
@@ -183,7 +183,7 @@ async def test_duplicates_have_one_effect(post: Post, fleet: Fleet, serve: Serve
 
 
 async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """All that Pub/Sub retained is delivered once more: same bytes, no look-up, no connection to any VM."""
     machines = [fleet.machines[f"vm-{number}"] for number in range(1, 6)]
@@ -224,7 +224,7 @@ async def test_a_seek_tells_the_same_outcomes_again_and_acts_on_nothing(
 
 
 async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """Frozen, a line is dropped and an incident waits in the ledger, until the scheduler's message."""
     alerted, talkative = fleet.machines["vm-1"], fleet.machines["vm-2"]
@@ -247,7 +247,7 @@ async def test_what_a_freeze_held_back_is_done_by_a_tick_after_it(
     assert (fixes(alerted), fixes(talkative)) == (1, 0)
 
 
-def burst(fleet: Fleet, size: int) -> list[dict[str, Any]]:
+def burst(fleet: PretendFleet, size: int) -> list[dict[str, Any]]:
     """Give so many lines of the fleet's VMs, in turn, on every log path."""
     paths = ("syslog", "journald", "serial", "fluentd-text", "fluentd-json")
     machines = list(fleet.machines.values())
@@ -259,7 +259,7 @@ def burst(fleet: Fleet, size: int) -> list[dict[str, Any]]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("instances", [1, 2])
 async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcome(
-    post: Post, fleet: Fleet, serve: Serve, instances: int
+    post: Post, fleet: PretendFleet, serve: Serve, instances: int
 ) -> None:
     """500 messages about 20 VMs: exactly 20 enforcements, and no message without its final outcome."""
     machines = list(fleet.machines.values())
@@ -321,7 +321,9 @@ def messages_of(held: Mapping[str, Lease]) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet: Fleet, serve: Serve) -> None:
+async def test_an_instance_that_dies_in_a_burst_loses_nothing(
+    post: Post, fleet: PretendFleet, serve: Serve
+) -> None:
     """Of two instances one is killed at work; what it began is finished and told under its own message."""
     machines = list(fleet.machines.values())
     async with serve(**SHORT) as doomed, serve(**SHORT) as other, relay(doomed.url, other.url) as spread:
@@ -348,7 +350,7 @@ async def test_an_instance_that_dies_in_a_burst_loses_nothing(post: Post, fleet:
 
 @pytest.mark.timeout(300)
 async def test_what_a_dead_instance_had_in_hand_is_finished_by_the_tick_if_nobody_delivers_again(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """The next tick after a lease has run out takes it over, whether or not the message ever comes again.
 

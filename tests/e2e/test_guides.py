@@ -20,7 +20,7 @@ from tests.e2e.test_delivery import settled, vm
 from tests.provider_schema import ROOT
 
 from logmend_cli.pretend.entries import entry
-from logmend_cli.pretend.fleet import Fleet
+from logmend_cli.pretend.fleet import PretendFleet
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
 ON, OFF = "enabled active", "disabled inactive"
@@ -78,7 +78,7 @@ async def until(function: Function, machine: str, wanted: str, *, within: float 
 
 
 async def test_a_vm_is_reverted_under_a_freeze_and_let_go_again(
-    post: Post, fleet: Fleet, serve: Serve, tmp_path: Path
+    post: Post, fleet: PretendFleet, serve: Serve, tmp_path: Path
 ) -> None:
     """The way back passes the freeze; new lines change nothing until VM and runbook are resumed."""
     machine = fleet.machines["vm-1"]
@@ -108,7 +108,7 @@ async def test_a_vm_is_reverted_under_a_freeze_and_let_go_again(
 
 
 async def test_a_plan_is_approved_and_carried_out_by_the_function(
-    post: Post, fleet: Fleet, serve: Serve, tmp_path: Path
+    post: Post, fleet: PretendFleet, serve: Serve, tmp_path: Path
 ) -> None:
     """Listed and approved at the desk, remediated by the function at the tick that the command asks for."""
     machine = fleet.machines["vm-2"]

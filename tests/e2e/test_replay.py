@@ -10,7 +10,7 @@ from tests.e2e.post import Post
 from tests.e2e.test_delivery import settled, vm
 
 from logmend_cli.pretend.entries import entry
-from logmend_cli.pretend.fleet import Fleet
+from logmend_cli.pretend.fleet import PretendFleet
 
 MAIN = "from logmend_cli.main import main; main()"
 
@@ -31,7 +31,7 @@ async def logmend(*args: str) -> str:
 
 
 async def test_what_died_while_an_api_was_away_is_mended_by_replaying_its_dead_letter(
-    post: Post, fleet: Fleet, serve: Serve
+    post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
     """Explained, nothing happens; published, the VM is fixed once, and the outcome names the original."""
     machine = fleet.machines["vm-1"]

@@ -164,7 +164,7 @@ async def test_trouble_with_the_second_look_up_is_waited_out() -> None:
 def test_a_policys_agent_is_left_alone_but_for_taking_back_what_was_ours() -> None:
     """The label's value names a template's version: any counts."""
     facts = InstanceFacts(REF, "web-1", "RUNNING", labels={guards.AGENT_POLICY: ""})
-    known = guards.Known(REF, None, facts, Settings())
+    known = guards.Basis(REF, None, facts, Settings())
     said = guards.no_agent_policy(known)
     assert isinstance(said, Verdict)
     assert (said.result, said.reason) == (Result.REFUSED, "managed_by_policy")

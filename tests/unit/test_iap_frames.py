@@ -13,7 +13,7 @@ from websockets.frames import Close
 
 from logmend.adapters import error_table
 from logmend.adapters.ssh.iap import closing, frames
-from logmend.adapters.ssh.iap.session import Session
+from logmend.adapters.ssh.iap.session import RelaySession
 from logmend.errors import Permanent, Transient
 
 U64 = st.integers(0, 2**64 - 1)
@@ -69,15 +69,15 @@ def test_too_much_data_for_a_frame_is_refused_on_both_sides() -> None:
         frames.decode(struct.pack(">HI", frames.Tag.DATA, len(fits) + 1) + fits + b"x")
 
 
-def connected() -> Session:
-    session = Session()
+def connected() -> RelaySession:
+    session = RelaySession()
     session.receive(frames.encode(frames.ConnectSuccess(b"sid")))
     return session
 
 
 def test_nothing_is_connected_before_the_session_id() -> None:
     """Only the relay's word that it reached the VM opens the way."""
-    assert not Session().connected
+    assert not RelaySession().connected
     assert connected().connected
     assert connected().sid == b"sid"
 
@@ -111,7 +111,7 @@ def test_the_relay_may_confirm_what_was_sent_and_nothing_else() -> None:
 )
 def test_no_sequence_of_messages_ends_in_anything_but_an_error_of_ours(messages: list[bytes | str]) -> None:
     """Whatever the other side sends, the session goes on or ends with a reason."""
-    session = Session()
+    session = RelaySession()
     with contextlib.suppress(Transient, Permanent):
         for message in messages:
             session.receive(message)

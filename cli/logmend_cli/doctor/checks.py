@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from logmend_cli.doctor.facts import Check, Facts, Reply, State
+from logmend_cli.doctor.facts import Check, Facts, Health, Reply
 from logmend_cli.doctor.gather import ancestors, apis_of
 
-OK, WARN, FAIL, UNKNOWN = State.OK, State.WARN, State.FAIL, State.UNKNOWN
+OK, WARN, FAIL, UNKNOWN = Health.OK, Health.WARN, Health.FAIL, Health.UNKNOWN
 
 SKEW_WARN, SKEW_FAIL = 10.0, 120.0
 """Seconds: a certificate for SSH is good for minutes, and outcomes are ordered by time."""

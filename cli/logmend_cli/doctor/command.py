@@ -11,7 +11,7 @@ from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.model.enums import PROJECT_PATTERN
 from logmend_cli import inputs, output
-from logmend_cli.doctor.facts import Place, State
+from logmend_cli.doctor.facts import Deployment, Health
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE
 
@@ -81,7 +81,7 @@ def command(
     above = [f"folders/{folder}"] if folder else [f"organizations/{organization}"] if organization else []
     own = fleet or settings.scope_projects
     parents = tuple(above) or tuple(f"projects/{each}" for each in own or (project,))
-    place = Place(project, region, name, parents, tuple(own))
+    place = Deployment(project, region, name, parents, tuple(own))
 
     from logmend_cli.doctor import checks as doctor_checks
     from logmend_cli.doctor import function, gather
@@ -92,15 +92,15 @@ def command(
         )
     checks = [*doctor_checks.path(facts), *function.function_to_vm(facts)]
     counts = Counter(each.state for each in checks)
-    shown = [each for each in checks if not problems or each.state is not State.OK]
+    shown = [each for each in checks if not problems or each.state is not Health.OK]
     if shape == "json":
         documents: list[dict[str, Any]] = msgspec.to_builtins(shown)
-        output.show_json({"checks": documents, "totals": {state.value: counts[state] for state in State}})
+        output.show_json({"checks": documents, "totals": {state.value: counts[state] for state in Health}})
     else:
         for each in shown:
             mark = click.style(f"{each.state.value:<7}", fg=_COLOURS[each.state.value])
             click.echo(f"{mark}  {click.style(each.name, bold=True)}: {output.printable(each.evidence)}")
-            if each.mend and each.state is not State.OK:
+            if each.mend and each.state is not Health.OK:
                 click.echo(f"         {each.mend}")
-        click.echo("\n" + ", ".join(f"{counts[state]} {state.value}" for state in State))
-    return BAD if counts[State.FAIL] else DONE
+        click.echo("\n" + ", ".join(f"{counts[state]} {state.value}" for state in Health))
+    return BAD if counts[Health.FAIL] else DONE

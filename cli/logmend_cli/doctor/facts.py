@@ -15,7 +15,7 @@ from logmend.settings import Settings
 _NAME = re.compile(r"LOGMEND_[A-Z_]+")
 
 
-class State(StrEnum):
+class Health(StrEnum):
     """What a check says. ``UNKNOWN``: it could not be made, and why not is its evidence."""
 
     OK = "ok"
@@ -28,7 +28,7 @@ class Check(Struct, frozen=True):
     """One check: its name, what it says, what it saw, the command that repairs it (None: nothing to do)."""
 
     name: str
-    state: State
+    state: Health
     evidence: str
     mend: str | None = None
 
@@ -41,7 +41,7 @@ class Reply(Struct, frozen=True):
     why: str = "not asked"
 
 
-class Place(Struct, frozen=True):
+class Deployment(Struct, frozen=True):
     """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
 
     ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
@@ -88,7 +88,7 @@ class Facts(Struct, frozen=True):
     ``skew`` is how many seconds this machine's clock is ahead of Google's.
     """
 
-    place: Place
+    place: Deployment
     now: datetime
     filter: str
     answers: Mapping[str, Reply]

@@ -16,7 +16,7 @@ from logmend.model.struct import replace
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend_cli.doctor import vms
-from logmend_cli.doctor.facts import Facts, Place, Reply
+from logmend_cli.doctor.facts import Deployment, Facts, Reply
 from logmend_cli.errors import NO_CREDENTIALS
 
 SERVICES = (
@@ -67,7 +67,7 @@ class Apis:
 
 
 async def gather(
-    place: Place,
+    place: Deployment,
     settings: Settings,
     runbooks: Mapping[str, Runbook],
     endpoint: str | None,
@@ -98,7 +98,7 @@ Question = tuple[str, str, str, Mapping[str, Any] | None]
 """Name of the answer, service, path, body."""
 
 
-def _first(place: Place) -> Iterable[Question]:
+def _first(place: Deployment) -> Iterable[Question]:
     project, at = place.project, f"/v2/projects/{place.project}/locations/{place.region}"
     v1_at = at.replace("/v2/", "/v1/", 1)
     push = f"{place.name}-push@{project}.iam.gserviceaccount.com"

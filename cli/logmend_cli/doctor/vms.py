@@ -13,7 +13,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts
 from logmend.outcome.reasons import PUBLISH
 from logmend.settings import SshRoute
-from logmend_cli.doctor.facts import Check, Facts, State
+from logmend_cli.doctor.facts import Check, Facts, Health
 
 SAMPLE = 5
 """How many running VMs of a project are looked at, spread over what the first page of its listing has."""
@@ -51,9 +51,9 @@ def login(facts: Facts, project: str) -> Check:
     """See whether OS Login is on, on VMs that run; where none does, what the project's metadata says."""
     name, reply = f"OS Login in {project}", facts[f"compute/{project}"]
     if facts.settings.ssh_key:
-        return Check(name, State.OK, "a key of your own is used")
+        return Check(name, Health.OK, "a key of your own is used")
     if reply.body is None:
-        return Check(name, State.UNKNOWN, reply.why)
+        return Check(name, Health.UNKNOWN, reply.why)
     vms = sampled(facts, project)
     off = [vm for vm in vms if not _true(vm.effective("enable-oslogin"))]
     everywhere = _true(_metadata(facts, project).get("enable-oslogin"))
@@ -62,26 +62,26 @@ def login(facts: Facts, project: str) -> Check:
         if everywhere:
             set_it = f"gcloud compute instances add-metadata {_named(off[0])} --metadata=enable-oslogin=TRUE"
         said = f"{len(off)} of {len(vms)} running VMs looked at do without: {_names(off)}"
-        return Check(name, State.WARN, f"enable-oslogin: {said}", set_it)
+        return Check(name, Health.WARN, f"enable-oslogin: {said}", set_it)
     if vms:
-        return Check(name, State.OK, f"enable-oslogin=TRUE on all {len(vms)} running VMs looked at")
+        return Check(name, Health.OK, f"enable-oslogin=TRUE on all {len(vms)} running VMs looked at")
     if not everywhere:
-        return Check(name, State.WARN, "enable-oslogin is not TRUE for the project; VMs may set it", set_it)
-    return Check(name, State.OK, "enable-oslogin=TRUE for the project; no running VM was seen")
+        return Check(name, Health.WARN, "enable-oslogin is not TRUE for the project; VMs may set it", set_it)
+    return Check(name, Health.OK, "enable-oslogin=TRUE for the project; no running VM was seen")
 
 
 def host_keys(facts: Facts, project: str) -> Check:
     """See which of the VMs published host keys, and what that means under the setting."""
     name, found = f"host keys in {project}", facts.settings
     if facts[f"vms/{project}"].body is None:
-        return Check(name, State.UNKNOWN, facts[f"vms/{project}"].why)
+        return Check(name, Health.UNKNOWN, facts[f"vms/{project}"].why)
     vms = sampled(facts, project)
     if not vms:
-        return Check(name, State.UNKNOWN, "no running VM to look at")
+        return Check(name, Health.UNKNOWN, "no running VM to look at")
     asked = {vm.name: facts[hostkeys(vm)] for vm in vms}
     unknown = [reply for reply in asked.values() if reply.body is None and not reply.absent]
     if unknown and GUEST_ATTRIBUTES_POLICY not in unknown[0].why:
-        return Check(name, State.UNKNOWN, unknown[0].why)
+        return Check(name, Health.UNKNOWN, unknown[0].why)
     without = [vm for vm in vms if not _has_keys(asked[vm.name].body)]
     said = f"{len(vms) - len(without)} of {len(vms)} running VMs looked at have published theirs"
     if unknown:
@@ -90,13 +90,13 @@ def host_keys(facts: Facts, project: str) -> Check:
         found.ssh_host_keys == "auto" and found.ssh_route is SshRoute.IAP
     )
     if not without:
-        return Check(name, State.OK, said)
+        return Check(name, Health.OK, said)
     if pins:
-        return Check(name, State.OK, f"{said}; the others' are pinned at first contact: {_names(without)}")
+        return Check(name, Health.OK, f"{said}; the others' are pinned at first contact: {_names(without)}")
     mend = f"gcloud compute ssh {_named(without[0])} --command={_quoted(PUBLISH)}"
     if unknown:
         mend = "set LOGMEND_SSH_ROUTE=iap and LOGMEND_SSH_HOST_KEYS=auto"
-    state = State.FAIL if len(without) == len(vms) else State.WARN
+    state = Health.FAIL if len(without) == len(vms) else Health.WARN
     return Check(name, state, f"{said}; host_key_unknown is what comes of {_names(without)}", mend)
 
 

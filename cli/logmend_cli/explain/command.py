@@ -18,7 +18,7 @@ from logmend_cli.documented import Command
 from logmend_cli.errors import status_of
 from logmend_cli.facts import Lookup, lookup
 
-Explained = tuple[inputs.Found, Explanation]
+Explained = tuple[inputs.Input, Explanation]
 
 
 @click.command(
@@ -107,7 +107,7 @@ def command(
     return status_of(results)
 
 
-def _explained(found: inputs.Found, rules: Rules, facts: Lookup, at: datetime | None) -> Explanation:
+def _explained(found: inputs.Input, rules: Rules, facts: Lookup, at: datetime | None) -> Explanation:
     """Explain without facts, and again with them where they matter: what ends before costs no look-up."""
     said = explain.event(found.delivery, found.event, rules, None, at)
     if said.instance is not None and said.guards and (facts.free or said.result is Result.PLANNED):

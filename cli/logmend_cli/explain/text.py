@@ -45,7 +45,7 @@ def show(where: str, said: Explanation, policies: Policies) -> None:
         label_before = label
 
 
-def show_lines(every: Iterable[tuple[inputs.Found, Explanation]]) -> None:
+def show_lines(every: Iterable[tuple[inputs.Input, Explanation]]) -> None:
     """Print a line for each explanation as it comes, and how many of each result there were."""
     totals: Counter[str] = Counter()
     for found, said in every:

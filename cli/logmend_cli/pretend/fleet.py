@@ -78,7 +78,7 @@ class Machine:
         return {"PATH": ":".join(path), "LOGMEND_ROOT": str(self.folder), "HOME": str(self.folder)}
 
 
-class Login(asyncssh.SSHServer):
+class PretendLogin(asyncssh.SSHServer):
     """Lets one user in with one key, and nobody else."""
 
     def __init__(self, user: str, key: asyncssh.SSHKey) -> None:
@@ -99,7 +99,7 @@ class Login(asyncssh.SSHServer):
 
 
 @dataclass
-class Fleet:
+class PretendFleet:
     """Machines behind one port, the Compute API that knows them, and the key that opens them."""
 
     folder: Path
@@ -115,7 +115,7 @@ class Fleet:
         return self.folder / "key"
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Fleet"]:
+    async def running(self) -> AsyncIterator["PretendFleet"]:
         """Serve every machine and the API until left."""
         self.key.write_private_key(str(self.key_file))
         self.key_file.chmod(0o600)
@@ -135,7 +135,7 @@ class Fleet:
         listener = await asyncssh.listen(
             machine.instance.internal_ip or "127.0.0.1",
             self.ssh_port,
-            server_factory=lambda: Login(USER, self.key),
+            server_factory=lambda: PretendLogin(USER, self.key),
             server_host_keys=[machine.host_key],
             process_factory=run,
             encoding=None,

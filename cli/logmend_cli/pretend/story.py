@@ -15,7 +15,7 @@ import asyncssh
 from logmend.model.struct import Struct
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 from logmend_cli.pretend.entries import entry, incident
-from logmend_cli.pretend.fleet import TIMER, Fleet, Machine
+from logmend_cli.pretend.fleet import TIMER, Machine, PretendFleet
 
 PROJECT = "demo-project"
 CERTIFICATE_PROJECT = "certificates-project"
@@ -108,7 +108,7 @@ def identity(machine: Machine) -> tuple[str, str, str]:
     return machine.instance.project_id, machine.instance.zone, machine.instance.instance_id
 
 
-def tell(folder: Path) -> tuple[Fleet, list[Scene]]:
+def tell(folder: Path) -> tuple[PretendFleet, list[Scene]]:
     """Make the fleet in an empty folder, and the scenes."""
     story = Story(folder)
     story.compute.project_metadata = {
@@ -120,7 +120,7 @@ def tell(folder: Path) -> tuple[Fleet, list[Scene]]:
     _left_alone_on_the_vm(story)
     _trouble(story)
     _messages(story)
-    return Fleet(
+    return PretendFleet(
         folder, story.machines, story.compute, asyncssh.generate_private_key("ssh-ed25519")
     ), story.scenes
 

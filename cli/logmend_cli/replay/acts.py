@@ -31,7 +31,7 @@ class Done(Struct, frozen=True):
     why: str = ""
 
 
-class Act(Protocol):
+class Handler(Protocol):
     """Deals with one event."""
 
     async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
@@ -105,11 +105,11 @@ def _intent(each: Replayable, said: Explanation | None, now: datetime) -> Intent
     return intents.of_event(delivery, each.event, said.runbook, said.variant, said.instance, now)
 
 
-Subject = tuple[str, InstanceRef]
+_Subject = tuple[str, InstanceRef]
 """A runbook and a VM."""
 
 
-def subject(said: Explanation | None) -> Subject | None:
+def subject(said: Explanation | None) -> _Subject | None:
     """Say which VM and runbook an event is about, where it would be taken up but for its age."""
     if said is None or said.judgement is None or said.runbook is None or said.instance is None:
         return None

@@ -21,7 +21,7 @@ from logmend_cli import application, inputs, output
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, status_of, warn
 from logmend_cli.replay import acts
-from logmend_cli.replay.acts import Act, Done
+from logmend_cli.replay.acts import Done, Handler
 from logmend_cli.replay.journal import ReplayJournal, default_path
 
 if TYPE_CHECKING:
@@ -170,13 +170,13 @@ class _Replay:
             if self._ordered:
                 await self._tick()
 
-    async def _every(self, source: "EventSource", act: Act, rules: Rules, more: Any) -> str:
+    async def _every(self, source: "EventSource", act: Handler, rules: Rules, more: Any) -> str:
         """Deal with each event; says how that ended."""
         loop, seen = asyncio.get_running_loop(), set[str]()
         # A log says the same of a VM again and again; a dead letter must leave nothing out.
         file = self._chosen["file"] is not None and self._chosen["allow_stale"]
         once = self._acting and (file or self._chosen["where"] is not None)
-        covered: dict[acts.Subject, str] = {}
+        covered: dict[acts._Subject, str] = {}
         limit = self._chosen["limit"] or (PULL_LIMIT if self._chosen["subscription"] else None)
         next_at = loop.time()
         run = self._journal.run if self._journal else uuid.uuid4().hex if self._chosen["fresh"] else ""
@@ -256,7 +256,7 @@ class _Replay:
         name = chosen["subscription"]
         return sources.PulledSource(Subscription(name), name, batch=batch, stop=self._stop)
 
-    async def _act(self, app: Any, stack: AsyncExitStack) -> Act:
+    async def _act(self, app: Any, stack: AsyncExitStack) -> Handler:
         if self._chosen["publish"]:
             from logmend.adapters.google.pubsub import Publisher
 

@@ -13,7 +13,7 @@ from logmend.settings import Settings
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
-from logmend_cli.outcome_source import NOTHING, Source
+from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 from logmend_cli.report.data import Report
 
 
@@ -70,7 +70,7 @@ def save(report: Report, out: Path) -> None:
         raise ConfigError([f"{out}: cannot be written: {error.strerror or error}"]) from error
 
 
-async def _collect(settings: Settings, source: Source) -> Report:
+async def _collect(settings: Settings, source: OutcomeQuery) -> Report:
     report = Report(source.name or f"ledger {settings.state}", datetime.now(UTC))
     with output.progress("outcomes") as more:
         if source.name is None:

@@ -40,7 +40,7 @@ _EDGES = tuple(step * 10**power for power in range(1, 8) for step in (1, 2, 5))
 _TEXT = 600
 
 
-class Line(Struct, frozen=True):
+class HistoryLine(Struct, frozen=True):
     """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words."""
 
     at: datetime
@@ -65,10 +65,10 @@ class Vm:
     name: str | None = None
     count: int = 0
     fixes: int = 0
-    lines: deque[Line] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    lines: deque[HistoryLine] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     @property
-    def latest(self) -> Line:
+    def latest(self) -> HistoryLine:
         """What came of it last, skipping aside: being skipped says nothing new of a VM."""
         return next((line for line in reversed(self.lines) if line.result != "skipped"), self.lines[-1])
 
@@ -190,8 +190,8 @@ def reached(outcome: Outcome) -> int | None:
     return 5 if tried else 4
 
 
-def _line(outcome: Outcome) -> Line:
-    return Line(
+def _line(outcome: Outcome) -> HistoryLine:
+    return HistoryLine(
         at=outcome.at,
         result=outcome.result.value,
         reason=outcome.reason,

@@ -14,7 +14,7 @@ from logmend_cli import inputs
 DEFAULT = "default"
 
 
-class Value(Struct, frozen=True):
+class Effective(Struct, frozen=True):
     """One value. ``origin`` is default, runbook.yaml, configuration, or the variable that says so."""
 
     name: str
@@ -22,7 +22,7 @@ class Value(Struct, frozen=True):
     origin: str
 
 
-def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Value]:
+def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
     """Give every value that can be set for a runbook, as it is in force."""
     choice = found.choices.get(runbook.name, Choice())
     yield _enabled(found, runbook, choice)
@@ -42,14 +42,14 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Value]:
             origin = f"{PREFIX}MODE, the ceiling; configuration says {choice.settings['mode']}"
         if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
-        yield Value(name, _said(value), origin)
+        yield Effective(name, _said(value), origin)
     for name, text in runbook.parameters.items():
-        yield Value(f"parameters.{name}", text, _of_parameter(runbook, name, choice))
+        yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice))
 
 
-def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Value:
+def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Effective:
     on = "true" if runbook.name in found.runbooks else "false"
-    return Value("enabled", on, DEFAULT if choice.enabled is None else "configuration")
+    return Effective("enabled", on, DEFAULT if choice.enabled is None else "configuration")
 
 
 def _environment(field: str) -> str:

@@ -22,7 +22,7 @@ from logmend_cli.scan import text as scan_text
 from logmend_cli.scan.groups import Groups
 
 if TYPE_CHECKING:
-    from logmend_cli.scan.facts import Known
+    from logmend_cli.scan.facts import FactsByVm
 
 EVERY = 1000
 """Entries after which progress is shown."""
@@ -87,7 +87,7 @@ def command(
         )
         span = _span(since, until, datetime.now(UTC))
         asyncio.run(_from_logging(groups, settings, list(projects), parents, span))
-    facts: Known = {}
+    facts: FactsByVm = {}
     if not offline:
         facts, offline = asyncio.run(_facts(groups, found.policies))
     judged = list(groups.judged(facts, found.policies))
@@ -179,7 +179,7 @@ def _moment(text: str, now: datetime) -> datetime:
         return found
 
 
-async def _facts(groups: Groups, policies: Policies) -> "tuple[Known, bool]":
+async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]":
     """Look the VMs up; without credentials, do without, and say so."""
     from logmend import wiring
     from logmend_cli.scan.facts import Lookups

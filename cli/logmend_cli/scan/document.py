@@ -8,10 +8,10 @@ from typing import Any
 from logmend import explain
 from logmend.model.values import Verdict
 from logmend.outcome import reasons
-from logmend_cli.scan.groups import Form, Found, Groups
+from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
-def instance(found: Found) -> dict[str, Any]:
+def instance(found: Scanned) -> dict[str, Any]:
     """Give the object of one VM under one runbook."""
     seen, said = found.seen, found.judgement
     ref = seen.instance
@@ -37,7 +37,7 @@ def instance(found: Found) -> dict[str, Any]:
     }
 
 
-def totals(groups: Groups, found: Iterable[Found], facts: str) -> dict[str, Any]:
+def totals(groups: Groups, found: Iterable[Scanned], facts: str) -> dict[str, Any]:
     """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
     results = Counter[str]()
     seen = []

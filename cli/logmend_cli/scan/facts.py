@@ -23,7 +23,7 @@ AT_ONCE = 16
 _PAUSES = (1.0, 3.0, 10.0)
 _LONGEST = 60.0
 
-Known = dict[InstanceRef, InstanceFacts | Verdict]
+FactsByVm = dict[InstanceRef, InstanceFacts | Verdict]
 
 
 class Lookups:
@@ -40,12 +40,12 @@ class Lookups:
         self._pauses = tuple(pauses)
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
-    async def of(self, refs: Iterable[InstanceRef]) -> Known:
+    async def of(self, refs: Iterable[InstanceRef]) -> FactsByVm:
         """Look all of them up. ``Permanent("no_credentials")`` where there are none to do so with."""
         by_project = defaultdict[str, list[InstanceRef]](list)
         for ref in refs:
             by_project[ref.project_id].append(ref)
-        known: Known = {}
+        known: FactsByVm = {}
         for project_id, few in by_project.items():
             listed = await self._listed(project_id, few) if len(few) >= LISTED_FROM else {}
             known |= {ref: each for ref, each in listed.items() if isinstance(each, Verdict)}
@@ -55,7 +55,7 @@ class Lookups:
             known |= dict(zip(left, await asyncio.gather(*asked), strict=True))
         return known
 
-    async def _listed(self, project_id: str, refs: Sequence[InstanceRef]) -> Known:
+    async def _listed(self, project_id: str, refs: Sequence[InstanceRef]) -> FactsByVm:
         """Take the project's listing; of VMs in zones that do not answer nothing is known by it."""
         try:
             found = await self._patiently(lambda: self._compute.instances(project_id))
@@ -65,7 +65,7 @@ class Lookups:
             return {}  # may look at VMs, but not list them
         except Transient:
             return {}
-        known: Known = {facts.ref: facts for facts in found.instances}
+        known: FactsByVm = {facts.ref: facts for facts in found.instances}
         gone = Verdict(Result.SKIPPED, "instance_gone", f"project {project_id} does not list it")
         silent = set(found.unreachable)
         return {ref: known.get(ref, gone) for ref in refs if ref in known or ref.zone not in silent}

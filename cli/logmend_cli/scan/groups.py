@@ -29,7 +29,7 @@ from logmend.settings import Policies
 from logmend.stages import intake
 from logmend.stages.decode import MESSAGE_FIELDS
 from logmend.stages.intake import Intake
-from logmend_cli.scan_spoken import Spoken
+from logmend_cli.scan_spoken import SpokenCounts
 
 FORMS = 32
 """Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
@@ -89,7 +89,7 @@ class Seen:
         return max((form.last for form in self.forms.values() if form.last), default=None)
 
 
-class Found(Struct, frozen=True):
+class Scanned(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
 
     seen: Seen
@@ -110,7 +110,7 @@ class Groups:
     unmatched: int = 0
     ill_formed: Counter[str] = field(default_factory=Counter)
     turned_away: Counter[tuple[str, str | None]] = field(default_factory=Counter)
-    spoken: Spoken = field(default_factory=Spoken)
+    spoken: SpokenCounts = field(default_factory=SpokenCounts)
     vms: dict[tuple[InstanceRef, str], Seen] = field(default_factory=dict)
 
     def add(self, delivery: Delivery | None, event: Event | Undecodable, where: str | None = None) -> None:
@@ -175,7 +175,7 @@ class Groups:
 
     def judged(
         self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], policies: Policies
-    ) -> Iterator[Found]:
+    ) -> Iterator[Scanned]:
         """Say of each VM what would be done to it, in order of VM.
 
         The function takes each entry by itself: one that lets it look at the VM is enough.
@@ -193,7 +193,7 @@ class Groups:
             judgement = replace(judgement, detail=relay.joined(judgement.detail, of_hosts))
             guards = explain.judge(form.intent, seen.runbook, facts_known, settings)
             pending = tuple(each.name for each in guards if each.verdict == "pending")
-            yield Found(
+            yield Scanned(
                 seen=seen,
                 judgement=judgement,
                 pending=pending if judgement.result is Result.PLANNED else (),

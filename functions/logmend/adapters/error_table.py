@@ -18,7 +18,7 @@ UNEXPECTED = "unexpected_error"
 """Reason of an exception that no table knows. Always transient, so that its event is never acknowledged."""
 
 
-class Row(Struct, frozen=True):
+class ErrorRow(Struct, frozen=True):
     """What a class of exceptions means. ``catch_all`` marks a base class that says nothing by itself."""
 
     kind: Literal["transient", "permanent"]
@@ -26,17 +26,17 @@ class Row(Struct, frozen=True):
     catch_all: bool = False
 
 
-Table = Mapping[str, Row]
+Table = Mapping[str, ErrorRow]
 
 
-def transient(reason: str, *, catch_all: bool = False) -> Row:
+def transient(reason: str, *, catch_all: bool = False) -> ErrorRow:
     """Row of a table: trying again later can help."""
-    return Row("transient", reason, catch_all)
+    return ErrorRow("transient", reason, catch_all)
 
 
-def permanent(reason: str, *, catch_all: bool = False) -> Row:
+def permanent(reason: str, *, catch_all: bool = False) -> ErrorRow:
     """Row of a table: trying again at once cannot help."""
-    return Row("permanent", reason, catch_all)
+    return ErrorRow("permanent", reason, catch_all)
 
 
 def qualified_name(cls: type) -> str:
@@ -44,7 +44,7 @@ def qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def nearest(cls: type, table: Table) -> tuple[str, Row] | None:
+def nearest(cls: type, table: Table) -> tuple[str, ErrorRow] | None:
     """Key and row of the first class in the method resolution order that the table names, or None."""
     for base in cls.__mro__:
         if (row := table.get(qualified_name(base))) is not None:
@@ -58,7 +58,7 @@ def one_line(exc: BaseException | str) -> str:
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"
 
 
-def error_of(row: Row, detail: str, *, retry_after: float | None = None) -> Transient | Permanent:
+def error_of(row: ErrorRow, detail: str, *, retry_after: float | None = None) -> Transient | Permanent:
     """Build the error that a row stands for."""
     if row.kind == "permanent":
         return Permanent(row.reason, detail)

@@ -39,7 +39,7 @@ from logmend.ledger.documents import (
 )
 from logmend.ledger.migrate import migrate
 from logmend.ledger.places import Shard, Work
-from logmend.ledger.upkeep import Upkeep, budget_document
+from logmend.ledger.upkeep import Documents, Upkeep, budget_document
 from logmend.model.enums import Action, Finding, Origin, Result
 from logmend.model.state import (
     SCHEMA,
@@ -69,7 +69,7 @@ SAMPLES = 250
 
 Judge = Callable[[View], Verdict | None]
 Compose = Callable[[Verdict, View], Outcome]
-Documents = Mapping[Key, Document]
+
 
 _STATES = {
     Result.PARKED: State.PARKED,

@@ -30,10 +30,10 @@ built-in runbooks' filters come parsed (``known.py``), which spares a cold start
 from collections.abc import Sequence
 
 from logmend.lql.errors import FilterError
-from logmend.lql.filters import Condition, Filter, Warning
+from logmend.lql.filters import Clause, Filter, Warning
 from logmend.lql.nodes import Node
 
-__all__ = ["Condition", "Filter", "FilterError", "Warning", "combine", "compile", "format", "lint"]
+__all__ = ["Clause", "Filter", "FilterError", "Warning", "combine", "compile", "format", "lint"]
 
 
 def compile(text: str) -> Filter:

@@ -12,8 +12,6 @@ from logmend.lql.lookup import is_object, leaves
 from logmend.lql.nodes import Literal
 from logmend.lql.schema import DEFAULTS, LOG_ENTRY, OBJECTS, Kind
 
-Test = Callable[[Any], bool]
-
 
 def in_any_field(literal: Literal) -> Callable[[Mapping[str, Any]], bool]:
     """Make the predicate of a global term."""
@@ -22,7 +20,7 @@ def in_any_field(literal: Literal) -> Callable[[Mapping[str, Any]], bool]:
     return lambda entry: _found(entry, LOG_ENTRY, tests)
 
 
-def in_object(names: tuple[str, ...], literal: Literal, *, ignores_case: bool) -> Test:
+def in_object(names: tuple[str, ...], literal: Literal, *, ignores_case: bool) -> compare.Test:
     """``:`` on an object of LogEntry: it has that key, or one of its values has the text."""
     kinds: Any = LOG_ENTRY
     for name in names:
@@ -39,13 +37,13 @@ def in_object(names: tuple[str, ...], literal: Literal, *, ignores_case: bool) -
     return test
 
 
-def _tests(literal: Literal) -> dict[Kind, Test]:
+def _tests(literal: Literal) -> dict[Kind, compare.Test]:
     tests = {kind: compare.typed(kind, ":", literal) for kind in DEFAULTS}
     tests[Kind.DYNAMIC] = compare.dynamic(":", literal)
     return tests
 
 
-def _found(value: Mapping[str, Any], kinds: Mapping[str, Any], tests: dict[Kind, Test]) -> bool:
+def _found(value: Mapping[str, Any], kinds: Mapping[str, Any], tests: dict[Kind, compare.Test]) -> bool:
     """Look into the fields of LogEntry or of one of its messages; unknown fields are free JSON."""
     for name, item in value.items():
         kind = kinds.get(name, Kind.DYNAMIC)

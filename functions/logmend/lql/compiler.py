@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from logmend.lql import anywhere, compare, functions
 from logmend.lql.compare import Test, any_of
-from logmend.lql.derive import Source, source
+from logmend.lql.derive import FieldGetter, source
 from logmend.lql.errors import FilterError
 from logmend.lql.filters import operands
 from logmend.lql.lookup import ABSENT
@@ -88,7 +88,7 @@ def _comparison(node: Compare, patterns: Patterns) -> Predicate:
     return _group(node.value, node, origin, patterns)
 
 
-def _group(value: Value | Node, node: Compare, origin: Source, patterns: Patterns) -> Predicate:
+def _group(value: Value | Node, node: Compare, origin: FieldGetter, patterns: Patterns) -> Predicate:
     """Apply field and operator to each element of a value group."""
     match value:
         case And(items):
@@ -103,7 +103,7 @@ def _group(value: Value | Node, node: Compare, origin: Source, patterns: Pattern
             raise AssertionError(value)  # a group holds nothing else
 
 
-def _leaf(test: Test, origin: Source) -> Predicate:
+def _leaf(test: Test, origin: FieldGetter) -> Predicate:
     get, default = origin.get, origin.default
     if default is None:  # a payload or a label: where it is missing, every comparison is false
 
@@ -124,7 +124,7 @@ def _leaf(test: Test, origin: Source) -> Predicate:
     return test_defaulted
 
 
-def _test(literal: Literal, node: Compare, origin: Source, patterns: Patterns) -> Test:
+def _test(literal: Literal, node: Compare, origin: FieldGetter, patterns: Patterns) -> Test:
     op, kind = node.op, origin.kind
     if op in {"=~", "!~"}:
         if kind not in {Kind.STRING, Kind.DYNAMIC}:

@@ -11,7 +11,7 @@ from logmend.lql.schema import DEFAULTS, Kind, locate
 from logmend.model.struct import Struct
 
 
-class Source(Struct, frozen=True):
+class FieldGetter(Struct, frozen=True):
     """A getter with the type of what it gets and, for a defaulted field, the default as JSON."""
 
     name: str
@@ -23,12 +23,12 @@ class Source(Struct, frozen=True):
     fixed: tuple[str, ...] = ()
 
 
-def source(target: Target, patterns: Patterns) -> Source:
+def source(target: Target, patterns: Patterns) -> FieldGetter:
     """Make the source of a left-hand side. Raises FilterError for a cast or an extraction that cannot be."""
     match target:
         case Field(segments):
             place = locate(target)
-            return Source(
+            return FieldGetter(
                 ".".join(segments),
                 place.kind,
                 getter(place),
@@ -70,7 +70,7 @@ def _extractor(compiled: Any) -> Any:
     return extract
 
 
-def _mapped(name: str, kind: Kind, origin: Source, convert: Any) -> Source:
+def _mapped(name: str, kind: Kind, origin: FieldGetter, convert: Any) -> FieldGetter:
     """Make a source whose values go through ``convert``; what cannot be converted is missing."""
     get, default = origin.get, origin.default
 
@@ -85,4 +85,4 @@ def _mapped(name: str, kind: Kind, origin: Source, convert: Any) -> Source:
             return found or ABSENT
         return convert(value)
 
-    return Source(name, kind, mapped, None)
+    return FieldGetter(name, kind, mapped, None)

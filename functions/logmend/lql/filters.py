@@ -10,7 +10,7 @@ from logmend.lql.printer import printed
 from logmend.model.struct import Struct
 
 
-class Condition(Struct, frozen=True):
+class Clause(Struct, frozen=True):
     """One top-level operand of a filter in its canonical form, and whether an entry meets it."""
 
     text: str
@@ -47,11 +47,11 @@ class Filter:
                 return False
         return True
 
-    def explain(self, entry: Any) -> list[Condition]:
+    def explain(self, entry: Any) -> list[Clause]:
         """Tell of each operand of the top-level AND whether it holds; the entry matches where all do."""
         an_object = is_object(entry)
         return [
-            Condition(printed(part), an_object and test(entry))
+            Clause(printed(part), an_object and test(entry))
             for part, test in zip(operands(self.root), self._tests, strict=True)
         ]
 

@@ -24,7 +24,7 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.osconfig import assignment
-from logmend.ports import Compute, ExecutorChoice, RequestExecutor, SessionExecutor
+from logmend.ports import Compute, Executors, RequestExecutor, SessionExecutor
 from logmend.runbook import Runbook
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ async def withdraw(
     return facts, await _unlabelled(agent, asked.instance, asked.runbook)
 
 
-async def take_back(executors: ExecutorChoice, facts: InstanceFacts, intent: Intent) -> str:
+async def take_back(executors: Executors, facts: InstanceFacts, intent: Intent) -> str:
     """Take back what a dead attempt may have asked a VM's agent for, where the VM still carries the label.
 
     The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.

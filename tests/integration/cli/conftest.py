@@ -18,7 +18,7 @@ from tests.discovery import held_to_discovery
 from tests.logging_fake import FakeLogging
 from tests.unit.cli.conftest import run
 
-from logmend_cli.pretend.fleet import USER, Fleet, Machine
+from logmend_cli.pretend.fleet import USER, Machine, PretendFleet
 from logmend_cli.pretend.story import Story, identity
 
 __all__ = ["held_to_discovery", "run"]
@@ -63,7 +63,7 @@ class Place:
 
 @asynccontextmanager
 async def _serve(place: Place) -> Any:
-    fleet = Fleet(
+    fleet = PretendFleet(
         place.folder, place.story.machines, place.story.compute, asyncssh.generate_private_key("ssh-ed25519")
     )
     async with AsyncExitStack() as stack:

@@ -83,7 +83,7 @@ def asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> Asked:
     wrapped(gather.Apis, "ask", Right.INSPECT, no_answer)
     monkeypatch.setattr(osconfig_policies.Assignments, "__init__", lambda *_: None)
     monkeypatch.setattr(osconfig_policies.Assignments, "close", lambda *_: None)
-    applied = osconfig_policies.Applied(osconfig_policies.Place("p", "z", "a"), "unchanged")
+    applied = osconfig_policies.Applied(osconfig_policies.AssignmentPlace("p", "z", "a"), "unchanged")
     wrapped(osconfig_policies.Assignments, "find", Right.POLICIES, lambda *_: None)
     wrapped(osconfig_policies.Assignments, "apply", Right.POLICIES, lambda *_: applied)
     wrapped(osconfig_policies.Assignments, "wait", Right.POLICIES, lambda *_: None)

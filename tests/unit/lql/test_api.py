@@ -23,17 +23,17 @@ def test_explain_lists_the_operands_of_the_top_level_and() -> None:
         "textPayload": "certs",
     }
     assert lql.compile(f"({SINK}) severity >= INFO").explain(entry) == [
-        lql.Condition('resource.type = "gce_instance"', holds=True),
-        lql.Condition('NOT log_id("logmend")', holds=False),
-        lql.Condition('NOT log_id("OSConfigAgent")', holds=True),
-        lql.Condition('textPayload:"certs" OR jsonPayload.message:("certs" AND NOT "Done")', holds=True),
-        lql.Condition("severity >= INFO", holds=False),
+        lql.Clause('resource.type = "gce_instance"', holds=True),
+        lql.Clause('NOT log_id("logmend")', holds=False),
+        lql.Clause('NOT log_id("OSConfigAgent")', holds=True),
+        lql.Clause('textPayload:"certs" OR jsonPayload.message:("certs" AND NOT "Done")', holds=True),
+        lql.Clause("severity >= INFO", holds=False),
     ]
 
 
 def test_a_filter_of_one_comparison_has_one_condition() -> None:
     """An OR at the top is one condition; an empty filter has none."""
-    assert lql.compile("a OR b").explain({}) == [lql.Condition("a OR b", holds=False)]
+    assert lql.compile("a OR b").explain({}) == [lql.Clause("a OR b", holds=False)]
     assert lql.compile("").explain({}) == []
 
 

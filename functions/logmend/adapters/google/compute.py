@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from logmend import instance_json
-from logmend.adapters.google.rest import Answer, Rest
+from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import Struct, replace
@@ -309,7 +309,7 @@ class ComputeApi:
             return answer
         return _namespaces(answer.json or {}) if answer.ok else str(answer.error(needs=VIEWER))
 
-    async def _best_effort(self, path: str, query: Mapping[str, str]) -> Answer | str:
+    async def _best_effort(self, path: str, query: Mapping[str, str]) -> HttpReply | str:
         """Give an answer, or say why there is none; a look-up waits no longer than this for it."""
         try:
             async with asyncio.timeout(PARTNER_TIMEOUT):
@@ -350,7 +350,7 @@ class ComputeApi:
         query: Mapping[str, str] | None = None,
         *,
         body: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> HttpReply:
         try:
             return await self._rest.call(method, path, query=query, body=body)
         except Transient as error:
@@ -381,7 +381,7 @@ def _path(ref: InstanceRef, version: str = "v1") -> str:
 
 
 def _instance_of(
-    answer: Answer, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
+    answer: HttpReply, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
 ) -> Mapping[str, Any]:
     """Give the body of an answer about instances, or raise what it means.
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from logmend.adapters.error_table import (
     UNEXPECTED,
-    Row,
+    ErrorRow,
     Table,
     error_of,
     nearest,
@@ -154,7 +154,7 @@ TABLE: Table = {
     "builtins.OSError": transient("api_unreachable"),  # socket, ssl, DNS and time-outs are all OSErrors
 }
 
-_BY_STATUS: Mapping[int, Row] = {
+_BY_STATUS: Mapping[int, ErrorRow] = {
     401: transient("unauthenticated"),
     403: permanent("not_permitted"),
     404: permanent("not_found"),

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from logmend.adapters.google.rest import Answer, Rest
+from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Permanent, Transient
 
 ENDPOINT = "https://logging.googleapis.com"
@@ -101,7 +101,7 @@ class LogEntries:
     async def _patiently(self, api: Rest, method: str, path: str, needs: str, **call: Any) -> dict[str, Any]:
         for pause in (*self._pauses, None):
             try:
-                answer: Answer = await api.call(method, path, **call)
+                answer: HttpReply = await api.call(method, path, **call)
                 if answer.ok:
                     return dict(answer.json or {})
                 error: Transient | Permanent = answer.error(needs=needs)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from logmend.adapters.google.quota import Quota
-from logmend.adapters.google.rest import Answer, Rest
+from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
 from logmend.model.struct import Struct
@@ -40,8 +40,8 @@ FRESH = 300.0
 PATIENCE = 60.0
 """Seconds that a call may wait for its place in the quota."""
 
-Report = Mapping[str, Any]
-Group = tuple[str, str, str]
+_Report = Mapping[str, Any]
+_Group = tuple[str, str, str]
 """Project, zone and assignment id."""
 
 
@@ -49,7 +49,7 @@ class _Read(Struct, frozen=True):
     """A report that was read ahead: None where the VM has none, an error where it could not be read."""
 
     until: float
-    report: Report | Transient | Permanent | None
+    report: _Report | Transient | Permanent | None
 
 
 class OsConfigExecutor:
@@ -76,10 +76,10 @@ class OsConfigExecutor:
         self._runbooks = runbooks
         self._rest = Rest(endpoint or ENDPOINT, timeout=timeout)
         self._quotas: defaultdict[str, Quota] = defaultdict(lambda: Quota(calls_a_minute))
-        self._found: dict[Group, float] = {}
-        self._looking: defaultdict[Group, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._found: dict[_Group, float] = {}
+        self._looking: defaultdict[_Group, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reads: dict[Asked, _Read] = {}
-        self._revisions: dict[tuple[Group, str], str | None] = {}
+        self._revisions: dict[tuple[_Group, str], str | None] = {}
 
     async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
         """Ask for the preconditions, cheapest first; each that does not hold has its own reason."""
@@ -106,7 +106,7 @@ class OsConfigExecutor:
 
     async def prefetch(self, every: Sequence[Asked]) -> None:
         """Read reports ahead: a few by themselves, many of one zone and assignment as a listing."""
-        groups = defaultdict[Group, list[Asked]](list)
+        groups = defaultdict[_Group, list[Asked]](list)
         for asked in every:
             groups[_group(asked)].append(asked)
         self._reads = {asked: read for asked, read in self._reads.items() if read.until > time.monotonic()}
@@ -165,7 +165,7 @@ class OsConfigExecutor:
         """Close connections."""
         await self._rest.aclose()
 
-    async def _ahead(self, group: Group, members: Sequence[Asked]) -> None:
+    async def _ahead(self, group: _Group, members: Sequence[Asked]) -> None:
         """Read the reports of one zone and assignment; an error is kept for each that it is the answer to."""
         until = time.monotonic() + FRESH
         if len(members) <= FEW:
@@ -175,7 +175,7 @@ class OsConfigExecutor:
                     raise report
                 self._reads[asked] = _Read(until, report)
             return
-        found: dict[str, Report] = {}
+        found: dict[str, _Report] = {}
         wanted = {asked.instance.instance_id for asked in members}
         left: Transient | Permanent | None = Transient(
             "rate_limited", "time was up before its report was read"
@@ -192,7 +192,7 @@ class OsConfigExecutor:
                 if asked.instance.instance_id in found or not strange:
                     self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
 
-    async def _list(self, group: Group, wanted: set[str], found: dict[str, Report]) -> None:
+    async def _list(self, group: _Group, wanted: set[str], found: dict[str, _Report]) -> None:
         """List reports page by page into ``found``, until every one that is wanted is there."""
         path = f"{_parent(group)}/instances/-/osPolicyAssignments/{quote(group[2])}/reports"
         query = {"pageSize": str(PAGE_SIZE)}
@@ -206,7 +206,7 @@ class OsConfigExecutor:
                 return
             query["pageToken"] = str(token)
 
-    async def _one(self, asked: Asked) -> Report | None:
+    async def _one(self, asked: Asked) -> _Report | None:
         group = _group(asked)
         path = (
             f"{_parent(group)}/instances/{asked.instance.instance_id}"
@@ -216,10 +216,10 @@ class OsConfigExecutor:
 
     async def _get(
         self, project_id: str, path: str, query: Mapping[str, str] | None = None, *, needs: str
-    ) -> Report | None:
+    ) -> _Report | None:
         """Call; None for 404. An API that is off has a reason of its own, since its remedy is."""
         await self._quotas[project_id].take(PATIENCE)
-        answer: Answer = await self._rest.call("GET", path, query=query)
+        answer: HttpReply = await self._rest.call("GET", path, query=query)
         if answer.ok:
             return answer.json or {}
         error = answer.error(needs=needs)
@@ -230,7 +230,7 @@ class OsConfigExecutor:
         raise error
 
 
-def _group(asked: Asked) -> Group:
+def _group(asked: Asked) -> _Group:
     return (
         asked.instance.project_id,
         asked.instance.zone,
@@ -238,7 +238,7 @@ def _group(asked: Asked) -> Group:
     )
 
 
-def _check_name(report: Report, asked: Asked) -> None:
+def _check_name(report: _Report, asked: Asked) -> None:
     """Make sure that a report is of the VM and assignment that were asked for, as far as its name tells."""
     key = policy_report.key(report)
     instance = key[0] if key and key[0].isdigit() else asked.instance.instance_id
@@ -246,9 +246,9 @@ def _check_name(report: Report, asked: Asked) -> None:
         raise ValueError("it is of another VM or assignment")
 
 
-def _parent(group: Group) -> str:
+def _parent(group: _Group) -> str:
     return f"/v1/{assignment.parent(quote(group[0]), group[1])}"
 
 
-def _assignment(group: Group) -> str:
+def _assignment(group: _Group) -> str:
     return f"{_parent(group)}/osPolicyAssignments/{quote(group[2])}"

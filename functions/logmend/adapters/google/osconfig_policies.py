@@ -24,7 +24,7 @@ _READS = "roles/osconfig.osPolicyAssignmentViewer"
 _WRITES = "roles/osconfig.osPolicyAssignmentAdmin"
 
 
-class Place(Struct, frozen=True):
+class AssignmentPlace(Struct, frozen=True):
     """Where an assignment lives."""
 
     project_id: str
@@ -37,7 +37,7 @@ class Place(Struct, frozen=True):
         return f"{assignment.parent(self.project_id, self.zone)}/osPolicyAssignments/{self.assignment_id}"
 
 
-class Found(Struct, frozen=True):
+class DeployedAssignment(Struct, frozen=True):
     """An assignment as it is: in which parts it differs, how far its rollout is, its revision."""
 
     differences: tuple[str, ...]
@@ -51,7 +51,7 @@ class Applied(Struct, frozen=True):
     ``rollout`` is to be waited for with :meth:`Assignments.wait`, where there is one.
     """
 
-    place: Place
+    place: AssignmentPlace
     change: str
     rollout: Any = None
 
@@ -76,15 +76,15 @@ class Assignments:
             raise errors.classify(error) from error
         self._type = osconfig_v1.OSPolicyAssignment
 
-    def find(self, place: Place, wanted: Mapping[str, Any]) -> Found | None:
+    def find(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> DeployedAssignment | None:
         """Look an assignment up and compare it with what is wanted; None where it is not there."""
         found = self._get(place)
         if found is None:
             return None
         state = self._type.RolloutState(found.rollout_state).name.lower()
-        return Found(self._differences(wanted, found), state, found.revision_id)
+        return DeployedAssignment(self._differences(wanted, found), state, found.revision_id)
 
-    def apply(self, place: Place, wanted: Mapping[str, Any]) -> Applied:
+    def apply(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> Applied:
         """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
 
         ``Transient("conflict")`` where a rollout is in progress, or others keep winning.
@@ -98,7 +98,7 @@ class Assignments:
                     raise
         raise AssertionError("unreachable")
 
-    def delete(self, place: Place) -> Applied:
+    def delete(self, place: AssignmentPlace) -> Applied:
         """Delete an assignment; one that is not there is ``absent``. VMs keep what was enforced."""
         try:
             rollout = self._client.delete_os_policy_assignment(name=place.name, timeout=TIMEOUT)
@@ -128,7 +128,7 @@ class Assignments:
         """Close connections."""
         self._client.transport.close()  # type: ignore[no-untyped-call]
 
-    def _get(self, place: Place) -> Any:
+    def _get(self, place: AssignmentPlace) -> Any:
         try:
             return self._client.get_os_policy_assignment(name=place.name, timeout=TIMEOUT)
         except Exception as error:
@@ -137,7 +137,7 @@ class Assignments:
                 return None
             raise told from error
 
-    def _create(self, place: Place, wanted: Mapping[str, Any]) -> Applied:
+    def _create(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> Applied:
         try:
             rollout = self._client.create_os_policy_assignment(
                 parent=assignment.parent(place.project_id, place.zone),
@@ -149,7 +149,7 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "created", rollout)
 
-    def _update(self, place: Place, wanted: Mapping[str, Any], found: Any) -> Applied:
+    def _update(self, place: AssignmentPlace, wanted: Mapping[str, Any], found: Any) -> Applied:
         differences = self._differences(wanted, found)
         if not differences:
             return Applied(place, "unchanged")

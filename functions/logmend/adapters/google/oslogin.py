@@ -43,7 +43,7 @@ from logmend.ports import Clock
 if TYPE_CHECKING:
     import asyncssh
 
-    from logmend.adapters.google.rest import Answer
+    from logmend.adapters.google.rest import HttpReply
 
 UNAVAILABLE = frozenset({400, 404, 405, 501})
 """Statuses that say "not here", after which the key in the profile is tried."""
@@ -110,7 +110,7 @@ class OsLogin:
                 return certified
         return await self._with_imported_key(facts)
 
-    async def instead(self, facts: InstanceFacts, refused: login.Credential) -> Credential | None:
+    async def instead(self, facts: InstanceFacts, refused: login.AnyCredential) -> Credential | None:
         """Give what follows a refused certificate, or an imported key that was offered from memory."""
         if not self._import_keys:
             return None
@@ -118,7 +118,7 @@ class OsLogin:
             return await self._with_imported_key(facts)
         return await self._certified(facts) if await self._takes_no_certificate(facts) else None
 
-    async def accepted(self, facts: InstanceFacts, credential: login.Credential) -> None:
+    async def accepted(self, facts: InstanceFacts, credential: login.AnyCredential) -> None:
         """Remember what a VM took instead. A ledger that is away costs another try the next time, no more."""
         until = self._clock.now() + REMEMBERED if credential.kind == "imported_key" else None
         if self._contacts is not None:
@@ -281,7 +281,9 @@ def _fingerprint(profile: LoginProfile, public_key: str) -> str:
     return next((each.fingerprint for each in profile.keys if body in each.key.split()), "")
 
 
-def _with_certificate(username: str, key: "asyncssh.SSHKey", answer: "Answer", now: datetime) -> Credential:
+def _with_certificate(
+    username: str, key: "asyncssh.SSHKey", answer: "HttpReply", now: datetime
+) -> Credential:
     """Read the certificate, and check that it is for our key and of use now."""
     with ALONE:
         import asyncssh

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from logmend.adapters.error_table import one_line
-from logmend.adapters.google.rest import Answer, Rest
+from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Transient
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
@@ -52,7 +52,7 @@ class OsLoginApi:
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
 
-    async def sign(self, facts: InstanceFacts, public_key: str) -> Answer:
+    async def sign(self, facts: InstanceFacts, public_key: str) -> HttpReply:
         """Ask for a certificate for one VM; the answer as it came: the caller knows what else can be done."""
         ref = facts.ref
         body = {
@@ -64,7 +64,7 @@ class OsLoginApi:
         path = f"/v1/projects/{ref.project_id}/locations/{ref.region}:signSshPublicKey"
         return await self._rest.call("POST", path, body=body)
 
-    async def provision(self, account: str, facts: InstanceFacts) -> Answer:
+    async def provision(self, account: str, facts: InstanceFacts) -> HttpReply:
         """``users.projects.provisionPosixAccount``, waiting for the VM's region; the answer as it came."""
         path = f"/v1/{_user(account)}/projects/{facts.ref.project_id}"
         return await self._rest.call("POST", path, body={"regions": [facts.ref.region]})
@@ -77,7 +77,7 @@ class OsLoginApi:
 
     async def import_key(
         self, account: str, facts: InstanceFacts, public_key: str, expires_at: datetime
-    ) -> Answer:
+    ) -> HttpReply:
         """Put a key into the profile, wait until the VM's region knows; the answer as it came."""
         return await self._rest.call(
             "POST",
@@ -98,17 +98,17 @@ class OsLoginApi:
         await self._rest.aclose()
 
 
-def provisioned(answer: Answer, facts: InstanceFacts) -> str | None:
+def provisioned(answer: HttpReply, facts: InstanceFacts) -> str | None:
     """Read the username out of the answer to ``provision``."""
     return _username([_checked(answer, facts)])
 
 
-def imported(answer: Answer) -> LoginProfile:
+def imported(answer: HttpReply) -> LoginProfile:
     """Read the profile out of a successful import."""
     return _profile((answer.json or {}).get("loginProfile") or {})
 
 
-def details(answer: Answer) -> str:
+def details(answer: HttpReply) -> str:
     """Read what the API says of an import that it answered with 200: why it did not take the key, perhaps."""
     return one_line(said) if (said := str((answer.json or {}).get("details") or "")) else ""
 
@@ -117,7 +117,7 @@ def _user(account: str) -> str:
     return f"users/{quote(account, safe='@')}"
 
 
-def _checked(answer: Answer, facts: InstanceFacts) -> Mapping[str, Any]:
+def _checked(answer: HttpReply, facts: InstanceFacts) -> Mapping[str, Any]:
     if not answer.ok or answer.json is None:
         raise answer.error(needs=login_roles(facts))
     return answer.json

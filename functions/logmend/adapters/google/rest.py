@@ -28,7 +28,7 @@ READ_LIMIT = 32 * 1024 * 1024
 """Bytes of one answer: a page of a listing whose instances all have long start-up scripts fits in."""
 
 
-class Answer(Struct, frozen=True):
+class HttpReply(Struct, frozen=True):
     """An HTTP answer. ``json`` is None where the body is no JSON object; ``date`` is the server's clock."""
 
     status: int
@@ -85,7 +85,7 @@ class Rest:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
-    ) -> Answer:
+    ) -> HttpReply:
         """Call, and give whatever was answered; Transient or Permanent where nothing was."""
         loop = asyncio.get_running_loop()
         try:
@@ -102,7 +102,7 @@ class Rest:
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
-    ) -> Answer:
+    ) -> HttpReply:
         ends = time.monotonic() + sum(self._times)
         try:
             with self._session().request(
@@ -117,7 +117,7 @@ class Rest:
             ) as response:
                 text = _read(response, ends)
                 wait, date = _wait(response.headers), response.headers.get("Date")
-                return Answer(response.status_code, _object(text), text, wait, date)
+                return HttpReply(response.status_code, _object(text), text, wait, date)
         except (Transient, Permanent):
             raise
         except Exception as error:

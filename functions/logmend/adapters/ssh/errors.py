@@ -27,7 +27,7 @@ from collections.abc import Mapping
 
 from logmend.adapters.error_table import (
     UNEXPECTED,
-    Row,
+    ErrorRow,
     Table,
     error_of,
     nearest,
@@ -82,7 +82,7 @@ TABLE: Table = {
 }
 
 # RFC 4253 section 11.1, SSH_MSG_DISCONNECT reason codes, for what arrives as a plain DisconnectError.
-_BY_DISCONNECT: Mapping[int, Row] = {
+_BY_DISCONNECT: Mapping[int, ErrorRow] = {
     1: permanent("not_permitted"),  # HOST_NOT_ALLOWED_TO_CONNECT
     2: transient("ssh_protocol_error"),  # PROTOCOL_ERROR
     3: permanent("ssh_incompatible"),  # KEY_EXCHANGE_FAILED
@@ -101,7 +101,7 @@ _BY_DISCONNECT: Mapping[int, Row] = {
 
 # RFC 4254 section 5.1. No server refuses a *session* with "connect failed": asyncssh itself does, on a
 # connection that has ended meanwhile.
-_BY_OPEN_FAILURE: Mapping[int, Row] = {1: permanent("not_permitted"), 2: transient("connection_lost")}
+_BY_OPEN_FAILURE: Mapping[int, ErrorRow] = {1: permanent("not_permitted"), 2: transient("connection_lost")}
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 

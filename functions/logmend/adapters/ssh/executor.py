@@ -27,7 +27,7 @@ from logmend.adapters.libraries import ALONE
 from logmend.adapters.ssh import errors, refusals
 from logmend.adapters.ssh import login as ssh_login
 from logmend.adapters.ssh.host_keys import HostKeys, Trust
-from logmend.adapters.ssh.login import Credential
+from logmend.adapters.ssh.login import AnyCredential
 from logmend.adapters.ssh.routes import Route
 from logmend.errors import Permanent, Transient
 from logmend.model import evidence
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 class Credentials(Protocol):
     """Where credentials come from."""
 
-    async def credential(self, facts: InstanceFacts) -> Credential:
+    async def credential(self, facts: InstanceFacts) -> AnyCredential:
         """Give a credential that this VM accepts."""
         ...
 
-    async def instead(self, facts: InstanceFacts, refused: Credential) -> Credential | None:
+    async def instead(self, facts: InstanceFacts, refused: AnyCredential) -> AnyCredential | None:
         """Give the credential that follows one which the VM refused; None where there is none."""
         ...
 
-    async def accepted(self, facts: InstanceFacts, credential: Credential) -> None:
+    async def accepted(self, facts: InstanceFacts, credential: AnyCredential) -> None:
         """Hear that a VM took what was given instead."""
         ...
 
@@ -176,8 +176,13 @@ class SshExecutor:
             yield SshSession(connection, facts.ref.instance_id, runbook, action, self._clock, ends, login)
 
     async def _connected(
-        self, stack: AsyncExitStack, facts: InstanceFacts, trust: Trust, credential: Credential, ends: float
-    ) -> tuple["asyncssh.SSHClientConnection", Credential]:
+        self,
+        stack: AsyncExitStack,
+        facts: InstanceFacts,
+        trust: Trust,
+        credential: AnyCredential,
+        ends: float,
+    ) -> tuple["asyncssh.SSHClientConnection", AnyCredential]:
         """Log in, with the credential that follows a refused one if need be."""
         try:
             return await self._login(stack, facts, trust, credential, ends), credential
@@ -199,7 +204,12 @@ class SshExecutor:
         return connection, following
 
     async def _login(
-        self, stack: AsyncExitStack, facts: InstanceFacts, trust: Trust, credential: Credential, ends: float
+        self,
+        stack: AsyncExitStack,
+        facts: InstanceFacts,
+        trust: Trust,
+        credential: AnyCredential,
+        ends: float,
     ) -> "asyncssh.SSHClientConnection":
         way = await stack.enter_async_context(self._route.way(facts, self._port))
         connection = await ssh_login.login(

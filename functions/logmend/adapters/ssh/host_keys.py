@@ -32,7 +32,7 @@ from logmend.ports import Clock
 if TYPE_CHECKING:
     import asyncssh
 
-Known = Sequence[Sequence[Any]]
+KnownKeys = Sequence[Sequence[Any]]
 """What asyncssh takes: lists of trusted keys, authorities and revoked keys, perhaps more."""
 
 See = Callable[[], Awaitable["asyncssh.SSHKey"]]
@@ -46,7 +46,7 @@ class Trust(Struct, frozen=True):
     """The keys that a server may have (None: any), and how they are known, as outcomes say it."""
 
     source: HostKeySource
-    known: Known | None
+    known: KnownKeys | None
 
 
 class HostKeys(Protocol):
@@ -183,7 +183,7 @@ class Insecure:
         return Trust("insecure", None)
 
 
-def _only(pin: Pin) -> Known:
+def _only(pin: Pin) -> KnownKeys:
     """Trust one key. One that cannot be read is ``Permanent("ledger_corrupt")``, not a first contact."""
     with ALONE:
         import asyncssh

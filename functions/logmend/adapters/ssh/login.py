@@ -34,7 +34,7 @@ TOO_MANY = "Too many authentication failures"
 """What OpenSSH says (auth.c) when MaxAuthTries is used up: the last key was refused as well."""
 
 
-class Credential(Protocol):
+class AnyCredential(Protocol):
     """What one login takes. Key and certificate are asyncssh's objects."""
 
     @property
@@ -97,7 +97,7 @@ async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
 
 
 async def login(
-    way: Way, port: int, trust: Trust, credential: Credential, limit: float, keepalive: float
+    way: Way, port: int, trust: Trust, credential: AnyCredential, limit: float, keepalive: float
 ) -> "asyncssh.SSHClientConnection":
     """Log in. ``keepalive`` is how often, in seconds, a silent server is asked whether it is still there."""
     with ALONE:
@@ -162,7 +162,7 @@ async def login(
         raise said from error
 
 
-def _keys(credential: Credential) -> Any:
+def _keys(credential: AnyCredential) -> Any:
     """Give what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
     with ALONE:
         import asyncssh
@@ -181,7 +181,7 @@ def _mismatch(trust: Trust, said: str) -> Permanent:
     return Permanent("host_key_mismatch", f"{said} (known as: {trust.source})")
 
 
-def _refused(credential: Credential, watcher: "Watcher", said: str) -> KeyRefused:
+def _refused(credential: AnyCredential, watcher: "Watcher", said: str) -> KeyRefused:
     """Say what a refused key means, by where it came from."""
     kind = credential.private_key.algorithm.decode("ascii", "replace")
     if takes := watcher.takes(credential.private_key):

@@ -8,7 +8,7 @@ the real programs say them. What is not listed is told as it was said.
 import re
 from collections.abc import Mapping
 
-from logmend.adapters.error_table import Row, error_of, one_line, permanent, transient
+from logmend.adapters.error_table import ErrorRow, error_of, one_line, permanent, transient
 from logmend.errors import Permanent, Transient
 from logmend.model.values import CredentialKind
 
@@ -27,7 +27,7 @@ SUDO_REFUSED = (
     " (or, with LOGMEND_SSH_KEY, allow it in sudoers)"
 )
 
-_TABLE: tuple[tuple[str, Row], ...] = (
+_TABLE: tuple[tuple[str, ErrorRow], ...] = (
     (r"Your account has expired|account (?:has )?expired", permanent("account_expired")),
     (
         r"password has expired|[Pp]assword change required|[Aa]ccount or password is expired",

@@ -61,7 +61,7 @@ def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
     return tuple(sorted(set(keys)))
 
 
-class Row(Struct, frozen=True, gc=False):
+class StoredRow(Struct, frozen=True, gc=False):
     """A document as stores keep it: data as JSON text, times in UTC."""
 
     text: str
@@ -82,17 +82,17 @@ def _parsed(text: str) -> dict[str, Any]:
     return data
 
 
-def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, Row | None]:
+def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, StoredRow | None]:
     """Turn a step's writes into rows, or refuse what it may not write (``TypeError``: data is not JSON)."""
     if strangers := sorted(set(writes) - set(keys)):
         raise ValueError(f"a step may write only documents that its transaction reads, not {strangers}")
     return {key: None if document is None else _row(key, document) for key, document in writes.items()}
 
 
-def _row(key: Key, document: Document) -> Row:
+def _row(key: Key, document: Document) -> StoredRow:
     if (document.queue is None) != (document.due is None):
         raise ValueError(f"a document has both queue and due or neither: {key}")
-    return Row(
+    return StoredRow(
         _text(key, dict(document.data)),
         document.queue,
         None if document.due is None else utc(document.due),

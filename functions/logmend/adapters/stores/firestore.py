@@ -153,7 +153,10 @@ class FirestoreStore:
             await held[1].close()
 
     async def _written(
-        self, keys: Sequence[Key], read: "Mapping[Key, Stored]", rows: Mapping[Key, documents.Row | None]
+        self,
+        keys: Sequence[Key],
+        read: "Mapping[Key, Stored]",
+        rows: Mapping[Key, documents.StoredRow | None],
     ) -> None:
         """Write what a step wants written, if everything that it saw is still so."""
         # Deleting what is not there is a wish that it stay away, like anything else that was only read.
@@ -170,7 +173,7 @@ class FirestoreStore:
         self,
         unchanged: "Mapping[Key, Version | None]",
         read: "Mapping[Key, Stored]",
-        rows: Mapping[Key, documents.Row | None],
+        rows: Mapping[Key, documents.StoredRow | None],
     ) -> None:
         """Commit on condition that no version has changed; hold on to what is not written meanwhile.
 

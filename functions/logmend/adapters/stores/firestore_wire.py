@@ -108,7 +108,10 @@ class Database:
         return {key: _version(raw) for key, raw in found.items()}, transaction
 
     async def commit(
-        self, read: Mapping[Key, Stored], rows: Mapping[Key, documents.Row | None], transaction: bytes = b""
+        self,
+        read: Mapping[Key, Stored],
+        rows: Mapping[Key, documents.StoredRow | None],
+        transaction: bytes = b"",
     ) -> None:
         """Write all of ``rows``, if none of them has changed since ``read``.
 
@@ -187,7 +190,7 @@ class Database:
                 stored = raw.document.name.rpartition("/")[2]
                 yield documents.original_id(stored), _decoded(raw.document)
 
-    def _write(self, key: Key, row: documents.Row | None, read: Stored | None) -> Any:
+    def _write(self, key: Key, row: documents.StoredRow | None, read: Stored | None) -> Any:
         write = _Write()
         if row is None:
             write.delete = self._path(key)
@@ -224,7 +227,7 @@ def _range(queue: str, document_id: str) -> str:
     return f"{queue}~{zlib.crc32(document_id.encode()) % RANGES}"
 
 
-def _fields(key: Key, row: documents.Row) -> dict[str, Any]:
+def _fields(key: Key, row: documents.StoredRow) -> dict[str, Any]:
     fields = {"schema": _Value(integer_value=SCHEMA), "data": _Value(string_value=row.text)}
     if row.queue is not None:
         fields["queue"] = _Value(string_value=_range(row.queue, key[1]))
@@ -245,13 +248,13 @@ def _decoded(raw: Any) -> Document:
     return replace(known, data=dict(known.data) | {STOP: stop})
 
 
-def _row(raw: Any) -> documents.Row:
+def _row(raw: Any) -> documents.StoredRow:
     fields = raw.fields
     schema = fields["schema"].integer_value if "schema" in fields else None
     if schema is None or not OLDEST <= schema <= SCHEMA:
         advice = "use the newer logmend that wrote it"
         raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, known is {SCHEMA}: {advice}")
-    return documents.Row(
+    return documents.StoredRow(
         fields["data"].string_value,
         fields["queue"].string_value.partition("~")[0] if "queue" in fields else None,
         _moment(fields["due"]) if "due" in fields else None,

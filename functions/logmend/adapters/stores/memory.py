@@ -12,7 +12,7 @@ class MemoryStore:
     """A :class:`~logmend.ports.Store` over a dict, safe between tasks and threads."""
 
     def __init__(self) -> None:
-        self._rows: dict[Key, documents.Row] = {}
+        self._rows: dict[Key, documents.StoredRow] = {}
         self._lock = threading.Lock()
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:

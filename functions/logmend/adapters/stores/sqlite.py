@@ -189,7 +189,7 @@ def _read(connection: sqlite3.Connection, keys: Sequence[Key]) -> dict[Key, Docu
     return found
 
 
-def _write(connection: sqlite3.Connection, key: Key, row: documents.Row | None) -> None:
+def _write(connection: sqlite3.Connection, key: Key, row: documents.StoredRow | None) -> None:
     collection, document_id = key[0], documents.stored_id(key[1])
     if row is None:
         connection.execute("DELETE FROM ledger WHERE collection = ? AND id = ?", (collection, document_id))
@@ -209,7 +209,7 @@ def _write(connection: sqlite3.Connection, key: Key, row: documents.Row | None) 
 
 def _document(columns: _Columns) -> Document:
     _, text, queue, due, expire_at = columns
-    return documents.Row(
+    return documents.StoredRow(
         text,
         queue,
         None if due is None else _EPOCH + due * _MICROSECOND,

@@ -125,7 +125,7 @@ def judge_guards(
 
     Last come ``unless`` and ``only``, which the runbook writes itself.
     """
-    known = guards_.Known(intent.instance, intent.source.log_name, facts, settings, intent.action)
+    known = guards_.Basis(intent.instance, intent.source.log_name, facts, settings, intent.action)
     own = (*runbook.guards, guards_.irreversible.__name__) if runbook.irreversible else runbook.guards
     named = [(name, guards_.GUARDS[name](known)) for name in guards_.asked(own)]
     return [Judged(*each) for each in (*named, *conditions.judged(known, runbook))]

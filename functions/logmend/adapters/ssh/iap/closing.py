@@ -39,7 +39,7 @@ from collections.abc import Mapping
 
 from logmend.adapters.error_table import (
     UNEXPECTED,
-    Row,
+    ErrorRow,
     Table,
     error_of,
     nearest,
@@ -56,7 +56,7 @@ _ENDED = transient("connection_lost")
 _UNAVAILABLE = transient("iap_unavailable")
 _LOOKUP_FAILED = permanent("iap_instance_lookup_failed")
 
-CLOSE_CODES: Mapping[int, Row] = {
+CLOSE_CODES: Mapping[int, ErrorRow] = {
     1000: _ENDED,
     1001: _ENDED,
     1005: _ENDED,  # a close frame without a code
@@ -180,7 +180,7 @@ def _closed(exc: BaseException, *, connected: bool) -> Transient | Permanent:
 
 
 def _worded(
-    row: Row, what: str, why: str = "", retry_after: float | None = None, *, hint: str = ""
+    row: ErrorRow, what: str, why: str = "", retry_after: float | None = None, *, hint: str = ""
 ) -> Transient | Permanent:
     """Put what happened, what to do about it and the other side's own words into one line."""
     detail = f"{what} ({hint})" if hint else what

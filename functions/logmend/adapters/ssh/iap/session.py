@@ -17,7 +17,7 @@ ACK_AFTER = 2 * MAX_DATA
 """An ACK is due when more than this many received bytes are unacknowledged (as Google's client does)."""
 
 
-class Session:
+class RelaySession:
     """Feed it every message; send what it gives. Errors are Transient or Permanent and end the connection."""
 
     def __init__(self) -> None:

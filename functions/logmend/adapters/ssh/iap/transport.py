@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from logmend.adapters.ssh.iap import closing
 from logmend.adapters.ssh.iap.frames import MAX_DATA
-from logmend.adapters.ssh.iap.session import Session
+from logmend.adapters.ssh.iap.session import RelaySession
 from logmend.errors import Permanent, Transient
 
 HIGH_WATER = 8 * MAX_DATA
@@ -32,7 +32,7 @@ class RelayTransport(asyncio.Transport):
     def __init__(
         self,
         websocket: ClientConnection,
-        session: Session,
+        session: RelaySession,
         protocol: asyncio.Protocol,
         *,
         close_timeout: float,

@@ -16,7 +16,7 @@ from websockets.typing import Origin, Subprotocol
 from logmend.adapters.google import errors
 from logmend.adapters.ssh.iap import closing
 from logmend.adapters.ssh.iap.frames import MAX_MESSAGE
-from logmend.adapters.ssh.iap.session import Session
+from logmend.adapters.ssh.iap.session import RelaySession
 from logmend.adapters.ssh.iap.transport import RelayTransport, shut
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import Struct
@@ -103,7 +103,7 @@ class IapTunnel:
         ``host`` and ``port`` are what the caller calls its peer; where it goes is the target's business.
         """
         del host, port
-        session = Session()
+        session = RelaySession()
         step = ["the access token"]
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -210,7 +210,7 @@ def _query(target: IapTarget) -> str:
     )
 
 
-async def _until_connected(websocket: ClientConnection, session: Session) -> None:
+async def _until_connected(websocket: ClientConnection, session: RelaySession) -> None:
     while not session.connected:
         session.receive(await websocket.recv())
 
