@@ -76,7 +76,7 @@ async def _told(
 
 
 def _detail(said: explain.Explanation) -> str | None:
-    return said.judgement.detail if said.judgement else None
+    return said.verdict.detail if said.verdict else None
 
 
 def _world(said: explain.Explanation, facts: InstanceFacts | None) -> Any:

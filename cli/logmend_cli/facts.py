@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Lookup(Protocol):
-    """Facts of a VM, a judgement where looking it up came to one, None where it is not known here."""
+    """Facts of a VM, a verdict where looking it up came to one, None where it is not known here."""
 
     @property
     def free(self) -> bool:

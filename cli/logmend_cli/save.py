@@ -22,7 +22,7 @@ from logmend_cli.runbook import golden
 def case(
     wanted: str,
     found: Input,
-    said: Explanation,
+    explanation: Explanation,
     facts: Lookup,
     now: datetime | None,
     why: str | None,
@@ -33,7 +33,7 @@ def case(
     What is expected is the answer with the default settings, by which cases are run.
     """
     runbook, _, name = wanted.rpartition("/")
-    runbook = runbook or (said.runbook.name if said.runbook else "")
+    runbook = runbook or (explanation.runbook.name if explanation.runbook else "")
     folder = catalog.folders(settings).get(runbook, Path(runbook))
     problems = []
     if not runbook:
@@ -46,7 +46,9 @@ def case(
         problems.append(f"{found.where}: what is no JSON cannot be kept")
     if problems:
         raise ConfigError(problems)
-    kept = Case(name, why or "", found.payload, golden.answer(said), _instance(facts, said), now)
+    kept = Case(
+        name, why or "", found.payload, golden.answer(explanation), _instance(facts, explanation), now
+    )
     expect = _by_default(kept, settings)
     if expect != kept.expect:
         warn(f"with the default settings, by which cases are run, it is {expect.result}: {expect.reason}")
@@ -63,9 +65,9 @@ def case(
     warn(f"saved {path}; it holds the event as it came: read it before you share it")
 
 
-def _instance(facts: Lookup, said: Explanation) -> Mapping[str, Any] | None:
-    if isinstance(facts, Described) and said.instance is not None:
-        return facts.document(said.instance)
+def _instance(facts: Lookup, explanation: Explanation) -> Mapping[str, Any] | None:
+    if isinstance(facts, Described) and explanation.instance is not None:
+        return facts.document(explanation.instance)
     return None
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from logmend.model.enums import Action, Origin
 from logmend.model.struct import Struct
 from logmend.model.values import Diagnosis, InstanceFacts, InstanceRef, Intent, Source
-from logmend.ports import Compute, ExecutorChoice, SessionExecutor
+from logmend.ports import Compute, Executors, SessionExecutor
 from logmend.runbook import Runbook, diagnosis
 from logmend.settings import Settings
 from logmend.stages import act, decide
@@ -28,7 +28,7 @@ async def vm(
     ref: InstanceRef,
     runbook: Runbook,
     compute: Compute,
-    executors: ExecutorChoice,
+    executors: Executors,
     settings: Settings,
     now: datetime,
     *,

@@ -63,7 +63,7 @@ class GuardVerdict(Struct, frozen=True):
 class Explanation(Struct, frozen=True):
     """What would become of an event.
 
-    ``judgement`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
+    ``verdict`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
     filter of ``runbook``; where no runbook is meant, of ``closest``, of whose conditions most hold.
     ``at`` is when it was judged; None where the event never came to have an age. ``spoken`` is set where an
     entry has a runbook's words and no filter selects it.
@@ -71,7 +71,7 @@ class Explanation(Struct, frozen=True):
 
     event: Event | Undecodable
     delivery: Delivery
-    judgement: Verdict | None
+    verdict: Verdict | None
     runbook: Runbook | None = None
     variant: Variant | None = None
     instance: InstanceRef | None = None
@@ -86,7 +86,7 @@ class Explanation(Struct, frozen=True):
     @property
     def result(self) -> Result | None:
         """The result, None for a tick."""
-        return self.judgement.result if self.judgement else None
+        return self.verdict.result if self.verdict else None
 
     @property
     def conditions(self) -> tuple[lql.Clause, ...]:
@@ -110,7 +110,7 @@ def event(
 ) -> Explanation:
     """Explain one event.
 
-    ``facts`` are those of the very VM that the event names, a judgement where looking it up came to one, None
+    ``facts`` are those of the very VM that the event names, a verdict where looking it up came to one, None
     where it was not looked up. ``now`` is as of when to judge; None is the event's own time.
     """
     delivery = delivery or _UNSENT
@@ -131,19 +131,19 @@ def event(
             spoken=read.spoken,
         )
     at = now or own_time(delivery, event)
-    intent, runbook, said = read.intent(at), read.runbook, read.verdict
+    intent, runbook, verdict = read.intent(at), read.runbook, read.verdict
     settings = rules.policies.of(runbook.name if runbook else None)
     guards: tuple[GuardVerdict, ...] = ()
     if intent is not None and runbook is not None:
         guards = judge(intent, runbook, facts, settings)
-        said = said or verdict(intent, runbook, facts, settings)
+        verdict = verdict or foreseen(intent, runbook, facts, settings)
         relayed = relay.of_intent(intent, facts if isinstance(facts, InstanceFacts) else None)
-        said = replace(said, detail=relay.joined(said.detail, relayed))
-    planned = intent if said and said.result is Result.PLANNED else None
+        verdict = replace(verdict, detail=relay.joined(verdict.detail, relayed))
+    planned = intent if verdict and verdict.result is Result.PLANNED else None
     return Explanation(
         event=event,
         delivery=delivery,
-        judgement=said,
+        verdict=verdict,
         runbook=runbook,
         variant=read.variant,
         instance=read.instance,
@@ -161,7 +161,7 @@ def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
     return intents.source(event).timestamp or delivery.publish_time or line_time or NO_TIME
 
 
-def verdict(
+def foreseen(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | Verdict | None, settings: Settings
 ) -> Verdict:
     """Ask what the pipeline asks of an intent, with an empty ledger, up to the live check."""
@@ -200,7 +200,7 @@ def executor(facts: InstanceFacts | Verdict | None, settings: Settings) -> str |
 
 def document(explained: Explanation) -> dict[str, Any]:
     """Give the JSON document of an explanation: every key always there, null where it does not apply."""
-    judgement, instance, variant = explained.judgement, explained.instance, explained.variant
+    verdict, instance, variant = explained.verdict, explained.instance, explained.variant
     return {
         "event": kind(explained.event),
         "runbook": explained.runbook.name if explained.runbook else None,
@@ -212,8 +212,8 @@ def document(explained: Explanation) -> dict[str, Any]:
         }
         if instance
         else None,
-        "result": judgement.result.value if judgement else None,
-        "reason": judgement.reason if judgement else None,
+        "result": verdict.result.value if verdict else None,
+        "reason": verdict.reason if verdict else None,
         "pending_guards": list(explained.pending),
         "conditions": [{"condition": each.text, "holds": each.holds} for each in explained.conditions],
         "guards": [

@@ -126,7 +126,7 @@ class Pipeline(Struct, frozen=True):
         settings = self.policies.of(held.record.intent.runbook)
         if held.interrupted:
             await self.emit(outcomes.interrupted(held.record, held.interrupted, settings))
-        outcome = await self.worker.attempt(held, runbook, published)
+        outcome = await self.worker.work(held, runbook, published)
         if outcome is None:
             return held.record.outcome or outcomes.of_waiting(held.record, settings, self.clock.now())
         return await self.emit(outcome, journalled=True)

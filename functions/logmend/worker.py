@@ -38,7 +38,7 @@ class Worker(Struct, frozen=True):
     compute: Compute
     executors: Executors
 
-    async def attempt(
+    async def work(
         self, held: Admitted, runbook: Runbook | None, published: datetime | None
     ) -> Outcome | None:
         """Make one attempt and conclude it in the ledger; None if it was put off with nothing to say.
@@ -63,7 +63,7 @@ class Worker(Struct, frozen=True):
                 if verdict is None:
                     attempt = await self._act(held, facts, runbook)
                     started.acted()
-                    verdict = verify.attempt(
+                    verdict = verify.result_of(
                         intent,
                         attempt,
                         held.record,
@@ -141,7 +141,7 @@ class Worker(Struct, frozen=True):
             return verdict
 
         may_enforce = decide.ceiling(intent, settings) and held.was not in _LOOK_ONLY
-        attempt = await act.attempt(
+        attempt = await act.work(
             self.executors(facts, intent.runbook),
             facts,
             runbook,

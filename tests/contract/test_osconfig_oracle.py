@@ -121,7 +121,7 @@ async def test_gcloud_and_googles_python_client_read_reports_where_we_do(place: 
     listed = await place.gcloud("list", f"--assignment-id={name}", group="os-policy-assignment-reports")
     assert len(listed) == len(vms)
     one = await place.gcloud("describe", name, "--instance=007", group="os-policy-assignment-reports")
-    done = report.attempt(one, name, "007")
+    done = report.read(one, name, "007")
     assert (done.enforced, report.key(one)) == (True, ("007", name))
 
     def read() -> tuple[int, str]:

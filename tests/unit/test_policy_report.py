@@ -60,7 +60,7 @@ def report(
 
 
 def read(document: dict[str, Any]) -> Attempt:
-    return policy_report.attempt(document, NAME, REF.instance_id)
+    return policy_report.read(document, NAME, REF.instance_id)
 
 
 def test_enforcing_with_our_output_between_two_checks_is_the_whole_story() -> None:

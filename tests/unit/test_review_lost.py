@@ -144,8 +144,8 @@ def test_a_look_after_a_crash_that_names_no_vm_is_looked_at_again() -> None:
     """Enforcement may have begun: no evidence is unverified, as it is right after enforcing."""
     done = Attempt("ssh", before=evidence(100, instance_id=None))
     begun = Record(operator(), State.RUNNING, before=evidence(101), committed=True)
-    assert verify.attempt(operator(), done, begun).result is Result.UNVERIFIED
-    assert verify.attempt(operator(), done, Record(operator(), State.RUNNING)).result is Result.FAILED
+    assert verify.result_of(operator(), done, begun).result is Result.UNVERIFIED
+    assert verify.result_of(operator(), done, Record(operator(), State.RUNNING)).result is Result.FAILED
 
 
 async def test_a_record_that_cannot_be_read_stops_no_tick() -> None:

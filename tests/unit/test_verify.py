@@ -70,7 +70,7 @@ def test_no_combination_of_evidence_is_called_fixed_but_the_one_that_proves_it()
             halted=halted,
             trouble=trouble,
         )
-        said = verify.attempt(INTENT, done, known, detached=detached)
+        said = verify.result_of(INTENT, done, known, detached=detached)
         if said.result is not Result.REMEDIATED:
             continue
         saw = known.before if known.committed else before
@@ -90,16 +90,16 @@ def test_a_fault_that_is_still_seen_is_a_failed_fix_only_if_enforcing_began() ->
     late = Verdict(Result.UNVERIFIED, "deadline_exceeded")
     outcome = outcomes.of_intent(INTENT, late, Settings(), START)
     known = Record(INTENT, State.RUNNING, outcome, before=evidence(101), committed=True, mark=MARK)
-    said = verify.attempt(INTENT, look, known)
+    said = verify.result_of(INTENT, look, known)
     assert (said.result, said.reason) == (Result.FAILED, "still_faulty")
     unproved = replace(known, mark="f" * 32)
     for held, expected in (
         (False, (Result.FAILED, "deadline_exceeded")),
         (True, (Result.SKIPPED, "reverted")),
     ):
-        said = verify.attempt(INTENT, look, unproved, held=held)
+        said = verify.result_of(INTENT, look, unproved, held=held)
         assert (said.result, said.reason) == expected
-        said = verify.attempt(INTENT, look, unproved, held=held, detached=True)
+        said = verify.result_of(INTENT, look, unproved, held=held, detached=True)
         assert (said.result, said.reason) == expected, "and is not awaited for ever"
 
 
@@ -107,13 +107,13 @@ def test_a_fix_that_will_not_last_says_so() -> None:
     """The check knows how long what it sees will last."""
     after = evidence(100, lasts="until_reboot")
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=after)
-    assert verify.attempt(INTENT, done, NEW).detail.endswith("; lasts until reboot")
+    assert verify.result_of(INTENT, done, NEW).detail.endswith("; lasts until reboot")
 
 
 def test_a_revert_is_called_reverted_and_never_remediated() -> None:
     """The word follows the action."""
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=evidence(100))
-    assert verify.attempt(operator(Action.REVERT), done, NEW).result is Result.REVERTED
+    assert verify.result_of(operator(Action.REVERT), done, NEW).result is Result.REVERTED
 
 
 def test_enforcing_that_says_no_is_refused_with_its_reason() -> None:
@@ -125,7 +125,7 @@ def test_enforcing_that_says_no_is_refused_with_its_reason() -> None:
         enforcement=evidence(102, reason="no_previous_state"),
         after=evidence(101),
     )
-    said = verify.attempt(INTENT, done, NEW)
+    said = verify.result_of(INTENT, done, NEW)
     assert (said.result, said.reason) == (Result.REFUSED, "no_previous_state")
 
 
@@ -137,17 +137,17 @@ def test_enforcing_that_says_no_is_refused_whatever_a_second_check_says_or_does_
             "ssh", before=evidence(101), enforced=True, enforcement=said_no, after=after, trouble=trouble
         )
         for known in (NEW, BEGUN):
-            said = verify.attempt(INTENT, done, known, detached=detached)
+            said = verify.result_of(INTENT, done, known, detached=detached)
             assert (said.result, said.reason) == (Result.REFUSED, "certificates_in_use")
 
 
 def test_detached_work_is_requested_until_it_is_done() -> None:
     """Still faulty right after starting it is no failure."""
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=evidence(101))
-    assert verify.attempt(INTENT, done, NEW, detached=True).result is Result.REQUESTED
+    assert verify.result_of(INTENT, done, NEW, detached=True).result is Result.REQUESTED
     look = Attempt("ssh", before=evidence(101))
     assert (
-        verify.attempt(INTENT, look, replace(BEGUN, enforcement=evidence(100)), detached=True).result
+        verify.result_of(INTENT, look, replace(BEGUN, enforcement=evidence(100)), detached=True).result
         is Result.REQUESTED
     )
 
@@ -156,10 +156,10 @@ def test_detached_work_that_has_failed_already_is_a_failure_with_its_words() -> 
     """Its own check says why: there is nothing to look for later."""
     over = Evidence(1, {}, START, "curl: (7) Failed to connect")
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=over)
-    said = verify.attempt(INTENT, done, NEW, detached=True)
+    said = verify.result_of(INTENT, done, NEW, detached=True)
     assert (said.result, said.reason) == (Result.FAILED, "script_error")
     assert "Failed to connect" in said.detail
-    assert verify.attempt(INTENT, done, NEW).result is Result.UNVERIFIED
+    assert verify.result_of(INTENT, done, NEW).result is Result.UNVERIFIED
 
 
 def test_detached_work_after_which_the_fault_is_back_is_still_faulty_with_its_words() -> None:
@@ -168,7 +168,7 @@ def test_detached_work_after_which_the_fault_is_back_is_still_faulty_with_its_wo
     done = Attempt("ssh", before=evidence(101), enforced=True, enforcement=evidence(100), after=over)
     look = Attempt("ssh", before=over)
     for attempt, known in ((done, NEW), (look, replace(BEGUN, enforcement=evidence(100)))):
-        said = verify.attempt(INTENT, attempt, known, detached=True)
+        said = verify.result_of(INTENT, attempt, known, detached=True)
         assert (said.result, said.reason) == (Result.FAILED, "still_faulty")
         assert "address already in use" in said.detail
 
@@ -177,7 +177,7 @@ def test_trouble_after_enforcing_is_unverified_whatever_it_is() -> None:
     """Nothing is known of the VM any more."""
     for trouble in TROUBLES[1:]:
         done = Attempt("ssh", before=evidence(101), enforced=True, trouble=trouble)
-        assert verify.attempt(INTENT, done, NEW).result is Result.UNVERIFIED
+        assert verify.result_of(INTENT, done, NEW).result is Result.UNVERIFIED
 
 
 def test_every_result_has_an_answer_to_pubsub() -> None:

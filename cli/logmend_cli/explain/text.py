@@ -33,11 +33,13 @@ _EXECUTORS = {
 }
 
 
-def show(where: str, said: Explanation, policies: Policies) -> None:
+def show(where: str, explanation: Explanation, policies: Policies) -> None:
     """Print one explanation in full."""
     width = _columns() - _INDENT - 2
-    rows = list(_rows(said, policies.of(said.runbook.name if said.runbook else None), width))
-    click.secho(f"{where}: {_event(said.event)}", bold=True)
+    rows = list(
+        _rows(explanation, policies.of(explanation.runbook.name if explanation.runbook else None), width)
+    )
+    click.secho(f"{where}: {_event(explanation.event)}", bold=True)
     label_before = None
     for label, text in rows:
         shown = "" if label == label_before else label
@@ -48,68 +50,81 @@ def show(where: str, said: Explanation, policies: Policies) -> None:
 def show_lines(every: Iterable[tuple[inputs.Input, Explanation]]) -> None:
     """Print a line for each explanation as it comes, and how many of each result there were."""
     totals: Counter[str] = Counter()
-    for found, said in every:
-        word = _word(said)
+    for found, explanation in every:
+        word = _word(explanation)
         totals[word] += 1
-        variant = said.variant.name if said.variant else said.runbook.name if said.runbook else ""
-        colour = coloured(said.result.value if said.result else "")
+        variant = (
+            explanation.variant.name
+            if explanation.variant
+            else explanation.runbook.name
+            if explanation.runbook
+            else ""
+        )
+        colour = coloured(explanation.result.value if explanation.result else "")
         pad = " " * max(0, 34 - len(word))
-        painted = word.replace(said.result.value, colour, 1) if said.result else word
-        vm = str(said.instance) if said.instance else "-"
+        painted = word.replace(explanation.result.value, colour, 1) if explanation.result else word
+        vm = str(explanation.instance) if explanation.instance else "-"
         click.echo(f"{found.number or 1:>5}  {painted}{pad}  {vm:<48}  {variant}".rstrip())
-        if said.spoken is not None and said.judgement is not None:
-            click.echo(f"       {printable(said.judgement.detail)}")
+        if explanation.spoken is not None and explanation.verdict is not None:
+            click.echo(f"       {printable(explanation.verdict.detail)}")
     click.echo("\n" + ", ".join(f"{count} {word}" for word, count in totals.most_common()))
 
 
-def _rows(said: Explanation, settings: Settings, width: int) -> Iterator[tuple[str, str]]:
-    if said.instance is not None:
-        yield "VM", str(said.instance)
-    if said.runbook is not None:
-        variant = f", variant {said.variant.name}" if said.variant else ""
-        yield "runbook", f"{said.runbook.name}{variant}"
-    elif said.closest is not None:
-        yield "runbook", f"none; closest is {said.closest.name}, whose filter says:"
-    for each in said.conditions:
+def _rows(explanation: Explanation, settings: Settings, width: int) -> Iterator[tuple[str, str]]:
+    if explanation.instance is not None:
+        yield "VM", str(explanation.instance)
+    if explanation.runbook is not None:
+        variant = f", variant {explanation.variant.name}" if explanation.variant else ""
+        yield "runbook", f"{explanation.runbook.name}{variant}"
+    elif explanation.closest is not None:
+        yield "runbook", f"none; closest is {explanation.closest.name}, whose filter says:"
+    for each in explanation.conditions:
         mark = click.style("holds", fg="green") if each.holds else click.style("fails", fg="red")
         yield "filter", f"{mark}  {shortened(each.text, width - 7)}"
-    for guard in said.guards:
+    for guard in explanation.guards:
         pad = " " * (8 - len(guard.verdict))
         yield "guards", f"{coloured(guard.verdict)}{pad}{guard.name}: {printable(guard.why)}".rstrip(": ")
-    yield from _conclusion(said, settings)
+    yield from _conclusion(explanation, settings)
 
 
-def _conclusion(said: Explanation, settings: Settings) -> Iterator[tuple[str, str]]:
-    if said.judgement is None:
+def _conclusion(explanation: Explanation, settings: Settings) -> Iterator[tuple[str, str]]:
+    if explanation.verdict is None:
         yield "result", "none of its own: a tick brings what waits in the ledger further"
         return
-    judgement = said.judgement
-    yield "result", click.style(_word(said), bold=True)
-    if judgement.result is Result.PLANNED and said.runbook is not None:
-        executor = _EXECUTORS[said.executor]
+    verdict, runbook = explanation.verdict, explanation.runbook
+    yield "result", click.style(_word(explanation), bold=True)
+    if verdict.result is Result.PLANNED and runbook is not None:
+        executor = _EXECUTORS[explanation.executor]
         yield "then", f"{_WOULD[settings.mode]}"
-        yield "", f"{said.action} with {said.runbook.name} {said.runbook.digest[:19]}, {executor}"
-        if judgement.detail:
-            yield "but", printable(judgement.detail)
-        if said.pending:
-            yield "pending", f"{', '.join(said.pending)}: --instance FILE or --live answers"
+        yield (
+            "",
+            f"{explanation.action} with {runbook.name} {runbook.digest[:19]}, {executor}",
+        )
+        if verdict.detail:
+            yield "but", printable(verdict.detail)
+        if explanation.pending:
+            yield "pending", f"{', '.join(explanation.pending)}: --instance FILE or --live answers"
     else:
-        yield "because", printable(judgement.detail) or reasons.meaning(judgement.result, judgement.reason)
-        meaning = reasons.meaning(judgement.result, judgement.reason)
-        if judgement.detail and judgement.result is not Result.UNMATCHED:
+        yield "because", printable(verdict.detail) or reasons.meaning(verdict.result, verdict.reason)
+        meaning = reasons.meaning(verdict.result, verdict.reason)
+        if verdict.detail and verdict.result is not Result.UNMATCHED:
             yield "", meaning
-        if step := _next(said, settings):
+        if step := _next(explanation, settings):
             yield "next", step
-    if said.at is not None and said.at != NO_TIME:
-        yield "as of", f"{said.at:%Y-%m-%d %H:%M:%SZ}"
+    if explanation.at is not None and explanation.at != NO_TIME:
+        yield "as of", f"{explanation.at:%Y-%m-%d %H:%M:%SZ}"
 
 
-def _next(said: Explanation, settings: Settings) -> str:
+def _next(explanation: Explanation, settings: Settings) -> str:
     """Say what a person does next; that ``explain`` would tell more is no news here."""
-    if not isinstance(said.event, LogEntry | Incident) or said.judgement is None:
+    if not isinstance(explanation.event, LogEntry | Incident) or explanation.verdict is None:
         return ""
-    read = Intake(said.delivery, said.event, runbook=said.runbook, instance=said.instance)
-    step = reasons.next_step(outcomes.of_event(read, said.judgement, settings, said.at or NO_TIME))
+    read = Intake(
+        explanation.delivery, explanation.event, runbook=explanation.runbook, instance=explanation.instance
+    )
+    step = reasons.next_step(
+        outcomes.of_event(read, explanation.verdict, settings, explanation.at or NO_TIME)
+    )
     return "" if "logmend explain" in step else step
 
 
@@ -124,11 +139,11 @@ def _columns() -> int:
         return 100
 
 
-def _word(said: Explanation) -> str:
-    if said.judgement is None:
+def _word(explanation: Explanation) -> str:
+    if explanation.verdict is None:
         return "tick"
-    reason = said.judgement.reason
-    return f"{said.judgement.result}: {reason}" if reason else str(said.judgement.result)
+    reason = explanation.verdict.reason
+    return f"{explanation.verdict.result}: {reason}" if reason else str(explanation.verdict.result)
 
 
 def _event(event: Event | Undecodable) -> str:

@@ -34,14 +34,14 @@ class Done(Struct, frozen=True):
 class Handler(Protocol):
     """Deals with one event."""
 
-    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+    async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
         """Do it; doing it twice under one ``replay_id`` has one effect."""
         ...
 
 
-async def explained(each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+async def explained(each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
     """Do nothing but what was done: explain."""
-    del each, said, replay_id
+    del each, explanation, replay_id
     return Done("explained")
 
 
@@ -56,13 +56,13 @@ class Publish(Struct, frozen=True):
     topic: str
     everything: bool
 
-    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+    async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
         """Publish; the same ``replay_id`` makes it the same event to the function."""
         if each.data is None:
             return Done("left", why="nothing in it that could be published")
-        if said is not None and not self.everything:
-            reason = said.judgement.reason if said.judgement else None
-            if said.result is Result.REJECTED:
+        if explanation is not None and not self.everything:
+            reason = explanation.verdict.reason if explanation.verdict else None
+            if explanation.result is Result.REJECTED:
                 return Done("left", why="would be rejected again; --all publishes it")
             if reason == "stale" and each.ack_id is not None:
                 return Done(
@@ -83,39 +83,46 @@ class Order(Struct, frozen=True):
     journal: "Journal"
     by: str
 
-    async def __call__(self, each: Replayable, said: Explanation | None, replay_id: str) -> Done:
+    async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
         """Write it once; who asks is on record."""
         now = datetime.now(UTC)
-        if (intent := _intent(each, said, now)) is None:
+        if (intent := _intent(each, explanation, now)) is None:
             return Done("left", why="nothing to order")
         order = intents.of_replay(intent, replay_id, each.original, self.by, now)
         await self.journal.write(order, now)
         return Done("ordered", order.intent_id)
 
 
-def _intent(each: Replayable, said: Explanation | None, now: datetime) -> Intent | None:
+def _intent(each: Replayable, explanation: Explanation | None, now: datetime) -> Intent | None:
     if each.record is not None:
         return each.record.intent
-    if said is None or subject(said) is None:
+    if explanation is None or subject(explanation) is None:
         return None
-    assert said.runbook is not None
-    assert said.instance is not None
+    assert explanation.runbook is not None
+    assert explanation.instance is not None
     assert isinstance(each.event, LogEntry | Incident)
-    delivery = said.delivery
-    return intents.of_event(delivery, each.event, said.runbook, said.variant, said.instance, now)
+    delivery = explanation.delivery
+    return intents.of_event(
+        delivery, each.event, explanation.runbook, explanation.variant, explanation.instance, now
+    )
 
 
 _Subject = tuple[str, InstanceRef]
 """A runbook and a VM."""
 
 
-def subject(said: Explanation | None) -> _Subject | None:
+def subject(explanation: Explanation | None) -> _Subject | None:
     """Say which VM and runbook an event is about, where it would be taken up but for its age."""
-    if said is None or said.judgement is None or said.runbook is None or said.instance is None:
+    if (
+        explanation is None
+        or explanation.verdict is None
+        or explanation.runbook is None
+        or explanation.instance is None
+    ):
         return None
-    if said.result is not Result.PLANNED and said.judgement.reason != "stale":
+    if explanation.result is not Result.PLANNED and explanation.verdict.reason != "stale":
         return None
-    return said.runbook.name, said.instance
+    return explanation.runbook.name, explanation.instance
 
 
 def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
@@ -123,9 +130,9 @@ def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
     return None if each.record is not None else explain.event(each.delivery, each.event, rules, None, now)
 
 
-def document(each: Replayable, said: Explanation | None, done: Done) -> Mapping[str, Any]:
+def document(each: Replayable, explanation: Explanation | None, done: Done) -> Mapping[str, Any]:
     """Give the JSON document of one event's replay: what ``explain`` says, and what was done."""
-    known = explain.document(said) if said is not None else dict.fromkeys(_KEYS)
+    known = explain.document(explanation) if explanation is not None else dict.fromkeys(_KEYS)
     if each.record is not None:
         intent = each.record.intent
         known |= {"event": intent.source.kind, "runbook": intent.runbook, "variant": intent.variant}

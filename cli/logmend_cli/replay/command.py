@@ -188,8 +188,8 @@ class _Replay:
                 continue
             seen.add(each.key)
             replay_id = each.replay_id(run)
-            said = acts.judged(each, rules, datetime.now(UTC))
-            subject = acts.subject(said) if once else None
+            explanation = acts.judged(each, rules, datetime.now(UTC))
+            subject = acts.subject(explanation) if once else None
             if self._journal is not None and replay_id in self._journal.done:
                 self._counts["done by the interrupted run"] += 1
                 if subject is not None:
@@ -209,7 +209,7 @@ class _Replay:
             elif self._acting and isinstance(each.event, Tick):
                 done = Done("dropped", why="a tick: the scheduler sends the next")
             else:
-                done = await act(each, said, replay_id)
+                done = await act(each, explanation, replay_id)
             if done.what in ("published", "ordered", "covered", "dropped"):
                 if subject is not None:
                     covered.setdefault(subject, done.as_ or "")
@@ -217,7 +217,7 @@ class _Replay:
                     self._journal.note(replay_id, done.as_ or "")
                 await source.settled(each)
             self._ordered += done.what == "ordered"
-            self._tell(each, said, done)
+            self._tell(each, explanation, done)
             more(1)
         return _STOPPED if self._signals else _END
 
@@ -291,11 +291,11 @@ class _Replay:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    def _tell(self, each: "Replayable", said: Explanation | None, done: Done) -> None:
+    def _tell(self, each: "Replayable", explanation: Explanation | None, done: Done) -> None:
         self._counts[done.what] += 1
-        self._results[said.result if said else None] += 1
+        self._results[explanation.result if explanation else None] += 1
         self._dealt_with += 1
-        document = dict(acts.document(each, said, done))
+        document = dict(acts.document(each, explanation, done))
         if self._chosen["shape"] == "json":
             self._rows.append(document)
             return

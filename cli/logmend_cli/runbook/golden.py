@@ -33,14 +33,14 @@ def run(folder: Path, rules: Rules) -> Iterator[Ran]:
             yield ran(folder.name, case, rules)
 
 
-def answer(said: Explanation) -> Expected:
+def answer(explanation: Explanation) -> Expected:
     """Reduce an explanation to what a case expects."""
-    judgement = said.judgement
+    verdict = explanation.verdict
     return Expected(
-        judgement.result if judgement else None,
-        judgement.reason if judgement else None,
-        said.runbook.name if said.runbook else None,
-        said.variant.name if said.variant else None,
+        verdict.result if verdict else None,
+        verdict.reason if verdict else None,
+        explanation.runbook.name if explanation.runbook else None,
+        explanation.variant.name if explanation.variant else None,
     )
 
 
@@ -56,18 +56,22 @@ def ran(runbook: str, case: Case, rules: Rules) -> Ran:
             facts = instance_json.described(case.instance)
         except ValueError as error:
             return Ran(runbook, case.name, f"instance: {error}")
-    said = explain.event(delivery, event, rules, facts, case.now)
-    if facts is not None and facts.ref != said.instance:
-        return Ran(runbook, case.name, f"instance describes {facts.ref}, the event names {said.instance}")
-    answered = answer(said)
-    return Ran(runbook, case.name, _difference(case.expect, answered, said.judgement), case.expect, answered)
+    explanation = explain.event(delivery, event, rules, facts, case.now)
+    if facts is not None and facts.ref != explanation.instance:
+        return Ran(
+            runbook, case.name, f"instance describes {facts.ref}, the event names {explanation.instance}"
+        )
+    answered = answer(explanation)
+    return Ran(
+        runbook, case.name, _difference(case.expect, answered, explanation.verdict), case.expect, answered
+    )
 
 
-def _difference(expected: Expected, answered: Expected, judgement: Verdict | None) -> str:
+def _difference(expected: Expected, answered: Expected, verdict: Verdict | None) -> str:
     differs = [
         f"{name} is {getattr(answered, name)}, not {getattr(expected, name)}"
         for name in EXPECTED
         if getattr(answered, name) != getattr(expected, name)
     ]
-    detail = f" ({judgement.detail})" if differs and judgement and judgement.detail else ""
+    detail = f" ({verdict.detail})" if differs and verdict and verdict.detail else ""
     return "; ".join(differs) + detail

@@ -94,7 +94,7 @@ def command(
     instances = [document.instance(each) for each in judged]
     totals = document.totals(groups, judged, "none" if offline else "compute")
     _show(instances, totals, shape)
-    return BAD if groups.spoken.entries else status_of(each.judgement.result for each in judged)
+    return BAD if groups.spoken.entries else status_of(each.verdict.result for each in judged)
 
 
 def _from_file(file: str, groups: Groups) -> None:

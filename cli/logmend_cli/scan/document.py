@@ -11,9 +11,9 @@ from logmend.outcome import reasons
 from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
-def instance(found: Scanned) -> dict[str, Any]:
+def instance(scanned: Scanned) -> dict[str, Any]:
     """Give the object of one VM under one runbook."""
-    seen, said = found.seen, found.judgement
+    seen, verdict = scanned.seen, scanned.verdict
     ref = seen.instance
     return {
         "instance": {
@@ -21,28 +21,28 @@ def instance(found: Scanned) -> dict[str, Any]:
             "zone": ref.zone,
             "instance_id": ref.instance_id,
         },
-        "name": found.name,
+        "name": scanned.name,
         "runbook": seen.runbook.name,
         "count": seen.count,
         "first_seen": _time(seen.first),
         "last_seen": _time(seen.last),
-        "log_paths": sorted({form.log_path for form, _ in found.forms}),
-        "variants": sorted({form.variant for form, _ in found.forms if form.variant}),
-        "hosts": list(found.hosts),
-        "result": said.result.value,
-        "reason": said.reason,
-        "detail": said.detail,
-        "pending_guards": list(found.pending),
-        "forms": [_form(form, judgement) for form, judgement in found.forms],
+        "log_paths": sorted({form.log_path for form, _ in scanned.forms}),
+        "variants": sorted({form.variant for form, _ in scanned.forms if form.variant}),
+        "hosts": list(scanned.hosts),
+        "result": verdict.result.value,
+        "reason": verdict.reason,
+        "detail": verdict.detail,
+        "pending_guards": list(scanned.pending),
+        "forms": [_form(form, verdict) for form, verdict in scanned.forms],
     }
 
 
-def totals(groups: Groups, found: Iterable[Scanned], facts: str) -> dict[str, Any]:
+def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, Any]:
     """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
     results = Counter[str]()
     seen = []
-    for each in found:
-        results[word(each.judgement.result.value, each.judgement.reason)] += 1
+    for each in scanned:
+        results[word(each.verdict.result.value, each.verdict.reason)] += 1
         seen.append(each.seen)
     turned = {word(*key): count for key, count in groups.turned_away.most_common()}
     return {
@@ -89,8 +89,8 @@ def why(document: Mapping[str, Any]) -> str:
     if document["reason"]:
         return f"{document['reason']}: {document['detail']}" if document["detail"] else document["reason"]
     pending = len(document["pending_guards"])
-    said = f"not looked up: {pending} guards pending" if pending else "no guard objects"
-    return f"{said}; {document['detail']}" if document["detail"] else said
+    verdict = f"not looked up: {pending} guards pending" if pending else "no guard objects"
+    return f"{verdict}; {document['detail']}" if document["detail"] else verdict
 
 
 def word(result: str, reason: str | None) -> str:
@@ -110,7 +110,7 @@ _SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
 _MEANS = {"planned": "No guard objects so far; the VM itself has not been checked."}
 
 
-def _form(form: Form, said: Verdict) -> dict[str, Any]:
+def _form(form: Form, verdict: Verdict) -> dict[str, Any]:
     return {
         "log_path": form.log_path,
         "variant": form.variant,
@@ -118,8 +118,8 @@ def _form(form: Form, said: Verdict) -> dict[str, Any]:
         "count": form.count,
         "first_seen": _time(form.first),
         "last_seen": _time(form.last),
-        "result": said.result.value,
-        "reason": said.reason,
+        "result": verdict.result.value,
+        "reason": verdict.reason,
     }
 
 

@@ -27,7 +27,7 @@ FactsByVm = dict[InstanceRef, InstanceFacts | Verdict]
 
 
 class Lookups:
-    """Looks VMs up. What goes wrong with one is a judgement of it; no credentials are an error for all.
+    """Looks VMs up. What goes wrong with one is a verdict of it; no credentials are an error for all.
 
     ``more`` is told of each VM that is done, ``pauses`` are the seconds waited before each further try.
     """

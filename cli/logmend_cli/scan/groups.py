@@ -93,7 +93,7 @@ class Scanned(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
 
     seen: Seen
-    judgement: Verdict
+    verdict: Verdict
     pending: tuple[str, ...]
     forms: tuple[tuple[Form, Verdict], ...]
     name: str | None
@@ -166,7 +166,7 @@ class Groups:
             for seen in self.vms.values()
             if any(
                 form.turned is None
-                and explain.verdict(form.intent, seen.runbook, None, policies.of(seen.runbook.name)).result
+                and explain.foreseen(form.intent, seen.runbook, None, policies.of(seen.runbook.name)).result
                 is Result.PLANNED
                 for form in seen.forms.values()
             )
@@ -184,19 +184,19 @@ class Groups:
             known, settings = facts.get(ref), policies.of(seen.runbook.name)
             forms = sorted(seen.forms.values(), key=lambda form: form.last or explain.NO_TIME, reverse=True)
             told = tuple(
-                (form, form.turned or explain.verdict(form.intent, seen.runbook, known, settings))
+                (form, form.turned or explain.foreseen(form.intent, seen.runbook, known, settings))
                 for form in forms
             )
-            form, judgement = next((each for each in told if each[1].result is Result.PLANNED), told[0])
+            form, verdict = next((each for each in told if each[1].result is Result.PLANNED), told[0])
             facts_known = known if isinstance(known, InstanceFacts) else None
             hosts, of_hosts = _relayed(forms, facts_known)
-            judgement = replace(judgement, detail=relay.joined(judgement.detail, of_hosts))
+            verdict = replace(verdict, detail=relay.joined(verdict.detail, of_hosts))
             guards = explain.judge(form.intent, seen.runbook, facts_known, settings)
             pending = tuple(each.name for each in guards if each.verdict == "pending")
             yield Scanned(
                 seen=seen,
-                judgement=judgement,
-                pending=pending if judgement.result is Result.PLANNED else (),
+                verdict=verdict,
+                pending=pending if verdict.result is Result.PLANNED else (),
                 forms=told,
                 name=facts_known.name if facts_known else None,
                 hosts=hosts,

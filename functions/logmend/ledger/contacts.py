@@ -52,8 +52,8 @@ class Contacts:
     async def get(self, ref: InstanceRef) -> Contact:
         """Read what is known of a VM; an empty contact where nothing is."""
         key = contact_key(ref)
-        found = await self._store.get([key])
-        return unpack(Contact, found[key]) if key in found else Contact(ref)
+        documents = await self._store.get([key])
+        return unpack(Contact, documents[key]) if key in documents else Contact(ref)
 
     async def pin(self, ref: InstanceRef, seen: Pin) -> Pin:
         """Pin a key unless one is pinned, and give what is pinned then, as it was read back."""
@@ -64,8 +64,8 @@ class Contacts:
         """Take a pin back, on record; the next contact is a first one. None where nothing was pinned."""
         key, acts_at = contact_key(ref), acts_key(by.at)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Pin | None]:
-            contact = unpack(Contact, found[key]) if key in found else Contact(ref)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Pin | None]:
+            contact = unpack(Contact, documents[key]) if key in documents else Contact(ref)
             if (pin := contact.pin) is None:
                 return {}, None
             on_record = (*contact.forgotten, Forgotten(pin, by.who, by.at, by.why))[-FORGOTTEN:]
@@ -85,20 +85,20 @@ class Contacts:
     async def _change(self, ref: InstanceRef, change: Callable[[Contact], Contact]) -> None:
         key = contact_key(ref)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            contact = unpack(Contact, found[key]) if key in found else Contact(ref)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            contact = unpack(Contact, documents[key]) if key in documents else Contact(ref)
             changed = change(contact)
             return ({key: Document(pack(changed))} if changed != contact else {}), None
 
         await self._store.transact([key], step)
 
 
-def without(found: Mapping[Key, Document], ref: InstanceRef) -> dict[Key, Document | None]:
+def without(documents: Mapping[Key, Document], ref: InstanceRef) -> dict[Key, Document | None]:
     """Make the write that removes a gone VM's contact.
 
     Empty if there is none, or if it is that of a VM elsewhere: an event may name a real VM's id in a zone
     that it is not in.
     """
     key = contact_key(ref)
-    same = key in found and found[key].data.get("instance") == pack(ref)
+    same = key in documents and documents[key].data.get("instance") == pack(ref)
     return {key: None} if same else {}

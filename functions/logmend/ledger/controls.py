@@ -53,14 +53,14 @@ class Controls:
 
     async def fleet(self) -> Fleet:
         """Read the switches that hold for every VM."""
-        found = await self._store.get([FLEET])
-        return fleet_of(found)
+        documents = await self._store.get([FLEET])
+        return fleet_of(documents)
 
     async def subject(self, instance: InstanceRef, runbook: str) -> Subject | None:
         """Read one VM's state under a runbook."""
         key = subject_key(instance, runbook)
-        found = await self._store.get([key])
-        return unpack(Subject, found[key]) if found else None
+        documents = await self._store.get([key])
+        return unpack(Subject, documents[key]) if documents else None
 
     async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
         """Stop all enforcement, or that of one runbook. Freezes stack: each has to be lifted."""
@@ -90,8 +90,8 @@ class Controls:
         samples = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
         acts_at = acts_key(by.at)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = fleet_of(found)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            fleet = fleet_of(documents)
             released = replace(
                 fleet,
                 frozen_runbooks=lifted(fleet.frozen_runbooks, runbook),
@@ -101,7 +101,7 @@ class Controls:
             if (breaker := fleet.breakers.get(runbook)) is not None:
                 acts.append(_act("breaker_closed", by, f"{breaker}", runbook))
             counted = samples if runbook in fleet.breakers else []
-            writes: dict[Key, Document | None] = {key: None for key in counted if key in found}
+            writes: dict[Key, Document | None] = {key: None for key in counted if key in documents}
             return writes | {FLEET: Document(pack(released))} | _kept(acts_at, acts), None
 
         await self._store.transact([FLEET, *samples, acts_at], step)
@@ -222,8 +222,8 @@ class Controls:
         """Take what was done to controls off the list of what is to be told."""
         key = ("acts", acts.acts_id)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            return {key: replace(found[key], queue=None, due=None)} if key in found else {}, None
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            return {key: replace(documents[key], queue=None, due=None)} if key in documents else {}, None
 
         await self._store.transact([key], step)
 
@@ -240,18 +240,18 @@ class Controls:
     async def approvals(self, page: int = 500) -> AsyncIterator[Approval]:
         """Walk through every approval, decided or not."""
         after: str | None = None
-        while found := await self._store.scan("approvals", after, page):
-            for _, document in found:
+        while documents := await self._store.scan("approvals", after, page):
+            for _, document in documents:
                 yield unpack(Approval, document)
-            after = found[-1][0]
+            after = documents[-1][0]
 
     async def approve(self, approval_id: str, by: By) -> Intent:
         """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""
         mine, ordered = approval_key(approval_id), intent_key(f"a-{approval_id}")
         acts_at = acts_key(by.at)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
-            approval = _pending(found, mine, by.at)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
+            approval = _pending(documents, mine, by.at)
             intent = intents.of_approval(approval, by.who, by.at)
             return {
                 mine: _decided(approval, "approved", by),
@@ -269,11 +269,11 @@ class Controls:
         intent = _pending(await self._store.get([mine]), mine, by.at).intent
         subject_at = subject_key(intent.instance, intent.runbook)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            approval = _pending(found, mine, by.at)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            approval = _pending(documents, mine, by.at)
             declined = Declined(by.who, by.at, until, by.why)
             acts = [_of_plan("plan_rejected", approval, by, f" until {until:%FT%TZ}" if until else "")]
-            known = found.get(subject_at)
+            known = documents.get(subject_at)
             subject = unpack(Subject, known) if known else Subject(intent.instance, intent.runbook)
             written = replace(
                 known or subject_document(subject, by.at), data=pack(replace(subject, declined=declined))
@@ -289,8 +289,8 @@ class Controls:
         """End a plan that nobody decided on in time, once."""
         mine, acts_at = approval_key(approval_id), acts_key(now)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            approval = unpack(Approval, found[mine]) if mine in found else None
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            approval = unpack(Approval, documents[mine]) if mine in documents else None
             if approval is None or approval.state != "pending" or approval.expires_at > now:
                 return {}, None
             expired = replace(approval, state="expired", decided_at=approval.expires_at)
@@ -304,8 +304,8 @@ class Controls:
     ) -> None:
         acts_at = acts_key(now)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            fleet = fleet_of(found)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            fleet = fleet_of(documents)
             changed, acts = change(fleet)
             if changed == fleet:
                 return {}, None
@@ -322,8 +322,8 @@ class Controls:
     ) -> None:
         key, acts_at = subject_key(instance, runbook), acts_key(now)
 
-        def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-            document = found.get(key)
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            document = documents.get(key)
             subject = unpack(Subject, document) if document else Subject(instance, runbook)
             changed, acts = change(subject)
             if document is None and changed == subject:
@@ -398,10 +398,10 @@ def _kept(key: Key, acts: Sequence[Act]) -> dict[Key, Document | None]:
     return {key: acts_document(key, acts)} if acts else {}
 
 
-def _pending(found: Mapping[Key, Document], key: Key, now: datetime) -> Approval:
-    if key not in found:
+def _pending(documents: Mapping[Key, Document], key: Key, now: datetime) -> Approval:
+    if key not in documents:
         raise Permanent("no_such_approval", f"there is no approval {key[1]}")
-    approval = unpack(Approval, found[key])
+    approval = unpack(Approval, documents[key])
     if approval.state != "pending":
         raise Permanent(
             "approval_decided", f"{approval.state} by {approval.decided_by} at {approval.decided_at}"

@@ -84,16 +84,16 @@ async def free(
     ``expired_by`` leaves it alone where it has not run out by then; ``lists`` puts a lease that is as it
     should be on the work list of the tick.
     """
-    found = await store.get([key])
-    subject = unpack(Subject, found[key]) if found else None
+    documents = await store.get([key])
+    subject = unpack(Subject, documents[key]) if documents else None
     if subject is None or subject.lease is None:
         return None
     lease, why = subject.lease, await _gone(store, subject)
     if why is None and not lists:
         return None
 
-    def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], str | None]:
-        held = unpack(Subject, found[key]) if key in found else None
+    def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], str | None]:
+        held = unpack(Subject, documents[key]) if key in documents else None
         if held is None or held.lease != lease or (expired_by and lease.expires_at > expired_by):
             return {}, None
         if why is None:
@@ -108,11 +108,11 @@ async def _gone(store: Store, subject: Subject) -> str | None:
     """Say why nobody can finish the intent that a lease is for; None where somebody can."""
     assert subject.lease is not None
     key = intent_key(subject.lease.intent_id)
-    found = await store.get([key])
-    if key not in found:
+    documents = await store.get([key])
+    if key not in documents:
         return "which is not there"
     try:
-        intent = unpack(Record, found[key]).intent
+        intent = unpack(Record, documents[key]).intent
     except Permanent as error:
         return f"which cannot be read: {error.detail}"
     if (intent.instance, intent.runbook) != (subject.instance, subject.runbook):
@@ -128,10 +128,10 @@ async def _end(store: Store, key: Key, now: datetime, longest: timedelta) -> Non
         each for each, out in shard.out.items() if not out.until and not await store.get([intent_key(each)])
     ]
 
-    def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
-        if key not in found:
+    def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+        if key not in documents:
             return {}, None
-        shard = unpack(Shard, found[key])
+        shard = unpack(Shard, documents[key])
         for intent_id in lost:
             shard = places.settle(shard, intent_id, Work.UNKNOWN, longest, now)
         return {key: Document(pack(shard), expire_at=places.expiry(shard))}, None
@@ -141,10 +141,10 @@ async def _end(store: Store, key: Key, now: datetime, longest: timedelta) -> Non
 
 async def _every(store: Store, collection: str) -> AsyncIterator[tuple[Key, Document]]:
     after: str | None = None
-    while found := await store.scan(collection, after, PAGE):
-        for name, document in found:
+    while documents := await store.scan(collection, after, PAGE):
+        for name, document in documents:
             yield (collection, name), document
-        after = found[-1][0]
+        after = documents[-1][0]
 
 
 def _unreadable(key: Key, error: Permanent) -> Damage:

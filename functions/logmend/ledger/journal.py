@@ -153,22 +153,26 @@ class Journal(Upkeep):
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
         keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *_original(intent)]
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], Admission]:
-            record = unpack(Record, found[mine]) if mine in found else None
-            subject = _subject(found, subject_at, intent.instance, intent.runbook)
-            view = View(record, subject, _migrated(found))
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
+            record = unpack(Record, documents[mine]) if mine in documents else None
+            subject = _subject(documents, subject_at, intent.instance, intent.runbook)
+            view = View(record, subject, _migrated(documents))
             if record is not None and _settled(record, resume=resume):
                 freed = _without_lease(subject, intent)
                 return ({} if freed == subject else {subject_at: subject_document(freed, now)}), Finished(
                     record
                 )
-            if claim_at and claim_at in found and found[claim_at].data["intent_id"] != intent.intent_id:
+            if (
+                claim_at
+                and claim_at in documents
+                and documents[claim_at].data["intent_id"] != intent.intent_id
+            ):
                 return _turn(
-                    view, Verdict(Result.SKIPPED, "duplicate", "this incident was notified before"), found
+                    view, Verdict(Result.SKIPPED, "duplicate", "this incident was notified before"), documents
                 )
             verdict = judge(view)
             if verdict is not None:
-                return _turn(view, verdict, found)
+                return _turn(view, verdict, documents)
             lease = subject.lease
             if lease is not None and lease.intent_id != intent.intent_id:
                 return {}, Expired(lease.intent_id)  # a live one was judged above
@@ -189,15 +193,18 @@ class Journal(Upkeep):
             return writes, Admitted(taken, started, after, was, interrupted=lease)
 
         def _turn(
-            view: View, verdict: Verdict, found: Documents
+            view: View, verdict: Verdict, documents: Documents
         ) -> tuple[dict[Key, Document | None], Admission]:
             outcome = compose(verdict, view)
             record = view.record or Record(intent, State.WAITING)
             if outcome.result is Result.DEFERRED and view.record is not None:
                 return {}, Turned(outcome)  # in hand elsewhere: the record is the holder's to write
-            known = record.outcome
-            again = known is not None and (known.result, known.reason) == (outcome.result, outcome.reason)
-            outcome = known if known is not None and again else outcome
+            earlier = record.outcome
+            again = earlier is not None and (earlier.result, earlier.reason) == (
+                outcome.result,
+                outcome.reason,
+            )
+            outcome = earlier if earlier is not None and again else outcome
             state = _STATES.get(outcome.result, State.DONE)
             turned = replace(record, state=state, outcome=outcome, busy_since=None)
             due = verdict.not_before or now if verdict.result is Result.PARKED else None
@@ -206,13 +213,13 @@ class Journal(Upkeep):
                 mine: _filed(turned, due, now, emitted=intent.message_id is not None and not resume)
             }
             of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
-            if claim_at and claim_at not in found and not of_event:
+            if claim_at and claim_at not in documents and not of_event:
                 writes[claim_at] = claimed
             after = _turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
-            writes |= _replayed(intent, outcome, found, now)
-            return writes, Turned(outcome, said_before=again or _still_waits(known, outcome))
+            writes |= _replayed(intent, outcome, documents, now)
+            return writes, Turned(outcome, said_before=again or _still_waits(earlier, outcome))
 
         try:
             return await self._store.transact(keys, step)
@@ -278,71 +285,71 @@ class Journal(Upkeep):
         """Give until when a runbook's budget is full, as far as this process has seen; None: never seen."""
         return self._full.get(runbook)
 
-    async def conclude(self, held: Admitted, done: Conclusion, now: datetime) -> None:
+    async def conclude(self, held: Admitted, conclusion: Conclusion, now: datetime) -> None:
         """Journal an attempt's outcome and give the VM back. ``Superseded`` if a newer attempt holds it."""
-        intent, outcome = held.record.intent, done.outcome
+        intent, outcome = held.record.intent, conclusion.outcome
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
         keys = [mine, subject_at]
         sample_at = None
-        if done.failing is not None:
+        if conclusion.failing is not None:
             sample_at = shard_key("samples", intent.runbook, shard_of(str(intent.instance), SHARDS))
             keys.append(sample_at)
-        keys += [approval_key(done.approval.approval_id)] if done.approval else []
-        keys += [intent_key(done.follow_up.intent_id)] if done.follow_up else []
-        place_at = self._place_of(held.record) if done.work is not Work.OUT else None
+        keys += [approval_key(conclusion.approval.approval_id)] if conclusion.approval else []
+        keys += [intent_key(conclusion.follow_up.intent_id)] if conclusion.follow_up else []
+        place_at = self._place_of(held.record) if conclusion.work is not Work.OUT else None
         keys += [place_at] if place_at else []
-        keys += [intent_key(done.watch[0].intent_id)] if done.watch else []
+        keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
         keys += _original(intent)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            record, subject = _held(found, mine, subject_at, held.lease, None)
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
+            record, subject = _held(documents, mine, subject_at, held.lease, None)
             state = _STATES.get(outcome.result, State.DONE)
             concluded = replace(
                 record,
                 state=state,
                 outcome=outcome,
-                tries=done.tries,
-                looks=done.looks,
+                tries=conclusion.tries,
+                looks=conclusion.looks,
                 executor=outcome.executor or record.executor,
-                requested_at=done.requested_at or record.requested_at,
-                asked=done.asked or record.asked,
-                busy_since=done.busy_since,
+                requested_at=conclusion.requested_at or record.requested_at,
+                asked=conclusion.asked or record.asked,
+                busy_since=conclusion.busy_since,
             )
-            if done.uncommitted:
+            if conclusion.uncommitted:
                 concluded = replace(concluded, committed=False, before=None, mark=None, place=None)
-            concluded = _reported(concluded, done.reported)
+            concluded = _reported(concluded, conclusion.reported)
             after = replace(
-                done.aftermath(subject), lease=None, open_request=_request_out(subject, intent, state)
+                conclusion.aftermath(subject), lease=None, open_request=_request_out(subject, intent, state)
             )
             writes: dict[Key, Document | None] = {
-                mine: _filed(concluded, done.due, now, emitted=False),
+                mine: _filed(concluded, conclusion.due, now, emitted=False),
                 subject_at: None if _unknown(outcome, after) else subject_document(after, now),
             }
             if writes[subject_at] is None:
-                writes |= contacts.without(found, intent.instance)
+                writes |= contacts.without(documents, intent.instance)
             if sample_at:
-                samples = dict(found[sample_at].data) if sample_at in found else {}
+                samples = dict(documents[sample_at].data) if sample_at in documents else {}
                 samples.pop(str(intent.instance), None)  # the order of the keys is the samples' own
-                samples[str(intent.instance)] = [now.isoformat(), done.failing]
+                samples[str(intent.instance)] = [now.isoformat(), conclusion.failing]
                 latest = dict(list(samples.items())[-SAMPLES:])
                 writes[sample_at] = Document(latest, expire_at=now + KEEP)
-            if done.approval:
-                writes[approval_key(done.approval.approval_id)] = Document(
-                    pack(done.approval),
+            if conclusion.approval:
+                writes[approval_key(conclusion.approval.approval_id)] = Document(
+                    pack(conclusion.approval),
                     queue="pending",
-                    due=done.approval.expires_at,
-                    expire_at=done.approval.expires_at + KEEP,
+                    due=conclusion.approval.expires_at,
+                    expire_at=conclusion.approval.expires_at + KEEP,
                 )
-            if done.follow_up and intent_key(done.follow_up.intent_id) not in found:
-                writes[intent_key(done.follow_up.intent_id)] = _parked(done.follow_up, now)
-            if place_at and place_at in found:
-                shard = unpack(Shard, found[place_at])
-                shard = places.settle(shard, intent.intent_id, done.work, done.longest, now)
+            if conclusion.follow_up and intent_key(conclusion.follow_up.intent_id) not in documents:
+                writes[intent_key(conclusion.follow_up.intent_id)] = _parked(conclusion.follow_up, now)
+            if place_at and place_at in documents:
+                shard = unpack(Shard, documents[place_at])
+                shard = places.settle(shard, intent.intent_id, conclusion.work, conclusion.longest, now)
                 writes[place_at] = budget_document(shard)
-            if done.watch and intent_key(done.watch[0].intent_id) not in found:
-                writes[intent_key(done.watch[0].intent_id)] = _parked(*done.watch)
-            writes |= _replayed(intent, outcome, found, now)
+            if conclusion.watch and intent_key(conclusion.watch[0].intent_id) not in documents:
+                writes[intent_key(conclusion.watch[0].intent_id)] = _parked(*conclusion.watch)
+            writes |= _replayed(intent, outcome, documents, now)
             return writes, bool(after.waiting)
 
         if await self._store.transact(keys, step):
@@ -356,17 +363,17 @@ class Journal(Upkeep):
     async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
         """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
         subject_at = subject_key(instance, runbook)
-        found = await self._store.get([subject_at])
-        waiting = _subject(found, subject_at, instance, runbook).waiting
+        documents = await self._store.get([subject_at])
+        waiting = _subject(documents, subject_at, instance, runbook).waiting
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
-            subject = _subject(found, subject_at, instance, runbook)
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
+            subject = _subject(documents, subject_at, instance, runbook)
             left = tuple(each for each in subject.waiting if each not in waiting)
             writes: dict[Key, Document | None] = {
-                subject_at: replace(found[subject_at], data=pack(replace(subject, waiting=left)))
+                subject_at: replace(documents[subject_at], data=pack(replace(subject, waiting=left)))
             }
             for mine in map(intent_key, waiting):
-                document = found.get(mine)
+                document = documents.get(mine)
                 if document is not None and document.queue == State.PARKED.value:
                     writes[mine] = replace(document, due=min(document.due or now, now))
             return writes, None
@@ -382,8 +389,8 @@ class Journal(Upkeep):
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            record, subject = _held(found, mine, subject_at, held.lease, None)
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
+            record, subject = _held(documents, mine, subject_at, held.lease, None)
             back = _reported(replace(record, state=held.was or record.state), reported)
             return {
                 mine: _filed(back, due, due, emitted=True),
@@ -399,8 +406,8 @@ class Journal(Upkeep):
             return
         mine = intent_key(outcome.intent_id)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
-            document = found.get(mine)
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
+            document = documents.get(mine)
             if document is None or document.queue != "unemitted":
                 return {}, None
             return {mine: replace(document, queue=None, due=None)}, None
@@ -411,8 +418,8 @@ class Journal(Upkeep):
         """Put an operator's intent in the ledger for the tick. False if that id is there already."""
         mine = intent_key(intent.intent_id)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            return ({}, False) if mine in found else ({mine: _parked(intent, now)}, True)
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
+            return ({}, False) if mine in documents else ({mine: _parked(intent, now)}, True)
 
         return await self._store.transact([mine], step)
 
@@ -452,9 +459,9 @@ class Journal(Upkeep):
         Of more than :data:`SHARDS` times :data:`SAMPLES` VMs in a window the latest count.
         """
         keys = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
-        found = await self._store.get(keys)
+        documents = await self._store.get(keys)
         latest: dict[str, bool] = {}
-        for document in found.values():
+        for document in documents.values():
             latest |= {vm: value[1] for vm, value in recent(document.data, window, now).items()}
         return latest
 
@@ -480,12 +487,12 @@ def _committing(
     mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
     place_at = _place(intent, number)
 
-    def step(found: Documents) -> tuple[dict[Key, Document | None], Verdict | _Full | None]:
-        record, subject = _held(found, mine, subject_at, held.lease, now)
-        verdict = judge(View(record, subject, _migrated(found)))
+    def step(documents: Documents) -> tuple[dict[Key, Document | None], Verdict | _Full | None]:
+        record, subject = _held(documents, mine, subject_at, held.lease, now)
+        verdict = judge(View(record, subject, _migrated(documents)))
         if verdict is not None:
             return {}, verdict
-        shard = unpack(Shard, found[place_at]) if place_at in found else Shard()
+        shard = unpack(Shard, documents[place_at]) if place_at in documents else Shard()
         shard = places.current(shard, budget.window, now)
         if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
             return {}, _Full(places.frees(shard, budget.window))
@@ -531,11 +538,11 @@ def _place(intent: Intent, number: int) -> Key:
     return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
 
 
-def _still_waits(known: Outcome | None, outcome: Outcome) -> bool:
+def _still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:
     """Say whether what is parked still waits for nothing but its turn: for a log, no news."""
-    if known is None or not known.result is outcome.result is Result.PARKED:
+    if earlier is None or not earlier.result is outcome.result is Result.PARKED:
         return False
-    return known.reason in _TURNS and outcome.reason in _TURNS
+    return earlier.reason in _TURNS and outcome.reason in _TURNS
 
 
 _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
@@ -552,14 +559,14 @@ def _original(intent: Intent) -> list[Key]:
 
 
 def _replayed(
-    intent: Intent, outcome: Outcome, found: Documents, now: datetime
+    intent: Intent, outcome: Outcome, documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
     """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
 
     Anybody who may publish can name a message: only one of the same VM and runbook is meant.
     """
     for key in _original(intent):
-        waits = unpack(Record, found[key]) if outcome.final and key in found else None
+        waits = unpack(Record, documents[key]) if outcome.final and key in documents else None
         if waits is None or waits.state is not State.WAITING or waits.committed:
             continue
         if (waits.intent.instance, waits.intent.runbook) == (intent.instance, intent.runbook):
@@ -617,30 +624,30 @@ def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
     return None if subject.open_request == intent.intent_id else subject.open_request
 
 
-def _subject(found: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
-    return unpack(Subject, found[key]) if key in found else Subject(instance, runbook)
+def _subject(documents: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
+    return unpack(Subject, documents[key]) if key in documents else Subject(instance, runbook)
 
 
-def _migrated(found: Documents) -> Fleet:
+def _migrated(documents: Documents) -> Fleet:
     """Read the fleet's switches of a ledger that has this version's schema."""
-    fleet = fleet_of(found)
+    fleet = fleet_of(documents)
     if fleet.schema < SCHEMA:
         raise _Older
     return fleet
 
 
 def _held(
-    found: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
+    documents: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
 ) -> tuple[Record, Subject]:
     """Read what an attempt holds; ``Superseded`` unless it is still its own (and, given ``now``, in time)."""
-    if mine not in found or subject_at not in found:
+    if mine not in documents or subject_at not in documents:
         raise Superseded("the intent or its subject is gone from the ledger")
-    subject = unpack(Subject, found[subject_at])
+    subject = unpack(Subject, documents[subject_at])
     if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
         raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
     if now is not None and subject.lease.expires_at <= now:
         raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
-    return unpack(Record, found[mine]), subject
+    return unpack(Record, documents[mine]), subject
 
 
 def _open(record: Record) -> Document:

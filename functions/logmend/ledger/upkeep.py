@@ -29,8 +29,8 @@ def budget_document(shard: Shard) -> Document:
     return Document(pack(shard), expire_at=places.expiry(shard))
 
 
-def _is(subject: Subject, key: Key, found: Documents) -> bool:
-    return key in found and unpack(Subject, found[key]) == subject
+def _is(subject: Subject, key: Key, documents: Documents) -> bool:
+    return key in documents and unpack(Subject, documents[key]) == subject
 
 
 class Upkeep:
@@ -42,8 +42,8 @@ class Upkeep:
 
     async def record(self, intent_id: str) -> Record | None:
         """Read one intent's record."""
-        found = await self._store.get([intent_key(intent_id)])
-        return unpack(Record, found[intent_key(intent_id)]) if found else None
+        documents = await self._store.get([intent_key(intent_id)])
+        return unpack(Record, documents[intent_key(intent_id)]) if documents else None
 
     async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
         """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
@@ -53,9 +53,9 @@ class Upkeep:
         """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
         key, contact_at = subject_key(subject.instance, subject.runbook), contact_key(subject.instance)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], bool]:
-            same = _is(subject, key, found)
-            return ({key: None, **contacts.without(found, subject.instance)} if same else {}), same
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
+            same = _is(subject, key, documents)
+            return ({key: None, **contacts.without(documents, subject.instance)} if same else {}), same
 
         return await self._store.transact([key, contact_at], step)
 
@@ -63,15 +63,15 @@ class Upkeep:
         """Ask Compute again in a month for a VM that it still knows."""
         key = subject_key(subject.instance, subject.runbook)
 
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
-            return ({key: subject_document(subject, now)} if _is(subject, key, found) else {}), None
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
+            return ({key: subject_document(subject, now)} if _is(subject, key, documents) else {}), None
 
         await self._store.transact([key], step)
 
     async def last_failure(self, runbook: str) -> datetime | None:
         """Say when a VM failed last, as far as the breaker's samples go."""
-        found = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
-        failed = [at for each in found.values() for at, failing in each.data.values() if failing]
+        documents = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
+        failed = [at for each in documents.values() for at, failing in each.data.values() if failing]
         return max(map(datetime.fromisoformat, failed), default=None)
 
     async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
@@ -97,10 +97,10 @@ class Upkeep:
         return waiting
 
     async def _settle(self, key: Key, intent_id: str, now: datetime) -> None:
-        def step(found: Documents) -> tuple[dict[Key, Document | None], None]:
-            if key not in found:
+        def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
+            if key not in documents:
                 return {}, None
-            shard = unpack(Shard, found[key])
+            shard = unpack(Shard, documents[key])
             return {
                 key: budget_document(places.settle(shard, intent_id, Work.UNKNOWN, self._lease, now))
             }, None

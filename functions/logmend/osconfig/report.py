@@ -84,7 +84,7 @@ def revision(report: Mapping[str, Any]) -> str:
     return found
 
 
-def attempt(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Attempt:
+def read(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Attempt:
     """Read the report of one of our assignments on one VM; one without its policy tells of trouble."""
     at = updated(report)
     policy = next(

@@ -39,7 +39,7 @@ NEXT_ROUTE = frozenset({"unreachable", "no_route"})
 """Troubles after which another executor may do better."""
 
 
-async def attempt(
+async def work(
     executors: Sequence[SessionExecutor | RequestExecutor],
     facts: InstanceFacts,
     runbook: Runbook,
@@ -55,17 +55,17 @@ async def attempt(
     error comes back as ``trouble`` with whatever was seen and done before it; only
     :class:`~logmend.errors.Superseded` is raised.
     """
-    done = Attempt(
+    attempt = Attempt(
         "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor serves this VM")
     )
     for executor in executors:
         if isinstance(executor, SessionExecutor):
-            done = await _in_session(executor, facts, runbook, intent, commit, mark, deadline)
+            attempt = await _in_session(executor, facts, runbook, intent, commit, mark, deadline)
         else:
-            done = await _by_request(executor, facts, runbook, intent, commit, deadline)
-        if done.enforced or done.trouble is None or done.trouble.reason not in NEXT_ROUTE:
+            attempt = await _by_request(executor, facts, runbook, intent, commit, deadline)
+        if attempt.enforced or attempt.trouble is None or attempt.trouble.reason not in NEXT_ROUTE:
             break
-    return done
+    return attempt
 
 
 async def _in_session(
@@ -78,31 +78,31 @@ async def _in_session(
     deadline: timedelta,
 ) -> Attempt:
     """Work on a VM that answers now."""
-    done = Attempt(executor.name)
+    attempt = Attempt(executor.name)
     try:
         async with (
             asyncio.timeout(deadline.total_seconds()),
             executor.open(facts, runbook, intent.action) as vm,
         ):
-            done = replace(done, login=vm.login)
-            done = replace(done, before=await vm.check())
-            if commit is None or not _faulty_there(done.before, intent):
-                return done
-            verdict = await commit(done.before)
+            attempt = replace(attempt, login=vm.login)
+            attempt = replace(attempt, before=await vm.check())
+            if commit is None or not _faulty_there(attempt.before, intent):
+                return attempt
+            verdict = await commit(attempt.before)
             if verdict is not None:
-                return replace(done, halted=verdict)
-            done = replace(done, enforced=True)
+                return replace(attempt, halted=verdict)
+            attempt = replace(attempt, enforced=True)
             try:
-                done = replace(done, enforcement=await vm.enforce(mark))
+                attempt = replace(attempt, enforcement=await vm.enforce(mark))
             except Permanent:  # the executor's word that the script was never begun
-                done = replace(done, enforced=False)
+                attempt = replace(attempt, enforced=False)
                 raise
-            done = replace(done, after=await vm.check())
+            attempt = replace(attempt, after=await vm.check())
     except Superseded:
         raise
     except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
-        return replace(done, trouble=trouble(error))
-    return done
+        return replace(attempt, trouble=trouble(error))
+    return attempt
 
 
 async def _by_request(
@@ -118,42 +118,42 @@ async def _by_request(
     There is no evidence before: the agent looks by itself before it enforces, and reports it.
     """
     action = intent.action if commit is not None else Action.CHECK
-    done = Attempt(executor.name, asked=action)
+    attempt = Attempt(executor.name, asked=action)
     if commit is None and intent.action is Action.REVERT:
         unchecked = Trouble(False, "revert_not_checked", "no assignment checks a revert without enforcing it")
-        return replace(done, trouble=unchecked)
+        return replace(attempt, trouble=unchecked)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             await executor.ready(facts, runbook, action)
             if commit is not None and (verdict := await commit(None)) is not None:
-                return replace(done, halted=verdict)
+                return replace(attempt, halted=verdict)
             await executor.request(facts, runbook, action)
     except Superseded:
         raise
     except Exception as error:  # noqa: BLE001  see above
-        return replace(done, trouble=trouble(error))
-    return replace(done, requested=True)
+        return replace(attempt, trouble=trouble(error))
+    return replace(attempt, requested=True)
 
 
-async def report(agent: RequestExecutor, asked: Asked, known: Record, deadline: timedelta) -> Attempt:
+async def report(agent: RequestExecutor, asked: Asked, record: Record, deadline: timedelta) -> Attempt:
     """Read what an agent reported of the work that it was asked for; ``requested`` where it is still out.
 
-    Each run of an agent replaces its report of the one before, so that what ``known`` keeps of an earlier one
+    Each run of an agent replaces its report of the one before, so what ``record`` keeps of an earlier one
     completes the later.
     """
     waiting = Attempt(agent.name, requested=True, asked=asked.action)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
-            found = await agent.report(asked)
+            reported = await agent.report(asked)
     except Exception as error:  # noqa: BLE001  it is read again by the next tick
         return replace(waiting, trouble=trouble(error))
-    if found is None:
+    if reported is None:
         return waiting
-    found = replace(found, asked=asked.action)
-    if found.enforced or found.before is None or known.before is None or known.enforcement is None:
-        return found
+    reported = replace(reported, asked=asked.action)
+    if reported.enforced or reported.before is None or record.before is None or record.enforcement is None:
+        return reported
     return replace(
-        found, before=known.before, enforced=True, enforcement=known.enforcement, after=found.before
+        reported, before=record.before, enforced=True, enforcement=record.enforcement, after=reported.before
     )
 
 

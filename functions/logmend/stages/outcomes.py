@@ -48,29 +48,29 @@ def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
     )
 
 
-def of_replayed(waiting: Record, done: Outcome) -> Outcome:
+def of_replayed(waiting: Record, replayed: Outcome) -> Outcome:
     """Make the last outcome of a message that was given up, from that of its replay."""
     intent = waiting.intent
-    reason = f": {done.reason}" if done.reason else ""
+    reason = f": {replayed.reason}" if replayed.reason else ""
     return Outcome(
         result=Result.SKIPPED,
         reason="replayed",
-        detail=f"replayed as {done.intent_id}, {done.result}{reason}",
-        at=done.at,
+        detail=f"replayed as {replayed.intent_id}, {replayed.result}{reason}",
+        at=replayed.at,
         outcome_id=f"{intent.intent_id}-{waiting.attempt}-{Result.SKIPPED}",
-        mode=done.mode,
-        version=done.version,
+        mode=replayed.mode,
+        version=replayed.version,
         runbook=intent.runbook,
-        runbook_digest=done.runbook_digest,
+        runbook_digest=replayed.runbook_digest,
         variant=intent.variant,
         action=intent.action,
         instance=intent.instance,
-        instance_name=done.instance_name,
+        instance_name=replayed.instance_name,
         attempt=waiting.attempt,
         intent_id=intent.intent_id,
         message_id=intent.message_id,
         source=intent.source,
-        requested_by=done.requested_by,
+        requested_by=replayed.requested_by,
     )
 
 

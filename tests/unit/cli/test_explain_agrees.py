@@ -37,12 +37,12 @@ async def both(raw: Any, settings: Settings, **facts: Any) -> tuple[tuple[Any, .
     w = world(clock=clock, fleet=fleet, mode=settings.mode, scope_projects=settings.scope_projects)
     outcome = await w.deliver(body)
     said = explain.event(delivery, event, explain.Rules.of(RUNBOOKS, settings), known)
-    assert said.judgement is not None
+    assert said.verdict is not None
     return (
         (outcome.result, outcome.reason, outcome.runbook, outcome.variant),
         (
-            said.judgement.result,
-            said.judgement.reason,
+            said.verdict.result,
+            said.verdict.reason,
             said.runbook.name if said.runbook else None,
             said.variant.name if said.variant else None,
         ),
@@ -67,9 +67,9 @@ def test_a_scan_says_of_every_fixture_what_explain_says(kind: str, name: str) ->
     rules = explain.Rules.of(RUNBOOKS, Settings())
     groups = Groups(rules)
     groups.add(None, event)
-    said = explain.event(None, event, rules).judgement
+    said = explain.event(None, event, rules).verdict
     assert said is not None
-    found = {(each.judgement.result, each.judgement.reason) for each in groups.judged({}, rules.policies)}
+    found = {(each.verdict.result, each.verdict.reason) for each in groups.judged({}, rules.policies)}
     found |= {(Result(result), reason) for result, reason in groups.turned_away}
     found |= {(Result.UNMATCHED, None)} if groups.unmatched else set()
     assert found == {(said.result, said.reason)}

@@ -125,7 +125,7 @@ class OsConfigExecutor:
             _check_name(read.report, asked)
             if policy_report.updated(read.report) <= asked.since:
                 return None
-            done = policy_report.attempt(read.report, _group(asked)[2], asked.instance.instance_id)
+            done = policy_report.read(read.report, _group(asked)[2], asked.instance.instance_id)
             revision = None if done.trouble else policy_report.revision(read.report)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             detail = f"a report cannot be read: {type(error).__name__}: {error}"

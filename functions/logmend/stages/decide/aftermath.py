@@ -93,8 +93,8 @@ def learned_of_vm(outcome: Outcome) -> bool:
         return True
     if (about := ABOUT.get(outcome.reason)) is not None:
         return about is About.VM
-    said = outcome.after or outcome.before
-    return said is not None and said.finding is Finding.LEAVE_ALONE
+    evidence = outcome.after or outcome.before
+    return evidence is not None and evidence.finding is Finding.LEAVE_ALONE
 
 
 def relapsed(subject: Subject, outcome: Outcome) -> bool:
@@ -130,26 +130,26 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
 
 
 def notes(
-    intent: Intent, said: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
+    intent: Intent, outcome: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
 ) -> tuple[str, ...]:
     """Say what else a reader of the outcome has to know."""
-    found = []
-    if said.reason == "needs_human" and not subject.human_told:
-        found.append(FIRST_NEEDS_HUMAN)
+    texts = []
+    if outcome.reason == "needs_human" and not subject.human_told:
+        texts.append(FIRST_NEEDS_HUMAN)
     if (
-        said.result is Result.FAILED
-        and learned_of_vm(said)
-        and leaves_to_person(subject, said, settings)
+        outcome.result is Result.FAILED
+        and learned_of_vm(outcome)
+        and leaves_to_person(subject, outcome, settings)
         and intent.automatic
     ):
-        found.append("left to a person from now on")
-    if said.result is Result.REMEDIATED and relapsed(subject, said):
-        found.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
-    if facts is not None and facts.partner_namespaces is None and said.result in _TOUCHED:
-        found.append("partner metadata was not answered by the API; the check on the VM decided")
-    if settings.ssh_host_keys == "insecure" and said.result in _TOUCHED:
-        found.append("host keys were not checked (LOGMEND_SSH_HOST_KEYS=insecure)")
-    return tuple(found)
+        texts.append("left to a person from now on")
+    if outcome.result is Result.REMEDIATED and relapsed(subject, outcome):
+        texts.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
+    if facts is not None and facts.partner_namespaces is None and outcome.result in _TOUCHED:
+        texts.append("partner metadata was not answered by the API; the check on the VM decided")
+    if settings.ssh_host_keys == "insecure" and outcome.result in _TOUCHED:
+        texts.append("host keys were not checked (LOGMEND_SSH_HOST_KEYS=insecure)")
+    return tuple(texts)
 
 
 def wants_follow_up(runbook: Runbook, facts: InstanceFacts, settings: Settings) -> bool:

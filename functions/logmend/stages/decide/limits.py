@@ -112,17 +112,17 @@ def retry(
 
 
 def busy(
-    intent: Intent, said: Verdict, since: datetime, settings: Settings, now: datetime, *, begun: bool
+    intent: Intent, verdict: Verdict, since: datetime, settings: Settings, now: datetime, *, begun: bool
 ) -> Verdict:
     """Say what becomes of an intent whose VM is busy: it waits, is said again, or has waited for too long.
 
     ``begun`` says that enforcing may have begun: then it waits, whatever its source.
     """
     if not begun and (intent.repeats or intent.look_only):
-        return replace(said, result=Result.SKIPPED)
+        return replace(verdict, result=Result.SKIPPED)
     if now < since + settings.busy_limit:
-        return said
-    detail = f"{said.detail}; so at every look since {since:%FT%TZ}"
+        return verdict
+    detail = f"{verdict.detail}; so at every look since {since:%FT%TZ}"
     return Verdict(Result.FAILED, "unverifiable" if begun else "busy", detail)
 
 
