@@ -54,7 +54,7 @@ class Spent(Struct, frozen=True):
     frees: datetime | None
 
 
-class Cause(Struct, frozen=True):
+class CauseCount(Struct, frozen=True):
     """What went wrong in the same way: how often, on how many VMs, and the latest of them."""
 
     result: str
@@ -86,7 +86,7 @@ class FleetState:
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
     controls: list[Outcome] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
+    causes: list[CauseCount] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
     latencies: "dict[str, array[int]]" = field(
         default_factory=lambda: {name: array("q") for name in LATENCIES}
@@ -228,7 +228,7 @@ class Summing:
         self._state.instances = len(self._last)
         self._state.by_result = Counter(word for _, word in self._last.values() if word)
         self._state.causes = [
-            Cause(result.value, reason, number, len(vms), latest)
+            CauseCount(result.value, reason, number, len(vms), latest)
             for (result, reason), (number, vms, latest) in sorted(
                 self._causes.items(), key=lambda each: (-len(each[1][1]), -each[1][0])
             )
@@ -328,7 +328,7 @@ def _control(outcome: Outcome) -> Mapping[str, Any]:
     }
 
 
-def _cause(cause: Cause) -> Mapping[str, Any]:
+def _cause(cause: CauseCount) -> Mapping[str, Any]:
     return {
         "result": cause.result,
         "reason": cause.reason,

@@ -7,13 +7,13 @@ reason is itself a cause that the runbook declares (an Ops Agent policy governs 
 import uuid
 from datetime import datetime
 
-from logmend.model.enums import Action, Origin
+from logmend.model.enums import Action
 from logmend.model.struct import Struct
-from logmend.model.values import Diagnosis, InstanceFacts, InstanceRef, Intent, Source
+from logmend.model.values import Diagnosis, InstanceFacts, InstanceRef
 from logmend.ports import Compute, Executors, SessionExecutor
 from logmend.runbook import Runbook, diagnosis
 from logmend.settings import Settings
-from logmend.stages import act, decide
+from logmend.stages import act, decide, intents
 
 
 class Diagnosed(Struct, frozen=True):
@@ -35,10 +35,13 @@ async def vm(
     as_root: bool = False,
 ) -> Diagnosed:
     """Diagnose one VM. Whatever goes wrong on the way is an unknown cause that says so; nothing is raised."""
+    check = intents.of_operator(
+        Action.CHECK, ref, runbook.name, None, now, intent_id=uuid.uuid4().hex, look_only=True
+    )
     facts = None
     try:
         facts = await compute.facts(ref)
-        verdict = decide.guards(_look(ref, runbook, now), runbook, facts, settings)
+        verdict = decide.guards(check, runbook, facts, settings)
         if verdict is not None:
             return Diagnosed(ref, _refused(runbook, verdict.reason or "", verdict.detail), facts)
         for executor in executors(facts, runbook.name):
@@ -56,17 +59,3 @@ def _refused(runbook: Runbook, reason: str, detail: str) -> Diagnosis:
     if cause is None:
         return diagnosis.unknown("not_asked", f"{reason}: {detail}")
     return Diagnosis(cause.name, cause.concerns, (detail,), cause.next_step, cause.runbook)
-
-
-def _look(ref: InstanceRef, runbook: Runbook, now: datetime) -> Intent:
-    """Give the intent of a look, as guards take it."""
-    return Intent(
-        intent_id=f"d-{uuid.uuid4().hex}",
-        runbook=runbook.name,
-        action=Action.CHECK,
-        instance=ref,
-        origin=Origin.OPERATOR,
-        source=Source("operator"),
-        created_at=now,
-        look_only=True,
-    )

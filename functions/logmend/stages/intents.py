@@ -82,7 +82,7 @@ def of_operator(
     action: Action,
     instance: InstanceRef,
     runbook: str,
-    by: str,
+    by: str | None,
     now: datetime,
     *,
     intent_id: str,
