@@ -106,7 +106,7 @@ def command() -> None:
 def list_(everything: bool, shape: str) -> None:
     """List the plans, those that expire first at the top."""
 
-    async def work(app: Application) -> list[dict[str, Any]]:
+    async def work(app: Application) -> list[dict[str, object]]:
         now = datetime.now(UTC)
         found = sorted([each async for each in app.controls.approvals()], key=lambda each: each.expires_at)
         return [row(each, app, now) for each in found]

@@ -94,7 +94,7 @@ def write(folder: Path, case: Case) -> Path:
     """Write a case below a runbook's folder and give its path. FileExistsError rather than replace one."""
     path = folder / "cases" / f"{case.name}.json"
     path.parent.mkdir(exist_ok=True)
-    raw: dict[str, Any] = {"why": case.why, "event": case.event}
+    raw: dict[str, object] = {"why": case.why, "event": case.event}
     if case.instance is not None:
         raw["instance"] = case.instance
     if case.now is not None:
@@ -105,7 +105,7 @@ def write(folder: Path, case: Case) -> Path:
     return path
 
 
-def _unknown(file: str, raw: Mapping[str, Any], known: tuple[str, ...]) -> list[Problem]:
+def _unknown(file: str, raw: Mapping[str, object], known: tuple[str, ...]) -> list[Problem]:
     return [
         Problem(file, None, f"unknown key {key}", suggestion(key, known)) for key in raw if key not in known
     ]
@@ -119,7 +119,7 @@ def _instant(value: Any) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-def _expected(file: str, raw: Any) -> tuple[Expected | None, list[Problem]]:
+def _expected(file: str, raw: object) -> tuple[Expected | None, list[Problem]]:
     if not isinstance(raw, dict):
         return None, [Problem(file, None, "expect: expected an object with " + ", ".join(EXPECTED))]
     problems = _unknown(file, raw, EXPECTED)

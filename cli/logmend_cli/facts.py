@@ -51,7 +51,7 @@ class Described:
     free = True
 
     def __init__(
-        self, file: Path, known: Mapping[InstanceRef, tuple[InstanceFacts, Mapping[str, Any]]]
+        self, file: Path, known: Mapping[InstanceRef, tuple[InstanceFacts, Mapping[str, object]]]
     ) -> None:
         self._file = file
         self._known = known
@@ -142,7 +142,7 @@ def lookup(settings: Settings, file: Path | None, *, live: bool) -> Iterator[Loo
         yield Nothing()
 
 
-def _instance(file: Path, value: object) -> tuple[InstanceFacts, Mapping[str, Any]]:
+def _instance(file: Path, value: object) -> tuple[InstanceFacts, Mapping[str, object]]:
     try:
         if isinstance(value, Undecodable):
             raise ValueError(value.detail)  # noqa: TRY301, TRY004  one message for all

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
@@ -32,7 +32,7 @@ class Input(Struct, frozen=True):
     number: int | None
     delivery: Delivery | None
     event: Event | Undecodable
-    payload: Any
+    payload: object
 
     @property
     def where(self) -> str:

@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the command; its value is the exit status."""
         with told(debug=bool(ctx.params.get("debug"))):
             status = super().invoke(ctx)

@@ -117,7 +117,7 @@ async def _of_log(project: str, since: datetime | None, settings: Settings) -> A
         warn(f"{bad} entries of the log {document.LOG_ID} are no outcomes")
 
 
-def _outcome(value: Any) -> Outcome:
+def _outcome(value: object) -> Outcome:
     """Read an outcome, or the LogEntry that carries one; ValueError where it is neither."""
     if isinstance(value, Undecodable):
         raise ValueError(value.detail)  # noqa: TRY004  one error for whatever is no outcome

@@ -60,12 +60,12 @@ def colour(word: str) -> str:
     return _COLOURS.get(word, "")
 
 
-def show_json(value: Any) -> None:
+def show_json(value: object) -> None:
     """Print JSON in ASCII, indented."""
     click.echo(msgspec.json.format(json.dumps(value), indent=2))  # json itself indents in Python, slowly
 
 
-def show_json_array(values: Iterable[Any]) -> None:
+def show_json_array(values: Iterable[object]) -> None:
     """Print an array whose elements are printed as they come, so that its length costs no memory."""
     separator = "[\n"
     for value in values:
@@ -74,7 +74,7 @@ def show_json_array(values: Iterable[Any]) -> None:
     click.echo("[]" if separator == "[\n" else "\n]")
 
 
-def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print CSV with a header; None is empty.
 
     A cell that a spreadsheet would run as a formula is quoted, and nothing makes a terminal do something.
@@ -88,7 +88,7 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, empty: str = ""
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, empty: str = ""
 ) -> None:
     """Print a table; cells that are results or verdicts are coloured, None is blank, nothing is markup.
 
@@ -116,7 +116,7 @@ def show_table(
 def show_rows(
     shape: str,
     columns: Mapping[str, str],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[Mapping[str, object]],
     *,
     title: str | None = None,
     empty: str = "",
@@ -177,7 +177,7 @@ def printable(text: str) -> str:
     )
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return ", ".join(str(each) for each in value) if isinstance(value, list | tuple) else value
 
 

@@ -232,7 +232,7 @@ def _wanted(
     actions: Sequence[str],
     projects: Sequence[str],
     zones: Sequence[str],
-) -> Iterator[tuple["AssignmentPlace", dict[str, Any]]]:
+) -> Iterator[tuple["AssignmentPlace", dict[str, object]]]:
     """Give every place with the document that belongs there."""
     from logmend.adapters.google.osconfig_policies import AssignmentPlace
 
@@ -257,11 +257,11 @@ def _open(settings: Settings) -> "Assignments":
     return Assignments(settings.osconfig_endpoint)
 
 
-def _row(place: "AssignmentPlace") -> dict[str, Any]:
+def _row(place: "AssignmentPlace") -> dict[str, object]:
     return {"project_id": place.project_id, "zone": place.zone, "assignment": place.assignment_id}
 
 
-def _yaml(document: dict[str, Any]) -> str:
+def _yaml(document: dict[str, object]) -> str:
     """Print YAML for people: scripts as blocks, keys in their order."""
     import yaml
 

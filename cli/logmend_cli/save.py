@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from logmend import catalog
 from logmend.errors import ConfigError
@@ -65,7 +64,7 @@ def case(
     warn(f"saved {path}; it holds the event as it came: read it before you share it")
 
 
-def _instance(facts: Lookup, explanation: Explanation) -> Mapping[str, Any] | None:
+def _instance(facts: Lookup, explanation: Explanation) -> Mapping[str, object] | None:
     if isinstance(facts, Described) and explanation.instance is not None:
         return facts.document(explanation.instance)
     return None

@@ -149,7 +149,7 @@ def _blocks(title: str, rows: Sequence[dict[str, Any]]) -> None:
     click.echo()
 
 
-def _rows(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
     if not rows:
         return
     named = {
@@ -169,7 +169,7 @@ def _rows(title: str, rows: Sequence[dict[str, Any]], columns: Sequence[str]) ->
     output.show_table(headings, cells, title=title + _more(rows))
 
 
-def _more(rows: Sequence[Any]) -> str:
+def _more(rows: Sequence[object]) -> str:
     return f" ({SHOWN} of {len(rows)}; --format json has more)" if len(rows) > SHOWN else ""
 
 

@@ -13,7 +13,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TextIO
 
 _SEVERITIES = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
@@ -53,7 +53,7 @@ class Diagnostics(logging.Handler):
         except Exception:  # noqa: BLE001  a record that cannot be written must not fail the event
             self.handleError(record)
 
-    def say(self, severity: str, document: Mapping[str, Any]) -> None:
+    def say(self, severity: str, document: Mapping[str, object]) -> None:
         """Write a document of one's own as an entry of the function's log."""
         entry = {"severity": severity, "time": datetime.now(UTC).isoformat()} | dict(document)
         if execution := self._execution():

@@ -53,7 +53,7 @@ def facts(
     )
 
 
-def described(document: Mapping[str, Any]) -> InstanceFacts:
+def described(document: Mapping[str, object]) -> InstanceFacts:
     """Read an instance that stands for itself in a file; its own links say which project it is of.
 
     Partner metadata counts where the document has it (``view=FULL``); project metadata is never in it, so it

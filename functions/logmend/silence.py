@@ -156,7 +156,7 @@ class Listener(Struct, frozen=True):
             await self.take()
         return found
 
-    def _is_the_line(self, raw: dict[str, Any], each: Watch) -> bool:
+    def _is_the_line(self, raw: dict[str, object], each: Watch) -> bool:
         event = decode.document(raw)
         if not isinstance(event, LogEntry):
             return False
@@ -228,13 +228,13 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _instance_id(raw: Mapping[str, Any]) -> str:
+def _instance_id(raw: Mapping[str, object]) -> str:
     resource = raw.get("resource")
     labels = resource.get("labels") if isinstance(resource, dict) else None
     return str(labels.get("instance_id", "")) if isinstance(labels, dict) else ""
 
 
-async def _first(pages: AsyncIterator[Sequence[dict[str, Any]]]) -> Sequence[dict[str, Any]]:
+async def _first(pages: AsyncIterator[Sequence[dict[str, object]]]) -> Sequence[dict[str, object]]:
     async for page in pages:
         if page:
             return page

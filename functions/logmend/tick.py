@@ -206,7 +206,7 @@ class Ticker(Struct, frozen=True):
         page: int = PAGE,
         prepare: Callable[[Sequence[T]], Awaitable[None]] | None = None,
         ahead: timedelta = timedelta(),
-        first: Callable[[T], tuple[Any, ...]] | None = None,
+        first: Callable[[T], tuple[object, ...]] | None = None,
     ) -> None:
         """Take page after page of what was due when the list was begun; each item once.
 

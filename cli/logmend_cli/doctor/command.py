@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import click
 import msgspec
@@ -94,7 +93,7 @@ def command(
     counts = Counter(each.state for each in checks)
     shown = [each for each in checks if not problems or each.state is not Health.OK]
     if shape == "json":
-        documents: list[dict[str, Any]] = msgspec.to_builtins(shown)
+        documents: list[dict[str, object]] = msgspec.to_builtins(shown)
         output.show_json({"checks": documents, "totals": {state.value: counts[state] for state in Health}})
     else:
         for each in shown:

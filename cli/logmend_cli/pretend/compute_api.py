@@ -45,7 +45,7 @@ class PretendInstance:
     external_ip: str | None = None
     service_account: str | None = None
     identity_certificate_enabled: bool | None = None
-    partner_metadata: dict[str, Any] = field(default_factory=dict)
+    partner_metadata: dict[str, object] = field(default_factory=dict)
     guest_attributes: dict[str, str] = field(default_factory=dict)
     generation: int = 0
 
@@ -180,7 +180,7 @@ class PretendCompute:
 
         return handle
 
-    async def _get(self, request: Request) -> dict[str, Any]:
+    async def _get(self, request: Request) -> dict[str, object]:
         full = self._full(request)
         return self._found(request).document(full=full)
 
@@ -189,7 +189,7 @@ class PretendCompute:
             raise _Error(400, "Request contains an invalid argument. Invalid field selection partnerMetadata")
         return request.query_params.get("view") == "FULL" and self.knows_partner_metadata
 
-    async def _list(self, request: Request) -> dict[str, Any]:
+    async def _list(self, request: Request) -> dict[str, object]:
         chosen = [
             each
             for each in self._chosen(request)
@@ -212,7 +212,7 @@ class PretendCompute:
             token["unreachables"] = [f"{_BASE}/zones/{zone}" for zone in self.unreachable_zones]
         return {"kind": "compute#instanceAggregatedList", "items": items} | token
 
-    async def _project(self, request: Request) -> dict[str, Any]:
+    async def _project(self, request: Request) -> dict[str, object]:
         name = request.path_params["project"]
         if name not in self.project_metadata and all(each.project_id != name for each in self.instances):
             raise _Error(404, f"The resource 'projects/{name}' was not found")
@@ -225,7 +225,7 @@ class PretendCompute:
             | ({"items": items} if items else {}),
         }
 
-    async def _guest(self, request: Request) -> dict[str, Any]:
+    async def _guest(self, request: Request) -> dict[str, object]:
         instance = self._found(request)
         wanted = request.query_params.get("queryPath", "")
         items = [
@@ -242,7 +242,7 @@ class PretendCompute:
             "selfLink": f"{_BASE}/{instance.path}/guestAttributes/{wanted}",
         }
 
-    async def _set(self, request: Request) -> dict[str, Any]:
+    async def _set(self, request: Request) -> dict[str, object]:
         instance = self._found(request)
         body = await request.json()
         if body.get("labelFingerprint") != instance.fingerprint:
@@ -253,14 +253,14 @@ class PretendCompute:
         self._operations[name] = self.polls
         return self._described(name, instance.zone, instance.project_id)
 
-    async def _operation(self, request: Request) -> dict[str, Any]:
+    async def _operation(self, request: Request) -> dict[str, object]:
         name = request.path_params["operation"]
         if name not in self._operations:
             raise _Error(404, f"The resource '{name}' was not found")
         self._operations[name] = max(0, self._operations[name] - 1)
         return self._described(name, request.path_params["zone"], request.path_params["project"])
 
-    def _described(self, name: str, zone: str, project: str) -> dict[str, Any]:
+    def _described(self, name: str, zone: str, project: str) -> dict[str, object]:
         done = self._operations[name] == 0
         return {
             "kind": "compute#operation",
@@ -326,7 +326,7 @@ def _page(request: Request, instances: list[PretendInstance]) -> tuple[list[Pret
     return instances[start : start + size], more
 
 
-def _masked(request: Request, document: dict[str, Any]) -> JSONResponse:
+def _masked(request: Request, document: dict[str, object]) -> JSONResponse:
     if fields := request.query_params.get("fields"):
         names = re.sub(r"\([^)]*\)", "", fields).split(",")  # what is inside is given whole
         document = {key: value for key, value in document.items() if key in names}

@@ -116,7 +116,7 @@ def incident(vm: tuple[str, str, str], incident_id: str) -> dict[str, Any]:
     }
 
 
-def push(document: dict[str, Any] | bytes, message_id: str) -> bytes:
+def push(document: dict[str, object] | bytes, message_id: str) -> bytes:
     """Give the body with which Pub/Sub would push it."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     message = {

@@ -92,7 +92,7 @@ class Story:
         name: str,
         what: str,
         expected: str,
-        body: Callable[[], dict[str, Any] | bytes],
+        body: Callable[[], dict[str, object] | bytes],
         *,
         again: bool = False,
         follows: bool = False,
@@ -247,7 +247,7 @@ def _fail(machine: Machine, command: str, text: str) -> None:
     (folder / command).write_text(text + "\n")
 
 
-def claims_hold(machine: Machine, before: str | None, outcomes: list[dict[str, Any]]) -> str | None:
+def claims_hold(machine: Machine, before: str | None, outcomes: list[dict[str, object]]) -> str | None:
     """Hold what outcomes claim against the machine: None if they hold, else what does not."""
     results = {outcome["result"] for outcome in outcomes}
     touched = any({"disable", "--now"} <= set(call.split()) for call in machine.calls())

@@ -15,6 +15,7 @@ import click
 from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
+from logmend.model.struct import Struct, replace
 from logmend.model.values import Tick
 from logmend.settings import Settings, duration
 from logmend_cli import application, inputs, output
@@ -85,50 +86,77 @@ def command(**chosen: Any) -> int:
     by Ctrl-C or worse, and run it again: it goes on, and what is published twice is recognised. Exit status 1
     if an event is rejected or unmatched, or the run ended early.
     """
-    settings = _settings(chosen)
-    return asyncio.run(_Replay(settings, chosen).run())
-
-
-def _settings(chosen: dict[str, Any]) -> Settings:
-    given = [chosen[name] is not None for name in ("file", "subscription", "where", "outcome")]
-    if sum(given) != 1:
-        raise click.UsageError("give one of FILE, --subscription, --filter and --outcome")
-    if chosen["publish"] and chosen["allow_stale"]:
-        raise click.UsageError("--publish hands events to the function, --allow-stale orders them: give one")
-    for option in ("everything", "topic"):
-        if chosen[option] and not chosen["publish"]:
-            raise click.UsageError(f"--{'all' if option == 'everything' else option} goes with --publish")
-    if chosen["since"] and chosen["where"] is None:
-        raise click.UsageError("--since goes with --filter")
     settings = inputs.settings()
+    return asyncio.run(_Replay(settings, _checked(Options(**chosen), settings)).run())
+
+
+class Options(Struct, frozen=True):
+    """What the command was told, each option by its name; None for what was not."""
+
+    file: str | None
+    subscription: str | None
+    where: str | None
+    since: str | None
+    outcome: str | None
+    project: str | None
+    publish: bool
+    topic: str | None
+    allow_stale: bool
+    everything: bool
+    rate: float
+    limit: int | None
+    fresh: bool
+    journal: Path | None
+    by: str
+    shape: str
+
+    @property
+    def acting(self) -> bool:
+        """Whether anything is to be done with the events."""
+        return self.publish or self.allow_stale
+
+
+def _checked(options: Options, settings: Settings) -> Options:
+    """Return the options with what the settings say for those that were left out."""
+    if (
+        sum(each is not None for each in (options.file, options.subscription, options.where, options.outcome))
+        != 1
+    ):
+        raise click.UsageError("give one of FILE, --subscription, --filter and --outcome")
+    if options.publish and options.allow_stale:
+        raise click.UsageError("--publish hands events to the function, --allow-stale orders them: give one")
+    for name, given in (("all", options.everything), ("topic", options.topic)):
+        if given and not options.publish:
+            raise click.UsageError(f"--{name} goes with --publish")
+    if options.since and options.where is None:
+        raise click.UsageError("--since goes with --filter")
     problems = []
-    chosen["project"] = chosen["project"] or settings.project
-    chosen["topic"] = chosen["topic"] or settings.topic
-    short = chosen["subscription"] is not None and "/" not in chosen["subscription"]
-    if (chosen["where"] is not None or short) and not chosen["project"]:
+    subscription = options.subscription
+    project, topic = options.project or settings.project, options.topic or settings.topic
+    short = subscription is not None and "/" not in subscription
+    if (options.where is not None or short) and not project:
         problems.append("which project? --project or LOGMEND_PROJECT")
     elif short:
-        chosen["subscription"] = f"projects/{chosen['project']}/subscriptions/{chosen['subscription']}"
-    if chosen["publish"] and not chosen["topic"]:
+        subscription = f"projects/{project}/subscriptions/{subscription}"
+    if options.publish and not topic:
         problems.append("publish where? --topic projects/PROJECT/topics/TOPIC or LOGMEND_TOPIC")
-    for name, kind in (("topic", "topics"), ("subscription", "subscriptions")):
-        parts = (chosen[name] or f"projects/p/{kind}/x").split("/")
+    for name, kind, value in (("topic", "topics", topic), ("subscription", "subscriptions", subscription)):
+        parts = (value or f"projects/p/{kind}/x").split("/")
         if len(parts) != 4 or parts[0::2] != ["projects", kind]:
-            problems.append(f"{chosen[name]!r} is no {name}: projects/PROJECT/{kind}/NAME")
-    if (chosen["allow_stale"] or chosen["outcome"]) and settings.state == "memory:":
+            problems.append(f"{value!r} is no {name}: projects/PROJECT/{kind}/NAME")
+    if (options.allow_stale or options.outcome) and settings.state == "memory:":
         problems.append(application.NO_LEDGER)
     if problems:
         raise ConfigError(problems)
-    return settings
+    return replace(options, project=project, topic=topic, subscription=subscription)
 
 
 class _Replay:
     """One run: events one after the other, each dealt with and settled before the next."""
 
-    def __init__(self, settings: Settings, chosen: dict[str, Any]) -> None:
+    def __init__(self, settings: Settings, options: Options) -> None:
         self._settings = settings
-        self._chosen = chosen
-        self._acting: bool = chosen["publish"] or chosen["allow_stale"]
+        self._options = options
         self._stop = asyncio.Event()
         self._signals: list[int] = []
         self._ended = _STOPPED
@@ -155,16 +183,16 @@ class _Replay:
     async def _run(self, rules: Rules) -> None:
         async with AsyncExitStack() as stack:
             app = None
-            if self._chosen["allow_stale"] or self._chosen["outcome"]:
+            if self._options.allow_stale or self._options.outcome:
                 app = await stack.enter_async_context(application.opened(self._settings))
-            if self._acting and self._chosen["subscription"] is None:
+            if self._options.acting and self._options.subscription is None:
                 self._journal = self._opened_journal()
                 stack.callback(lambda journal: journal.close(finished=self._ended == _END), self._journal)
             source = self._source(app)
             stack.push_async_callback(source.aclose)
             act = await self._act(app, stack)
             # Where each event has its line, that is progress enough; a bar would run through them.
-            shown = output.progress("events") if self._chosen["shape"] == "json" else nullcontext(_no_bar)
+            shown = output.progress("events") if self._options.shape == "json" else nullcontext(_no_bar)
             with shown as more:
                 self._ended = await self._every(source, act, rules, more)
             if self._ordered:
@@ -174,12 +202,12 @@ class _Replay:
         """Deal with each event; says how that ended."""
         loop, seen = asyncio.get_running_loop(), set[str]()
         # A log says the same of a VM again and again; a dead letter must leave nothing out.
-        file = self._chosen["file"] is not None and self._chosen["allow_stale"]
-        once = self._acting and (file or self._chosen["where"] is not None)
+        file = self._options.file is not None and self._options.allow_stale
+        once = self._options.acting and (file or self._options.where is not None)
         covered: dict[acts._Subject, str] = {}
-        limit = self._chosen["limit"] or (PULL_LIMIT if self._chosen["subscription"] else None)
+        limit = self._options.limit or (PULL_LIMIT if self._options.subscription else None)
         next_at = loop.time()
-        run = self._journal.run if self._journal else uuid.uuid4().hex if self._chosen["fresh"] else ""
+        run = self._journal.run if self._journal else uuid.uuid4().hex if self._options.fresh else ""
         async for each in source.events():
             if self._signals:
                 return _STOPPED
@@ -198,15 +226,15 @@ class _Replay:
             if limit is not None and self._dealt_with >= limit:
                 warn(f"there are more than {limit} events: run it again to go on, or raise --limit")
                 return _LIMIT
-            if self._acting and not (subject and subject in covered):
+            if self._options.acting and not (subject and subject in covered):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), next_at - loop.time())
                 if self._signals:
                     return _STOPPED
-                next_at = max(next_at, loop.time()) + 1 / self._chosen["rate"]
+                next_at = max(next_at, loop.time()) + 1 / self._options.rate
             if subject is not None and subject in covered:
                 done = Done("covered", covered[subject], "the same VM and runbook")
-            elif self._acting and isinstance(each.event, Tick):
+            elif self._options.acting and isinstance(each.event, Tick):
                 done = Done("dropped", why="a tick: the scheduler sends the next")
             else:
                 done = await act(each, explanation, replay_id)
@@ -222,16 +250,18 @@ class _Replay:
         return _STOPPED if self._signals else _END
 
     def _opened_journal(self) -> ReplayJournal:
-        chosen = self._chosen
-        what = "publish" if chosen["publish"] else "order"
-        named = [f"{name}={chosen[name]}" for name in ("where", "since", "outcome", "project", "topic")]
-        file = chosen["file"]
-        place = str(Path(file).resolve()) if file not in (None, inputs.STDIN) else str(file)
-        path = chosen["journal"] or default_path(what, place, self._settings.state, *named)
+        options = self._options
+        what = "publish" if options.publish else "order"
+        named = [
+            f"{name}={getattr(options, name)}" for name in ("where", "since", "outcome", "project", "topic")
+        ]
+        file = options.file
+        place = str(file) if file is None or file == inputs.STDIN else str(Path(file).resolve())
+        path = options.journal or default_path(what, place, self._settings.state, *named)
         about = {"what": what}
-        if chosen["where"] is not None:
-            about |= dict(zip(("since", "until"), _span(chosen["since"]), strict=True))
-        journal = ReplayJournal(path, about, fresh=chosen["fresh"])
+        if options.where is not None:
+            about |= dict(zip(("since", "until"), _span(options.since), strict=True))
+        journal = ReplayJournal(path, about, fresh=options.fresh)
         if journal.resumed:
             warn(f"going on with a run that was interrupted ({len(journal.done)} done): {path}")
         return journal
@@ -239,32 +269,34 @@ class _Replay:
     def _source(self, app: Any) -> "EventSource":
         from logmend_cli.replay import sources
 
-        chosen = self._chosen
-        if chosen["file"] is not None:
-            return sources.FileSource(chosen["file"])
-        if chosen["outcome"] is not None:
-            return sources.OutcomeSource(app, chosen["outcome"], order=chosen["allow_stale"])
-        if chosen["where"] is not None:
-            since, until = _span(chosen["since"])
+        options = self._options
+        if options.file is not None:
+            return sources.FileSource(options.file)
+        if options.outcome is not None:
+            return sources.OutcomeSource(app, options.outcome, order=options.allow_stale)
+        if options.where is not None:
+            since, until = _span(options.since)
             if self._journal is not None:
                 since, until = self._journal.about["since"], self._journal.about["until"]
-            where = f'({chosen["where"]}\n) AND timestamp >= "{since}" AND timestamp < "{until}"'
-            return sources.QuerySource(self._settings, [f"projects/{chosen['project']}"], where)
+            where = f'({options.where}\n) AND timestamp >= "{since}" AND timestamp < "{until}"'
+            return sources.QuerySource(self._settings, [f"projects/{options.project}"], where)
         from logmend.adapters.google.pubsub import Subscription
 
-        batch = max(1, min(BATCH, chosen["limit"] or BATCH))
-        name = chosen["subscription"]
+        assert options.subscription is not None
+        batch = max(1, min(BATCH, options.limit or BATCH))
+        name = options.subscription
         return sources.PulledSource(Subscription(name), name, batch=batch, stop=self._stop)
 
     async def _act(self, app: Any, stack: AsyncExitStack) -> Handler:
-        if self._chosen["publish"]:
+        if self._options.publish:
             from logmend.adapters.google.pubsub import Publisher
 
             publisher = Publisher()
             stack.push_async_callback(publisher.aclose)
-            return acts.Publish(publisher, self._chosen["topic"], self._chosen["everything"])
-        if self._chosen["allow_stale"]:
-            return acts.Order(app.journal, self._chosen["by"])
+            assert self._options.topic is not None
+            return acts.Publish(publisher, self._options.topic, self._options.everything)
+        if self._options.allow_stale:
+            return acts.Order(app.journal, self._options.by)
         return acts.explained
 
     async def _tick(self) -> None:
@@ -296,7 +328,7 @@ class _Replay:
         self._results[explanation.result if explanation else None] += 1
         self._dealt_with += 1
         document = dict(acts.document(each, explanation, done))
-        if self._chosen["shape"] == "json":
+        if self._options.shape == "json":
             self._rows.append(document)
             return
         result = f"{document['result']}: {document['reason']}" if document["reason"] else document["result"]
@@ -304,19 +336,19 @@ class _Replay:
         word = output.coloured(document["result"]) if document["result"] else document["event"]
         painted = (result or document["event"]).replace(document["result"] or "\0", word, 1)
         pad = " " * max(0, 26 - len(result or document["event"]))
-        did = f"{done.what} {done.as_ or ''}{done.why and f'({done.why})'}" if self._acting else ""
+        did = f"{done.what} {done.as_ or ''}{done.why and f'({done.why})'}" if self._options.acting else ""
         where = output.shortened(each.where, 30)
         click.echo(f"{where:<30}  {painted}{pad}  {vm:<44}  {did}".rstrip())
 
     def _conclude(self) -> None:
-        if self._chosen["shape"] == "json":
+        if self._options.shape == "json":
             finished = self._ended == _END
             output.show_json({"events": self._rows, "totals": dict(self._counts), "finished": finished})
         else:
             click.echo(", ".join(f"{count} {word}" for word, count in self._counts.items()) or "no event")
         if self._ended == _STOPPED:
             warn("stopped before the end; run it again to go on")
-        elif not self._acting and self._dealt_with:
+        elif not self._options.acting and self._dealt_with:
             warn("nothing was changed: --publish publishes them again, --allow-stale orders them")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logmend.model.struct import Struct, field
 from logmend.model.values import Delivery, Event, LogEntry, Undecodable
@@ -41,7 +41,7 @@ class Replayable(Struct, frozen=True):
 
 
 def of_document(
-    where: str, delivery: Delivery | None, event: Event | Undecodable, payload: Any
+    where: str, delivery: Delivery | None, event: Event | Undecodable, payload: object
 ) -> Replayable:
     """Take an event out of a file or a listing; the same document twice is one event."""
     data = None if isinstance(event, Undecodable) else _bytes(payload)
@@ -99,5 +99,5 @@ def _kept(attributes: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in attributes.items() if not key.startswith("goog")}
 
 
-def _bytes(payload: Any) -> bytes:
+def _bytes(payload: object) -> bytes:
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()

@@ -7,7 +7,6 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any
 
 from logmend.errors import ConfigError
 
@@ -19,7 +18,7 @@ class ReplayJournal:
     yet noted when the process died is published again under the same name, which the function recognises.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], *, fresh: bool = False) -> None:
+    def __init__(self, path: Path, about: dict[str, str], *, fresh: bool = False) -> None:
         """Open or begin. ``about`` is what a new run keeps beside its name; a resumed one keeps its own.
 
         ``fresh`` forgets an interrupted run. ConfigError where the file is in use, or not ours.
@@ -41,7 +40,7 @@ class ReplayJournal:
         whole = [line for line in self._file if line.endswith("\n")]
         try:
             known = [json.loads(line) for line in whole]
-            self.about: dict[str, Any] = known[0] if known else {}
+            self.about: dict[str, str] = known[0] if known else {}
             self.done: dict[str, str] = {each["id"]: each["as"] for each in known[1:]}
             self.resumed = bool(known)
             if known and not isinstance(self.about["run"], str):
@@ -71,7 +70,7 @@ class ReplayJournal:
                 self.path.unlink()
         self._file.close()
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: dict[str, str]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -9,7 +9,6 @@ import hashlib
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from logmend_cli.fleet_state import quantiles
 from logmend_cli.output import printable
@@ -74,7 +73,7 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
     ]
 
 
-def _data(value: Any) -> str:
+def _data(value: object) -> str:
     """Write JSON that can stand in an HTML script element, whatever its strings hold."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from logmend import __version__, lql, sink_filter
 from logmend.model.enums import Action, Mode, Result
@@ -33,7 +32,7 @@ def check(runbooks: Mapping[str, Runbook]) -> Iterator[Problem]:
             return
 
 
-def own_entries(runbooks: Mapping[str, Runbook]) -> Iterator[dict[str, Any]]:
+def own_entries(runbooks: Mapping[str, Runbook]) -> Iterator[dict[str, object]]:
     """Give entries as logmend writes them: every result, with every reason, about every runbook.
 
     They are the documents of the production code, in the logs that are its own; the OS Config agent's log
@@ -61,7 +60,7 @@ def _outcome(runbook: str, result: Result, reason: str, detail: str) -> Outcome:
     )
 
 
-def _entry(log_id: str, outcome: Outcome) -> dict[str, Any]:
+def _entry(log_id: str, outcome: Outcome) -> dict[str, object]:
     document = outcome_json.document(outcome)
     return {
         "logName": f"projects/{_VM.project_id}/logs/{log_id}",

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -203,7 +203,7 @@ async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]"
         await compute.aclose()
 
 
-def _show(instances: Sequence[dict[str, Any]], totals: dict[str, Any], shape: str) -> None:
+def _show(instances: Sequence[dict[str, object]], totals: dict[str, object], shape: str) -> None:
     if shape == "json":
         output.show_json({"instances": list(instances), "totals": totals})
         return

@@ -37,7 +37,7 @@ def instance(scanned: Scanned) -> dict[str, Any]:
     }
 
 
-def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, Any]:
+def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, object]:
     """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
     results = Counter[str]()
     seen = []
@@ -110,7 +110,7 @@ _SERIAL = "serialconsole.googleapis.com/serial_port_1_output "
 _MEANS = {"planned": "No guard objects so far; the VM itself has not been checked."}
 
 
-def _form(form: Form, verdict: Verdict) -> dict[str, Any]:
+def _form(form: Form, verdict: Verdict) -> dict[str, object]:
     return {
         "log_path": form.log_path,
         "variant": form.variant,

@@ -13,7 +13,7 @@ from logmend.lql.nodes import Literal
 from logmend.lql.schema import DEFAULTS, LOG_ENTRY, OBJECTS, Kind
 
 
-def in_any_field(literal: Literal) -> Callable[[Mapping[str, Any]], bool]:
+def in_any_field(literal: Literal) -> Callable[[Mapping[str, object]], bool]:
     """Make the predicate of a global term."""
     # Without quotes NULL_VALUE is a word like any other here: there is no field whose null it could be.
     tests = _tests(Literal(literal.text, quoted=True, at=literal.at))

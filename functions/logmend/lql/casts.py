@@ -9,7 +9,6 @@ RFC 3339 with 0, 3, 6 or 9 digits of fraction (only the order of its parts is do
 import datetime as dt
 import zoneinfo
 from collections.abc import Callable
-from typing import Any
 
 from logmend.lql import values
 from logmend.lql.errors import FilterError
@@ -40,7 +39,9 @@ _ALLOWED = {
 _DATE = "0000-00-00"
 
 
-def converter(kind: Kind, type_name: str, zone: str | None, name: str, at: Position) -> Callable[[Any], Any]:
+def converter(
+    kind: Kind, type_name: str, zone: str | None, name: str, at: Position
+) -> Callable[[object], object]:
     """Make the conversion of JSON values of ``kind`` to JSON values of the type; ABSENT where one fails."""
     target = KINDS[type_name]
     if kind in OBJECTS or target not in _ALLOWED[kind] | {Kind.STRING, kind}:
@@ -74,7 +75,7 @@ def _zone(zone: str | None, kind: Kind, target: Kind, at: Position) -> dt.tzinfo
         ) from None
 
 
-def _string(value: Any, kind: Kind, zone: dt.tzinfo) -> Any:
+def _string(value: object, kind: Kind, zone: dt.tzinfo) -> object:
     if kind is Kind.TIMESTAMP:
         return ABSENT if not isinstance(value, str) else _written(values.timestamp(value), zone)
     if kind is Kind.SEVERITY and not isinstance(value, str):
@@ -90,7 +91,7 @@ def _string(value: Any, kind: Kind, zone: dt.tzinfo) -> Any:
     return ABSENT
 
 
-def _written(nanoseconds: int | None, zone: dt.tzinfo) -> Any:
+def _written(nanoseconds: int | None, zone: dt.tzinfo) -> object:
     if nanoseconds is None:
         return ABSENT
     seconds, fraction = divmod(nanoseconds, 1_000_000_000)
@@ -106,7 +107,7 @@ def _written(nanoseconds: int | None, zone: dt.tzinfo) -> Any:
     return moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0") + (f".{digits}" if digits else "") + shown
 
 
-def _timestamp(value: Any, zone: dt.tzinfo) -> Any:
+def _timestamp(value: object, zone: dt.tzinfo) -> object:
     """Read a time: a text with its own zone stays; one without, or a bare date, is local to ``zone``."""
     if not isinstance(value, str):
         return ABSENT
@@ -127,7 +128,7 @@ def _timestamp(value: Any, zone: dt.tzinfo) -> Any:
     return _written((seconds - int(offset.total_seconds())) * 1_000_000_000 + fraction, dt.UTC)
 
 
-def _integer(value: Any) -> Any:
+def _integer(value: object) -> object:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, str):
@@ -138,7 +139,7 @@ def _integer(value: Any) -> Any:
     return value if isinstance(value, int) and abs(value) < 2**63 else ABSENT
 
 
-def _double(value: Any) -> Any:
+def _double(value: object) -> object:
     if isinstance(value, str):
         number = values.double(value)
         return ABSENT if number is None else number
@@ -147,7 +148,7 @@ def _double(value: Any) -> Any:
     )
 
 
-def _boolean(value: Any) -> Any:
+def _boolean(value: object) -> object:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -158,5 +159,5 @@ def _boolean(value: Any) -> Any:
     return value != 0 if isinstance(value, int | float) else ABSENT
 
 
-def _checked(value: Any, parse: Callable[[str], Any]) -> Any:
+def _checked(value: object, parse: Callable[[str], object]) -> object:
     return value if isinstance(value, str) and parse(value) is not None else ABSENT

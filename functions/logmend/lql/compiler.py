@@ -1,7 +1,7 @@
 """From the syntax tree to closures: everything that can be decided or refused is, before an entry is seen."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from logmend.lql import anywhere, compare, functions
 from logmend.lql.compare import Test, any_of
@@ -13,7 +13,7 @@ from logmend.lql.nodes import And, Call, Compare, Field, Literal, Node, Not, Or,
 from logmend.lql.patterns import Patterns
 from logmend.lql.schema import OBJECTS, Kind
 
-Predicate: TypeAlias = Callable[[Mapping[str, Any]], bool]
+Predicate: TypeAlias = Callable[[Mapping[str, object]], bool]
 
 _REGEX_HINT = {
     Kind.SEVERITY: "compare with = or >=, or cast(severity, STRING)",
@@ -51,7 +51,7 @@ def _all(parts: list[Predicate]) -> Predicate:
         one, other = parts
         return lambda entry: one(entry) and other(entry)
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         for part in parts:  # noqa: SIM110 - a generator costs as much as a comparison
             if not part(entry):
                 return False
@@ -65,7 +65,7 @@ def _any(parts: list[Predicate]) -> Predicate:
         one, other = parts
         return lambda entry: one(entry) or other(entry)
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         for part in parts:  # noqa: SIM110 - see _all
             if part(entry):
                 return True
@@ -107,7 +107,7 @@ def _leaf(test: Test, origin: FieldGetter) -> Predicate:
     get, default = origin.get, origin.default
     if default is None:  # a payload or a label: where it is missing, every comparison is false
 
-        def test_missing(entry: Mapping[str, Any]) -> bool:
+        def test_missing(entry: Mapping[str, object]) -> bool:
             value = get(entry)
             if isinstance(value, list):
                 return many(value)
@@ -117,7 +117,7 @@ def _leaf(test: Test, origin: FieldGetter) -> Predicate:
         return test_missing
     at_default = test(default)
 
-    def test_defaulted(entry: Mapping[str, Any]) -> bool:
+    def test_defaulted(entry: Mapping[str, object]) -> bool:
         value = get(entry)
         return at_default if value is ABSENT else test(value)
 

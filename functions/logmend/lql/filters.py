@@ -32,9 +32,9 @@ class Filter:
 
     text: str
     root: Node | None = field(repr=False, compare=False)
-    _tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = field(repr=False, compare=False)
+    _tests: tuple[Callable[[Mapping[str, object]], bool], ...] = field(repr=False, compare=False)
 
-    def matches(self, entry: Any) -> bool:
+    def matches(self, entry: object) -> bool:
         """Tell whether an entry is selected.
 
         ``entry`` is a LogEntry in proto-JSON (camelCase), as ``gcloud logging read --format=json`` prints it.

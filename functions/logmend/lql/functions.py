@@ -4,7 +4,6 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from logmend.lql import search
 from logmend.lql.errors import FilterError
@@ -14,7 +13,7 @@ from logmend.lql.nodes import Argument, Call, Field, Literal
 from logmend.lql.schema import Kind, locate
 from logmend.lql.values import double
 
-Predicate = Callable[[Mapping[str, Any]], bool]
+Predicate = Callable[[Mapping[str, object]], bool]
 
 _CONTAINERS = ("projects", "folders", "organizations", "billingAccounts")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")
@@ -38,7 +37,7 @@ def _log_id(call: Call) -> Predicate:
     """
     wanted = fold(urllib.parse.unquote(_literal(call.args[0]).text))
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         name = entry.get("logName")
         if not isinstance(name, str):
             return False
@@ -62,7 +61,7 @@ def _source(call: Call) -> Predicate:
         )
     wanted = fold(literal.text)
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         name = entry.get("logName")
         return isinstance(name, str) and fold(name.partition("/logs/")[0]) == wanted
 
@@ -92,7 +91,7 @@ def _sample(call: Call) -> Predicate:
         return lambda _entry: True
     get = getter(place)
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         value = get(entry)
         items = elements(value) if isinstance(value, list) else (value,)
         return any(isinstance(item, str | int | float) and not isinstance(item, bool) for item in items)
@@ -113,14 +112,14 @@ def _ip_in_net(call: Call) -> Predicate:
         raise FilterError(f"ip_in_net works on strings, and {'.'.join(field.segments)} is none", *field.at)
     get = getter(place)
 
-    def contains(value: Any) -> bool:
+    def contains(value: object) -> bool:
         if not isinstance(value, str) or (network := _network(value)) is None:
             return False
         if isinstance(network, ipaddress.IPv4Network):
             return isinstance(subnet, ipaddress.IPv4Network) and network.subnet_of(subnet)
         return isinstance(subnet, ipaddress.IPv6Network) and network.subnet_of(subnet)
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         value = get(entry)
         if isinstance(value, list):
             return any(contains(item) for item in elements(value))

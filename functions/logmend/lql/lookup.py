@@ -9,7 +9,7 @@ from typing import Any, Final, TypeGuard
 
 from logmend.lql.schema import Kind, Located
 
-Getter = Callable[[Mapping[str, Any]], Any]
+Getter = Callable[[Mapping[str, object]], object]
 ABSENT: Final = object()
 
 
@@ -32,7 +32,7 @@ def getter(place: Located) -> Getter:
     return _payload_key(place.fixed[0], place.free[0])
 
 
-def leaves(value: Any) -> Iterator[Any]:
+def leaves(value: object) -> Iterator[object]:
     """Yield every scalar in a JSON value, nulls included, without recursion."""
     stack = [value]
     while stack:
@@ -45,7 +45,7 @@ def leaves(value: Any) -> Iterator[Any]:
             yield value
 
 
-def elements(value: list[Any]) -> Iterator[Any]:
+def elements(value: list[object]) -> Iterator[object]:
     """Yield every element of an array, those of nested arrays included."""
     stack = value[::-1]
     while stack:
@@ -61,14 +61,14 @@ def _fixed(names: tuple[str, ...]) -> Getter:
     if len(names) == 1:
         name = names[0]
 
-        def top(entry: Mapping[str, Any]) -> Any:
+        def top(entry: Mapping[str, object]) -> object:
             value = entry.get(name)
             return ABSENT if value is None else value
 
         return top
     first, second = names  # LogEntry nests its messages once
 
-    def below(entry: Mapping[str, Any]) -> Any:
+    def below(entry: Mapping[str, object]) -> object:
         value = entry.get(first)
         if is_object(value) and (value := value.get(second)) is not None:
             return value
@@ -80,7 +80,7 @@ def _fixed(names: tuple[str, ...]) -> Getter:
 def _payload_key(name: str, key: str) -> Getter:
     """Get ``jsonPayload.key`` or ``labels.key``, the fields that filters name most, in one step."""
 
-    def get(entry: Mapping[str, Any]) -> Any:
+    def get(entry: Mapping[str, object]) -> object:
         value = entry.get(name)
         if value is None:
             return ABSENT
@@ -92,7 +92,7 @@ def _payload_key(name: str, key: str) -> Getter:
 
 
 def _one_key(outer: Getter, key: str) -> Getter:
-    def get(entry: Mapping[str, Any]) -> Any:
+    def get(entry: Mapping[str, object]) -> object:
         value = outer(entry)
         if is_object(value):
             return value.get(key, ABSENT)
@@ -101,8 +101,8 @@ def _one_key(outer: Getter, key: str) -> Getter:
     return get
 
 
-def _inside(outer: Getter, keys: tuple[str, ...], step: Callable[[Any, str], list[Any]]) -> Getter:
-    def get(entry: Mapping[str, Any]) -> Any:
+def _inside(outer: Getter, keys: tuple[str, ...], step: Callable[[object, str], list[object]]) -> Getter:
+    def get(entry: Mapping[str, object]) -> object:
         value = outer(entry)
         for n, key in enumerate(keys):
             if isinstance(value, list):
@@ -116,11 +116,11 @@ def _inside(outer: Getter, keys: tuple[str, ...], step: Callable[[Any, str], lis
     return get
 
 
-def _plain_step(value: Any, key: str) -> list[Any]:
+def _plain_step(value: object, key: str) -> list[object]:
     return [value[key]] if is_object(value) and key in value else []
 
 
-def _proto_step(value: Any, key: str) -> list[Any]:
+def _proto_step(value: object, key: str) -> list[object]:
     """Find a key ignoring case; a packed Any that is not a message hides its content under ``value``."""
     lower = key.lower()
     while is_object(value):
@@ -132,7 +132,7 @@ def _proto_step(value: Any, key: str) -> list[Any]:
     return []
 
 
-def _spread(value: Any, keys: tuple[str, ...], step: Callable[[Any, str], list[Any]]) -> Any:
+def _spread(value: object, keys: tuple[str, ...], step: Callable[[object, str], list[object]]) -> object:
     """Follow keys through every element of an array."""
     if not isinstance(value, list):
         return ABSENT

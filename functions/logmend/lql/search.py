@@ -12,7 +12,6 @@ not say whether it does, so they are refused.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from logmend.lql.errors import FilterError
 from logmend.lql.lookup import ABSENT, elements, getter, is_object, leaves
@@ -27,7 +26,7 @@ _BACKTICKS = re.compile(r"`((?:[^`\\]|\\.)*)`", re.DOTALL)
 _RESERVED = frozenset({"AND", "OR", "NOT", "IN", "NEAR"})
 
 
-def compile_search(call: Call) -> Callable[[Mapping[str, Any]], bool]:
+def compile_search(call: Call) -> Callable[[Mapping[str, object]], bool]:
     """Compile a call of SEARCH. Raises FilterError for a query without tokens or a field that is not text."""
     query = call.args[-1]
     assert isinstance(query, Literal)
@@ -36,7 +35,7 @@ def compile_search(call: Call) -> Callable[[Mapping[str, Any]], bool]:
     words, phrases = _parsed(query)
     texts = _texts_of_field(call.args[0]) if len(call.args) == 2 else _texts_of_entry
 
-    def test(entry: Mapping[str, Any]) -> bool:
+    def test(entry: Mapping[str, object]) -> bool:
         for group in texts(entry):
             missing, unseen = set(words), list(phrases)
             for text in group:
@@ -86,7 +85,7 @@ def _holds(text: str, phrase: str) -> bool:
     return False
 
 
-def _texts_of_field(argument: Any) -> Callable[[Mapping[str, Any]], Iterator[Iterator[str]]]:
+def _texts_of_field(argument: object) -> Callable[[Mapping[str, object]], Iterator[Iterator[str]]]:
     assert isinstance(argument, Field)
     place = locate(argument)
     if place.kind not in OBJECTS | {Kind.STRING, Kind.DYNAMIC}:
@@ -96,7 +95,7 @@ def _texts_of_field(argument: Any) -> Callable[[Mapping[str, Any]], Iterator[Ite
         )
     get = getter(place)
 
-    def texts(entry: Mapping[str, Any]) -> Iterator[Iterator[str]]:
+    def texts(entry: Mapping[str, object]) -> Iterator[Iterator[str]]:
         value = get(entry)
         if value is not ABSENT:
             for item in elements([value]):
@@ -105,11 +104,11 @@ def _texts_of_field(argument: Any) -> Callable[[Mapping[str, Any]], Iterator[Ite
     return texts
 
 
-def _texts_of_entry(entry: Mapping[str, Any]) -> Iterator[Iterator[str]]:
+def _texts_of_entry(entry: Mapping[str, object]) -> Iterator[Iterator[str]]:
     yield _text_fields(entry, LOG_ENTRY)
 
 
-def _text_fields(value: Mapping[str, Any], kinds: Mapping[str, Any]) -> Iterator[str]:
+def _text_fields(value: Mapping[str, object], kinds: Mapping[str, object]) -> Iterator[str]:
     for name, item in value.items():
         kind = kinds.get(name, Kind.DYNAMIC)
         if isinstance(kind, dict):

@@ -8,7 +8,6 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 from logmend.lql.schema import Kind
 
@@ -101,7 +100,7 @@ def _integer32(text: str) -> int | None:
     return integer(text, 32)
 
 
-FROM_TEXT: dict[Kind, Callable[[str], Any]] = {
+FROM_TEXT: dict[Kind, Callable[[str], object]] = {
     Kind.BOOL: boolean,
     Kind.INT32: _integer32,
     Kind.INT64: integer,
@@ -120,11 +119,11 @@ def number_of(value: int | float) -> float:  # noqa: PYI041 - JSON gives either
         return math.inf if value > 0 else -math.inf
 
 
-def _json_boolean(value: Any) -> bool | None:
+def _json_boolean(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _json_integer(value: Any) -> int | None:
+def _json_integer(value: object) -> int | None:
     if isinstance(value, str):
         return integer(value)
     if isinstance(value, float):
@@ -132,29 +131,29 @@ def _json_integer(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _json_double(value: Any) -> float | None:
+def _json_double(value: object) -> float | None:
     if isinstance(value, str):
         return double(value)
     return number_of(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _json_severity(value: Any) -> int | None:
+def _json_severity(value: object) -> int | None:
     return severity(value) if isinstance(value, str) else _json_integer(value)
 
 
-def _json_timestamp(value: Any) -> int | None:
+def _json_timestamp(value: object) -> int | None:
     return timestamp(value) if isinstance(value, str) else None
 
 
-def _json_duration(value: Any) -> int | None:
+def _json_duration(value: object) -> int | None:
     return duration(value) if isinstance(value, str) else None
 
 
-def _json_string(value: Any) -> str | None:
+def _json_string(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-FROM_JSON: dict[Kind, Callable[[Any], Any]] = {
+FROM_JSON: dict[Kind, Callable[[object], object]] = {
     Kind.STRING: _json_string,
     Kind.BOOL: _json_boolean,
     Kind.INT32: _json_integer,

@@ -50,7 +50,7 @@ def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dic
     """Give one assignment's document. VMs with the label ``exempt`` (key, value) are left out."""
     name, scripts = assignment_id(runbook.name, action), runbook.scripts
     undo = action is Action.REVERT
-    run: dict[str, Any] = {"validate": _shell(scripts.revert_validate if undo else scripts.validate)}
+    run: dict[str, object] = {"validate": _shell(scripts.revert_validate if undo else scripts.validate)}
     if action in CHANGING:
         enforce = _shell(scripts.revert_enforce if undo else scripts.enforce)
         run["enforce"] = enforce | {"outputFilePath": output_file(runbook.name)}
@@ -72,13 +72,13 @@ def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dic
     }
 
 
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> tuple[str, ...]:
     """Say in which parts an assignment is not what it should be; what the API adds does not count."""
     ours, theirs = _essence(wanted), _essence(found)
     return tuple(part for part in ours if ours[part] != theirs[part])
 
 
-def _shell(script: str) -> dict[str, Any]:
+def _shell(script: str) -> dict[str, object]:
     return {"interpreter": "SHELL", "script": script}
 
 

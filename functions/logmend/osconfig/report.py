@@ -65,7 +65,7 @@ def key(report: Mapping[str, Any]) -> tuple[str, str] | None:
     return (found[3], found[4]) if found else None
 
 
-def updated(report: Mapping[str, Any]) -> datetime:
+def updated(report: Mapping[str, object]) -> datetime:
     """Say when a report was generated. ValueError where it does not tell."""
     at = datetime.fromisoformat(str(report.get("updateTime", "")))
     if at.tzinfo is None:
@@ -73,7 +73,7 @@ def updated(report: Mapping[str, Any]) -> datetime:
     return at
 
 
-def revision(report: Mapping[str, Any]) -> str:
+def revision(report: Mapping[str, object]) -> str:
     """Name the assignment's revision that a report is of. ValueError if it does not tell.
 
     It is behind the ``@`` of ``osPolicyAssignment`` (OSPolicyAssignmentReport, google-cloud-os-config 1.26).
@@ -139,7 +139,7 @@ def _output(resource: Mapping[str, Any]) -> bytes:
         return b""
 
 
-def _trouble(policy: Mapping[str, Any]) -> Trouble:
+def _trouble(policy: Mapping[str, object]) -> Trouble:
     said = str(policy.get("complianceStateReason") or "no reason given")
     known = _UNKNOWN.get(said) or Trouble(True, "no_report")
     detail = evidence.error_text(f"the OS Config service says: {said}".encode())[:200]

@@ -5,7 +5,6 @@ label ``logmend-runbook`` of its alert policy. Both only say "check this VM": ac
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from logmend import guards, lql
 from logmend.model.enums import Result
@@ -121,7 +120,7 @@ def texts(entry: LogEntry) -> Iterator[str]:
         yield from _texts(entry.raw.get(key))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     """Yield every string of a JSON value, which is no deeper than decode lets it be."""
     if isinstance(value, str):
         yield value

@@ -30,7 +30,6 @@ Whatever never became an answer: ``api_unreachable`` (network, DNS, TLS, deadlin
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from logmend.adapters.error_table import (
     UNEXPECTED,
@@ -251,7 +250,7 @@ def denial(text: str, needs: str = "") -> str:
 
 def _status(exc: BaseException) -> int | None:
     """HTTP status of the answer behind an exception, or None where there was no answer."""
-    code: Any = getattr(exc, "code", None)
+    code: object = getattr(exc, "code", None)
     if qualified := getattr(getattr(exc, "response", None), "status_code", None):
         return int(qualified)
     if callable(code):  # grpc.RpcError
@@ -261,11 +260,11 @@ def _status(exc: BaseException) -> int | None:
 
 def _retry_after(exc: BaseException) -> float | None:
     """Seconds that the other side asked to wait: RetryInfo in the details, or the Retry-After header."""
-    details: Any = getattr(exc, "details", None)
+    details: object = getattr(exc, "details", None)
     for detail in details if isinstance(details, list | tuple) else ():
         delay = getattr(detail, "retry_delay", None)
         if delay is not None:
             return float(delay.seconds) + float(delay.nanos) / 1e9
-    headers: Any = getattr(getattr(exc, "response", None), "headers", None) or {}
+    headers: object = getattr(getattr(exc, "response", None), "headers", None) or {}
     value = str(headers.get("Retry-After", "")) if hasattr(headers, "get") else ""
     return float(value) if value.isdecimal() else None

@@ -87,7 +87,7 @@ class LogEntries:
         await self._logging.aclose()
         await self._folders.aclose()
 
-    async def _below(self, parent: str, kind: str, needs: str) -> AsyncIterator[dict[str, Any]]:
+    async def _below(self, parent: str, kind: str, needs: str) -> AsyncIterator[dict[str, object]]:
         query = {"parent": parent, "pageSize": "300"}
         while True:
             role = f"{needs} (roles/browser)"
@@ -98,7 +98,9 @@ class LogEntries:
                 return
             query["pageToken"] = str(token)
 
-    async def _patiently(self, api: Rest, method: str, path: str, needs: str, **call: Any) -> dict[str, Any]:
+    async def _patiently(
+        self, api: Rest, method: str, path: str, needs: str, **call: Any
+    ) -> dict[str, object]:
         for pause in (*self._pauses, None):
             try:
                 answer: HttpReply = await api.call(method, path, **call)
@@ -115,7 +117,7 @@ class LogEntries:
         raise AssertionError("unreachable")
 
 
-def _active(document: dict[str, Any]) -> bool:
+def _active(document: dict[str, object]) -> bool:
     return document.get("state", "ACTIVE") == "ACTIVE" and ("projectId" in document or "name" in document)
 
 

@@ -84,7 +84,7 @@ class Rest:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, object] | None = None,
     ) -> HttpReply:
         """Call, and give whatever was answered; Transient or Permanent where nothing was."""
         loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ def _read(response: "requests.Response", ends: float) -> str:
     return body.decode("utf-8", "replace")
 
 
-def _object(text: str) -> Mapping[str, Any] | None:
+def _object(text: str) -> Mapping[str, object] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -221,7 +221,7 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     return float(value) if value.isdecimal() and value.isascii() else None
 
 
-def _message(document: Mapping[str, Any] | None, text: str) -> str:
+def _message(document: Mapping[str, object] | None, text: str) -> str:
     """Give an error's message and reasons as Google's APIs word them, or the beginning of the body."""
     error = (document or {}).get("error")
     if not isinstance(error, dict):

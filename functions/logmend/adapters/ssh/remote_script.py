@@ -18,7 +18,6 @@ one that never began: a refused sudo, a login shell that runs nothing, a forced 
 import asyncio
 import contextlib
 import re
-from typing import Any
 
 import asyncssh
 
@@ -69,7 +68,7 @@ class Output(asyncssh.SSHClientSession[bytes]):
         """Remember the channel, so as to end it."""
         self._channel = chan
 
-    def data_received(self, data: bytes, datatype: Any) -> None:
+    def data_received(self, data: bytes, datatype: object) -> None:
         """Keep what there is room for."""
         kept = self.stderr if datatype == asyncssh.EXTENDED_DATA_STDERR else self.stdout
         room = OUTPUT_LIMIT - len(self.stdout) - len(self.stderr)

@@ -12,10 +12,10 @@ _LISTS = ("key exchange", "host key", "encryption", "encryption")
 class Watcher(asyncssh.SSHClient):
     """Offers the keys of one login, and listens. ``begun``: the server's key is accepted, ours is next."""
 
-    def __init__(self, keys: Sequence[Any]) -> None:
+    def __init__(self, keys: Sequence[object]) -> None:
         self.begun = False
         self.said = ""
-        self._keys: Sequence[Any] | None = keys
+        self._keys: Sequence[object] | None = keys
         self._connection: asyncssh.SSHClientConnection | None = None
 
     def public_key_auth_requested(self) -> Any:

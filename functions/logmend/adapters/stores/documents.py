@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -74,9 +73,9 @@ class StoredRow(Struct, frozen=True, gc=False):
         return Document(_parsed(self.text), self.queue, self.due, self.expire_at)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> dict[str, object]:
     try:
-        data: dict[str, Any] = msgspec.json.decode(text)
+        data: dict[str, object] = msgspec.json.decode(text)
     except (msgspec.MsgspecError, ValueError):  # lone surrogates and NaN, which json alone reads
         data = json.loads(text)
     return data
@@ -100,7 +99,7 @@ def _row(key: Key, document: Document) -> StoredRow:
     )
 
 
-def _text(key: Key, data: dict[str, Any]) -> str:
+def _text(key: Key, data: dict[str, object]) -> str:
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     try:
         size = len(text.encode())

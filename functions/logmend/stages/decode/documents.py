@@ -55,7 +55,7 @@ def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
     )
 
 
-def _incident(raw: dict[str, Any]) -> Incident | Undecodable:
+def _incident(raw: dict[str, object]) -> Incident | Undecodable:
     incident = raw["incident"]
     if not isinstance(incident, dict):
         return Undecodable("malformed", "incident is not an object")

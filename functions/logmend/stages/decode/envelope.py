@@ -41,14 +41,18 @@ def request(body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Event | 
 
 
 def unwrapped(
-    value: Mapping[str, Any], name: Callable[[], str], *, kind: str | None = None, event_id: str | None = None
-) -> tuple[Delivery, Event | Undecodable, Any]:
+    value: Mapping[str, object],
+    name: Callable[[], str],
+    *,
+    kind: str | None = None,
+    event_id: str | None = None,
+) -> tuple[Delivery, Event | Undecodable, object]:
     """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
 
     ``name`` makes an id for a message that has none. The third value is the payload's JSON document, None
     where there is none.
     """
-    inner: Any = value
+    inner: object = value
     if "specversion" in value:
         kind, event_id, inner = string(value.get("type")) or "", string(value.get("id")), value.get("data")
     if kind is not None and kind != MESSAGE_PUBLISHED:
@@ -78,7 +82,7 @@ def _message(
     return delivery, document(value), value
 
 
-def _data(data: Any) -> Any | Undecodable:
+def _data(data: object) -> object | Undecodable:
     if data is None or data == "":
         return Undecodable("no_data", "the message has no data")
     if not isinstance(data, str):
@@ -96,13 +100,13 @@ def _data(data: Any) -> Any | Undecodable:
     return too_large(decoded) or loads(decoded)
 
 
-def _usable(message_id: Any) -> str | None:
+def _usable(message_id: object) -> str | None:
     """Return an id that can be a ledger key as it is: Pub/Sub's are digits, a CloudEvent's near enough."""
     text = str(message_id) if isinstance(message_id, int) else message_id
     return text if isinstance(text, str) and _MESSAGE_ID.fullmatch(text) else None
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -48,7 +48,7 @@ HOW = (
 )
 
 
-def unpacked(value: Any) -> Iterator[Any]:
+def unpacked(value: object) -> Iterator[object]:
     """Yield the entries of an answer of ``entries.list``; any other value as it is."""
     if isinstance(value, dict) and "logName" not in value and isinstance(value.get("entries"), list):
         yield from value["entries"]
@@ -84,7 +84,7 @@ def entry(value: dict[str, Any]) -> dict[str, Any]:
     return read
 
 
-def hint(value: Any) -> str:
+def hint(value: object) -> str:
     """Say of a JSON value that is no event which export to use instead."""
     if isinstance(value, dict):
         if not _PARTS.isdisjoint(value):
@@ -96,7 +96,7 @@ def hint(value: Any) -> str:
     return HOW
 
 
-def _foreign(value: Mapping[str, Any]) -> bool:
+def _foreign(value: Mapping[str, object]) -> bool:
     """Whether anything in it is other than in proto-JSON as Google's own tools print it."""
     payload, resource = value.get("jsonPayload"), value.get("resource")
     return (
@@ -109,7 +109,7 @@ def _foreign(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _zoneless(said: Any) -> bool:
+def _zoneless(said: object) -> bool:
     return (
         isinstance(said, str)
         and not said.endswith("Z")
@@ -117,7 +117,7 @@ def _zoneless(said: Any) -> bool:
     )
 
 
-def _time(said: Any) -> Any:
+def _time(said: object) -> object:
     """Give RFC 3339 of a row's UTC or of a protobuf's seconds and nanos; anything else as it is."""
     if isinstance(said, dict):
         seconds, nanos = said.get("seconds"), said.get("nanos") or 0
@@ -139,7 +139,7 @@ def _time(said: Any) -> Any:
     )
 
 
-def _parsed(said: str) -> Any:
+def _parsed(said: str) -> object:
     """Parse a JSON column; text that is no object stays text, for decode to refuse."""
     try:
         read = json.loads(said)
@@ -148,7 +148,7 @@ def _parsed(said: str) -> Any:
     return read if isinstance(read, dict) else said
 
 
-def _is_struct(payload: Mapping[str, Any]) -> bool:
+def _is_struct(payload: Mapping[str, object]) -> bool:
     fields = payload.get("fields")
     return (
         payload.keys() == {"fields"}
@@ -158,11 +158,11 @@ def _is_struct(payload: Mapping[str, Any]) -> bool:
     )
 
 
-def _fields(fields: Any) -> Any:
+def _fields(fields: object) -> object:
     return {key: _plain(each) for key, each in fields.items()} if isinstance(fields, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Give the JSON value that a google.protobuf.Value stands for."""
     if not isinstance(value, dict):
         return None

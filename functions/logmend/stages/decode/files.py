@@ -13,7 +13,7 @@ from logmend.stages.decode import envelope, exports, stream
 from logmend.stages.decode.documents import document
 from logmend.stages.decode.payload import too_deep, too_large
 
-Item = tuple[Delivery | None, Event | Undecodable, Any]
+Item = tuple[Delivery | None, Event | Undecodable, object]
 """The delivery (None where there was no message), the event, and the payload's JSON document (the whole
 value where it could not be read)."""
 
@@ -54,13 +54,13 @@ def _item(value: Any) -> Item:
     return None, _event(value), value
 
 
-def _event(value: Any) -> Event | Undecodable:
+def _event(value: object) -> Event | Undecodable:
     event = document(value)
     if isinstance(event, Undecodable) and event.reason == "not_an_event":
         return Undecodable(event.reason, f"{event.detail}; {exports.hint(value)}")
     return event
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     canonical = json.dumps(value, sort_keys=True).encode()
     return "h-" + hashlib.sha256(canonical).hexdigest()[:32]

@@ -130,7 +130,7 @@ def named_by(tag: str) -> str | None:
     return None if name in ("", "-") else name
 
 
-def host(value: Any) -> str | None:
+def host(value: object) -> str | None:
     """Return a name or an address of a host; None for anything else, and for what says nothing."""
     if not isinstance(value, str) or not _HOST.fullmatch(value) or value.partition(".")[0] == "localhost":
         return None
@@ -178,7 +178,7 @@ def of_entry(raw: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
-def program_of(payload: Mapping[str, Any]) -> str | None:
+def program_of(payload: Mapping[str, object]) -> str | None:
     """Return the program that the first of :data:`PROGRAM_FIELDS` names; None if none does."""
     if _PROGRAM_FIELDS.isdisjoint(payload):
         return None

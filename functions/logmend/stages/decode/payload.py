@@ -53,7 +53,7 @@ def too_large(text: bytes) -> Undecodable | None:
     )
 
 
-def _loads(text: bytes) -> Any | Undecodable:
+def _loads(text: bytes) -> object | Undecodable:
     try:
         decoded = text.decode("utf-8-sig").strip(" \t\r\n")
     except UnicodeDecodeError:
@@ -64,7 +64,7 @@ def _loads(text: bytes) -> Any | Undecodable:
     return value
 
 
-def scan(text: str) -> tuple[Any | Undecodable, int, bool]:
+def scan(text: str) -> tuple[object | Undecodable, int, bool]:
     r"""Parse the JSON value that a text begins with: the value, how far that was read, if it was cut off.
 
     Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every string
@@ -97,7 +97,7 @@ def too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
     return False
 
 
-def instant(value: Any) -> datetime | None:
+def instant(value: object) -> datetime | None:
     """UTC time of an RFC 3339 string with its zone (also ``+0000``); None for anything else.
 
     Digits beyond microseconds are cut off: Python has no nanoseconds.
@@ -110,7 +110,7 @@ def instant(value: Any) -> datetime | None:
         return None
 
 
-def unix_seconds(value: Any) -> datetime | None:
+def unix_seconds(value: object) -> datetime | None:
     """UTC time of seconds since 1970 as incidents carry them; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -120,19 +120,19 @@ def unix_seconds(value: Any) -> datetime | None:
         return None
 
 
-def strings(value: Any) -> dict[str, str]:
+def strings(value: object) -> dict[str, str]:
     """Return the members of a JSON object whose values are strings; empty for anything else."""
     if not isinstance(value, dict):
         return {}
     return {key: item for key, item in value.items() if isinstance(item, str)}
 
 
-def string(value: Any) -> str | None:
+def string(value: object) -> str | None:
     """Return the value if it is a string that is not empty."""
     return value if isinstance(value, str) and value else None
 
 
-def _encodable(value: Any) -> Any:
+def _encodable(value: object) -> object:
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, dict):

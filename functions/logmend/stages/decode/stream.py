@@ -127,7 +127,7 @@ class _Text:
                 continue
             return self._taken(value, end)
 
-    def _taken(self, value: Any | Undecodable, end: int) -> Any | Undecodable:
+    def _taken(self, value: object | Undecodable, end: int) -> object | Undecodable:
         self.looked_at += end
         if not isinstance(value, Undecodable):
             self._at += end

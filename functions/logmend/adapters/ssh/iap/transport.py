@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
@@ -36,7 +35,7 @@ class RelayTransport(asyncio.Transport):
         protocol: asyncio.Protocol,
         *,
         close_timeout: float,
-        extra: Mapping[str, Any],
+        extra: Mapping[str, object],
         on_lost: Callable[[Transient | Permanent], None],
     ) -> None:
         super().__init__(extra=dict(extra))
