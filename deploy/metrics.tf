@@ -35,6 +35,11 @@ resource "google_logging_metric" "outcomes" {
       description = "Which runbook looked after it."
     }
     labels {
+      key         = "cause"
+      value_type  = "STRING"
+      description = "Why the fault is there, of the list that the runbook declares, or unknown."
+    }
+    labels {
       key         = "severity"
       value_type  = "STRING"
       description = "ERROR asks for a person."
@@ -45,6 +50,7 @@ resource "google_logging_metric" "outcomes" {
     result   = "EXTRACT(labels.result)"
     reason   = "EXTRACT(labels.reason)"
     runbook  = "EXTRACT(labels.runbook)"
+    cause    = "EXTRACT(labels.cause)"
     severity = "EXTRACT(severity)"
   }
 

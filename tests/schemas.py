@@ -14,6 +14,7 @@ import jsonschema
 
 from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.state import State
+from logmend.runbook import diagnosis
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -53,6 +54,9 @@ EVIDENCE = record(exit_code={"type": "integer"}, finding=one_of(Finding), at=TIM
 }
 VM = {"type": "string", "description": "PROJECT/ZONE/INSTANCE_ID"}
 RESULT = one_of(Result)
+MADE_OF: Mapping[str, Schema] = {"group": maybe(TEXT), "template": maybe(TEXT), "image": maybe(TEXT)}
+ALIKE: Mapping[str, Schema] = {"cause": TEXT, **MADE_OF, "instances": NUMBER, "next_step": maybe(TEXT)}
+CONCERNS: Schema = {"enum": ["owner", "fleet", "logmend"]}
 
 OUTCOME = record(
     timestamp=TIME,
@@ -69,11 +73,17 @@ OUTCOME = record(
     executor=maybe({"enum": ["ssh", "osconfig"]}),
     host_key=maybe(TEXT),
     credential=maybe(TEXT),
-    instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT))),
+    instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT), **MADE_OF)),
     attempt=NUMBER,
     committed={"type": "boolean"},
     before=maybe(EVIDENCE),
     after=maybe(EVIDENCE),
+    cause=maybe(TEXT),
+    cause_why=maybe({"enum": sorted(diagnosis.WHYS)}),
+    cause_concerns=maybe(CONCERNS),
+    cause_evidence=WORDS,
+    cause_step=maybe(TEXT),
+    cause_runbook=maybe(TEXT),
     message_id=maybe(TEXT),
     source=maybe(
         record(
@@ -119,6 +129,7 @@ SCAN = record(
         result=RESULT,
         reason=maybe(TEXT),
         detail=TEXT,
+        **MADE_OF,
         pending_guards=WORDS,
         forms=rows(**_FORM),
     ),
@@ -139,6 +150,7 @@ SCAN = record(
         first_seen=maybe(TIME),
         last_seen=maybe(TIME),
         facts={"enum": ["compute", "none"]},
+        alike=rows(**ALIKE),
     ),
 )
 
@@ -181,6 +193,7 @@ STATUS = record(
         detail=TEXT,
         outcome_id=TEXT,
     ),
+    alike=rows(**ALIKE),
     causes=rows(
         result=RESULT,
         reason=maybe(TEXT),

@@ -14,13 +14,15 @@ from logmend import diagnose
 from logmend.diagnose import Diagnosed
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
-from logmend.model.values import UNKNOWN, InstanceRef
+from logmend.model.values import UNKNOWN, InstanceRef, Lineage
 from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend_cli import application, inputs, orders, output
+from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE
+from logmend_cli.scan import text as scan_text
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -144,9 +146,8 @@ def _show(told: Sequence[Diagnosed], shape: str) -> None:
     causes = Counter(each.diagnosis.cause for each in told)
     whys = Counter(each.diagnosis.why for each in told if each.diagnosis.why)
     if shape == "json":
-        output.show_json(
-            {"instances": documents, "causes": dict(causes.most_common()), "unknown": dict(whys)}
-        )
+        counts = {"causes": dict(causes.most_common()), "unknown": dict(whys.most_common())}
+        output.show_json({"instances": documents, **counts, "alike": [each.row for each in _alike(told)]})
         return
     rows = [
         {
@@ -167,3 +168,12 @@ def _show(told: Sequence[Diagnosed], shape: str) -> None:
     output.show_rows(shape, columns, rows)
     if shape == "table":
         click.echo(", ".join(f"{number} {cause}" for cause, number in causes.most_common()))
+        for line in scan_text.alike([each.row for each in _alike(told)]):
+            click.echo(line)
+
+
+def _alike(told: Sequence[Diagnosed]) -> list[Alike]:
+    found = Causes()
+    for each in told:
+        found.found(each.instance, "", each.diagnosis, each.facts.lineage if each.facts else Lineage())
+    return found.rows()

@@ -23,6 +23,7 @@ from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
 from logmend.settings import Budget, Settings
 from logmend.stages import decide
+from logmend_cli.alike import Alike, Causes
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -69,7 +70,8 @@ class FleetState:
     """Counts and lists for a person. ``stopped`` says what stands still, and since when.
 
     ``instances`` are VMs, however many runbooks know them; ``by_result`` counts them by what came of them
-    last, ``outcomes`` every outcome; ``failures`` and ``controls`` are the latest first.
+    last, ``outcomes`` every outcome; ``failures`` and ``controls`` are the latest first;
+    ``alike`` are VMs by the cause of their fault and what they were made from.
     """
 
     instances: int = 0
@@ -87,6 +89,7 @@ class FleetState:
     budgets: list[Spent] = field(default_factory=list)
     controls: list[Outcome] = field(default_factory=list)
     causes: list[CauseCount] = field(default_factory=list)
+    alike: list[Alike] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
     latencies: "dict[str, array[int]]" = field(
         default_factory=lambda: {name: array("q") for name in LATENCIES}
@@ -119,6 +122,7 @@ class FleetState:
             "relapsed": [_subject(each) for each in self.relapsed],
             "controls": [_control(each) for each in self.controls],
             "causes": [_cause(each) for each in self.causes],
+            "alike": [each.row for each in self.alike],
             "failures": [failure(each) for each in self.failures],
             "intents": dict(sorted(self.by_state.items())),
             "waiting": [_record(each) for each in self.waiting],
@@ -145,6 +149,7 @@ class Summing:
             self._state.freezes = of_fleet(fleet, lambda _: True)[1]
         self._last = dict[int, tuple[datetime | None, str | None]]()
         self._causes = dict[tuple[Result, str | None], tuple[int, set[int], Outcome]]()
+        self._alike = Causes()
         self._met: set[int] = set()
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
@@ -208,6 +213,7 @@ class Summing:
             heapq.heappush(self._controls, (outcome.at, len(self._met), outcome))
             if len(self._controls) > FAILURES:
                 heapq.heappop(self._controls)
+        self._alike.outcome(outcome)
         if outcome.result in BAD:
             cause = outcome.result, outcome.reason
             number, vms, _ = self._causes.get(cause, (0, set[int](), outcome))
@@ -227,6 +233,7 @@ class Summing:
         self._subjects.clear()
         self._state.instances = len(self._last)
         self._state.by_result = Counter(word for _, word in self._last.values() if word)
+        self._state.alike = self._alike.rows()
         self._state.causes = [
             CauseCount(result.value, reason, number, len(vms), latest)
             for (result, reason), (number, vms, latest) in sorted(

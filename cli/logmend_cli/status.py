@@ -116,6 +116,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     _blocks("Came back after a verified fix", found["relapsed"])
     causes = ("result", "reason", "instances", "outcomes", "last_at", "next_step")
     _rows("What went wrong, by cause", found["causes"], causes)
+    alike = ("cause", "instances", "group", "template", "image", "next_step")
+    _rows("Why the fault is there, by what VMs are made from", found["alike"], alike)
     _blocks("Recent failures", found["failures"])
     waiting = ("state", "reason", "action", "instance", "runbook", "created_at", "intent_id")
     _rows("Waiting for the tick, or at work", found["waiting"], waiting)

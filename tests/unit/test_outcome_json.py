@@ -63,7 +63,8 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
     keys = [
         *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
         *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt"),
-        *("committed", "before", "after", "message_id"),
+        *("committed", "before", "after", "cause", "cause_why", "cause_concerns", "cause_evidence"),
+        *("cause_step", "cause_runbook", "message_id"),
         *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),
         *("intent_id", "version"),
     ]
@@ -74,6 +75,7 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
         "zone": "us-west1-a",
         "instance_id": "4775836342981993096",
         "name": "web-1",
+        **dict.fromkeys(("group", "template", "image")),
     }
     assert list(outcome_json.document(FULL)["latency_ms"]) == ["queue", "lookup", "act", "total"]
     assert list(outcome_json.document(FULL)["source"]) == (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
+from logmend.model.values import Lineage
 from logmend_cli.output import printable
 from logmend_cli.report.data import Report
 
@@ -91,6 +92,9 @@ def figures(report: Report) -> dict[str, Any]:
     )
     found["zones"] = _shares(report, report.shares(report.by_zone))
     found["runbooks"] = _shares(report, report.shares(report.by_runbook))
+    if report.causes_over_time:
+        found["causes"] = _causes(report)
+        found["alike"] = _alike(report)
     return {name: json.loads(figure.to_json()) for name, figure in found.items()}
 
 
@@ -108,8 +112,7 @@ def _objects() -> Any:
 def _shares(report: Report, rows: Sequence[tuple[str, Counter[str]]]) -> Any:
     go = _objects()
 
-    # plotly reads some HTML in labels, links among it; what stands in an outcome is text.
-    names = [html.escape(printable(name)[:_LABEL]) for name, _ in rows]
+    names = [_text(name) for name, _ in rows]
     bars = [
         go.Bar(
             name=result.replace("_", " "),
@@ -129,6 +132,50 @@ def _shares(report: Report, rows: Sequence[tuple[str, Counter[str]]]) -> Any:
         "showlegend": False,
     }
     return go.Figure(bars, layout)
+
+
+def _causes(report: Report) -> Any:
+    """Draw the causes that were found over time, the most frequent first."""
+    go = _objects()
+    buckets = report.cause_buckets()
+    total = sum((counts for _, counts in buckets), Counter[str]())
+    times = [at.strftime("%Y-%m-%d %H:%M:%S") for at, _ in buckets]
+    bars = [
+        go.Bar(name=_text(cause.replace("_", " ")), x=times, y=[counts[cause] for _, counts in buckets])
+        for cause, _ in total.most_common()
+    ]
+    layout = {
+        "barmode": "stack",
+        "height": 330,
+        "xaxis": {"type": "date"},
+        "yaxis": {"title": {"text": "VMs asked"}},
+    }
+    return go.Figure(bars, layout)
+
+
+def _alike(report: Report) -> Any:
+    """Draw how many VMs each cause and origin has, the most at the top."""
+    go = _objects()
+    rows = report.alike()[::-1]
+    names = [_text(f"{each.cause.replace('_', ' ')}: {_origin(each.made)}") for each in rows]
+    bar = go.Bar(
+        y=names,
+        x=[each.instances for each in rows],
+        customdata=[_text(each.made.group or "") for each in rows],
+        orientation="h",
+        marker={"color": "#d6a419"},
+        hovertemplate="%{y}: %{x} VMs %{customdata}<extra></extra>",
+    )
+    return go.Figure(bar, {"bargap": 0.35, "height": 90 + 34 * len(rows), "yaxis": {"type": "category"}})
+
+
+def _origin(made: Lineage) -> str:
+    return (made.template or made.image or "by itself").rpartition("/")[2]
+
+
+def _text(name: str) -> str:
+    """Give text of an outcome as plotly may show it: it reads some HTML in labels, links among it."""
+    return html.escape(printable(name)[:_LABEL])
 
 
 def _present(report: Report) -> Iterable[tuple[str, str]]:

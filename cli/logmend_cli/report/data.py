@@ -15,6 +15,7 @@ from logmend.model.enums import Action, Finding, Result
 from logmend.model.struct import Struct
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.outcome import reasons
+from logmend_cli.alike import Alike, Causes
 from logmend_cli.fleet_state import BAD
 
 STEPS = (
@@ -94,6 +95,8 @@ class Report:
         default_factory=lambda: {name: array("q") for name in ("queue", "lookup", "act", "total")}
     )
     vms: dict[tuple[InstanceRef, str], Vm] = field(default_factory=dict)
+    causes: Causes = field(default_factory=Causes)
+    causes_over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _met: set[int] = field(default_factory=set)
     _events: dict[str, int] = field(default_factory=dict)
 
@@ -109,6 +112,9 @@ class Report:
         self.reasons[result, outcome.reason] += 1
         self.over_time[int(outcome.at.timestamp())][result] += 1
         self.by_runbook[outcome.runbook or "no runbook"][result] += 1
+        self.causes.outcome(outcome)
+        if outcome.diagnosis is not None:
+            self.causes_over_time[int(outcome.at.timestamp())][outcome.diagnosis.cause] += 1
         if outcome.instance is not None:
             self.by_zone[outcome.instance.zone][result] += 1
         for name, values in self.latencies.items():
@@ -147,14 +153,15 @@ class Report:
 
     def buckets(self) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
         """Give outcomes over time: the seconds of a bucket, and each bucket that is not empty."""
-        if not self.over_time:
-            return 1, []
-        begin, end = min(self.over_time), max(self.over_time)
-        size = next((size for size in _SIZES if (end - begin) / size <= _BUCKETS), _SIZES[-1])
-        merged = defaultdict[int, Counter[str]](Counter)
-        for second, counts in self.over_time.items():
-            merged[second // size * size].update(counts)
-        return size, [(datetime.fromtimestamp(at, UTC), merged[at]) for at in sorted(merged)]
+        return _buckets(self.over_time)
+
+    def cause_buckets(self) -> list[tuple[datetime, Counter[str]]]:
+        """Give the causes that were found over time, likewise."""
+        return _buckets(self.causes_over_time)[1]
+
+    def alike(self) -> list[Alike]:
+        """Give the VMs that have one cause and one origin, those of most VMs first."""
+        return self.causes.rows()[:SHARES]
 
     def histogram(self, name: str) -> list[tuple[str, int]]:
         """Give how many took how long, between 1-2-5 edges, from the shortest to the longest."""
@@ -171,6 +178,17 @@ class Report:
         """Give the VMs: those with trouble first, then the latest."""
         ordered = sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
         return ordered[:VMS]
+
+
+def _buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
+    if not over_time:
+        return 1, []
+    begin, end = min(over_time), max(over_time)
+    size = next((size for size in _SIZES if (end - begin) / size <= _BUCKETS), _SIZES[-1])
+    merged = defaultdict[int, Counter[str]](Counter)
+    for second, counts in over_time.items():
+        merged[second // size * size].update(counts)
+    return size, [(datetime.fromtimestamp(at, UTC), merged[at]) for at in sorted(merged)]
 
 
 def reached(outcome: Outcome) -> int | None:

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from logmend import explain
-from logmend.model.values import Verdict
+from logmend.model.values import Lineage, Verdict
 from logmend.outcome import reasons
+from logmend_cli.alike import Causes
 from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
@@ -32,6 +33,7 @@ def instance(scanned: Scanned) -> dict[str, Any]:
         "result": verdict.result.value,
         "reason": verdict.reason,
         "detail": verdict.detail,
+        **_made(scanned.made),
         "pending_guards": list(scanned.pending),
         "forms": [_form(form, verdict) for form, verdict in scanned.forms],
     }
@@ -40,9 +42,11 @@ def instance(scanned: Scanned) -> dict[str, Any]:
 def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, object]:
     """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
     results = Counter[str]()
-    seen = []
+    seen, alike = [], Causes()
     for each in scanned:
-        results[word(each.verdict.result.value, each.verdict.reason)] += 1
+        what = word(each.verdict.result.value, each.verdict.reason)
+        results[what] += 1
+        alike.said(each.seen.instance, each.seen.runbook.name, what, each.made)
         seen.append(each.seen)
     turned = {word(*key): count for key, count in groups.turned_away.most_common()}
     return {
@@ -62,7 +66,12 @@ def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, 
         "first_seen": _time(min((each.first for each in seen if each.first), default=None)),
         "last_seen": _time(max((each.last for each in seen if each.last), default=None)),
         "facts": facts,
+        "alike": [each.row for each in alike.rows()],
     }
+
+
+def _made(made: Lineage) -> dict[str, Any]:
+    return {"group": made.group, "template": made.template, "image": made.image}
 
 
 def flat(document: Mapping[str, Any]) -> dict[str, Any]:

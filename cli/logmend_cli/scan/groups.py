@@ -19,6 +19,7 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
+    Lineage,
     LogEntry,
     Tick,
     Undecodable,
@@ -90,7 +91,10 @@ class Seen:
 
 
 class Scanned(Struct, frozen=True):
-    """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays."""
+    """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays.
+
+    ``made`` is what the VM was made from.
+    """
 
     seen: Seen
     verdict: Verdict
@@ -98,6 +102,7 @@ class Scanned(Struct, frozen=True):
     forms: tuple[tuple[Form, Verdict], ...]
     name: str | None
     hosts: tuple[str, ...] = ()
+    made: Lineage = Lineage()
 
 
 @dataclass(slots=True)
@@ -200,6 +205,7 @@ class Groups:
                 forms=told,
                 name=facts_known.name if facts_known else None,
                 hosts=hosts,
+                made=facts_known.lineage if facts_known else Lineage(),
             )
 
 

@@ -8,6 +8,8 @@ from logmend_cli import output
 from logmend_cli.scan import document
 
 EMPTY = "no VM has the fault"
+ALIKE = 5
+"""Groups of VMs that are alike which the text shows; JSON has all."""
 
 
 def empty(totals: Mapping[str, Any]) -> str:
@@ -45,9 +47,18 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
     for name, count in totals["ill_formed"].items():
         yield f"{count} could not be read ({name})"
     yield from spoken(totals)
+    yield from alike(totals["alike"])
     if any(name.startswith("planned") for name in totals["results"]):
         yield "Next, only check those VMs (from outside their network with LOGMEND_SSH_ROUTE=iap):"
         yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
+
+
+def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Tell of VMs that one template or image repairs: one repair there is worth all of them."""
+    for each in [each for each in rows if each["group"] or each["instances"] > 1][:ALIKE]:
+        if each["next_step"]:
+            many = "1 VM" if each["instances"] == 1 else f"{each['instances']} VMs"
+            yield f"{many} alike ({each['cause']}): {output.printable(each['next_step'])}"
 
 
 def spoken(totals: Mapping[str, Any]) -> Iterator[str]:

@@ -181,6 +181,22 @@ class Intent(Struct, frozen=True):
         return self.origin in (Origin.LOG_ENTRY, Origin.INCIDENT, Origin.FOLLOW_UP)
 
 
+class Lineage(Struct, frozen=True):
+    """What a VM was made from, as far as its own look-up tells; None means that nothing is said of it.
+
+    ``group`` and ``template`` are paths (``projects/…``) that a managed instance group leaves in the metadata
+    of its VMs, ``image`` the first licence that the image gave the boot disk, ``PROJECT/NAME``.
+    """
+
+    group: str | None = None
+    template: str | None = None
+    image: str | None = None
+
+
+_GROUP = re.compile(r"projects/[\w.:-]{1,99}/(?:zones|regions)/[\w-]{1,63}/instanceGroupManagers/[\w-]{1,63}")
+_TEMPLATE = re.compile(r"projects/[\w.:-]{1,99}/(?:global|regions/[\w-]{1,63})/instanceTemplates/[\w-]{1,63}")
+
+
 class InstanceFacts(Struct, frozen=True):
     """What the Compute API says of a VM. None always means *unknown*, never *no*.
 
@@ -210,6 +226,16 @@ class InstanceFacts(Struct, frozen=True):
         """Value of a metadata item as the guest sees it: the instance's own, else the project's."""
         own = self.metadata.get(key)
         return own if own is not None else (self.project_metadata or {}).get(key)
+
+    @property
+    def lineage(self) -> Lineage:
+        """Group, template and image that it was made from; the first two as its group wrote them down."""
+        group, template = self.metadata.get("created-by", ""), self.metadata.get("instance-template", "")
+        return Lineage(
+            group=group if _GROUP.fullmatch(group) else None,
+            template=template if _TEMPLATE.fullmatch(template) else None,
+            image=next(iter(self.licenses or ()), None),
+        )
 
 
 _FINDINGS = {
@@ -305,7 +331,8 @@ class Attempt(Struct, frozen=True):
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
     the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
     ``asked`` is what an agent was asked to do, where the work was handed over to one. ``committed`` says that
-    this attempt passed the commit point; ``login`` is how a session got in, if one did.
+    this attempt passed the commit point; ``login`` is how a session got in, if one did; ``diagnosis`` is
+    what keeps a fault there, if the runbook can say it.
     """
 
     executor: str
@@ -319,6 +346,7 @@ class Attempt(Struct, frozen=True):
     asked: Action | None = None
     committed: bool = False
     login: Login | None = None
+    diagnosis: Diagnosis | None = None
 
 
 class Asked(Struct, frozen=True):
@@ -342,7 +370,8 @@ class Latency(Struct, frozen=True):
 class Outcome(Struct, frozen=True):
     """The one honest record of what became of an event. Never holds the matched text.
 
-    ``committed`` says that enforcing may have begun, in this attempt or an earlier one.
+    ``committed`` says that enforcing may have begun, in this attempt or an earlier one. ``diagnosis`` is why
+    the fault is there, ``lineage`` what the VM was made from.
     """
 
     result: Result
@@ -374,6 +403,8 @@ class Outcome(Struct, frozen=True):
     host_key: str | None = None  # a HostKeySource, or what a later version calls one
     credential: str | None = None  # a CredentialKind, likewise
     committed: bool = False
+    diagnosis: Diagnosis | None = None
+    lineage: Lineage = Lineage()
 
     @property
     def final(self) -> bool:

@@ -17,7 +17,7 @@ import msgspec
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.evidence import RESERVED
-from logmend.model.values import Evidence, InstanceRef, Latency, Outcome, Source
+from logmend.model.values import Diagnosis, Evidence, InstanceRef, Latency, Lineage, Outcome, Source
 from logmend.outcome import reasons
 
 LOG_ID = "logmend"
@@ -71,8 +71,9 @@ def insert_id(outcome: Outcome) -> str:
 
 
 def labels(outcome: Outcome) -> dict[str, str]:
-    """Labels for log-based metrics and filters; a reason or runbook that does not apply is left out."""
+    """Labels for log-based metrics and filters; what does not apply is left out. All are of closed lists."""
     every = {"result": outcome.result.value, "reason": outcome.reason, "runbook": outcome.runbook}
+    every |= {"cause": outcome.diagnosis.cause if outcome.diagnosis else None}
     return {key: _clean(value) for key, value in every.items() if value}
 
 
@@ -102,6 +103,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "committed": outcome.committed,
         "before": _evidence(outcome.before),
         "after": _evidence(outcome.after),
+        **_cause(outcome.diagnosis),
         "message_id": outcome.message_id,
         "source": _source(outcome.source),
         "replay_of": outcome.replay_of,
@@ -187,6 +189,33 @@ def _outcome(document: Mapping[str, Any]) -> Outcome:
         host_key=document.get("host_key"),
         credential=document.get("credential"),
         committed=bool(document.get("committed")),
+        diagnosis=_diagnosis(document),
+        lineage=Lineage(*((instance or {}).get(key) for key in ("group", "template", "image"))),
+    )
+
+
+def _cause(found: Diagnosis | None) -> dict[str, Any]:
+    found = found or Diagnosis("")
+    return {
+        "cause": found.cause or None,
+        "cause_why": found.why,
+        "cause_concerns": found.concerns,
+        "cause_evidence": list(found.evidence),
+        "cause_step": found.next_step or None,
+        "cause_runbook": found.runbook,
+    }
+
+
+def _diagnosis(document: Mapping[str, Any]) -> Diagnosis | None:
+    if not (cause := document.get("cause")):
+        return None
+    return Diagnosis(
+        cause=cause,
+        concerns=document.get("cause_concerns"),
+        evidence=tuple(document.get("cause_evidence") or ()),
+        next_step=document.get("cause_step") or "",
+        runbook=document.get("cause_runbook"),
+        why=document.get("cause_why"),
     )
 
 
@@ -198,6 +227,9 @@ def _instance(outcome: Outcome) -> dict[str, Any] | None:
         "zone": ref.zone,
         "instance_id": ref.instance_id,
         "name": outcome.instance_name,
+        "group": outcome.lineage.group,
+        "template": outcome.lineage.template,
+        "image": outcome.lineage.image,
     }
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from logmend.model.enums import Action, Mode, Result
+from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceRef, Outcome
 
@@ -672,6 +672,10 @@ def next_step(outcome: Outcome) -> str:
         outcome.result is Result.UNVERIFIED or outcome.reason in _ENFORCED_IN_VAIN
     ):
         step = f"{step}; to undo: {_UNDO}".removeprefix("; ")
+    return _of_group(outcome, _of_cause(outcome, _formatted(outcome, step)))
+
+
+def _formatted(outcome: Outcome, step: str) -> str:
     if "{" not in step:
         return step
     blank, ref = _Blank(), outcome.instance
@@ -682,6 +686,26 @@ def next_step(outcome: Outcome) -> str:
         runbook=outcome.runbook or blank.runbook,
         approval=outcome.approval_id or blank.approval,
     )
+
+
+def _of_cause(outcome: Outcome, step: str) -> str:
+    """Put what to do about the fault's cause first, unless this very runbook remediates it."""
+    found, ref = outcome.diagnosis, outcome.instance
+    if found is None or not found.next_step or ref is None or found.runbook == outcome.runbook:
+        return step
+    return f"{filled(found.next_step, ref)}; then: {step}".removesuffix("; then: ")
+
+
+def _of_group(outcome: Outcome, step: str) -> str:
+    """Name the place at which the fault of a VM of a group is mended for good: what it is made from."""
+    made = outcome.lineage
+    if made.group is None or outcome.before is None or outcome.before.finding is not Finding.FAULTY:
+        return step
+    place = " and ".join(
+        [f"template {made.template}"] * bool(made.template) + [f"image {made.image}"] * bool(made.image)
+    )
+    told = f"for every VM of {made.group}: repair {place or 'its template'}, of which each new one is made"
+    return f"{step}; {told}".removeprefix("; ")
 
 
 def filled(step: str, ref: InstanceRef) -> str:

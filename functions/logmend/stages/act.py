@@ -24,8 +24,8 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.osconfig import assignment
-from logmend.ports import Compute, Executors, RequestExecutor, SessionExecutor
-from logmend.runbook import Runbook
+from logmend.ports import Compute, Executors, RequestExecutor, Session, SessionExecutor
+from logmend.runbook import Runbook, diagnosis
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ Commit = Callable[[Evidence | None], Awaitable[Verdict | None]]
 
 OSCONFIG = "osconfig"
 """Name of the executor that works by labels."""
+
+DIAGNOSIS = 30.0
+"""Seconds that a diagnosis may take of an attempt's time, at most, and ``_LEFT`` that it leaves over."""
+_LEFT = 3.0
 
 NEXT_ROUTE = frozenset({"unreachable", "no_route"})
 """Troubles after which another executor may do better."""
@@ -81,16 +85,16 @@ async def _in_session(
     attempt = Attempt(executor.name)
     try:
         async with (
-            asyncio.timeout(deadline.total_seconds()),
+            asyncio.timeout(deadline.total_seconds()) as limit,
             executor.open(facts, runbook, intent.action) as vm,
         ):
             attempt = replace(attempt, login=vm.login)
             attempt = replace(attempt, before=await vm.check())
             if commit is None or not _faulty_there(attempt.before, intent):
-                return attempt
+                return await _diagnosed(vm, attempt, runbook, intent, limit)
             verdict = await commit(attempt.before)
             if verdict is not None:
-                return replace(attempt, halted=verdict)
+                return await _diagnosed(vm, replace(attempt, halted=verdict), runbook, intent, limit)
             attempt = replace(attempt, enforced=True)
             try:
                 attempt = replace(attempt, enforcement=await vm.enforce(mark))
@@ -98,11 +102,35 @@ async def _in_session(
                 attempt = replace(attempt, enforced=False)
                 raise
             attempt = replace(attempt, after=await vm.check())
+            attempt = await _diagnosed(vm, attempt, runbook, intent, limit)
     except Superseded:
         raise
     except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
         return replace(attempt, trouble=trouble(error))
     return attempt
+
+
+async def _diagnosed(
+    vm: Session, attempt: Attempt, runbook: Runbook, intent: Intent, limit: asyncio.Timeout
+) -> Attempt:
+    """Add why the fault is there, if one was seen, nothing is at work on it, and the runbook can say it.
+
+    It never changes what the attempt came to: its own trouble is an unknown cause.
+    """
+    last = attempt.after or attempt.before
+    if not runbook.scripts.diagnose or intent.action is Action.REVERT or last is None:
+        return attempt
+    started = attempt.enforced and runbook.detached is not None and last.finding is Finding.FAULTY
+    elsewhere = last.instance_id not in (None, intent.instance.instance_id)
+    if started or elsewhere or last.finding not in (Finding.FAULTY, Finding.ERROR):
+        return attempt
+    left = (limit.when() or 0.0) - asyncio.get_running_loop().time() - _LEFT
+    try:
+        async with asyncio.timeout(min(DIAGNOSIS, max(left, 0.0))):
+            found = await vm.diagnose()
+    except Exception as error:  # noqa: BLE001  see above
+        found = diagnosis.unknown("not_reached", f"diagnose.sh: {trouble(error).detail}")
+    return attempt if found.why == "at_work" else replace(attempt, diagnosis=found)
 
 
 async def _by_request(

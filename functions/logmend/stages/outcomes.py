@@ -10,6 +10,7 @@ from logmend.model.values import (
     InstanceFacts,
     Intent,
     Latency,
+    Lineage,
     LogEntry,
     Outcome,
     Undecodable,
@@ -163,6 +164,8 @@ def of_intent(
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,
         committed=bool((prior and prior.committed) or (attempt and attempt.committed)),
+        diagnosis=attempt.diagnosis if attempt else None,
+        lineage=facts.lineage if facts else Lineage(),
     )
 
 

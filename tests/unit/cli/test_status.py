@@ -24,7 +24,7 @@ KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
     "freezes", "held", "budgets", "last_tick",
     "unreached",
-    "needs_human", "relapsed", "controls", "causes", "failures", "intents", "waiting", "approvals",
+    "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting", "approvals",
     "latency_ms",
 ]  # fmt: skip
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

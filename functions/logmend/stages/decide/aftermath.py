@@ -145,6 +145,8 @@ def notes(
         texts.append("left to a person from now on")
     if outcome.result is Result.REMEDIATED and relapsed(subject, outcome):
         texts.append(f"relapse {subject.relapses + 1} after a verified fix. {RELAPSE_HINT}")
+    if outcome.result is Result.REMEDIATED and outcome.lineage.group is not None:
+        texts.append(f"it lasts until {outcome.lineage.group} makes the VM anew")
     if facts is not None and facts.partner_namespaces is None and outcome.result in _TOUCHED:
         texts.append("partner metadata was not answered by the API; the check on the VM decided")
     if settings.ssh_host_keys == "insecure" and outcome.result in _TOUCHED:

@@ -1,0 +1,82 @@
+"""VMs that are alike: one cause, and made by one group from one template and image. Pure.
+
+``412 VMs, one template`` is one repair. Of a VM without a group nothing but its image is told.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from logmend.model.enums import Result
+from logmend.model.struct import Struct
+from logmend.model.values import Diagnosis, InstanceRef, Lineage, Outcome
+
+_GONE = frozenset({Result.REMEDIATED, Result.REVERTED, Result.NOTHING_TO_DO})
+"""Results after which a cause that was found before is over."""
+
+
+class Alike(Struct, frozen=True):
+    """How many VMs have one cause and one origin, and what repairs them all."""
+
+    cause: str
+    made: Lineage
+    instances: int
+    next_step: str
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """Give it as JSON data."""
+        return {
+            "cause": self.cause,
+            "group": self.made.group,
+            "template": self.made.template,
+            "image": self.made.image,
+            "instances": self.instances,
+            "next_step": self.next_step or None,
+        }
+
+
+class Causes:
+    """The latest cause of each VM under each runbook; taken in oldest first."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[InstanceRef, str], tuple[str, Lineage]] = {}
+        self._steps: dict[str, str] = {}
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Take in what an outcome says of its VM's fault."""
+        if outcome.instance is None or outcome.runbook is None:
+            return
+        if outcome.diagnosis is not None:
+            self.found(outcome.instance, outcome.runbook, outcome.diagnosis, outcome.lineage)
+        elif outcome.result in _GONE:
+            self._of.pop((outcome.instance, outcome.runbook), None)
+
+    def found(self, instance: InstanceRef, runbook: str, diagnosis: Diagnosis, made: Lineage) -> None:
+        """Take in one VM's cause."""
+        self.said(instance, runbook, diagnosis.cause, made, diagnosis.next_step)
+
+    def said(self, instance: InstanceRef, runbook: str, cause: str, made: Lineage, step: str = "") -> None:
+        """Take in a word for what one VM has, and what to do about it."""
+        self._of[instance, runbook] = cause, made
+        self._steps[cause] = step
+
+    def rows(self) -> list[Alike]:
+        """Give the groups, those of most VMs first."""
+        vms = defaultdict[tuple[str, Lineage], set[InstanceRef]](set)
+        for (instance, _), key in self._of.items():
+            vms[key].add(instance)
+        return [
+            Alike(cause, made, len(found), "; ".join(_steps(self._steps[cause], made, len(found))))
+            for (cause, made), found in sorted(vms.items(), key=lambda each: (-len(each[1]), each[0][0]))
+        ]
+
+
+def _steps(step: str, made: Lineage, many: int) -> Iterator[str]:
+    if step:
+        yield step.replace("{instance}", "PROJECT/ZONE/ID").replace("{vm}", "NAME --zone=ZONE")
+    if made.group is not None:
+        image = f" (image {made.image})" if made.image else ""
+        yield f"once for all: in {made.template or f'the template of {made.group}'}{image}"
+    elif many > 1 and made.image:
+        yield f"if they are made alike: in the image of {made.image}"

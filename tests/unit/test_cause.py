@@ -1,0 +1,163 @@
+"""Why a VM has its fault, in the outcome: asked after a check that saw it, and never at its cost."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.fakes import REF, World, evidence, incident, push, world
+
+from logmend.errors import Transient
+from logmend.model.enums import Mode
+from logmend.model.struct import replace
+from logmend.model.values import Diagnosis, Outcome
+from logmend.outcome import document, reasons
+
+FULL = Diagnosis("disk_full", "owner", ("disk: /var",), "make room on {instance}")
+MINE = Diagnosis("not_installed", "logmend", (), "install it: {instance}", "ops-agent")
+OF_A_GROUP = {
+    "created-by": "projects/123/zones/us-west1-a/instanceGroupManagers/web",
+    "instance-template": "projects/123/global/instanceTemplates/web-v7",
+}
+
+
+def alert() -> dict[str, Any]:
+    """Give an alert that names the runbook with causes."""
+    return push(incident(policy_user_labels={"logmend-runbook": "ops-agent"}))
+
+
+def vm_of(w: World, found: Diagnosis | Exception = FULL) -> Any:
+    """Give the VM, which would say this."""
+    vm = w.fleet.vms[REF.instance_id]
+    vm.diagnosis = found
+    return vm
+
+
+def made(w: World, **metadata: str) -> None:
+    """Have Compute say of what the VM is made."""
+    known = w.fleet.facts_of[REF.instance_id]
+    licenses = ("debian-cloud/debian-11-bullseye",)
+    w.fleet.facts_of[REF.instance_id] = replace(known, metadata=metadata, licenses=licenses)
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.APPROVE])
+async def test_a_plan_says_why_the_fault_is_there(mode: Mode) -> None:
+    """In observe mode too, and what to do about it comes before what this runbook would."""
+    w = world(mode=mode)
+    vm = vm_of(w)
+    outcome = await w.deliver(alert())
+    assert (outcome.result, outcome.diagnosis) == ("planned", FULL)
+    assert vm.diagnoses == 1
+    written = document.document(outcome)
+    assert (written["cause"], written["cause_concerns"]) == ("disk_full", "owner")
+    assert written["cause_evidence"] == ["disk: /var"]
+    assert written["next_step"].startswith(f"make room on {REF}; then: ")
+    assert document.labels(outcome)["cause"] == "disk_full"
+    assert document.from_json(written) == outcome
+
+
+async def test_a_cause_that_this_runbook_remediates_changes_no_next_step() -> None:
+    """It is the plan itself."""
+    w = world()
+    vm_of(w, MINE)
+    outcome = await w.deliver(alert())
+    assert "install it" not in reasons.next_step(outcome)
+
+
+async def test_a_remediated_vm_is_not_asked_and_a_healthy_one_neither() -> None:
+    """There is no fault to explain."""
+    w = world(mode=Mode.ENFORCE)
+    vm = vm_of(w)
+    vm.on_check = [evidence(101), evidence(100)]
+    outcome = await w.deliver(alert())
+    assert (outcome.result, outcome.diagnosis, vm.diagnoses) == ("remediated", None, 0)
+    healthy = world()
+    vm = vm_of(healthy)
+    vm.faulty = False
+    assert (await healthy.deliver(alert())).diagnosis is None
+    assert vm.diagnoses == 0
+
+
+async def test_a_failed_enforcement_says_why() -> None:
+    """The second check ends with an error, and the cause stands beside it."""
+    w = world(mode=Mode.ENFORCE)
+    vm = vm_of(w)
+    vm.on_check = [evidence(101), evidence(1)]
+    outcome = await w.deliver(alert())
+    assert (outcome.result, outcome.reason, outcome.diagnosis) == ("failed", "script_error", FULL)
+
+
+async def test_what_is_still_at_work_is_not_asked() -> None:
+    """A detached installation holds the lock itself: that is no cause."""
+    w = world(mode=Mode.ENFORCE)
+    vm = vm_of(w)
+    vm.fix_works = False
+    outcome = await w.deliver(alert())
+    assert (outcome.result, outcome.diagnosis, vm.diagnoses) == ("requested", None, 0)
+
+
+@pytest.mark.parametrize("trouble", [Transient("connection_lost", "gone"), TimeoutError(), ValueError("x")])
+async def test_trouble_while_asking_changes_nothing_of_the_outcome(trouble: Exception) -> None:
+    """The plan stands; its cause is unknown, and says so."""
+    w = world()
+    vm_of(w, trouble)
+    outcome = await w.deliver(alert())
+    assert outcome.result == "planned"
+    assert outcome.diagnosis is not None
+    assert (outcome.diagnosis.cause, outcome.diagnosis.why) == ("unknown", "not_reached")
+
+
+async def test_a_runbook_without_causes_asks_nothing() -> None:
+    """The other built-in one logs in for its check alone."""
+    w = world()
+    vm = vm_of(w)
+    outcome = await w.deliver(push(incident()))
+    assert (outcome.result, outcome.diagnosis, vm.diagnoses) == ("planned", None, 0)
+    assert document.document(outcome)["cause"] is None
+    assert "cause" not in document.labels(outcome)
+
+
+async def test_a_slow_answer_costs_the_attempt_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up in time, before the attempt's own deadline."""
+    from tests.fakes import FakeSession
+
+    async def never(self: FakeSession, *, as_root: bool = False) -> Diagnosis:
+        await asyncio.sleep(3600)
+        raise AssertionError(self, as_root)
+
+    monkeypatch.setattr("logmend.stages.act.DIAGNOSIS", 0.05)
+    monkeypatch.setattr(FakeSession, "diagnose", never)
+    outcome = await world().deliver(alert())
+    assert (outcome.result, outcome.diagnosis and outcome.diagnosis.why) == ("planned", "not_reached")
+
+
+async def test_a_vm_of_a_group_names_the_template_and_the_image() -> None:
+    """The fault comes back with each new VM, so that is where it is repaired."""
+    w = world()
+    made(w, **OF_A_GROUP)
+    vm_of(w)
+    step = reasons.next_step(await w.deliver(alert()))
+    assert "for every VM of projects/123/zones/us-west1-a/instanceGroupManagers/web: repair template" in step
+    assert "instanceTemplates/web-v7 and image debian-cloud/debian-11-bullseye" in step
+
+
+async def test_a_remediation_of_such_a_vm_is_said_to_last_until_it_is_recreated() -> None:
+    """In a note, and the place in the next step."""
+    w = world(mode=Mode.ENFORCE)
+    made(w, **OF_A_GROUP)
+    outcome = await w.deliver(push(incident()))
+    assert outcome.result == "remediated"
+    assert any("lasts until projects/123/zones/us-west1-a/instance" in note for note in outcome.notes)
+    assert "repair template" in reasons.next_step(outcome)
+    read: Outcome = document.from_json(document.document(outcome))
+    assert read.lineage == outcome.lineage
+
+
+async def test_metadata_that_is_no_path_of_a_group_is_not_repeated() -> None:
+    """Whoever may write a VM's metadata writes nothing into a next step."""
+    w = world(mode=Mode.ENFORCE)
+    made(w, **{"created-by": "somebody; rm -rf /", "instance-template": "$(reboot)"})
+    outcome = await w.deliver(push(incident()))
+    assert (outcome.lineage.group, outcome.lineage.template) == (None, None)
+    step = reasons.next_step(outcome)
+    assert "rm -rf" not in step
+    assert "reboot" not in step
