@@ -4,7 +4,7 @@ locals {
   # The same files as functions/.gcloudignore lets through; a test compares the two.
   source_files = [
     for file in fileset(local.functions, "**") : file
-    if can(regex("^(main\\.py|requirements\\.txt|logmend/.*\\.(lark|py|sh|typed|yaml))$", file)) && !can(regex("(^|/)(__pycache__|cases|tests)/", file))
+    if can(regex("^(main\\.py|requirements\\.txt|runbooks\\.yaml|runbooks/.*\\.(sh|yaml)|logmend/.*\\.(lark|py|sh|typed|yaml))$", file)) && !can(regex("(^|/)(__pycache__|cases|tests)/", file))
   ]
 
   # Environment of the function: names and values are those of functions/logmend/settings.py.
@@ -13,6 +13,7 @@ locals {
     LOGMEND_EXECUTOR          = var.executor
     LOGMEND_STATE             = "firestore:${var.project_id}/${google_firestore_database.ledger.name}"
     LOGMEND_OUTCOMES          = "cloud"
+    LOGMEND_RUNBOOKS          = local.configured ? "runbooks.yaml" : ""
     LOGMEND_PROJECT           = var.project_id
     LOGMEND_SCOPE_PROJECTS    = join(",", local.projects)
     LOGMEND_SCOPE_ZONES       = join(",", var.zones)
@@ -67,10 +68,44 @@ data "archive_file" "source" {
   output_file_mode = "0644" # the same archive whoever packs it
 
   dynamic "source" {
-    for_each = toset(local.source_files)
+    for_each = merge({ for file in local.source_files : file => file("${local.functions}/${file}") }, local.own_sources)
     content {
-      filename = source.value
-      content  = file("${local.functions}/${source.value}")
+      filename = source.key
+      content  = source.value
+    }
+  }
+
+  # What the function would refuse at its start is refused before anything is made.
+  lifecycle {
+    precondition {
+      condition     = length(setsubtract(keys(var.runbooks), keys(local.runbook_folders))) == 0
+      error_message = "runbooks: no such runbook: ${join(", ", setsubtract(keys(var.runbooks), keys(local.runbook_folders)))}. There are: ${join(", ", keys(local.runbook_folders))}."
+    }
+    precondition {
+      condition     = alltrue([for name in setintersection(local.own_names, local.built_in_names) : try(var.runbooks[name].replaces, false)])
+      error_message = "runbooks_dir has a runbook of a built-in one's name (${join(", ", setintersection(local.own_names, local.built_in_names))}): say runbooks.NAME.replaces = true if it stands for that one."
+    }
+    precondition {
+      condition = alltrue([for name, each in var.runbooks :
+        !try(each.replaces, false) || (contains(local.own_names, name) && contains(local.built_in_names, name))
+      ])
+      error_message = "runbooks: replaces = true needs an own and a built-in runbook of that name."
+    }
+    precondition {
+      condition     = length(local.wrong_parameters) == 0
+      error_message = "runbooks: no such parameter, or not of its pattern: ${join(", ", local.wrong_parameters)}."
+    }
+    precondition {
+      condition     = length(local.filters) > 0
+      error_message = "runbooks: none that is on has a filter. The sink's filter would be empty, which routes every log entry."
+    }
+    precondition {
+      condition     = length(setsubtract(local.declared_permissions, local.permissions_grantable)) == 0
+      error_message = "A runbook declares permissions that logmend is never granted: ${join(", ", setsubtract(local.declared_permissions, local.permissions_grantable))}."
+    }
+    precondition {
+      condition     = length(setsubtract(var.incident_runbooks, keys(local.runbooks))) == 0
+      error_message = "incident_runbooks names a runbook that is off: ${join(", ", setsubtract(var.incident_runbooks, keys(local.runbooks)))}."
     }
   }
 }

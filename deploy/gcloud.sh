@@ -11,7 +11,9 @@
 # that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET
 # names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
 # for fleets without OS Login. With CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether
-# the line stopped. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
+# the line stopped. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how (docs/runbooks.md): source,
+# sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud, logged in as an owner, and
+# Python 3.11 or newer.
 set -eu
 
 usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
@@ -98,7 +100,22 @@ case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or fal
 listens=
 [ "$silence" = false ] || listens=silence
 
-roles() { PYTHONPATH=$here/functions python3 -m logmend.permissions "$1" ssh "$route" ${listens:+"$listens"}; }
+roles() {
+  if [ -n "${LOGMEND_RUNBOOKS:-}" ]; then
+    LOGMEND_MODE=$1 LOGMEND_EXECUTOR=ssh LOGMEND_SSH_ROUTE=$route LOGMEND_CONFIRM_SILENCE=$silence logmend runbook permissions
+  else
+    PYTHONPATH=$here/functions python3 -m logmend.permissions "$1" ssh "$route" ${listens:+"$listens"}
+  fi
+}
+source=$here/functions filter=$here/sink/filter.lql runbooks=
+if [ -n "${LOGMEND_RUNBOOKS:-}" ]; then
+  packed=$(mktemp -d)
+  trap 'rm -rf "$packed"' EXIT
+  source=$packed/source filter=$packed/filter.lql runbooks=LOGMEND_RUNBOOKS=runbooks.yaml,
+  cp -R "$here/functions" "$source"
+  logmend runbook pack "$source" >&2
+  logmend filter show >"$filter"
+fi
 roles observe >/dev/null # or it ends before anything is made
 
 say "APIs"
@@ -187,12 +204,12 @@ for _ in $(seq 60); do
 done
 
 say "function in mode $mode"
-gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$here/functions" \
+gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$source" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
   --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
-    "LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
+    "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
     "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
     "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter${SETTINGS:+,$SETTINGS}" | tr -d ' ')" \
   "$secrets"
@@ -215,7 +232,7 @@ patiently gc pubsub subscriptions add-iam-policy-binding "$name-push" --member="
 say "log sink"
 verb=create
 if there logging sinks describe "$name"; then verb=update; fi
-gc logging sinks "$verb" "$name" "pubsub.googleapis.com/projects/$project/topics/$name" --log-filter="$(cat "$here/sink/filter.lql")" >/dev/null
+gc logging sinks "$verb" "$name" "pubsub.googleapis.com/projects/$project/topics/$name" --log-filter="$(cat "$filter")" >/dev/null
 writer=$(gc logging sinks describe "$name" --format='value(writerIdentity)')
 patiently gc pubsub topics add-iam-policy-binding "$name" --member="$writer" --role=roles/pubsub.publisher
 

@@ -82,7 +82,7 @@ resource "google_logging_metric" "certificate_line" {
   project     = each.key
   name        = "${var.name}/certificate-line"
   description = "Lines of gce_workload_cert_refresh that the runbook workload-cert-refresh asks for."
-  filter      = local.runbooks["workload-cert-refresh"].filter
+  filter      = try(local.runbooks["workload-cert-refresh"].filter, null) # if it is off, the archive says so
 
   metric_descriptor {
     metric_kind  = "DELTA"

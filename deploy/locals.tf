@@ -1,10 +1,12 @@
 locals {
   wide     = var.folder_id != null || var.organization_id != null
   projects = local.wide || length(var.projects) > 0 ? var.projects : [var.project_id]
-  ssh      = var.executor != "osconfig"
-  osconfig = var.executor != "ssh"
+  ssh      = contains(values(local.runbook_executors), "ssh") || contains(values(local.runbook_executors), "auto")
+  osconfig = contains(values(local.runbook_executors), "osconfig") || contains(values(local.runbook_executors), "auto")
   direct   = local.ssh && var.ssh_route == "direct"
-  observe  = var.mode == "observe"
+
+  # Whether anything at all may be changed on a VM, by ssh.
+  ssh_root = anytrue([for name, executor in local.runbook_executors : executor != "osconfig" && local.runbook_modes[name] != "observe"])
 
   # Secrets that the function reads as files: latest versions, read anew for each attempt.
   secrets = { for name, secret in { "known-hosts" = var.ssh_known_hosts_secret, "ssh-key" = var.ssh_key_secret } :

@@ -3,37 +3,28 @@
 # observe mode there is no assignment that could change anything.
 
 locals {
-  runbooks_folder = "${local.functions}/logmend/runbooks"
-  runbooks = { for file in fileset(local.runbooks_folder, "*/runbook.yaml") :
-    dirname(file) => yamldecode(file("${local.runbooks_folder}/${file}"))
-  }
-  # What an operator may set of a runbook's parameters; the others keep the default that runbook.yaml gives.
-  runbook_parameters = { for name, runbook in local.runbooks : name => merge(
-    { for parameter, declared in lookup(runbook, "parameters", {}) : "@${parameter}@" => declared.default },
-    name == "ops-agent" ? { "@version@" = var.ops_agent_version } : {},
-  ) }
   scripts = { for name, runbook in local.runbooks : name => { for file in ["validate.sh", "enforce.sh", "revert/validate.sh", "revert/enforce.sh"] :
     file => join("", [
-      for part in regexall("@[a-z][a-z0-9]*(?:_[a-z0-9]+)*@|[^@]+|@", file("${local.runbooks_folder}/${name}/${file}")) :
-      lookup(local.runbook_parameters[name], part, part)
-    ]) if fileexists("${local.runbooks_folder}/${name}/${file}") # of what is irreversible, there is no way back
+      for part in regexall("@[a-z][a-z0-9]*(?:_[a-z0-9]+)*@|[^@]+|@", file("${local.runbook_folders[name]}/${file}")) :
+      lookup({ for parameter, value in local.runbook_parameters[name] : "@${parameter}@" => value }, part, part)
+    ]) if fileexists("${local.runbook_folders[name]}/${file}") # of what is irreversible, there is no way back
   } }
 
   # Longer scripts than an OS policy takes go over SSH only.
-  inline = [for name, files in local.scripts : name if alltrue([for text in values(files) : length(text) <= 1024])]
+  inline = [for name, files in local.scripts : name
+    if alltrue([for text in values(files) : length(text) <= 1024]) && local.runbook_executors[name] != "ssh"
+  ]
 
-  policies = merge(
-    { check = { mode = "VALIDATION", folder = "" } },
-    local.observe ? {} : {
-      enforce = { mode = "ENFORCEMENT", folder = "" }
-      revert  = { mode = "ENFORCEMENT", folder = "revert/" }
-    },
-  )
-  assignments = local.osconfig ? {
+  policies = {
+    check   = { mode = "VALIDATION", folder = "" }
+    enforce = { mode = "ENFORCEMENT", folder = "" }
+    revert  = { mode = "ENFORCEMENT", folder = "revert/" }
+  }
+  assignments = {
     for each in setproduct(local.projects, var.zones, local.inline, keys(local.policies)) :
     join("/", each) => { project = each[0], zone = each[1], runbook = each[2], action = each[3] }
-    if contains(keys(local.scripts[each[2]]), "${local.policies[each[3]].folder}validate.sh")
-  } : {}
+    if contains(keys(local.scripts[each[2]]), "${local.policies[each[3]].folder}validate.sh") && (each[3] == "check" || local.runbook_modes[each[2]] != "observe")
+  }
 }
 
 resource "google_os_config_os_policy_assignment" "runbook" {

@@ -26,12 +26,18 @@ locals {
   permissions_silence  = ["logging.logEntries.list"]
   permissions_operator = concat(local.permissions_ledger, ["logging.logEntries.list", "logging.logs.list"])
 
-  permissions_fleet = concat(
+  permissions_fleet = distinct(concat(
     local.permissions_lookup,
+    local.declared_permissions,
     local.ssh ? local.permissions_ssh : [],
-    local.ssh && !local.observe ? local.permissions_ssh_root : [],
+    local.ssh_root ? local.permissions_ssh_root : [],
     local.ssh && var.ssh_route == "iap" ? local.permissions_ssh_iap : [],
     local.osconfig ? local.permissions_osconfig : [],
     var.confirm_silence ? local.permissions_silence : [],
+  ))
+
+  # Nothing of a runbook's file can make the role wider than what the function calls at all.
+  permissions_grantable = concat(
+    local.permissions_lookup, local.permissions_ssh, local.permissions_ssh_root, local.permissions_ssh_iap, local.permissions_osconfig
   )
 }

@@ -8,6 +8,7 @@ module "sink" {
   organization_id        = var.folder_id == null ? var.organization_id : null
   message_retention_days = var.message_retention_days
   labels                 = var.labels
+  filter                 = local.filter
 }
 
 # Our own push subscription, not the one of an Eventarc trigger: only ours can have its ack deadline, retry policy

@@ -122,6 +122,69 @@ variable "settings" {
   }
 }
 
+variable "runbooks_dir" {
+  description = "Folder of your own runbooks, one in each folder below it, beside the built-in ones. A calling module gives its own path.module, with /runbooks behind it."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.runbooks_dir == null || try(length(fileset(var.runbooks_dir, "*/runbook.yaml")) > 0, false)
+    error_message = "A folder that holds */runbook.yaml."
+  }
+}
+
+# An object type would drop a misspelt key in silence, so that the keys and values are checked here.
+variable "runbooks" {
+  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor and disruption_budget (string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
+  type        = any
+  default     = {}
+
+  validation {
+    condition     = can([for name, each in var.runbooks : keys(each)])
+    error_message = "A map of objects, by the runbooks' names."
+  }
+  validation {
+    condition = try(alltrue([for name, each in var.runbooks :
+      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "cooldowns", "scope", "parameters"])) == 0
+    ]), true)
+    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, cooldowns, scope, parameters."
+  }
+  validation {
+    condition     = try(alltrue([for name, each in var.runbooks : contains(["observe", "approve", "enforce"], lookup(each, "mode", "observe"))]), false)
+    error_message = "mode: observe, approve or enforce; var.mode stays the ceiling."
+  }
+  validation {
+    condition     = try(alltrue([for name, each in var.runbooks : contains(["ssh", "osconfig", "auto"], lookup(each, "executor", "ssh"))]), false)
+    error_message = "executor: ssh, osconfig or auto."
+  }
+  validation {
+    condition     = try(alltrue(flatten([for name, each in var.runbooks : [for value in [try(each.enabled, true), try(each.replaces, true), try(each.allow_irreversible, true)] : value == true || value == false]])), false)
+    error_message = "enabled, replaces, allow_irreversible: true or false."
+  }
+  validation {
+    condition     = try(alltrue([for name, each in var.runbooks : can(regex("^[1-9][0-9]{0,8}/[0-9]{1,9}[smhd]$", try(each.disruption_budget, "1/1h")))]), false)
+    error_message = "disruption_budget: COUNT/DURATION such as 20/10m."
+  }
+  validation {
+    condition = try(alltrue(flatten([for name, each in var.runbooks : [for result, value in try(each.cooldowns, {}) :
+      contains(["planned", "refused", "nothing_to_do", "remediated", "failed", "failed_max"], result) && can(regex("^[0-9]{1,9}[smhd]$", value))
+    ]])), false)
+    error_message = "cooldowns: planned, refused, nothing_to_do, remediated, failed, failed_max, each a duration such as 4h."
+  }
+  validation {
+    condition = try(alltrue(flatten([for name, each in var.runbooks : [for part, values in try(each.scope, {}) :
+      contains(["projects", "zones", "labels"], part) && alltrue([for value in values : can(regex("^[^ ,]+$", value))])
+    ]])), false)
+    error_message = "scope: projects, zones, labels (KEY=VALUE), each a list of text."
+  }
+  validation {
+    condition = try(alltrue(flatten([for name, each in var.runbooks : [for parameter, value in try(each.parameters, {}) :
+      can(regex("", value)) && try(tostring(value) == value, false)
+    ]])), false)
+    error_message = "parameters: text, in quotes if it is a number."
+  }
+}
+
 # Whose VMs
 
 variable "projects" {
@@ -175,8 +238,8 @@ variable "zones" {
     error_message = "Zones such as us-central1-a."
   }
   validation {
-    condition     = var.executor == "ssh" || length(var.zones) > 0
-    error_message = "executor = \"${var.executor}\" needs zones: OS policy assignments are made in each."
+    condition     = length(var.zones) > 0 || !local.osconfig
+    error_message = "executor = \"osconfig\" or \"auto\", of all or of one runbook, needs zones: OS policy assignments are made in each."
   }
 }
 
@@ -214,7 +277,7 @@ variable "ssh_route" {
     error_message = "iap or direct."
   }
   validation {
-    condition     = var.executor == "osconfig" || var.ssh_route == "iap" || var.connector != null
+    condition     = var.ssh_route == "iap" || var.connector != null || !local.ssh
     error_message = "ssh_route = \"direct\" needs connector: the function reaches internal addresses through it."
   }
 }

@@ -12,7 +12,7 @@ from logmend.runbook import BUILT_IN, Limits, Problem, Runbook, load_each
 from logmend.runbook.configuration import Choice, Configuration, read
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import below, dangling
-from logmend.settings import Budget, ExecutorChoice, Policies, Settings, narrowed
+from logmend.settings import Budget, ExecutorChoice, Policies, Settings, lower, narrowed
 
 ON = frozenset({"workload-cert-refresh", "ops-agent"})
 """Built-in runbooks that are on unless somebody says otherwise. ``ops-agent`` has no filter: it is run by
@@ -69,6 +69,15 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
     return Catalog(MappingProxyType(loaded), Policies(settings, by_runbook), folders, choices)
 
 
+def uses(found: Catalog, settings: Settings) -> list[tuple[Mode, ExecutorChoice]]:
+    """Give mode and executor of each runbook that is on, in a function with these settings."""
+    own = [choice.settings for name in found.runbooks if (choice := found.choices.get(name, Choice()))]
+    return [
+        (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
+        for each in own
+    ]
+
+
 def folders(settings: Settings) -> Mapping[str, Path]:
     """Give the folders of all runbooks that there are, on or off, by name; ConfigError as above."""
     _, found, problems = _configured(settings)
@@ -113,7 +122,7 @@ def _configured(settings: Settings) -> tuple[Configuration, Mapping[str, Path], 
         if name in found and (said is None or not said.replaces):
             hint = f"say runbooks.{name}.replaces: true if it stands for that one"
             problems.append(Problem(str(at), None, f"{name} is a built-in runbook", hint))
-    return configuration, found | own, problems
+    return configuration, dict(sorted((found | own).items())), problems
 
 
 def _on(name: str, choice: Choice | None, folder: Path) -> bool:

@@ -6,7 +6,7 @@ declares must be among them. Source: the reference page of each API method.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, SshRoute
@@ -59,24 +59,39 @@ DEAD_LETTER = frozenset({"pubsub.topics.publish"})
 """Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
 
 
-def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False) -> frozenset[str]:
-    """Give what the function needs on the projects whose VMs it looks after."""
-    wanted = set(LOOKUP)
-    if executor is not ExecutorChoice.OSCONFIG:
-        wanted |= SSH
-        if mode is not Mode.OBSERVE:
-            wanted |= SSH_ROOT
-        if route is SshRoute.IAP:
-            wanted |= SSH_IAP
-    if executor is not ExecutorChoice.SSH:
-        wanted |= OSCONFIG
+Use = tuple[Mode, ExecutorChoice]
+"""How one runbook may be used: its mode, and the way to its VMs."""
+
+
+def fleet_of(
+    uses: Iterable[Use], route: SshRoute, *, silence: bool = False, declared: Iterable[str] = ()
+) -> frozenset[str]:
+    """Give what the function needs on the projects whose VMs it looks after, for all its runbooks.
+
+    ``declared`` is what the runbooks themselves name as their permissions.
+    """
+    wanted = {*LOOKUP, *declared}
+    for mode, executor in uses:
+        if executor is not ExecutorChoice.OSCONFIG:
+            wanted |= SSH
+            if mode is not Mode.OBSERVE:
+                wanted |= SSH_ROOT
+            if route is SshRoute.IAP:
+                wanted |= SSH_IAP
+        if executor is not ExecutorChoice.SSH:
+            wanted |= OSCONFIG
     if silence:
         wanted |= SILENCE
     return frozenset(wanted)
 
 
-def function(
-    mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False
+def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False) -> frozenset[str]:
+    """Give the same if all runbooks have this mode and executor."""
+    return fleet_of([(mode, executor)], route, silence=silence)
+
+
+def function_of(
+    uses: Sequence[Use], route: SshRoute, *, silence: bool = False, declared: Iterable[str] = ()
 ) -> Mapping[str, frozenset[str]]:
     """Give every grant of the function by the custom role that carries it (``deploy/iam.tf``).
 
@@ -87,9 +102,17 @@ def function(
         "ledger": LEDGER,
         "recorder": OUTCOMES,
         "dead_letter": DEAD_LETTER,
-        "fleet": fleet(mode, executor, route, silence=silence),
+        "fleet": fleet_of(uses, route, silence=silence, declared=declared),
     }
-    return roles if executor is ExecutorChoice.OSCONFIG else roles | {"act_as": ACT_AS}
+    by_ssh = any(executor is not ExecutorChoice.OSCONFIG for _, executor in uses)
+    return roles | {"act_as": ACT_AS} if by_ssh else roles
+
+
+def function(
+    mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False
+) -> Mapping[str, frozenset[str]]:
+    """Give the same if all runbooks have this mode and executor."""
+    return function_of([(mode, executor)], route, silence=silence)
 
 
 OPERATOR = frozenset(

@@ -369,6 +369,11 @@ class Policies:
         return self.general if runbook is None else self.by_runbook.get(runbook, self.general)
 
 
+def lower(one: Mode, other: Mode) -> Mode:
+    """Give the mode that lets less be done."""
+    return min(one, other, key=list(Mode).index)
+
+
 def narrowed(general: Settings, own: Mapping[str, Any]) -> Settings:
     """Give the settings of a runbook for which ``own`` fields are set.
 
@@ -377,7 +382,7 @@ def narrowed(general: Settings, own: Mapping[str, Any]) -> Settings:
     """
     values, problems = dict(own), list[str]()
     if (mode := own.get("mode")) is not None:
-        values["mode"] = min(mode, general.mode, key=list(Mode).index)
+        values["mode"] = lower(mode, general.mode)
     for name in ("scope_projects", "scope_zones"):
         whole: tuple[str, ...] = getattr(general, name)
         outside = [each for each in own.get(name, ()) if whole and each not in whole]

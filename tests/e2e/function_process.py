@@ -163,6 +163,7 @@ async def function_process(
     port: int | None = None,
     prefix: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
+    source: Path | None = None,
     **settings: object,
 ) -> AsyncIterator[Function]:
     """Run ``functions/main.py`` with ``settings``: ``mode="enforce"`` sets ``LOGMEND_MODE``.
@@ -171,7 +172,8 @@ async def function_process(
     shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
     reaches it. On leaving it is ended, and it is an error if anything of it is left. ``prefix`` is a command
     that runs it, ``environment`` adds to its environment, ``port`` is a fixed one instead of a free one. Its
-    environment is the platform's.
+    environment is the platform's. ``source`` is a folder with another ``main.py``, in which it is run and of
+    which its modules are, as on the platform.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     outcomes = folder / "outcomes.jsonl"
@@ -183,7 +185,13 @@ async def function_process(
     port = port or free_port()
     command = (
         *prefix,
-        *(sys.executable, "-m", "functions_framework", f"--source={MAIN}", "--host=127.0.0.1"),
+        *(
+            sys.executable,
+            "-m",
+            "functions_framework",
+            f"--source={source / 'main.py' if source else MAIN}",
+            "--host=127.0.0.1",
+        ),
     )
     with (folder / "function.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
@@ -191,10 +199,11 @@ async def function_process(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=folder,
+            cwd=source or folder,
             env=inherited
             | platform
             | {"PORT": str(port)}
+            | ({"PYTHONPATH": str(source)} if source else {})
             | dict(environment or {})
             | {f"LOGMEND_{name.upper()}": str(value) for name, value in chosen.items() if value is not None},
             start_new_session=True,

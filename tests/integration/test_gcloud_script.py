@@ -5,11 +5,14 @@ general, not of each API: what it proves is that real gcloud accepts every comma
 """
 
 import base64
+import io
 import json
 import os
 import re
 import subprocess
+import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,9 +21,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from tests.conftest import needs
+from tests.integration.test_terraform_runbooks import own
 from tests.provider_schema import ROOT
 
-from logmend import permissions
+from logmend import catalog, permissions, sink_filter
 from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 
@@ -76,6 +80,7 @@ class Google(ThreadingHTTPServer):
         }
         self.requests: list[tuple[str, str, Any]] = []
         self.policies: dict[str, dict[str, Any]] = {}
+        self.uploaded = b""
 
     @property
     def url(self) -> str:
@@ -176,6 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(raw) if raw else None
         except ValueError:
             body = {"bytes": len(raw)}
+            google.uploaded = raw
         path = unquote(split.path).lstrip("/")
         if split.query and isinstance(body, dict):
             body["?"] = split.query
@@ -308,17 +314,41 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
         assert f"{groups}/{collection}/indexes" in paths
 
 
+def packed(google: Google, folder: Path) -> catalog.Catalog:
+    """Read the runbooks out of what was uploaded, as the function does."""
+    start = google.uploaded.index(b"PK\x03\x04")  # behind the headers of a multipart body, if it is one
+    with zipfile.ZipFile(io.BytesIO(google.uploaded[start:])) as archive:
+        archive.extractall(folder)
+    return catalog.read_all(Settings(runbooks=folder / "runbooks.yaml", mode=Mode.ENFORCE))
+
+
 def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_path):
-    """A second run without a mode, of what enforces by now, updates what is there and goes on enforcing."""
+    """A second run without a mode, of what enforces by now, updates what is there and goes on enforcing.
+
+    With a file of runbooks, source, sink and roles are those of the file.
+    """
     function(google)["environmentVariables"]["LOGMEND_MODE"] = "enforce"
     first = len(google.requests)
     assert "secretVolumes" not in function(google)
     more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
     more["SETTINGS"] = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+    chosen = {"time-sync": {"mode": "approve"}, "ops-agent": {"enabled": False}}
+    own(tmp_path / "mine")
+    (tmp_path / "logmend.yaml").write_text(json.dumps({"folders": ["mine"], "runbooks": chosen}))
+    more["LOGMEND_RUNBOOKS"] = str(tmp_path / "logmend.yaml")
+    more["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     deployed(google, tmp_path, PROJECT, **more)
     again = google.requests[first:]
     given = permissions.function(Mode.ENFORCE, ExecutorChoice.SSH, SshRoute.IAP, silence=True)
     assert granted(google) == given
+    found = packed(google, tmp_path / "source")
+    assert function(google)["environmentVariables"]["LOGMEND_RUNBOOKS"] == "runbooks.yaml"
+    assert {name: found.policies.of(name).mode for name in found.runbooks} == {
+        "time-sync": Mode.APPROVE,
+        "workload-cert-refresh": Mode.ENFORCE,
+    }
+    routed = google.kept[f"v2/projects/{PROJECT}/sinks/logmend"]["filter"]
+    assert routed == sink_filter.compose(found.runbooks)
     assert function(google)["environmentVariables"]["LOGMEND_CONFIRM_SILENCE"] == "true"
     assert function(google)["environmentVariables"]["LOGMEND_MODE"] == "enforce"
     settings = Settings.from_environment(function(google)["environmentVariables"])

@@ -87,7 +87,7 @@ def command(
 
     with output.progress("asking"):
         facts = asyncio.run(
-            gather.gather(place, settings, catalog.load(settings), endpoint, repair=repair_ledger)
+            gather.gather(place, settings, catalog.read_all(settings), endpoint, repair=repair_ledger)
         )
     checks = [*doctor_checks.path(facts), *function.function_to_vm(facts)]
     counts = Counter(each.state for each in checks)

@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from logmend import catalog, permissions
+from logmend.catalog import Catalog
 from logmend.errors import ConfigError
 from logmend.ledger.damage import Damage
 from logmend.model.state import Fleet
@@ -83,21 +85,31 @@ class Deployment(Struct, frozen=True):
 class Facts(Struct, frozen=True):
     """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
 
-    ``filter`` is what the runbooks make the sink's filter. ``ledger`` are the fleet's switches, or why they
-    could not be read; ``damage`` is what is amiss in the ledger, ``repaired`` what was, and was repaired.
-    ``skew`` is how many seconds this machine's clock is ahead of Google's.
+    ``found`` are the runbooks here, ``filter`` is what they make the sink's filter. ``ledger`` are the
+    fleet's switches, or why they could not be read; ``damage`` is what is amiss in the ledger, ``repaired``
+    what was, and was repaired. ``skew`` is how many seconds this machine's clock is ahead of Google's.
     """
 
     place: Deployment
     now: datetime
     filter: str
     answers: Mapping[str, Reply]
+    found: Catalog
     ledger: Fleet | str = "not asked"
     ledger_state: str = ""
     damage: Sequence[Damage] = ()
     repaired: Sequence[Damage] = ()
     skew: float | None = None
     own_settings: Settings = field(default_factory=Settings)
+
+    @property
+    def fleet_permissions(self) -> frozenset[str]:
+        """What the function takes on the VMs' projects, by its settings and the runbooks here."""
+        settings = self.settings
+        declared = {name for each in self.found.runbooks.values() for name in each.permissions}
+        uses = catalog.uses(self.found, settings)
+        silence = settings.confirm_silence
+        return permissions.fleet_of(uses, settings.ssh_route, silence=silence, declared=declared)
 
     def __getitem__(self, name: str) -> Reply:
         """Give an answer."""

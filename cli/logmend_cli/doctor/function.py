@@ -243,7 +243,7 @@ def fleet_permissions(facts: Facts, project: str) -> Check:
     name, reply, found = f"function's permissions in {project}", facts[f"may/{project}"], facts.settings
     if reply.body is None:
         return Check(name, UNKNOWN, *_not_as_function(facts, reply))
-    wanted = permissions.fleet(found.mode, found.executor, found.ssh_route, silence=found.confirm_silence)
+    wanted = facts.fleet_permissions
     lacking = _lacking(reply, wanted)
     if lacking:
         role = f"{facts.place.name.replace('-', '_')}_fleet"

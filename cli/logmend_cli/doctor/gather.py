@@ -11,9 +11,9 @@ from urllib.parse import quote, urlencode
 
 from logmend import permissions, sink_filter
 from logmend.adapters.google.rest import Rest
+from logmend.catalog import Catalog
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
-from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings, SshRoute
 from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import Deployment, Facts, Reply
@@ -69,7 +69,7 @@ class Apis:
 async def gather(
     place: Deployment,
     settings: Settings,
-    runbooks: Mapping[str, Runbook],
+    found: Catalog,
     endpoint: str | None,
     *,
     repair: bool = False,
@@ -79,7 +79,9 @@ async def gather(
     ``repair`` also repairs the ledger.
     """
     apis = Apis(endpoint)
-    facts = Facts(place, datetime.now(UTC), sink_filter.compose(runbooks), {}, own_settings=settings)
+    facts = Facts(
+        place, datetime.now(UTC), sink_filter.compose(found.runbooks), {}, found, own_settings=settings
+    )
     try:
         facts = await _asked(facts, apis, _first(place))
         facts = _scoped(facts)
@@ -204,9 +206,7 @@ async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
         return facts
     itself = Apis(endpoint, token=str(token.body.get("accessToken")))
     settings, questions = facts.settings, list[Question]()
-    wanted = permissions.fleet(
-        settings.mode, settings.executor, settings.ssh_route, silence=settings.confirm_silence
-    )
+    wanted = facts.fleet_permissions
     questions += [
         _may(f"may/{project}", "cloudresourcemanager", f"/v3/projects/{project}", wanted)
         for project in facts.place.fleet

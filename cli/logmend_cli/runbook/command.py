@@ -77,6 +77,48 @@ def list_(runbook: str | None, shape: str) -> int:
 
 
 @command.command(
+    "pack",
+    short_help="Put own runbooks beside the function's source.",
+    examples=("LOGMEND_RUNBOOKS=logmend.yaml logmend runbook pack ./source",),
+)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def pack_(folder: Path) -> int:
+    """Write what LOGMEND_RUNBOOKS names into the folder that the function is deployed from.
+
+    That is runbooks.yaml and your own runbooks in runbooks/; deploy the function with
+    LOGMEND_RUNBOOKS=runbooks.yaml. Nothing that is there is overwritten. deploy/gcloud.sh does it by itself.
+    """
+    from logmend_cli.runbook.pack import pack
+
+    for each in pack(inputs.settings(), folder):
+        click.echo(each)
+    return DONE
+
+
+@command.command(
+    "permissions",
+    short_help="Say what the function has to be granted.",
+    examples=("LOGMEND_MODE=enforce logmend runbook permissions",),
+)
+def permissions_() -> int:
+    """Print ROLE PERMISSION,PERMISSION… a line: what the runbooks that are on take, each in its mode."""
+    from logmend import permissions
+
+    settings = inputs.settings()
+    found = catalog.read_all(settings)
+    declared = {name for each in found.runbooks.values() for name in each.permissions}
+    roles = permissions.function_of(
+        catalog.uses(found, settings),
+        settings.ssh_route,
+        silence=settings.confirm_silence,
+        declared=declared,
+    )
+    for role, wanted in roles.items():
+        click.echo(f"{role} {','.join(sorted(wanted))}")
+    return DONE
+
+
+@command.command(
     "lint",
     short_help="Check runbooks strictly.",
     examples=("logmend runbook lint", "logmend runbook lint ./my-runbook"),

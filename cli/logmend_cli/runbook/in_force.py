@@ -7,7 +7,7 @@ from logmend.model.enums import Mode
 from logmend.model.struct import Struct
 from logmend.runbook import Runbook
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, Choice
-from logmend.settings import PREFIX, written
+from logmend.settings import PREFIX, lower, written
 from logmend.stages import decide
 from logmend_cli import inputs
 
@@ -27,6 +27,7 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
     choice = found.choices.get(runbook.name, Choice())
     yield _enabled(found, runbook, choice)
     settings, general = found.policies.of(runbook.name), found.policies.general
+    asked: Mode = choice.settings.get("mode", general.mode)
     names = {each: each for each in FIELDS}
     names |= {f"cooldowns.{each}": f"cooldown_{each}" for each in COOLDOWNS}
     names |= {f"scope.{each}": f"scope_{each}" for each in SCOPE}
@@ -38,8 +39,10 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
             value = decide.budget(runbook, settings)
             if field not in choice.settings and value != settings.disruption_budget:
                 origin = "runbook.yaml"
-        if field == "mode" and _capped(choice, general.mode):
-            origin = f"{PREFIX}MODE, the ceiling; configuration says {choice.settings['mode']}"
+        if field == "mode" and runbook.irreversible and value is not lower(general.mode, asked):
+            origin = "runbook.yaml: irreversible"
+        elif field == "mode" and asked is not lower(general.mode, asked):
+            origin = f"{PREFIX}MODE, the ceiling; configuration says {asked}"
         if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
         yield Effective(name, _said(value), origin)
@@ -54,11 +57,6 @@ def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Effect
 
 def _environment(field: str) -> str:
     return f"{PREFIX}{field.upper()}" if inputs.is_set(field) else DEFAULT
-
-
-def _capped(choice: Choice, ceiling: Mode) -> bool:
-    asked = choice.settings.get("mode", ceiling)
-    return list(Mode).index(asked) > list(Mode).index(ceiling)
 
 
 def _of_parameter(runbook: Runbook, name: str, choice: Choice) -> str:

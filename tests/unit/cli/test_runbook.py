@@ -77,6 +77,28 @@ def test_list_says_what_is_in_force_and_who_said_so(run: Run, tmp_path: Path) ->
     assert run("runbook", "list", "ops-agnet").exit_code == 2
 
 
+def test_pack_and_permissions_say_what_a_folder_alone_says(run: Run, copied: Path, tmp_path: Path) -> None:
+    """A folder means that no other runbook is on; packed, it still means that."""
+    shutil.rmtree(copied / "ops-agent")
+    path = copied / "workload-cert-refresh/runbook.yaml"
+    path.write_text(path.read_text().replace("follow_up: ops-agent", "#"))
+    ran = run("runbook", "pack", tmp_path / "source", runbooks=str(copied))
+    assert ran.exit_code == 0, ran.output
+    file = tmp_path / "source/runbooks.yaml"
+    found = json.loads(run("runbook", "list", "--format", "json", runbooks=str(file)).stdout)
+    assert [each["name"] for each in found if each["values"][0]["value"] == "true"] == [
+        "workload-cert-refresh"
+    ]
+    assert run("runbook", "pack", tmp_path / "other").exit_code == 2
+    said = run("runbook", "permissions", runbooks=str(copied), mode="enforce").stdout.splitlines()
+    roles = dict(line.split(" ") for line in said)
+    assert "compute.instances.osAdminLogin" in roles["fleet"]
+    file.write_text(json.dumps({"runbooks": {name: {"mode": "observe"} for name in NAMES}}))
+    less = run("runbook", "permissions", runbooks=str(file), mode="enforce").stdout
+    assert "osAdminLogin" not in less
+    assert run("runbook", "permissions").stdout == less
+
+
 # lint
 
 

@@ -1,0 +1,51 @@
+"""What goes beside ``main.py`` into a function's source: own runbooks, and the file that turns them on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from logmend import catalog
+from logmend.errors import ConfigError
+from logmend.runbook import BUILT_IN, SCRIPT_FILES
+from logmend.runbook.load import below
+from logmend.runbook.parse import document
+from logmend.settings import Settings
+
+FILE = "runbooks.yaml"
+"""What ``LOGMEND_RUNBOOKS`` is in the function, whose working directory is where its source lies."""
+
+FOLDER = "runbooks"
+
+
+def pack(settings: Settings, target: Path) -> list[Path]:
+    """Write them into ``target``; gives what was written. ConfigError if no function would start by it."""
+    found = catalog.read_all(settings)
+    if settings.runbooks is None:
+        raise ConfigError(["LOGMEND_RUNBOOKS is not set: there is nothing to pack"])
+    own = {name: folder for name, folder in found.folders.items() if folder.parent != BUILT_IN}
+    written = [
+        _write(target / FOLDER / name / file, (folder / file).read_bytes())
+        for name, folder in own.items()
+        for file in ("runbook.yaml", *SCRIPT_FILES.values())
+        if (folder / file).is_file()
+    ]
+    said = _said(settings.runbooks, own) | ({"folders": [FOLDER]} if own else {})
+    return [*written, _write(target / FILE, json.dumps(said, indent=2).encode() + b"\n")]
+
+
+def _said(path: Path, own: dict[str, Path]) -> dict[str, Any]:
+    """Give what a file says; of a folder, that no other runbook is on."""
+    if path.is_file():
+        return dict(document(str(path), path.read_text(encoding="utf-8")).values) | {"folders": []}
+    built_in = {name: {"replaces": True} if name in own else {"enabled": False} for name in below(BUILT_IN)}
+    return {"runbooks": built_in}
+
+
+def _write(path: Path, data: bytes) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be written: {error.strerror}"]) from error
+    return path
