@@ -1,4 +1,4 @@
-"""Matching an entry with the sink's filter, compiled, against decoding that entry."""
+"""Matching an entry with the sink's filter, compiled, against decoding that entry: by default, and all on."""
 
 import json
 import time
@@ -7,8 +7,9 @@ from functools import partial
 
 from bench.figures import Figure, paired
 from bench.processes import ROOT, push
-from logmend import lql
+from logmend import lql, sink_filter
 from logmend.model.values import LogEntry
+from logmend.runbook import load_all
 from logmend.stages import decode
 from logmend_cli.pretend.entries import entry
 
@@ -29,8 +30,14 @@ HEADERS = {"content-type": "application/json"}
 
 
 def measure() -> Iterator[Figure]:
-    """Measure shape by shape, in turns."""
-    sink = lql.compile((ROOT / "sink" / "filter.lql").read_text())
+    """Measure shape by shape, in turns: with the runbooks that are on by default, and with all there are."""
+    shipped, every = (ROOT / "sink" / "filter.lql").read_text(), sink_filter.compose(load_all())
+    yield from _measured("the sink's filter", shipped)
+    yield from _measured("the sink's filter with every runbook on", every)
+
+
+def _measured(what: str, text: str) -> Iterator[Figure]:
+    sink = lql.compile(text)
     for name, shape in SHAPES.items():
         document = entry(VM, **shape)  # type: ignore[arg-type]
         body, raw = push(document, "1"), json.dumps(document)
@@ -45,16 +52,14 @@ def measure() -> Iterator[Figure]:
         matching, decoding, parsing = ([each[way] for each in rounds] for way in range(3))
         yield paired(
             BENCH,
-            f"the sink's filter: {name}",
+            f"{what}: {name}",
             "decoding that entry's push",
             matching,
             decoding,
             unit="µs",
             most=1.0,
         )
-        yield paired(
-            BENCH, f"the sink's filter: {name}", "json.loads of the bare entry", matching, parsing, unit="µs"
-        )
+        yield paired(BENCH, f"{what}: {name}", "json.loads of the bare entry", matching, parsing, unit="µs")
 
 
 def _each(work: Callable[[], object]) -> float:
