@@ -52,9 +52,5 @@ def test_explain_names_the_runbook_of_each_line_in_a_file_of_all(
     assert {name for name, _ in every} == {name for name, each in load_all().items() if each.filter}
     file.write_text("".join(f"{json.dumps(event)}\n" for _, event in every))
     ran = run("explain", str(file), "--format", "json", runbooks=str(everything))
-    said = (
-        [json.loads(line) for line in ran.stdout.splitlines()]
-        if ran.stdout[:1] == "{"
-        else json.loads(ran.stdout)
-    )
+    said = json.loads(ran.stdout)
     assert [each["runbook"] for each in said] == [name for name, _ in every]
