@@ -23,8 +23,13 @@ locals {
     "osconfig.osPolicyAssignmentReports.list",
     "osconfig.osPolicyAssignments.get",
   ]
-  permissions_silence  = ["logging.logEntries.list"]
-  permissions_operator = concat(local.permissions_ledger, ["logging.logEntries.list", "logging.logs.list"])
+  permissions_silence = ["logging.logEntries.list"]
+  permissions_operator = concat(local.permissions_ledger, [
+    "cloudfunctions.functions.list", # logmend use
+    "logging.logEntries.list",
+    "logging.logs.list",
+    "pubsub.topics.get",
+  ])
 
   permissions_fleet = distinct(concat(
     local.permissions_lookup,

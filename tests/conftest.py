@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,18 @@ from xdist.scheduler import LoadFileScheduling
 from tests import examples
 
 __all__ = ["examples"]  # its profiles are there before the first property is read
+
+
+def pytest_configure() -> None:
+    """Keep the tests off the fleet that this user works on: hide the profile in use, if there is one."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    if (home / "logmend" / "current").exists():
+        without = Path(tempfile.mkdtemp(prefix="logmend-tests-config-"))
+        for each in home.iterdir():
+            if each.name != "logmend":
+                (without / each.name).symlink_to(each)
+        os.environ["XDG_CONFIG_HOME"] = str(without)
+
 
 REQUIRE_ALL = os.environ.get("LOGMEND_REQUIRE_ALL") == "1"
 

@@ -4,11 +4,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+import click
 
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
@@ -17,6 +19,7 @@ from logmend.model.values import Delivery, Event, Undecodable
 from logmend.settings import PREFIX, Settings
 from logmend.stages import decode
 from logmend.stages.decode.payload import instant
+from logmend_cli import profiles
 
 STDIN = "-"
 EMPTY_ARRAY = "an empty array"
@@ -77,14 +80,27 @@ def opened(file: str) -> Iterator[io.BufferedReader]:
 
 
 def settings(mode: Mode | None = None) -> Settings:
-    """Read the settings from the environment; ``mode`` replaces the one that is set."""
-    found = Settings.from_environment(os.environ)
+    """Read the settings; ``mode`` replaces the one that is set.
+
+    The environment comes first, then the profile in use, whose fleet is named on standard error.
+    """
+    found = Settings.from_environment(environment())
+    if (used := profiles.current()) is not None:
+        from logmend_cli.use import announcement
+
+        click.echo(f"logmend: {announcement(used)}", err=True)
     return found if mode is None else replace(found, mode=mode)
 
 
+def environment() -> Mapping[str, str]:
+    """Return the environment over the variables of the profile in use."""
+    used = profiles.current()
+    return os.environ if used is None else {**used.variables, **os.environ}
+
+
 def is_set(name: str) -> bool:
-    """Say whether the environment names this setting, or leaves it to its default."""
-    return PREFIX + name.upper() in os.environ
+    """Say whether the environment or the profile names this setting, or leaves it to its default."""
+    return PREFIX + name.upper() in environment()
 
 
 def time(text: str | None) -> datetime | None:

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
         "tick": Entry(RUN, "Process queued work now, as Cloud Scheduler does every five minutes."),
         "serve": Entry(RUN, "The function on this machine."),
+        "use": Entry(CHECK, "Which deployed function every command speaks of."),
         "doctor": Entry(CHECK, "Check everything between the log sink and the VMs; show how to repair it."),
         "filter": Entry(CHECK, "The filters that select log entries: show, match."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),

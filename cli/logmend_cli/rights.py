@@ -22,6 +22,7 @@ class Right(StrEnum):
     ROOT = "root"
     RECORD = "record"
     POLICIES = "policies"
+    FIND = "find the function"
     INSPECT = "inspect"
 
 
@@ -51,6 +52,7 @@ GRANTS: Mapping[Right, Grant] = MappingProxyType(
         Right.ROOT: Grant("the same with `roles/compute.osAdminLogin`", FLEET),
         Right.RECORD: Grant("`roles/logging.logWriter`", HOME),
         Right.POLICIES: Grant("`roles/osconfig.osPolicyAssignmentAdmin`", FLEET),
+        Right.FIND: Grant("`logmend_operator`", HOME, by_operators=True),
         Right.INSPECT: Grant(
             "`roles/viewer`, `roles/iam.securityReviewer`; `roles/iam.serviceAccountTokenCreator`",
             f"{HOME} and {FLEET}; the function's account",
@@ -99,6 +101,7 @@ USES: Mapping[str, frozenset[Right]] = MappingProxyType(
         "report": frozenset({Right.OUTCOMES}),
         "tick": _ACT,
         "serve": _ACT,
+        "use PROJECT": frozenset({Right.FIND}),
         "doctor": frozenset({Right.LEDGER, Right.INSPECT}),
         "filter show": _NONE,
         "runbook list": _NONE,

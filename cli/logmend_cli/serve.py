@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from logmend_cli import inputs
+from logmend.settings import Settings
 
 
 @click.command()
@@ -17,7 +17,7 @@ def command(port: int, host: str) -> None:
 
     Push to it what Pub/Sub would: curl localhost:8080 -d @push.json
     """
-    settings = inputs.settings()  # a bad one is told here, once, rather than from a worker
+    settings = Settings.from_environment(os.environ)  # a bad one is told here, not from a worker
     source = Path(__file__).parents[2] / "functions" / "main.py"
     click.echo(f"serving on http://{host}:{port}/ in {settings.mode} mode; Ctrl-C ends it", err=True)
     os.execv(  # noqa: S606  no shell is meant: this process becomes the server

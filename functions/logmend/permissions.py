@@ -118,11 +118,13 @@ def function(
 OPERATOR = frozenset(
     {
         *LEDGER,
+        "cloudfunctions.functions.list",  # logmend use
         "logging.logEntries.list",
         "logging.logs.list",
+        "pubsub.topics.get",
     }
 )
-"""What a person needs for status, run --via-function, approvals, freeze and resume (role ``operator``)."""
+"""What a person needs for use, status, run --via-function, approvals, freeze and resume (role ``operator``)."""
 
 if __name__ == "__main__":  # ROLE PERMISSION,PERMISSION… a line, for deploy/gcloud.sh
     choice = Mode(sys.argv[1]), ExecutorChoice(sys.argv[2]), SshRoute(sys.argv[3])

@@ -11,6 +11,8 @@ from logmend.errors import ConfigError
 from logmend.model.enums import PROJECT_PATTERN
 from logmend_cli import inputs, output
 from logmend_cli.doctor.facts import Deployment, Health
+from logmend_cli import inputs, output, profiles
+from logmend_cli.doctor.facts import Place, State
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE
 
@@ -27,8 +29,10 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_b
     ),
 )
 @click.option("--project", help="Project that logmend runs in. [default: LOGMEND_PROJECT]")
-@click.option("--region", default="us-central1", show_default=True, help="Region of the function.")
-@click.option("--name", default="logmend", show_default=True, help="Name that everything was deployed under.")
+@click.option("--region", help="Region of the function. [default: the profile's, else us-central1]")
+@click.option(
+    "--name", help="Name that everything was deployed under. [default: the profile's, else logmend]"
+)
 @click.option(
     "--fleet", multiple=True, help="Project of VMs and of a sink; may be repeated. [default: the scope]"
 )
@@ -44,8 +48,8 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_b
 @output.format_option("text", "json")
 def command(
     project: str | None,
-    region: str,
-    name: str,
+    region: str | None,
+    name: str | None,
     fleet: tuple[str, ...],
     folder: str | None,
     organization: str | None,
@@ -62,7 +66,10 @@ def command(
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
     """
     settings = inputs.settings()
+    used = profiles.current() if project is None else None
     project = project or settings.project
+    region = region or (used.region if used else "us-central1")
+    name = name or (used.function if used else "logmend")
     wrong = [
         f"{each!r} is no project id"
         for each in (project, *fleet)

@@ -1,0 +1,100 @@
+"""Which deployed function the command speaks of: a profile in the user's configuration folder.
+
+A profile is what `logmend use` read of a function: its ``LOGMEND_*`` variables. They stand for variables that
+the shell does not set. ``$XDG_CONFIG_HOME/logmend/profiles/NAME.json`` holds one, ``…/current`` names the one
+in use.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from logmend.errors import ConfigError
+from logmend.model.enums import PROJECT_PATTERN
+from logmend.model.struct import Struct, field
+
+OLD = timedelta(days=7)
+"""Age at which a profile is said to be old: the function may have been deployed with other settings since."""
+_PLACE = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+class Profile(Struct, frozen=True):
+    """A function, when its settings were read, and the variables that hold for this machine as well."""
+
+    project: str
+    region: str
+    function: str
+    read_at: datetime
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``PROJECT/REGION/FUNCTION``."""
+        return f"{self.project}/{self.region}/{self.function}"
+
+
+def parse(name: str) -> tuple[str, str | None, str | None]:
+    """Read ``PROJECT``, ``PROJECT/REGION`` or ``PROJECT/REGION/FUNCTION``; ConfigError says what is wrong."""
+    project, *rest = name.split("/")
+    if not PROJECT_PATTERN.fullmatch(project):
+        raise ConfigError([f"{project!r} is not a project id"])
+    if len(rest) > 2 or not all(_PLACE.fullmatch(each) for each in rest):
+        raise ConfigError([f"{name!r}: write PROJECT, PROJECT/REGION or PROJECT/REGION/FUNCTION"])
+    return project, rest[0] if rest else None, rest[1] if len(rest) == 2 else None
+
+
+def folder() -> Path:
+    """Return where profiles are kept."""
+    home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(home) / "logmend"
+
+
+def current() -> Profile | None:
+    """Return the profile in use; None if there is none. ConfigError if it cannot be read."""
+    try:
+        name = (folder() / "current").read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError([f"{folder() / 'current'}: cannot be read: {error.strerror}"]) from error
+    path = _path(name)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Profile)
+    except (OSError, msgspec.MsgspecError) as error:
+        advice = f"logmend use {name} makes it anew, logmend use --none does without"
+        raise ConfigError([f"{path}: cannot be read: {error}; {advice}"]) from error
+
+
+def known() -> list[str]:
+    """Name the profiles that are kept."""
+    return sorted(path.stem.replace("~", "/") for path in (folder() / "profiles").glob("*.json"))
+
+
+def keep(profile: Profile) -> None:
+    """Keep a profile and use it from now on."""
+    _write(_path(profile.name), msgspec.json.format(msgspec.json.encode(profile), indent=2))
+    _write(folder() / "current", profile.name.encode() + b"\n")
+
+
+def forget() -> None:
+    """Use no profile; those that are kept stay."""
+    (folder() / "current").unlink(missing_ok=True)
+
+
+def _path(name: str) -> Path:
+    project, region, function = parse(name)
+    return folder() / "profiles" / f"{project}~{region}~{function}.json"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file whole, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    Path(name).replace(path)
