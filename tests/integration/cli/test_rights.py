@@ -25,7 +25,7 @@ from logmend_cli.rights import GRANTS, USES, Right
 
 TOPIC = "projects/demo-project/topics/logmend"
 NOT_RUN = {"demo", "serve", "use PROJECT"}
-"""Uses that run until they are ended, or for a minute, or ask of a deployed function: other tests have them."""
+"""Uses that run until they are ended, or for a minute, or ask for a function: other tests have them."""
 
 
 class Asked:
