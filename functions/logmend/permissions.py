@@ -124,7 +124,7 @@ OPERATOR = frozenset(
         "pubsub.topics.get",
     }
 )
-"""What a person needs for use, status, run --via-function, approvals, freeze and resume (role ``operator``)."""
+"""What a person needs for use, status, run --via-function, approvals, freeze, resume (role ``operator``)."""
 
 if __name__ == "__main__":  # ROLE PERMISSION,PERMISSION… a line, for deploy/gcloud.sh
     choice = Mode(sys.argv[1]), ExecutorChoice(sys.argv[2]), SshRoute(sys.argv[3])
