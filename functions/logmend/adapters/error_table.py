@@ -2,7 +2,7 @@
 
 Names instead of classes, so that a table can speak of a library that has not been imported: the heavy
 clients are loaded only by events that need them. ``tests/unit/test_error_tables.py`` walks the libraries
-and fails on a class without a row of its own kind, and on a row whose class no longer exists.
+and fails on a class that no row covers, and on a row whose class no longer exists.
 """
 
 from collections.abc import Mapping
@@ -19,24 +19,23 @@ UNEXPECTED = "unexpected_error"
 
 
 class ErrorRow(Struct, frozen=True):
-    """What a class of exceptions means. ``catch_all`` marks a base class that says nothing by itself."""
+    """What a class of exceptions means, and its subclasses that have no row of their own."""
 
     kind: Literal["transient", "permanent"]
     reason: str
-    catch_all: bool = False
 
 
 Table = Mapping[str, ErrorRow]
 
 
-def transient(reason: str, *, catch_all: bool = False) -> ErrorRow:
+def transient(reason: str) -> ErrorRow:
     """Row of a table: trying again later can help."""
-    return ErrorRow("transient", reason, catch_all)
+    return ErrorRow("transient", reason)
 
 
-def permanent(reason: str, *, catch_all: bool = False) -> ErrorRow:
+def permanent(reason: str) -> ErrorRow:
     """Row of a table: trying again at once cannot help."""
-    return ErrorRow("permanent", reason, catch_all)
+    return ErrorRow("permanent", reason)
 
 
 def qualified_name(cls: type) -> str:

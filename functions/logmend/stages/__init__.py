@@ -1,1 +1,1 @@
-"""The stages of the pipeline: pure, but for ``act`` and ``record``, which reach out through ports."""
+"""The stages of the pipeline. Pure, but for ``act``, which reaches out through ports."""

@@ -40,9 +40,8 @@ from logmend.errors import LogmendError, Permanent, Transient
 _MISC = "asyncssh.misc."
 
 TABLE: Table = {
-    _MISC + "Error": transient("ssh_protocol_error", catch_all=True),
-    _MISC + "DisconnectError": transient("connection_lost", catch_all=True),
-    _MISC + "ConnectionLost": transient("connection_lost"),
+    _MISC + "Error": transient("ssh_protocol_error"),
+    _MISC + "DisconnectError": transient("connection_lost"),
     _MISC + "CompressionError": transient("ssh_protocol_error"),
     _MISC + "MACError": transient("ssh_protocol_error"),
     _MISC + "ProtocolError": transient("ssh_protocol_error"),
@@ -55,29 +54,15 @@ TABLE: Table = {
     _MISC + "ProtocolNotSupported": permanent("ssh_incompatible"),
     _MISC + "ChannelOpenError": transient("session_refused"),
     _MISC + "ChannelListenError": permanent("not_permitted"),
-    # Only a server's session ever sees these four.
-    _MISC + "BreakReceived": transient("ssh_protocol_error"),
-    _MISC + "SignalReceived": transient("ssh_protocol_error"),
-    _MISC + "SoftEOFReceived": transient("ssh_protocol_error"),
-    _MISC + "TerminalSizeChanged": transient("ssh_protocol_error"),
     "asyncssh.process.ProcessError": permanent("script_error"),
     "asyncssh.process.TimeoutError": transient("deadline_exceeded"),
     "asyncssh.packet.PacketDecodeError": transient("ssh_protocol_error"),
-    "asyncssh.sftp.SFTPError": transient("ssh_protocol_error"),  # SFTP is not used: scripts go through stdin
     "asyncssh.public_key.KeyImportError": permanent("bad_credential"),
-    "asyncssh.public_key.KeyExportError": permanent("bad_credential"),
-    "asyncssh.public_key.KeyGenerationError": permanent("bad_credential"),
     "asyncssh.pbe.KeyEncryptionError": permanent("bad_credential"),
     "asyncssh.asn1.ASN1Error": permanent("bad_credential"),
-    "asyncssh.config.ConfigParseError": permanent("bad_credential"),  # never read: config=None
-    "asyncssh.gss.GSSError": permanent("not_permitted"),
-    "asyncssh.saslprep.SASLPrepError": permanent("bad_credential"),
-    "builtins.ConnectionRefusedError": transient("unreachable"),
     "builtins.ConnectionResetError": transient("connection_lost"),
     "builtins.ConnectionAbortedError": transient("connection_lost"),
     "builtins.BrokenPipeError": transient("connection_lost"),
-    "builtins.TimeoutError": transient("unreachable"),
-    "socket.gaierror": transient("unreachable"),
     "builtins.OSError": transient("unreachable"),
 }
 

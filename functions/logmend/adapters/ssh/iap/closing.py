@@ -97,7 +97,7 @@ _HINTS: Mapping[int, str] = {
 _WEBSOCKETS = "websockets.exceptions."
 
 TABLE: Table = {
-    _WEBSOCKETS + "WebSocketException": transient("iap_protocol_error", catch_all=True),
+    _WEBSOCKETS + "WebSocketException": transient("iap_protocol_error"),
     _WEBSOCKETS + "ConnectionClosed": _ENDED,  # by its close code first
     _WEBSOCKETS + "InvalidHandshake": PROTOCOL_ERROR,  # InvalidStatus by its HTTP status first
     _WEBSOCKETS + "InvalidURI": permanent("iap_request_refused"),
