@@ -29,6 +29,10 @@ UNASKED = (
     "no instance was asked (LOGMEND_TOPIC is not set): whoever uses {ledger} reads the freeze before it"
     " enforces, and {seen}; whether the function uses that ledger cannot be known from here"
 )
+OTHERS = (
+    "which other instances run cannot be known from the ledger; none keeps the freeze in memory: each reads"
+    " it in the transaction that commits an enforcement"
+)
 
 
 @click.command()
@@ -48,7 +52,8 @@ def command(runbook: str | None, named: Sequence[str], why: str, time: str | Non
     printed here. With --for, the first tick after that time lifts it, and records that as `freeze_over`.
 
     Says what is in hand, and who has read the freeze: with LOGMEND_TOPIC set, a tick is asked for and waited
-    for. What uses another ledger, or another file of that name, it cannot stop.
+    for, and the instance that began it is named. What uses another ledger, or another file of that name, it
+    cannot stop.
     """
     now = datetime.now(UTC)
     freeze = Freeze(by, now, why, until=now + span(time) if time else None)
@@ -89,11 +94,13 @@ async def _reach(app: Application) -> list[str]:
         seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick was ever run on it"
         return [*said, UNASKED.format(ledger=app.settings.state, seen=seen)]
     for _ in range(WAIT):
-        read = (await app.controls.fleet()).last_tick
-        if read is not None and read != before:
-            return [*said, f"acknowledged: an instance began a tick at {read:%FT%TZ}, after the freeze"]
+        fleet = await app.controls.fleet()
+        if (read := fleet.last_tick) is not None and read != before:
+            who = fleet.last_tick_by or "an instance without a name"
+            return [*said, f"acknowledged: {who} began a tick at {read:%FT%TZ}, after the freeze", OTHERS]
         await asyncio.sleep(1)
-    return [*said, f"not acknowledged: no instance began a tick on {app.settings.state} within {WAIT} s"]
+    ledger = app.settings.state
+    return [*said, f"not acknowledged: no instance began a tick on {ledger} within {WAIT} s", OTHERS]
 
 
 def _ignore(name: str, error: Permanent) -> None:

@@ -100,7 +100,7 @@ class Ticker(Struct, frozen=True):
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         controls = self.pipeline.worker.controls
-        await controls.note_tick(self.pipeline.clock.now())
+        await controls.note_tick(self.pipeline.clock.now(), self.pipeline.journal.owner)
         await controls.thaw(self.pipeline.clock.now())
         await self._guard_breakers()
 

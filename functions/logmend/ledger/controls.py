@@ -117,9 +117,9 @@ class Controls:
 
         await self._change_fleet(change, breaker.opened_at)
 
-    async def note_tick(self, now: datetime) -> None:
-        """Remember when the last tick ran."""
-        await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now), []), now)
+    async def note_tick(self, now: datetime, by: str | None = None) -> None:
+        """Remember when the last tick began, and on which instance."""
+        await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now, last_tick_by=by), []), now)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""

@@ -131,7 +131,7 @@ class Journal(Upkeep):
         budgets: Mapping[str, Budget] = MappingProxyType({}),
     ) -> None:
         super().__init__(store, lease)
-        self._owner = owner
+        self.owner = owner
         self._full: dict[str, datetime] = {}
         self._places: dict[str, int] = {}
         self._budgets = budgets
@@ -177,7 +177,7 @@ class Journal(Upkeep):
             if lease is not None and lease.intent_id != intent.intent_id:
                 return {}, Expired(lease.intent_id)  # a live one was judged above
             was = record.state if record else None
-            taken = Lease(self._owner, subject.fence + 1, intent.intent_id, now + self._lease)
+            taken = Lease(self.owner, subject.fence + 1, intent.intent_id, now + self._lease)
             started = replace(
                 record or Record(intent, State.RUNNING),
                 state=State.RUNNING,

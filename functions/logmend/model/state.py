@@ -210,7 +210,7 @@ class Fleet(Kept, frozen=True):
 
     ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it, one
     that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs on which a freeze has
-    an end, so that the tick finds them.
+    an end, so that the tick finds them. ``last_tick_by`` names the instance as its leases do.
     """
 
     frozen: Freeze | None = None
@@ -219,6 +219,7 @@ class Fleet(Kept, frozen=True):
     last_tick: datetime | None = None
     schema: int = 1
     thawing: tuple[Scope, ...] = ()
+    last_tick_by: str | None = None
 
 
 class By(Struct, frozen=True):

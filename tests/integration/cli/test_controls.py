@@ -114,6 +114,14 @@ def test_a_freeze_says_that_it_cannot_know_who_read_it(place: Place) -> None:
     place.logmend("tick", mode="enforce")
     assert "the last tick on it was at" in place.logmend("freeze").stdout
 
+    async def ticked_by() -> str | None:
+        store = open_store(place.settings["state"])
+        fleet = await Controls(store).fleet()
+        await store.aclose()
+        return fleet.last_tick_by
+
+    assert (asyncio.run(ticked_by()) or "").startswith(f"{socket.gethostname()[:40]}-{os.getpid()}-")
+
 
 @pytest.mark.parametrize("read", [True, False])
 def test_a_freeze_that_can_ask_says_who_read_it(
@@ -123,7 +131,7 @@ def test_a_freeze_that_can_ask_says_who_read_it(
 
     async def tick(_: str | None) -> bool:
         store = open_store(place.settings["state"] if read else "memory:")
-        await Controls(store).note_tick(datetime.now(UTC))
+        await Controls(store).note_tick(datetime.now(UTC), "host-2-78-def")
         await store.aclose()
         return True
 
@@ -138,8 +146,9 @@ def test_a_freeze_that_can_ask_says_who_read_it(
     monkeypatch.setattr("logmend_cli.freeze.tick_function", tick)
     monkeypatch.setattr("logmend_cli.freeze.WAIT", 2)
     ran = place.logmend("freeze")
-    assert ("\n  acknowledged: an instance began a tick" in ran.stdout) is read
+    assert ("\n  acknowledged: host-2-78-def began a tick" in ran.stdout) is read
     assert ("\n  not acknowledged: no instance began a tick" in ran.stdout) is not read
+    assert "which other instances run cannot be known" in ran.stdout
     assert f"in hand: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
 
 
