@@ -22,7 +22,7 @@ from logmend_cli.application import (
     span,
     tick_function,
 )
-from logmend_cli.errors import BAD, DONE
+from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import format_option, progress, show_rows
 
 COLUMNS = {
@@ -196,7 +196,7 @@ def _decide(
             columns = {key: COLUMNS[key] for key in COLUMNS if key not in {"state", "decided_by"}}
             show_rows("table", columns, rows)
             many = "1 plan" if len(meant) == 1 else f"{len(meant)} plans"
-            click.confirm(f"{verb} {many}?", abort=True, err=True)
+            confirm(f"{verb} {many}?")
         bad = await _each(app, one, meant, By(by, datetime.now(UTC), why))
         if ticks and bad < len(meant):
             _told(ticked=await tick_function(app.settings.topic))
@@ -226,7 +226,7 @@ async def _each(
                 click.echo(await one(app, approval, by))
             except (Permanent, Transient) as error:
                 bad += 1
-                click.echo(f"{approval.approval_id}: {error.reason}: {error.detail}", err=True)
+                warn(f"{approval.approval_id}: {error.reason}: {error.detail}")
         more(1)
 
     with progress("plans", len(meant)) as more:

@@ -19,7 +19,7 @@ from logmend_cli.application import (
     running,
     shared_ledger,
 )
-from logmend_cli.errors import BAD, DONE
+from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import show_table
 
 WAITS = (State.PARKED, State.WAITING)
@@ -76,7 +76,7 @@ def command(
                     for i in (each.intent for each in meant)
                 ],
             )
-            click.confirm(f"cancel {len(meant)}?", abort=True, err=True)
+            confirm(f"cancel {len(meant)}?")
         bad = 0
         for each in meant:
             try:
@@ -84,7 +84,7 @@ def command(
                 click.echo(f"cancelled by {by}: {each.intent.intent_id}")
             except (Permanent, Transient) as error:
                 bad += 1
-                click.echo(f"{each.intent.intent_id}: {error.reason}: {error.detail}", err=True)
+                warn(f"{each.intent.intent_id}: {error.reason}: {error.detail}")
         return BAD if bad else DONE
 
     return running(work, shared_ledger(inputs.settings()))

@@ -16,6 +16,7 @@ import click
 
 from logmend.errors import ConfigError
 from logmend_cli import outcome_source
+from logmend_cli.errors import warn
 from logmend_cli.pretend import delivery, emulator, function_process, story
 from logmend_cli.pretend.fleet import USER, PretendFleet
 from logmend_cli.pretend.story import Scene
@@ -50,7 +51,7 @@ def command(out: Path, pubsub: str, form: str) -> int:
         pubsub = "emulator" if emulator.installed("pubsub-emulator") else "direct"
     problems = asyncio.run(_demo(out.resolve(), pubsub, form))
     for problem in problems:
-        click.echo(f"demo failed: {problem}", err=True)
+        warn(f"demo failed: {problem}")
     return 1 if problems else 0
 
 

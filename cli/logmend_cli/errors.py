@@ -1,5 +1,7 @@
 """What a person is told when something goes wrong, and the exit status that goes with it."""
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 DONE, BAD, UNUSABLE = 0, 1, 2
 """Exit status: done or nothing to do; a bad result or failing check; invalid input or options."""
+
+INTERRUPTED, PIPE_CLOSED = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+"""Exit status of what a signal ends, as shells count it: Ctrl-C; nobody reads on."""
 
 NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
 """Reasons of an error that every further call of Google's APIs would end in as well."""
@@ -38,7 +43,7 @@ class Told(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print each line after ``logmend:``."""
         for line in self.lines:
-            click.echo(f"{click.style('logmend:', fg='red')} {line}", file=file or sys.stderr)
+            click.echo(f"{click.style('logmend:', fg='red')} {line}", file or sys.stderr, color=colours())
 
 
 _KIND = {"FilterError": "filter", "Superseded": "superseded"}
@@ -49,8 +54,20 @@ def told(*, debug: bool = False) -> Iterator[None]:
     """Turn errors into what a person is told. ``debug`` shows the traceback of those that are a surprise."""
     try:
         yield
-    except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+    except click.UsageError as error:
+        hint = f"`{error.ctx.command_path} --help` shows what there is" if error.ctx else ""
+        raise Told(filter(None, [error.format_message(), hint]), UNUSABLE) from error
+    except (click.exceptions.Exit, click.ClickException):
         raise
+    except KeyboardInterrupt as error:
+        raise click.exceptions.Exit(INTERRUPTED) from error
+    except click.Abort as error:  # click's word for Ctrl-C or the end of input at a question, and for a no
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise click.exceptions.Exit(INTERRUPTED) from error
+        raise Told(["not confirmed: nothing was done"], BAD) from error
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print at the end has no reader either
+        raise click.exceptions.Exit(PIPE_CLOSED) from error
     except ConfigError as error:
         raise Told(error.problems, UNUSABLE) from error
     except (Transient, Permanent) as error:
@@ -80,6 +97,16 @@ def _surprise(error: Exception, *, debug: bool) -> Told:
 def warn(text: str) -> None:
     """Say something on standard error that does not change what is printed on standard output."""
     click.echo(f"{click.style('logmend:', fg='yellow')} {text}", err=True)
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error; whoever says no, or is not there, ends the command with nothing done."""
+    click.confirm(f"{click.style('logmend:', fg='yellow')} {question}", abort=True, err=True)
+
+
+def colours() -> bool | None:
+    """Return False if this terminal or its owner wants none (https://no-color.org); else click decides."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _trouble(error: Transient | Permanent) -> str:

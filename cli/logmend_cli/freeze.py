@@ -20,6 +20,7 @@ from logmend_cli.application import (
     span,
     tick_function,
 )
+from logmend_cli.errors import warn
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 100
@@ -116,6 +117,6 @@ async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
         except Permanent as error:
             if error.reason == "instance_gone":
                 raise ConfigError([f"there is no VM {ref}; nothing was frozen"]) from error
-            click.echo(f"{ref}: not looked up ({error.reason})", err=True)
+            warn(f"{ref}: not looked up ({error.reason})")
         except Transient as error:
-            click.echo(f"{ref}: not looked up ({error.reason})", err=True)
+            warn(f"{ref}: not looked up ({error.reason})")

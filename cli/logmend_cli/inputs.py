@@ -16,7 +16,7 @@ from logmend.errors import ConfigError
 from logmend.model.enums import Mode
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Delivery, Event, Undecodable
-from logmend.settings import PREFIX, Settings
+from logmend.settings import PREFIX, Settings, duration
 from logmend.stages import decode
 from logmend.stages.decode.payload import instant
 from logmend_cli import profiles
@@ -112,6 +112,17 @@ def time(text: str | None) -> datetime | None:
     if (found := instant(text)) is None:
         raise ConfigError([f"{text!r} is no time: write 2026-01-31T12:00:00Z (with its zone), or now"])
     return found
+
+
+def since(text: str | None, now: datetime) -> datetime | None:
+    """Read a time as an option gives it: ``7d`` is that long before ``now``, else as :func:`time`."""
+    try:
+        return None if text is None else now - duration(text)
+    except (ValueError, OverflowError):
+        if (found := instant(text)) is None and text != "now":
+            problem = f"{text!r} is no time: write 7d, 36h or 90m (that long ago), or 2026-01-31T12:00:00Z"
+            raise ConfigError([problem]) from None
+        return found or now
 
 
 def _begins_an_array(stream: io.BufferedReader) -> bool:

@@ -8,13 +8,14 @@ docs/cli.md is made from all of it: ``python -m logmend_cli.reference > docs/cli
 """
 
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import click
 
-from logmend_cli.errors import told
+from logmend_cli.errors import colours, told
 
 
 class Entry(NamedTuple):
@@ -106,9 +107,31 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; its value is the exit status."""
+        ctx.color = colours()
         with told(debug=bool(ctx.params.get("debug"))):
             status = super().invoke(ctx)
+            sys.stdout.flush()
         ctx.exit(status if isinstance(status, int) else 0)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line, and end the process as :mod:`logmend_cli.errors` says."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            with told():
+                sys.exit(super().main(args, prog_name, complete_var, standalone_mode=False, **extra))
+        except click.exceptions.Exit as end:
+            sys.exit(end.exit_code)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
 
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

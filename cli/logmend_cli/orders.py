@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from logmend.errors import ConfigError, LogmendError
+from logmend.errors import ConfigError, LogmendError, in_words
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome
@@ -19,7 +19,7 @@ from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
 from logmend_cli import application, inputs, output
-from logmend_cli.errors import BAD, DONE, status_of
+from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -115,12 +115,12 @@ async def _carry_out(
     held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
     stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
     for text in stops.values():
-        click.echo(f"goes on although {text}", err=True)
+        warn(f"goes on although {text}")
     if acting and not chosen["yes"]:
         for ref in refs:
-            click.echo(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""), err=True)
+            warn(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""))
         many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
-        click.confirm(f"{action} {runbook} on {many}?", abort=True, err=True)
+        confirm(f"{action} {runbook} on {many}?")
     orders = [
         intents.of_operator(
             action,
@@ -141,11 +141,9 @@ async def _carry_out(
     outcomes = await _work(app, orders, chosen["parallel"])
     _show(outcomes, shape)
     if not acting:
-        click.echo("Nothing was changed. Act with --enforce.", err=True)
+        warn("Nothing was changed. Act with --enforce.")
     if acting and app.settings.state == "memory:" and any(each.result is Result.PARKED for each in outcomes):
-        click.echo(
-            "What is parked is forgotten now: without a ledger nothing takes it up. Run it again.", err=True
-        )
+        warn("What is parked is forgotten now: without a ledger nothing takes it up. Run it again.")
         return BAD
     return status_of(outcome.result for outcome in outcomes)
 
@@ -177,13 +175,8 @@ def _scanned(path: Path) -> list[str]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            [f"{path}: not what `logmend scan --format json` prints ({_where(error)})"]
+            [f"{path}: not what `logmend scan --format json` prints ({in_words(error)})"]
         ) from error
-
-
-def _where(error: Exception) -> str:
-    """Say what was missed, in words."""
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
@@ -221,14 +214,14 @@ async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> 
             try:
                 outcomes.append(await app.pipeline.work(order))
             except LogmendError as error:
-                click.echo(f"{order.instance}: {error}", err=True)
+                warn(f"{order.instance}: {error}")
                 stop.set()
             more(1)
 
     with output.progress("VMs", len(orders)) as more:
         await asyncio.gather(*(one(order, more) for order in orders))
     if (left := len(orders) - len(outcomes)) and stop.is_set():
-        click.echo(f"stopped: {left} VMs were not begun or have no outcome", err=True)
+        warn(f"stopped: {left} VMs were not begun or have no outcome")
     return sorted(outcomes, key=lambda outcome: str(outcome.instance))
 
 
@@ -244,13 +237,9 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
     if await application.tick_function(app.settings.topic):
-        click.echo(
-            "Ticked: the function takes them up unless it is stopped or down. See `logmend status`.", err=True
-        )
+        warn("Ticked: the function takes them up unless it is stopped or down. See `logmend status`.")
     else:
-        click.echo(
-            "The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.", err=True
-        )
+        warn("The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.")
     return DONE
 
 

@@ -12,7 +12,7 @@ from logmend.errors import ConfigError
 from logmend.model.struct import Struct
 from logmend.model.values import Outcome, Undecodable
 from logmend.outcome import document
-from logmend.settings import Settings, duration
+from logmend.settings import Settings
 from logmend.stages.decode.stream import values
 from logmend_cli import inputs
 from logmend_cli.errors import warn
@@ -56,7 +56,7 @@ def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | No
     """Say what was asked for; where nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
     if file is not None and cloud:
         raise click.UsageError("FILE and --cloud are two sources: give one")
-    begin = _moment(since)
+    begin = inputs.since(since, datetime.now(UTC))
     kind, _, where = settings.outcomes.partition(":")
     if file is None and not cloud:
         cloud = kind == "cloud"
@@ -127,12 +127,3 @@ def _outcome(value: object) -> Outcome:
     if isinstance(payload, dict):  # Cloud Run takes `timestamp` out of what it reads from standard output
         value = {"timestamp": value.get("timestamp"), **payload}
     return document.from_json(value)
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.now(UTC) - duration(text)
-    except (ValueError, OverflowError):
-        return inputs.time(text)

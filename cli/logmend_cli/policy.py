@@ -12,7 +12,7 @@ from logmend.osconfig import assignment
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend_cli import inputs
-from logmend_cli.errors import BAD, DONE
+from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import format_option, progress, show_rows
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def delete(
     every = [Action(each) for each in actions] or list(assignment.ACTIONS)
     places = [place for place, _ in _wanted(settings, names, [each.value for each in every], projects, zones)]
     if not yes:
-        click.confirm(f"Delete {len(places)} assignments?", abort=True, err=True)
+        confirm(f"Delete {len(places)} assignments?")
     return _carry_out(
         settings,
         places,
@@ -217,7 +217,7 @@ def _each(
     if named := [f"{name} goes over SSH only: {why}" for name, why in too_long.items() if name in names]:
         raise ConfigError(named)
     for name, why in too_long.items():
-        click.secho(f"skipped: {name} goes over SSH only: {why}", dim=True, err=True)
+        warn(f"skipped: {name} goes over SSH only: {why}")
     by_mode = (Action.CHECK,) if settings.mode is Mode.OBSERVE else assignment.ACTIONS
     wanted = [Action(each) for each in actions] or by_mode
     for name in [each for each in names or loaded if each not in too_long]:

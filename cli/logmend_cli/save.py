@@ -8,6 +8,7 @@ from pathlib import Path
 from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
+from logmend.runbook import BUILT_IN
 from logmend.runbook.decode import KEBAB
 from logmend.settings import Settings
 from logmend_cli import cases
@@ -16,6 +17,9 @@ from logmend_cli.errors import warn
 from logmend_cli.facts import Described, Lookup
 from logmend_cli.inputs import Input
 from logmend_cli.runbook import golden
+
+CHECKOUT = (BUILT_IN.parents[2] / "pyproject.toml").is_file()
+"""Whether this is a clone of the repository, where a built-in runbook's cases are kept."""
 
 
 def case(
@@ -39,6 +43,9 @@ def case(
         problems.append(f"no runbook is meant by this event: write --save-case RUNBOOK/{name}")
     elif not (folder / "runbook.yaml").is_file():
         problems.append(f"{folder}: no runbook here")
+    elif folder.parent == BUILT_IN and not CHECKOUT:
+        hint = "copy its folder to one of your own, and write --save-case FOLDER/NAME"
+        problems.append(f"{runbook} is part of the installed package, which an upgrade replaces: {hint}")
     if not re.fullmatch(KEBAB, name):
         problems.append(f"{name!r}: a case is named in lower-case words joined by hyphens")
     if found.payload is None:

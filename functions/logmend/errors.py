@@ -12,7 +12,9 @@ Adapters translate every exception of the libraries they use into ``Transient`` 
 an exception that is neither is treated as transient by the pipeline, so that it is never acknowledged.
 """
 
+import re
 from collections.abc import Sequence
+from json import JSONDecodeError
 
 
 class LogmendError(Exception):
@@ -52,3 +54,13 @@ class ConfigError(LogmendError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+
+
+def in_words(error: Exception) -> str:
+    """Say what is amiss with a document that could not be read: a key, a word, or its shape."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    known = re.fullmatch(r"(.+) is not a valid (\w+)", str(error))  # an enum's own words
+    if isinstance(error, ValueError) and known:
+        return f"{known[1][:60]} is no {known[2].lower()} that is known here"
+    return "it is not JSON" if isinstance(error, JSONDecodeError) else "it has another shape"

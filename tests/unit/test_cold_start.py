@@ -12,11 +12,12 @@ UNMATCHED = """
 import functions_framework.aio, sys
 there = set(sys.modules)  # what the framework, which main needs, loads by itself
 import asyncio, base64, json
-import main
+import logmend.function
+import main  # what the platform imports
 entry = {"logName": "projects/p/logs/syslog", "resource": {"type": "gce_instance"}, "textPayload": "hello"}
 data = base64.b64encode(json.dumps(entry).encode()).decode()
 body = json.dumps({"message": {"data": data, "messageId": "1"}}).encode()
-outcome = asyncio.run(main.app.pipeline.handle(body, {}))
+outcome = asyncio.run(logmend.function.app.pipeline.handle(body, {}))
 assert outcome.result == "unmatched", outcome
 print("LOADED", *sorted(set(sys.modules) - there))
 """

@@ -102,7 +102,8 @@ def command(
             save.case(save_case, *head[0], facts, at, why, settings)
         if not several:
             facts.check()
-        _show(_counted(every, results), several, shape, found.policies, verbose=verbose)
+        answers = "" if live else "--live" if instance else "--instance FILE or --live"
+        _show(_counted(every, results), several, shape, found.policies, answers, verbose=verbose)
         facts.check()
     return status_of(results)
 
@@ -129,7 +130,13 @@ def _counted(every: Iterable[Explained], results: Counter[Result | None]) -> Ite
 
 
 def _show(
-    every: Iterator[Explained], several: bool, shape: str, policies: Policies, *, verbose: bool
+    every: Iterator[Explained],
+    several: bool,
+    shape: str,
+    policies: Policies,
+    answers: str,
+    *,
+    verbose: bool,
 ) -> None:
     if shape == "json":
         documents = (explain.document(said) for _, said in every)
@@ -146,4 +153,4 @@ def _show(
         for number, (found, said) in enumerate(every):
             if number:
                 click.echo()
-            text.show(found.where, said, policies)
+            text.show(found.where, said, policies, answers)

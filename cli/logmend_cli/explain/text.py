@@ -33,12 +33,11 @@ _EXECUTORS = {
 }
 
 
-def show(where: str, explanation: Explanation, policies: Policies) -> None:
-    """Print one explanation in full."""
+def show(where: str, explanation: Explanation, policies: Policies, answers: str = "") -> None:
+    """Print one explanation in full; ``answers`` are the options that would answer pending guards."""
     width = _columns() - _INDENT - 2
-    rows = list(
-        _rows(explanation, policies.of(explanation.runbook.name if explanation.runbook else None), width)
-    )
+    settings = policies.of(explanation.runbook.name if explanation.runbook else None)
+    rows = list(_rows(explanation, settings, width, answers))
     click.secho(f"{where}: {_event(explanation.event)}", bold=True)
     label_before = None
     for label, text in rows:
@@ -70,7 +69,9 @@ def show_lines(every: Iterable[tuple[inputs.Input, Explanation]]) -> None:
     click.echo("\n" + ", ".join(f"{count} {word}" for word, count in totals.most_common()))
 
 
-def _rows(explanation: Explanation, settings: Settings, width: int) -> Iterator[tuple[str, str]]:
+def _rows(
+    explanation: Explanation, settings: Settings, width: int, answers: str
+) -> Iterator[tuple[str, str]]:
     if explanation.instance is not None:
         yield "VM", str(explanation.instance)
     if explanation.runbook is not None:
@@ -84,10 +85,10 @@ def _rows(explanation: Explanation, settings: Settings, width: int) -> Iterator[
     for guard in explanation.guards:
         pad = " " * (8 - len(guard.verdict))
         yield "guards", f"{coloured(guard.verdict)}{pad}{guard.name}: {printable(guard.why)}".rstrip(": ")
-    yield from _conclusion(explanation, settings)
+    yield from _conclusion(explanation, settings, answers)
 
 
-def _conclusion(explanation: Explanation, settings: Settings) -> Iterator[tuple[str, str]]:
+def _conclusion(explanation: Explanation, settings: Settings, answers: str) -> Iterator[tuple[str, str]]:
     if explanation.verdict is None:
         yield "result", "none of its own: a tick brings what waits in the ledger further"
         return
@@ -103,7 +104,8 @@ def _conclusion(explanation: Explanation, settings: Settings) -> Iterator[tuple[
         if verdict.detail:
             yield "but", printable(verdict.detail)
         if explanation.pending:
-            yield "pending", f"{', '.join(explanation.pending)}: --instance FILE or --live answers"
+            hint = f": {answers} answers" if answers else ""
+            yield "pending", ", ".join(explanation.pending) + hint
     else:
         yield "because", printable(verdict.detail) or reasons.meaning(verdict.result, verdict.reason)
         meaning = reasons.meaning(verdict.result, verdict.reason)

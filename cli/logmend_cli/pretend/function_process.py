@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import logmend
 from logmend.errors import ConfigError
 from logmend_cli.pretend.fleet import free_port
 
-SOURCE = Path(__file__).parents[3] / "functions" / "main.py"
+SOURCE = Path(logmend.__file__).parent / "function.py"
 START_TRIES = 600
 
 

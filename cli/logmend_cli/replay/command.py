@@ -17,7 +17,7 @@ from logmend.errors import ConfigError
 from logmend.explain import Explanation, Rules
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Tick
-from logmend.settings import Settings, duration
+from logmend.settings import Settings
 from logmend_cli import application, inputs, output
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, status_of, warn
@@ -358,10 +358,5 @@ def _no_bar(_: int) -> None:
 
 def _span(since: str | None) -> tuple[str, str]:
     now = datetime.now(UTC)
-    try:
-        begin = now - (duration(since) if since else timedelta(days=1))
-    except (ValueError, OverflowError):
-        found = inputs.time(since)
-        assert found is not None
-        begin = found
+    begin = inputs.since(since, now) or now - timedelta(days=1)
     return tuple(each.isoformat().replace("+00:00", "Z") for each in (begin, now))  # type: ignore[return-value]

@@ -17,7 +17,7 @@ from logmend.runbook.load import NONE
 from logmend.settings import Settings
 from logmend_cli import inputs, output
 from logmend_cli.documented import Group
-from logmend_cli.errors import BAD, DONE
+from logmend_cli.errors import BAD, DONE, warn
 
 if TYPE_CHECKING:
     from logmend_cli.runbook.golden import Ran
@@ -232,7 +232,7 @@ def _tell(problems: Iterable[Problem], chosen: Sequence[_Chosen], skipped: Itera
     for each in problems:
         click.echo(str(each))
     for check in skipped:
-        click.secho(f"skipped: {check}", dim=True, err=True)
+        warn(f"skipped: {check}")
     names = ", ".join(one.folder.resolve().name for one in chosen)
     click.echo(f"{len(problems)} problems" if problems else f"{names}: sound")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +11,8 @@ from logmend import catalog, sink_filter
 from logmend.errors import ConfigError, Permanent
 from logmend.explain import Rules
 from logmend.model.enums import PROJECT_PATTERN
-from logmend.model.values import Undecodable
-from logmend.settings import Policies, Settings, duration
+from logmend.model.values import Event, LogEntry, Undecodable
+from logmend.settings import Policies, Settings
 from logmend.stages import decode
 from logmend_cli import inputs, output
 from logmend_cli.documented import Command
@@ -47,7 +47,9 @@ CSV = (
 @click.option("--folder", help="Read the logs of every project below this folder (its number).")
 @click.option("--organization", help="Read the logs of every project of this organization (its number).")
 @click.option(
-    "--since", default="1d", show_default=True, metavar="TIME", help="From when: 90m, 7d, or RFC 3339."
+    "--since",
+    metavar="TIME",
+    help="From when: 90m, 7d, or RFC 3339. Default: 1d of Cloud Logging, all of a FILE.",
 )
 @click.option("--until", metavar="TIME", help="Until when, likewise. Default: now.")
 @click.option("--offline", is_flag=True, help="Do not look VMs up with the Compute Engine API.")
@@ -57,7 +59,7 @@ def command(
     projects: Sequence[str],
     folder: str | None,
     organization: str | None,
-    since: str,
+    since: str | None,
     until: str | None,
     offline: bool,
     shape: str,
@@ -79,13 +81,13 @@ def command(
         raise click.UsageError(
             "give a FILE (- is standard input), or one of --project, --folder, --organization"
         )
+    span = _span(since, until, datetime.now(UTC))
     if file is not None:
-        _from_file(file, groups)
+        _from_file(file, groups, span if since or until else None)
     else:
         parents = ([f"folders/{folder}"] if folder else []) + (
             [f"organizations/{organization}"] if organization else []
         )
-        span = _span(since, until, datetime.now(UTC))
         asyncio.run(_from_logging(groups, settings, list(projects), parents, span))
     facts: FactsByVm = {}
     if not offline:
@@ -97,11 +99,14 @@ def command(
     return BAD if groups.spoken.entries else status_of(each.verdict.result for each in judged)
 
 
-def _from_file(file: str, groups: Groups) -> None:
-    waiting, trouble = 0, None
+def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None) -> None:
+    waiting, trouble, outside = 0, None, 0
     with output.progress("entries") as more:
         for found in inputs.documents(file):
-            groups.add(found.delivery, found.event, found.where)
+            if span and not _within(found.event, span):
+                outside += 1
+            else:
+                groups.add(found.delivery, found.event, found.where)
             if trouble is None and isinstance(found.event, Undecodable):
                 trouble = found
             waiting += 1
@@ -109,7 +114,9 @@ def _from_file(file: str, groups: Groups) -> None:
                 more(waiting)
                 waiting = 0
         more(waiting)
-    if trouble is None or groups.entries:
+    if outside:
+        warn(f"{outside} entries are not of the time that --since and --until give: not counted")
+    if trouble is None or groups.entries or outside:
         return
     event = trouble.event
     assert isinstance(event, Undecodable)
@@ -163,20 +170,18 @@ def _where(rules: Rules, span: tuple[datetime, datetime]) -> str:
     return f'{composed}\nAND timestamp >= "{begin}"\nAND timestamp < "{end}"'
 
 
-def _span(since: str, until: str | None, now: datetime) -> tuple[datetime, datetime]:
-    begin, end = _moment(since, now), _moment(until, now) if until else now
+def _span(since: str | None, until: str | None, now: datetime) -> tuple[datetime, datetime]:
+    end = inputs.since(until, now) or now
+    begin = inputs.since(since, now) or end - timedelta(days=1)
     if begin >= end:
-        raise ConfigError([f"--since {since} is not before --until {until or 'now'}"])
+        raise ConfigError([f"--since {since or '1d'} is not before --until {until or 'now'}"])
     return begin, end
 
 
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        return now - duration(text)
-    except (ValueError, OverflowError):
-        found = inputs.time(text)
-        assert found is not None
-        return found
+def _within(event: Event | Undecodable, span: tuple[datetime, datetime]) -> bool:
+    """Tell whether an entry is of that time; what has no time is."""
+    at = event.timestamp if isinstance(event, LogEntry) else None
+    return at is None or span[0] <= at < span[1]
 
 
 async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]":

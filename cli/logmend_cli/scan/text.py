@@ -84,23 +84,28 @@ def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(file=sys.stdout, highlight=False)
+    # What a narrow terminal has no room for goes first: what would be done, and why, is the answer.
+    with_times, with_forms = console.width >= 80, console.width >= 105
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("VM\nzone", overflow="fold", min_width=20)
     table.add_column("lines", justify="right")
-    table.add_column("first seen\nlast seen", no_wrap=True)
-    table.add_column("logged through\nagent form", overflow="fold")
+    if with_times:
+        table.add_column("first seen\nlast seen", no_wrap=True)
+    if with_forms:
+        table.add_column("logged through\nagent form", overflow="fold")
     table.add_column("would be\nwhy", overflow="fold", min_width=24)
     for row in rows:
         place = f"{row['project_id']} {row['zone']}" if several else row["zone"]
         would = Text(row["result"], style=output.colour(row["result"]))
-        table.add_row(
-            _pair(row["vm"], place),
-            str(row["count"]),
-            _pair(row["first_seen"] or "", row["last_seen"] or ""),
-            _pair(", ".join(row["log_paths"]).replace("jsonPayload.", ""), ", ".join(row["variants"])),
-            would.append(f"\n{output.printable(row['why'])}", style="dim"),
-        )
-    Console(file=sys.stdout, highlight=False).print(table)
+        cells = [_pair(row["vm"], place), str(row["count"])]
+        if with_times:
+            cells.append(_pair(row["first_seen"] or "", row["last_seen"] or ""))
+        if with_forms:
+            paths = ", ".join(row["log_paths"]).replace("jsonPayload.", "")
+            cells.append(_pair(paths, ", ".join(row["variants"])))
+        table.add_row(*cells, would.append(f"\n{output.printable(row['why'])}", style="dim"))
+    console.print(table)
 
 
 def _pair(first: str, second: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from logmend.errors import in_words
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.evidence import RESERVED
 from logmend.model.values import Diagnosis, Evidence, InstanceRef, Latency, Lineage, Outcome, Source
@@ -149,7 +150,7 @@ def from_json(document: Mapping[str, Any]) -> Outcome:
     try:
         return _outcome(document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"not an outcome of logmend: {type(error).__name__}: {error}") from error
+        raise ValueError(f"not an outcome of logmend: {in_words(error)}") from error
 
 
 def _outcome(document: Mapping[str, Any]) -> Outcome:

@@ -165,7 +165,7 @@ def raising(error: BaseException) -> Any:
     [
         (ConfigError(["one is wrong", "two as well"]), 2, ["logmend: one is wrong", "logmend: two as well"]),
         (FilterError("expected a value", 2, 7), 2, ["logmend: filter: line 2, column 7: expected a value"]),
-        (click.UsageError("not so"), 2, ["Error: not so"]),
+        (click.UsageError("not so"), 2, ["logmend: not so"]),
         (
             Permanent("not_permitted", "needs compute.instances.get"),
             1,
