@@ -1,7 +1,6 @@
 """``logmend diagnose``: why VMs have a runbook's fault, asked of the VMs themselves. Changes nothing."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,10 +13,12 @@ from logmend import diagnose
 from logmend.diagnose import Diagnosed
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
+from logmend.model.struct import replace
 from logmend.model.values import UNKNOWN, InstanceRef, Lineage
 from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
+from logmend.stages import outcomes
 from logmend_cli import application, inputs, orders, output
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command
@@ -26,8 +27,6 @@ from logmend_cli.scan import text as scan_text
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
-
-log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -52,8 +51,8 @@ def command(named: Sequence[str], **chosen: Any) -> int:
 
     Runs the runbook's diagnose.sh over SSH as an unprivileged user; nothing is changed. The cause is one of
     those that the runbook declares, or unknown with what was seen. --as-root is for modes that grant root
-    (LOGMEND_MODE=approve or enforce), and is noted here and in the VM's own log of sudo. Exit status 1 if a
-    VM's cause stays unknown.
+    (LOGMEND_MODE=approve or enforce); it is an outcome of its own (LOGMEND_OUTCOMES), beside the VM's
+    log of sudo. Exit status 1 if a VM's cause stays unknown.
     """
     settings = _settings(as_root=chosen["as_root"])
     return application.running(lambda app: _diagnose(app, named, **chosen), settings)
@@ -65,6 +64,8 @@ def _settings(*, as_root: bool) -> Settings:
         raise ConfigError(
             ["--as-root: LOGMEND_MODE is observe, which grants no root; set approve or enforce"]
         )
+    if settings.outcomes == "stdout":
+        return replace(settings, outcomes="none")  # standard output is this command's own
     return settings
 
 
@@ -89,11 +90,18 @@ async def _diagnose(
     if not refs:
         raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
     if as_root:
-        log.warning("%s diagnoses %s as root on %s", by, runbook, ", ".join(map(str, refs)))
+        await _noted(app, refs, runbook, by)
     with output.progress("VMs", len(refs)) as more:
         told = await _each(app, refs, found, parallel, more, as_root=as_root)
     _show(told, shape)
     return BAD if any(each.diagnosis.cause == UNKNOWN for each in told) else DONE
+
+
+async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, by: str) -> None:
+    """Record who looks with root's eyes, in the outcomes' log, before anything is run."""
+    acts = diagnose.as_root(refs, runbook, by, datetime.now(UTC))
+    for number in range(len(refs)):
+        await app.pipeline.emit(outcomes.of_act(acts, number, app.settings))
 
 
 async def _each(

@@ -5,9 +5,11 @@ reason is itself a cause that the runbook declares (an Ops Agent policy governs 
 """
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 
 from logmend.model.enums import Action
+from logmend.model.state import Act, Acts
 from logmend.model.struct import Struct
 from logmend.model.values import Diagnosis, InstanceFacts, InstanceRef
 from logmend.ports import Compute, Executors, SessionExecutor
@@ -52,6 +54,12 @@ async def vm(
         trouble = act.trouble(error)
         return Diagnosed(ref, diagnosis.unknown("not_reached", f"{trouble.reason}: {trouble.detail}"), facts)
     return Diagnosed(ref, diagnosis.unknown("not_reached", "diagnose.sh goes over SSH only"), facts)
+
+
+def as_root(refs: Sequence[InstanceRef], runbook: str, by: str, now: datetime) -> Acts:
+    """Say who has VMs diagnosed as root, for the record."""
+    acts = [Act("diagnosed_as_root", now, by, runbook=runbook, instance=ref) for ref in refs]
+    return Acts(uuid.uuid4().hex, tuple(acts))
 
 
 def _refused(runbook: Runbook, reason: str, detail: str) -> Diagnosis:

@@ -130,9 +130,10 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 PUBLIC = "https://dl.google.com/cloudagents"
+PACKAGES = "https://packages.cloud.google.com"
 
 
-def runbooks(folder: Path, url: str = PUBLIC) -> Path:
+def runbooks(folder: Path, url: str = PUBLIC, *, settle: int = 4) -> Path:
     """Copy the built-in runbooks, ops-agent pointed at a repository of one's own and settled in seconds."""
     import shutil
 
@@ -141,7 +142,7 @@ def runbooks(folder: Path, url: str = PUBLIC) -> Path:
     copied = shutil.copytree(BUILT_IN, folder / "runbooks")  # makes the folder, too
     file = copied / "ops-agent" / "runbook.yaml"
     text = file.read_text()
-    for old, new in ((PUBLIC, url), ("'90'", "'4'")):
+    for old, new in ((PUBLIC, url), (PACKAGES, url), ("'90'", f"'{settle}'")):
         assert f"default: {old}" in text
         text = text.replace(f"default: {old}", f"default: {new}")
     file.write_text(text)

@@ -362,6 +362,28 @@ async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
     assert found.cause == "killed_for_memory", say(found)
 
 
+async def test_whether_the_line_matters_is_answered_for_this_machine(
+    boot: Boot, repository: Repository
+) -> None:
+    """Found, and not the cause; found, and nothing else was; not there; not readable."""
+    machine = await boot(files={**repository.files, SOURCES: ""}, rsyslog=True)
+    machine.metadata.attributes[SCOPES] = EVERYTHING
+    await machine.wait_for_line()
+    said = "; ".join((await asked(machine, book(repository))).evidence)
+    assert "line: not_readable without root; its timer is active" in said
+    found = await asked(machine, book(repository), user="root")
+    assert found.cause == "not_installed"
+    assert "line: found in this VM's log; it is not the cause" in "; ".join(found.evidence)
+    await install(machine)
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}; sleep 2")
+    found = await asked(machine, book(repository), user="root")
+    assert found.cause == UNKNOWN
+    assert "nothing else was found, and no way is known" in "; ".join(found.evidence)
+    quiet = await boot(timer="disabled", files=repository.files)
+    found = await asked(quiet, book(repository), user="root")
+    assert "line: not found in the log of the last day" in "; ".join(found.evidence)
+
+
 # Two at once, and odd machines
 
 

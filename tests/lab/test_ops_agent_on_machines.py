@@ -73,9 +73,10 @@ async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
 
 @asynccontextmanager
 async def alerted(
-    tmp_path: Path, repository: Repository, *machines: Machine, **settings: Any
+    tmp_path: Path, repository: Repository, *machines: Machine, settle: int = 4, **settings: Any
 ) -> AsyncIterator[Alerted]:
-    folder = ops_agent_repository.runbooks(tmp_path, repository.url)
+    """Run a function that alerts reach, with the runbooks that use the repository."""
+    folder = ops_agent_repository.runbooks(tmp_path, repository.url, settle=settle)
     async with AsyncExitStack() as stack:
         around = await stack.enter_async_context(cloud(tmp_path, *machines))
         chosen = {"runbooks": folder} | settings

@@ -328,6 +328,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
         ),
         "breaker_closed": Meaning("A person closed the breaker; what failed before does not count any more."),
+        "diagnosed_as_root": Meaning("A person had a VM diagnosed as root; nothing was changed."),
         "plan_approved": Meaning("A person approved a plan."),
         "plan_rejected": Meaning(
             "A person rejected a plan, and with it new ones for this VM.", f"to plan again: {_RELEASE}"
@@ -593,7 +594,7 @@ _OF_THE_VM = (
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
-    " plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
+    " diagnosed_as_root plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
