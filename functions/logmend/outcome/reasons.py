@@ -150,39 +150,40 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "config_status_unknown": Meaning(
             "The VM's metadata server did not say whether certificates are configured (config_status) or"
             " asked for (opt_in): 404 would mean no.",
-            f"as logmend's login user (a firewall on the VM may let root alone ask): {_ASK_METADATA}",
+            f"as logmend's login user (a firewall on the VM may allow only root): {_ASK_METADATA}",
         ),
         "no_curl": Meaning(
             "The VM has no curl, which the check needs to ask the metadata server.", "install curl on the VM"
         ),
         "metadata_root_only": Meaning(
-            "The VM's metadata server answers root, whom OS Login asked as when logmend logged in, but not"
-            " logmend's login.",
-            "let that login ask 169.254.169.254 (a firewall rule on the VM with an owner match stops it), or"
-            " set LOGMEND_EXECUTOR=osconfig, whose agent is root",
+            "The VM's metadata server answers root (OS Login used it when logmend logged in), but not"
+            " logmend's own login.",
+            "let that user reach 169.254.169.254 (a firewall rule on the VM with an owner match blocks"
+            " it), or set LOGMEND_EXECUTOR=osconfig, whose agent is root",
         ),
         "systemd_silent": Meaning(
-            "systemd on the VM (PID 1, or the bus to it) does not answer, so how its units are is not known.",
+            "systemd on the VM (PID 1, or the bus to it) does not answer, so the state of its units is"
+            " not known.",
             "on the VM: systemctl is-system-running; if that hangs or cannot connect, repair D-Bus or restart"
             " the VM",
         ),
         "unreadable": Meaning(
-            "logmend's login may not read what it has to check on the VM: certificates in /run/secrets, or"
-            " its own record in /var/lib/logmend.",
+            "logmend's login user may not read files that the check needs: certificates in /run/secrets,"
+            " or logmend's own record in /var/lib/logmend.",
             "for the VM's owner: chmod 755 /run/secrets /var/lib/logmend",
         ),
         "irreversible": Meaning(
-            "The timer's unit file is not a package's own, but linked, an alias or a copy: disabling it could"
-            " delete it for good.",
+            "The timer's unit file does not belong to a package, but is a link, an alias or a copy:"
+            " disabling it could delete it.",
             "for the VM's owner: remove the link or copy (systemctl cat shows it), or disable it by hand",
         ),
         "not_this_timer": Meaning(
             "The line comes from the guest agent's core plugin; the timer is not its cause.",
-            "for the VM's owner: certificates are asked for there, and are not configured",
+            "for the VM's owner: the VM asks for certificates that are not configured",
         ),
         "metadata_server_trouble": Meaning(
             "The line is about the VM's metadata server, not about certificates.",
-            f"if it goes on: {_ASK_METADATA}",
+            f"if it persists: {_ASK_METADATA}",
         ),
         "unknown_variant": Meaning("No variant of the runbook recognises this form of the line.", _EXPLAIN),
         "exempt": Meaning(
@@ -205,8 +206,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "managed_by_plugin": Meaning(
             "The VM Extension Manager or the guest agent's plugin manager installed the Ops Agent, which"
-            " refuses to start beside a package.",
-            "see to the extension: gcloud compute instances vm-extensions list, or the extension policy",
+            " does not start beside a package.",
+            "check the extension: gcloud compute instances vm-extensions list, or the extension policy",
         ),
         "managed_by_policy": Meaning(
             "An Ops Agent policy governs the VM (label goog-ops-agent-policy).",
@@ -260,16 +261,14 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM was reverted after this request was made, or the request does not name that revert.",
             f"to take the revert back: {_AGAIN}",
         ),
-        "replayed": Meaning(
-            "The message had been given up (dead-lettered); its replay is done, and detail names it."
-        ),
+        "replayed": Meaning("The message was dead-lettered; its replay is done (detail names it)."),
         # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
         "confirmed_silent": Meaning(
             "After the fix the line stopped in Cloud Logging too, while other lines of the VM still arrived."
         ),
         "silence_unknown": Meaning(
             "Cloud Logging does not show whether the line stopped; the check on the VM still holds.",
-            "if detail names a permission, grant it; if nothing else arrives of the VM, check its agent",
+            "if detail names a permission, grant it; if nothing else arrives from the VM, check its agent",
         ),
         # skipped or parked
         "frozen": Meaning(
@@ -279,7 +278,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "budget_exhausted": Meaning(
             "The disruption budget of this window is used up.",
-            "nothing, places are free again when the window has passed; to go faster, raise"
+            "nothing, places become free when the window has passed; to go faster, raise"
             " LOGMEND_DISRUPTION_BUDGET",
         ),
         "breaker_open": Meaning(
@@ -288,8 +287,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "busy": Meaning(
             "Another attempt is working on this VM, or something on the VM itself is in the way, such as a"
-            " package manager's lock (detail says which).",
-            f"find out on the VM what has been at work all the time, then: {_AGAIN}",
+            " package manager's lock (detail says what).",
+            f"find out on the VM what keeps it busy, then: {_AGAIN}",
         ),
         "retry": Meaning(
             "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
@@ -299,8 +298,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
         "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
         "approval_differs": Meaning(
-            "What was approved is not what is there now (detail says what differs), so it was not done.",
-            "logmend approvals list, and decide anew",
+            "The VM or the runbook is no longer as it was when approved (detail says what differs), so"
+            " nothing was done.",
+            "logmend approvals list, and decide again",
         ),
         # control by a person
         "declined": Meaning(
@@ -316,22 +316,22 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "freeze_set": Meaning("A freeze was set (detail says for what).", "to lift it: logmend resume NAME"),
         "freeze_lifted": Meaning("A person lifted a freeze (detail says which)."),
         "freeze_over": Meaning(
-            "A freeze was for a time, which is over: it is lifted (detail says which, whose and why).",
+            "A freeze reached its end and was lifted (detail says which, whose and why).",
             "nothing, or to freeze again: logmend freeze",
         ),
-        "vm_resumed": Meaning("A VM was released; detail says of what."),
+        "vm_resumed": Meaning("A person released a VM (detail says from what)."),
         "host_key_forgotten": Meaning(
             "A VM's pinned host key was forgotten; the next contact is a first one."
         ),
         "breaker_opened": Meaning(
-            "Too many VMs failed, so that the runbook stands still.",
+            "Too many VMs failed, so the runbook enforces nothing.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
         ),
-        "breaker_closed": Meaning("A person closed the breaker; what failed before does not count any more."),
+        "breaker_closed": Meaning("A person closed the breaker; earlier failures no longer count."),
         "diagnosed_as_root": Meaning("A person had a VM diagnosed as root; nothing was changed."),
         "plan_approved": Meaning("A person approved a plan."),
         "plan_rejected": Meaning(
-            "A person rejected a plan, and with it new ones for this VM.", f"to plan again: {_RELEASE}"
+            "A person rejected a plan; no new one is made for this VM.", f"to plan again: {_RELEASE}"
         ),
         # failed: the way to the VM
         "no_route": Meaning(
@@ -344,7 +344,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The attempt did not end within LOGMEND_ATTEMPT_DEADLINE.",
             "check the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
         ),
-        "ssh_busy": Meaning("The VM's SSH server takes no further logins at the moment.", WAIT),
+        "ssh_busy": Meaning("The VM's SSH server accepts no more logins at the moment.", WAIT),
         "ssh_protocol_error": Meaning("What answers on the SSH port does not speak valid SSH.", _UNREACHABLE),
         "ssh_incompatible": Meaning(
             "No common algorithm with the VM's SSH server.",
@@ -355,7 +355,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "not_permitted": Meaning("A login, sudo or an API call was refused.", _GRANT_LOGIN),
         "key_type_refused": Meaning(
-            "The VM's SSH server takes no keys of this type; hosts in FIPS mode refuse Ed25519.",
+            "The VM's SSH server does not accept keys of this type; hosts in FIPS mode refuse Ed25519.",
             "use a key of a type that detail names; for LOGMEND_SSH_KEY ecdsa-sha2-nistp256 suits all hosts",
         ),
         "account_expired": Meaning("The account that logmend logs in as has expired on the VM.", _ACCOUNT),
@@ -379,7 +379,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "sudo on the VM does not let a command start others (noexec), so no script can work.",
             "in its sudoers: Defaults:USER !noexec",
         ),
-        "no_sudo": Meaning("The VM has no sudo.", "install sudo there"),
+        "no_sudo": Meaning("The VM has no sudo.", "install sudo on the VM"),
         "bad_credential": Meaning(
             "logmend's own key or certificate cannot be used.", "check LOGMEND_SSH_KEY"
         ),
@@ -402,7 +402,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "out_of_files": Meaning("The function ran out of file descriptors.", "lower its concurrency"),
         "no_posix_account": Meaning(
-            "OS Login made no account for logmend's service account in the VM's project.",
+            "OS Login has no account for logmend's service account in the VM's project.",
             "gcloud compute os-login describe-profile, as that account, shows what it has",
         ),
         "login_profile_full": Meaning(
@@ -410,7 +410,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "gcloud compute os-login ssh-keys list and remove, as that account",
         ),
         "key_not_imported": Meaning(
-            "OS Login answered that it had imported logmend's key, and had not.",
+            "OS Login reported that it imported logmend's key, but it did not.",
             "detail has Google's reason; policies of the organization may forbid keys in login profiles",
         ),
         "iap_not_authorized": Meaning(
@@ -423,12 +423,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             " roles/iap.tunnelResourceAccessor on it",
         ),
         "iap_request_refused": Meaning(
-            "IAP refused the request for a tunnel itself.",
+            "IAP refused the request to open a tunnel.",
             "check LOGMEND_IAP_ENDPOINT, and that IAP is enabled",
         ),
-        "iap_reauthenticate": Meaning("IAP wants a fresh access token.", WAIT),
-        "iap_unavailable": Meaning("IAP's relay has trouble of its own.", WAIT),
-        "iap_protocol_error": Meaning("What came from IAP's relay does not keep to its protocol.", WAIT),
+        "iap_reauthenticate": Meaning("IAP asks for a fresh access token.", WAIT),
+        "iap_unavailable": Meaning("IAP's relay is not working properly.", WAIT),
+        "iap_protocol_error": Meaning("IAP's relay sent something that its protocol does not allow.", WAIT),
         "iap_unknown_close": Meaning("IAP closed the tunnel with an unrecognised code.", WAIT),
         # failed: the way through the OS Config agent
         "osconfig_api_disabled": Meaning(
@@ -440,7 +440,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "gcloud compute instances add-metadata {vm} --metadata=enable-osconfig=TRUE, or for its project",
         ),
         "no_service_account": Meaning(
-            "The VM has no service account, without which its OS Config agent cannot report.",
+            "The VM has no service account, which its OS Config agent needs to report.",
             "attach a service account to the VM (gcloud compute instances set-service-account)",
         ),
         "scripts_too_long": Meaning(
@@ -479,7 +479,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "unexpected_agent_state": Meaning(
             "The VM or its OS Config agent restarted meanwhile; it tries again by itself."
         ),
-        "internal_service_errors": Meaning("The OS Config service had errors of its own."),
+        "internal_service_errors": Meaning("The OS Config service had an internal error."),
         "resource_execution_errors": Meaning("The OS Config agent reported errors without details."),
         # failed: what was seen there
         "wrong_instance": Meaning(
@@ -543,7 +543,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
         "rate_limited": Meaning("A Google API's quota is used up for now.", WAIT),
         "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
-        "credentials_unavailable": Meaning("No access token can be had at the moment.", WAIT),
+        "credentials_unavailable": Meaning("No access token is available at the moment.", WAIT),
         "no_credentials": Meaning(
             "There are no Google credentials.", "gcloud auth application-default login"
         ),
