@@ -101,7 +101,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--all", "everything", is_flag=True, help="Also those that are decided or expired.")
+@click.option("--all", "everything", is_flag=True, help="Also show plans that are decided or expired.")
 @format_option("table", "json", "csv")
 def list_(everything: bool, shape: str) -> None:
     """List the plans, those that expire first at the top."""
@@ -252,9 +252,11 @@ def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime)
 
 def _told(*, ticked: bool) -> None:
     if ticked:
-        click.echo("ticked: the function takes it up unless it is stopped or down; see `logmend status`")
+        click.echo(
+            "asked for a tick: the function takes it up unless it is stopped or down (`logmend status`)"
+        )
     else:
-        click.echo("the scheduler's next tick acts on it; with LOGMEND_TOPIC set, this command ticks")
+        click.echo("the scheduler's next tick acts on it; with LOGMEND_TOPIC set, this command asks for one")
 
 
 def _what(approval: Approval) -> str:

@@ -34,14 +34,14 @@ MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "r
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("out/demo"),
     show_default=True,
-    help="Folder for the machines, outcomes.jsonl and report.html; made anew.",
+    help="Folder for the machines, outcomes.jsonl and report.html; replaced on each run.",
 )
 @click.option(
     "--pubsub",
     type=click.Choice(["auto", "emulator", "direct"]),
     default="auto",
     show_default=True,
-    help="Deliver through the Pub/Sub emulator or push directly; auto: the emulator where it is installed.",
+    help="Deliver through the Pub/Sub emulator or push directly; auto: the emulator if it is installed.",
 )
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(out: Path, pubsub: str, form: str) -> int:
@@ -60,7 +60,7 @@ def _make_anew(out: Path) -> None:
     there = [each.name for each in out.iterdir()] if out.is_dir() else []
     if foreign := sorted(name for name in there if not name.startswith(MADE)):
         raise ConfigError(
-            [f"{out}: {foreign[0]} is in it, which no demo made; name another folder with --out, or empty it"]
+            [f"{out}: {foreign[0]} is in it, which no demo made; choose another folder with --out"]
         )
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

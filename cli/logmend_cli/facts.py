@@ -64,7 +64,7 @@ class Described:
         with opened(str(file)) as stream:
             read = [_instance(file, value) for value in values(stream)]
         if not read:
-            raise ConfigError([f"{file}: there is no instance in it"])
+            raise ConfigError([f"{file}: it has no instance in it"])
         return cls(file, {facts.ref: (facts, document) for facts, document in read})
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | None:

@@ -42,9 +42,7 @@ def show() -> None:
 )
 @click.option("--runbook", metavar="NAME", help="The filter of a runbook.")
 @click.option("--filter", "text", metavar="TEXT", help="A filter.")
-@click.option(
-    "--filter-file", type=click.Path(path_type=Path), metavar="F", help="A file that holds a filter."
-)
+@click.option("--filter-file", type=click.Path(path_type=Path), metavar="F", help="A file with a filter.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 def match(runbook: str | None, text: str | None, filter_file: Path | None, files: tuple[str, ...]) -> int:
     """Print match FILE or no-match FILE for each log entry of the files, - being standard input.
@@ -113,5 +111,7 @@ def _of_runbook(name: str, settings: Settings) -> str:
     if (found := loaded.get(name)) is None:
         raise ConfigError([f"no runbook {name!r}; {suggestion(name, loaded)}"])
     if found.filter is None:
-        raise ConfigError([f"runbook {name} has no filter: it is run by incident or operator only"])
+        raise ConfigError(
+            [f"runbook {name} has no filter: it runs by incident or by an operator's request only"]
+        )
     return found.filter

@@ -27,12 +27,12 @@ PAGE = 100
 WAIT = 20
 """Seconds that a tick may take to come: Pub/Sub and a cold start."""
 UNASKED = (
-    "no instance was asked (LOGMEND_TOPIC is not set): whoever uses {ledger} reads the freeze before it"
-    " enforces, and {seen}; whether the function uses that ledger cannot be known from here"
+    "not confirmed (LOGMEND_TOPIC is not set): every process that uses {ledger} reads the freeze before it"
+    " enforces, and {seen}; this command cannot tell whether the function uses that ledger"
 )
 OTHERS = (
-    "which other instances run cannot be known from the ledger; none keeps the freeze in memory: each reads"
-    " it in the transaction that commits an enforcement"
+    "the ledger does not show which other instances run; each reads the freeze in the transaction that"
+    " commits an enforcement"
 )
 
 
@@ -42,19 +42,19 @@ OTHERS = (
     "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
 )
 @click.option("--why", default="", help="Reason, for the record.")
-@click.option("--for", "time", metavar="DURATION", help="Lift it by itself after 90m, 2h, 3d, …")
+@click.option("--for", "time", metavar="DURATION", help="Lift it automatically after 90m, 2h, 3d, …")
 @by_option
 def command(runbook: str | None, named: Sequence[str], why: str, time: str | None, by: str) -> None:
     """Stop all enforcement, that of one runbook, or that on some VMs, until `logmend resume`.
 
-    Effective at once for whatever has not passed its commit point: every attempt asks the ledger a last time
-    before it enforces. Events that would not be repeated are parked, and OS Config requests are withdrawn by
-    the next tick. Freezes stack: each takes a `logmend resume` of its own, by the name that is
-    printed here. With --for, the first tick after that time lifts it, and records that as `freeze_over`.
+    It takes effect at once for every attempt that has not passed its commit point: each asks the ledger once
+    more before it enforces. Events that will not repeat are parked, and the next tick withdraws OS Config
+    requests. Freezes stack: each needs its own `logmend resume`, by the name that is printed here. With
+    --for, the first tick after that time lifts it, and records that as `freeze_over`.
 
-    Says what is in hand, and who has read the freeze: with LOGMEND_TOPIC set, a tick is asked for and waited
-    for, and the instance that began it is named. What uses another ledger, or another file of that name, it
-    cannot stop.
+    Shows what is in progress, and whether the function has read the freeze: if LOGMEND_TOPIC is set, the
+    command asks for a tick, waits for it, and names the instance that began it. A freeze does not reach a
+    process that uses another ledger.
     """
     now = datetime.now(UTC)
     freeze = Freeze(by, now, why, until=now + span(time) if time else None)
@@ -87,7 +87,7 @@ async def _reach(app: Application) -> list[str]:
     before = (await app.controls.fleet()).last_tick
     held = [each for each in await app.queues.expired(FOREVER, PAGE, _ignore) if each.lease]
     said = [
-        f"in hand: {each.instance} by {each.lease.owner}; if it had committed, it ends on its own"
+        f"in progress: {each.instance} by {each.lease.owner}; if it had committed, it ends on its own"
         for each in held
         if each.lease and each.lease.expires_at > datetime.now(UTC)
     ]

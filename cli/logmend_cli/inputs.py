@@ -110,7 +110,7 @@ def time(text: str | None) -> datetime | None:
     if text == "now":
         return datetime.now(UTC)
     if (found := instant(text)) is None:
-        raise ConfigError([f"{text!r} is no time: write 2026-01-31T12:00:00Z (with its zone), or now"])
+        raise ConfigError([f"{text!r} is not a time: write 2026-01-31T12:00:00Z (with a zone), or now"])
     return found
 
 

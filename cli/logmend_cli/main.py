@@ -32,27 +32,27 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "explain": Entry(ASK, "What would this event do, and why?"),
         "scan": Entry(ASK, "Which VMs have the fault, and what would be done to each?"),
         "diagnose": Entry(ASK, "Why do these VMs have the fault? Asks the VMs; changes nothing."),
-        "demo": Entry(ASK, "The whole story on a pretend fleet."),
-        "run": Entry(ACT, "Remediate VMs, from here or by the function; shows the plan unless --enforce."),
-        "revert": Entry(ACT, "Put VMs back as they were."),
+        "demo": Entry(ASK, "Run the whole story on a pretend fleet."),
+        "run": Entry(ACT, "Remediate VMs, from here or by the function; without --enforce, show the plan."),
+        "revert": Entry(ACT, "Undo a runbook on VMs."),
         "replay": Entry(ACT, "Explain, republish or queue earlier events."),
-        "approvals": Entry(ACT, "Plans that wait for a person: list, approve, reject, withdraw."),
-        "cancel": Entry(ACT, "End what waits before it is begun."),
-        "freeze": Entry(ACT, "The kill switch."),
+        "approvals": Entry(ACT, "List, approve, reject and withdraw plans that wait for a person."),
+        "cancel": Entry(ACT, "Cancel requests that have not begun."),
+        "freeze": Entry(ACT, "Stop all new changes, or those of a runbook or a VM."),
         "resume": Entry(
             ACT, "Lift a freeze or a hold, close a breaker, or return a VM to automatic handling."
         ),
         "status": Entry(RUN, "Show blocked work, VMs that need attention, and recent outcomes."),
         "history": Entry(RUN, "Show everything that is known of one VM, in order."),
-        "export": Entry(RUN, "Every change and every use of a control, with evidence, as CSV or JSON."),
-        "report": Entry(RUN, "One HTML file with charts: from events to verified fixes."),
+        "export": Entry(RUN, "Export every change and every use of a control, with evidence."),
+        "report": Entry(RUN, "Write an HTML page with charts, from events to verified fixes."),
         "tick": Entry(RUN, "Process queued work now, as Cloud Scheduler does every five minutes."),
-        "serve": Entry(RUN, "The function on this machine."),
-        "use": Entry(CHECK, "Which deployed function every command speaks of."),
+        "serve": Entry(RUN, "Run the function on this machine."),
+        "use": Entry(CHECK, "Choose the deployed function that commands refer to."),
         "doctor": Entry(CHECK, "Check everything between the log sink and the VMs; show how to repair it."),
-        "filter": Entry(CHECK, "The filters that select log entries: show, match."),
+        "filter": Entry(CHECK, "Show the filters that select log entries, or try one."),
         "runbook": Entry(CHECK, "The runbooks: list, lint, test."),
-        "policy": Entry(CHECK, "The OS policy assignments: render, apply, status, delete."),
+        "policy": Entry(CHECK, "Render, apply, check and delete the OS policy assignments."),
     }
 )
 
@@ -146,8 +146,8 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Settings come from LOGMEND_* variables, as for the function. Exit status: 0 done or nothing"
-    " to do, 1 failed, unverified, rejected, unmatched or a failing check, 2 input or options that cannot be"
-    " used.",
+    " to do, 1 failed, unverified, rejected, unmatched or a failing check, 2 invalid"
+    " input or options.",
 )
 @click.option("--debug", is_flag=True, help="Show where in the program an error came from.")
 @click.option(

@@ -52,12 +52,12 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             selection,
             click.option("--runbook", default="workload-cert-refresh", show_default=True),
-            click.option("--enforce", is_flag=True, help="Act. Without it, only look and show the plan."),
+            click.option("--enforce", is_flag=True, help="Act. Without it, only check and show the plan."),
             click.option("--yes", is_flag=True, help="Do not ask before acting."),
             click.option(
                 "--via-function",
                 is_flag=True,
-                help="Write the order to the ledger for the function, which looks, with --enforce acts.",
+                help="Queue the request for the function. It only checks unless you add --enforce.",
             ),
             click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
             click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
@@ -91,7 +91,7 @@ def _settings(chosen: dict[str, Any]) -> Settings:
         raise ConfigError(
             [
                 application.NO_LEDGER,
-                "or act without leases, budget and freeze of the fleet: --standalone",
+                "or act without the fleet's leases, budget and freezes: --standalone",
             ]
         )
     return replace(settings, mode=Mode.ENFORCE)
@@ -115,7 +115,7 @@ async def _carry_out(
     held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
     stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
     for text in stops.values():
-        warn(f"goes on although {text}")
+        warn(f"passes: {text}")
     if acting and not chosen["yes"]:
         for ref in refs:
             warn(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""))

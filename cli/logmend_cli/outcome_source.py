@@ -44,7 +44,7 @@ class OutcomeQuery(Struct, frozen=True):
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command its options: FILE, --cloud, --since."""
     for decorate in (
-        click.option("--since", metavar="TIME", help="Only what is of then or later: 7d, 36h, or RFC 3339."),
+        click.option("--since", metavar="TIME", help="Only from then on: 7d, 36h, or RFC 3339."),
         click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
         click.argument("file", metavar="[FILE]", required=False),
     ):
@@ -55,7 +55,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> OutcomeQuery:
     """Say what was asked for; where nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
     if file is not None and cloud:
-        raise click.UsageError("FILE and --cloud are two sources: give one")
+        raise click.UsageError("give FILE or --cloud, not both")
     begin = inputs.since(since, datetime.now(UTC))
     kind, _, where = settings.outcomes.partition(":")
     if file is None and not cloud:
@@ -91,7 +91,7 @@ def of_file(file: str) -> Iterator[Outcome]:
     if not good and (bad or os.fspath(file) != inputs.STDIN):
         raise ConfigError([f"{file}: no outcome in it: {why}"])
     if bad:
-        warn(f"{file}: {bad} items are no outcomes ({why})")
+        warn(f"{file}: {bad} items are not outcomes ({why})")
 
 
 async def _of_log(project: str, since: datetime | None, settings: Settings) -> AsyncIterator[Outcome]:
@@ -114,7 +114,7 @@ async def _of_log(project: str, since: datetime | None, settings: Settings) -> A
     finally:
         await logs.aclose()
     if bad:
-        warn(f"{bad} entries of the log {document.LOG_ID} are no outcomes")
+        warn(f"{bad} entries of the log {document.LOG_ID} are not outcomes")
 
 
 def _outcome(value: object) -> Outcome:

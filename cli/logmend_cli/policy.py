@@ -26,10 +26,10 @@ ROLLOUT = 3600.0
 
 @click.group()
 def command() -> None:
-    """Look after the OS policy assignments that the osconfig executor works through.
+    """Manage the OS policy assignments of the osconfig executor.
 
-    Three for each zone and runbook, made of its scripts: check, which only looks, enforce and revert.
-    A VM is opted in by its label logmend-RUNBOOK, which the function sets and takes back. In observe mode
+    Each zone and runbook has three, made from its scripts: check, which changes nothing, enforce and revert.
+    They apply to VMs with the label logmend-RUNBOOK, which the function sets and removes. In observe mode
     there is only check.
     """
 
@@ -95,7 +95,7 @@ def apply(
     timeout: float,
     shape: str,
 ) -> int:
-    """Create the assignments, or update those that differ. Safe to repeat: what is right is not changed."""
+    """Create the assignments, or update those that differ. Safe to repeat: the others are not changed."""
     settings = inputs.settings()
     wanted = list(_wanted(settings, names, actions, projects, zones))
     return _carry_out(
@@ -114,7 +114,7 @@ def apply(
 def status(
     names: Sequence[str], actions: Sequence[str], projects: Sequence[str], zones: Sequence[str], shape: str
 ) -> int:
-    """Say of each assignment whether it is there, made of these scripts, and rolled out. Status 1 if not."""
+    """Check that each assignment exists, has these scripts and is rolled out. Exit status 1 if not."""
     settings = inputs.settings()
     rows = []
     wanted = list(_wanted(settings, names, actions, projects, zones))
@@ -157,7 +157,7 @@ def delete(
     timeout: float,
     shape: str,
 ) -> int:
-    """Delete the assignments. VMs keep what was enforced on them; open requests end without a report."""
+    """Delete the assignments. Nothing is undone on VMs; open requests end without a report."""
     settings = inputs.settings()
     every = [Action(each) for each in actions] or list(assignment.ACTIONS)
     places = [place for place, _ in _wanted(settings, names, [each.value for each in every], projects, zones)]
@@ -240,8 +240,10 @@ def _wanted(
     in_projects, in_zones = projects or settings.scope_projects or own, zones or settings.scope_zones
     problems = [] if in_projects else ["no project: name one with --project (or LOGMEND_SCOPE_PROJECTS)"]
     problems += [] if in_zones else ["no zone: name one with --zone (or LOGMEND_SCOPE_ZONES)"]
-    problems += [f"{each!r} is no project id" for each in in_projects if not PROJECT_PATTERN.fullmatch(each)]
-    problems += [f"{each!r} is no zone" for each in in_zones if not ZONE_PATTERN.fullmatch(each)]
+    problems += [
+        f"{each!r} is not a project id" for each in in_projects if not PROJECT_PATTERN.fullmatch(each)
+    ]
+    problems += [f"{each!r} is not a zone" for each in in_zones if not ZONE_PATTERN.fullmatch(each)]
     if problems:
         raise ConfigError(problems)
     for runbook, action in _each(settings, names, actions):

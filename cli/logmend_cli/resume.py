@@ -40,7 +40,7 @@ def command(
         raise ConfigError(["--forget-host-key needs --instance"])
 
     if freezes and (named or runbook):
-        raise ConfigError(["a FREEZE is lifted wherever it holds: leave --runbook and --instance out"])
+        raise ConfigError(["a FREEZE is lifted wherever it is: leave out --runbook and --instance"])
 
     mine = By(by, datetime.now(UTC), why)
 
@@ -57,7 +57,7 @@ def command(
                     known = await app.controls.subject(ref, name)
                     done += [f"hold of {name} ended"] if known and known.held else []
                     freed = await app.controls.resume_instance(ref, name, mine)
-                    done += [f"freed of an orphaned {freed}"] if freed else []
+                    done += [f"freed from an orphaned {freed}"] if freed else []
             subjects = [await app.controls.subject(ref, name) for ref in refs for name in chosen]
             still = [
                 f"{each.instance} ({each.runbook}) {each.frozen}" for each in subjects if each and each.frozen

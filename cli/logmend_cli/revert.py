@@ -14,14 +14,13 @@ from logmend_cli import orders
 @click.option(
     "--at-most",
     type=click.IntRange(1),
-    help="Put back at most so many VMs in any window of the disruption budget; the rest waits.",
+    help="Revert at most this many VMs in any window of the disruption budget; the rest waits.",
 )
 def command(named: Sequence[str], **chosen: Any) -> int:
-    """Undo a runbook on VMs, from what was recorded there. Shows the plan unless --enforce.
+    """Undo a runbook on VMs, from its record there. Without --enforce, show the plan.
 
-    A reverted VM is left alone by automatic events until `logmend resume --instance`, and by orders that
-    do not know of the revert. With --enforce it goes on through a freeze or an open breaker that is there
-    already, which it shows before it asks, and takes no place of the disruption budget. The next freeze
-    stops it.
+    Until `logmend resume --instance`, automatic events and earlier requests leave a reverted VM alone. With
+    --enforce it passes freezes and an open breaker that exist already, which it shows before it asks, and
+    takes no place of the disruption budget. The next freeze stops it.
     """
     return orders.carry_out(Action.REVERT, named, **chosen)

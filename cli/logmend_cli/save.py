@@ -64,11 +64,11 @@ def case(
     try:
         path = cases.write(folder, Case(name, sentence, kept.event, expect, kept.instance, now))
     except FileExistsError as error:
-        raise ConfigError([f"{error.filename}: is there already"]) from error
+        raise ConfigError([f"{error.filename}: already exists"]) from error
     except OSError as error:
         hint = "set LOGMEND_RUNBOOKS to a folder of your own"
         raise ConfigError([f"{folder}: cannot be written: {error.strerror}; {hint}"]) from error
-    warn(f"saved {path}; it holds the event as it came: read it before you share it")
+    warn(f"saved {path}; it contains the event as it came: read it before you share it")
 
 
 def _instance(facts: Lookup, explanation: Explanation) -> Mapping[str, object] | None:

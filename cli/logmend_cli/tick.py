@@ -15,7 +15,7 @@ from logmend_cli.output import format_option, show_json, show_table
 def command(shape: str) -> int:
     """Process what waits in the ledger, from here: parked intents, expired leases, requests, re-checks.
 
-    Stops in time to be called again; exit status 1 where anything failed.
+    Stops before the time limit; the next tick continues. Exit status 1 if anything failed.
     """
 
     async def work(app: Application) -> Tally:
@@ -24,9 +24,9 @@ def command(shape: str) -> int:
     settings = shared_ledger(inputs.settings())
     if unset := [f"LOGMEND_{name.upper()}" for name in ("mode", "outcomes") if not inputs.is_set(name)]:
         problem = (
-            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, by the function's"
-            " values. By the defaults it would refuse for good what waits for enforcing, and keep outcomes"
-            " from their log"
+            f"{' and '.join(unset)} not set: a tick from here acts in the function's place, so it"
+            " needs the function's values. With the defaults, it would refuse requests to enforce, and"
+            " outcomes would not reach their log"
         )
         raise ConfigError([problem])
     tally = running(work, settings)
@@ -38,10 +38,10 @@ def command(shape: str) -> int:
             *((f"error: {name}", number) for name, number in tally.errors.items()),
         ]
         if tally.freed:
-            rows.append(("freed of an orphaned lease", tally.freed))
+            rows.append(("freed from an orphaned lease", tally.freed))
         if tally.forgotten:
             rows.append(("forgotten: Compute no longer knows them", tally.forgotten))
         show_table(("result", "number"), rows, empty="nothing was due")
         if tally.left:
-            click.echo("Time was up before everything was done: run it again.")
+            click.echo("Stopped at the time limit: run it again to continue.")
     return 1 if tally.errors or {"failed", "unverified"} & tally.outcomes.keys() else 0

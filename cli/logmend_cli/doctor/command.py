@@ -39,9 +39,9 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_b
 @click.option(
     "--repair-ledger",
     is_flag=True,
-    help="Free VMs of leases, and budgets of places, whose intent is gone; each is named.",
+    help="Free leases and places in budgets whose intent is gone; each is named.",
 )
-@click.option("--problems", is_flag=True, help="Leave out what is well.")
+@click.option("--problems", is_flag=True, help="Show problems only.")
 @click.option("--endpoint", hidden=True, help="One address for every API: a fake, or a proxy.")
 @output.format_option("text", "json")
 def command(
@@ -58,8 +58,8 @@ def command(
 ) -> int:
     """Check everything between the log sink and the VMs, in the order in which an event takes it.
 
-    Read only, but for --repair-ledger. Each check says what it saw and, if something is wrong, the command
-    that repairs it; one that could not be made says why (unknown). It takes roles/viewer and
+    Read only, except for --repair-ledger. Each check says what it saw and, if something is wrong, the command
+    that repairs it; a check that could not be made says why (unknown). It takes roles/viewer and
     roles/iam.securityReviewer; what the function may do is asked as the function, which takes
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
     """
@@ -69,7 +69,7 @@ def command(
     region = region or (used.region if used else "us-central1")
     name = name or (used.function if used else "logmend")
     wrong = [
-        f"{each!r} is no project id"
+        f"{each!r} is not a project id"
         for each in (project, *fleet)
         if each and not PROJECT_PATTERN.fullmatch(each)
     ]
@@ -78,7 +78,7 @@ def command(
         if number is not None and not number.isdecimal():
             wrong.append(f"{number!r}: a folder or an organization is named by its number")
     if folder and organization:
-        wrong.append("--folder and --organization: one sink is enough, two deliver every entry twice")
+        wrong.append("--folder and --organization: choose one: two sinks deliver every entry twice")
     if wrong:
         raise ConfigError(wrong)
     assert project is not None

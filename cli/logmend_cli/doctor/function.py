@@ -181,7 +181,7 @@ def scheduler(facts: Facts) -> Check:
             f"gcloud scheduler jobs create pubsub {place.name}-tick {at} --schedule='*/5 * * * *'"
             f' --time-zone=Etc/UTC --topic={place.name} --message-body=\'{{"logmend":"tick"}}\''
         )
-        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work stands still", mend)
+        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work is not processed", mend)
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     found = reply.body

@@ -224,7 +224,7 @@ class _Replay:
                     covered.setdefault(subject, self._journal.done[replay_id])
                 continue
             if limit is not None and self._dealt_with >= limit:
-                warn(f"there are more than {limit} events: run it again to go on, or raise --limit")
+                warn(f"there are more than {limit} events: run it again to continue, or raise --limit")
                 return _LIMIT
             if self._options.acting and not (subject and subject in covered):
                 with suppress(TimeoutError):
@@ -263,7 +263,7 @@ class _Replay:
             about |= dict(zip(("since", "until"), _span(options.since), strict=True))
         journal = ReplayJournal(path, about, fresh=options.fresh)
         if journal.resumed:
-            warn(f"going on with a run that was interrupted ({len(journal.done)} done): {path}")
+            warn(f"continuing an interrupted run ({len(journal.done)} done): {path}")
         return journal
 
     def _source(self, app: Any) -> "EventSource":
@@ -301,9 +301,11 @@ class _Replay:
 
     async def _tick(self) -> None:
         if await application.tick_function(self._settings.topic):
-            warn("ticked: the function acts on the orders now; see `logmend status`")
+            warn(
+                "asked for a tick: the function takes them up unless it is stopped or down (`logmend status`)"
+            )
         else:
-            warn("the scheduler's next tick acts on the orders; with LOGMEND_TOPIC set, this command ticks")
+            warn("the scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command asks for one")
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -347,9 +349,9 @@ class _Replay:
         else:
             click.echo(", ".join(f"{count} {word}" for word, count in self._counts.items()) or "no event")
         if self._ended == _STOPPED:
-            warn("stopped before the end; run it again to go on")
+            warn("stopped before the end; run it again to continue")
         elif not self._options.acting and self._dealt_with:
-            warn("nothing was changed: --publish publishes them again, --allow-stale orders them")
+            warn("nothing was changed: --publish publishes them again, --allow-stale queues requests")
 
 
 def _no_bar(_: int) -> None:

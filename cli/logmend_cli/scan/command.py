@@ -138,7 +138,7 @@ async def _from_logging(
     from logmend.adapters.google.log_entries import LogEntries
 
     if wrong := [each for each in projects if not PROJECT_PATTERN.fullmatch(each)]:
-        raise ConfigError([f"{each!r} is no project id" for each in wrong])
+        raise ConfigError([f"{each!r} is not a project id" for each in wrong])
     if wrong := [each for each in parents if not each.rpartition("/")[2].isdecimal()]:
         raise ConfigError([f"{each}: a folder or an organization is named by its number" for each in wrong])
     logs = LogEntries(

@@ -566,7 +566,7 @@ def test_every_command_that_mends_is_one_that_gcloud_knows(
     ("args", "said"),
     [
         ([], "which project"),
-        (["--project", "No_Such"], "no project id"),
+        (["--project", "No_Such"], "not a project id"),
         (["--project", HOME, "--folder", "x"], "by its number"),
         (["--project", HOME, "--folder", "1", "--organization", "2"], "one sink is enough"),
     ],

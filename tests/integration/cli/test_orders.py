@@ -204,7 +204,7 @@ def test_a_file_that_no_scan_wrote_is_told(run: Any, tmp_path: Path) -> None:
     file.write_text('{"instances": [{"name": "web-1"}]}')
     ran = run("run", "--from", file)
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert "not what `logmend scan --format json` prints" in ran.stderr
+    assert "not the output of `logmend scan --format json`" in ran.stderr
 
 
 def test_a_name_that_no_vm_has_is_told(place: Place) -> None:

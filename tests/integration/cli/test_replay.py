@@ -338,7 +338,7 @@ def test_ctrl_c_ends_between_two_events_and_hands_the_others_back(post: Letters)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1, err
-    assert "stopped before the end; run it again to go on" in err
+    assert "stopped before the end; run it again to continue" in err
     assert "Traceback" not in err
     lines += [line for line in out.splitlines() if line.startswith("message ")]
     done = {line.split()[1] for line in lines}

@@ -149,7 +149,7 @@ def test_a_limit_ends_a_run_that_the_next_one_goes_on_with(
     assert "there are more than 2 events" in first.stderr
     assert len(list(journals.iterdir())) == 1
     second = run("replay", file, "--allow-stale", "--limit", "2", state=ledger)
-    assert "going on with a run that was interrupted (2 done)" in second.stderr
+    assert "continuing an interrupted run (2 done)" in second.stderr
     assert "1 ordered" in second.stdout
     assert list(journals.iterdir()) == []
     assert sorted(each.replay_of or "" for each in orders(ledger)) == ["i0", "i1", "i2"]

@@ -164,7 +164,7 @@ def test_lines_that_are_no_outcomes_are_told_and_do_not_matter(run: Run) -> None
     """Another program may write to the same file."""
     ran = run("status", "-", "--format", "json", stdin='{"x": 1}\n' + lines(outcome(1)) + "cut o")
     assert json.loads(ran.stdout)["outcomes"] == {"remediated": 1}
-    assert "2 items are no outcomes" in ran.stderr
+    assert "2 items are not outcomes" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_lines_that_are_no_outcomes_are_told_and_do_not_matter(run: Run) -> None
         (["no-such-file"], None, "cannot be read"),
         (["-", "--cloud"], "", "give one"),
         (["--cloud"], None, "LOGMEND_PROJECT"),
-        (["-", "--since", "once"], "", "is no time"),
+        (["-", "--since", "once"], "", "is not a time"),
         (["-", "--format", "csv"], "", "Invalid value"),
     ],
 )
