@@ -92,7 +92,7 @@ def span(text: str) -> timedelta:
     except (ValueError, OverflowError) as error:
         raise click.UsageError(f"--for {text}: {error}") from error
     if lasts <= timedelta():
-        raise click.UsageError(f"--for {text}: no time at all")
+        raise click.UsageError(f"--for {text}: must be longer than zero")
     return lasts
 
 
