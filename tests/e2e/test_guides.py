@@ -90,7 +90,7 @@ async def test_a_vm_is_reverted_under_a_freeze_and_let_go_again(
         assert await settled(function, [message]) == {message: "remediated"}
         assert machine.timer() == OFF
         desk = Desk(tmp_path / "desk", post, function)
-        assert "1 VMs" in await desk.types("")
+        assert "1 VMs" in await desk.types("logmend status")
 
         typed = await desk.types(freeze, words)
         assert "passes: workload-cert-refresh is" in typed

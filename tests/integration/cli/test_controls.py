@@ -149,7 +149,7 @@ def test_a_freeze_that_can_ask_says_who_read_it(
     assert ("\n  acknowledged: host-2-78-def began a tick" in ran.stdout) is read
     assert ("\n  not acknowledged: no instance began a tick" in ran.stdout) is not read
     assert "does not show which other instances run" in ran.stdout
-    assert f"in hand: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
+    assert f"in progress: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
 
 
 def test_a_freeze_is_lifted_by_its_name_wherever_it_holds(place: Place) -> None:
