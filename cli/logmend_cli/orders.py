@@ -18,7 +18,7 @@ from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
-from logmend_cli import application, inputs, output
+from logmend_cli import application, inputs, output, waves
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
 if TYPE_CHECKING:
@@ -108,12 +108,14 @@ async def _carry_out(
     **chosen: Any,
 ) -> int:
     app.chosen_runbooks(runbook)
-    refs = await instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    refs = await _selected(app, action, named, runbook, chosen)
     if not refs:
-        raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
-    acting = chosen["enforce"]
+        warn("no VM was fixed since then")
+        return DONE
+    acting, canary = chosen["enforce"], bool(chosen.get("canary"))
     held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
     stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
+    stops |= await _breaker(app, runbook) if acting and canary else {}
     for text in stops.values():
         warn(f"passes: {text}")
     if acting and not chosen["yes"]:
@@ -121,6 +123,7 @@ async def _carry_out(
             warn(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""))
         many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
         confirm(f"{action} {runbook} on {many}?")
+    since = chosen.get("since")
     orders = [
         intents.of_operator(
             action,
@@ -132,14 +135,25 @@ async def _carry_out(
             look_only=not acting,
             overrides=held.get(ref),
             passes=tuple(stops),
-            at_most=chosen.get("at_most"),
+            at_most=None if since else chosen.get("at_most"),
         )
         for ref in refs
     ]
-    if chosen["via_function"]:
+    if chosen["via_function"] and not (since and acting):
         return await _hand_over(app, orders, shape)
-    outcomes = await _work(app, orders, chosen["parallel"])
+
+    async def act(some: Sequence[Intent]) -> list[Outcome]:
+        if chosen["via_function"]:
+            return await waves.by_function(app, some)
+        return await _work(app, some, chosen["parallel"])
+
+    size = chosen["at_most"] if since and acting else len(orders)
+    outcomes = await (waves.in_waves(orders, size, act) if since and acting else act(orders))
     _show(outcomes, shape)
+    if acting and canary:
+        warn(_mended(outcomes, runbook, opened=bool(stops)))
+    if since and len(outcomes) < len(orders):
+        return BAD
     if not acting:
         warn("Nothing was changed. Act with --enforce.")
     if acting and app.settings.state == "memory:" and any(each.result is Result.PARKED for each in outcomes):
@@ -177,6 +191,51 @@ def _scanned(path: Path) -> list[str]:
         raise ConfigError(
             [f"{path}: not what `logmend scan --format json` prints ({in_words(error)})"]
         ) from error
+
+
+async def _selected(
+    app: "Application", action: Action, named: Sequence[str], runbook: str, chosen: dict[str, Any]
+) -> list[InstanceRef]:
+    """Give the VMs that are meant: named, filtered or scanned; the canary alone; or by what happened."""
+    others = bool(named or chosen["where"] or chosen["scan"])
+    if canary := chosen.get("canary"):
+        refs = await application.instances(app, [canary])
+        if others or len(refs) != 1:
+            raise ConfigError(["--canary is for one VM: name no others"])
+        return refs
+    if since := chosen.get("since"):
+        if others or not chosen["at_most"]:
+            raise ConfigError(["--remediated-since chooses the VMs: name none, and give --at-most N"])
+        ledger = application.shared_ledger(inputs.settings())  # a plan has none of its own
+        async with application.opened(ledger) as known:
+            since_then = inputs.since(since, datetime.now(UTC))
+            assert since_then is not None
+            return await waves.remediated_since(known, since_then, runbook, chosen["zone"])
+    if chosen.get("zone"):
+        raise ConfigError(["--zone narrows --remediated-since"])
+    refs = await instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    if not refs:
+        raise ConfigError([f"no VMs selected for {action}: name them, or use --filter or --from"])
+    return refs
+
+
+async def _breaker(app: "Application", runbook: str) -> dict[str, str]:
+    """Name the open breaker that a canary goes through, in words; nothing where none is open."""
+    breaker = (await app.controls.fleet()).breakers.get(runbook)
+    return {breaker.mark: f"the breaker of {runbook} is open: {breaker}"} if breaker else {}
+
+
+def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
+    """Say what a canary proves, and what is still to be done."""
+    release = f"logmend resume --runbook {runbook}"
+    stays = f" The breaker stays open: {release}" if opened else " No breaker is open."
+    match [each.result for each in outcomes]:
+        case [Result.REMEDIATED]:
+            return f"The cause is mended on this VM: fault seen, enforced, gone.{stays}"
+        case [Result.FAILED | Result.UNVERIFIED]:
+            return f"The cause is not mended.{stays.partition(':')[0]}"
+        case _:
+            return f"This says nothing of the cause: nothing was enforced.{stays.partition(':')[0]}"
 
 
 async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:

@@ -11,11 +11,19 @@ from logmend_cli import orders
 
 @click.command()
 @orders.options
+@click.option(
+    "--canary",
+    metavar="INSTANCE",
+    help="Enforce on this VM alone, through an open breaker, and say what of it.",
+)
 def command(named: Sequence[str], **chosen: Any) -> int:
     """Remediate VMs: PROJECT/ZONE/ID, PROJECT/ZONE/NAME or self links.
 
     Without --enforce, show the plan: the read-only check on each VM. --enforce goes through the whole
     pipeline: guards, the fleet's lease, budget and freeze, check, enforcement, check, one outcome per VM.
     LOGMEND_MODE=observe forbids it here, too; if no mode is set, --enforce is enough.
+
+    --canary VM --enforce goes through an open breaker on that one VM, to see whether the cause is mended. A
+    freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
     """
     return orders.carry_out(Action.ENFORCE, named, **chosen)

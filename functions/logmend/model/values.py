@@ -142,7 +142,8 @@ class Intent(Struct, frozen=True):
     ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
     revert that the order knew of and takes back.
     ``approved`` is what the person who approved it saw, and nothing else may be done under that approval.
-    A person's revert goes on through the freezes and the breaker that it names in ``passes``, on at most
+    A person's revert goes on through the freezes and the breaker that it names in ``passes`` (an order to
+    enforce: through the breaker alone), on at most
     ``at_most`` VMs in a window of the budget (None: no limit).
     """
 

@@ -215,6 +215,7 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
     """Say what a freeze or an open breaker means for this intent; None where there is none.
 
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
+    An order to enforce may name the open breaker, and nothing else: a canary.
     """
     if only_looks(intent) and ordered(intent):
         return None  # an operator may always look
@@ -224,7 +225,8 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
             if freeze.mark not in passed:
                 return hold_back(intent, "frozen", str(freeze))
     breaker = fleet.breakers.get(intent.runbook)
-    if breaker is not None and breaker.mark not in passed:
+    canary = intent.passes if intent.origin is Origin.OPERATOR else ()
+    if breaker is not None and breaker.mark not in canary:
         return hold_back(intent, "breaker_open", str(breaker))
     return None
 

@@ -1,0 +1,114 @@
+"""A canary through an open breaker, and reverts by what happened, wave by wave."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from tests.integration.cli.conftest import Place
+from tests.integration.cli.test_controls import OFF, ON, environment_of
+
+from logmend.ledger import Controls
+from logmend.model.state import Breaker
+from logmend.settings import Settings
+from logmend.wiring import application
+from logmend_cli.pretend.story import Story, _fail
+
+Opened = Callable[[Callable[[Story], None]], Place]
+RUNBOOK = "workload-cert-refresh"
+ACT = ("--enforce", "--yes", "--by", "ann@desk")
+
+
+def opens_breaker(place: Place) -> None:
+    """Open the runbook's breaker, as the function does."""
+
+    async def body() -> None:
+        app = application(Settings.from_environment(environment_of(place)))
+        await Controls(app.store).open_breaker(RUNBOOK, Breaker(datetime.now(UTC), 5, 6))
+        await app.aclose()
+
+    asyncio.run(body())
+
+
+@pytest.fixture
+def fleet(opened: Opened) -> Place:
+    """Serve seven VMs with the fault."""
+
+    def tell(story: Story) -> None:
+        for number in range(7):
+            story.machine(f"web-{number}")
+
+    return opened(tell)
+
+
+def timers(place: Place) -> list[str | None]:
+    return [each.timer() for each in place.story.machines.values()]
+
+
+def test_a_canary_goes_through_the_breaker_alone_and_says_what_it_proves(fleet: Place) -> None:
+    """One VM; everybody else is held until the breaker is closed, and it says so."""
+    opens_breaker(fleet)
+    held = fleet.json("run", fleet.ref("web-1"), *ACT)
+    assert [each["reason"] for each in held] == ["breaker_open"]
+    _fail(fleet.machine("web-0"), "systemctl-disable", "Failed: Read-only file system")
+    bad = fleet.logmend("run", "--canary", fleet.ref("web-0"), *ACT)
+    assert (bad.exit_code, "The cause is not mended" in bad.stderr) == (1, True)
+    shutil.rmtree(fleet.machine("web-0").folder / "pretend" / "fail")
+    good = fleet.logmend("run", "--canary", fleet.ref("web-2"), *ACT)
+    assert (good.exit_code, "The cause is mended on this VM" in good.stderr) == (0, True)
+    assert f"stays open: logmend resume --runbook {RUNBOOK}" in good.stderr
+    assert "goes on although the breaker" in good.stderr
+    assert fleet.machine("web-2").timer() == OFF
+    assert [each["reason"] for each in fleet.json("run", fleet.ref("web-3"), *ACT)] == ["breaker_open"]
+    again = fleet.logmend("run", "--canary", fleet.ref("web-2"), *ACT)
+    assert "says nothing of the cause" in again.stderr
+
+
+def test_a_canary_is_one_vm_and_no_way_round_a_freeze(fleet: Place) -> None:
+    """Nor round a breaker that opens after it was ordered."""
+    assert fleet.logmend("run", fleet.ref("web-1"), "--canary", fleet.ref("web-2"), *ACT).exit_code == 2
+    opens_breaker(fleet)
+    fleet.logmend("freeze")
+    (said,) = fleet.json("run", "--canary", fleet.ref("web-2"), *ACT)
+    assert said["reason"] == "frozen"
+    fleet.logmend("resume")
+    fleet.logmend("resume", "--runbook", RUNBOOK)
+    opens_breaker(fleet)
+    fleet.json("tick", mode="enforce")
+    assert timers(fleet) == [ON] * 7
+
+
+def test_what_was_fixed_since_then_is_put_back_in_waves(fleet: Place) -> None:
+    """The latest first; what was not fixed, or is another's, is not touched."""
+    for number in range(5):
+        fleet.json("run", fleet.ref(f"web-{number}"), *ACT)
+    plan = fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2")
+    assert plan.stdout.count("planned") == 5, "nothing is changed without --enforce"
+    assert timers(fleet) == [OFF] * 5 + [ON] * 2
+    told = fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2", *ACT)
+    assert told.exit_code == 0, told.stderr
+    assert [f"wave {n}" in told.stderr for n in (1, 2, 3, 4)] == [True, True, True, False]
+    assert timers(fleet) == [ON] * 7
+    assert "no VM was fixed" in fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2").stderr
+
+
+def test_a_wave_with_a_failure_is_the_last(fleet: Place) -> None:
+    """The VMs behind it are not begun, and the exit status says so."""
+    for number in range(5):
+        fleet.json("run", fleet.ref(f"web-{number}"), *ACT)
+    _fail(fleet.machine("web-4"), "sudo", "sudo: a password is required")
+    told = fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2", *ACT)
+    assert (told.exit_code, "stopped: 3 VMs were not begun" in told.stderr) == (1, True)
+    assert timers(fleet) == [OFF, OFF, OFF, ON, OFF, ON, ON]
+
+
+def test_since_another_zone_or_a_later_time_means_no_vm(fleet: Place) -> None:
+    """And what narrows it makes no sense without it."""
+    fleet.json("run", fleet.ref("web-0"), *ACT)
+    for more in (("--zone", "us-east1-b"),):
+        ran = fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2", *more, *ACT)
+        assert (ran.exit_code, "no VM was fixed" in ran.stderr) == (0, True)
+    assert fleet.machine("web-0").timer() == OFF
+    assert fleet.logmend("revert", "--remediated-since", "1h").exit_code == 2
+    assert fleet.logmend("revert", fleet.ref("web-0"), "--zone", "us-west1-a").exit_code == 2
