@@ -1,4 +1,4 @@
-"""Where Cloud Functions looks for the function: :mod:`logmend.function`."""
+"""If Cloud Functions looks for the function: :mod:`logmend.function`."""
 
 from logmend.function import remediate
 

@@ -25,7 +25,7 @@ class Alike(Struct, frozen=True):
 
     @property
     def row(self) -> Mapping[str, Any]:
-        """Give it as JSON data."""
+        """Return it as JSON data."""
         return {
             "cause": self.cause,
             "group": self.made.group,
@@ -62,7 +62,7 @@ class Causes:
         self._steps[cause] = step
 
     def rows(self) -> list[Alike]:
-        """Give the groups, those of most VMs first."""
+        """Return the groups, those of most VMs first."""
         vms = defaultdict[tuple[str, Lineage], set[InstanceRef]](set)
         for (instance, _), key in self._of.items():
             vms[key].add(instance)

@@ -33,7 +33,7 @@ NO_LEDGER = (
 
 
 def shared_ledger(settings: Settings) -> Settings:
-    """Give the settings back where their ledger outlives this command; ConfigError where it does not."""
+    """Return the settings if their ledger outlives this command; ConfigError if it does not."""
     if settings.state == "memory:":
         raise ConfigError([NO_LEDGER])
     return settings
@@ -62,7 +62,7 @@ def running(work: Callable[["Application"], Awaitable[T]], settings: Settings) -
 
 
 async def tick_function(topic: str | None) -> bool:
-    """Have the function take up what was written to the ledger; False where no topic is set to do so by."""
+    """Have the function take up what was written to the ledger; False if no topic is set to do so by."""
     if topic is None:
         return False
     from logmend.adapters.google.pubsub import Publisher
@@ -109,7 +109,7 @@ def chosen_ids(path: Path, key: str) -> list[str]:
 
 
 def operator() -> str:
-    """Say who is asking: ``USER@HOST``, as outcomes and switches record it."""
+    """Return who is asking: ``USER@HOST``, as outcomes and switches record it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

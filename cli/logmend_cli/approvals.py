@@ -55,7 +55,7 @@ class Chosen(Struct, frozen=True):
         return self.everything or any((self.runbook, self.zone, self.labels))
 
     def takes(self, approval: Approval) -> bool:
-        """Say whether a plan is what was asked for, beside its id."""
+        """Return whether a plan is what was asked for, beside its id."""
         intent = approval.intent
         return (
             self.runbook in (None, intent.runbook)
@@ -65,7 +65,7 @@ class Chosen(Struct, frozen=True):
 
 
 def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say which plans are meant."""
+    """Return a command the options that say which plans are meant."""
     for decorate in reversed(
         (
             click.argument("ids", metavar="[APPROVAL]...", nargs=-1),
@@ -235,7 +235,7 @@ async def _each(
 
 
 def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime) -> list[Approval]:
-    """Give the plans that are meant. One that is named has to be there, and one only."""
+    """Return the plans that are meant. One that is named has to be there, and one only."""
     found: dict[str, Approval] = {}
     for name in chosen.ids:
         same = [each for each in known if each.approval_id.startswith(name)]
@@ -272,12 +272,12 @@ def _label(text: str) -> tuple[str, str]:
 
 
 def state_of(approval: Approval, now: datetime) -> str:
-    """Say what became of a plan; one whose time is over is expired, whether a tick has noted it or not."""
+    """Return what became of a plan; one whose time is over is expired, whether a tick has noted it or not."""
     return "expired" if approval.state == "pending" and approval.expires_at <= now else approval.state
 
 
 def row(approval: Approval, app: Application, now: datetime) -> dict[str, Any]:
-    """Give what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
+    """Return what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
     intent = approval.intent
     runbook = app.pipeline.runbooks.get(intent.runbook)
     summary = f" ({runbook.summary})" if runbook else ""

@@ -6,11 +6,11 @@
       "why": "What is odd, in a sentence.",
       "event": {…},               any shape that explain takes
       "instance": {…},            optional: as `gcloud compute instances describe --format=json` prints it
-      "now": "2026-07-08T14:00:00Z",   optional: the time to judge at; the entry's own where absent
+      "now": "2026-07-08T14:00:00Z",   optional: the time to judge at; the entry's own if absent
       "expect": {"result": "refused", "reason": "exempt", "runbook": "workload-cert-refresh", "variant": null}
     }
 
-``expect`` names all four, null where they do not apply.
+``expect`` names all four, null if they do not apply.
 """
 
 import json
@@ -50,7 +50,7 @@ class Case(Struct, frozen=True):
 
 
 def files(folder: Path) -> list[Path]:
-    """Give the case files of a runbook's folder, in order of name."""
+    """Return the case files of a runbook's folder, in order of name."""
     return sorted((folder / "cases").glob("*.json"))
 
 

@@ -56,7 +56,7 @@ def command(out: Path, pubsub: str, form: str) -> int:
 
 
 def _make_anew(out: Path) -> None:
-    """Empty the folder; ConfigError where something is in it that no demo made."""
+    """Empty the folder; ConfigError if something is in it that no demo made."""
     there = [each.name for each in out.iterdir()] if out.is_dir() else []
     if foreign := sorted(name for name in there if not name.startswith(MADE)):
         raise ConfigError(
@@ -67,7 +67,7 @@ def _make_anew(out: Path) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Give a path as it is said: from the working directory where it is below that."""
+    """Return a path as it is said: from the working directory if it is below that."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -158,7 +158,7 @@ def check(
 
 
 def named(outcome: _Json) -> str:
-    """Give ``result`` or ``result: reason``."""
+    """Return ``result`` or ``result: reason``."""
     return f"{outcome['result']}: {outcome['reason']}" if outcome["reason"] else str(outcome["result"])
 
 

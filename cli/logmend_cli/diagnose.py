@@ -135,7 +135,7 @@ async def _each(
 
 
 def document(told: Diagnosed) -> dict[str, Any]:
-    """Give one VM's answer as JSON data."""
+    """Return one VM's answer as JSON data."""
     ref, found = told.instance, told.diagnosis
     return {
         "instance": {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},

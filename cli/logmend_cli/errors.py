@@ -28,7 +28,7 @@ _BAD = frozenset({"failed", "unverified", "rejected", "unmatched"})
 
 
 def status_of(results: "Iterable[Result | None]") -> int:
-    """Give the exit status of what came of several events: the worst. None is a tick: nothing bad."""
+    """Return the exit status of what came of several events: the worst. None is a tick: nothing bad."""
     return BAD if any(result in _BAD for result in results) else DONE
 
 
@@ -95,7 +95,7 @@ def _surprise(error: Exception, *, debug: bool) -> Told:
 
 
 def warn(text: str) -> None:
-    """Say something on standard error that does not change what is printed on standard output."""
+    """Print something to standard error; standard output stays the same."""
     click.echo(f"{click.style('logmend:', fg='yellow')} {text}", err=True)
 
 

@@ -66,7 +66,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
 
 
 async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]:
-    """Give each row once; of what was told, only its id's hash is kept in memory."""
+    """Yield each row once; of what was told, only its id's hash is kept in memory."""
     told = set[int]()
     async for outcome in outcome_source.read(source, settings):
         if (row := of_outcome(outcome)) is not None and (met := hash(outcome.outcome_id)) not in told:
@@ -81,7 +81,7 @@ async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]
 
 
 async def _kept(settings: Settings) -> AsyncIterator[Outcome]:
-    """Give what the ledger knows: latest outcomes, work that is under way, uses of controls."""
+    """Yield what the ledger knows: latest outcomes, work that is under way, uses of controls."""
     async with opened(settings) as app:
         async for each in app.queues.records():
             if each.outcome is not None:
@@ -94,7 +94,7 @@ async def _kept(settings: Settings) -> AsyncIterator[Outcome]:
 
 
 def _under_way(known: Record, settings: Settings) -> Outcome:
-    """Tell of an enforcement whose end nobody has recorded yet."""
+    """Return the row of an enforcement whose end nobody has recorded yet."""
     since = known.before.at if known.before else known.intent.created_at
     return replace(
         outcomes.of_waiting(known, settings, since),
@@ -106,7 +106,7 @@ def _under_way(known: Record, settings: Settings) -> Outcome:
 
 
 def of_outcome(outcome: Outcome) -> _Row | None:
-    """Make the row of an outcome; None where it is neither a change nor the use of a control."""
+    """Make the row of an outcome; None if it is neither a change nor the use of a control."""
     control = outcome.result is Result.CONTROLLED
     proven = outcome.result in PROVEN
     if not control and not proven and not outcome.committed:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Lookup(Protocol):
-    """Facts of a VM, a verdict where looking it up came to one, None where it is not known here."""
+    """Facts of a VM, a verdict if looking it up came to one, None if it is not known here."""
 
     @property
     def free(self) -> bool:
@@ -25,7 +25,7 @@ class Lookup(Protocol):
         ...
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | Verdict | None:
-        """Give what is known of a VM."""
+        """Return what is known of a VM."""
         ...
 
     def check(self) -> None:
@@ -60,7 +60,7 @@ class Described:
 
     @classmethod
     def read(cls, file: Path) -> "Described":
-        """Read the file. ConfigError where it holds no instance."""
+        """Read the file. ConfigError if it holds no instance."""
         with opened(str(file)) as stream:
             read = [_instance(file, value) for value in values(stream)]
         if not read:
@@ -68,19 +68,19 @@ class Described:
         return cls(file, {facts.ref: (facts, document) for facts, document in read})
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | None:
-        """Give the facts of a VM that the file describes."""
+        """Return the facts of a VM that the file describes."""
         found = self._known.get(ref)
         self._met = self._met or found is not None
         self._missed = self._missed or (None if found else ref)
         return found[0] if found else None
 
     def document(self, ref: InstanceRef) -> Mapping[str, Any] | None:
-        """Give the document of a VM as it stands in the file."""
+        """Return the document of a VM as it stands in the file."""
         found = self._known.get(ref)
         return found[1] if found else None
 
     def check(self) -> None:
-        """Raise ConfigError where every event was about another VM."""
+        """Raise ConfigError if every event was about another VM."""
         if self._missed is not None and not self._met:
             described = ", ".join(f"{each.name} ({ref})" for ref, (each, _) in list(self._known.items())[:3])
             raise ConfigError(

@@ -1,7 +1,7 @@
 """The fleet's state, summed up from what the ledger keeps and from outcomes. Pure; ``status`` shows it.
 
 The ledger knows what is: what waits, what stands still, who needs a person. Outcomes know what was: how
-often, how fast, what failed. Either alone is enough for the part that it knows; where there is no ledger, the
+often, how fast, what failed. Either alone is enough for the part that it knows; if there is no ledger, the
 latest outcome about a VM stands for it.
 """
 
@@ -46,7 +46,7 @@ class Unreached(Struct, frozen=True):
 class Spent(Struct, frozen=True):
     """A runbook's budget: how many places are taken, of how many by the settings at hand, until when.
 
-    ``frees`` is when the first place gets free at the latest; None where one is free, or hangs on an outcome.
+    ``frees`` is when the first place gets free at the latest; None if one is free, or hangs on an outcome.
     """
 
     runbook: str
@@ -99,7 +99,7 @@ class FleetState:
     last_tick: datetime | None = None
 
     def document(self) -> dict[str, Any]:
-        """Give the state as JSON data; times in milliseconds, ``p50`` and the like by nearest rank."""
+        """Return the state as JSON data; times in milliseconds, ``p50`` and the like by nearest rank."""
         return {
             "instances": self.instances,
             "results": dict(self.by_result.most_common()),
@@ -227,7 +227,7 @@ class Summing:
             self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome, self._settings)
 
     def state(self) -> FleetState:
-        """Give the sum of everything."""
+        """Return the sum of everything."""
         for subject in self._subjects.values():
             self.subject(subject)
         self._subjects.clear()
@@ -263,7 +263,7 @@ def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
 
 
 def quantiles(values: Iterable[int]) -> dict[str, int | None]:
-    """Give count, median, 95th percentile and maximum, by nearest rank; null where there are none."""
+    """Return count, median, 95th percentile and maximum, by nearest rank; null if there are none."""
     ordered = sorted(values)
     if not ordered:
         return {"count": 0, "p50": None, "p95": None, "max": None}
@@ -275,7 +275,7 @@ def quantiles(values: Iterable[int]) -> dict[str, int | None]:
 
 
 def failure(outcome: Outcome) -> dict[str, Any]:
-    """Give the row of one outcome that is bad, with what a person does next."""
+    """Return the row of one outcome that is bad, with what a person does next."""
     return {
         "at": _time(outcome.at),
         "instance": str(outcome.instance) if outcome.instance else None,
@@ -386,7 +386,7 @@ def _subject(subject: Subject) -> Mapping[str, Any]:
 
 
 def _next(subject: Subject) -> str | None:
-    """Say what a person does next about a VM, in the words of the reasons' table."""
+    """Return what a person does next about a VM, in the words of the reasons' table."""
     if subject.last_result is None and not subject.needs_human:
         return None
     known = (

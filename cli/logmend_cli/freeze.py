@@ -83,7 +83,7 @@ def command(runbook: str | None, named: Sequence[str], why: str, time: str | Non
 
 
 async def _reach(app: Application) -> list[str]:
-    """Say what the freeze reaches: who has read it, and what was in hand when it was written."""
+    """Return what the freeze reaches: who has read it, and what was in hand when it was written."""
     before = (await app.controls.fleet()).last_tick
     held = [each for each in await app.queues.expired(FOREVER, PAGE, _ignore) if each.lease]
     said = [
@@ -110,7 +110,7 @@ def _ignore(name: str, error: Permanent) -> None:
 
 
 async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
-    """Refuse a VM that does not exist; where Compute does not say, the freeze goes on."""
+    """Refuse a VM that does not exist; if Compute does not say, the freeze goes on."""
     for ref in refs:
         try:
             await app.compute.facts(ref)

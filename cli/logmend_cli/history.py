@@ -83,7 +83,7 @@ async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_R
 
 
 async def _ledger(app: Any, ref: InstanceRef) -> Any:
-    """Give what the ledger knows of a VM."""
+    """Yield what the ledger knows of a VM."""
     async for each in app.queues.records():
         if each.intent.instance == ref:
             for row in of_record(each):
@@ -112,7 +112,7 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
 
 
 def of_record(known: Record) -> Iterator[_Row]:
-    """Tell of an intent: that it was given, where it stands, and its latest outcome."""
+    """Yield the rows of an intent: that it was given, where it stands, and its latest outcome."""
     intent = known.intent
     detail = f"from {intent.source.kind}, {known.state}, attempt {known.attempt}"
     for name in ("overrides", "replay_of", "approval_id"):
@@ -134,7 +134,7 @@ def of_record(known: Record) -> Iterator[_Row]:
 
 
 def of_outcome(outcome: Outcome) -> _Row:
-    """Tell of an outcome, with its evidence; of the use of a control, what was done."""
+    """Return the row of an outcome, with its evidence, or of the use of a control."""
     reason = f": {outcome.reason}" if outcome.reason else ""
     control = outcome.result is Result.CONTROLLED
     return _row(
@@ -151,7 +151,7 @@ def of_outcome(outcome: Outcome) -> _Row:
 
 
 def of_plan(approval: Approval) -> _Row:
-    """Tell of a plan that was made; what became of it is an outcome of its own."""
+    """Return the row of a plan that was made; what became of it is an outcome of its own."""
     return _row(
         approval.created_at,
         "plan",
@@ -164,7 +164,7 @@ def of_plan(approval: Approval) -> _Row:
 
 
 def of_subject_now(subject: Subject) -> Iterator[_Row]:
-    """Tell what stands on a VM now: freezes, a hold, and that it is left to a person."""
+    """Yield what stands on a VM now: freezes, a hold, and that it is left to a person."""
     for scope, freeze in of_subject(subject, lambda _: True)[1]:
         yield _freeze(scope, freeze)
     at = subject.last_at or datetime.min.replace(tzinfo=UTC)

@@ -28,7 +28,7 @@ EMPTY_ARRAY = "an empty array"
 class Input(Struct, frozen=True):
     """One document of a file: where it stands (``FILE``, or ``FILE:N`` counted from 1), and what it is.
 
-    ``number`` is None where the file is that one document. ``payload`` is the JSON document itself.
+    ``number`` is None if the file is that one document. ``payload`` is the JSON document itself.
     """
 
     file: str
@@ -99,7 +99,7 @@ def environment() -> Mapping[str, str]:
 
 
 def is_set(name: str) -> bool:
-    """Say whether the environment or the profile names this setting, or leaves it to its default."""
+    """Return whether the environment or the profile names this setting, or leaves it to its default."""
     return PREFIX + name.upper() in environment()
 
 
@@ -137,7 +137,7 @@ _LOOK = 32 * 1024 * 1024
 
 
 def position(file: str) -> Iterator[str]:
-    """Say, each time it is asked, where a file next stops being JSON; nothing where that is not known.
+    """Return, each time it is asked, where a file next stops being JSON; empty if that is not known.
 
     The file is read once more, up to a size; standard input cannot be.
     """

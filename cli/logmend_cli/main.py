@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import one command; None where there is no such."""
+        """Import one command; None if there is no such."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"logmend_cli.{cmd_name}")

@@ -28,7 +28,7 @@ PARALLEL = 16
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments and options that select VMs."""
+    """Return a command the arguments and options that select VMs."""
     for decorate in reversed(
         (
             click.argument("named", metavar="INSTANCE...", nargs=-1),
@@ -47,7 +47,7 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments and options of an order."""
+    """Return a command the arguments and options of an order."""
     for decorate in reversed(
         (
             selection,

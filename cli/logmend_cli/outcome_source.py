@@ -35,14 +35,14 @@ class OutcomeQuery(Struct, frozen=True):
 
     @property
     def name(self) -> str | None:
-        """Say it in a word or two; None for the ledger."""
+        """The source in a word or two; None for the ledger."""
         if self.file is not None:
             return "standard input" if self.file == inputs.STDIN else self.file
         return f"log {document.LOG_ID} of project {self.project}" if self.project else None
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command its options: FILE, --cloud, --since."""
+    """Return a command its options: FILE, --cloud, --since."""
     for decorate in (
         click.option("--since", metavar="TIME", help="Only from then on: 7d, 36h, or RFC 3339."),
         click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
@@ -53,7 +53,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> OutcomeQuery:
-    """Say what was asked for; where nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
+    """Return what was asked for; if nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
     if file is not None and cloud:
         raise click.UsageError("give FILE or --cloud, not both")
     begin = inputs.since(since, datetime.now(UTC))
@@ -118,7 +118,7 @@ async def _of_log(project: str, since: datetime | None, settings: Settings) -> A
 
 
 def _outcome(value: object) -> Outcome:
-    """Read an outcome, or the LogEntry that carries one; ValueError where it is neither."""
+    """Read an outcome, or the LogEntry that carries one; ValueError if it is neither."""
     if isinstance(value, Undecodable):
         raise ValueError(value.detail)  # noqa: TRY004  one error for whatever is no outcome
     if not isinstance(value, dict):

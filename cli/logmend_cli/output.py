@@ -51,7 +51,7 @@ def format_option(*choices: str) -> Callable[[F], F]:
 
 
 def coloured(word: str) -> str:
-    """Colour a result or a verdict, where a terminal reads it."""
+    """Colour a result or a verdict, if a terminal reads it."""
     return click.style(word, fg=_COLOURS.get(word))
 
 
@@ -136,7 +136,7 @@ def show_rows(
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error while something lasts, where a terminal is there to see it.
+    """Show progress on standard error while something lasts, if a terminal is there to see it.
 
     Yields a function that is told how much more is done. ``total`` None shows a count without an end.
     """
@@ -160,7 +160,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 
 def shortened(text: str, width: int) -> str:
-    """Fit text into ``width`` characters on one line, its middle left out where it is longer."""
+    """Fit text into ``width`` characters on one line, its middle left out if it is longer."""
     text = printable(" ".join(text.split()))
     if len(text) <= width:
         return text

@@ -207,7 +207,7 @@ def _carry_out(
 def _each(
     settings: Settings, names: Sequence[str], actions: Sequence[str]
 ) -> Iterator[tuple[Runbook, Action]]:
-    """Give the chosen runbooks and actions; without a choice, what the mode has."""
+    """Yield the chosen runbooks and actions; without a choice, what the mode has."""
     from logmend import catalog
 
     loaded = catalog.load(settings)
@@ -233,7 +233,7 @@ def _wanted(
     projects: Sequence[str],
     zones: Sequence[str],
 ) -> Iterator[tuple["AssignmentPlace", dict[str, object]]]:
-    """Give every place with the document that belongs there."""
+    """Yield every place with the document that belongs there."""
     from logmend.adapters.google.osconfig_policies import AssignmentPlace
 
     own = (settings.project,) if settings.project else ()

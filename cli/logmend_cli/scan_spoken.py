@@ -1,6 +1,6 @@
 """Entries that have a runbook's words and match no filter: counted, and one of them kept to be shown. Pure.
 
-They are either quotes, where a header or field names another program, or of a form that no filter knows: a
+They are either quotes, if a header or field names another program, or of a form that no filter knows: a
 shipper, a header or a field that nobody thought of. Of the second kind there may be VMs that have the fault.
 """
 
@@ -60,7 +60,7 @@ class SpokenCounts:
 
 
 def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
-    """Give what is around the words, fit for a terminal."""
+    """Return what is around the words, fit for a terminal."""
     said = texts(entry)
     text = next((each for each in said if any(word in each for word in words)), "")
     at = min(text.find(word) for word in words if word in text)
@@ -69,7 +69,7 @@ def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
 
 
 def _command(entry: LogEntry, where: str | None) -> str:
-    """Give the command that explains the entry: condition by condition, why no filter selects it."""
+    """Return the command that explains the entry: condition by condition, why no filter selects it."""
     if where is not None:
         file, _, number = where.rpartition(":")
         if not (file and number.isdecimal()):

@@ -184,7 +184,7 @@ def _tick(last: str | None, now: datetime) -> str:
 
 
 def duration_text(milliseconds: int | None) -> str | None:
-    """Say milliseconds as a person would: `430 ms`, `1.25 s`, `3.5 min`."""
+    """Return milliseconds as a person would write them: `430 ms`, `1.25 s`, `3.5 min`."""
     if milliseconds is None:
         return None
     seconds = milliseconds / 1000

@@ -69,7 +69,7 @@ def _show() -> None:
 
 
 def announcement(used: profiles.Profile) -> str:
-    """Say in one line which fleet a command speaks of."""
+    """Return a line that says which fleet a command is about."""
     old = datetime.now(UTC) - used.read_at > profiles.OLD
     advice = f"; they are old: logmend use {used.name} reads them anew" if old else ""
     return f"fleet {used.name}, settings of {_time(used)}{advice}"

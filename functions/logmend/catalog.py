@@ -70,7 +70,7 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
 
 
 def uses(found: Catalog, settings: Settings) -> list[tuple[Mode, ExecutorChoice]]:
-    """Give mode and executor of each runbook that is on, in a function with these settings."""
+    """Return mode and executor of each runbook that is on, in a function with these settings."""
     own = [choice.settings for name in found.runbooks if (choice := found.choices.get(name, Choice()))]
     return [
         (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
@@ -79,7 +79,7 @@ def uses(found: Catalog, settings: Settings) -> list[tuple[Mode, ExecutorChoice]
 
 
 def folders(settings: Settings) -> Mapping[str, Path]:
-    """Give the folders of all runbooks that there are, on or off, by name; ConfigError as above."""
+    """Return the folders of all runbooks that there are, on or off, by name; ConfigError as above."""
     _, found, problems = _configured(settings)
     if problems:
         raise ConfigError([str(each) for each in problems])
@@ -87,7 +87,7 @@ def folders(settings: Settings) -> Mapping[str, Path]:
 
 
 def parameters(settings: Settings) -> Mapping[str, Mapping[str, str]]:
-    """Give what the operator says of the runbooks' parameters, by runbook."""
+    """Return what the operator says of the runbooks' parameters, by runbook."""
     configuration, found, _ = _configured(settings)
     return {name: _parameters(name, configuration.runbooks.get(name), settings) for name in found}
 
@@ -132,7 +132,7 @@ def _on(name: str, choice: Choice | None, folder: Path) -> bool:
 
 
 def _parameters(name: str, choice: Choice | None, settings: Settings) -> Mapping[str, str]:
-    """Give the parameters of a runbook: what the configuration says counts before the environment."""
+    """Return the parameters of a runbook: what the configuration says counts before the environment."""
     general = {"version": settings.ops_agent_version} if name == "ops-agent" else {}
     return general | dict(choice.parameters if choice else {})
 

@@ -1,7 +1,7 @@
 """The guards that a runbook writes itself: ``unless`` and ``only``, by what Compute says of a VM. Pure.
 
 ``unless`` refuses if any condition holds. ``only`` refuses unless of each kind that it names one holds. A
-fact that could not be looked up is a no in either.
+fact that could not be looked up counts as no in both.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from logmend.runbook import Condition, Runbook
 
 
 def judged(known: Basis, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
-    """Give the answers of those of ``unless`` and ``only`` that the runbook has, by name."""
+    """Yield the answers of those of ``unless`` and ``only`` that the runbook has, by name."""
     for name, conditions, ask in (("unless", runbook.unless, _unless), ("only", runbook.only, _only)):
         if not conditions:
             continue
@@ -45,7 +45,7 @@ def _only(conditions: Sequence[Condition], facts: InstanceFacts) -> Answer:
 
 
 def _unknown(found: dict[Condition, bool | None], facts: InstanceFacts) -> Answer | None:
-    """Say what could not be judged: pending if nobody asked for it, a no if it was asked for in vain."""
+    """Return what could not be judged: pending if it was not looked up, no if looking it up failed."""
     missing = next((each for each, said in found.items() if said is None), None)
     if missing is None:
         return None
@@ -60,7 +60,7 @@ def _listed(conditions: Sequence[Condition]) -> str:
 
 
 def holds(condition: Condition, facts: InstanceFacts) -> bool | None:
-    """Say whether a condition holds on a VM; None if that is not known. It never says a value of the VM's."""
+    """Return whether a condition holds on a VM; None if that is not known."""
     match condition.kind:
         case "label":
             key, equals, value = condition.text.partition("=")
@@ -84,6 +84,6 @@ def _metadata(text: str, facts: InstanceFacts) -> bool | None:
 
 
 def family(machine_type: str) -> str:
-    """Give the family of a machine type: ``e2`` of ``e2-medium``; a custom type without one is an N1."""
+    """Return the family of a machine type: ``e2`` of ``e2-medium``; a custom type without one is an N1."""
     first = machine_type.partition("-")[0]
     return "n1" if first == "custom" else first

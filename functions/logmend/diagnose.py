@@ -19,7 +19,7 @@ from logmend.stages import act, decide, intents
 
 
 class Diagnosed(Struct, frozen=True):
-    """One VM's answer; ``facts`` is None where Compute had none."""
+    """One VM's answer; ``facts`` is None if Compute had none."""
 
     instance: InstanceRef
     diagnosis: Diagnosis

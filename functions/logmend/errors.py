@@ -57,7 +57,7 @@ class ConfigError(LogmendError):
 
 
 def in_words(error: Exception) -> str:
-    """Say what is amiss with a document that could not be read: a key, a word, or its shape."""
+    """Return what is amiss with a document that could not be read: a key, a word, or its shape."""
     if isinstance(error, KeyError):
         return f"it has no {error}"
     known = re.fullmatch(r"(.+) is not a valid (\w+)", str(error))  # an enum's own words

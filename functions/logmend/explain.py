@@ -46,7 +46,7 @@ class Rules(Struct, frozen=True):
 
     @classmethod
     def of(cls, runbooks: Mapping[str, Runbook], settings: Settings | Policies) -> "Rules":
-        """Compile the runbooks' filters; ConfigError where one is none. Settings hold for every runbook."""
+        """Compile the runbooks' filters; ConfigError for an invalid one. Settings hold for every runbook."""
         compiled = [(each, _compiled(each)) for each in runbooks.values() if each.filter is not None]
         policies = settings if isinstance(settings, Policies) else Policies(settings)
         return cls(policies, match.Router(runbooks), tuple(compiled))
@@ -64,8 +64,8 @@ class Explanation(Struct, frozen=True):
     """What would become of an event.
 
     ``verdict`` is None for a tick; ``planned`` means that nothing known forbids acting. ``selects`` is the
-    filter of ``runbook``; where no runbook is meant, of ``closest``, of whose conditions most hold.
-    ``at`` is when it was judged; None where the event never came to have an age. ``spoken`` is set where an
+    filter of ``runbook``; if no runbook is meant, of ``closest``, of whose conditions most hold.
+    ``at`` is when it was judged; None if the event never came to have an age. ``spoken`` is set if an
     entry has a runbook's words and no filter selects it.
     """
 
@@ -90,7 +90,7 @@ class Explanation(Struct, frozen=True):
 
     @property
     def conditions(self) -> tuple[lql.Clause, ...]:
-        """The filter's conditions, each with whether it holds; none where there is no log entry or filter."""
+        """The filter's conditions, each with whether it holds; none if there is no log entry or filter."""
         if self.selects is None or not isinstance(self.event, LogEntry):
             return ()
         return tuple(self.selects.explain(self.event.raw))
@@ -110,8 +110,8 @@ def event(
 ) -> Explanation:
     """Explain one event.
 
-    ``facts`` are those of the very VM that the event names, a verdict where looking it up came to one, None
-    where it was not looked up. ``now`` is as of when to judge; None is the event's own time.
+    ``facts`` are those of the very VM that the event names, a verdict if looking it up came to one, None
+    if it was not looked up. ``now`` is as of when to judge; None is the event's own time.
     """
     delivery = delivery or _UNSENT
     if isinstance(event, Undecodable):
@@ -156,7 +156,7 @@ def event(
 
 
 def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
-    """Say when an event happened, by itself: entry, message or line, whichever tells a time."""
+    """Return when an event happened, by itself: entry, message or line, whichever tells a time."""
     line_time = event.line_time if isinstance(event, LogEntry) else None
     return intents.source(event).timestamp or delivery.publish_time or line_time or NO_TIME
 
@@ -190,7 +190,7 @@ def judge(
 
 
 def executor(facts: InstanceFacts | Verdict | None, settings: Settings) -> str | None:
-    """Name the executors that would be tried, in order; ``auto`` where facts would tell, None for none."""
+    """Name the executors that would be tried, in order; ``auto`` if facts would tell, None for none."""
     known = facts if isinstance(facts, InstanceFacts) else None
     answered = known and (known.project_metadata is not None or known.effective("enable-osconfig"))
     if settings.executor is not ExecutorChoice.AUTO or known is None or not answered:
@@ -199,7 +199,7 @@ def executor(facts: InstanceFacts | Verdict | None, settings: Settings) -> str |
 
 
 def document(explained: Explanation) -> dict[str, Any]:
-    """Give the JSON document of an explanation: every key always there, null where it does not apply."""
+    """Return the JSON document of an explanation: every key always there, null if it does not apply."""
     verdict, instance, variant = explained.verdict, explained.instance, explained.variant
     return {
         "event": kind(explained.event),
@@ -255,7 +255,7 @@ def _guard(name: str, answer: Answer) -> GuardVerdict:
 
 
 def _closest(event: LogEntry | Incident, rules: Rules) -> tuple[Runbook | None, lql.Filter | None]:
-    """Give the runbook of which the largest share of conditions holds; the first of several."""
+    """Return the runbook of which the largest share of conditions holds; the first of several."""
     if not isinstance(event, LogEntry) or not rules.filters:
         return None, None
     if len(rules.filters) == 1:

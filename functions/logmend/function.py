@@ -24,7 +24,7 @@ from logmend.stages import decode
 
 
 def _execution() -> str | None:
-    """Give the platform's id of the request under way, by which its log is filtered."""
+    """Return the platform's id of the request under way, by which its log is filtered."""
     return getattr(execution_id.execution_context_var.get(), "execution_id", None)
 
 
@@ -61,7 +61,7 @@ async def remediate(request: Request) -> Response:
 
 
 def _event_headers(request: Request) -> dict[str, str]:
-    """Give the headers of a CloudEvent in binary mode, the only ones that say anything of the event."""
+    """Return the headers of a CloudEvent in binary mode, the only ones that say anything of the event."""
     found = (each for each in request.headers.raw if each[0].startswith(b"ce-"))
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in found}
 

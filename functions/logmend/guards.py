@@ -168,7 +168,7 @@ def no_agent_policy(known: Basis) -> Answer:
 
 
 def irreversible(known: Basis) -> Answer:
-    """What a runbook changes for good is no order's to put back, and an approval says that it knows."""
+    """What a runbook changes for good cannot be put back; an approval acknowledges that."""
     if known.action is Action.REVERT:
         return Verdict(Result.REFUSED, "no_way_back", "nothing can put back what the runbook changes")
     return Passed("nothing can put back what it changes")
@@ -197,7 +197,7 @@ ALWAYS = tuple(guard.__name__ for guard in (project_matches, in_scope, instance_
 
 
 def asked(names: Sequence[str]) -> tuple[str, ...]:
-    """Give the guards to ask of a runbook that names ``names``: those of every runbook, then its own."""
+    """Return the guards to ask of a runbook that names ``names``: those of every runbook, then its own."""
     return tuple(dict.fromkeys((*ALWAYS, *names)))
 
 

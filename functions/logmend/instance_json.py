@@ -19,8 +19,8 @@ def facts(
 ) -> InstanceFacts:
     """Read an instance. ``partner`` are the namespaces of its partner metadata, ``project`` its project's.
 
-    Of either, a ``str`` says why it is not known, None that nobody asked. A document that does not have the
-    documented shape raises AttributeError, KeyError, TypeError or ValueError.
+    Of either, a ``str`` says why it is not known, None that it was not asked for. A document of another shape
+    than the documented one raises AttributeError, KeyError, TypeError or ValueError.
     """
     zone = str(document["zone"]).rpartition("/")[2]
     ref = identify.instance(project_id, zone, document["id"])
@@ -56,7 +56,7 @@ def facts(
 def described(document: Mapping[str, object]) -> InstanceFacts:
     """Read an instance that stands for itself in a file; its own links say which project it is of.
 
-    Partner metadata counts where the document has it (``view=FULL``); project metadata is never in it, so it
+    Partner metadata counts if the document has it (``view=FULL``); project metadata is never in it, so it
     stays unasked. ValueError says in words what is wrong.
     """
     try:
@@ -71,19 +71,19 @@ def described(document: Mapping[str, object]) -> InstanceFacts:
 
 
 def labels(document: Mapping[str, Any]) -> tuple[Mapping[str, str], str]:
-    """Give an instance's labels and their fingerprint."""
+    """Return an instance's labels and their fingerprint."""
     named = {_string(key): _string(value) for key, value in document.get("labels", {}).items()}
     return named, _string(document["labelFingerprint"])
 
 
 def metadata(document: Mapping[str, Any] | None) -> Mapping[str, str]:
-    """Give the items of a ``Metadata`` as a mapping."""
+    """Return the items of a ``Metadata`` as a mapping."""
     items = (document or {}).get("items", ())
     return {_string(item["key"]): _string(item.get("value", "")) for item in items}
 
 
 def _licenses(disks: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
-    """Give the licences of the boot disk as ``PROJECT/NAME``; None if no disk is said to be one."""
+    """Return the licences of the boot disk as ``PROJECT/NAME``; None if no disk is said to be one."""
     boot = next((each for each in disks or () if each.get("boot")), None)
     if boot is None:
         return None

@@ -66,7 +66,7 @@ Use = tuple[Mode, ExecutorChoice]
 def fleet_of(
     uses: Iterable[Use], route: SshRoute, *, silence: bool = False, declared: Iterable[str] = ()
 ) -> frozenset[str]:
-    """Give what the function needs on the projects whose VMs it looks after, for all its runbooks.
+    """Return what the function needs on the projects of its VMs, for all its runbooks.
 
     ``declared`` is what the runbooks themselves name as their permissions.
     """
@@ -86,14 +86,14 @@ def fleet_of(
 
 
 def fleet(mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False) -> frozenset[str]:
-    """Give the same if all runbooks have this mode and executor."""
+    """Return the same if all runbooks have this mode and executor."""
     return fleet_of([(mode, executor)], route, silence=silence)
 
 
 def function_of(
     uses: Sequence[Use], route: SshRoute, *, silence: bool = False, declared: Iterable[str] = ()
 ) -> Mapping[str, frozenset[str]]:
-    """Give every grant of the function by the custom role that carries it (``deploy/iam.tf``).
+    """Return every grant of the function by the custom role that carries it (``deploy/iam.tf``).
 
     ``ledger`` and ``recorder`` hold in logmend's own project, ``dead_letter`` on the topic, ``fleet`` on the
     VMs' projects (or folder, or organization), ``act_as`` on the VMs' service accounts (absent without ssh).
@@ -111,7 +111,7 @@ def function_of(
 def function(
     mode: Mode, executor: ExecutorChoice, route: SshRoute, *, silence: bool = False
 ) -> Mapping[str, frozenset[str]]:
-    """Give the same if all runbooks have this mode and executor."""
+    """Return the same if all runbooks have this mode and executor."""
     return function_of([(mode, executor)], route, silence=silence)
 
 

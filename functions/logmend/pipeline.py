@@ -1,8 +1,8 @@
 """The pipeline: from a request to its one final outcome.
 
 decode ► :mod:`~logmend.stages.intake` {match ► identify ► guards without facts} ► [journal: admission] ► an
-attempt (:mod:`logmend.worker`) ► outcome ► answer. The first reason to stop wins; these three files are all
-that knows the order.
+attempt (:mod:`logmend.worker`) ► outcome ► answer. The first reason to stop wins; only these three
+files know the order.
 
 An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
 that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
@@ -83,7 +83,7 @@ class Pipeline(Struct, frozen=True):
     ) -> Outcome:
         """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick).
 
-        ``told`` ends it without a look at the VM: what the tick was told of many at once.
+        ``told`` ends it without a check of the VM: what the tick heard about many at once.
         """
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
         settings = self.policies.of(intent.runbook)
@@ -114,7 +114,7 @@ class Pipeline(Struct, frozen=True):
     async def finish(self, intent_id: str, instance: InstanceRef, runbook: str) -> Outcome | None:
         """Finish an intent whose attempt died, under its own id.
 
-        None where nobody can, since it is gone or cannot be read: then the VM is freed of its lease.
+        None if nobody can, since it is gone or cannot be read: then the VM is freed of its lease.
         """
         if freed := await self.journal.free(instance, runbook, self.clock.now()):
             log.warning("freed %s (%s) of an orphaned %s", instance, runbook, freed)
@@ -132,7 +132,7 @@ class Pipeline(Struct, frozen=True):
         return await self.emit(outcome, journalled=True)
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
-        """Record an outcome in its log; the ledger is told so where it keeps a list of what is not yet."""
+        """Record an outcome in its log; the ledger notes it, if it lists what is not recorded yet."""
         await self.outcome_log.write(outcome)
         if journalled and outcome.final:
             await self.journal.note_emitted(outcome)

@@ -31,7 +31,7 @@ class Clock(Protocol):
     """The time. A port, so that a day passes in a test without waiting for it."""
 
     def now(self) -> datetime:
-        """Give the time now, aware, in UTC."""
+        """Return the time now, aware, in UTC."""
         ...
 
 
@@ -107,7 +107,7 @@ class Compute(Protocol):
     async def facts(self, ref: InstanceRef) -> InstanceFacts:
         """Look a VM up by its numeric id.
 
-        ``Permanent("instance_gone")`` for 404, ``Permanent("opt_in_unknown", …)`` where the answer is
+        ``Permanent("instance_gone")`` for 404, ``Permanent("opt_in_unknown", …)`` if the answer is
         forbidden, ``Transient`` for 429, 5xx and no answer. The id in the answer is checked against ``ref``.
         """
         ...
@@ -135,7 +135,7 @@ class Session(Protocol):
     async def enforce(self, mark: str) -> Evidence:
         """Run the action's ``enforce.sh`` as root. What changes anything leaves ``mark`` there.
 
-        ``Permanent`` only where it was never begun (no sudo); whatever else goes wrong is ``Transient``.
+        ``Permanent`` only if it was never begun (no sudo); whatever else goes wrong is ``Transient``.
         """
         ...
 
@@ -155,8 +155,8 @@ class SessionExecutor(Protocol):
     ) -> AbstractAsyncContextManager[Session]:
         """Connect; everything is closed on leaving. ``Action.CHECK`` checks what ``ENFORCE`` would.
 
-        ``Transient("unreachable")`` where nothing answers; ``Permanent`` with ``host_key_mismatch``,
-        ``not_permitted``, … where it answers no.
+        ``Transient("unreachable")`` if nothing answers; ``Permanent`` with ``host_key_mismatch``,
+        ``not_permitted``, … if it answers no.
         """
         ...
 
@@ -183,7 +183,7 @@ class RequestExecutor(Protocol):
         ...
 
     async def report(self, asked: Asked) -> Attempt | None:
-        """Give what the agent reported since it was asked, or None where it has not reported yet."""
+        """Return what the agent reported since it was asked, or None if it has not reported yet."""
         ...
 
     async def withdraw(self, ref: InstanceRef, runbook: str) -> None:
@@ -195,11 +195,11 @@ class Executors(Protocol):
     """Which executors may serve a VM."""
 
     def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give them for this runbook, in the order in which they are to be tried."""
+        """Return them for this runbook, in the order in which they are to be tried."""
         ...
 
     def agent(self, name: str | None) -> RequestExecutor | None:
-        """Give the executor of that name where it works by request, to read what came of one."""
+        """Return the executor of that name if it works by request, to read what came of one."""
         ...
 
     async def aclose(self) -> None:

@@ -1,8 +1,8 @@
 """Lines that a VM shipped for another host, as far as names can tell. Pure.
 
 A central syslog server ships the lines of every host under its own instance id. A host in the line that is
-not the VM's name is a sign of that, or of a VM whose operating system has a host name of its own: it is told,
-and decides nothing. What is looked at is the VM that shipped the line; the check there sees its own timer.
+not the VM's name is a sign of that, or of a VM whose operating system has a host name of its own. It is
+noted, and decides nothing. The VM that shipped the line is checked; the check there sees its own timer.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _AGENTS_HOST = ("compute.googleapis.com/resource_name", "compute_googleapis_com_
 
 
 def shipped_by(entry: LogEntry) -> str | None:
-    """Return the host name of the agent that shipped an entry; None where it says none, or ``localhost``."""
+    """Return the host name of the agent that shipped an entry; None if it says none, or ``localhost``."""
     labels = entry.raw.get("labels")
     if not isinstance(labels, dict):
         return None
@@ -29,7 +29,7 @@ def host(entry: LogEntry) -> str | None:
 
 
 def of_intent(intent: Intent, facts: InstanceFacts | None, name: str | None = None) -> str:
-    """Say of which host the line of an intent is, if that is not its VM's name; empty if nothing tells."""
+    """Return which host the line of an intent names, if it is not its VM; empty if that is not known."""
     if intent.line_host is None:
         return ""
     if facts is not None:
@@ -38,7 +38,7 @@ def of_intent(intent: Intent, facts: InstanceFacts | None, name: str | None = No
 
 
 def note(hosts: Iterable[str], name: str | None, addresses: Iterable[str | None] = ()) -> str:
-    """Say which of the hosts are not the VM of that name and these addresses; empty if none, or no name."""
+    """Return a note on the hosts that are not the VM of this name and these addresses, or nothing."""
     if name is None:
         return ""
     own = {short(name), *(each for each in addresses if each)}
@@ -56,5 +56,5 @@ def joined(detail: str, more: str) -> str:
 
 
 def short(name: str) -> str:
-    """Give a host's name without its domain, to be compared; an address as it is."""
+    """Return a host's name without its domain, to be compared; an address as it is."""
     return name.lower() if name.replace(".", "").isdigit() else name.partition(".")[0].lower()

@@ -92,7 +92,7 @@ def _one_of(kind: type[E]) -> Callable[[str], E]:
 
 
 class ExecutorChoice(StrEnum):
-    """How VMs are reached. ``AUTO`` prefers ssh where a route works and falls back to osconfig."""
+    """How VMs are reached. ``AUTO`` prefers ssh if a route works and falls back to osconfig."""
 
     SSH = "ssh"
     OSCONFIG = "osconfig"
@@ -129,7 +129,7 @@ class Budget:
         return cls(whole(count), span(window))
 
     def retry_at(self, now: datetime) -> datetime:
-        """Give when a full budget is asked again: a tenth of the window on, or once a place is free."""
+        """Return when a full budget is asked again: a tenth of the window on, or once a place is free."""
         return now + self.window / 10
 
 
@@ -358,24 +358,24 @@ class Settings:
 class Policies:
     """The settings, and those that hold for one runbook. What a runbook does is decided by its own alone.
 
-    A type of its own, so that nobody takes the function's mode for a runbook's.
+    A type of its own, so that the function's mode is not mistaken for a runbook's.
     """
 
     general: Settings
     by_runbook: Mapping[str, Settings] = field(default_factory=dict)
 
     def of(self, runbook: str | None) -> Settings:
-        """Give the settings that hold for a runbook; for one that is not there, or none, the general ones."""
+        """Return a runbook's settings; the general ones for None and for a runbook that is not on."""
         return self.general if runbook is None else self.by_runbook.get(runbook, self.general)
 
 
 def lower(one: Mode, other: Mode) -> Mode:
-    """Give the mode that lets less be done."""
+    """Return the mode that lets less be done."""
     return min(one, other, key=list(Mode).index)
 
 
 def narrowed(general: Settings, own: Mapping[str, Any]) -> Settings:
-    """Give the settings of a runbook for which ``own`` fields are set.
+    """Return the settings of a runbook for which ``own`` fields are set.
 
     The mode is at most the function's; a scope is the function's too, of which it takes a part. ValueError
     says what does not fit together, each in a sentence.
@@ -426,7 +426,7 @@ def _shown(parse: Callable[[str], Any], text: str) -> str:
 
 
 def written(value: Any) -> str:
-    """Give a value as it would be written into the environment."""
+    """Return a value as it would be written into the environment."""
     match value:
         case None | () | ():
             return ""

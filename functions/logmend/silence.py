@@ -3,8 +3,8 @@
 A verified fix of a VM whose log was shipping the line writes an intent that waits: :func:`of_fix`. When it is
 due, the tick asks Cloud Logging for many at a time (:class:`Listener`): did the line go on, and did *other*
 entries of that very log and VM come meanwhile? Only then is silence worth anything: a dead shipper is silent,
-too. A line that goes on says nothing by itself (a backlog and a forged entry look the same): the VM is looked
-at afresh, and only what is seen there counts.
+too. A line that goes on says nothing by itself (a backlog and a forged entry look the same). The VM is
+checked again, and only what is seen there counts.
 """
 
 from collections import defaultdict
@@ -40,7 +40,7 @@ class Entries(Protocol):
     def pages(
         self, resources: Sequence[str], where: str, *, newest_first: bool = False
     ) -> AsyncIterator[Sequence[dict[str, Any]]]:
-        """Give the entries that a filter selects, page by page, oldest first."""
+        """Return the entries that a filter selects, page by page, oldest first."""
         ...
 
     async def aclose(self) -> None:
@@ -65,14 +65,14 @@ class Watch(Struct, frozen=True):
 
 
 def period(runbook: Runbook) -> timedelta:
-    """Say how long the source may take to repeat itself."""
+    """Return how long the source may take to repeat itself."""
     return max(runbook.repeats or PERIOD, PERIOD)
 
 
 def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> tuple[Intent, datetime] | None:
-    """Make the intent that listens after a verified fix, and when it is due; None where no log was shipping.
+    """Make the intent that listens after a verified fix, and when it is due; None if no log was shipping.
 
-    It only ever looks. Its id is the fix's own, so that it is written once.
+    It only ever checks. Its id is the fix's own, so that it is written once.
     """
     log_name = intent.source.log_name
     if fixed.result is not Result.REMEDIATED or intent.source.kind != "log_entry" or log_name is None:
@@ -83,7 +83,7 @@ def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> t
 
 
 def watch(intent: Intent, runbooks: Mapping[str, Runbook]) -> Watch | None:
-    """Read what an intent listens for; None where its runbook is gone or has no line any more."""
+    """Read what an intent listens for; None if its runbook is gone or has no line any more."""
     runbook, source = runbooks.get(intent.runbook), intent.source
     if runbook is None or runbook.filter is None or source.log_name is None or source.timestamp is None:
         return None
@@ -100,7 +100,7 @@ class Listener(Struct, frozen=True):
     async def hear(
         self, intents: Sequence[Intent], runbooks: Mapping[str, Runbook], now: datetime
     ) -> dict[str, Verdict | None]:
-        """Say of each intent, by id: None to check the VM, or a verdict with what was heard.
+        """Return for each intent, by id: None to check the VM, or a verdict with what the log says.
 
         An intent that is not in the answer could not be asked for now, and waits.
         """
@@ -166,7 +166,7 @@ class Listener(Struct, frozen=True):
         return found.verdict is None and found.runbook is not None and found.runbook.name == each.runbook.name
 
     async def _speaking(self, project: str, every: Sequence[Watch], number: int) -> list[Watch]:
-        """Give those whose own log brought anything at all of them in one period.
+        """Return those whose own log brought anything at all of them in one period.
 
         One VM may fill a page by itself: who was heard is left out of the next question, so that each
         question hears one at least, or is the last.

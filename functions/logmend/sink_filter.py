@@ -13,7 +13,7 @@ MAX_CHARACTERS = 20_000
 def compose(runbooks: Mapping[str, Runbook]) -> str:
     """Join the runbooks' filters by OR, each in parentheses, under the guard against loops.
 
-    Raises FilterError for a filter that is unusable, or where no runbook has one: an empty filter would route
+    Raises FilterError for a filter that is unusable, or if no runbook has one: an empty filter would route
     every entry there is.
     """
     return f"{guard()}\nAND (\n{_selected(runbooks)}\n)"

@@ -1,8 +1,8 @@
 """The tick: takes up what waits in the ledger, oldest first, and stops in time to be called again.
 
 In this order: plans that nobody decided on, uses of controls that are to be told, outcomes that may not have
-reached their log, leases that ran out, what is unverified, what was requested, what is parked; last, VMs of
-which nothing was heard for a month. Intents go through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
+reached their log, leases that ran out, what is unverified, what was requested, what is parked; last, VMs that
+have not been heard from for a month. Intents go through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
 once share the work, since each is admitted once.
 """
 
@@ -58,7 +58,7 @@ class Tally:
     left: bool = False
 
     def document(self) -> dict[str, Any]:
-        """Give the tally as JSON data."""
+        """Return the tally as JSON data."""
         return {
             "outcomes": dict(self.outcomes),
             "errors": dict(self.errors),
@@ -82,7 +82,7 @@ class Ticker(Struct, frozen=True):
     listener: Listener | None = None
 
     def untimely(self, tick: Tick) -> timedelta | None:
-        """Give how old a tick is by this machine's clock (negative: from the future); None if it is timely.
+        """Return how old a tick is by this machine's clock (negative: from the future); None if it is timely.
 
         Pub/Sub's publish time is the second clock. By a clock that is wrong every tick is untimely, every
         entry stale and every lease run out, so nothing is to be done by it; no tick is then finished, which
@@ -260,7 +260,7 @@ class Ticker(Struct, frozen=True):
                 await asyncio.gather(*map(one, rank))
 
     async def _hear(self, intents: Sequence[Intent]) -> dict[str, Verdict | None]:
-        """Ask the log what became of fixes. Where nobody may read it any more, that is the answer."""
+        """Ask the log what became of fixes. If it may no longer be read, that is the answer."""
         if self.listener is not None:
             return await self.listener.hear(intents, self.pipeline.runbooks, self.pipeline.clock.now())
         unread = Verdict(Result.SKIPPED, "silence_unknown", "LOGMEND_CONFIRM_SILENCE is off by now")
@@ -277,9 +277,9 @@ class Ticker(Struct, frozen=True):
                 await agent.prefetch(every)
 
     async def _news(self, record: Record, fleet: Fleet) -> bool:
-        """Say whether requested work is worth taking up: thousands may be out that nothing is new of.
+        """Return whether requested work is worth taking up: thousands may be out that nothing is new of.
 
-        An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be looked at.
+        An agent's is, once it reported, is overdue, or may not go on; what runs detached has to be checked.
         Whether a guard has anything against it by now takes a look-up of each VM that may be changed.
         """
         agent, asked = self.pipeline.worker.executors.agent(record.executor), record.request
@@ -303,7 +303,7 @@ class Ticker(Struct, frozen=True):
 
 
 def _in_turn(record: Record) -> tuple[bool, datetime, str]:
-    """Give the order in which parked intents are taken up: persons' first, then by age."""
+    """Return the order in which parked intents are taken up: persons' first, then by age."""
     intent = record.intent
     return not decide.ordered(intent), intent.created_at, intent.intent_id
 

@@ -43,7 +43,7 @@ class SystemClock:
     """The machine's clock."""
 
     def now(self) -> datetime:
-        """Give the time now, in UTC."""
+        """Return the time now, in UTC."""
         return datetime.now(UTC)
 
 
@@ -60,7 +60,7 @@ class Application(Struct, frozen=True):
     compute: "ComputeApi"
 
     def chosen_runbooks(self, name: str | None) -> list[str]:
-        """Name every runbook, or the one that is named; ``ConfigError`` where there is no such."""
+        """Name every runbook, or the one that is named; ``ConfigError`` if there is no such."""
         if name is None:
             return list(self.pipeline.runbooks)
         if name not in self.pipeline.runbooks:
@@ -76,7 +76,7 @@ class Application(Struct, frozen=True):
 
 
 def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
-    """Put everything together as the settings say; ``ConfigError`` where that cannot be."""
+    """Put everything together as the settings say; ``ConfigError`` if that cannot be."""
     clock = clock or SystemClock()
     store = store or open_store(settings.state, clock)
     found = catalog.read_all(settings)
@@ -177,7 +177,7 @@ def open_outcome_log(settings: Settings) -> OutcomeLog:
 
 
 def open_dead_letter(settings: Settings) -> DeadLetter | None:
-    """Open the topic for what can never be decoded, where one is set."""
+    """Open the topic for what can never be decoded, if one is set."""
     if settings.dead_letter_topic is None:
         return None
     from logmend.adapters.google.pubsub import DeadLetterTopic
@@ -204,18 +204,18 @@ class LazyExecutors:
         self._credentials: OsLogin | StaticKey | None = None
 
     def __call__(self, facts: InstanceFacts, runbook: str) -> Sequence[SessionExecutor | RequestExecutor]:
-        """Give ssh, osconfig, or both (``auto``), as :func:`logmend.stages.decide.executors` says."""
+        """Return ssh, osconfig, or both (``auto``), as :func:`logmend.stages.decide.executors` says."""
         return [
             self._ssh if way is ExecutorChoice.SSH else self._osconfig
             for way in decide.executors(facts, self._policies.of(runbook))
         ]
 
     def agent(self, name: str | None) -> RequestExecutor | None:
-        """Give osconfig, where work was handed over to it: also after ``EXECUTOR`` was set to another."""
+        """Return osconfig, if work was handed over to it: also after ``EXECUTOR`` was set to another."""
         return self._osconfig if name == ExecutorChoice.OSCONFIG else None
 
     async def aclose(self) -> None:
-        """Delete the key that OS Login was given, where one was, and close connections."""
+        """Delete the key that OS Login was given, if one was, and close connections."""
         if self._credentials is not None:
             await self._credentials.aclose()
         if "_osconfig" in self.__dict__:
@@ -255,7 +255,7 @@ def open_compute(settings: Settings) -> "ComputeApi":
 
 
 def open_host_keys(settings: Settings, clock: Clock, compute: "ComputeApi", contacts: Contacts) -> "HostKeys":
-    """Give where VMs' host keys are known from."""
+    """Return where VMs' host keys are known from."""
     from logmend.adapters.ssh import host_keys
 
     kind, _, where = settings.ssh_host_keys.partition(":")
@@ -275,7 +275,7 @@ def open_host_keys(settings: Settings, clock: Clock, compute: "ComputeApi", cont
 def open_credentials(
     settings: Settings, clock: Clock, token: "AccessToken", contacts: Contacts
 ) -> "OsLogin | StaticKey":
-    """Give the static key where one is set, else OS Login's short-lived credentials."""
+    """Return the static key if one is set, else OS Login's short-lived credentials."""
     if settings.ssh_key is not None and settings.ssh_user is not None:
         from logmend.adapters.ssh.credential import StaticKey
 
@@ -288,7 +288,7 @@ def open_credentials(
 
 
 def open_route(settings: Settings, token: "AccessToken") -> "Route":
-    """Give the way to VMs: direct, or through IAP."""
+    """Return the way to VMs: direct, or through IAP."""
     from logmend.adapters.ssh import routes
 
     if settings.ssh_route is SshRoute.DIRECT:

@@ -99,9 +99,9 @@ class Worker(Struct, frozen=True):
         return facts, decide.guards(intent, runbook, facts, self.policies.of(intent.runbook))
 
     async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Verdict | None:
-        """Say what guards have by now against work that an agent is out for; None if it may go on.
+        """Return what guards have by now against work that an agent is out for; None if it may go on.
 
-        ``Transient`` while Compute gives no answer. A look changes nothing: it is not asked about.
+        ``Transient`` while Compute gives no answer. A check changes nothing, so it is not asked about.
         """
         if asked.action is Action.CHECK:
             return None

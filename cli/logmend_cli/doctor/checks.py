@@ -322,7 +322,7 @@ def dead_letter_roles(facts: Facts) -> Check:
 
 
 def backlog(facts: Facts) -> Check:
-    """Say how many messages wait, and how long the oldest has."""
+    """Return how many messages wait, and how long the oldest has."""
     name, count, oldest = "backlog", facts["undelivered/push"], facts["oldest/push"]
     if count.body is None or oldest.body is None:
         return Check(name, UNKNOWN, count.why or oldest.why)
@@ -340,7 +340,7 @@ def backlog(facts: Facts) -> Check:
 
 
 def dead_letters(facts: Facts) -> Check:
-    """Say whether the dead letter is empty."""
+    """Return whether the dead letter is empty."""
     name, reply = "dead letters", facts["undelivered/dead"]
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
@@ -382,7 +382,7 @@ def _is_in(member: str, members: Iterable[str]) -> bool:
 
 
 def _values(reply: Reply) -> list[float]:
-    """Give the latest value of each time series."""
+    """Return the latest value of each time series."""
     found = []
     for series in _dicts((reply.body or {}).get("timeSeries")):
         points = _dicts(series.get("points"))

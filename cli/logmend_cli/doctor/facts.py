@@ -112,11 +112,11 @@ class Facts(Struct, frozen=True):
         return permissions.fleet_of(uses, settings.ssh_route, silence=silence, declared=declared)
 
     def __getitem__(self, name: str) -> Reply:
-        """Give an answer."""
+        """Return an answer."""
         return self.answers.get(name, Reply())
 
     def body(self, name: str) -> Mapping[str, Any]:
-        """Give an answer's body, empty where there is none."""
+        """Return an answer's body, empty if there is none."""
         return self[name].body or {}
 
     @property

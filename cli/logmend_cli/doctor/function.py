@@ -92,7 +92,7 @@ def settings(facts: Facts) -> Check:
 
 
 def mode(facts: Facts) -> Check:
-    """Say what the function may do at most."""
+    """Return what the function may do at most."""
     found = facts.deployed()
     if not isinstance(found, Settings):
         return Check("mode", UNKNOWN, facts["function"].why or "the settings cannot be read")
@@ -204,7 +204,7 @@ def scheduler(facts: Facts) -> Check:
 
 
 def last_tick(facts: Facts) -> Check:
-    """Say when a tick last came to its end; that proves scheduler, topic, function and ledger at once."""
+    """Return when a tick last came to its end; that proves scheduler, topic, function and ledger at once."""
     name = "last tick"
     if not isinstance(facts.ledger, Fleet):
         return Check(name, UNKNOWN, facts.ledger)
@@ -253,7 +253,7 @@ def fleet_permissions(facts: Facts, project: str) -> Check:
 
 
 def acting_as(facts: Facts) -> Iterator[Check]:
-    """See that OS Login will let the function in where VMs run as the default account."""
+    """See that OS Login will let the function in if VMs run as the default account."""
     for project, account in vm_accounts(facts):
         name, reply = f"logs in where VMs are {account}", facts[f"may_act_as/{account}"]
         if reply.body is None:
@@ -347,7 +347,7 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
 
 
 def _not_as_function(facts: Facts, reply: Reply) -> tuple[str, str | None]:
-    """Say why the function's own permissions are not known, and what lets them be asked."""
+    """Return why the function's own permissions are not known, and what lets them be asked."""
     token = facts["token"]
     if facts.account is None:
         return facts["function"].why, None
@@ -365,7 +365,7 @@ def _lacking(reply: Reply, wanted: frozenset[str]) -> list[str]:
 
 
 def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
-    """Say from which range the function reaches VMs; where not, the rest of a check."""
+    """Return from which range the function reaches VMs; if not, the rest of a check."""
     place = facts.place
     if facts.settings.ssh_route is SshRoute.IAP:
         return IAP_RANGE, ()
@@ -390,7 +390,7 @@ def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
 
 
 def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:
-    """Say whether a rule allows the SSH port from every address of ``source``."""
+    """Return whether a rule allows the SSH port from every address of ``source``."""
     wanted = ipaddress.ip_network(source)
     ranges = [ipaddress.ip_network(str(each), strict=False) for each in rule.get("sourceRanges") or ()]
     inside = any(each.version == wanted.version and wanted.subnet_of(each) for each in ranges)  # type: ignore[arg-type]

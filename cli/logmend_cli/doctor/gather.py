@@ -41,7 +41,7 @@ class Apis:
     skews: list[float] = field(default_factory=list)
 
     async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
-        """Ask one thing: POST where there is a ``body``, else GET. Permanent without credentials."""
+        """Ask one thing: POST if there is a ``body``, else GET. Permanent without credentials."""
         if service not in self.opened:
             where = self.endpoint or f"https://{service}.googleapis.com"
             self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
@@ -133,7 +133,7 @@ def _first(place: Deployment) -> Iterable[Question]:
 
 
 def _scoped(facts: Facts) -> Facts:
-    """Take the fleet's projects from the function's scope where the operator named none."""
+    """Take the fleet's projects from the function's scope if the operator named none."""
     if facts.place.fleet:
         return facts
     fleet = facts.settings.scope_projects or (facts.place.project,)
@@ -259,7 +259,7 @@ async def _asked(facts: Facts, apis: Apis, questions: Iterable[Question]) -> Fac
 
 
 def _series(parent: str, metric: str, where: str, *, days: float = 0) -> str:
-    """Give the path of a time series: sums of a day, or the points of the last quarter of an hour."""
+    """Return the path of a time series: sums of a day, or the points of the last quarter of an hour."""
     now = datetime.now(UTC)
     query = {
         "filter": f'metric.type = "{metric}" AND {where}',
@@ -311,7 +311,7 @@ def apis_of(facts: Facts, project: str) -> list[str]:
 
 
 def interfaces(facts: Facts) -> list[Mapping[str, Any]]:
-    """Give the network interfaces of Direct VPC egress."""
+    """Return the network interfaces of Direct VPC egress."""
     access = (facts.body("run").get("template") or {}).get("vpcAccess") or {}
     return list(access.get("networkInterfaces") or [])
 

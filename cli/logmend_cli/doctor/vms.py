@@ -48,7 +48,7 @@ def checks(facts: Facts, project: str) -> Iterator[Check]:
 
 
 def login(facts: Facts, project: str) -> Check:
-    """See whether OS Login is on, on VMs that run; where none does, what the project's metadata says."""
+    """See whether OS Login is on, on VMs that run; if none does, what the project's metadata says."""
     name, reply = f"OS Login in {project}", facts[f"compute/{project}"]
     if facts.settings.ssh_key:
         return Check(name, Health.OK, "a key of your own is used")

@@ -118,7 +118,7 @@ def _conclusion(explanation: Explanation, settings: Settings, answers: str) -> I
 
 
 def _next(explanation: Explanation, settings: Settings) -> str:
-    """Say what a person does next; that ``explain`` would tell more is no news here."""
+    """Return what a person does next; that ``explain`` would tell more is no news here."""
     if not isinstance(explanation.event, LogEntry | Incident) or explanation.verdict is None:
         return ""
     read = Intake(
@@ -131,7 +131,7 @@ def _next(explanation: Explanation, settings: Settings) -> str:
 
 
 def _columns() -> int:
-    """Say how wide a line is; 100 where nothing tells."""
+    """Return how wide a line is; 100 if nothing tells."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal():
         return max(int(told), 60)

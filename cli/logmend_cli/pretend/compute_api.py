@@ -60,7 +60,7 @@ class PretendInstance:
         return f"projects/{self.project_id}/zones/{self.zone}/instances/{self.name}"
 
     def document(self, *, full: bool = False) -> dict[str, Any]:
-        """Give the instance as ``instances.get`` does; ``full`` adds what ``view=FULL`` adds."""
+        """Return the instance as ``instances.get`` does; ``full`` adds what ``view=FULL`` adds."""
         interface: dict[str, Any] = {"kind": "compute#networkInterface", "name": "nic0"}
         if self.internal_ip:
             interface["networkIP"] = self.internal_ip

@@ -48,7 +48,7 @@ class Emulator:
         return Path(self._folder.name) / "log"
 
     def start(self) -> None:
-        """Start and wait until the emulator answers; ``RuntimeError`` with its output where it does not."""
+        """Start and wait until the emulator answers; ``RuntimeError`` with its output if it does not."""
         assert self._process is None, "started already"
         environment = os.environ | {
             "CLOUDSDK_CONFIG": str(Path(self._folder.name) / "config"),
@@ -121,7 +121,7 @@ class Emulator:
 
 
 def _signalled(group: int, how: int) -> bool:
-    """Signal a process group; False where no process of it is left."""
+    """Signal a process group; False if no process of it is left."""
     try:
         os.killpg(group, how)
     except ProcessLookupError:
@@ -159,7 +159,7 @@ def running(emulator: Emulator, variable: str) -> Iterator[Emulator]:
 
 
 def installed(component: str) -> bool:
-    """Say whether this machine has Java and ``pubsub-emulator`` or ``cloud-firestore-emulator``."""
+    """Return whether this machine has Java and ``pubsub-emulator`` or ``cloud-firestore-emulator``."""
     gcloud = shutil.which("gcloud")
     if gcloud is None or shutil.which("java") is None:
         return False

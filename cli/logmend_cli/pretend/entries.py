@@ -33,7 +33,7 @@ def entry(
     at: datetime | None = None,
     line_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """Give the LogEntry of one line of one VM (project, zone, id), as the log path writes it on ``host``."""
+    """Return the LogEntry of one line of a VM (project, zone, id), as the log path writes it on ``host``."""
     at = at or datetime.now(UTC)
     local = (line_at or at).strftime("%Y/%m/%d %H:%M:%S")
     bare = f"{local}: {FORMS[form]}"
@@ -96,7 +96,7 @@ def entry(
 
 
 def incident(vm: tuple[str, str, str], incident_id: str) -> dict[str, Any]:
-    """Give the notification of an alert policy that names the runbook."""
+    """Return the notification of an alert policy that names the runbook."""
     project, zone, instance_id = vm
     return {
         "version": "1.2",
@@ -117,7 +117,7 @@ def incident(vm: tuple[str, str, str], incident_id: str) -> dict[str, Any]:
 
 
 def push(document: dict[str, object] | bytes, message_id: str) -> bytes:
-    """Give the body with which Pub/Sub would push it."""
+    """Return the body with which Pub/Sub would push it."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     message = {
         "data": base64.b64encode(data).decode(),

@@ -32,7 +32,7 @@ class Machine:
     """One pretend machine. ``instance`` is what the Compute API says of it, ``folder`` what is true of it.
 
     ``listens`` False is a machine whose SSH port is closed; ``own_id`` is the id that its metadata server
-    tells, another one than meant where the address was given to another machine.
+    tells, another one than meant if the address was given to another machine.
     """
 
     instance: PretendInstance
@@ -59,7 +59,7 @@ class Machine:
             (unit / "active").write_text("active\n" if active else "inactive\n")
 
     def timer(self) -> str | None:
-        """Say ``enabled active`` and the like; None where there is no timer."""
+        """Return ``enabled active`` or the like; None if there is no timer."""
         unit = self.units / TIMER
         if not unit.is_dir():
             return None
@@ -198,7 +198,7 @@ async def serving(app: object, port: int) -> AsyncIterator[None]:
 
 
 def free_port() -> int:
-    """Give a loopback port that nothing listens on at this moment."""
+    """Return a loopback port that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

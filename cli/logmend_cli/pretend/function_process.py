@@ -21,7 +21,7 @@ START_TRIES = 600
 async def serving(settings: Mapping[str, str], log: Path, *, port: int | None = None) -> AsyncIterator[str]:
     """Run the function with these ``LOGMEND_*`` settings alone until left; gives its URL.
 
-    It has a process group of its own, which ends with it. ``ConfigError`` with the end of ``log`` where it
+    It has a process group of its own, which ends with it. ``ConfigError`` with the end of ``log`` if it
     does not start.
     """
     port = port or free_port()

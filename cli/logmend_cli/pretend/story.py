@@ -1,7 +1,7 @@
 """The demo's story: a fleet, what it logs, and what has to become of every event.
 
-Each scene is one message about one VM, with the result that is expected of it. The demo fails where the
-outcome differs, or where a machine is not what its outcome claims.
+Each scene is one message about one VM, with the result that is expected of it. The demo fails if the
+outcome differs, or if a machine is not what its outcome claims.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,7 @@ class Story:
 
 
 def identity(machine: Machine) -> tuple[str, str, str]:
-    """Give project, zone and id."""
+    """Return project, zone and id."""
     return machine.instance.project_id, machine.instance.zone, machine.instance.instance_id
 
 

@@ -48,7 +48,7 @@ async def explained(each: Replayable, explanation: Explanation | None, replay_id
 class Publish(Struct, frozen=True):
     """Publish events again, with their attributes and the link to their original.
 
-    What is pulled is left where publishing would use it up in vain: it would be rejected, or be skipped for
+    What is pulled is left if publishing would use it up in vain: it would be rejected, or be skipped for
     its age. ``everything`` publishes that as well.
     """
 
@@ -112,7 +112,7 @@ _Subject = tuple[str, InstanceRef]
 
 
 def subject(explanation: Explanation | None) -> _Subject | None:
-    """Say which VM and runbook an event is about, where it would be taken up but for its age."""
+    """Return which VM and runbook an event is about, if it would be taken up but for its age."""
     if (
         explanation is None
         or explanation.verdict is None
@@ -126,12 +126,12 @@ def subject(explanation: Explanation | None) -> _Subject | None:
 
 
 def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
-    """Explain an event as of now; None where only the ledger knows it."""
+    """Explain an event as of now; None if only the ledger knows it."""
     return None if each.record is not None else explain.event(each.delivery, each.event, rules, None, now)
 
 
 def document(each: Replayable, explanation: Explanation | None, done: Done) -> Mapping[str, Any]:
-    """Give the JSON document of one event's replay: what ``explain`` says, and what was done."""
+    """Return the JSON document of one event's replay: what ``explain`` says, and what was done."""
     known = explain.document(explanation) if explanation is not None else dict.fromkeys(_KEYS)
     if each.record is not None:
         intent = each.record.intent

@@ -20,9 +20,9 @@ class Replayable(Struct, frozen=True):
     """One event.
 
     ``key`` is the same whenever this very event is met again in this source. ``original`` is the id of
-    the message that it first was, the entry's ``insertId`` where it was none. ``data`` and ``attributes`` are
+    the message that it first was, the entry's ``insertId`` if it was none. ``data`` and ``attributes`` are
     what is published again (``data`` None: nothing can be). ``ack_id`` is set while it is pulled, ``record``
-    where the event is known from the ledger alone.
+    if the event is known from the ledger alone.
     """
 
     where: str

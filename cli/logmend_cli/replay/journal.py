@@ -21,7 +21,7 @@ class ReplayJournal:
     def __init__(self, path: Path, about: dict[str, str], *, fresh: bool = False) -> None:
         """Open or begin. ``about`` is what a new run keeps beside its name; a resumed one keeps its own.
 
-        ``fresh`` forgets an interrupted run. ConfigError where the file is in use, or not ours.
+        ``fresh`` forgets an interrupted run. ConfigError if the file is in use, or not ours.
         """
         self.path = path
         try:
@@ -82,7 +82,7 @@ def _own(path: str, flags: int) -> int:
 
 
 def default_path(*parts: str) -> Path:
-    """Give the journal's place for a replay that is asked for in these words."""
+    """Return the journal's place for a replay that is asked for in these words."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
     return Path(state) / "logmend" / f"replay-{digest}.jsonl"

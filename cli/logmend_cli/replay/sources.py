@@ -35,7 +35,7 @@ class EventSource(Protocol):
     """Gives events; is told when one may be forgotten at its origin."""
 
     def events(self) -> AsyncIterator[Replayable]:
-        """Give every event once."""
+        """Return every event once."""
         ...
 
     async def settled(self, each: Replayable) -> None:
@@ -62,7 +62,7 @@ class FileSource(_Unpulled):
         self._file = file
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Give the file's documents."""
+        """Yield the file's documents."""
         for found in inputs.documents(self._file):
             yield of_document(found.where, found.delivery, found.event, found.payload)
 
@@ -80,7 +80,7 @@ class QuerySource(_Unpulled):
         self._where = where
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Give the entries, newest first."""
+        """Yield the entries, newest first."""
         number = 0
         async for page in self._logs.pages(self._resources, self._where, newest_first=True):
             for entry in page:
@@ -101,7 +101,7 @@ class OutcomeSource(_Unpulled):
         self._order = order
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Give the one event; from the ledger alone where it is to be ordered, which takes no entry."""
+        """Yield the one event; from the ledger alone if it is to be ordered, which takes no entry."""
         record = await self._record()
         source = record.intent.source
         if self._order:

@@ -35,7 +35,7 @@ _FUNNEL = ("#5f87c4", "#5592bb", "#4a9cae", "#3fa59c", "#37a588", "#32a275", "#2
 
 
 def figures(report: Report) -> dict[str, Any]:
-    """Give every chart that has something to show, by the id of its place on the page."""
+    """Return every chart that has something to show, by the id of its place on the page."""
     go = _objects()
 
     found: dict[str, Any] = {}
@@ -99,13 +99,13 @@ def figures(report: Report) -> dict[str, Any]:
 
 
 def library() -> str:
-    """Give plotly's own script, to stand in the page."""
+    """Return plotly's own script, to stand in the page."""
     offline: Any = import_module("plotly.offline")
     return str(offline.get_plotlyjs())
 
 
 def _objects() -> Any:
-    """Give plotly's classes of figures, which check what they are given; they come without types."""
+    """Return plotly's classes of figures, which check what they are given; they come without types."""
     return import_module("plotly.graph_objects")
 
 
@@ -174,10 +174,10 @@ def _origin(made: Lineage) -> str:
 
 
 def _text(name: str) -> str:
-    """Give text of an outcome as plotly may show it: it reads some HTML in labels, links among it."""
+    """Return text of an outcome as plotly may show it: it reads some HTML in labels, links among it."""
     return html.escape(printable(name)[:_LABEL])
 
 
 def _present(report: Report) -> Iterable[tuple[str, str]]:
-    """Give the results that occur, each with its colour, in the order of the colours' table."""
+    """Return the results that occur, each with its colour, in the order of the colours' table."""
     return [(name, colour) for name, colour in COLOURS.items() if report.results[name]]

@@ -59,7 +59,7 @@ def write(outcomes: Iterable[Outcome], out: Path, source: str) -> None:
 
 
 def save(report: Report, out: Path) -> None:
-    """Write the page; ConfigError where the file cannot be written."""
+    """Write the page; ConfigError if the file cannot be written."""
     from logmend_cli.report.page import render
 
     page = render(report)
@@ -85,7 +85,7 @@ async def _collect(settings: Settings, source: OutcomeQuery) -> Report:
 
 
 async def _kept(settings: Settings, since: datetime | None) -> list[Outcome]:
-    """Give the latest outcome of each intent that the ledger still knows, oldest first."""
+    """Return the latest outcome of each intent that the ledger still knows, oldest first."""
     async with opened(settings) as app:
         found = [record.outcome async for record in app.queues.records() if record.outcome is not None]
     return sorted((each for each in found if since is None or each.at >= since), key=lambda each: each.at)

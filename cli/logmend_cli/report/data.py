@@ -1,6 +1,6 @@
 """What a report shows, out of outcomes one by one. Pure; memory grows with VMs and events, not with outcomes.
 
-The funnel counts events, each by how far it ever came; a step counts only where the one before it does, so
+The funnel counts events, each by how far it ever came; a step counts only if the one before it does, so
 that it never widens. Reverts are no events of it.
 """
 
@@ -144,7 +144,7 @@ class Report:
         return datetime.fromtimestamp(max(self.over_time), UTC) if self.over_time else None
 
     def funnel(self) -> list[tuple[str, int]]:
-        """Give how many events came so far, step by step."""
+        """Return how many events came so far, step by step."""
         reached_by = Counter(self._events.values())
         return [
             (name, sum(count for step, count in reached_by.items() if step >= number))
@@ -152,30 +152,30 @@ class Report:
         ]
 
     def buckets(self) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
-        """Give outcomes over time: the seconds of a bucket, and each bucket that is not empty."""
+        """Return outcomes over time: the seconds of a bucket, and each bucket that is not empty."""
         return _buckets(self.over_time)
 
     def cause_buckets(self) -> list[tuple[datetime, Counter[str]]]:
-        """Give the causes that were found over time, likewise."""
+        """Return the causes that were found over time, likewise."""
         return _buckets(self.causes_over_time)[1]
 
     def alike(self) -> list[Alike]:
-        """Give the VMs that have one cause and one origin, those of most VMs first."""
+        """Return the VMs that have one cause and one origin, those of most VMs first."""
         return self.causes.rows()[:SHARES]
 
     def histogram(self, name: str) -> list[tuple[str, int]]:
-        """Give how many took how long, between 1-2-5 edges, from the shortest to the longest."""
+        """Return how many took how long, between 1-2-5 edges, from the shortest to the longest."""
         counts = Counter(bisect_left(_EDGES, value) for value in self.latencies[name])
         if not counts:
             return []
         return [(_between(slot), counts[slot]) for slot in range(min(counts), max(counts) + 1)]
 
     def shares(self, of: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
-        """Give the busiest of zones or runbooks, the busiest last (as horizontal bars want it)."""
+        """Return the busiest of zones or runbooks, the busiest last (as horizontal bars want it)."""
         return sorted(of.items(), key=lambda item: (item[1].total(), item[0]))[-SHARES:]
 
     def rows(self) -> Sequence[Vm]:
-        """Give the VMs: those with trouble first, then the latest."""
+        """Return the VMs: those with trouble first, then the latest."""
         ordered = sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
         return ordered[:VMS]
 
@@ -192,7 +192,7 @@ def _buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[dat
 
 
 def reached(outcome: Outcome) -> int | None:
-    """Say how far in ``STEPS`` an outcome shows its event to have come; None for a revert."""
+    """Return how far in ``STEPS`` an outcome shows its event to have come; None for a revert."""
     if outcome.action is Action.REVERT:
         return None
     if outcome.runbook is None or outcome.result in (Result.UNMATCHED, Result.REJECTED):

@@ -24,7 +24,7 @@ _HERE = Path(__file__).parent
 
 
 def render(report: Report) -> str:
-    """Give the page."""
+    """Return the page."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -58,7 +58,7 @@ def render(report: Report) -> str:
 
 
 def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """Give the numbers at the top: what, how many, and in which colour's name."""
+    """Return the numbers at the top: what, how many, and in which colour's name."""
     funnel, results = dict(report.funnel()), report.results
     bad = results["failed"] + results["unverified"] + results["rejected"]
     typical = quantiles(report.latencies["total"])["p50"]

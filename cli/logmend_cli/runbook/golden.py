@@ -14,7 +14,7 @@ from logmend_cli.cases import EXPECTED, Case, Expected
 
 
 class Ran(Struct, frozen=True):
-    """A case that was run. ``problem`` says in words where the answer is another; empty where it is not."""
+    """A case that was run. ``problem`` says in words how the answer differs; empty if it does not."""
 
     runbook: str
     case: str

@@ -23,7 +23,7 @@ class Effective(Struct, frozen=True):
 
 
 def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
-    """Give every value that can be set for a runbook, as it is in force."""
+    """Yield every value that can be set for a runbook, as it is in force."""
     choice = found.choices.get(runbook.name, Choice())
     yield _enabled(found, runbook, choice)
     settings, general = found.policies.of(runbook.name), found.policies.general

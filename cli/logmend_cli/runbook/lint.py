@@ -22,7 +22,7 @@ _ANCHORED = re.compile(r"(?:\(\?[a-zA-Z]+\))*(?:\^|\\A)")
 
 
 def lint(folder: Path, parameters: Mapping[str, str] = NONE) -> list[Problem]:
-    """Give every problem of the runbook in ``folder``, in order of file and line; empty means none."""
+    """Return every problem of the runbook in ``folder``, in order of file and line; empty means none."""
     found, problems = read(folder, parameters)
     if found is not None:
         problems = [*problems, *_yaml(folder / "runbook.yaml", found), *_scripts(folder, found)]
@@ -67,7 +67,7 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
 
 
 def _filter(file: str, line: int, path: Path, text: str) -> Iterator[Problem]:
-    """Compile the filter; its own lines are counted from the key, or from below it where it is a block."""
+    """Compile the filter; its own lines are counted from the key, or from below it if it is a block."""
     from logmend import lql
 
     block = re.match(r"filter:\s*[|>]", path.read_text(encoding="utf-8").splitlines()[line - 1])

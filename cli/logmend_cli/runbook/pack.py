@@ -34,7 +34,7 @@ def pack(settings: Settings, target: Path) -> list[Path]:
 
 
 def _said(path: Path, own: dict[str, Path]) -> dict[str, Any]:
-    """Give what a file says; of a folder, that no other runbook is on."""
+    """Return what a file says; of a folder, that no other runbook is on."""
     if path.is_file():
         return dict(document(str(path), path.read_text(encoding="utf-8")).values) | {"folders": []}
     built_in = {name: {"replaces": True} if name in own else {"enabled": False} for name in below(BUILT_IN)}

@@ -2,7 +2,7 @@
 
 POSIX ``/bin/sh`` (dash, bash called sh, busybox), the exit codes of OS Config's exec contract, nothing that
 can block without ``timeout``, every path below ``${LOGMEND_ROOT:-}``. Some rules read the text; the shells
-that this machine has, and shellcheck where it is installed, check the rest.
+that this machine has, and shellcheck if it is installed, check the rest.
 """
 
 import json
@@ -167,7 +167,7 @@ def _parsed(file: str, text: str) -> Iterator[Problem]:
 
 
 def _shellcheck(file: str, text: str) -> Iterator[Problem]:
-    """Ask shellcheck, where it is installed, for warnings and errors."""
+    """Ask shellcheck, if it is installed, for warnings and errors."""
     if shutil.which("shellcheck") is None:
         return
     with tempfile.TemporaryDirectory() as folder:

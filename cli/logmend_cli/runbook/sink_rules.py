@@ -33,7 +33,7 @@ def check(runbooks: Mapping[str, Runbook]) -> Iterator[Problem]:
 
 
 def own_entries(runbooks: Mapping[str, Runbook]) -> Iterator[dict[str, object]]:
-    """Give entries as logmend writes them: every result, with every reason, about every runbook.
+    """Yield entries as logmend writes them: every result, with every reason, about every runbook.
 
     They are the documents of the production code, in the logs that are its own; the OS Config agent's log
     repeats what our scripts print.

@@ -164,7 +164,7 @@ async def _from_logging(
 
 
 def _where(rules: Rules, span: tuple[datetime, datetime]) -> str:
-    """Give the sink's filter, widened by the runbooks' words in any form, for a span of time."""
+    """Return the sink's filter, widened by the runbooks' words in any form, for a span of time."""
     composed = sink_filter.widened({runbook.name: runbook for runbook, _ in rules.filters})
     begin, end = (at.isoformat().replace("+00:00", "Z") for at in span)
     return f'{composed}\nAND timestamp >= "{begin}"\nAND timestamp < "{end}"'
@@ -179,7 +179,7 @@ def _span(since: str | None, until: str | None, now: datetime) -> tuple[datetime
 
 
 def _within(event: Event | Undecodable, span: tuple[datetime, datetime]) -> bool:
-    """Tell whether an entry is of that time; what has no time is."""
+    """Return whether an entry is of that time; what has no time is."""
     at = event.timestamp if isinstance(event, LogEntry) else None
     return at is None or span[0] <= at < span[1]
 

@@ -13,7 +13,7 @@ from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
 def instance(scanned: Scanned) -> dict[str, Any]:
-    """Give the object of one VM under one runbook."""
+    """Return the object of one VM under one runbook."""
     seen, verdict = scanned.seen, scanned.verdict
     ref = seen.instance
     return {
@@ -94,7 +94,7 @@ def row(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def why(document: Mapping[str, Any]) -> str:
-    """Say why, in a few words: the reason, else what is still to be seen."""
+    """Return why, in a few words: the reason, else what is still to be seen."""
     if document["reason"]:
         return f"{document['reason']}: {document['detail']}" if document["detail"] else document["reason"]
     pending = len(document["pending_guards"])
@@ -103,12 +103,12 @@ def why(document: Mapping[str, Any]) -> str:
 
 
 def word(result: str, reason: str | None) -> str:
-    """Give ``result`` or ``result: reason``."""
+    """Return ``result`` or ``result: reason``."""
     return f"{result}: {reason}" if reason else result
 
 
 def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
-    """Say of each result how many VMs it stands for, and what it means."""
+    """Return for each result how many VMs have it, and what it means."""
     for name, count in results.items():
         result, _, reason = name.partition(": ")
         known = reasons.REASONS.get(reason)

@@ -41,7 +41,7 @@ class Lookups:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, refs: Iterable[InstanceRef]) -> FactsByVm:
-        """Look all of them up. ``Permanent("no_credentials")`` where there are none to do so with."""
+        """Look all of them up. ``Permanent("no_credentials")`` if there are none to do so with."""
         by_project = defaultdict[str, list[InstanceRef]](list)
         for ref in refs:
             by_project[ref.project_id].append(ref)

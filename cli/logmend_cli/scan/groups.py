@@ -43,7 +43,7 @@ _ID = 120
 class Form:
     """One way in which a VM says it: through which log, in which variant, naming which host but the agent's.
 
-    ``turned`` is why the entry itself is turned away, None where the VM would be looked at.
+    ``turned`` is why the entry itself is turned away, None if the VM would be looked at.
     """
 
     intent: Intent
@@ -56,7 +56,7 @@ class Form:
     last: datetime | None = None
 
     def meet(self, at: datetime | None) -> bool:
-        """Count one more entry; True where it is the newest so far."""
+        """Count one more entry; True if it is the newest so far."""
         self.count += 1
         if at is None:
             return self.count == 1
@@ -181,7 +181,7 @@ class Groups:
     def judged(
         self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], policies: Policies
     ) -> Iterator[Scanned]:
-        """Say of each VM what would be done to it, in order of VM.
+        """Yield for each VM what would be done to it, in order of VM.
 
         The function takes each entry by itself: one that lets it look at the VM is enough.
         """
@@ -224,7 +224,7 @@ def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[
 
 
 def log_path(event: LogEntry | Incident) -> str:
-    """Say through which log an event came, and in which field: ``syslog jsonPayload.message``."""
+    """Return through which log and in which field an event came: ``syslog jsonPayload.message``."""
     if isinstance(event, Incident):
         return "incident"
     payload = event.raw.get("jsonPayload")

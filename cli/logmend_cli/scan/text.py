@@ -1,4 +1,4 @@
-"""A scan as a person reads it: two lines for each VM on a terminal, one where a program may read along."""
+"""A scan as a person reads it: two lines for each VM on a terminal, one if a program may read along."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ ALIKE = 5
 
 
 def empty(totals: Mapping[str, Any]) -> str:
-    """Say what it means that no VM was found: with the words in unknown forms, nothing."""
+    """Return what it means that no VM was found: with the words in unknown forms, nothing."""
     if totals["unknown_form"]["entries"]:
         return "no filter selects any entry; whether a VM has the fault is not known"
     if totals["quoted_by"]:
@@ -34,7 +34,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, empty: str = EMPTY) -> None:
 
 
 def summary(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Say what the totals are, and what to do next."""
+    """Yield what the totals are, and what to do next."""
     for count, name, means in document.meaning(totals["results"]):
         yield f"{count:>6} {name}  {means}".rstrip()
     yield ""
@@ -54,7 +54,7 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Tell of VMs that one template or image repairs: one repair there is worth all of them."""
+    """Yield which VMs come from one template or image: one fix there serves them all."""
     for each in [each for each in rows if each["group"] or each["instances"] > 1][:ALIKE]:
         if each["next_step"]:
             many = "1 VM" if each["instances"] == 1 else f"{each['instances']} VMs"
@@ -62,7 +62,7 @@ def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def spoken(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Tell of the entries that have the words and match no filter."""
+    """Yield what is said of entries that have a runbook's words and match no filter."""
     unknown = totals["unknown_form"]
     for program, count in totals["quoted_by"].items():
         yield f"{count} quote the line: written by {output.printable(program)}, not by the program itself"

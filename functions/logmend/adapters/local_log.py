@@ -18,7 +18,7 @@ from logmend.outcome import document
 
 
 class NoOutcomeLog:
-    """Records nothing: for commands that print what came of their orders themselves."""
+    """Records nothing: for commands that print their outcomes themselves."""
 
     async def write(self, outcome: Outcome) -> None:
         """Drop the outcome."""
@@ -30,12 +30,12 @@ class NoOutcomeLog:
 class StdoutOutcomeLog:
     """Prints each outcome as one line, whole, and flushed before the event is answered.
 
-    During a request functions-framework may put a stream of its own in the place of ``sys.stdout`` (where
+    During a request functions-framework may put a stream of its own in the place of ``sys.stdout`` (if
     ``LOG_EXECUTION_ID`` is set): one without bytes, which adds the execution's id to the document.
     """
 
     async def write(self, outcome: Outcome) -> None:
-        """Print. ``Transient("outcome_log_unavailable")`` where nobody reads standard output any more."""
+        """Print. ``Transient("outcome_log_unavailable")`` if nobody reads standard output any more."""
         line = document.line(outcome) + "\n"
         try:
             # Bytes in one call: two tasks' lines never mix, whatever encoding the stream was opened with.
@@ -67,7 +67,7 @@ class FileOutcomeLog:
         self._path = path
 
     async def write(self, outcome: Outcome) -> None:
-        """Append; ``Transient("outcome_log_unavailable")`` where it cannot be written (disk full, say)."""
+        """Append; ``Transient("outcome_log_unavailable")`` if it cannot be written (disk full, say)."""
         data = (document.line(outcome) + "\n").encode()
         try:
             await asyncio.to_thread(self._append, data)
@@ -77,7 +77,7 @@ class FileOutcomeLog:
             raise Transient("outcome_log_unavailable", detail) from error
 
     async def aclose(self) -> None:
-        """Nothing to release: the file is opened anew for each line, so that it can be rotated away."""
+        """Nothing to release: the file is opened for each line, so it can be rotated."""
 
     def _append(self, data: bytes) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

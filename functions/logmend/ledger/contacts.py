@@ -50,7 +50,7 @@ class Contacts:
         self._store = store
 
     async def get(self, ref: InstanceRef) -> Contact:
-        """Read what is known of a VM; an empty contact where nothing is."""
+        """Read what is known of a VM; an empty contact if nothing is."""
         key = contact_key(ref)
         documents = await self._store.get([key])
         return unpack(Contact, documents[key]) if key in documents else Contact(ref)
@@ -61,7 +61,7 @@ class Contacts:
         return (await self.get(ref)).pin or seen
 
     async def forget(self, ref: InstanceRef, by: By) -> Pin | None:
-        """Take a pin back, on record; the next contact is a first one. None where nothing was pinned."""
+        """Take a pin back, on record; the next contact is a first one. None if nothing was pinned."""
         key, acts_at = contact_key(ref), acts_key(by.at)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Pin | None]:

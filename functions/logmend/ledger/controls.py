@@ -78,7 +78,7 @@ class Controls:
     async def resume(self, by: By, *, runbook: str | None = None) -> None:
         """Lift the latest global freeze, or a runbook's latest freeze and its open breaker.
 
-        A breaker that was open judges anew: what failed before it was released does not count any more.
+        A breaker that was open counts from now on, not what failed before.
         """
         if runbook is None:
 
@@ -169,7 +169,7 @@ class Controls:
         return await damage.free(self._store, subject_key(instance, runbook))
 
     async def lift(self, gone: Gone, by: By, scopes: Sequence[Scope] = ()) -> list[tuple[Scope, Freeze]]:
-        """Lift the freezes that are meant, of everything, of runbooks, and on the VMs of ``scopes``."""
+        """Lift the chosen freezes: of everything, of runbooks, and on the VMs of ``scopes``."""
         return await self._lift(gone, lambda scope, freeze: _unset(scope, freeze, by)[0], scopes, by.at)
 
     async def _lift(
@@ -219,7 +219,7 @@ class Controls:
             )
 
     async def told(self, acts: Acts) -> None:
-        """Take what was done to controls off the list of what is to be told."""
+        """Take what was done to controls off the list of what is still to be recorded."""
         key = ("acts", acts.acts_id)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
@@ -348,7 +348,7 @@ def _set(scope: Scope, freeze: Freeze) -> Act:
 
 
 def _unset(scope: Scope, freeze: Freeze | None, by: By) -> list[Act]:
-    """Tell that a freeze was lifted; nothing where there was none."""
+    """Return the act of lifting a freeze; empty if there was none."""
     if freeze is None:
         return []
     return [_act("freeze_lifted", by, f"{scope}: {freeze}", scope.runbook, scope.instance)]
@@ -360,7 +360,7 @@ def _ended(scope: Scope, freeze: Freeze) -> Act:
 
 
 def _released(subject: Subject) -> str:
-    """Say of what a VM is released."""
+    """Return in words what a VM is released from."""
     cooldown = subject.cooldown
     every = (
         str(subject.frozen) if subject.frozen else "",

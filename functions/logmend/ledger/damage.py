@@ -81,7 +81,7 @@ async def free(
 ) -> str | None:
     """Free a VM of a lease whose intent is gone, and say which it was.
 
-    ``expired_by`` leaves it alone where it has not run out by then; ``lists`` puts a lease that is as it
+    ``expired_by`` leaves it alone if it has not run out by then; ``lists`` puts a lease that is as it
     should be on the work list of the tick.
     """
     documents = await store.get([key])
@@ -105,7 +105,7 @@ async def free(
 
 
 async def _gone(store: Store, subject: Subject) -> str | None:
-    """Say why nobody can finish the intent that a lease is for; None where somebody can."""
+    """Return why nobody can finish the intent that a lease is for; None if somebody can."""
     assert subject.lease is not None
     key = intent_key(subject.lease.intent_id)
     documents = await store.get([key])

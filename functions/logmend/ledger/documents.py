@@ -52,7 +52,7 @@ def pack(value: Any) -> dict[str, Any]:
 
 
 def unpack(kind: type[T], document: Document) -> T:
-    """Turn stored data back; ``Permanent("ledger_corrupt")`` where it does not have the shape of ``kind``."""
+    """Turn stored data back; ``Permanent("ledger_corrupt")`` if it does not have the shape of ``kind``."""
     data = document.data
     fields = getattr(kind, "__struct_fields__", ())
     if "unknown" in fields and not data.keys() <= (known := frozenset(fields)):
@@ -105,7 +105,7 @@ def subject_document(subject: Subject, now: datetime) -> Document:
 
 
 def review_at(subject: Subject, now: datetime) -> datetime:
-    """Say when Compute is asked whether it still knows a VM: after a month, each VM at a time of its own."""
+    """Return when to ask Compute whether it still knows a VM: after a month, each VM at its own time."""
     part = shard_of(f"{subject.instance}/{subject.runbook}", 1 << 20) / (1 << 20)
     return now + REVIEW * (1 + part / 2)
 

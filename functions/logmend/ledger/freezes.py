@@ -22,7 +22,7 @@ def over(known: Freeze | None, freeze: Freeze) -> Freeze:
 
 
 def under(known: Freeze | None) -> Freeze | None:
-    """Give what is left when the latest freeze is lifted."""
+    """Return what is left when the latest freeze is lifted."""
     return known.over if known else None
 
 
@@ -38,12 +38,12 @@ def without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
 
 
 def found(known: Freeze | None, gone: Gone) -> list[Freeze]:
-    """Give the freezes of a stack that are meant."""
+    """Return the chosen freezes of a stack."""
     return [each for each in (known.stack if known else ()) if gone(each)]
 
 
 def left(known: Freeze | None, gone: Gone) -> Freeze | None:
-    """Give a stack without the freezes that are meant."""
+    """Return a stack without the chosen freezes."""
     kept: Freeze | None = None
     for each in reversed(known.stack if known else ()):
         if not gone(each):

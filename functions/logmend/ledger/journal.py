@@ -10,7 +10,7 @@ Guarantees, each by one transaction over the intent, its subject and the fleet:
   (:mod:`logmend.ledger.places`).
 
 Not guaranteed: that an attempt whose lease has run out has stopped working on the VM. There ``flock`` and
-the scripts' second look stand between it and a second change.
+the scripts' second check stand between it and a second change.
 """
 
 import re
@@ -282,7 +282,7 @@ class Journal(Upkeep):
         return [intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook), *more]
 
     def full_until(self, runbook: str) -> datetime | None:
-        """Give until when a runbook's budget is full, as far as this process has seen; None: never seen."""
+        """Return until when a runbook's budget is full, as far as this process has seen; None: never seen."""
         return self._full.get(runbook)
 
     async def conclude(self, held: Admitted, conclusion: Conclusion, now: datetime) -> None:
@@ -356,7 +356,7 @@ class Journal(Upkeep):
             await self.wake(intent.instance, intent.runbook, now)
 
     def _place_of(self, record: Record) -> Key | None:
-        """Name the document that an intent's place is in; None where it never committed."""
+        """Name the document that an intent's place is in; None if it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
         return None if shard is None else _place(record.intent, shard)
 
@@ -382,7 +382,7 @@ class Journal(Upkeep):
             await self._store.transact([subject_at, *map(intent_key, waiting)], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
-        """Give a VM back with its intent where it stood before, to be looked at again at ``due``.
+        """Give a VM back with its intent where it stood before, to be checked again at ``due``.
 
         ``reported`` is what an agent reported of it meanwhile.
         """
@@ -454,7 +454,7 @@ class Journal(Upkeep):
         return await self._store.transact([mine, *([plan_at] if plan_at else [])], step)
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
-        """Say of each VM tried within ``window`` whether it failed, by its latest sample.
+        """Return for each VM tried within ``window`` whether it failed, by its latest sample.
 
         Of more than :data:`SHARDS` times :data:`SAMPLES` VMs in a window the latest count.
         """
@@ -512,7 +512,7 @@ def _committing(
 
 
 def _asking(held: Admitted, record: Record, now: datetime) -> datetime:
-    """Say since when an agent's reports count: a takeover goes on with what its dead attempt began."""
+    """Return since when an agent's reports count: a takeover goes on with what its dead attempt began."""
     return record.requested_at if record.requested_at and held.was is State.RUNNING else now
 
 
@@ -527,7 +527,7 @@ def _reported(record: Record, reported: Attempt | None) -> Record:
 
 
 def _settled(record: Record, *, resume: bool) -> bool:
-    """Say whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
+    """Return whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
     if record.state is State.DONE:
         return True
     return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
@@ -539,7 +539,7 @@ def _place(intent: Intent, number: int) -> Key:
 
 
 def _still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:
-    """Say whether what is parked still waits for nothing but its turn: for a log, no news."""
+    """Return whether what is parked still waits for nothing but its turn: for a log, no news."""
     if earlier is None or not earlier.result is outcome.result is Result.PARKED:
         return False
     return earlier.reason in _TURNS and outcome.reason in _TURNS
@@ -595,7 +595,7 @@ def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
 
 
 def _without_lease(subject: Subject, intent: Intent) -> Subject:
-    """Take this intent's lease off, where a dead attempt left one and the intent itself is done or parked.
+    """Take this intent's lease off, if a dead attempt left one and the intent itself is done or parked.
 
     It would stay for ever otherwise, and every newcomer would try to finish the dead attempt first.
     """
@@ -604,7 +604,7 @@ def _without_lease(subject: Subject, intent: Intent) -> Subject:
 
 
 def _unknown(outcome: Outcome, subject: Subject) -> bool:
-    """Say whether Compute does not know the VM and nothing is remembered of it but that: it may be forged."""
+    """Return whether nothing is known of a VM but that Compute does not know it: it may be forged."""
     latest = replace(
         Subject(subject.instance, subject.runbook),
         name=subject.name,
@@ -618,7 +618,7 @@ def _unknown(outcome: Outcome, subject: Subject) -> bool:
 
 
 def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
-    """Say whose request is out after this intent: only its own end takes another's mark away."""
+    """Return whose request is out after this intent: only its own end takes another's mark away."""
     if state is State.REQUESTED:
         return intent.intent_id
     return None if subject.open_request == intent.intent_id else subject.open_request

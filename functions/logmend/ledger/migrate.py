@@ -35,7 +35,7 @@ RESERVED = timedelta(minutes=10)
 
 
 async def migrate(store: Store, now: datetime, budgets: Mapping[str, Budget]) -> None:
-    """Bring the ledger to :data:`~logmend.model.state.SCHEMA`; ``ledger_schema`` where it is newer already.
+    """Bring the ledger to :data:`~logmend.model.state.SCHEMA`; ``ledger_schema`` if it is newer already.
 
     ``budgets`` are those of the runbooks by name.
     """
@@ -109,7 +109,7 @@ def _left(name: str, error: Permanent) -> None:
 async def _hold(store: Store, runbook: str, held: Mapping[str, Out], count: int) -> None:
     """Put places into the documents of the budget, each into the emptiest, and say in records which it is.
 
-    So all are full where as many are held as the budget has: earlier documents have no less room than later.
+    So all are full if as many are held as the budget has: earlier documents have no less room than later.
     """
     spread: list[dict[str, Out]] = [{} for _ in range(count)]
     for name, place in sorted(held.items(), key=lambda item: (item[1].since, item[0])):

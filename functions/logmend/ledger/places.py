@@ -61,14 +61,14 @@ class Shard(Struct, frozen=True):
 
 
 def shards(budget: Budget) -> int:
-    """Give over how many documents a budget is spread: by its writes a second, and by its size."""
+    """Return over how many documents a budget is spread: by its writes a second, and by its size."""
     writes = 2 * budget.count / budget.window.total_seconds()
     wanted = max(LEAST_SHARDS, math.ceil(writes / WRITES_A_SECOND), math.ceil(budget.count / LARGEST_SHARD))
     return min(budget.count, wanted)
 
 
 def room(budget: Budget, shard: int) -> int:
-    """Give how many places one document of a budget has."""
+    """Return how many places one document of a budget has."""
     count = shards(budget)
     return budget.count // count + (1 if shard < budget.count % count else 0)
 
@@ -88,7 +88,7 @@ def taken(shard: Shard) -> int:
 
 
 def frees(shard: Shard, window: timedelta) -> datetime | None:
-    """Say when the first place gets free at the latest; None where that hangs on an outcome."""
+    """Return when the first place gets free at the latest; None if that hangs on an outcome."""
     ends = [each.until for each in shard.out.values() if each.until]
     ends += [each.latest for each in shard.over.values()]
     return min(ends) + window if ends else None
@@ -102,7 +102,7 @@ def take(shard: Shard, intent_id: str, until: datetime | None, now: datetime) ->
 
 
 def settle(shard: Shard, intent_id: str, work: Work, longest: timedelta, now: datetime) -> Shard:
-    """Say of a place what became of its work; ``longest`` is how long what cannot be seen may go on."""
+    """Note what became of the work that holds a place; ``longest`` is how long unseen work may last."""
     place = shard.out.get(intent_id)
     if place is None or work is Work.OUT:
         return shard
@@ -119,7 +119,7 @@ def settle(shard: Shard, intent_id: str, work: Work, longest: timedelta, now: da
 
 
 def expiry(shard: Shard) -> datetime | None:
-    """Say from when on a document holds nothing that counts; None while that is not known."""
+    """Return from when on nothing in a document counts; None while that is not known."""
     ends = [each.until for each in shard.out.values()] + [each.latest for each in shard.over.values()]
     known = [each for each in ends if each is not None]
     if not known or len(known) < len(ends):

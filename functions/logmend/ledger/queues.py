@@ -17,7 +17,7 @@ Unreadable = Callable[[str, Permanent], None]
 
 
 def refuse(name: str, error: Permanent) -> None:
-    """Let nobody read a list that holds such a document."""
+    """Keep such a document from making its whole list unreadable."""
     del name
     raise error
 
@@ -33,13 +33,13 @@ class Queues:
         return _read(Record, await self._store.due("intents", "parked", now, limit), unreadable)
 
     async def requested(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
-        """Intents whose work was handed over and whose next look is due."""
+        """Intents whose work was handed over and whose next check is due."""
         return _read(Record, await self._store.due("intents", "requested", now, limit), unreadable)
 
     async def unverified(
         self, now: datetime, limit: int, unreadable: Unreadable = refuse
     ) -> Sequence[Record]:
-        """Intents whose second check is still missing and whose next look is due."""
+        """Intents whose second check is missing and whose next check is due."""
         return _read(Record, await self._store.due("intents", "unverified", now, limit), unreadable)
 
     async def unemitted(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
@@ -51,15 +51,15 @@ class Queues:
         return _read(Subject, await self._store.due("subjects", "leased", now, limit), unreadable)
 
     async def kept(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
-        """VMs of which nothing was heard for so long that Compute is asked whether they are still there."""
+        """VMs that have not been heard from for so long that Compute is asked whether they still exist."""
         return _read(Subject, await self._store.due("subjects", "kept", now, limit), unreadable)
 
     async def untold(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Acts]:
-        """Give what was done to controls and may not have reached the log of outcomes."""
+        """Return what was done to controls and may not have reached the log of outcomes."""
         return _read(Acts, await self._store.due("acts", "untold", now, limit), unreadable)
 
     async def overdue(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Approval]:
-        """Give plans that nobody decided on in time."""
+        """Return plans that nobody decided on in time."""
         return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
 
     async def acts(self, page: int = 500) -> AsyncIterator[Acts]:

@@ -69,7 +69,7 @@ class Upkeep:
         await self._store.transact([key], step)
 
     async def last_failure(self, runbook: str) -> datetime | None:
-        """Say when a VM failed last, as far as the breaker's samples go."""
+        """Return when a VM failed last, as far as the breaker's samples go."""
         documents = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
         failed = [at for each in documents.values() for at, failing in each.data.values() if failing]
         return max(map(datetime.fromisoformat, failed), default=None)
@@ -77,7 +77,7 @@ class Upkeep:
     async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
         """Look after places that are held for longer than ``patience`` until their intent's end.
 
-        Gives the intents that nobody will take up by themselves: their message was given up. The place of an
+        Returns the intents that would not be taken up otherwise: their message was given up. The place of an
         intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
         """
         waiting = []

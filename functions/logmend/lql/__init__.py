@@ -14,7 +14,7 @@ Where Google's page leaves room, this reads it so:
 - Parentheses nest at most 50 deep; the regular expressions of a filter have at most 5,000 instructions.
 - Names of LogEntry's own fields ignore case and may be in snake_case; keys of payloads and labels do neither,
   save that keys of ``protoPayload`` ignore case. Its known 64-bit integers, times and durations are typed.
-- ``:`` on an object holds where it has that key (AIP-160) or any value in it has the text.
+- ``:`` on an object holds if it has that key (AIP-160) or any value in it has the text.
 - ``NULL_VALUE`` is written without quotes, for payloads only; every value that is not null differs from it.
 - An unknown escape is an error in a string and RE2's in a pattern (``"\d"`` is ``"\\d"``; ``\b`` is refused).
 - A global term is looked for in the values that the entry has, not in keys or defaults.
@@ -60,7 +60,7 @@ def format(filter: Filter | str) -> str:
 def combine(texts: Sequence[str]) -> str:
     """Join filters by OR, each in parentheses on lines of its own.
 
-    Raises FilterError for one that is unusable or empty (it would match every entry), or where there is none.
+    Raises FilterError for one that is unusable or empty (it would match every entry), or if there is none.
     """
     if not texts or any(compile(text).root is None for text in texts):
         raise FilterError("an empty filter matches every entry", 1, 1, "a comparison")

@@ -42,7 +42,7 @@ _DATE = "0000-00-00"
 def converter(
     kind: Kind, type_name: str, zone: str | None, name: str, at: Position
 ) -> Callable[[object], object]:
-    """Make the conversion of JSON values of ``kind`` to JSON values of the type; ABSENT where one fails."""
+    """Make the conversion of JSON values of ``kind`` to JSON values of the type; ABSENT if one fails."""
     target = KINDS[type_name]
     if kind in OBJECTS or target not in _ALLOWED[kind] | {Kind.STRING, kind}:
         raise FilterError(f"{name} is a {kind.name.lower()} and cannot be cast to {type_name}", *at)

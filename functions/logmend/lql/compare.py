@@ -47,7 +47,7 @@ def typed(kind: Kind, op: str, literal: Literal) -> Test:
 def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) -> Test:
     """Make a test for values inside payloads and labels, by the type of the JSON value.
 
-    ``:`` on an object is true where it has that key (AIP-160), or one of its values, at any depth, has the
+    ``:`` on an object is true if it has that key (AIP-160), or one of its values, at any depth, has the
     text. ``keep_case`` normalises keys for that.
     """
     if literal.is_null:

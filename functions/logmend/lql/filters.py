@@ -28,14 +28,14 @@ class Warning(Struct, frozen=True):  # noqa: A001 - lql.Warning is its name at t
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled filter; made by :func:`logmend.lql.compile`. Equal where the text is."""
+    """A compiled filter; made by :func:`logmend.lql.compile`. Equal if the text is."""
 
     text: str
     root: Node | None = field(repr=False, compare=False)
     _tests: tuple[Callable[[Mapping[str, object]], bool], ...] = field(repr=False, compare=False)
 
     def matches(self, entry: object) -> bool:
-        """Tell whether an entry is selected.
+        """Return whether an entry is selected.
 
         ``entry`` is a LogEntry in proto-JSON (camelCase), as ``gcloud logging read --format=json`` prints it.
         Never raises, whatever JSON it is given; what is no object is never selected.
@@ -48,7 +48,7 @@ class Filter:
         return True
 
     def explain(self, entry: Any) -> list[Clause]:
-        """Tell of each operand of the top-level AND whether it holds; the entry matches where all do."""
+        """Return for each operand of the top-level AND whether it holds; the entry matches if all do."""
         an_object = is_object(entry)
         return [
             Clause(printed(part), an_object and test(entry))

@@ -20,7 +20,7 @@ _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?")
 
 
 def compile_call(call: Call) -> Predicate:
-    """Compile a function. Raises FilterError where its arguments are unusable."""
+    """Compile a function. Raises FilterError if its arguments are unusable."""
     return {
         "log_id": _log_id,
         "source": _source,

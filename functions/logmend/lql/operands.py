@@ -87,7 +87,7 @@ def _segments(path: Parsed) -> list[Token]:
 
 
 def field_of(path: Parsed) -> Field:
-    """Read the path of a field. Raises FilterError where it is undefined."""
+    """Read the path of a field. Raises FilterError if it is undefined."""
     segments = []
     for token in _segments(path):
         if token.type == "STRING":

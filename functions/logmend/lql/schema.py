@@ -113,7 +113,7 @@ class Located(Struct, frozen=True):
 
 
 def canonical(segments: tuple[str, ...], at: Position) -> Field:
-    """Spell LogEntry's own names as in proto-JSON. Raises FilterError where the path is undefined."""
+    """Spell LogEntry's own names as in proto-JSON. Raises FilterError if the path is undefined."""
     level: dict[str, Kind] | dict[str, Kind | dict[str, Kind]] | None = LOG_ENTRY
     spelled: list[str] = []
     for n, segment in enumerate(segments):

@@ -1,6 +1,6 @@
 """Conversions of values: of the filter's text and of an entry's JSON to what is compared.
 
-Every function gives None where the value cannot be converted; the comparison is then false. Timestamps and
+Every function gives None if the value cannot be converted; the comparison is then false. Timestamps and
 durations are whole nanoseconds (of the Unix era, resp. of length), so nothing is lost to floating point.
 """
 

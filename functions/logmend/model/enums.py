@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What an intent asks for. ``CHECK`` only looks; the other two change a VM."""
+    """What an intent asks for. ``CHECK`` only checks; the other two change a VM."""
 
     CHECK = "check"
     ENFORCE = "enforce"

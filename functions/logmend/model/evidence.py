@@ -1,4 +1,4 @@
-"""Reading what a script printed on a VM. Pure; bytes from a machine that nobody vouches for.
+"""Reading what a script printed on a VM. Pure; bytes from a machine that is not trusted.
 
 Only lines ``key=value`` count: keys are lower-case words with underscores, values printable text of at
 most 256 characters, and that of ``reason`` a single snake_case word, since it becomes an outcome's reason
@@ -28,7 +28,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def values(output: bytes) -> Mapping[str, str]:
-    """Give the evidence of a script's standard output; of a key printed twice, the first line counts.
+    """Return the evidence of a script's standard output; of a key printed twice, the first line counts.
 
     The first, so that programs which a script runs later cannot overwrite what it printed before.
     """
@@ -40,7 +40,7 @@ def values(output: bytes) -> Mapping[str, str]:
 
 
 def lines(output: bytes) -> Iterator[tuple[str, str]]:
-    """Give every ``key=value`` line of a script's standard output, in order, without credentials."""
+    """Yield every ``key=value`` line of a script's standard output, in order, without credentials."""
     for line in output[:LIMIT].decode("utf-8", "replace").split("\n"):
         match = _LINE.fullmatch(_CREDENTIALS.sub("", line.rstrip("\r")))
         if match and len(match[2]) <= VALUE_LIMIT and match[2].isprintable() and "\ufffd" not in match[2]:
@@ -48,7 +48,7 @@ def lines(output: bytes) -> Iterator[tuple[str, str]]:
 
 
 def error_text(output: bytes) -> str:
-    """Give a script's standard error as one printable line: what says why, then its end.
+    """Return a script's standard error as one printable line: what says why, then its end.
 
     Programs tend to end with words of their own ("check your network") that push the cause out of what is
     kept; lines that begin as apt, dpkg, rpm and curl begin their errors come first, at most half of it.

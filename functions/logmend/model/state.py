@@ -50,7 +50,7 @@ class Record(Kept, frozen=True):
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
     fault and ``enforcement`` what became of enforcing. ``place`` is the document of the budget that its place
     was taken in. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that
-    it began. ``busy_since`` is since when each look has found the VM busy.
+    it began. ``busy_since`` is since when each check has found the VM busy.
     """
 
     intent: Intent
@@ -71,7 +71,7 @@ class Record(Kept, frozen=True):
 
     @property
     def request(self) -> Asked | None:
-        """What an agent was asked to do last; None where it never was."""
+        """What an agent was asked to do last; None if it never was."""
         if self.asked is None or self.requested_at is None:
             return None
         return Asked(self.intent.instance, self.intent.runbook, self.asked, self.requested_at)
@@ -109,12 +109,12 @@ class Freeze(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """Name this freeze, for an order that knows of it."""
+        """A name of this freeze, for an intent that knows of it."""
         return f"freeze {self.at.isoformat()} {self.by}"
 
     @property
     def name(self) -> str:
-        """Give the name by which a person lifts it. What one command froze has one name."""
+        """Return the name by which a person lifts it. What one command froze has one name."""
         return f"freeze-{hashlib.sha256(self.mark.encode()).hexdigest()[:6]}"
 
     @property
@@ -123,7 +123,7 @@ class Freeze(Struct, frozen=True):
         return (self, *(self.over.stack if self.over else ()))
 
     def __str__(self) -> str:
-        """Say who, since when, until when and why, for a person."""
+        """Return who, since when, until when and why, for a person."""
         until = f" until {self.until:%FT%TZ}" if self.until else ""
         return f"frozen by {self.by} at {self.at:%FT%TZ}{until} {self.why}".strip() + f" ({self.name})"
 
@@ -137,11 +137,11 @@ class Breaker(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """Name this opening, for an order that knows of it."""
+        """A name of this opening, for an intent that knows of it."""
         return f"breaker {self.opened_at.isoformat()}"
 
     def __str__(self) -> str:
-        """Say it for a person."""
+        """Return it in words."""
         return f"{self.failing} of {self.seen} VMs failed by {self.opened_at:%FT%TZ}"
 
 
@@ -154,7 +154,7 @@ class Declined(Struct, frozen=True):
     why: str = ""
 
     def __str__(self) -> str:
-        """Say who, since when, until when and why, for a person."""
+        """Return who, since when, until when and why, for a person."""
         until = f" until {self.until:%FT%TZ}" if self.until else ""
         return f"rejected by {self.by} at {self.at:%FT%TZ}{until} {self.why}".strip()
 
@@ -162,10 +162,10 @@ class Declined(Struct, frozen=True):
 class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
-    ``held`` is set by a revert and keeps automatic intents away, ``held_by`` is the revert's intent: an order
-    that does not name it was given without knowing of it; ``failures`` counts failures in a row,
-    ``relapses`` how often a live check saw the fault again after a verified fix; ``human_told`` that the
-    one ERROR about it was recorded; ``open_request`` is the intent whose requested work is still out;
+    ``held`` is set by a revert and keeps automatic intents away, ``held_by`` is the revert's intent: what
+    does not name it was asked for without knowing of it. ``failures`` counts failures in a row, ``relapses``
+    how often the fault came back after a verified fix and was remediated again. ``human_told`` says that the
+    one ERROR about it was recorded, ``open_request`` which intent's requested work is still out.
     ``waiting`` are intents that are parked until the one in hand is done.
     """
 
@@ -199,7 +199,7 @@ class Scope(Struct, frozen=True):
     instance: InstanceRef | None = None
 
     def __str__(self) -> str:
-        """Say it for a person."""
+        """Return it in words."""
         if self.instance is not None:
             return f"{self.instance} ({self.runbook})"
         return f"runbook {self.runbook}" if self.runbook else "everything"
@@ -253,7 +253,7 @@ class Acts(Kept, frozen=True):
 class Approval(Kept, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
 
-    ``plan`` is what an approval is bound to; None where an older version made it, which is bound to nothing
+    ``plan`` is what an approval is bound to; None if an older version made it, which is bound to nothing
     and so good for nothing. ``name`` and ``labels`` are the VM's, as they were then.
     """
 

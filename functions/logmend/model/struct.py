@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def replace(value: Any, /, **changes: Any) -> Any:
-        """Give a copy with these fields changed, of a struct or a dataclass; TypeError for unknown ones."""
+        """Return a copy with these fields changed, of a struct or a dataclass; TypeError for unknown ones."""
         if isinstance(value, Struct):
             return msgspec.structs.replace(value, **changes)
         return dataclasses.replace(value, **changes)

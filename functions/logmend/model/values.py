@@ -42,7 +42,7 @@ class Delivery(Struct, frozen=True):
 
     @property
     def replay_of(self) -> str | None:
-        """Id of the original, where this message was republished by ``logmend replay``; no other text."""
+        """Id of the original, if this message was republished by ``logmend replay``; no other text."""
         said = self.attributes.get("logmend_replay_of", "")
         return said if _ORIGINAL.fullmatch(said) else None
 
@@ -70,7 +70,7 @@ class LogEntry(Struct, frozen=True):
 
     @property
     def log_id(self) -> str:
-        """The decoded part after ``/logs/`` of the log name; empty where there is none."""
+        """The decoded part after ``/logs/`` of the log name; empty if there is none."""
         return self.log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
 
 
@@ -134,13 +134,13 @@ class Plan(Struct, frozen=True):
 
 
 class Intent(Struct, frozen=True):
-    """One order to look after one VM with one runbook.
+    """What is to be done: one action on one VM with one runbook.
 
     ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
-    ``line_host`` is the host that the line names where that is not ``shipped_by``, the agent's own.
-    ``repeats`` says that the source will say it again by itself if nothing is done. ``overrides`` names the
-    revert that the order knew of and takes back.
+    ``line_host`` is the host that the line names if that is not ``shipped_by``, the agent's own.
+    ``repeats`` says that the source repeats itself if nothing is done. ``overrides`` names the
+    revert that a person knew of and takes back.
     ``approved`` is what the person who approved it saw, and nothing else may be done under that approval.
     A person's revert goes on through the freezes and the breaker that it names in ``passes`` (an order to
     enforce: through the breaker alone), on at most
@@ -173,7 +173,7 @@ class Intent(Struct, frozen=True):
 
     @property
     def puts_back(self) -> bool:
-        """A person undoes what was done: a freeze and the budget of what it undoes are not meant for that."""
+        """A person undoes what was done: freezes and the budget of what it undoes do not apply."""
         return self.action is Action.REVERT and self.origin is Origin.OPERATOR
 
     @property
@@ -330,8 +330,8 @@ class Attempt(Struct, frozen=True):
 
     ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
     work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
-    the attempt early, ``halted`` what the commit point answered where it did not let the attempt enforce.
-    ``asked`` is what an agent was asked to do, where the work was handed over to one. ``committed`` says that
+    the attempt early, ``halted`` what the commit point answered if it did not let the attempt enforce.
+    ``asked`` is what an agent was asked to do, if the work was handed over to one. ``committed`` says that
     this attempt passed the commit point; ``login`` is how a session got in, if one did; ``diagnosis`` is
     what keeps a fault there, if the runbook can say it.
     """

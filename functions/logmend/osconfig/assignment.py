@@ -1,6 +1,6 @@
 """Runbooks as OS policy assignments: three static documents per zone and runbook, told apart by one label.
 
-``check`` only looks (``VALIDATION`` mode), ``enforce`` and ``revert`` carry both scripts of their kind; none
+``check`` only checks (``VALIDATION`` mode), ``enforce`` and ``revert`` carry both scripts of their kind; none
 names a VM. A VM is opted in by its label ``logmend-RUNBOOK`` = the action. Pure; ``deploy/osconfig.tf`` makes
 the same documents, which a test compares.
 
@@ -22,7 +22,7 @@ CHANGING = (Action.ENFORCE, Action.REVERT)
 
 
 def actions(runbook: Runbook) -> tuple[Action, ...]:
-    """Give the actions that a runbook has an assignment for: of one that is irreversible, no way back."""
+    """Return the actions that a runbook has an assignment for: an irreversible one has no way back."""
     return tuple(each for each in ACTIONS if not (runbook.irreversible and each is Action.REVERT))
 
 
@@ -47,7 +47,7 @@ def output_file(runbook: str) -> str:
 
 
 def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dict[str, Any]:
-    """Give one assignment's document. VMs with the label ``exempt`` (key, value) are left out."""
+    """Return one assignment's document. VMs with the label ``exempt`` (key, value) are left out."""
     name, scripts = assignment_id(runbook.name, action), runbook.scripts
     undo = action is Action.REVERT
     run: dict[str, object] = {"validate": _shell(scripts.revert_validate if undo else scripts.validate)}
@@ -73,7 +73,7 @@ def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dic
 
 
 def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> tuple[str, ...]:
-    """Say in which parts an assignment is not what it should be; what the API adds does not count."""
+    """Return in which parts an assignment is not what it should be; what the API adds does not count."""
     ours, theirs = _essence(wanted), _essence(found)
     return tuple(part for part in ours if ours[part] != theirs[part])
 

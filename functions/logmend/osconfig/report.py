@@ -60,13 +60,13 @@ _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPoli
 
 
 def key(report: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Give instance and assignment of a report as its name has them; None where it has no such name."""
+    """Return instance and assignment of a report as its name has them; None if it has no such name."""
     found = _NAME.fullmatch(str(report.get("name", "")))
     return (found[3], found[4]) if found else None
 
 
 def updated(report: Mapping[str, object]) -> datetime:
-    """Say when a report was generated. ValueError where it does not tell."""
+    """Return when a report was generated. ValueError if it does not tell."""
     at = datetime.fromisoformat(str(report.get("updateTime", "")))
     if at.tzinfo is None:
         raise ValueError("updateTime has no zone")

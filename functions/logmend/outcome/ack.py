@@ -30,5 +30,5 @@ STATUS: Mapping[Result, int] = MappingProxyType(
 
 
 def status(result: Result) -> int:
-    """Give the HTTP status that answers a delivery with this result."""
+    """Return the HTTP status that answers a delivery with this result."""
     return STATUS[result]

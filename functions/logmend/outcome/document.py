@@ -1,6 +1,6 @@
 """The canonical document of an outcome: what is logged, printed, stored in files and read back. Pure.
 
-Every key is always there, null where it does not apply. ``before`` and ``after`` hold the script's own
+Every key is always there, null if it does not apply. ``before`` and ``after`` hold the script's own
 ``key=value`` pairs beside ``exit_code``, ``finding``, ``at`` and ``error``. ``timestamp`` and ``outcome_id``
 make an entry deterministic: writing the same outcome twice leaves one entry in Cloud Logging. Never holds
 the matched text.
@@ -65,7 +65,7 @@ def severity(outcome: Outcome) -> str:
 
 
 def insert_id(outcome: Outcome) -> str:
-    """Cloud Logging insertId: the outcome's id, or its digest where it holds other than ``A-Za-z0-9._-``."""
+    """Cloud Logging insertId: the outcome's id, or its digest if it holds other than ``A-Za-z0-9._-``."""
     if _INSERT_ID.fullmatch(outcome.outcome_id):
         return outcome.outcome_id
     return hashlib.sha256(outcome.outcome_id.encode("utf-8", "backslashreplace")).hexdigest()[:40]
@@ -125,7 +125,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
 
 
 def line(outcome: Outcome) -> str:
-    """Give the document as one line of ASCII JSON, without a line end; the same bytes every time."""
+    """Return the document as one line of ASCII JSON, without a line end; the same bytes every time."""
     try:
         return msgspec.json.encode(_document(outcome)).decode("ascii")
     except UnicodeError:  # other than ASCII, or a lone surrogate
@@ -133,7 +133,7 @@ def line(outcome: Outcome) -> str:
 
 
 def brief(outcome: Outcome) -> dict[str, Any]:
-    """Give what answers a delivery: enough for a person at a terminal, nothing of the event's own text."""
+    """Return what answers a delivery: enough for a person at a terminal, nothing of the event's own text."""
     return {
         "result": outcome.result.value,
         "reason": outcome.reason,
@@ -146,7 +146,7 @@ def brief(outcome: Outcome) -> dict[str, Any]:
 
 
 def from_json(document: Mapping[str, Any]) -> Outcome:
-    """Read a document back; ValueError where it is none. Keys of later versions are ignored."""
+    """Read a document back; ValueError if it is not one. Keys of later versions are ignored."""
     try:
         return _outcome(document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:

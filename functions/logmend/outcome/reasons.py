@@ -698,7 +698,7 @@ def _of_cause(outcome: Outcome, step: str) -> str:
 
 
 def _of_group(outcome: Outcome, step: str) -> str:
-    """Name the place at which the fault of a VM of a group is mended for good: what it is made from."""
+    """Name the place at which the fault of a VM of a group is fixed for good: what it is made from."""
     made = outcome.lineage
     if made.group is None or outcome.before is None or outcome.before.finding is not Finding.FAULTY:
         return step

@@ -22,7 +22,7 @@ KEBAB = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Say ``did you mean …?`` if one of ``known`` is close, else list them all."""
+    """Return ``did you mean …?`` if one of ``known`` is close, else a list of them all."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, 1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
@@ -50,7 +50,7 @@ class Reader:
         return ".".join(str(part) for part in (*self.path, key))
 
     def take(self, key: str, kind: type, expected: str, *, required: bool = False) -> Any:
-        """Take ``key`` if it is there and a ``kind``; None (and a problem, where due) else."""
+        """Take ``key`` if it is there and a ``kind``; None (and a problem, if due) else."""
         self.taken.add(key)
         value = self.values.get(key)
         if value is None:
@@ -152,7 +152,7 @@ class Reader:
 
 
 def described(value: Any) -> str:
-    """Say what a value is, as a problem names it."""
+    """Return what a value is, as a problem names it."""
     match value:
         case str():
             return repr(value if len(value) <= 60 else value[:57] + "...")

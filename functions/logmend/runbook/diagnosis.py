@@ -31,7 +31,7 @@ _SAID = ("no_cause_fits", "not_readable", "at_work")
 
 
 def unknown(why: str, *told: str) -> Diagnosis:
-    """Give a diagnosis that names no cause."""
+    """Return a diagnosis that names no cause."""
     return Diagnosis(
         UNKNOWN, evidence=tuple([each[: evidence.VALUE_LIMIT] for each in told if each]), why=why
     )

@@ -86,7 +86,7 @@ def load_all(
 
 
 def below(root: Path) -> Mapping[str, Path]:
-    """Give the folders of the runbooks in ``root``, by name."""
+    """Return the folders of the runbooks in ``root``, by name."""
     return {path.parent.name: path.parent for path in sorted(root.glob("*/runbook.yaml"))}
 
 
@@ -105,7 +105,7 @@ def load_each(
 
 
 def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
-    """Give the follow-ups, and the remedies of causes, that name no runbook."""
+    """Return the follow-ups, and the remedies of causes, that name no runbook."""
     return [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
@@ -267,7 +267,7 @@ def _causes(top: Reader) -> tuple[Cause, ...]:
 
 
 def _variants(top: Reader) -> tuple[Variant, ...]:
-    """Read the variants; ``prefix``, where there is one, begins the pattern of each."""
+    """Read the variants; ``prefix``, if there is one, begins the pattern of each."""
     prefix = top.joined("prefix") or ""
     variants: list[Variant] = []
     for each in top.mappings("variants"):
@@ -306,7 +306,7 @@ def _declared(top: Reader) -> Mapping[str, tuple[str, str]]:
 def _values(
     top: Reader, declared: Mapping[str, tuple[str, str]], parameters: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Give every declared parameter its value, checked against its pattern and the shell."""
+    """Return every declared parameter its value, checked against its pattern and the shell."""
     for name in parameters:
         if name not in declared:
             top.wrong("parameters", f"no such parameter {name}", suggestion(name, declared))

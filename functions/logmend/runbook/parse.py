@@ -12,7 +12,7 @@ DEEPEST = 20
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader (in C where built so), which lets later duplicates win unless told otherwise."""
+    """PyYAML's safe loader (in C if built so), which lets later duplicates win unless told otherwise."""
 
 
 def document(file: str, text: str) -> Reader:

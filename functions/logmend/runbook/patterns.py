@@ -9,7 +9,7 @@ from typing import Any
 
 @functools.cache
 def compiled(pattern: str) -> Any:
-    """Compile an RE2 pattern once; ValueError with RE2's own words if it is none."""
+    """Compile an RE2 pattern once; ValueError with RE2's own words if it is invalid."""
     import re2  # noqa: PLC0415
 
     try:
@@ -20,7 +20,7 @@ def compiled(pattern: str) -> Any:
 
 
 def first_found(patterns: tuple[str, ...], text: str) -> int | None:
-    """Give the index of the first of these patterns that is found in ``text``; None if none is."""
+    """Return the index of the first of these patterns that is found in ``text``; None if none is."""
     found: list[int] | None = _together(patterns).Match(text)
     if found:
         return min(found)

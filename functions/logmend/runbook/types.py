@@ -63,14 +63,14 @@ class Condition(Struct, frozen=True):
     text: str
 
     def __str__(self) -> str:
-        """Say ``KIND TEXT``."""
+        """Return ``KIND TEXT``."""
         return f"{self.kind} {self.text}"
 
 
 class Cause(Struct, frozen=True):
     """One cause that ``diagnose.sh`` may name: what it means, whose it is, what to do about it.
 
-    ``next_step`` may hold ``{vm}`` and ``{instance}``, as in outcomes. ``runbook`` remediates it where it
+    ``next_step`` may hold ``{vm}`` and ``{instance}``, as in outcomes. ``runbook`` remediates it if it
     concerns logmend, and only there.
     """
 
@@ -147,7 +147,7 @@ class Runbook(Struct, frozen=True):
 
     @property
     def ssh_only(self) -> str:
-        """Why OS Config cannot take this runbook; empty where it can."""
+        """Why OS Config cannot take this runbook; empty if it can."""
         long = {
             file: len(text) for file, text in self.scripts.by_file.items() if len(text) > INLINE_CHARACTERS
         }
@@ -155,6 +155,6 @@ class Runbook(Struct, frozen=True):
         return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}" if told else ""
 
     def variant_of(self, text: str) -> Variant | None:
-        """Give the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
+        """Return the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
         found = first_found(tuple([each.pattern for each in self.variants]), text)
         return None if found is None else self.variants[found]

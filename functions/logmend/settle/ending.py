@@ -80,7 +80,7 @@ class Ending(Struct, frozen=True):
 
 
 def overdue(end: Ending) -> bool:
-    """Say whether requested work has been out for too long."""
+    """Return whether requested work has been out for too long."""
     asked_at = end.prior.requested_at
     if end.attempt is None or end.held.was is not State.REQUESTED or asked_at is None:
         return False
@@ -88,12 +88,12 @@ def overdue(end: Ending) -> bool:
 
 
 def closes(end: Ending) -> bool:
-    """Say whether no request of this intent is to stay out."""
+    """Return whether no request of this intent is to stay out."""
     return end.verdict.result is not Result.REQUESTED or overdue(end)
 
 
 def work(end: Ending, outcome: Outcome) -> Work:
-    """Say what became of enforcing, for the budget; if that cannot be seen, it may still be going on.
+    """Return what became of enforcing, for the budget; if that cannot be seen, it may still be going on.
 
     An earlier attempt of the intent that died may have begun what this one knows nothing of.
     """
@@ -120,7 +120,7 @@ _AGAIN = frozenset({Result.DEFERRED, Result.PARKED})
 
 
 def starts(end: Ending, outcome: Outcome) -> bool:
-    """Say whether requested work began just now. If it may change the VM, it began at the commit point."""
+    """Return whether requested work began just now. If it may change the VM, it began at the commit point."""
     asked = end.attempt.asked if end.attempt else None
     if outcome.result is not Result.REQUESTED or asked not in (None, Action.CHECK):
         return False

@@ -38,7 +38,7 @@ def of_error(error: Exception, *, waiting: bool = False) -> Verdict:
 
 
 def without_facts(error: Exception) -> Verdict | None:
-    """Say what it means that Compute has no facts of a VM, None if the error is about something else."""
+    """Return what it means that Compute has no facts of a VM, None if the error is about something else."""
     match error:
         case Permanent(reason="instance_gone"):
             return Verdict(Result.SKIPPED, error.reason, error.detail)
@@ -108,7 +108,7 @@ def _overdue(end: Ending) -> Settled:
 
 
 def _unchecked(end: Ending) -> bool:
-    """Say whether a no came before the check, where enforcement may have begun earlier.
+    """Return whether a no came before the check, although enforcement may have begun earlier.
 
     Skipped and refused say that nothing was done. A VM that is gone has nothing left to check.
     """
@@ -128,7 +128,7 @@ def _unverified(end: Ending, verdict: Verdict) -> Settled:
 
 
 def _busy_since(end: Ending) -> datetime | None:
-    """Say since when each check has found the VM busy; None if this one did not."""
+    """Return since when each check has found the VM busy; None if this one did not."""
     attempt = end.attempt
     evidence = (attempt.before, attempt.enforcement, attempt.after) if attempt else ()
     busy = any(each and each.finding is Finding.BUSY for each in evidence)

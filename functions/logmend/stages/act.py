@@ -1,4 +1,4 @@
-"""Act on one VM: look, ask once more, enforce, look again. What was seen and done comes back as values.
+"""Act on one VM: check, ask once more, enforce, check again. What was seen and done comes back as values.
 
 The only stage that reaches a VM, through the executor's port. It never says what an attempt amounts to:
 that is :mod:`logmend.stages.verify`'s.
@@ -54,8 +54,8 @@ async def work(
 ) -> Attempt:
     """Work on a VM through the first executor that reaches it.
 
-    ``commit`` is the commit point; None means: only look. ``mark`` is what enforcing in a session leaves on
-    the VM, to be found there by a later look. ``deadline`` bounds each executor's part. Every
+    ``commit`` is the commit point; None means: only check. ``mark`` is what enforcing in a session leaves on
+    the VM, for a later check to find there. ``deadline`` bounds each executor's part. Every
     error comes back as ``trouble`` with whatever was seen and done before it; only
     :class:`~logmend.errors.Superseded` is raised.
     """
@@ -143,7 +143,7 @@ async def _by_request(
 ) -> Attempt:
     """Hand the work to the agent on a VM; without ``commit``, a check only.
 
-    There is no evidence before: the agent looks by itself before it enforces, and reports it.
+    There is no evidence from before: the agent checks by itself before it enforces, and reports it.
     """
     action = intent.action if commit is not None else Action.CHECK
     attempt = Attempt(executor.name, asked=action)
@@ -164,7 +164,7 @@ async def _by_request(
 
 
 async def report(agent: RequestExecutor, asked: Asked, record: Record, deadline: timedelta) -> Attempt:
-    """Read what an agent reported of the work that it was asked for; ``requested`` where it is still out.
+    """Read what an agent reported of the work that it was asked for; ``requested`` if it is still out.
 
     Each run of an agent replaces its report of the one before, so what ``record`` keeps of an earlier one
     completes the later.
@@ -188,7 +188,7 @@ async def report(agent: RequestExecutor, asked: Asked, record: Record, deadline:
 async def withdraw(
     agent: RequestExecutor, compute: Compute, asked: Asked
 ) -> tuple[InstanceFacts | None, str]:
-    """Take a request back, so that the agent leaves off. Gives the VM's facts, None where they are not known.
+    """Take a request back, so that the agent leaves off. Gives the VM's facts, None if they are not known.
 
     Where it may not be taken back at all, the text says so; a transient error is raised.
     """
@@ -200,7 +200,7 @@ async def withdraw(
 
 
 async def take_back(executors: Executors, facts: InstanceFacts, intent: Intent) -> str:
-    """Take back what a dead attempt may have asked a VM's agent for, where the VM still carries the label.
+    """Take back what a dead attempt may have asked a VM's agent for, if the VM still carries the label.
 
     The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.
     """
@@ -234,7 +234,7 @@ def trouble(error: Exception) -> Trouble:
 
 
 def _faulty_there(before: Evidence | None, intent: Intent) -> bool:
-    """Say whether the fault was seen, and on the VM that is meant."""
+    """Return whether the fault was seen, and on the VM that is meant."""
     return (
         before is not None
         and before.finding is Finding.FAULTY

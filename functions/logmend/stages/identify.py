@@ -1,6 +1,6 @@
 """Third stage: which VM is meant. Pure.
 
-Only ``resource.labels`` are believed, and only where all three match their patterns entirely: the name in
+Only ``resource.labels`` are believed, and only if all three match their patterns entirely: the name in
 ``labels."compute.googleapis.com/resource_name"`` is the operating system's host name for most agents.
 """
 
@@ -67,7 +67,7 @@ def log_project(log_name: str) -> str | None:
 
 
 def parse(text: str) -> InstanceRef | NameRef:
-    """Read what an operator types for an instance; ConfigError where it is none.
+    """Read what an operator types for an instance; ConfigError if it is not one.
 
     Accepted are ``PROJECT/ZONE/ID``, ``projects/P/zones/Z/instances/ID`` and a self link, each with the
     numeric id or, as :class:`NameRef`, with the name.

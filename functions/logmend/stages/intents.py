@@ -31,7 +31,7 @@ def event_id(delivery: Delivery) -> str:
 
 
 def source(event: LogEntry | Incident) -> Source:
-    """Say where an event came from; of names that are longer than any of Google's, the beginning."""
+    """Return where an event came from; names longer than any of Google's are cut."""
     match event:
         case LogEntry():
             at = event.timestamp or event.receive_timestamp

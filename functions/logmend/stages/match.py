@@ -92,7 +92,7 @@ def _entry(entry: LogEntry, router: Router) -> Match:
 
 
 def _unmatched(entry: LogEntry, about: Runbook | None) -> Match:
-    """Say of an entry that no filter selects whether it speaks of what a runbook is about, and how."""
+    """Return how an entry that no filter selects speaks of what a runbook is about, if it does."""
     if about is None:
         return Match(verdict=Verdict(Result.UNMATCHED, None, "no runbook's filter selects this entry"))
     read = [text for text in entry.texts if _has([text], about.words)]

@@ -24,7 +24,7 @@ from logmend.stages.intents import event_id, source
 
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
-    """Make the outcome of an order that waits in the ledger and was never looked at."""
+    """Make the outcome of an intent that waits in the ledger and was never taken up."""
     verdict = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
     return of_intent(record.intent, verdict, settings, now, number=record.attempt, prior=record)
 

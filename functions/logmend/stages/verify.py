@@ -17,7 +17,7 @@ def result_of(
 ) -> Verdict:
     """Judge an attempt. ``record`` says what earlier ones of this intent saw, and if one committed itself.
 
-    Enforcement may then have begun before, so that a clean look now can complete the fix.
+    Enforcement may then have begun before, so a clean check now can complete the fix.
     ``detached`` says that the runbook's enforcement goes on after the attempt, ``held`` that a revert holds
     the VM by now.
     """
@@ -72,19 +72,19 @@ _NOT_PROVED = "an attempt had been committed, and nothing shows that it began to
 
 
 def _marked(record: Record, seen: Evidence) -> bool:
-    """Say whether the VM's latest change is that of the last commit: it left the mark."""
+    """Return whether the VM's latest change is that of the last commit: it left the mark."""
     return record.mark is not None and seen.values.get("mark") == record.mark
 
 
 def _began(record: Record, seen: Evidence) -> bool:
-    """Say whether enforcing is proved: by the mark, or by the script's own word that it changed something."""
+    """Return whether enforcing is proved: by the mark, or by the script's word that it changed something."""
     told = record.enforcement
     changed = told is not None and told.finding is Finding.DESIRED and not _unchanged(told)
     return changed or _marked(record, seen)
 
 
 def _still_there(intent: Intent, seen: Evidence, record: Record, held: bool) -> Verdict | None:
-    """Judge a fault that is seen where an attempt had been committed; None if one is still to come.
+    """Judge a fault that is seen after an attempt had been committed; None if one is still to come.
 
     It takes proof of enforcing to call it a failed fix. Else it is the revert that came meanwhile, or what
     kept us from knowing.
@@ -103,7 +103,7 @@ def _still_there(intent: Intent, seen: Evidence, record: Record, held: bool) -> 
 
 
 def _unchanged(enforcement: Evidence) -> bool:
-    """Say whether enforcing found nothing to change when it looked under its lock."""
+    """Return whether enforcing checked under its lock and found nothing to change."""
     return enforcement.values.get("changed") == "no"
 
 
@@ -194,14 +194,14 @@ def _at_work() -> Verdict:
 
 
 def _fixed(intent: Intent, detail: str, after: Evidence) -> Verdict:
-    """Give the result of a proved fix; ``lasts`` is what the check has to say of how long."""
+    """Return the result of a proved fix; ``lasts`` is what the check has to say of how long."""
     lasts = after.values.get("lasts")
     detail += f"; lasts {lasts.replace('_', ' ')}" if lasts else ""
     return Verdict(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
 
 
 def _elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
-    """Say so where evidence does not come from the VM that is meant, or does not say where from.
+    """Return a verdict if evidence comes from another VM, or does not say which VM it comes from.
 
     A no (exit 102) and an error need no name: they claim nothing good of any VM.
     """
@@ -219,14 +219,14 @@ def _elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
 
 
 def _no(evidence: Evidence) -> tuple[str, str]:
-    """Give the reason of a check that says to leave the VM alone, what it saw, and what it complained of."""
+    """Return why a check says to leave the VM alone, what it saw, and what it complained of."""
     verdict = f" ({evidence.error})" if evidence.error else ""
     detail = f"the check on the VM says no: {_values(evidence)}{verdict}"
     return evidence.values.get("reason", "leave_alone"), detail
 
 
 def _changes(before: Evidence, after: Evidence) -> str:
-    """Say what differs between two pieces of evidence."""
+    """Return what differs between two pieces of evidence."""
     changed = [
         f"{name} {before.values[name]} → {value}"
         for name, value in after.values.items()

@@ -12,7 +12,7 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class AccessToken:
-    """Call it for a token that is good for some minutes at least; it is fetched anew when it is not.
+    """Call it for a token that is good for some minutes at least; otherwise it is fetched again.
 
     Any number of tasks may ask at once, one fetches. google-auth blocks, so it works in a thread; a task
     that gives up leaves that thread to its time limit, ``timeout`` seconds a request.
@@ -25,11 +25,11 @@ class AccessToken:
         self._request: Any = None
 
     async def __call__(self) -> str:
-        """Give the token; Transient, or Permanent ``no_credentials`` or ``credentials_unusable``."""
+        """Return the token; Transient, or Permanent ``no_credentials`` or ``credentials_unusable``."""
         return str((await self._valid()).token)
 
     async def account(self) -> str:
-        """Give the e-mail address of the service account, which is its name in OS Login."""
+        """Return the e-mail address of the service account, which is its name in OS Login."""
         email = getattr(await self._valid(), "service_account_email", None)
         if not email or "@" not in email:
             raise Permanent(

@@ -16,7 +16,7 @@ instance: 404             ``Permanent("instance_gone")``
 instance: 403, 400        ``Permanent("opt_in_unknown")``, the detail names permission and role
 project: 403, 404, 400    ``project_metadata`` None, the reason in ``unknown["project_metadata"]``
 partner metadata: any no  ``partner_namespaces`` None, the reason in ``unknown["partner_namespaces"]``
-429, 5xx, none, garbage   ``Transient("compute_unavailable")`` with ``retry_after`` where the API said so
+429, 5xx, none, garbage   ``Transient("compute_unavailable")`` with ``retry_after`` if the API said so
 ========================  =================================================================================
 """
 
@@ -109,9 +109,9 @@ class ComputeApi:
         return facts
 
     async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:
-        """Look VMs up by name: one where the zone is given, else one for each zone that has that name.
+        """Look VMs up by name: one if the zone is given, else one for each zone that has that name.
 
-        For commands only: events name VMs by id. ``Permanent("instance_gone")`` where there is none;
+        For commands only: events name VMs by id. ``Permanent("instance_gone")`` if there is none;
         partner and project metadata are not asked for.
         """
         if not _NAME.fullmatch(name):
@@ -163,7 +163,7 @@ class ComputeApi:
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
         """Read guest attributes below ``path`` (``hostkeys/``), key to value.
 
-        ``Permanent("not_found")`` where there are none, ``Permanent("not_permitted")`` naming the permission,
+        ``Permanent("not_found")`` if there are none, ``Permanent("not_permitted")`` naming the permission,
         ``Permanent("guest_attributes_disabled")`` naming the organization policy that forbids them (412).
         """
         answer = await self._call("GET", _path(ref) + "/getGuestAttributes", {"queryPath": path})
@@ -179,7 +179,7 @@ class ComputeApi:
     async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
         """Set one label, or remove it (None), by compare-and-swap; other labels are never lost.
 
-        Already so: nothing is called. ``Transient("conflict")`` where others kept winning,
+        Already so: nothing is called. ``Transient("conflict")`` if others kept winning,
         ``Permanent("not_permitted")`` naming the permission.
         """
         labels, fingerprint = facts.labels, facts.label_fingerprint
@@ -251,7 +251,7 @@ class ComputeApi:
         return document, str(partner) if isinstance(partner, BaseException) else partner
 
     async def _listed(self, project_id: str, refs: Sequence[InstanceRef]) -> Mapping[InstanceRef, Looked]:
-        """Give what a listing names of these VMs; the first page has them all, or they are left out."""
+        """Return what a listing names of these VMs; the first page has them all, or they are left out."""
         path = f"/compute/v1/projects/{quote(project_id)}/aggregated/instances"
         zones: dict[str, list[InstanceRef]] = {}
         for ref in refs:
@@ -270,7 +270,7 @@ class ComputeApi:
     async def _partners(
         self, project_id: str, zone: str, refs: Sequence[InstanceRef]
     ) -> Mapping[InstanceRef, tuple[str, ...] | str]:
-        """Give the partner metadata of VMs of one zone, or why it is not known; see :meth:`_partner`."""
+        """Return the partner metadata of VMs of one zone, or why it is not known; see :meth:`_partner`."""
         if len(refs) == 1:
             return {refs[0]: await self._partner(refs[0])}
         path = f"/compute/beta/projects/{quote(project_id)}/zones/{quote(zone)}/instances"
@@ -310,7 +310,7 @@ class ComputeApi:
         return _namespaces(answer.json or {}) if answer.ok else str(answer.error(needs=VIEWER))
 
     async def _best_effort(self, path: str, query: Mapping[str, str]) -> HttpReply | str:
-        """Give an answer, or say why there is none; a look-up waits no longer than this for it."""
+        """Return an answer, or say why there is none; a look-up waits no longer than this for it."""
         try:
             async with asyncio.timeout(PARTNER_TIMEOUT):
                 return await self._rest.call("GET", path, query=query)
@@ -320,7 +320,7 @@ class ComputeApi:
             return f"no answer within {PARTNER_TIMEOUT:g} s"
 
     async def _project(self, project_id: str) -> Mapping[str, str] | str:
-        """Give a project's common metadata, or why it is not known; either for a minute."""
+        """Return a project's common metadata, or why it is not known; either for a minute."""
         loop = asyncio.get_running_loop()
         async with self._locks.setdefault(project_id, asyncio.Lock()):
             until, kept = self._projects.get(project_id, (0.0, ""))
@@ -383,9 +383,9 @@ def _path(ref: InstanceRef, version: str = "v1") -> str:
 def _instance_of(
     answer: HttpReply, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
 ) -> Mapping[str, Any]:
-    """Give the body of an answer about instances, or raise what it means.
+    """Return the body of an answer about instances, or raise what it means.
 
-    For an event, a look-up that is refused means ``opt_in_unknown``; an operator is told the error itself.
+    For an event, a look-up that is refused means ``opt_in_unknown``; an operator gets the error itself.
     """
     if answer.ok:
         return answer.json or {}

@@ -15,7 +15,7 @@ status                  error and reason             remarks
 401                     Transient unauthenticated    a fresh token may be accepted
 403                     Permanent not_permitted      detail names the permission and the role
 403, API not enabled    Permanent api_disabled
-403 or 429, quota       Transient rate_limited       with ``retry_after`` where the API gave it
+403 or 429, quota       Transient rate_limited       with ``retry_after`` if the API gave it
 404                     Permanent not_found          most callers know better what is gone
 409                     Transient conflict           AlreadyExists: Permanent already_exists
 412                     Transient conflict           naming ``constraints/…``: failed_precondition
@@ -161,7 +161,7 @@ _PERMISSION = re.compile(
 
 
 def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
-    """Say whether trying again later can help, and in one word why not now.
+    """Return whether trying again later can help, and in one word why not now.
 
     ``needs`` is the role or permission that the call takes; a refused call's detail names it.
     An error that is already ours comes back as it is.
@@ -212,7 +212,7 @@ def denial(text: str, needs: str = "") -> str:
 
 
 def _status(exc: BaseException) -> int | None:
-    """HTTP status of the answer behind an exception, or None where there was no answer."""
+    """HTTP status of the answer behind an exception, or None if there was no answer."""
     code: object = getattr(exc, "code", None)
     if qualified := getattr(getattr(exc, "response", None), "status_code", None):
         return int(qualified)

@@ -30,7 +30,7 @@ Waiting = Callable[[float, str], None]
 class LogEntries:
     """Reads entries. An ``http://`` endpoint gets no credentials. Close when done.
 
-    ``pauses`` are the seconds waited before each further try where the API does not say how long.
+    ``pauses`` are the seconds waited before each further try if the API does not say how long.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class LogEntries:
     async def pages(
         self, resources: Sequence[str], where: str, *, newest_first: bool = False
     ) -> AsyncIterator[Sequence[dict[str, Any]]]:
-        """Give the entries that the filter ``where`` selects, a page at a time, oldest first.
+        """Yield the entries that the filter ``where`` selects, a page at a time, oldest first.
 
         ``resources`` are ``projects/P``; every hundred of them are read by themselves.
-        ``Permanent("not_permitted")`` names the role; ``Transient`` where the API stays away.
+        ``Permanent("not_permitted")`` names the role; ``Transient`` if the API stays away.
         """
         for start in range(0, len(resources), PROJECTS):
             body: dict[str, Any] = {
@@ -71,7 +71,7 @@ class LogEntries:
                 body["pageToken"] = token
 
     async def projects(self, parent: str) -> list[str]:
-        """Give the active projects below ``folders/F`` or ``organizations/O``, however deep, as ids."""
+        """Return the active projects below ``folders/F`` or ``organizations/O``, however deep, as ids."""
         found: list[str] = []
         parents = [parent]
         for each in parents:  # grows while it is walked through

@@ -1,7 +1,7 @@
 """The osconfig executor: a label hands work to the VM's OS Config agent, a report says what came of it.
 
 Over plain REST, as look-ups are (docs/adr/0005-compute-over-rest.md). The API allows 60 calls a minute and
-project: assignments are looked at once in ten minutes, and the reports of many VMs are listed together, by
+project: assignments are read once in ten minutes, and the reports of many VMs are listed together, by
 zone and assignment. Closing rules: :func:`logmend.stages.verify.report`.
 """
 
@@ -46,7 +46,7 @@ _Group = tuple[str, str, str]
 
 
 class _Read(Struct, frozen=True):
-    """A report that was read ahead: None where the VM has none, an error where it could not be read."""
+    """A report that was read ahead: None if the VM has none, an error if it could not be read."""
 
     until: float
     report: _Report | Transient | Permanent | None
@@ -113,7 +113,7 @@ class OsConfigExecutor:
         await asyncio.gather(*(self._ahead(group, members) for group, members in groups.items()))
 
     async def report(self, asked: Asked) -> Attempt | None:
-        """Give what the agent reported since it was asked; an older report proves nothing."""
+        """Return what the agent reported since it was asked; an older report proves nothing."""
         read = self._reads.get(asked)
         if read is None or read.until <= time.monotonic():
             read = _Read(0.0, await self._one(asked))
@@ -135,7 +135,7 @@ class OsConfigExecutor:
         return done
 
     async def _foreign(self, asked: Asked, revision: str) -> str | None:
-        """Say why a revision's scripts are not the runbook's; None if they are. Revisions never change.
+        """Return why a revision's scripts are not the runbook's; None if they are. Revisions never change.
 
         "In order to retrieve a previous revision of the assignment, also provide the revision ID in the name"
         (GetOSPolicyAssignment, google.cloud.osconfig.v1).

@@ -1,4 +1,4 @@
-"""OS policy assignments for operators: applied, looked at and deleted through google-cloud-os-config.
+"""OS policy assignments for operators: applied, read and deleted through google-cloud-os-config.
 
 Idempotent: what is there already is left alone, what changed is updated under its etag. A rollout takes
 minutes (twenty to forty are reported); it is waited for or left to itself.
@@ -48,7 +48,7 @@ class DeployedAssignment(Struct, frozen=True):
 class Applied(Struct, frozen=True):
     """What became of an assignment: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``absent``.
 
-    ``rollout`` is to be waited for with :meth:`Assignments.wait`, where there is one.
+    ``rollout`` is to be waited for with :meth:`Assignments.wait`, if there is one.
     """
 
     place: AssignmentPlace
@@ -77,7 +77,7 @@ class Assignments:
         self._type = osconfig_v1.OSPolicyAssignment
 
     def find(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> DeployedAssignment | None:
-        """Look an assignment up and compare it with what is wanted; None where it is not there."""
+        """Look an assignment up and compare it with what is wanted; None if it is not there."""
         found = self._get(place)
         if found is None:
             return None
@@ -87,7 +87,7 @@ class Assignments:
     def apply(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> Applied:
         """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
 
-        ``Transient("conflict")`` where a rollout is in progress, or others keep winning.
+        ``Transient("conflict")`` if a rollout is in progress, or others keep winning.
         """
         for left in reversed(range(_TRIES)):
             found = self._get(place)

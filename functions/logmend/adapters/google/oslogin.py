@@ -2,9 +2,9 @@
 
 For each attempt, in this order:
 
-1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` where there is none.
+1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` if there is none.
 2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and it is asked again.
-3. Only where that is not to be had (404 again, 400, 405, 501), or where the VM's server refused the
+3. Only if that is not to be had (404 again, 400, 405, 501), or if the VM's server refused the
    certificate: ``importSshPublicKey``. The profile holds 32 KiB, so this is one key per process, never one
    per event: it expires after ``key_lifetime``, is replaced before that, and is deleted once it has expired
    and when the process ends. ``import_keys=False`` forbids it.
@@ -101,7 +101,7 @@ class OsLogin:
         self._lock = asyncio.Lock()
 
     async def credential(self, facts: InstanceFacts) -> Credential:
-        """Give a credential that this VM accepts, or say with Transient or Permanent why there is none."""
+        """Return a credential that this VM accepts, or say with Transient or Permanent why there is none."""
         if await self._takes_no_certificate(facts):
             return await self._with_imported_key(facts)
         if await self._username(facts) is not None:
@@ -111,7 +111,7 @@ class OsLogin:
         return await self._with_imported_key(facts)
 
     async def instead(self, facts: InstanceFacts, refused: login.AnyCredential) -> Credential | None:
-        """Give what follows a refused certificate, or an imported key that was offered from memory."""
+        """Return what follows a refused certificate, or an imported key that was offered from memory."""
         if not self._import_keys:
             return None
         if refused.kind == "certificate":
@@ -160,7 +160,7 @@ class OsLogin:
         return self._usernames[facts.ref.project_id]
 
     async def _provision(self, facts: InstanceFacts) -> str | None:
-        """Make the account; None where that is not to be had: importing a key makes it as well."""
+        """Make the account; None if that is not to be had: importing a key makes it as well."""
         answer = await self._api.provision(await self._email(), facts)
         if answer.status in UNAVAILABLE:
             return None
@@ -172,7 +172,7 @@ class OsLogin:
     # The certificate
 
     async def _certified(self, facts: InstanceFacts) -> Credential | None:
-        """Get a certificate; None where signing is not to be had."""
+        """Get a certificate; None if signing is not to be had."""
         if self._signing_key is None:
             self._signing_key = _new_key()
         key = self._signing_key
@@ -276,7 +276,7 @@ def _text(key: "asyncssh.SSHKey") -> str:
 
 
 def _fingerprint(profile: LoginProfile, public_key: str) -> str:
-    """Find the API's name for a key: empty where the profile does not have it."""
+    """Find the API's name for a key: empty if the profile does not have it."""
     body = public_key.split()[1]
     return next((each.fingerprint for each in profile.keys if body in each.key.split()), "")
 
@@ -284,7 +284,7 @@ def _fingerprint(profile: LoginProfile, public_key: str) -> str:
 def _with_certificate(
     username: str, key: "asyncssh.SSHKey", answer: "HttpReply", now: datetime
 ) -> Credential:
-    """Read the certificate, and check that it is for our key and of use now."""
+    """Read the certificate, and check that it is for our key and valid now."""
     with ALONE:
         import asyncssh
 

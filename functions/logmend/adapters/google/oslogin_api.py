@@ -2,7 +2,7 @@
 
 Paths and messages: docs.cloud.google.com/compute/docs/oslogin/rest, v1, and the generated client in Google
 Cloud SDK 528.0.0. An answer that is no success is raised as Transient or Permanent, a refused call naming
-the roles; where a caller can do something about it, it is returned as a value instead.
+the roles; if a caller can do something about it, it is returned as a value instead.
 """
 
 import re
@@ -40,7 +40,7 @@ class ProfileKey(Struct, frozen=True):
 
 
 class LoginProfile(Struct, frozen=True):
-    """``username`` is the primary Linux account's; None where the profile has none for the project."""
+    """``username`` is the primary Linux account's; None if the profile has none for the project."""
 
     username: str | None
     keys: tuple[ProfileKey, ...]
@@ -70,7 +70,7 @@ class OsLoginApi:
         return await self._rest.call("POST", path, body={"regions": [facts.ref.region]})
 
     async def profile(self, account: str, facts: InstanceFacts) -> LoginProfile | None:
-        """Give the login profile as the VM's project sees it, None where there is none yet."""
+        """Return the login profile as the VM's project sees it, None if there is none yet."""
         query = {"projectId": facts.ref.project_id}
         answer = await self._rest.call("GET", f"/v1/{_user(account)}/loginProfile", query=query)
         return None if answer.status == 404 else _profile(_checked(answer, facts))

@@ -2,7 +2,7 @@
 
 A second-generation function is a Cloud Run service, and Cloud Logging files its own entries under
 ``cloud_run_revision`` (cloud.google.com/logging/docs/api/v2/resource-list). google-cloud-logging would take
-it for a first-generation function, since ``FUNCTION_TARGET`` is set: ``cloud_function``, where nobody looks.
+it for a first-generation function (``cloud_function``), since ``FUNCTION_TARGET`` is set.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def of_process(project: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Give type and labels: the revision's where Cloud Run's variables are set, else ``global``.
+    """Return type and labels: the revision's where Cloud Run's variables are set, else ``global``.
 
     The region is asked of the metadata server, up to two seconds; without an answer its label is empty.
     """

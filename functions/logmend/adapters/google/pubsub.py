@@ -46,7 +46,7 @@ class Publisher:
     async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
         """Publish to ``projects/P/topics/T`` and give the message id once Pub/Sub has it.
 
-        Transient, or Permanent naming the role; ``Permanent("not_found")`` where there is no such topic.
+        Transient, or Permanent naming the role; ``Permanent("not_found")`` if there is no such topic.
         """
         try:
             return await asyncio.to_thread(self._publish, topic, data, attributes)
@@ -119,7 +119,7 @@ class Subscription:
         self._opened: SubscriberClient | None = None
 
     async def pull(self, limit: int = 100, *, wait: float = 5.0) -> Sequence[Pulled]:
-        """Pull at most ``limit`` messages; none where there are none within ``wait`` seconds.
+        """Pull at most ``limit`` messages; none if there are none within ``wait`` seconds.
 
         Fewer than there are may come at a time: pull until nothing comes.
         """
@@ -199,7 +199,7 @@ def _pulled(received: Any, subscription: str) -> Pulled:
 
 
 def _kept(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Give the attributes that Pub/Sub takes: it refuses a message for one that is too long."""
+    """Return the attributes that Pub/Sub takes: it refuses a message for one that is too long."""
     kept = {
         _clipped(key, _KEY_BYTES): _clipped(value, _VALUE_BYTES)
         for key, value in attributes.items()

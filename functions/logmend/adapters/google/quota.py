@@ -29,7 +29,7 @@ class Quota:
         self._taken: deque[float] = deque()
 
     async def take(self, patience: float) -> None:
-        """Wait for a place; ``Transient("rate_limited")`` at once where it is over ``patience`` seconds."""
+        """Wait for a place; ``Transient("rate_limited")`` at once if it is over ``patience`` seconds."""
         now = self._now()
         while self._taken and self._taken[0] <= now - self._window:
             self._taken.popleft()

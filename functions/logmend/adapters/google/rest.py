@@ -29,7 +29,7 @@ READ_LIMIT = 32 * 1024 * 1024
 
 
 class HttpReply(Struct, frozen=True):
-    """An HTTP answer. ``json`` is None where the body is no JSON object; ``date`` is the server's clock."""
+    """An HTTP answer. ``json`` is None if the body is no JSON object; ``date`` is the server's clock."""
 
     status: int
     json: Mapping[str, Any] | None
@@ -43,7 +43,7 @@ class HttpReply(Struct, frozen=True):
         return 200 <= self.status < 300 and self.json is not None
 
     def error(self, *, needs: str = "") -> Transient | Permanent:
-        """Say what an answer means that is not :attr:`ok`; ``needs`` names the role that the call takes."""
+        """Return the error that an answer stands for; ``needs`` names the role that the call takes."""
         if 200 <= self.status < 300:
             return Transient("api_protocol_error", f"status {self.status} with a body that is no JSON object")
         return errors.from_status(
@@ -86,7 +86,7 @@ class Rest:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> HttpReply:
-        """Call, and give whatever was answered; Transient or Permanent where nothing was."""
+        """Call, and give whatever was answered; Transient or Permanent if nothing was."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limit):
@@ -150,7 +150,7 @@ def open_session(
     """Open google-auth's session for an endpoint, or a plain one without credentials for ``http://``.
 
     ``times`` (seconds to connect, to read) bound asking for a token as well; ``again`` are the methods that
-    may be tried once more, where the connection broke or the answer was 502 or 503.
+    may be tried once more, if the connection broke or the answer was 502 or 503.
     """
     with ALONE:
         import requests
@@ -222,7 +222,7 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _message(document: Mapping[str, object] | None, text: str) -> str:
-    """Give an error's message and reasons as Google's APIs word them, or the beginning of the body."""
+    """Return an error's message and reasons as Google's APIs word them, or the beginning of the body."""
     error = (document or {}).get("error")
     if not isinstance(error, dict):
         return text[:300]

@@ -35,7 +35,7 @@ class StaticKey:
     """An unencrypted private key file, for labs and for fleets without OS Login.
 
     A certificate beside it (``PATH-cert.pub``) is used as well. Both are read anew for each attempt, so that
-    they can be rotated. ``Permanent("bad_credential")`` where they cannot be read or do not fit together; it
+    they can be rotated. ``Permanent("bad_credential")`` if they cannot be read or do not fit together; it
     names the setting, never its value, nor the file's content.
     """
 
@@ -44,7 +44,7 @@ class StaticKey:
         self._username = username
 
     async def credential(self, facts: InstanceFacts) -> Credential:
-        """Give the key; the same for every VM."""
+        """Return the key; the same for every VM."""
         del facts
         return await asyncio.to_thread(self._read)
 

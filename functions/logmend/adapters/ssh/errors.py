@@ -91,7 +91,7 @@ _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def classify(exc: BaseException) -> Transient | Permanent:
-    """Say whether trying again later can help, and in one word why not now."""
+    """Return whether trying again later can help, and in one word why not now."""
     if isinstance(exc, Transient | Permanent):
         return exc
     if isinstance(exc, LogmendError):

@@ -1,6 +1,6 @@
 """The ssh executor: one session per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
 
-The server's key comes first (:mod:`.host_keys`), then the login (:mod:`.ssh_login`); where the VM refuses an
+The server's key comes first (:mod:`.host_keys`), then the login (:mod:`.ssh_login`); if the VM refuses an
 OS Login certificate, and only there, an imported key follows once, on a connection of its own. No
 pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of keys to the last script's
 end, however often the other side sends a byte.
@@ -44,11 +44,11 @@ class Credentials(Protocol):
     """Where credentials come from."""
 
     async def credential(self, facts: InstanceFacts) -> AnyCredential:
-        """Give a credential that this VM accepts."""
+        """Return a credential that this VM accepts."""
         ...
 
     async def instead(self, facts: InstanceFacts, refused: AnyCredential) -> AnyCredential | None:
-        """Give the credential that follows one which the VM refused; None where there is none."""
+        """Return the credential that follows one which the VM refused; None if there is none."""
         ...
 
     async def accepted(self, facts: InstanceFacts, credential: AnyCredential) -> None:
@@ -109,7 +109,7 @@ class SshSession:
         return Evidence(code, values, self._clock.now(), said)
 
     async def _output(self, script: str, *, as_root: bool, mark: str = "") -> tuple[int, bytes, str, bytes]:
-        """Give exit code, standard output, what is told of an end, and all of standard error."""
+        """Return exit code, standard output, what says how it ended, and all of standard error."""
         with ALONE:
             import asyncssh
 
@@ -228,7 +228,7 @@ class SshExecutor:
 
 
 async def _close(connection: "asyncssh.SSHClientConnection") -> None:
-    """Say goodbye within a second, or go without."""
+    """Disconnect in good order, or give up after a second."""
     connection.close()
     try:
         async with asyncio.timeout(1):

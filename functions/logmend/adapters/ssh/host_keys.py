@@ -53,7 +53,7 @@ class HostKeys(Protocol):
     """A source of host keys."""
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Give the keys that the VM's server may have; ``see`` is for those who pin."""
+        """Return the keys that the VM's server may have; ``see`` is for those who pin."""
         ...
 
 
@@ -61,7 +61,7 @@ class GuestAttributes(Protocol):
     """The one call of the Compute API that is needed here."""
 
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
-        """Give the guest attributes below ``path`` by key; ``Permanent("not_found")`` if there are none."""
+        """Return the guest attributes below ``path`` by key; ``Permanent("not_found")`` if there are none."""
         ...
 
 
@@ -155,7 +155,7 @@ class KnownHostsFile:
         self._port = port
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Look the keys up. ``Permanent("host_key_unknown")`` where the file cannot be read as well."""
+        """Look the keys up. ``Permanent("host_key_unknown")`` if the file cannot be read as well."""
         del see
         with ALONE:
             import asyncssh

@@ -1,7 +1,7 @@
-"""One SSH login, and one look at a server's host key: nothing of the host that logmend runs on takes part.
+"""One SSH login, and reading a server's host key: nothing of the host that logmend runs on takes part.
 
 Whatever goes wrong before somebody is logged in is told here, with the server's own words: :func:`login`
-raises :class:`KeyRefused` only where the server went through public key authentication and said no.
+raises :class:`KeyRefused` only if the server went through public key authentication and said no.
 """
 
 import asyncio
@@ -163,7 +163,7 @@ async def login(
 
 
 def _keys(credential: AnyCredential) -> Any:
-    """Give what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
+    """Return what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
     with ALONE:
         import asyncssh
 
@@ -182,7 +182,7 @@ def _mismatch(trust: Trust, said: str) -> Permanent:
 
 
 def _refused(credential: AnyCredential, watcher: "Watcher", said: str) -> KeyRefused:
-    """Say what a refused key means, by where it came from."""
+    """Return what a refused key means, by where it came from."""
     kind = credential.private_key.algorithm.decode("ascii", "replace")
     if takes := watcher.takes(credential.private_key):
         return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({said})")
@@ -193,7 +193,7 @@ def _refused(credential: AnyCredential, watcher: "Watcher", said: str) -> KeyRef
 
 
 def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient | Permanent:
-    """Tell what ended a connection before the login was complete, by the server's own words if it had any.
+    """Return what ended a connection before the login was complete, by the server's own words if it had any.
 
     PAM refuses an account after the key was accepted: OpenSSH passes PAM's message on and hangs up.
     """
@@ -209,7 +209,7 @@ def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient
 
 @functools.cache
 def _name_the_user() -> None:
-    """Give asyncssh a local user name where the container's user has none.
+    """Provide asyncssh with a local user name if the container's user has none.
 
     It fails without one, and uses it for nothing but the configuration that it is told not to read.
     """

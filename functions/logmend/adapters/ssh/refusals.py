@@ -2,7 +2,7 @@
 
 Source of the texts: OpenSSH's auth.c and session.c, Linux-PAM's pam_unix, pam_nologin and systemd's nologin
 text, sudo's own messages (run with LC_ALL=C, so that they are English). tests/lab/test_refusals.py has
-the real programs say them. What is not listed is told as it was said.
+the real programs say them. What is not listed is passed on as it was said.
 """
 
 import re
@@ -48,7 +48,7 @@ _NO_CURL = re.compile(r"curl\W{0,3}: (?:No such file|not found|command not found
 
 
 def told(text: str) -> Transient | Permanent | None:
-    """Say what a known refusal means, with the words themselves; None for what nobody listed."""
+    """Return what a known refusal means, with the words themselves; None for what is not listed."""
     for pattern, row in _TABLE:
         if re.search(pattern, text):
             return error_of(row, one_line(text))
@@ -56,7 +56,7 @@ def told(text: str) -> Transient | Permanent | None:
 
 
 def at_login(said: str) -> Transient | Permanent:
-    """Tell a connection that the server closed while it logged us in.
+    """Recognise a connection that the server closed while it logged us in.
 
     Unlisted words, or none, may be anything from a full /etc/nologin to a policy of PAM: the VM is asked
     again, and fails with them after ``LOGMEND_UNREACHABLE_TRIES``.
@@ -66,7 +66,7 @@ def at_login(said: str) -> Transient | Permanent:
 
 
 def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
-    """Tell why a script was not even begun."""
+    """Return why a script was not even begun."""
     why = SUDO_REFUSED if as_root else "the login shell did not run the script"
     return told(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
 
@@ -74,10 +74,10 @@ def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
 def told_of_check(
     values: Mapping[str, str], stderr: str, credential: CredentialKind | None
 ) -> Mapping[str, str]:
-    """Give a script's values, with the reason why the VM's metadata server told it nothing, if that is known.
+    """Return a script's values, with the reason why the VM's metadata server said nothing, if that is known.
 
     ``credential`` is what let the user in, None for root. The guest part of OS Login asks the metadata server
-    as root at each login (guest-oslogin, oslogin_utils.cc): where that worked and the user gets no answer,
+    as root at each login (guest-oslogin, oslogin_utils.cc): if that worked and the user gets no answer,
     the VM keeps the server from users.
     """
     unnamed = values.get("instance_id") == ""
@@ -92,7 +92,7 @@ def told_of_check(
 
 
 def torn(stderr: str, *, as_root: bool) -> Transient | Permanent:
-    """Tell why a script did not arrive whole: it was not run.
+    """Return why a script did not arrive whole: it was not run.
 
     A shell that may not start ``cat`` reads nothing; under sudo that is ``noexec`` in sudoers, which lets a
     command run no other (sudoers(5)).

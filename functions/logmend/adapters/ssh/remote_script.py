@@ -129,9 +129,9 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
 
 
 def judged(output: Output, command: str) -> tuple[int, bytes, str]:
-    """Give exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
+    """Return exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
 
-    ``Transient("connection_lost")`` where the end is not known; :mod:`.refusals` says why a script was not
+    ``Transient("connection_lost")`` if the end is not known; :mod:`.refusals` says why a script was not
     even begun.
     """
     stderr = evidence.error_text(bytes(output.stderr))

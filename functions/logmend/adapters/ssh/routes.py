@@ -22,7 +22,7 @@ class Route(Protocol):
     """A way to any VM's SSH server."""
 
     def way(self, facts: InstanceFacts, port: int) -> AbstractAsyncContextManager[Way]:
-        """Give the way to ``port``; what it takes is released on leaving. ``Permanent("no_route")``."""
+        """Return the way to ``port``; what it takes is released on leaving. ``Permanent("no_route")``."""
         ...
 
 
@@ -34,7 +34,7 @@ class Direct:
 
     @asynccontextmanager
     async def way(self, facts: InstanceFacts, port: int) -> AsyncIterator[Way]:
-        """Give the address as it is in the Compute API; it is checked to be one, so nothing is resolved."""
+        """Yield the address as it is in the Compute API; it is checked to be one, so nothing is resolved."""
         del port
         internal = self._address is SshAddress.INTERNAL
         address = facts.internal_ip if internal else facts.external_ip
@@ -54,7 +54,7 @@ class Iap:
 
     @asynccontextmanager
     async def way(self, facts: InstanceFacts, port: int) -> AsyncIterator[Way]:
-        """Give a tunnel; it is closed, and waited for, on leaving."""
+        """Yield a tunnel; it is closed, and waited for, on leaving."""
         from logmend.adapters.ssh.iap import DEFAULT_URL, IapTarget, IapTunnel
 
         target = IapTarget(facts.ref.project_id, facts.ref.zone, facts.name, port=port)

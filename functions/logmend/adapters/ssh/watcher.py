@@ -41,7 +41,7 @@ class Watcher(asyncssh.SSHClient):
         return ", ".join(sorted(each.decode("ascii", "replace") for each in told))
 
     def lacks_curve25519(self) -> bool:
-        """Say whether the server told what it offers, and nothing of it is Curve25519: FIPS mode, mostly."""
+        """Return whether the server said what it offers and none of it is Curve25519: mostly FIPS mode."""
         lists = _lists(getattr(self._connection, "_server_kexinit", b""))
         return bool(lists) and not any(each.startswith("curve25519") for each in lists[0])
 

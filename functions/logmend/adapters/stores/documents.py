@@ -1,7 +1,7 @@
 """What the three stores agree on: which ids and documents they take, and in which order ids come.
 
 Everything refused here is refused by every store, so that nothing works on memory and fails on Firestore.
-Refusals are ``ValueError`` (or ``TypeError`` where data is not JSON), being mistakes of the caller's, except
+Refusals are ``ValueError`` (or ``TypeError`` if data is not JSON), being mistakes of the caller's, except
 ``Permanent("ledger_rejected")`` for a document that has grown too big.
 """
 
@@ -46,14 +46,14 @@ def original_id(stored: str) -> str:
 
 
 def checked_collection(collection: str) -> str:
-    """Give the collection back, or refuse its name."""
+    """Return the collection, or refuse its name."""
     if not _COLLECTION.fullmatch(collection):
         raise ValueError(f"a collection is named in small letters and underscores: {collection!r}")
     return collection
 
 
 def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Give each key once, in a fixed order (so that locks are taken in that order), or refuse one."""
+    """Return each key once, in a fixed order (so that locks are taken in that order), or refuse one."""
     for collection, document_id in keys:
         checked_collection(collection)
         stored_id(document_id)
@@ -69,7 +69,7 @@ class StoredRow(Struct, frozen=True, gc=False):
     expire_at: datetime | None
 
     def document(self) -> Document:
-        """Give the document, its data read anew."""
+        """Return the document, its data read anew."""
         return Document(_parsed(self.text), self.queue, self.due, self.expire_at)
 
 
@@ -112,7 +112,7 @@ def _text(key: Key, data: dict[str, object]) -> str:
 
 
 def utc(moment: datetime) -> datetime:
-    """Give the moment in UTC; a naive one is refused."""
+    """Return the moment in UTC; a naive one is refused."""
     if moment.tzinfo is None:
         raise ValueError(f"a time without a time zone: {moment.isoformat()}")
     return moment.astimezone(UTC)

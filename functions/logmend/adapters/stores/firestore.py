@@ -65,7 +65,7 @@ class _Contention(Transient):
 
 
 def classify(error: Exception) -> Transient | Permanent:
-    """Say what a caller should do about an error of Firestore's client, in the ledger's words."""
+    """Return what a caller should do about an error of Firestore's client, in the ledger's words."""
     verdict = errors.classify(error, needs=ROLE)
     detail = f"{verdict.reason}: {verdict.detail}"
     if verdict.reason in {"conflict", "already_exists"}:
@@ -81,7 +81,7 @@ def classify(error: Exception) -> Transient | Permanent:
 class FirestoreStore:
     """A :class:`~logmend.ports.Store` in one Firestore database, dialled when first used.
 
-    A transaction is sent to commit once per try: where the answer to a commit is lost, ``transact`` raises
+    A transaction is sent to commit once per try: if the answer to a commit is lost, ``transact`` raises
     ``Transient("ledger_unavailable")`` and the writes may be there or not, but never in part.
 
     Reasons: ``ledger_contention`` and ``ledger_unavailable`` are transient; ``ledger_missing`` (no such
@@ -194,7 +194,7 @@ class FirestoreStore:
             raise
 
     def _in_background(self, task: asyncio.Task[None]) -> None:
-        """Keep a task until it ends; its failure is looked at, so that asyncio does not complain of it."""
+        """Keep a task until it ends; its failure is read, so that asyncio does not complain about it."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -228,7 +228,7 @@ class FirestoreStore:
             raise verdict from error
 
     def _connected(self) -> "Database":
-        """Give the connection of the running event loop; gRPC binds a channel to the loop that made it."""
+        """Return the connection of the running event loop; gRPC binds a channel to the loop that made it."""
         loop = asyncio.get_running_loop()
         if self._open is None or self._open[0] is not loop:
             with ALONE:

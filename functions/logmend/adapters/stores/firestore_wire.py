@@ -115,9 +115,9 @@ class Database:
     ) -> None:
         """Write all of ``rows``, if none of them has changed since ``read``.
 
-        ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` where one has, ``Aborted`` where the
+        ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` if one has, ``Aborted`` if the
         transaction was in another's way.
-        Sent once: where the answer is lost, nobody but a later reader knows whether it was written.
+        Sent once: if the answer is lost, nobody but a later reader knows whether it was written.
         """
         writes = [self._write(key, row, read.get(key)) for key, row in rows.items()]
         await self._api.commit(

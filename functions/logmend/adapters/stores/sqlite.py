@@ -136,7 +136,7 @@ class _Worker:
             return None, error
 
     def _attempt(self, work: Callable[[OpenFile], _R]) -> _R:
-        """Work on the connection; wait and try again where other processes hold the lock."""
+        """Work on the connection; wait and try again if other processes hold the lock."""
         for tries_left in reversed(range(TRIES)):
             try:
                 if self._file is None:

@@ -37,7 +37,7 @@ BUSY_TIMEOUT = 5.0
 
 
 def classify(error: sqlite3.Error, path: Path) -> Transient | Permanent:
-    """Say what a caller should do about an SQLite error of a file; unknown ones are transient."""
+    """Return what a caller should do about an SQLite error of a file; unknown ones are transient."""
     # The low byte is the primary result code (https://sqlite.org/rescode.html); errors that the Python
     # module raises by itself (ProgrammingError and the like) have none.
     code = getattr(error, "sqlite_errorcode", None)
@@ -129,7 +129,7 @@ def demand(path: Path, was: Identity) -> None:
 
 
 def _look(path: Path) -> tuple[int, Identity]:
-    """Give mode and identity of what stands under a name, a link itself included; nothing is (0, 0)."""
+    """Return mode and identity of what stands under a name, a link itself included; nothing is (0, 0)."""
     try:
         found = path.lstat()
     except FileNotFoundError:

@@ -79,13 +79,13 @@ def failures_with(subject: Subject, mode: Mode) -> int:
 
 
 def leaves_to_person(subject: Subject, outcome: Outcome, settings: Settings) -> bool:
-    """Say whether this failure leaves a VM to a person: never what only observing met with."""
+    """Return whether this failure leaves a VM to a person: never what only observing met with."""
     mode = outcome.mode
     return mode is not Mode.OBSERVE and failures_with(subject, mode) >= settings.needs_human_after
 
 
 def learned_of_vm(outcome: Outcome) -> bool:
-    """Say whether Compute or the VM itself told what an outcome says; only that starts a cooldown.
+    """Return whether Compute or the VM itself told what an outcome says; only that starts a cooldown.
 
     A reason that is not in the table, such as one of a user's own runbook, counts if the VM's check gave it.
     """
@@ -98,13 +98,13 @@ def learned_of_vm(outcome: Outcome) -> bool:
 
 
 def relapsed(subject: Subject, outcome: Outcome) -> bool:
-    """Say whether the fault of a fix was seen after an earlier fix; evidence from before that one is none."""
+    """Return whether the fault was seen after an earlier fix; older evidence does not count."""
     seen = outcome.before.at if outcome.before else outcome.at
     return subject.fixed_at is not None and seen >= subject.fixed_at
 
 
 def _wants_reverted(outcome: Outcome) -> bool:
-    """Say whether a revert is done, may have begun, or waits after the VM showed what it would restore."""
+    """Return whether a revert is done, may have begun, or waits after the VM showed what it would restore."""
     if outcome.result is Result.PARKED:
         return outcome.before is not None
     return outcome.result in (Result.REVERTED, Result.UNVERIFIED, Result.NOTHING_TO_DO)
@@ -132,7 +132,7 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
 def notes(
     intent: Intent, outcome: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
 ) -> tuple[str, ...]:
-    """Say what else a reader of the outcome has to know."""
+    """Return what else a reader of the outcome has to know."""
     texts = []
     if outcome.reason == "needs_human" and not subject.human_told:
         texts.append(FIRST_NEEDS_HUMAN)
@@ -155,7 +155,7 @@ def notes(
 
 
 def wants_follow_up(runbook: Runbook, facts: InstanceFacts, settings: Settings) -> bool:
-    """Say whether the operator opted this VM in to the runbook's follow-up, by setting or label."""
+    """Return whether the operator opted this VM in to the runbook's follow-up, by setting or label."""
     return runbook.follow_up is not None and (
         settings.follow_up or facts.labels.get("logmend-follow-up") == "on"
     )

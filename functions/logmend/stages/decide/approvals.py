@@ -17,7 +17,7 @@ def plan(
     seen: Evidence | None,
     settings: Settings,
 ) -> Plan:
-    """Put together what a person is shown. What was not looked at anew is as it was approved."""
+    """Put together what a person is shown. What was not checked again is as it was approved."""
     known = intent.approved if seen is None else None
     return Plan(
         action=intent.action,
@@ -39,9 +39,9 @@ def approved(
     seen: Evidence | None,
     settings: Settings,
 ) -> Verdict | None:
-    """Say in what an approved order differs from what its approval was for; None if in nothing.
+    """Return how an approved intent differs from what its approval was for; None if it does not.
 
-    ``seen`` is None where an agent is asked that looks by itself: then only the rest can be compared.
+    ``seen`` is None if an agent is asked, which checks by itself: then only the rest can be compared.
     """
     if intent.origin is not Origin.APPROVAL:
         return None
@@ -54,7 +54,7 @@ def approved(
 
 
 def differences(then: Plan, now: Plan) -> list[str]:
-    """Say in words what is another thing now than it was when it was approved."""
+    """Return in words what has changed since it was approved."""
     single = (
         ("action", then.action, now.action),
         ("runbook digest", then.digest, now.digest),

@@ -1,6 +1,6 @@
 """Whether an intent may go on, as the pipeline asks: at admission, on the facts, before enforcing.
 
-What a freeze or a breaker holds back is skipped where its source will say it again, parked where it would be
+What a freeze or a breaker holds back is skipped if its source will say it again, parked if it would be
 lost.
 """
 
@@ -38,7 +38,7 @@ RELAPSE_HINT = (
 
 
 def event(intent: Intent, runbook: Runbook, settings: Settings) -> Verdict | None:
-    """Give the first guard's no that takes no facts of the VM, None if there is none.
+    """Return the verdict of the first guard that objects without facts of the VM; None if none does.
 
     It is asked of an event that the ledger does not know, and leaves nothing behind there: an entry can be
     forged, so that what it says must not be remembered of the VM that it names.
@@ -50,10 +50,10 @@ def event(intent: Intent, runbook: Runbook, settings: Settings) -> Verdict | Non
 def admission(
     intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None = None
 ) -> Verdict | None:
-    """Say whether this intent may be worked on, as far as the ledger knows.
+    """Return whether this intent may be worked on, as far as the ledger knows.
 
     ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
-    to VMs for nothing; a person's order is looked at all the same.
+    to VMs for nothing; what a person asks for is checked all the same.
     """
     subject, lease = view.subject, view.subject.lease
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
@@ -121,7 +121,7 @@ class Judged(Struct, frozen=True):
 def judge_guards(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | None, settings: Settings
 ) -> list[Judged]:
-    """Ask the guards of every runbook, then its own in its order, also behind the first that says no.
+    """Ask the guards of every runbook, then its own in its order, even after one has objected.
 
     Last come ``unless`` and ``only``, which the runbook writes itself.
     """
@@ -132,7 +132,7 @@ def judge_guards(
 
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict | None:
-    """Give the first guard's no; what is still pending with the facts at hand is a no as well."""
+    """Return the verdict of the first guard that objects; a guard that is still pending objects too."""
     for judged in judge_guards(intent, runbook, facts, settings):
         match judged.answer:
             case Verdict() as verdict:
@@ -145,7 +145,7 @@ def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Set
 
 
 def ceiling(intent: Intent, settings: Settings) -> bool:
-    """Say whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
+    """Return whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
     if only_looks(intent):
         return False
     match settings.mode:
@@ -183,7 +183,7 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
 ) -> Verdict | None:
-    """Say why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
+    """Return why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
 
     What is taken back is not said again by anyone, so that it waits, whatever its source.
     """
@@ -196,9 +196,9 @@ def recall(
 
 
 def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
-    """Say what a revert that holds the VM means for this intent; None where there is none.
+    """Return what a revert that holds the VM means for this intent; None if there is none.
 
-    Only an order that names the revert takes it back: any other was given before it, or knows nothing of it.
+    Only an intent that names the revert takes it back: any other is older, or knows nothing of it.
     """
     if not subject.held or intent.action is Action.REVERT:
         return None
@@ -212,7 +212,7 @@ def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
 
 
 def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
-    """Say what a freeze or an open breaker means for this intent; None where there is none.
+    """Return what a freeze or an open breaker means for this intent; None if there is none.
 
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
     An order to enforce may name the open breaker, and nothing else: a canary.
@@ -232,7 +232,7 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
 
 
 def _was_accepted(intent: Intent, record: Record | None) -> bool:
-    """Say whether an order waits since a mode that lets orders act: a change of the mode loses none."""
+    """Return whether an intent was accepted in a mode that lets it act: a change of the mode loses none."""
     return record is not None and (record.outcome is not None or intent.origin is Origin.APPROVAL)
 
 
@@ -240,7 +240,7 @@ _LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})
 
 
 def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
-    """Say what to do where another intent's attempt holds the VM."""
+    """Return what to do if another intent's attempt holds the VM."""
     if (lease := subject.lease) is not None and lease.expires_at > now:
         if intent.repeats:
             return Verdict(Result.SKIPPED, "duplicate", f"in hand as {lease.intent_id}")
@@ -249,7 +249,7 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
 
 
 def _begun(record: Record) -> bool:
-    """Say whether something may be out for this intent: enforcement, or a request whose reader has died."""
+    """Return whether enforcement, or a request whose reader has died, may be out for this intent."""
     asked = record.asked is not None and record.state is State.RUNNING
     return record.committed or asked or record.state in _LOOKED_AT
 
@@ -267,17 +267,17 @@ def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datet
 
 
 def only_looks(intent: Intent) -> bool:
-    """Say whether nothing is to be changed, whatever is seen."""
+    """Return whether nothing is to be changed, whatever is seen."""
     return intent.look_only or intent.action is Action.CHECK
 
 
 def ordered(intent: Intent) -> bool:
-    """Say whether a person asked for it."""
+    """Return whether a person asked for it."""
     return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
 
 
 def _outgrown(subject: Subject, settings: Settings) -> bool:
-    """Say whether a cooldown from looking only is void because the mode may act now."""
+    """Return whether a cooldown from looking only is void because the mode may act now."""
     cooldown = subject.cooldown
     return (
         cooldown is not None
@@ -287,7 +287,7 @@ def _outgrown(subject: Subject, settings: Settings) -> bool:
 
 
 def _said(span: timedelta) -> str:
-    """Say a span in its two largest units, such as `1d 2h` or `90m` as `1h 30m`."""
+    """Return a span in its two largest units: `1d 2h`, or `1h 30m` for 90 minutes."""
     left, parts = int(span.total_seconds()), list[str]()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
         number, left = divmod(left, size)
@@ -297,7 +297,7 @@ def _said(span: timedelta) -> str:
 
 
 def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:
-    """Age of the event where it is too old: the older of the entry's time and the line's own."""
+    """Age of the event if it is too old: the older of the entry's time and the line's own."""
     times = [time for time in (intent.event_time, intent.line_time) if time is not None]
     if not times or now - min(times) <= settings.max_event_age:
         return None

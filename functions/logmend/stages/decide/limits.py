@@ -1,4 +1,4 @@
-"""How much is done to a fleet, and how long something is waited for: budget, breaker, retries."""
+"""How much is done to a fleet, and how long to wait: budget, breaker, retries."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -39,9 +39,9 @@ UNLIMITED = 100_000
 
 
 def budget(runbook: Runbook, settings: Settings, intent: Intent | None = None) -> Budget:
-    """Give what neither the runbook's own budget nor the settings' is exceeded by; a revert has its own.
+    """Return what neither the runbook's own budget nor the settings' is exceeded by; a revert has its own.
 
-    That is the tighter of the two by rate; where its burst is the larger one, in bursts of the other's size.
+    That is the tighter of the two by rate; if its burst is the larger one, in bursts of the other's size.
     """
     limits, general = runbook.limits, settings.disruption_budget
     if intent is not None and intent.puts_back:
@@ -54,13 +54,13 @@ def budget(runbook: Runbook, settings: Settings, intent: Intent | None = None) -
 
 
 def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
-    """Give the answer for a full budget: come back when a tenth of the window has passed."""
+    """Return the verdict of a full budget: come back when a tenth of the window has passed."""
     detail = f"all {budget.count} enforcements in {budget.window} are used"
     return hold_back(intent, BUDGET_EXHAUSTED, detail, budget.retry_at(now))
 
 
 def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | None:
-    """Say whether an outcome counts for the breaker as a failing VM, as a good one, or (None) not at all.
+    """Return whether an outcome counts for the breaker as a failing VM, as a good one, or (None) not at all.
 
     The breaker is for changes of ours that go wrong. ``changing`` says that one was committed to on a VM that
     was heard of: a VM that only cannot be reached is counted by itself
@@ -78,7 +78,7 @@ def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | No
 
 
 def breaker(samples: Mapping[str, bool], settings: Settings, now: datetime) -> Breaker | None:
-    """Open the breaker where enough distinct VMs were tried and too many of them fail."""
+    """Open the breaker if enough distinct VMs were tried and too many of them fail."""
     failing = sum(samples.values())
     if len(samples) < settings.breaker_minimum or failing < settings.breaker_ratio * len(samples):
         return None
@@ -94,7 +94,7 @@ def retry(
     *,
     acknowledged: bool = False,
 ) -> Verdict | None:
-    """Say how to wait out a transient error before anything was enforced; None: it has been tried enough.
+    """Return how to wait out a transient error before anything was enforced; None: it has been tried enough.
 
     ``acknowledged`` says that the intent's message was answered for before, so that only the ledger keeps it.
     """
@@ -114,7 +114,7 @@ def retry(
 def busy(
     intent: Intent, verdict: Verdict, since: datetime, settings: Settings, now: datetime, *, begun: bool
 ) -> Verdict:
-    """Say what becomes of an intent whose VM is busy: it waits, is said again, or has waited for too long.
+    """Return what becomes of an intent whose VM is busy: it waits, is said again, or has waited for too long.
 
     ``begun`` says that enforcing may have begun: then it waits, whatever its source.
     """
@@ -127,12 +127,12 @@ def busy(
 
 
 def busy_until(since: datetime, now: datetime) -> datetime:
-    """Say when a busy VM is asked again: when it has been busy for as long again, within an hour."""
+    """Return when a busy VM is asked again: when it has been busy for as long again, within an hour."""
     return now + min(max(now - since, RECHECK), LONGEST_BUSY)
 
 
 def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings) -> timedelta:
-    """Say how long requested work may take: by the runbook on the VM, by the settings through an agent."""
+    """Return how long requested work may take: by the runbook on the VM, by the settings through an agent."""
     if runbook is not None and runbook.detached is not None and prior.executor == "ssh":
         return runbook.detached
     return settings.request_deadline

@@ -5,7 +5,7 @@ from logmend.settings import ExecutorChoice, Settings, SshAddress, SshRoute
 
 
 def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice, ...]:
-    """Say which executors are tried on a VM, in order; none of them where nothing reaches it."""
+    """Return which executors are tried on a VM, in order; none of them if nothing reaches it."""
     if settings.executor is not ExecutorChoice.AUTO:
         return (settings.executor,)
     internal = settings.ssh_route is SshRoute.IAP or settings.ssh_address is SshAddress.INTERNAL
@@ -18,10 +18,10 @@ def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice,
 
 
 def osconfig_enabled(facts: InstanceFacts) -> bool:
-    """Say whether the VM's effective metadata turns its OS Config agent on."""
+    """Return whether the VM's effective metadata turns its OS Config agent on."""
     return (facts.effective("enable-osconfig") or "").strip().lower() == "true"
 
 
 def no_route(trouble: Trouble, settings: Settings) -> bool:
-    """Say whether an unreachable VM has no other way to it: with ``auto``, nothing else was left to try."""
+    """Return whether there is no other way to an unreachable VM: ``auto`` has tried everything else."""
     return settings.executor is ExecutorChoice.AUTO and trouble.reason == "unreachable"

@@ -16,7 +16,7 @@ _KINDS = {str: "a string", dict: "an object"}
 
 
 def document(value: Any) -> Event | Undecodable:
-    """Return the event that a JSON value (dict, list, str, …) is, or why it is none.
+    """Return the event that a JSON value (dict, list, str, …) is, or why it is not one.
 
     Timestamps that cannot be read are None, which means unknown: the pipeline then judges staleness by
     the publish time of the message.

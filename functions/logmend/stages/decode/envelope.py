@@ -50,7 +50,7 @@ def unwrapped(
     """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
 
     ``name`` makes an id for a message that has none. The third value is the payload's JSON document, None
-    where there is none.
+    if there is none.
     """
     inner: object = value
     if "specversion" in value:

@@ -85,7 +85,7 @@ def entry(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def hint(value: object) -> str:
-    """Say of a JSON value that is no event which export to use instead."""
+    """Return which export to use instead of a JSON value that is not an event."""
     if isinstance(value, dict):
         if not _PARTS.isdisjoint(value):
             return f"a log entry without its log's name and resource: select all columns; {HOW}"
@@ -118,7 +118,7 @@ def _zoneless(said: object) -> bool:
 
 
 def _time(said: object) -> object:
-    """Give RFC 3339 of a row's UTC or of a protobuf's seconds and nanos; anything else as it is."""
+    """Return RFC 3339 of a row's UTC or of a protobuf's seconds and nanos; anything else as it is."""
     if isinstance(said, dict):
         seconds, nanos = said.get("seconds"), said.get("nanos") or 0
         if isinstance(seconds, dict):  # a Long of protobuf.js
@@ -163,7 +163,7 @@ def _fields(fields: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Give the JSON value that a google.protobuf.Value stands for."""
+    """Return the JSON value that a google.protobuf.Value stands for."""
     if not isinstance(value, dict):
         return None
     if isinstance(struct := value.get("structValue"), dict):

@@ -12,7 +12,7 @@
 * hosts as rsyslog takes them: names, addresses, and syslog-ng's chains with ``/`` and ``@`` (pmrfc3164);
 * tags that are a program's full path, PIDs of any kind.
 
-A word before the tag is a host only where a time precedes it: ``grep PROGRAM: …`` is no header. The patterns
+A word before the tag is a host only if a time precedes it: ``grep PROGRAM: …`` is no header. The patterns
 keep to what Python and RE2 share, without backslashes and quotes, so that a filter can hold them as they are.
 """
 
@@ -38,12 +38,12 @@ DATA = "(?:-|[[].*[]])"
 
 
 def before(colour: str = "") -> str:
-    """Give the pattern of what may stand before a header, or before a message without one."""
+    """Return the pattern of what may stand before a header, or before a message without one."""
     return f"{_PRIORITY}{colour}(?:{UPTIME} )?{_PRIORITY}{colour}"
 
 
 def named(tag: str, *, time: str = TIME, host: str = HOST, data: str = DATA) -> str:
-    """Give the pattern of a header from its time on, whose tag the pattern ``tag`` describes.
+    """Return the pattern of a header from its time on, whose tag the pattern ``tag`` describes.
 
     ``time``, ``host`` and ``data`` replace the patterns of these parts.
     """
@@ -52,11 +52,11 @@ def named(tag: str, *, time: str = TIME, host: str = HOST, data: str = DATA) -> 
 
 
 def line(tag: str) -> str:
-    """Give RE2's pattern of all that may stand before a message of a program, anchored at the start."""
+    """Return RE2's pattern of all that may stand before a message of a program, anchored at the start."""
     mark = "[^ -~]?"  # a byte order mark
     return f"^[[:space:]]*{COLOUR}{before(COLOUR)}(?:{named(tag)}{mark})?{COLOUR}"
 
 
 def program(*names: str) -> str:
-    """Give the pattern of a program's tag: one of its names, or its full path."""
+    """Return the pattern of a program's tag: one of its names, or its full path."""
     return f"(?:/(?:[^ /:[]+/)*)?(?:{'|'.join(names)})"

@@ -2,7 +2,7 @@
 
 The same line reaches Cloud Logging bare, behind the header of a syslog daemon, the journal or the kernel
 (:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out.
-Runbooks see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone where nothing says which program
+Runbooks see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone if nothing says which program
 wrote it, so that a pattern anchored at the start cannot be met by another program that merely quotes the
 line.
 """
@@ -123,7 +123,7 @@ def _names(found: re.Match[str]) -> bool:
 
 
 def named_by(tag: str) -> str | None:
-    """Give the program of a tag: ``gce_x`` of ``/usr/bin/gce_x[929]:``; None of ``-``, which names none."""
+    """Return the program of a tag: ``gce_x`` of ``/usr/bin/gce_x[929]:``; None of ``-``, which names none."""
     if tag.endswith((":", "]")):
         tag = _PID.sub("", tag)
     name = tag.rpartition("/")[2] if tag.startswith("/") else tag
@@ -162,7 +162,7 @@ def _unescaped(found: re.Match[str]) -> str:
 def of_entry(raw: Mapping[str, Any]) -> list[Line]:
     """Return the lines of a LogEntry's payload, in the order in which they are searched.
 
-    Read are :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry). Where
+    Read are :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry). If
     several fields name a program, the first counts.
     """
     lines = []
@@ -197,7 +197,7 @@ def programs_of(raw: Mapping[str, Any], said: list[Line]) -> tuple[str, ...]:
 
 
 def host_of(raw: Mapping[str, Any], said: list[Line]) -> str | None:
-    """Return the host that an entry's line or its payload names; None where neither does."""
+    """Return the host that an entry's line or its payload names; None if neither does."""
     for line in said:
         if line.host is not None:
             return line.host

@@ -44,7 +44,7 @@ def loads(text: bytes) -> Any | Undecodable:
 
 
 def too_large(text: bytes) -> Undecodable | None:
-    """Say by how much a JSON document is larger than any that Google sends; None if it is not."""
+    """Refuse a JSON document that is larger than any that Google sends; None if it is not."""
     size = len(text) - 5 * text.count(b"\\u00")
     if size <= MAX_ENTRY and len(text) <= MAX_SPELLED:
         return None

@@ -142,7 +142,7 @@ class _Text:
         return self.looked_at > PATIENCE * (self._before + self._at + CHUNK)
 
     def _line(self) -> str:
-        """Give the rest of the line."""
+        """Return the rest of the line."""
         while (end := self._text.find("\n", self._at)) < 0 and self._more():
             pass
         return self._text[self._at : len(self._text) if end < 0 else end]

@@ -76,7 +76,7 @@ Frame = ConnectSuccess | ReconnectSuccess | Data | Ack | LongClose
 
 
 def encode(frame: Frame) -> bytes:
-    """Give the message for a frame; FrameError for DATA that is too long or a number that does not fit."""
+    """Return the message for a frame; FrameError for DATA that is too long or a number that does not fit."""
     try:
         match frame:
             case ConnectSuccess(sid):

@@ -70,7 +70,7 @@ class RelayTransport(asyncio.Transport):
             self._protocol.pause_writing()
 
     def can_write_eof(self) -> bool:
-        """Say no: the protocol cannot half-close."""
+        """Return False: the protocol cannot half-close."""
         return False
 
     def get_write_buffer_size(self) -> int:
@@ -98,11 +98,11 @@ class RelayTransport(asyncio.Transport):
         self._may_read.set()
 
     def is_reading(self) -> bool:
-        """Say whether bytes are being delivered."""
+        """Return whether bytes are being delivered."""
         return self._may_read.is_set() and not self._closing
 
     def is_closing(self) -> bool:
-        """Say whether the end has begun, from either side."""
+        """Return whether the end has begun, from either side."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -112,7 +112,7 @@ class RelayTransport(asyncio.Transport):
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Give the protocol in charge."""
+        """Return the protocol in charge."""
         return self._protocol
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class RelayTransport(asyncio.Transport):
             await shut(self._websocket, self._close_timeout)
 
     def _failure(self) -> Transient | Permanent:
-        """Say why it ended: the reader knows best, since it has seen the last message and the close code."""
+        """Return why it ended. The reader knows best: it has seen the last message and the close code."""
         failures = [
             failure
             for task in (self._reader, self._writer)
