@@ -79,7 +79,7 @@ def list_(runbook: str | None, shape: str) -> int:
 @command.command(
     "pack",
     short_help="Put own runbooks beside the function's source.",
-    examples=("LOGMEND_RUNBOOKS=logmend.yaml logmend runbook pack ./source",),
+    examples=("logmend runbook pack ./source",),
 )
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def pack_(folder: Path) -> int:
@@ -98,7 +98,7 @@ def pack_(folder: Path) -> int:
 @command.command(
     "permissions",
     short_help="Say what the function has to be granted.",
-    examples=("LOGMEND_MODE=enforce logmend runbook permissions",),
+    examples=("logmend runbook permissions",),
 )
 def permissions_() -> int:
     """Print ROLE PERMISSION,PERMISSION… a line: what the runbooks that are on take, each in its mode."""
