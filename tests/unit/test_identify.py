@@ -27,34 +27,6 @@ def test_every_fixture_names_its_vm_or_is_rejected(kind: str, name: str) -> None
         assert found == InstanceRef(labels["project_id"], labels["zone"], labels["instance_id"])
 
 
-@pytest.mark.parametrize("name", names("entries"))
-def test_the_project_of_a_log_name_is_read_only_from_a_project_log(name: str) -> None:
-    """A folder's log has no project, so that the guard on it refuses."""
-    raw = value("entries", name)
-    wanted = EXPECTED["entries"][name].get("log_project", "example-prod-4711")
-    assert identify.log_project(raw["logName"]) == wanted
-
-
-@pytest.mark.parametrize(
-    ("log_name", "project"),
-    [
-        ("projects/p-rojects/logs/syslog", "p-rojects"),
-        ("projects/example.com:proj-1/logs/a%2Fb", "example.com:proj-1"),
-        ("projects/p-rojects/logs/", None),
-        ("projects/p-rojects/logs/a/b", None),
-        ("projects/P/logs/x", None),
-        ("projects/../logs/x", None),
-        ("xprojects/p-rojects/logs/syslog", None),
-        ("projects/p-rojects/logs/x\n", "p-rojects"),
-        ("organizations/1/logs/x", None),
-        ("", None),
-    ],
-)
-def test_log_names(log_name: str, project: str | None) -> None:
-    """The project comes from the one form that has one."""
-    assert identify.log_project(log_name) == project
-
-
 @given(st.text(), st.text(), st.text())
 def test_no_text_passes_that_could_leave_a_url_path(project: str, zone: str, number: str) -> None:
     """Whatever passes is made of letters, digits, hyphens, dots and a colon, all ASCII."""

@@ -14,7 +14,6 @@ from logmend.model.values import Incident, InstanceRef, LogEntry, Verdict
 NAME_PATTERN = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 """An instance's name (RFC 1035; cloud.google.com/compute/docs/naming-resources)."""
 
-_LOG_NAME = re.compile(r"projects/([^/]+)/logs/[^/]+")
 _PATH = re.compile(
     r"(?:https://(?:www\.googleapis\.com|compute\.googleapis\.com)/compute/[a-z0-9]+/|//compute\.googleapis\.com/)?"
     r"projects/([^/]+)/zones/([^/]+)/instances/([^/]+)"
@@ -58,12 +57,6 @@ def event(event: LogEntry | Incident) -> InstanceRef | Verdict:
 
 def _rejected(detail: str) -> Verdict:
     return Verdict(Result.REJECTED, "bad_identity", detail)
-
-
-def log_project(log_name: str) -> str | None:
-    """Return the project of a log name; None for a folder's, an organization's or a malformed one."""
-    found = _LOG_NAME.fullmatch(log_name)
-    return found[1] if found and PROJECT_PATTERN.fullmatch(found[1]) else None
 
 
 def parse(text: str) -> InstanceRef | NameRef:
