@@ -167,7 +167,7 @@ outcome() { # RESULT|any STEP FILTER: waits for such an outcome
   begin "$2"
   for _ in $(seq "${TRIES:-60}"); do
     seen=$(gc logging read "log_id(\"logmend\") timestamp>=\"$since\" $3" --format=json)
-    if found=$(echo "$seen" | python3 "$work/pick.py" "$1"); then
+    if found=$(printf %s "$seen" | python3 "$work/pick.py" "$1"); then
       end "ok: ${found%%	*}" "${found#*	}"
       return
     fi
@@ -230,6 +230,6 @@ else
   begin reverted && end "left out: there is no command logmend"
 fi
 
-text=$(echo "$entry" | python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[0]))')
+text=$(printf %s "$entry" | python3 -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[0]))')
 message=$(gc pubsub topics publish "$name" --message="$text" --format='value(messageIds[0])')
 outcome any "one message replayed" "jsonPayload.message_id=\"$message\""

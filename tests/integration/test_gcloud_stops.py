@@ -42,13 +42,14 @@ def refuse(word):
 if os.environ.get("MODEL_FAIL") == f"{kind} {verb}":
     sys.exit("ERROR: (gcloud) INTERNAL: the model was told to fail")
 if verb == "read":
-    told = {"reason": None, "timestamp": "2026-11-28T22:00:05Z",
+    odd = "first line\\r\\nsecond \\\\ third"  # what an echo of sh would change
+    told = {"reason": None, "detail": odd, "timestamp": "2026-11-28T22:00:05Z",
             "source": {"timestamp": "2026-11-28T22:00:00Z"},
             "latency_ms": {"queue": 900, "lookup": 200, "act": 1500, "total": 2100}}
     outcomes = [{"timestamp": told["timestamp"], "receiveTimestamp": "2026-11-28T22:00:05.250Z",
                  "jsonPayload": told | {"result": each}} for each in ("planned", "remediated", "reverted")]
     if flags["format"] == "json":
-        print(json.dumps(outcomes if "log_id" in rest[0] else [{"insertId": "1"}]))
+        print(json.dumps(outcomes if "log_id" in rest[0] else [{"insertId": "1", "textPayload": odd}]))
     sys.exit(0)
 if verb == "get-guest-attributes":
     print("our stand-in")
@@ -56,6 +57,8 @@ if verb == "get-guest-attributes":
 if kind == "compute images":
     print(os.environ.get("MODEL_IMAGES", ""))
     sys.exit(0)
+if verb == "publish":
+    assert json.loads(flags["message"])["textPayload"].endswith("third")
 if verb in ("publish", "remove-iam-policy-binding"):
     sys.exit(0)
 if verb == "delete":
