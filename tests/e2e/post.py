@@ -27,8 +27,8 @@ CONCURRENCY = 40
 class Post:
     """One test's topics and subscriptions. Make it with :func:`post_office`; subscribe before publishing."""
 
-    def __init__(self) -> None:
-        word = f"e2e-{uuid.uuid4().hex[:12]}"
+    def __init__(self, word: str | None = None) -> None:
+        word = word or f"e2e-{uuid.uuid4().hex[:12]}"
         self.topic = f"projects/{PUBSUB_PROJECT}/topics/{word}"
         self.dead_letter = f"{self.topic}-dead-letter"
         self.push_subscription = f"projects/{PUBSUB_PROJECT}/subscriptions/{word}-push"
