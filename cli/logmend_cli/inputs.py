@@ -120,7 +120,7 @@ def since(text: str | None, now: datetime) -> datetime | None:
         return None if text is None else now - duration(text)
     except (ValueError, OverflowError):
         if (found := instant(text)) is None and text != "now":
-            problem = f"{text!r} is no time: write 7d, 36h or 90m (that long ago), or 2026-01-31T12:00:00Z"
+            problem = f"{text!r} is not a time: write 7d, 36h or 90m (that long ago), or 2026-01-31T12:00:00Z"
             raise ConfigError([problem]) from None
         return found or now
 

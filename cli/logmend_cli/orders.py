@@ -189,7 +189,7 @@ def _scanned(path: Path) -> list[str]:
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            [f"{path}: not what `logmend scan --format json` prints ({in_words(error)})"]
+            [f"{path}: not the output of `logmend scan --format json` ({in_words(error)})"]
         ) from error
 
 

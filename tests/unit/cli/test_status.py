@@ -174,7 +174,7 @@ def test_lines_that_are_no_outcomes_are_told_and_do_not_matter(run: Run) -> None
         (["-"], "not JSON at all", "no outcome in it"),
         (["-"], '{"logName": "projects/p/logs/syslog", "jsonPayload": {}}', "no outcome in it"),
         (["no-such-file"], None, "cannot be read"),
-        (["-", "--cloud"], "", "give one"),
+        (["-", "--cloud"], "", "not both"),
         (["--cloud"], None, "LOGMEND_PROJECT"),
         (["-", "--since", "once"], "", "is not a time"),
         (["-", "--format", "csv"], "", "Invalid value"),
