@@ -13,13 +13,13 @@ Not guaranteed: that an attempt whose lease has run out has stopped working on t
 the scripts' second check stand between it and a second change.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import contacts, places
+from logmend.errors import Permanent, Transient
+from logmend.ledger import changes, contacts, places
+from logmend.ledger.changes import Judge
 from logmend.ledger.documents import (
     FLEET,
     KEEP,
@@ -27,7 +27,6 @@ from logmend.ledger.documents import (
     approval_key,
     claim_key,
     contact_key,
-    fleet_of,
     intent_key,
     pack,
     recent,
@@ -40,16 +39,14 @@ from logmend.ledger.documents import (
 from logmend.ledger.migrate import migrate
 from logmend.ledger.places import Shard, Work
 from logmend.ledger.upkeep import Documents, Upkeep, budget_document
-from logmend.model.enums import Action, Finding, Origin, Result
+from logmend.model.enums import Action, Origin, Result
 from logmend.model.state import (
-    SCHEMA,
     Admission,
     Admitted,
     Approval,
     By,
     Expired,
     Finished,
-    Fleet,
     Lease,
     Record,
     State,
@@ -62,21 +59,12 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget, Settings
-from logmend.stages.outcomes import of_intent, of_replayed
+from logmend.stages.outcomes import of_intent
 
 SAMPLES = 250
 """VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
 
-Judge = Callable[[View], Verdict | None]
 Compose = Callable[[Verdict, View], Outcome]
-
-
-_STATES = {
-    Result.PARKED: State.PARKED,
-    Result.REQUESTED: State.REQUESTED,
-    Result.UNVERIFIED: State.UNVERIFIED,
-    Result.DEFERRED: State.WAITING,
-}
 
 
 class Conclusion(Struct, frozen=True):
@@ -106,13 +94,6 @@ class Conclusion(Struct, frozen=True):
     watch: tuple[Intent, datetime] | None = None
     busy_since: datetime | None = None
     uncommitted: bool = False
-
-
-class _Older(Transient):
-    """The ledger has an older schema: it is migrated, and asked again."""
-
-    def __init__(self) -> None:
-        super().__init__("ledger_schema", "it has an older schema")
 
 
 class Journal(Upkeep):
@@ -151,14 +132,14 @@ class Journal(Upkeep):
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
-        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *_original(intent)]
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *changes.original(intent)]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, documents[mine]) if mine in documents else None
-            subject = _subject(documents, subject_at, intent.instance, intent.runbook)
-            view = View(record, subject, _migrated(documents))
-            if record is not None and _settled(record, resume=resume):
-                freed = _without_lease(subject, intent)
+            subject = changes.subject_of(documents, subject_at, intent.instance, intent.runbook)
+            view = View(record, subject, changes.migrated(documents))
+            if record is not None and changes.settled(record, resume=resume):
+                freed = changes.without_lease(subject, intent)
                 return ({} if freed == subject else {subject_at: subject_document(freed, now)}), Finished(
                     record
                 )
@@ -185,7 +166,7 @@ class Journal(Upkeep):
             )
             after = replace(subject, fence=taken.fence, lease=taken)
             writes: dict[Key, Document | None] = {
-                mine: _open(started),
+                mine: changes.opened(started),
                 subject_at: subject_document(after, now),
             }
             if claim_at:
@@ -205,25 +186,25 @@ class Journal(Upkeep):
                 outcome.reason,
             )
             outcome = earlier if earlier is not None and again else outcome
-            state = _STATES.get(outcome.result, State.DONE)
+            state = changes.STATES.get(outcome.result, State.DONE)
             turned = replace(record, state=state, outcome=outcome, busy_since=None)
             due = verdict.not_before or now if verdict.result is Result.PARKED else None
             writes: dict[Key, Document | None] = {
                 # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
-                mine: _filed(turned, due, now, emitted=intent.message_id is not None and not resume)
+                mine: changes.filed(turned, due, now, emitted=intent.message_id is not None and not resume)
             }
             of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
             if claim_at and claim_at not in documents and not of_event:
                 writes[claim_at] = claimed
-            after = _turned_away(view.subject, intent, outcome, turned.state)
+            after = changes.turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
-            writes |= _replayed(intent, outcome, documents, now)
-            return writes, Turned(outcome, said_before=again or _still_waits(earlier, outcome))
+            writes |= changes.replayed(intent, outcome, documents, now)
+            return writes, Turned(outcome, said_before=again or changes.still_waits(earlier, outcome))
 
         try:
             return await self._store.transact(keys, step)
-        except _Older:
+        except changes.Older:
             await migrate(self._store, now, self._budgets)
             return await self._store.transact(keys, step)
 
@@ -252,12 +233,12 @@ class Journal(Upkeep):
         for shard in self._probed(held.record, budget):
             try:
                 answer = await self._store.transact(
-                    self._keys(intent, FLEET, _place(intent, shard)),
-                    _committing(held, before, judge, budget, shard, until, mark, now),
+                    self._keys(intent, FLEET, changes.place_key(intent, shard)),
+                    changes.committing(held, before, judge, budget, shard, until, mark, now),
                 )
             except Permanent as error:
                 raise Transient(error.reason, error.detail) from error
-            if isinstance(answer, _Full):
+            if isinstance(answer, changes.Full):
                 frees = min(frees, answer.frees or frees)
                 continue
             if answer is None:
@@ -300,11 +281,11 @@ class Journal(Upkeep):
         keys += [place_at] if place_at else []
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
-        keys += _original(intent)
+        keys += changes.original(intent)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
-            record, subject = _held(documents, mine, subject_at, held.lease, None)
-            state = _STATES.get(outcome.result, State.DONE)
+            record, subject = changes.held_by(documents, mine, subject_at, held.lease, None)
+            state = changes.STATES.get(outcome.result, State.DONE)
             concluded = replace(
                 record,
                 state=state,
@@ -318,13 +299,15 @@ class Journal(Upkeep):
             )
             if conclusion.uncommitted:
                 concluded = replace(concluded, committed=False, before=None, mark=None, place=None)
-            concluded = _reported(concluded, conclusion.reported)
+            concluded = changes.with_report(concluded, conclusion.reported)
             after = replace(
-                conclusion.aftermath(subject), lease=None, open_request=_request_out(subject, intent, state)
+                conclusion.aftermath(subject),
+                lease=None,
+                open_request=changes.request_out(subject, intent, state),
             )
             writes: dict[Key, Document | None] = {
-                mine: _filed(concluded, conclusion.due, now, emitted=False),
-                subject_at: None if _unknown(outcome, after) else subject_document(after, now),
+                mine: changes.filed(concluded, conclusion.due, now, emitted=False),
+                subject_at: None if changes.unknown(outcome, after) else subject_document(after, now),
             }
             if writes[subject_at] is None:
                 writes |= contacts.without(documents, intent.instance)
@@ -342,14 +325,14 @@ class Journal(Upkeep):
                     expire_at=conclusion.approval.expires_at + KEEP,
                 )
             if conclusion.follow_up and intent_key(conclusion.follow_up.intent_id) not in documents:
-                writes[intent_key(conclusion.follow_up.intent_id)] = _parked(conclusion.follow_up, now)
+                writes[intent_key(conclusion.follow_up.intent_id)] = changes.parked(conclusion.follow_up, now)
             if place_at and place_at in documents:
                 shard = unpack(Shard, documents[place_at])
                 shard = places.settle(shard, intent.intent_id, conclusion.work, conclusion.longest, now)
                 writes[place_at] = budget_document(shard)
             if conclusion.watch and intent_key(conclusion.watch[0].intent_id) not in documents:
-                writes[intent_key(conclusion.watch[0].intent_id)] = _parked(*conclusion.watch)
-            writes |= _replayed(intent, outcome, documents, now)
+                writes[intent_key(conclusion.watch[0].intent_id)] = changes.parked(*conclusion.watch)
+            writes |= changes.replayed(intent, outcome, documents, now)
             return writes, bool(after.waiting)
 
         if await self._store.transact(keys, step):
@@ -358,16 +341,16 @@ class Journal(Upkeep):
     def _place_of(self, record: Record) -> Key | None:
         """Name the document that an intent's place is in; None if it never committed."""
         shard = self._places.pop(record.intent.intent_id, record.place)
-        return None if shard is None else _place(record.intent, shard)
+        return None if shard is None else changes.place_key(record.intent, shard)
 
     async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
         """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
         subject_at = subject_key(instance, runbook)
         documents = await self._store.get([subject_at])
-        waiting = _subject(documents, subject_at, instance, runbook).waiting
+        waiting = changes.subject_of(documents, subject_at, instance, runbook).waiting
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
-            subject = _subject(documents, subject_at, instance, runbook)
+            subject = changes.subject_of(documents, subject_at, instance, runbook)
             left = tuple(each for each in subject.waiting if each not in waiting)
             writes: dict[Key, Document | None] = {
                 subject_at: replace(documents[subject_at], data=pack(replace(subject, waiting=left)))
@@ -390,10 +373,10 @@ class Journal(Upkeep):
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
-            record, subject = _held(documents, mine, subject_at, held.lease, None)
-            back = _reported(replace(record, state=held.was or record.state), reported)
+            record, subject = changes.held_by(documents, mine, subject_at, held.lease, None)
+            back = changes.with_report(replace(record, state=held.was or record.state), reported)
             return {
-                mine: _filed(back, due, due, emitted=True),
+                mine: changes.filed(back, due, due, emitted=True),
                 subject_at: subject_document(replace(subject, lease=None), due),
             }, bool(subject.waiting) and subject.open_request is None
 
@@ -419,7 +402,7 @@ class Journal(Upkeep):
         mine = intent_key(intent.intent_id)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
-            return ({}, False) if mine in documents else ({mine: _parked(intent, now)}, True)
+            return ({}, False) if mine in documents else ({mine: changes.parked(intent, now)}, True)
 
         return await self._store.transact([mine], step)
 
@@ -443,7 +426,7 @@ class Journal(Upkeep):
             outcome = of_intent(record.intent, said, settings, by.at, number=record.attempt, prior=record)
             outcome = replace(outcome, requested_by=by.who)
             ended = replace(record, state=State.DONE, outcome=outcome)
-            writes: dict[Key, Document | None] = {mine: _filed(ended, None, by.at, emitted=False)}
+            writes: dict[Key, Document | None] = {mine: changes.filed(ended, None, by.at, emitted=False)}
             if plan_at and plan_at in found:
                 approval = replace(
                     unpack(Approval, found[plan_at]), state="withdrawn", decided_by=by.who, decided_at=by.at
@@ -464,207 +447,3 @@ class Journal(Upkeep):
         for document in documents.values():
             latest |= {vm: value[1] for vm, value in recent(document.data, window, now).items()}
         return latest
-
-
-class _Full(Struct, frozen=True):
-    """One document of the budget has no place; ``frees`` is when it may have one again."""
-
-    frees: datetime | None
-
-
-def _committing(
-    held: Admitted,
-    before: Evidence | None,
-    judge: Judge,
-    budget: Budget,
-    number: int,
-    until: datetime | None,
-    mark: str | None,
-    now: datetime,
-) -> Callable[[Documents], tuple[dict[Key, Document | None], Verdict | _Full | None]]:
-    """Make the commit's step on one document of the budget; its answer is None if the commit is written."""
-    intent = held.record.intent
-    mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
-    place_at = _place(intent, number)
-
-    def step(documents: Documents) -> tuple[dict[Key, Document | None], Verdict | _Full | None]:
-        record, subject = _held(documents, mine, subject_at, held.lease, now)
-        verdict = judge(View(record, subject, _migrated(documents)))
-        if verdict is not None:
-            return {}, verdict
-        shard = unpack(Shard, documents[place_at]) if place_at in documents else Shard()
-        shard = places.current(shard, budget.window, now)
-        if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
-            return {}, _Full(places.frees(shard, budget.window))
-        committed = replace(
-            record,
-            before=record.before or before,
-            committed=True,
-            mark=mark,
-            enforcement=record.enforcement if before is None else None,
-            requested_at=_asking(held, record, now) if before is None else record.requested_at,
-            place=number,
-        )
-        taken = places.take(shard, intent.intent_id, until, now)
-        return {mine: _open(committed), place_at: budget_document(taken)}, None
-
-    return step
-
-
-def _asking(held: Admitted, record: Record, now: datetime) -> datetime:
-    """Return since when an agent's reports count: a takeover goes on with what its dead attempt began."""
-    return record.requested_at if record.requested_at and held.was is State.RUNNING else now
-
-
-def _reported(record: Record, reported: Attempt | None) -> Record:
-    """Keep of an agent's report what its next one will not show any more: the fault, and enforcing."""
-    if reported is None:
-        return record
-    fault = reported.before if reported.before and reported.before.finding is Finding.FAULTY else None
-    return replace(
-        record, before=record.before or fault, enforcement=reported.enforcement or record.enforcement
-    )
-
-
-def _settled(record: Record, *, resume: bool) -> bool:
-    """Return whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
-    if record.state is State.DONE:
-        return True
-    return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
-
-
-def _place(intent: Intent, number: int) -> Key:
-    """Name a document of the budget; a way back takes no place from what it undoes."""
-    return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
-
-
-def _still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:
-    """Return whether what is parked still waits for nothing but its turn: for a log, no news."""
-    if earlier is None or not earlier.result is outcome.result is Result.PARKED:
-        return False
-    return earlier.reason in _TURNS and outcome.reason in _TURNS
-
-
-_TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
-
-
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
-
-
-def _original(intent: Intent) -> list[Key]:
-    """Name the record of the message that an intent is the replay of; there may be none."""
-    named = intent.replay_of is not None and _MESSAGE_ID.fullmatch(intent.replay_of)
-    mine = intent_key(f"m-{intent.replay_of}")
-    return [mine] if named and mine != intent_key(intent.intent_id) else []
-
-
-def _replayed(
-    intent: Intent, outcome: Outcome, documents: Documents, now: datetime
-) -> dict[Key, Document | None]:
-    """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
-
-    Anybody who may publish can name a message: only one of the same VM and runbook is meant.
-    """
-    for key in _original(intent):
-        waits = unpack(Record, documents[key]) if outcome.final and key in documents else None
-        if waits is None or waits.state is not State.WAITING or waits.committed:
-            continue
-        if (waits.intent.instance, waits.intent.runbook) == (intent.instance, intent.runbook):
-            ended = replace(waits, state=State.DONE, outcome=of_replayed(waits, outcome))
-            return {key: _filed(ended, None, now, emitted=False)}
-    return {}
-
-
-WAITING = 50
-"""Intents that a VM's document names as waiting; more than these wake at their own time."""
-
-
-def _turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State) -> Subject:
-    """Note on a VM that an intent was not admitted."""
-    after = _without_lease(subject, intent)
-    after = replace(after, open_request=_request_out(after, intent, state))
-    if outcome.reason == "needs_human":
-        after = replace(after, human_told=True)
-    if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
-        after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
-    return after
-
-
-def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
-    return waiting if intent_id in waiting else (*waiting, intent_id)[:WAITING]
-
-
-def _without_lease(subject: Subject, intent: Intent) -> Subject:
-    """Take this intent's lease off, if a dead attempt left one and the intent itself is done or parked.
-
-    It would stay for ever otherwise, and every newcomer would try to finish the dead attempt first.
-    """
-    mine = subject.lease is not None and subject.lease.intent_id == intent.intent_id
-    return replace(subject, lease=None) if mine else subject
-
-
-def _unknown(outcome: Outcome, subject: Subject) -> bool:
-    """Return whether nothing is known of a VM but that Compute does not know it: it may be forged."""
-    latest = replace(
-        Subject(subject.instance, subject.runbook),
-        name=subject.name,
-        fence=subject.fence,
-        last_result=subject.last_result,
-        last_reason=subject.last_reason,
-        last_at=subject.last_at,
-        last_outcome_id=subject.last_outcome_id,
-    )
-    return outcome.reason == "instance_gone" and subject == latest
-
-
-def _request_out(subject: Subject, intent: Intent, state: State) -> str | None:
-    """Return whose request is out after this intent: only its own end takes another's mark away."""
-    if state is State.REQUESTED:
-        return intent.intent_id
-    return None if subject.open_request == intent.intent_id else subject.open_request
-
-
-def _subject(documents: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
-    return unpack(Subject, documents[key]) if key in documents else Subject(instance, runbook)
-
-
-def _migrated(documents: Documents) -> Fleet:
-    """Read the fleet's switches of a ledger that has this version's schema."""
-    fleet = fleet_of(documents)
-    if fleet.schema < SCHEMA:
-        raise _Older
-    return fleet
-
-
-def _held(
-    documents: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
-) -> tuple[Record, Subject]:
-    """Read what an attempt holds; ``Superseded`` unless it is still its own (and, given ``now``, in time)."""
-    if mine not in documents or subject_at not in documents:
-        raise Superseded("the intent or its subject is gone from the ledger")
-    subject = unpack(Subject, documents[subject_at])
-    if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
-        raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
-    if now is not None and subject.lease.expires_at <= now:
-        raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
-    return unpack(Record, documents[mine]), subject
-
-
-def _open(record: Record) -> Document:
-    return Document(pack(record))
-
-
-def _parked(intent: Intent, due: datetime) -> Document:
-    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=due)
-
-
-def _filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:
-    """Put a record on the work list that its state belongs to."""
-    data = pack(record)
-    match record.state:
-        case State.PARKED | State.REQUESTED | State.UNVERIFIED:
-            return Document(data, queue=record.state.value, due=due or now)
-        case State.DONE if not emitted:
-            return Document(data, queue="unemitted", due=now, expire_at=now + KEEP)
-        case _:
-            return Document(data, expire_at=now + KEEP)

@@ -1,0 +1,262 @@
+"""What an admission, a commit and a conclusion change in a record, a VM and a budget. Pure.
+
+Each is a part of a transaction's step (:data:`logmend.ports.Step`) of :mod:`logmend.ledger.journal`.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from logmend.errors import Superseded, Transient
+from logmend.ledger import places
+from logmend.ledger.documents import (
+    KEEP,
+    fleet_of,
+    intent_key,
+    pack,
+    shard_key,
+    subject_key,
+    unpack,
+)
+from logmend.ledger.places import Shard
+from logmend.ledger.upkeep import Documents, budget_document
+from logmend.model.enums import Finding, Result
+from logmend.model.state import (
+    SCHEMA,
+    Admitted,
+    Fleet,
+    Lease,
+    Record,
+    State,
+    Subject,
+    View,
+)
+from logmend.model.struct import Struct, replace
+from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
+from logmend.ports import Document, Key
+from logmend.settings import Budget
+from logmend.stages.outcomes import of_replayed
+
+Judge = Callable[[View], Verdict | None]
+
+
+class Older(Transient):
+    """The ledger has an older schema: it is migrated, and asked again."""
+
+    def __init__(self) -> None:
+        super().__init__("ledger_schema", "it has an older schema")
+
+
+STATES = {
+    Result.PARKED: State.PARKED,
+    Result.REQUESTED: State.REQUESTED,
+    Result.UNVERIFIED: State.UNVERIFIED,
+    Result.DEFERRED: State.WAITING,
+}
+
+
+class Full(Struct, frozen=True):
+    """One document of the budget has no place; ``frees`` is when it may have one again."""
+
+    frees: datetime | None
+
+
+def committing(
+    held: Admitted,
+    before: Evidence | None,
+    judge: Judge,
+    budget: Budget,
+    number: int,
+    until: datetime | None,
+    mark: str | None,
+    now: datetime,
+) -> Callable[[Documents], tuple[dict[Key, Document | None], Verdict | Full | None]]:
+    """Make the commit's step on one document of the budget; its answer is None if the commit is written."""
+    intent = held.record.intent
+    mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
+    place_at = place_key(intent, number)
+
+    def step(documents: Documents) -> tuple[dict[Key, Document | None], Verdict | Full | None]:
+        record, subject = held_by(documents, mine, subject_at, held.lease, now)
+        verdict = judge(View(record, subject, migrated(documents)))
+        if verdict is not None:
+            return {}, verdict
+        shard = unpack(Shard, documents[place_at]) if place_at in documents else Shard()
+        shard = places.current(shard, budget.window, now)
+        if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
+            return {}, Full(places.frees(shard, budget.window))
+        committed = replace(
+            record,
+            before=record.before or before,
+            committed=True,
+            mark=mark,
+            enforcement=record.enforcement if before is None else None,
+            requested_at=asked_since(held, record, now) if before is None else record.requested_at,
+            place=number,
+        )
+        taken = places.take(shard, intent.intent_id, until, now)
+        return {mine: opened(committed), place_at: budget_document(taken)}, None
+
+    return step
+
+
+def asked_since(held: Admitted, record: Record, now: datetime) -> datetime:
+    """Return since when an agent's reports count: a takeover goes on with what its dead attempt began."""
+    return record.requested_at if record.requested_at and held.was is State.RUNNING else now
+
+
+def with_report(record: Record, reported: Attempt | None) -> Record:
+    """Keep of an agent's report what its next one will not show any more: the fault, and enforcing."""
+    if reported is None:
+        return record
+    fault = reported.before if reported.before and reported.before.finding is Finding.FAULTY else None
+    return replace(
+        record, before=record.before or fault, enforcement=reported.enforcement or record.enforcement
+    )
+
+
+def settled(record: Record, *, resume: bool) -> bool:
+    """Return whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
+    if record.state is State.DONE:
+        return True
+    return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
+
+
+def place_key(intent: Intent, number: int) -> Key:
+    """Name a document of the budget; a way back takes no place from what it undoes."""
+    return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
+
+
+def still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:
+    """Return whether what is parked still waits for nothing but its turn: for a log, no news."""
+    if earlier is None or not earlier.result is outcome.result is Result.PARKED:
+        return False
+    return earlier.reason in _TURNS and outcome.reason in _TURNS
+
+
+_TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
+
+
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
+
+
+def original(intent: Intent) -> list[Key]:
+    """Name the record of the message that an intent is the replay of; there may be none."""
+    named = intent.replay_of is not None and _MESSAGE_ID.fullmatch(intent.replay_of)
+    mine = intent_key(f"m-{intent.replay_of}")
+    return [mine] if named and mine != intent_key(intent.intent_id) else []
+
+
+def replayed(
+    intent: Intent, outcome: Outcome, documents: Documents, now: datetime
+) -> dict[Key, Document | None]:
+    """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
+
+    Anybody who may publish can name a message: only one of the same VM and runbook is meant.
+    """
+    for key in original(intent):
+        waits = unpack(Record, documents[key]) if outcome.final and key in documents else None
+        if waits is None or waits.state is not State.WAITING or waits.committed:
+            continue
+        if (waits.intent.instance, waits.intent.runbook) == (intent.instance, intent.runbook):
+            ended = replace(waits, state=State.DONE, outcome=of_replayed(waits, outcome))
+            return {key: filed(ended, None, now, emitted=False)}
+    return {}
+
+
+WAITING = 50
+"""Intents that a VM's document names as waiting; more than these wake at their own time."""
+
+
+def turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State) -> Subject:
+    """Note on a VM that an intent was not admitted."""
+    after = without_lease(subject, intent)
+    after = replace(after, open_request=request_out(after, intent, state))
+    if outcome.reason == "needs_human":
+        after = replace(after, human_told=True)
+    if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
+        after = replace(after, waiting=_queued(after.waiting, intent.intent_id))
+    return after
+
+
+def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
+    return waiting if intent_id in waiting else (*waiting, intent_id)[:WAITING]
+
+
+def without_lease(subject: Subject, intent: Intent) -> Subject:
+    """Take this intent's lease off, if a dead attempt left one and the intent itself is done or parked.
+
+    It would stay for ever otherwise, and every newcomer would try to finish the dead attempt first.
+    """
+    mine = subject.lease is not None and subject.lease.intent_id == intent.intent_id
+    return replace(subject, lease=None) if mine else subject
+
+
+def unknown(outcome: Outcome, subject: Subject) -> bool:
+    """Return whether nothing is known of a VM but that Compute does not know it: it may be forged."""
+    latest = replace(
+        Subject(subject.instance, subject.runbook),
+        name=subject.name,
+        fence=subject.fence,
+        last_result=subject.last_result,
+        last_reason=subject.last_reason,
+        last_at=subject.last_at,
+        last_outcome_id=subject.last_outcome_id,
+    )
+    return outcome.reason == "instance_gone" and subject == latest
+
+
+def request_out(subject: Subject, intent: Intent, state: State) -> str | None:
+    """Return whose request is out after this intent: only its own end takes another's mark away."""
+    if state is State.REQUESTED:
+        return intent.intent_id
+    return None if subject.open_request == intent.intent_id else subject.open_request
+
+
+def subject_of(documents: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
+    """Read a VM under a runbook; one that is not in the ledger yet is new."""
+    return unpack(Subject, documents[key]) if key in documents else Subject(instance, runbook)
+
+
+def migrated(documents: Documents) -> Fleet:
+    """Read the fleet's switches of a ledger that has this version's schema."""
+    fleet = fleet_of(documents)
+    if fleet.schema < SCHEMA:
+        raise Older
+    return fleet
+
+
+def held_by(
+    documents: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
+) -> tuple[Record, Subject]:
+    """Read what an attempt holds; ``Superseded`` unless it is still its own (and, given ``now``, in time)."""
+    if mine not in documents or subject_at not in documents:
+        raise Superseded("the intent or its subject is gone from the ledger")
+    subject = unpack(Subject, documents[subject_at])
+    if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
+        raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
+    if now is not None and subject.lease.expires_at <= now:
+        raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
+    return unpack(Record, documents[mine]), subject
+
+
+def opened(record: Record) -> Document:
+    """Return the document of an intent that is in hand: on no work list."""
+    return Document(pack(record))
+
+
+def parked(intent: Intent, due: datetime) -> Document:
+    """Return the document of a new intent that the tick takes up when it is ``due``."""
+    return Document(pack(Record(intent, State.PARKED)), queue="parked", due=due)
+
+
+def filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:
+    """Put a record on the work list that its state belongs to."""
+    data = pack(record)
+    match record.state:
+        case State.PARKED | State.REQUESTED | State.UNVERIFIED:
+            return Document(data, queue=record.state.value, due=due or now)
+        case State.DONE if not emitted:
+            return Document(data, queue="unemitted", due=now, expire_at=now + KEEP)
+        case _:
+            return Document(data, expire_at=now + KEEP)
