@@ -10,7 +10,7 @@ from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Action, Mode
 from logmend.osconfig import assignment
 from logmend.runbook import Runbook
-from logmend.settings import Settings
+from logmend.settings import ExecutorChoice, Settings
 from logmend_cli import inputs
 from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import format_option, progress, show_rows
@@ -210,7 +210,8 @@ def _each(
     """Yield the chosen runbooks and actions; without a choice, what the mode has."""
     from logmend import catalog
 
-    loaded = catalog.load(settings)
+    found = catalog.read_all(settings)
+    loaded = found.runbooks
     if unknown := [name for name in names if name not in loaded]:
         raise ConfigError([f"no runbook {name!r}; known are {', '.join(loaded)}" for name in unknown])
     too_long = {name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only}
@@ -218,9 +219,14 @@ def _each(
         raise ConfigError(named)
     for name, why in too_long.items():
         warn(f"skipped: {name} goes over SSH only: {why}")
-    by_mode = (Action.CHECK,) if settings.mode is Mode.OBSERVE else assignment.ACTIONS
-    wanted = [Action(each) for each in actions] or by_mode
     for name in [each for each in names or loaded if each not in too_long]:
+        choice = found.choices.get(name)
+        if choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
+            warn(f"skipped: {name} goes over SSH: LOGMEND_RUNBOOKS says so")
+            continue
+        observes = found.policies.of(name).mode is Mode.OBSERVE
+        by_mode = (Action.CHECK,) if observes else assignment.ACTIONS
+        wanted = [Action(each) for each in actions] or by_mode
         for action in assignment.actions(loaded[name]):
             if action in wanted:
                 yield loaded[name], action

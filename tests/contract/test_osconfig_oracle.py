@@ -19,13 +19,14 @@ from tests.contract import test_osconfig
 from tests.contract.http_fake import serving
 from tests.contract.osconfig_server import MAX_ASSIGNMENTS, Kept, OsConfigServer
 
+from logmend import catalog
 from logmend.model.enums import Action
 from logmend.osconfig import assignment, report
-from logmend.runbook import load_all
+from logmend.settings import Settings
 from logmend_cli.main import logmend
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
-RUNBOOKS = {name: each for name, each in load_all().items() if not each.ssh_only}
+RUNBOOKS = {name: each for name, each in catalog.load(Settings()).items() if not each.ssh_only}
 EXEMPT = ("logmend", "off")
 NAMES = [assignment.assignment_id(name, action) for name in RUNBOOKS for action in assignment.ACTIONS]
 

@@ -16,7 +16,7 @@ from tests.conftest import needs
 from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
-from logmend import permissions
+from logmend import catalog, permissions
 from logmend.model.enums import Mode, Result
 from logmend.model.struct import replace
 from logmend.model.values import Incident, Tick
@@ -433,7 +433,7 @@ def test_the_assignments_are_to_the_byte_what_the_function_expects_to_find(deplo
     variables = {"ops_agent_version": "2.50.0", "exempt_label": "remediation=none"}
     found = assignments(deploy.plan(executor="osconfig", zones=[ZONE], mode="enforce", **variables))
     # Which leaves out what goes over SSH only.
-    runbooks = {name: each for name, each in load_all().items() if not each.ssh_only}
+    runbooks = {name: each for name, each in catalog.load(Settings()).items() if not each.ssh_only}
     assert found.keys() == {
         assignment.assignment_id(name, act) for name in runbooks for act in assignment.ACTIONS
     }

@@ -99,6 +99,20 @@ def test_pack_and_permissions_say_what_a_folder_alone_says(run: Run, copied: Pat
     assert run("runbook", "permissions").stdout == less
 
 
+def test_policies_are_rendered_for_what_each_runbook_may_do(run: Run, tmp_path: Path) -> None:
+    """One that only observes has a check alone, one that goes over SSH has none, whatever LOGMEND_MODE is."""
+    path, name = tmp_path / "logmend.yaml", "workload-cert-refresh"
+    for chosen, actions in (
+        ({}, ["check", "enforce", "revert"]),
+        ({"mode": "observe"}, ["check"]),
+        ({"executor": "ssh"}, []),
+    ):
+        path.write_text(json.dumps({"runbooks": {name: chosen}}))
+        ran = run("policy", "render", "--directory", tmp_path / "out", runbooks=str(path), mode="enforce")
+        assert ran.exit_code == 0, ran.output
+        assert [Path(each).stem.rpartition("-")[2] for each in ran.stdout.splitlines()] == actions
+
+
 # lint
 
 
