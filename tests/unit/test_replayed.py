@@ -37,6 +37,25 @@ async def test_a_replay_that_is_done_ends_the_message_that_was_given_up() -> Non
     assert (last.intent_id, last.message_id, last.detail) == ("m-7", "7", "replayed as m-8, remediated")
 
 
+async def test_a_dead_letter_has_another_id_than_the_message_that_it_was() -> None:
+    """Pub/Sub publishes it anew; it is known by its event, on its VM alone."""
+    w = world(**ENFORCE)
+    await given_up(w)
+    again = push(entry(), "8", logmend_replay_of="9999")
+    assert (await w.deliver(again)).result is Result.REMEDIATED
+    assert await state(w) is State.DONE
+
+
+async def test_another_event_of_the_vm_ends_nothing() -> None:
+    """Nor does the same one that is no replay: the message may still come."""
+    w = world(**ENFORCE)
+    await given_up(w)
+    await w.deliver(push(entry(insertId="other"), "8", logmend_replay_of="9999"))
+    assert await state(w) is State.WAITING
+    await w.deliver(push(entry(), "10"))
+    assert await state(w) is State.WAITING
+
+
 async def test_the_message_itself_is_answered_for_if_it_comes_again_all_the_same() -> None:
     """It is not done a second time."""
     w = world(**ENFORCE)

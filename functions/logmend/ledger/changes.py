@@ -4,13 +4,14 @@ Each is a part of a transaction's step (:data:`logmend.ports.Step`) of :mod:`log
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from logmend.errors import Superseded, Transient
 from logmend.ledger import places
 from logmend.ledger.documents import (
     KEEP,
+    event_key,
     fleet_of,
     intent_key,
     pack,
@@ -140,21 +141,28 @@ _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 
 
-def original(intent: Intent) -> list[Key]:
-    """Name the record of the message that an intent is the replay of; there may be none."""
-    named = intent.replay_of is not None and _MESSAGE_ID.fullmatch(intent.replay_of)
-    mine = intent_key(f"m-{intent.replay_of}")
-    return [mine] if named and mine != intent_key(intent.intent_id) else []
+def originals(intent: Intent, by_event: str | None) -> list[Key]:
+    """Name the records that an intent may be the replay of: its message's, and that known by its event."""
+    named = [f"m-{intent.replay_of}"] if _MESSAGE_ID.fullmatch(intent.replay_of or "") else []
+    named += [by_event] if by_event else []
+    return [intent_key(each) for each in dict.fromkeys(named) if each != intent.intent_id]
+
+
+def coming_again(intent: Intent, outcome: Outcome, now: datetime) -> dict[Key, Document | None]:
+    """Keep by which event a message is known that has to come again, should it be given up and replayed."""
+    if outcome.result is not Result.DEFERRED or intent.message_id is None or intent.replay_of is not None:
+        return {}
+    return {event_key(intent): Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)}
 
 
 def replayed(
-    intent: Intent, outcome: Outcome, documents: Documents, now: datetime
+    intent: Intent, outcome: Outcome, keys: Sequence[Key], documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
     """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
 
     Anybody who may publish can name a message: only one of the same VM and runbook is meant.
     """
-    for key in original(intent):
+    for key in keys:
         waits = unpack(Record, documents[key]) if outcome.final and key in documents else None
         if waits is None or waits.state is not State.WAITING or waits.committed:
             continue

@@ -6,7 +6,8 @@ collection     id                             holds
 ``intents``    the intent's id                :class:`~logmend.model.state.Record`
 ``subjects``   ``PROJECT~ZONE~ID~RUNBOOK``    :class:`~logmend.model.state.Subject`
 ``controls``   ``fleet``                      :class:`~logmend.model.state.Fleet`
-``claims``     ``incident~ID~RUNBOOK~ID``     the intent that an incident became
+``claims``     ``incident~DIGEST``            the intent that an incident became
+``claims``     ``event~DIGEST``               the intent whose message has to come again
 ``places``     ``RUNBOOK~SHARD``              :class:`~logmend.ledger.places.Shard` of the budget
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
@@ -27,7 +28,7 @@ from logmend.errors import Permanent
 from logmend.ledger import freezes
 from logmend.model.state import SCHEMA, Act, Acts, Fleet, Freeze, Subject
 from logmend.model.struct import replace
-from logmend.model.values import InstanceRef
+from logmend.model.values import InstanceRef, Intent
 from logmend.ports import STOP, Document, Key
 
 T = TypeVar("T")
@@ -114,6 +115,16 @@ def claim_key(incident_id: str, runbook: str, instance: InstanceRef) -> Key:
     """Key under which an incident is claimed once per runbook and VM."""
     digest = hashlib.sha256(f"{incident_id}\n{runbook}\n{instance}".encode()).hexdigest()
     return ("claims", f"incident~{digest[:40]}")
+
+
+def event_key(intent: Intent) -> Key:
+    """Key under which the event of a message that has to come again is known, whatever its message's id.
+
+    Pub/Sub publishes what it gives up to the dead-letter topic: there it has another id, and its body.
+    """
+    said = intent.source
+    event = (said.log_name, said.insert_id, said.timestamp, said.incident_id, intent.runbook, intent.instance)
+    return ("claims", f"event~{hashlib.sha256(repr(tuple(map(str, event))).encode()).hexdigest()[:40]}")
 
 
 def contact_key(instance: InstanceRef) -> Key:

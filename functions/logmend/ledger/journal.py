@@ -27,6 +27,7 @@ from logmend.ledger.documents import (
     approval_key,
     claim_key,
     contact_key,
+    event_key,
     intent_key,
     pack,
     recent,
@@ -132,7 +133,8 @@ class Journal(Upkeep):
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
-        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *changes.original(intent)]
+        originals, again_at = await self._originals(intent), event_key(intent)
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), again_at, *originals]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, documents[mine]) if mine in documents else None
@@ -199,7 +201,8 @@ class Journal(Upkeep):
             after = changes.turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
-            writes |= changes.replayed(intent, outcome, documents, now)
+            writes |= changes.coming_again(intent, outcome, now)
+            writes |= changes.replayed(intent, outcome, originals, documents, now)
             return writes, Turned(outcome, said_before=again or changes.still_waits(earlier, outcome))
 
         try:
@@ -281,7 +284,8 @@ class Journal(Upkeep):
         keys += [place_at] if place_at else []
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
-        keys += changes.original(intent)
+        originals = await self._originals(intent)
+        keys += [event_key(intent), *originals]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = changes.held_by(documents, mine, subject_at, held.lease, None)
@@ -332,11 +336,20 @@ class Journal(Upkeep):
                 writes[place_at] = budget_document(shard)
             if conclusion.watch and intent_key(conclusion.watch[0].intent_id) not in documents:
                 writes[intent_key(conclusion.watch[0].intent_id)] = changes.parked(*conclusion.watch)
-            writes |= changes.replayed(intent, outcome, documents, now)
+            writes |= changes.coming_again(intent, outcome, now)
+            writes |= changes.replayed(intent, outcome, originals, documents, now)
             return writes, bool(after.waiting)
 
         if await self._store.transact(keys, step):
             await self.wake(intent.instance, intent.runbook, now)
+
+    async def _originals(self, intent: Intent) -> list[Key]:
+        """Name the records of messages that an intent may be the replay of: by the id given, by the event."""
+        if intent.replay_of is None:
+            return []
+        event_at = event_key(intent)
+        known = (await self._store.get([event_at])).get(event_at)
+        return changes.originals(intent, str(known.data["intent_id"]) if known else None)
 
     def _place_of(self, record: Record) -> Key | None:
         """Name the document that an intent's place is in; None if it never committed."""
