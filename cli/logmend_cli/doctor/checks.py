@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from logmend.outcome.reasons import REASONS
 from logmend_cli.doctor.facts import Check, Facts, Health, Reply
 from logmend_cli.doctor.gather import ancestors, apis_of
 
@@ -27,6 +28,9 @@ _TOKEN_CREATORS = ("roles/iam.serviceAccountOpenIdTokenCreator", "roles/iam.serv
 
 def path(facts: Facts) -> Iterator[Check]:
     """Check the way of an event up to the function, in the order in which it takes it."""
+    if facts.without is not None:
+        mend = REASONS[facts.without.partition(":")[0]].next_step
+        yield Check("Google credentials", FAIL, f"{facts.without}; what they are for is unknown", mend)
     yield clock(facts)
     for project in dict.fromkeys((facts.place.project, *facts.place.fleet)):
         yield apis(facts, project)

@@ -62,6 +62,9 @@ def command(
     that repairs it; a check that could not be made says why (unknown). It takes roles/viewer and
     roles/iam.securityReviewer; what the function may do is asked as the function, which takes
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
+
+    Without credentials, what needs none (settings, runbooks, a ledger on this machine) is checked all the
+    same, everything else is unknown, and the exit status is 1.
     """
     settings = inputs.settings()
     used = profiles.current() if project is None else None

@@ -87,7 +87,8 @@ class Facts(Struct, frozen=True):
 
     ``found`` are the runbooks here, ``filter`` is what they make the sink's filter. ``ledger`` are the
     fleet's switches, or why they could not be read; ``damage`` is what is amiss in the ledger, ``repaired``
-    what was, and was repaired. ``skew`` is how many seconds this machine's clock is ahead of Google's.
+    what was, and was repaired. ``skew`` is how many seconds this machine's clock is ahead of Google's,
+    ``without`` why there are no credentials to ask with.
     """
 
     place: Deployment
@@ -100,6 +101,7 @@ class Facts(Struct, frozen=True):
     damage: Sequence[Damage] = ()
     repaired: Sequence[Damage] = ()
     skew: float | None = None
+    without: str | None = None
     own_settings: Settings = field(default_factory=Settings)
 
     @property

@@ -33,15 +33,21 @@ NO_BODY: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass
 class Apis:
-    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy)."""
+    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy).
+
+    ``without`` says why there are no credentials, once that is known; then nothing is asked any more.
+    """
 
     endpoint: str | None = None
     token: str | None = None
     opened: dict[str, Rest] = field(default_factory=dict)
+    without: str | None = None
     skews: list[float] = field(default_factory=list)
 
     async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
-        """Ask one thing: POST if there is a ``body``, else GET. Permanent without credentials."""
+        """Ask one thing: POST if there is a ``body``, else GET."""
+        if self.without is not None:
+            return Reply(why=self.without)
         if service not in self.opened:
             where = self.endpoint or f"https://{service}.googleapis.com"
             self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
@@ -49,8 +55,9 @@ class Apis:
             method, sent = "GET" if body is None else "POST", None if body is NO_BODY else body
             answer = await self.opened[service].call(method, path, body=sent)
         except (Transient, Permanent) as error:
-            if error.reason in NO_CREDENTIALS:  # then nothing can be asked, and saying so once is enough
-                raise
+            if error.reason in NO_CREDENTIALS:  # saying once in full why nothing can be asked is enough
+                self.without = f"{error.reason}: nothing was asked of Google Cloud"
+                return Reply(why=self.without)
             return Reply(why=f"{service}: {error}")
         if answer.date:
             self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())
@@ -91,6 +98,7 @@ async def gather(
         facts = await _with_ledger(facts, endpoint, repair=repair)
     finally:
         await apis.aclose()
+    facts = replace(facts, without=apis.without)
     return replace(
         facts, now=datetime.now(UTC), skew=sorted(apis.skews)[len(apis.skews) // 2] if apis.skews else None
     )

@@ -391,15 +391,23 @@ def test_an_api_that_is_away_is_not_an_ill(doctor: Clinic, home: GoogleHome) -> 
     assert "api_unavailable" in found["evidence"]
 
 
-def test_without_credentials_nothing_is_checked_and_that_is_said_once(
+def test_without_credentials_what_needs_none_is_checked_and_the_rest_is_unknown(
     run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what to do about it."""
+    """What to do about it is said once; what was not looked at is not called well, so the status is 1."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
-    ran = run("doctor", "--project", HOME)
-    assert (ran.exit_code, ran.stdout) == (1, "")
-    assert "gcloud auth application-default login" in ran.stderr
-    assert ran.stderr.count("\n") == 1
+    state = f"sqlite:{tmp_path / 'ledger.sqlite'}"
+    ran = run("doctor", "--project", HOME, "--format", "json", state=state)
+    assert ran.exit_code == 1
+    found = {each["name"]: each for each in json.loads(ran.stdout)["checks"]}
+    failed = [name for name, each in found.items() if each["state"] == "fail"]
+    assert failed == ["Google credentials"]
+    assert found["Google credentials"]["mend"] == "gcloud auth application-default login"
+    assert found["ledger"]["state"] == found["ledger's documents"]["state"] == "ok"
+    assert {found[name]["state"] for name in ("topic", "push subscription", "function", "scheduler")} == {
+        "unknown"
+    }
+    assert "no_credentials" in found["topic"]["evidence"]
 
 
 def test_a_role_on_the_whole_project_counts(doctor: Clinic, home: GoogleHome) -> None:
