@@ -74,13 +74,18 @@ bench: $(READY) ## Measure against the named alternatives; writes out/bench.json
 
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' functions/logmend/__init__.py)
 
-dist: $(READY) ## What a release has, from the commit that is checked out: wheel, function archive, checksums. In out/dist.
+dist: $(READY) out/tools/setuptools ## What a release has, from the commit that is checked out: sdist, wheel, function archive, notes, checksums. In out/dist.
 	rm -rf out/dist && mkdir -p out/dist/source
 	git archive HEAD | tar -x -C out/dist/source
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir out/dist out/dist/source
-	git archive --format=zip --output=out/dist/logmend-function-$(VERSION).zip HEAD:functions
+	cd out/dist/source && PYTHONPATH=$(CURDIR)/out/tools/setuptools $(CURDIR)/$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("..")' >/dev/null
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir out/dist out/dist/logmend-$(VERSION).tar.gz
+	git -C functions archive --format=zip --output=$(CURDIR)/out/dist/logmend-function-$(VERSION).zip HEAD
 	rm -rf out/dist/source
+	awk -v version="$(VERSION)" '/^## /{on = $$2 == version; next} on' CHANGELOG.md > out/dist/notes.md && test -s out/dist/notes.md
 	cd out/dist && sha256sum logmend-* > SHA256SUMS && cat SHA256SUMS
+
+out/tools/setuptools:
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $@ 'setuptools>=80'
 
 fmt: $(READY) ## Format in place.
 	$(BIN)/ruff format .

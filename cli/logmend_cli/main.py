@@ -136,9 +136,10 @@ class LazyGroup(click.Group):
 
 def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from logmend import __version__
+        from logmend_cli import version
 
-        click.echo(f"logmend {__version__}")
+        for line in version.lines():
+            click.echo(line)
         ctx.exit()
 
 
@@ -151,7 +152,12 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 @click.option("--debug", is_flag=True, help="Show where in the program an error came from.")
 @click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Print the version, its commit, and the runbooks' digests.",
 )
 def logmend(debug: bool) -> None:
     """Remediate Compute Engine VMs in response to log entries, verify each change, and record the outcome."""

@@ -5,7 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 import msgspec
@@ -75,13 +75,18 @@ def show_json_array(values: Iterable[object]) -> None:
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print CSV with a header; None is empty.
+    """Print CSV as :func:`write_csv` writes it."""
+    write_csv(sys.stdout, columns, rows)
+
+
+def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write CSV with a header; None is empty.
 
     A cell that a spreadsheet would run as a formula is quoted, and nothing makes a terminal do something.
     """
     import csv
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
         writer.writerow(["" if cell is None else _inert(printable(str(cell))) for cell in row])

@@ -34,6 +34,24 @@ VMS = 2000
 SHARES = 15
 """Zones and runbooks that are shown, the busiest."""
 
+ENDS = (
+    ("fix verified", "remediated", frozenset({"remediated"})),
+    ("nothing to do", "nothing_to_do", frozenset({"nothing_to_do"})),
+    (
+        "planned or waiting",
+        "planned",
+        frozenset({"planned", "parked", "requested", "deferred", "interrupted"}),
+    ),
+    ("left alone", "refused", frozenset({"refused", "skipped"})),
+    ("no runbook's", "unmatched", frozenset({"unmatched"})),
+    ("failed, unverified, rejected", "failed", frozenset({"failed", "unverified", "rejected"})),
+)
+"""How an event may have ended: in words, in which colour, by which results. Every event is in one of them."""
+CHANGES = 6
+"""Changes that the first screen shows, the latest."""
+TROUBLES = 5
+"""Kinds of trouble that the first screen shows, those of most VMs."""
+
 _TRIED = frozenset({"script_error", "still_faulty", "unverifiable", "check_failed", "no_second_check"})
 _BUCKETS = 48
 _SIZES = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 86_400, 7 * 86_400, 30 * 86_400)
@@ -90,6 +108,8 @@ class Report:
     reasons: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     by_zone: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_runbook: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_group: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    changes: deque[tuple[str, HistoryLine]] = field(default_factory=lambda: deque(maxlen=CHANGES))
     over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     latencies: "dict[str, array[int]]" = field(
         default_factory=lambda: {name: array("q") for name in ("queue", "lookup", "act", "total")}
@@ -99,6 +119,7 @@ class Report:
     causes_over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _met: set[int] = field(default_factory=set)
     _events: dict[str, int] = field(default_factory=dict)
+    _ends: dict[str, str] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome, oldest first; one that comes again counts once."""
@@ -123,6 +144,9 @@ class Report:
         if (step := reached(outcome)) is not None:
             event = outcome.intent_id or outcome.message_id or outcome.outcome_id
             self._events[event] = max(step, self._events.get(event, 0))
+            self._ends[event] = result
+        if outcome.lineage.group is not None:
+            self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += 1
         if outcome.instance is not None and outcome.runbook is not None:
             self._note(outcome.instance, outcome.runbook, outcome)
 
@@ -131,7 +155,9 @@ class Report:
         vm.name = outcome.instance_name or vm.name
         vm.count += 1
         vm.fixes += outcome.result is Result.REMEDIATED
-        vm.lines.append(_line(outcome))
+        vm.lines.append(line := _line(outcome))
+        if outcome.result in (Result.REMEDIATED, Result.REVERTED):
+            self.changes.append((vm.name or instance.instance_id, line))
 
     @property
     def first(self) -> datetime | None:
@@ -151,13 +177,32 @@ class Report:
             for number, name in enumerate(STEPS)
         ]
 
+    def ends(self) -> list[tuple[str, str, int]]:
+        """Return how the events ended, each in words and colour with its number; the numbers add up."""
+        ended = Counter(self._ends.values())
+        return [(words, tone, sum(ended[each] for each in results)) for words, tone, results in ENDS]
+
+    def troubles(self) -> list[tuple[HistoryLine, int]]:
+        """Return what a person may have to do: one outcome of each kind, with its number of VMs."""
+        kinds = defaultdict[tuple[str, str | None], list[HistoryLine]](list)
+        for vm in self.vms.values():
+            if vm.troubled:
+                kinds[vm.latest.result, vm.latest.reason].append(vm.latest)
+        return [(lines[-1], len(lines)) for lines in sorted(kinds.values(), key=len, reverse=True)]
+
+    @property
+    def awaiting(self) -> int:
+        """How many VMs have a plan that waits for a person's approval."""
+        latest = (vm.latest for vm in self.vms.values())
+        return sum(line.result == "planned" and line.mode == "approve" for line in latest)
+
     def buckets(self) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
         """Return outcomes over time: the seconds of a bucket, and each bucket that is not empty."""
         return _buckets(self.over_time)
 
-    def cause_buckets(self) -> list[tuple[datetime, Counter[str]]]:
+    def cause_buckets(self) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
         """Return the causes that were found over time, likewise."""
-        return _buckets(self.causes_over_time)[1]
+        return _buckets(self.causes_over_time)
 
     def alike(self) -> list[Alike]:
         """Return the VMs that have one cause and one origin, those of most VMs first."""
@@ -175,9 +220,8 @@ class Report:
         return sorted(of.items(), key=lambda item: (item[1].total(), item[0]))[-SHARES:]
 
     def rows(self) -> Sequence[Vm]:
-        """Return the VMs: those with trouble first, then the latest."""
-        ordered = sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
-        return ordered[:VMS]
+        """Return the VMs: those with trouble first, then the latest. A page shows the first ``VMS``."""
+        return sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
 
 
 def _buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[datetime, Counter[str]]]]:

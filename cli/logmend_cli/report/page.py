@@ -1,24 +1,30 @@
 """A report as one HTML file that needs no network, and could not use one: its policy forbids it.
 
-What outcomes say is untrusted: text is escaped by the template engine, data in scripts is escaped JSON, and
-only the page's own two scripts, named by their digests, may run.
+What outcomes say is untrusted: text is escaped by the template engine, and only the page's own script, named
+by its digest, may run.
 """
 
 import base64
 import hashlib
-import json
+import io
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from logmend_cli.fleet_state import quantiles
-from logmend_cli.output import printable
+from logmend_cli.output import printable, write_csv
 from logmend_cli.report import charts
-from logmend_cli.report.data import STEPS, VMS, Report
+from logmend_cli.report.data import TROUBLES, VMS, Report, Vm
 from logmend_cli.status import duration_text
 
 REASONS = 24
 """Reasons that are shown, the most frequent."""
 NEVER = "\N{EN DASH}"
+COLUMNS = (
+    "project_id", "zone", "instance_id", "name", "runbook", "result", "reason", "detail", "at", "outcomes",
+    "fixes", "next_step",
+)  # fmt: skip
+"""Of the CSV file, which has every VM."""
 
 _HERE = Path(__file__).parent
 
@@ -40,47 +46,49 @@ def render(report: Report) -> str:
         "duration": duration_text,
         "thousands": "{:,}".format,
     }
-    library, script = charts.library(), (_HERE / "report.js").read_text()
+    script = (_HERE / "report.js").read_text()
+    every = report.rows()
+    timeline, causes = charts.over_time(report), charts.causes(report)
     return environment.get_template("report.html.j2").render(
         report=report,
-        rows=report.rows(),
+        rows=every[:VMS],
         most=VMS,
         reasons_shown=REASONS,
-        tiles=_tiles(report),
+        troubles_shown=TROUBLES,
+        vms=len({instance for instance, _ in report.vms}),
         latencies={name: quantiles(values) for name, values in report.latencies.items()},
         colours=charts.COLOURS,
-        figures=_data(charts.figures(report)),
-        library=library,
+        charts={
+            "funnel": charts.funnel(report),
+            "latency": charts.latencies(report),
+            "zones": charts.shares(report.shares(report.by_zone)),
+            "groups": charts.shares(report.shares(report.by_group)),
+            "runbooks": charts.shares(report.shares(report.by_runbook)),
+            "alike": charts.alike(report),
+        },
+        columns_of={"time": timeline, "causes": causes},
+        legends={"time": charts.legend(timeline), "causes": charts.legend(causes)},
+        csv=_csv(every),
         script=script,
         style=(_HERE / "report.css").read_text(),
-        digests=[_digest(library), _digest(script)],
+        digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """Return the numbers at the top: what, how many, and in which colour's name."""
-    funnel, results = dict(report.funnel()), report.results
-    bad = results["failed"] + results["unverified"] + results["rejected"]
-    typical = quantiles(report.latencies["total"])["p50"]
-    return [
-        ("events", f"{funnel[STEPS[0]]:,}", ""),
-        ("VMs", f"{len({instance for instance, _ in report.vms}):,}", ""),
-        ("fixes verified", f"{funnel[STEPS[-1]]:,}", "remediated"),
-        ("planned", f"{results['planned']:,}", "planned"),
-        ("left alone", f"{results['refused'] + results['nothing_to_do']:,}", "refused"),
-        ("failed, unverified, rejected", f"{bad:,}", "failed" if bad else ""),
-        ("typical time to an outcome", duration_text(typical) or NEVER, ""),
-    ]
+def _csv(every: Sequence[Vm]) -> str:
+    """Write every VM as a CSV file in a link."""
+    text = io.StringIO()
+    write_csv(text, COLUMNS, (_row(vm) for vm in every))
+    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.getvalue().encode()).decode()
 
 
-def _data(value: object) -> str:
-    """Write JSON that can stand in an HTML script element, whatever its strings hold."""
-    text = json.dumps(value, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _digest(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def _row(vm: Vm) -> tuple[object, ...]:
+    latest = vm.latest
+    return (
+        *(vm.instance.project_id, vm.instance.zone, vm.instance.instance_id, vm.name, vm.runbook),
+        *(latest.result, latest.reason, latest.detail, latest.at.isoformat(), vm.count, vm.fixes),
+        latest.next_step,
+    )
 
 
 def _time(at: datetime | None) -> str:

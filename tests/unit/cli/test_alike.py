@@ -57,19 +57,18 @@ def test_the_report_draws_causes_over_time_and_by_origin() -> None:
     report = Report("here", datetime.now(UTC))
     for each in fleet():
         report.add(each)  # type: ignore[arg-type]
-    drawn = charts.figures(report)
-    assert {each["name"] for each in drawn["causes"]["data"]} == {"disk full", "dns failing"}
-    assert list(drawn["alike"]["data"][0]["y"])[-1] == "disk full: web-v7"
+    assert {each.name for each in charts.legend(charts.causes(report))} == {"disk_full", "dns_failing"}
+    assert charts.alike(report)[0].name == "disk full: web-v7"
     assert "what repairs them" in page.render(report)
     report.add(outcome(7, instance=vm(1)))
     for number in (2, 4, 5):
         report.add(outcome(number + 7, instance=vm(number)))
     assert not report.alike(), "all of them are remediated"
-    assert {"causes", "alike"} <= charts.figures(report).keys()
-    assert "over time" in page.render(report), "what was found stays"
+    assert charts.causes(report)
+    assert "Why the fault is there, over time" in page.render(report), "what was found stays"
     bare = Report("here", datetime.now(UTC))
     bare.add(outcome())
-    assert "alike" not in charts.figures(bare)
+    assert not charts.alike(bare)
     assert "what repairs them" not in page.render(bare)
 
 

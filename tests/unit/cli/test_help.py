@@ -18,6 +18,7 @@ from logmend import __version__
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.lql import FilterError
 from logmend.model.enums import Result
+from logmend.runbook import load_all
 from logmend_cli import main, reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +29,6 @@ HEAVY = (
     "grpc",
     "sqlite3",
     "websockets",
-    "plotly",
     "jinja2",
     "starlette",
     "uvicorn",
@@ -65,7 +65,7 @@ def loaded(ran: subprocess.CompletedProcess[str], names: tuple[str, ...]) -> lis
     return [name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)]
 
 
-@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], [], ["explan"]])
+@pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["explan"]])
 def test_help_imports_nothing_that_it_does_not_need(args: list[str]) -> None:
     """Not even a command's own module."""
     ran = process(*args)
@@ -120,7 +120,10 @@ def test_help_of_a_command_imports_no_client(name: str) -> None:
 
 def test_version(run: Run) -> None:
     """The package's own."""
-    assert run("--version").stdout == f"logmend {__version__}\n"
+    first, commit, *runbooks = run("--version").stdout.splitlines()
+    assert first == f"logmend {__version__}"
+    assert re.fullmatch(r"commit (unknown|[0-9a-f]{7,}(-dirty)?)", commit)
+    assert runbooks == [f"runbook {each.name} {each.digest}" for each in load_all().values()]
 
 
 @pytest.mark.parametrize(
