@@ -1,4 +1,4 @@
-"""If Cloud Functions looks for the function: :mod:`logmend.function`."""
+"""Where Cloud Functions looks for the function: :mod:`logmend.function`."""
 
 from logmend.function import remediate
 

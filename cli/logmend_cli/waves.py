@@ -19,7 +19,7 @@ GOOD = frozenset({Result.REVERTED, Result.NOTHING_TO_DO, Result.PLANNED, Result.
 POLL = 2.0
 """Seconds between two looks at what the function has done."""
 
-Act = Callable[[Sequence[Intent]], Awaitable[list[Outcome]]]
+_Act = Callable[[Sequence[Intent]], Awaitable[list[Outcome]]]
 
 
 async def remediated_since(
@@ -37,7 +37,7 @@ async def remediated_since(
     return [instance for _, instance in sorted(found, key=lambda each: each[0], reverse=True)]
 
 
-async def in_waves(orders: Sequence[Intent], size: int, act: Act) -> list[Outcome]:
+async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outcome]:
     """Carry orders out in waves of ``size``. A wave that does not come out well is the last one."""
     outcomes: list[Outcome] = []
     for start in range(0, len(orders), size):

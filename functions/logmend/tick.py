@@ -305,7 +305,7 @@ class Ticker(Struct, frozen=True):
 def _in_turn(record: Record) -> tuple[bool, datetime, str]:
     """Return the order in which parked intents are taken up: persons' first, then by age."""
     intent = record.intent
-    return not decide.ordered(intent), intent.created_at, intent.intent_id
+    return not decide.by_person(intent), intent.created_at, intent.intent_id
 
 
 def _vm(item: _Item) -> str:

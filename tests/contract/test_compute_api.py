@@ -136,5 +136,5 @@ async def test_googles_client_raises_the_scripted_errors(
     client = compute_v1.InstancesClient(**options)
     with pytest.raises(error, match="scripted failure"):
         await asyncio.to_thread(client.get, instance="web-1", **VM)
-    pretend.mend()
+    pretend.recover()
     assert (await asyncio.to_thread(client.get, instance="web-1", **VM)).name == "web-1"

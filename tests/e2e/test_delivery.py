@@ -119,7 +119,7 @@ async def test_a_poison_message_ends_in_the_dead_letter_and_can_be_replayed_from
         assert function.verdicts(message_id=poison) == ["deferred: compute_unavailable"] * DELIVERY_ATTEMPTS
         assert poisoned.calls() == []
 
-        fleet.compute.mend()
+        fleet.compute.recover()
         (replayed,) = await post.publish(letter.data, logmend_replay_of=poison)
         assert await settled(function, [replayed]) == {replayed: "remediated"}
         (outcome,) = function.outcomes(message_id=replayed)

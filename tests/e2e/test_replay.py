@@ -46,7 +46,7 @@ async def test_what_died_while_an_api_was_away_is_mended_by_replaying_its_dead_l
         assert "1 explained" in explained
         assert machine.calls() == []
 
-        fleet.compute.mend()
+        fleet.compute.recover()
         published = await logmend(*from_dead_letter, "--publish", "--topic", post.topic)
         assert "1 published" in published
         message = published.split("published ")[1].split()[0]

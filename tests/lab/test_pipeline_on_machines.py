@@ -319,7 +319,7 @@ async def test_trouble_of_the_cloud_is_waited_out(boot: Boot, tmp_path: Path) ->
             assert (answer.status, answer.verdict) == (503, "deferred: compute_unavailable")
         assert (await function.push(shipper.pubsub_push(done, message_id=new_id()))).verdict == "unmatched"
         assert await logins(machine) == 0
-        around.compute.mend()
+        around.compute.recover()
         assert (await function.push(body)).verdict == "remediated"
     assert await machine.timer_state() == OFF
 

@@ -66,8 +66,8 @@ def apis(facts: Facts, project: str) -> Check:
     """See that every API that is used there is enabled."""
     name, reply = f"APIs of {project}", facts[f"apis/{project}"]
     if reply.body is None:
-        mend = f"gcloud services enable serviceusage.googleapis.com --project={project}"
-        return Check(name, UNKNOWN, reply.why, mend if "api_disabled" in reply.why else None)
+        repair = f"gcloud services enable serviceusage.googleapis.com --project={project}"
+        return Check(name, UNKNOWN, reply.why, repair if "api_disabled" in reply.why else None)
     states = {
         str(each.get("name", "")).rpartition("/")[2]: each.get("state")
         for each in _dicts(reply.body.get("services"))
@@ -91,8 +91,8 @@ def sink(facts: Facts, parent: str) -> Check:
     update = f"gcloud logging sinks update {place.name} {at}"
     filtered = '--log-filter="$(logmend filter show)"'
     if reply.absent:
-        mend = f"gcloud logging sinks create {place.name} {destination} {at} {filtered}"
-        return Check(name, FAIL, f"there is no sink {place.name}", mend)
+        repair = f"gcloud logging sinks create {place.name} {destination} {at} {filtered}"
+        return Check(name, FAIL, f"there is no sink {place.name}", repair)
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     found = reply.body
@@ -164,8 +164,8 @@ def interception(facts: Facts, parent: str) -> Check:
             if one.get("interceptChildren") and not one.get("disabled"):
                 matches = _plain(str(one.get("filter", "everything")))[:120]
                 said = f"sink {one.get('name')} of {each} intercepts what it matches: {matches}"
-                mend = f"gcloud logging sinks update {one.get('name')} {_at(each)} --no-intercept-children"
-                return Check(name, FAIL, said, mend)
+                repair = f"gcloud logging sinks update {one.get('name')} {_at(each)} --no-intercept-children"
+                return Check(name, FAIL, said, repair)
     if unseen:
         return Check(name, UNKNOWN, "; ".join(unseen))
     return Check(name, OK, f"none in {', '.join(above)}" if above else "the project has no parent")
@@ -176,14 +176,14 @@ def topic(facts: Facts) -> Check:
     place, reply = facts.place, facts["topic"]
     kept_for = f"--project={place.project} --message-retention-duration=7d"
     if reply.absent:
-        mend = f"gcloud pubsub topics create {place.name} {kept_for}"
-        return Check("topic", FAIL, f"there is no {place.topic}", mend)
+        repair = f"gcloud pubsub topics create {place.name} {kept_for}"
+        return Check("topic", FAIL, f"there is no {place.topic}", repair)
     if reply.body is None:
         return Check("topic", UNKNOWN, reply.why)
     kept = reply.body.get("messageRetentionDuration")
     if not kept:
-        mend = f"gcloud pubsub topics update {place.name} {kept_for}"
-        return Check("topic", WARN, f"{place.topic} keeps nothing: a seek finds no message", mend)
+        repair = f"gcloud pubsub topics update {place.name} {kept_for}"
+        return Check("topic", WARN, f"{place.topic} keeps nothing: a seek finds no message", repair)
     return Check("topic", OK, f"{place.topic}, keeps messages for {kept}")
 
 
@@ -193,12 +193,12 @@ def push(facts: Facts) -> Check:
     short = f"{place.name}-push"
     uri = facts.service_config.get("uri")
     account = f"{short}@{place.project}.iam.gserviceaccount.com"
-    mend = (
+    repair = (
         f"gcloud pubsub subscriptions update {short} --project={place.project} --push-endpoint={uri or 'URI'}"
         f" --push-auth-service-account={account} --push-auth-token-audience={uri or 'URI'}"
     )
     if reply.absent:
-        create = mend.replace("update", "create", 1) + (
+        create = repair.replace("update", "create", 1) + (
             f" --topic={place.name} --ack-deadline=600 --expiration-period=never"
             f" --dead-letter-topic={place.name}-dead-letter --max-delivery-attempts=10"
             " --min-retry-delay=10s --max-retry-delay=600s"
@@ -215,13 +215,13 @@ def push(facts: Facts) -> Check:
             name, FAIL, said, f"gcloud pubsub subscriptions delete {short} --project={place.project}"
         )
     if not endpoint:
-        return Check(name, FAIL, "it has no push endpoint: nothing is delivered", mend)
+        return Check(name, FAIL, "it has no push endpoint: nothing is delivered", repair)
     if uri and endpoint.rstrip("/") != str(uri).rstrip("/"):
-        return Check(name, FAIL, f"it pushes to {endpoint}, the function is at {uri}", mend)
+        return Check(name, FAIL, f"it pushes to {endpoint}, the function is at {uri}", repair)
     if not token.get("serviceAccountEmail"):
-        return Check(name, FAIL, "it pushes without a token: the function answers 403", mend)
+        return Check(name, FAIL, "it pushes without a token: the function answers 403", repair)
     if found.get("state") == "RESOURCE_ERROR":
-        return Check(name, FAIL, "Pub/Sub reports an error of its endpoint (RESOURCE_ERROR)", mend)
+        return Check(name, FAIL, "Pub/Sub reports an error of its endpoint (RESOURCE_ERROR)", repair)
     if not uri:
         return Check(
             name, UNKNOWN, f"it pushes to {endpoint}; whether that is the function: {facts['function'].why}"
@@ -262,7 +262,7 @@ def ack_deadline(facts: Facts) -> Check:
         return Check(name, UNKNOWN, reply.why)
     deadline = int(reply.body.get("ackDeadlineSeconds") or 10)
     timeout = int(facts.service_config.get("timeoutSeconds") or 0)
-    mend = (
+    repair = (
         f"gcloud pubsub subscriptions update {place.name}-push --project={place.project} --ack-deadline=600"
     )
     if not timeout:
@@ -274,7 +274,7 @@ def ack_deadline(facts: Facts) -> Check:
         )
     if deadline <= timeout:
         said = f"{deadline} s, the function may take {timeout} s: messages are pushed again meanwhile"
-        return Check(name, FAIL, said, mend)
+        return Check(name, FAIL, said, repair)
     return Check(name, OK, f"{deadline} s, above the function's timeout of {timeout} s")
 
 
@@ -286,18 +286,18 @@ def dead_letter(facts: Facts) -> Check:
         return Check(name, UNKNOWN, reply.why)
     policy = reply.body.get("deadLetterPolicy") or {}
     if not policy.get("deadLetterTopic"):
-        mend = f"{update} --dead-letter-topic={place.name}-dead-letter --max-delivery-attempts=10"
-        return Check(name, FAIL, "the subscription has none: what fails is tried until it expires", mend)
+        repair = f"{update} --dead-letter-topic={place.name}-dead-letter --max-delivery-attempts=10"
+        return Check(name, FAIL, "the subscription has none: what fails is tried until it expires", repair)
     if facts["dead_topic"].absent:
         kept_for = f"--project={place.project} --message-retention-duration=31d"
-        mend = f"gcloud pubsub topics create {place.name}-dead-letter {kept_for}"
-        return Check(name, FAIL, f"its topic {policy['deadLetterTopic']} is gone", mend)
+        repair = f"gcloud pubsub topics create {place.name}-dead-letter {kept_for}"
+        return Check(name, FAIL, f"its topic {policy['deadLetterTopic']} is gone", repair)
     if facts["dead_subscription"].absent:
-        mend = (
+        repair = (
             f"gcloud pubsub subscriptions create {place.name}-dead-letter --project={place.project}"
             f" --topic={place.name}-dead-letter --message-retention-duration=31d --expiration-period=never"
         )
-        return Check(name, FAIL, "nobody subscribes to it: what goes there is lost", mend)
+        return Check(name, FAIL, "nobody subscribes to it: what goes there is lost", repair)
     lacking = [facts[each].why for each in ("dead_topic", "dead_subscription") if facts[each].body is None]
     if lacking:
         return Check(name, UNKNOWN, "; ".join(lacking))
@@ -334,13 +334,13 @@ def backlog(facts: Facts) -> Check:
         return Check(name, UNKNOWN, "no measurement in the last quarter of an hour")
     age = max(_values(oldest), default=0)
     said = f"{max(_values(count), default=0):.0f} messages, the oldest {age:.0f} s old"
-    mend = (
+    repair = (
         f"gcloud run services logs read {facts.place.name} --project={facts.place.project}"
         f" --region={facts.place.region} --limit=50"
     )
     if age >= OLDEST_FAIL:
-        return Check(name, FAIL, said, mend)
-    return Check(name, WARN, said, mend) if age >= OLDEST_WARN else Check(name, OK, said)
+        return Check(name, FAIL, said, repair)
+    return Check(name, WARN, said, repair) if age >= OLDEST_WARN else Check(name, OK, said)
 
 
 def dead_letters(facts: Facts) -> Check:
@@ -349,8 +349,10 @@ def dead_letters(facts: Facts) -> Check:
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     if waiting := max(_values(reply), default=0):
-        mend = f"logmend replay --subscription {facts.place.name}-dead-letter --project {facts.place.project}"
-        return Check(name, WARN, f"{waiting:.0f} wait there", mend)
+        repair = (
+            f"logmend replay --subscription {facts.place.name}-dead-letter --project {facts.place.project}"
+        )
+        return Check(name, WARN, f"{waiting:.0f} wait there", repair)
     return Check(name, OK, "none")
 
 
@@ -358,7 +360,7 @@ def _granted(
     facts: Facts, name: str, policy: Reply, member: str, roles: tuple[str, ...], command: str, to: str
 ) -> Check:
     """See that a member has one of some roles, without condition: right there, or in the whole project."""
-    mend = f"{command} --member={member} --role={roles[0]}"
+    repair = f"{command} --member={member} --role={roles[0]}"
     if policy.body is None:
         return Check(name, UNKNOWN, policy.why)
     home = facts["home_policy"]
@@ -374,11 +376,11 @@ def _granted(
     ]
     if customs:
         said = f"{member} has {', '.join(customs)}, a role of your own: does it let it {to}?"
-        return Check(name, UNKNOWN, said, mend)
+        return Check(name, UNKNOWN, said, repair)
     if home.body is None:
         said = f"{member} may not {to} right there, and the project's policy is not known: {home.why}"
-        return Check(name, UNKNOWN, said, mend)
-    return Check(name, FAIL, f"{member} may not {to}", mend)
+        return Check(name, UNKNOWN, said, repair)
+    return Check(name, FAIL, f"{member} may not {to}", repair)
 
 
 def _is_in(member: str, members: Iterable[str]) -> bool:

@@ -107,7 +107,7 @@ def command(
         for each in shown:
             mark = click.style(f"{each.state.value:<7}", fg=_COLOURS[each.state.value])
             click.echo(f"{mark}  {click.style(each.name, bold=True)}: {output.printable(each.evidence)}")
-            if each.mend and each.state is not Health.OK:
-                click.echo(f"         {each.mend}")
+            if each.repair and each.state is not Health.OK:
+                click.echo(f"         {each.repair}")
         click.echo("\n" + ", ".join(f"{counts[state]} {state.value}" for state in Health))
     return BAD if counts[Health.FAIL] else DONE

@@ -32,7 +32,7 @@ class Check(Struct, frozen=True):
     name: str
     state: Health
     evidence: str
-    mend: str | None = None
+    repair: str | None = None
 
 
 class Reply(Struct, frozen=True):

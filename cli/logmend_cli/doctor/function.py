@@ -74,12 +74,12 @@ def settings(facts: Facts) -> Check:
         wrong = [each.partition(":")[0].partition("=")[0] for each in found]
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
         unknown = [each for each, text in zip(wrong, found, strict=True) if "no such setting" in text]
-        mend = (
+        repair = (
             f"{update} --remove-env-vars={','.join(unknown)}"
             if unknown
             else (f"{update} --update-env-vars={wrong[0]}=VALUE")
         )
-        return Check(name, FAIL, "; ".join(found), mend)
+        return Check(name, FAIL, "; ".join(found), repair)
     other = facts.own_settings.state
     if other not in ("memory:", found.state):
         said = f"its ledger is {found.state}, this shell's LOGMEND_STATE is {other}"
@@ -135,12 +135,12 @@ def ledger(facts: Facts) -> Check:
         kind, _, where = facts.ledger_state.partition(":")
         project, _, database = where.partition("/")
         absent = kind == "firestore" and "not_found" in found
-        mend = (
+        repair = (
             f"gcloud firestore databases create --database={database or '(default)'} --project={project}"
             f" --location={facts.place.region} --type=firestore-native"
         )
         named = "no ledger is named" in found
-        return Check(name, UNKNOWN if named else FAIL, found, mend if absent else None)
+        return Check(name, UNKNOWN if named else FAIL, found, repair if absent else None)
     if found.frozen:
         said = f"frozen by {found.frozen.by} at {found.frozen.at:%FT%TZ}: {found.frozen.why}"
         return Check(name, WARN, said, "logmend resume")
@@ -167,9 +167,9 @@ def damage(facts: Facts) -> Check:
         return Check(name, OK, "; ".join(said) or "every lease and place has its intent")
     shown = "; ".join(said[:DAMAGE]) + (f"; and {len(said) - DAMAGE} more" if len(said) > DAMAGE else "")
     repairable = any(each.repairable for each in facts.damage)
-    mend = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
+    repair = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
     lost = any(not each.repairable for each in facts.damage)
-    return Check(name, FAIL if lost else WARN, shown, mend)
+    return Check(name, FAIL if lost else WARN, shown, repair)
 
 
 def scheduler(facts: Facts) -> Check:
@@ -177,11 +177,11 @@ def scheduler(facts: Facts) -> Check:
     name, place, reply = "scheduler", facts.place, facts["job"]
     at = f"--project={place.project} --location={place.region}"
     if reply.absent:
-        mend = (
+        repair = (
             f"gcloud scheduler jobs create pubsub {place.name}-tick {at} --schedule='*/5 * * * *'"
             f' --time-zone=Etc/UTC --topic={place.name} --message-body=\'{{"logmend":"tick"}}\''
         )
-        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work is not processed", mend)
+        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work is not processed", repair)
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     found = reply.body
@@ -194,8 +194,8 @@ def scheduler(facts: Facts) -> Check:
         )
     target = (found.get("pubsubTarget") or {}).get("topicName")
     if target != place.topic:
-        mend = f"gcloud scheduler jobs update pubsub {place.name}-tick {at} --topic={place.name}"
-        return Check(name, FAIL, f"the job publishes to {target}, not to {place.topic}", mend)
+        repair = f"gcloud scheduler jobs update pubsub {place.name}-tick {at} --topic={place.name}"
+        return Check(name, FAIL, f"the job publishes to {target}, not to {place.topic}", repair)
     status = found.get("status") or {}
     if status.get("code"):
         said = f"its last run failed: {status.get('message') or status['code']}"
@@ -233,8 +233,8 @@ def recording(facts: Facts) -> Check:
                 if key == "may_dead_letter"
                 else f"projects add-iam-policy-binding {place.project} --condition=None"
             )
-            mend = f"gcloud {on} --member=serviceAccount:{facts.account} --role={role}"
-            return Check(name, FAIL, f"it lacks {', '.join(sorted(wanted))}", mend)
+            repair = f"gcloud {on} --member=serviceAccount:{facts.account} --role={role}"
+            return Check(name, FAIL, f"it lacks {', '.join(sorted(wanted))}", repair)
     return Check(name, OK, "outcomes and dead letters")
 
 
@@ -247,8 +247,8 @@ def fleet_permissions(facts: Facts, project: str) -> Check:
     lacking = _lacking(reply, wanted)
     if lacking:
         role = f"{facts.place.name.replace('-', '_')}_fleet"
-        mend = f"gcloud iam roles update {role} --project={project} --add-permissions={','.join(lacking)}"
-        return Check(name, FAIL, f"it lacks {', '.join(lacking)}", mend)
+        repair = f"gcloud iam roles update {role} --project={project} --add-permissions={','.join(lacking)}"
+        return Check(name, FAIL, f"it lacks {', '.join(lacking)}", repair)
     return Check(name, OK, f"all {len(wanted)} of mode {found.mode} by {found.executor}")
 
 
@@ -259,11 +259,11 @@ def acting_as(facts: Facts) -> Iterator[Check]:
         if reply.body is None:
             yield Check(name, UNKNOWN, *_not_as_function(facts, reply))
         elif _lacking(reply, permissions.ACT_AS):
-            mend = (
+            repair = (
                 f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project}"
                 f" --member=serviceAccount:{facts.account} --role=roles/iam.serviceAccountUser"
             )
-            yield Check(name, FAIL, "it lacks iam.serviceAccounts.actAs", mend)
+            yield Check(name, FAIL, "it lacks iam.serviceAccounts.actAs", repair)
         else:
             yield Check(name, OK, "iam.serviceAccounts.actAs")
 
@@ -286,12 +286,12 @@ def route(facts: Facts, project: str) -> Check:
     if not rules and reply.body.get("nextPageToken"):
         return Check(name, UNKNOWN, "there are more than 500 firewall rules; none of the first lets it in")
     if not rules:
-        mend = (
+        repair = (
             f"gcloud compute firewall-rules create {facts.place.name}-ssh-{found.ssh_route}"
             f" --project={project} --network=default --direction=INGRESS --allow=tcp:{found.ssh_port}"
             f" --source-ranges={source}"
         )
-        return Check(name, FAIL, f"no firewall rule lets tcp:{found.ssh_port} in from {source}", mend)
+        return Check(name, FAIL, f"no firewall rule lets tcp:{found.ssh_port} in from {source}", repair)
     shown = [f"{each.get('name')} ({str(each.get('network')).rpartition('/')[2]})" for each in rules]
     tagged = all(each.get("targetTags") or each.get("targetServiceAccounts") for each in rules)
     narrow = "; only for some tags or accounts" if tagged else ""
@@ -304,9 +304,11 @@ def agent(facts: Facts, project: str) -> Check:
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     if _metadata(reply).get("enable-osconfig", "").strip().lower() != "true":
-        mend = f"gcloud compute project-info add-metadata --project={project} --metadata=enable-osconfig=TRUE"
+        repair = (
+            f"gcloud compute project-info add-metadata --project={project} --metadata=enable-osconfig=TRUE"
+        )
         return Check(
-            name, WARN, "enable-osconfig is not TRUE for the project; VMs may set it themselves", mend
+            name, WARN, "enable-osconfig is not TRUE for the project; VMs may set it themselves", repair
         )
     return Check(name, OK, "enable-osconfig=TRUE")
 
@@ -334,8 +336,8 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
         wanted = [f"logmend-workload-cert-refresh-{action}" for action in actions]
         gone = [each for each in wanted if each not in there]
         if gone:
-            mend = f"logmend policy apply --project {project} --zone {zone}"
-            yield Check(name, FAIL, f"not there: {', '.join(gone)}", mend)
+            repair = f"logmend policy apply --project {project} --zone {zone}"
+            yield Check(name, FAIL, f"not there: {', '.join(gone)}", repair)
             continue
         rolling = [each for each in wanted if there[each] not in ("SUCCEEDED", "")]
         said = (
@@ -352,11 +354,11 @@ def _not_as_function(facts: Facts, reply: Reply) -> tuple[str, str | None]:
     if facts.account is None:
         return facts["function"].why, None
     if token.body is None:
-        mend = (
+        repair = (
             f"gcloud iam service-accounts add-iam-policy-binding {facts.account}"
             f" --project={facts.place.project} --member=user:YOU --role=roles/iam.serviceAccountTokenCreator"
         )
-        return f"asked as the function only, and you may not act as {facts.account}: {token.why}", mend
+        return f"asked as the function only, and you may not act as {facts.account}: {token.why}", repair
     return reply.why, None
 
 
@@ -374,19 +376,19 @@ def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
         cidr = (reply.body or {}).get("ipCidrRange")
         if reply.body is not None and reply.body.get("state", "READY") != "READY":
             at = f"--project={place.project} --region={place.region}"
-            mend = f"gcloud compute networks vpc-access connectors describe {place.name} {at}"
-            return None, (FAIL, f"its VPC connector is {reply.body.get('state')}", mend)
+            repair = f"gcloud compute networks vpc-access connectors describe {place.name} {at}"
+            return None, (FAIL, f"its VPC connector is {reply.body.get('state')}", repair)
         return cidr, (UNKNOWN, f"its VPC connector: {reply.why or 'no range'}")
     if interfaces(facts):
         reply = facts["subnetwork"]
         return (reply.body or {}).get("ipCidrRange"), (UNKNOWN, f"its subnet: {reply.why or 'no range'}")
     if not facts.service_config:
         return None, (UNKNOWN, facts["function"].why)
-    mend = (
+    repair = (
         f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
         " --network=NETWORK --subnet=SUBNET --vpc-egress=private-ranges-only"
     )
-    return None, (FAIL, "the function is in no VPC: it cannot reach internal addresses", mend)
+    return None, (FAIL, "the function is in no VPC: it cannot reach internal addresses", repair)
 
 
 def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:

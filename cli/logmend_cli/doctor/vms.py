@@ -93,11 +93,11 @@ def host_keys(facts: Facts, project: str) -> Check:
         return Check(name, Health.OK, said)
     if pins:
         return Check(name, Health.OK, f"{said}; the others' are pinned at first contact: {_names(without)}")
-    mend = f"gcloud compute ssh {_named(without[0])} --command={_quoted(PUBLISH)}"
+    repair = f"gcloud compute ssh {_named(without[0])} --command={_quoted(PUBLISH)}"
     if unknown:
-        mend = "set LOGMEND_SSH_ROUTE=iap and LOGMEND_SSH_HOST_KEYS=auto"
+        repair = "set LOGMEND_SSH_ROUTE=iap and LOGMEND_SSH_HOST_KEYS=auto"
     state = Health.FAIL if len(without) == len(vms) else Health.WARN
-    return Check(name, state, f"{said}; host_key_unknown is what comes of {_names(without)}", mend)
+    return Check(name, state, f"{said}; host_key_unknown is what comes of {_names(without)}", repair)
 
 
 def _metadata(facts: Facts, project: str) -> dict[str, str]:

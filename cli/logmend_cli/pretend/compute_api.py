@@ -158,7 +158,7 @@ class PretendCompute:
         """Script failures: an HTTP status, ``slow`` (2 s), ``hang`` (60 s) or ``garbage``."""
         self._failures.append(Failure(re.compile(pattern), kind, times, retry_after, message))
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Forget every scripted failure."""
         self._failures.clear()
 

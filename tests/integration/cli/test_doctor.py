@@ -304,23 +304,23 @@ def test_an_organization_without_guest_attributes_is_told(doctor: Clinic, home: 
     assert "constraints/compute.disableGuestAttributesAccess" in found["evidence"]
     environment(LOGMEND_SSH_HOST_KEYS="published")(home)
     found = doctor.checks()[f"host keys in {HOME}"]
-    assert (found["state"], "LOGMEND_SSH_HOST_KEYS=auto" in found["mend"]) == ("fail", True)
+    assert (found["state"], "LOGMEND_SSH_HOST_KEYS=auto" in found["repair"]) == ("fail", True)
 
 
 @pytest.mark.parametrize(
-    ("fall_ill", "name", "state", "evidence", "mend"),
+    ("fall_ill", "name", "state", "evidence", "repair"),
     [each[1:] for each in ILLS],
     ids=[each[0] for each in ILLS],
 )
 def test_an_ill_is_found_with_its_evidence_and_what_mends_it(
-    doctor: Clinic, home: GoogleHome, fall_ill: Any, name: str, state: str, evidence: str, mend: str
+    doctor: Clinic, home: GoogleHome, fall_ill: Any, name: str, state: str, evidence: str, repair: str
 ) -> None:
     """Exit status 1 where a check fails, 0 where it warns."""
     fall_ill(home)
     found = doctor.checks()
     assert found[name]["state"] == state, found[name]
     assert evidence in found[name]["evidence"]
-    assert mend in (found[name]["mend"] or "")
+    assert repair in (found[name]["repair"] or "")
 
 
 SEEN = {
@@ -380,7 +380,7 @@ def test_host_keys_that_nobody_checks_are_warned_of(doctor: Clinic, home: Google
     environment(LOGMEND_SSH_HOST_KEYS="insecure", LOGMEND_STATE=doctor.state, LOGMEND_MODE="observe")(home)
     found = doctor.checks()["function's settings"]
     assert found["state"] == "warn"
-    assert found["mend"].endswith("--update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
+    assert found["repair"].endswith("--update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
 
 
 def test_an_api_that_is_away_is_not_an_ill(doctor: Clinic, home: GoogleHome) -> None:
@@ -451,10 +451,10 @@ def test_the_ledger_tells_of_switches_and_of_the_last_tick(doctor: Clinic, tmp_p
     assert doctor.checks()["last tick"]["state"] == "fail"
     doctor.ledger(lambda controls: controls.open_breaker("workload-cert-refresh", Breaker(at, 5, 8)))
     found = doctor.checks()["ledger"]
-    assert (found["state"], found["mend"]) == ("warn", "logmend resume --runbook workload-cert-refresh")
+    assert (found["state"], found["repair"]) == ("warn", "logmend resume --runbook workload-cert-refresh")
     doctor.ledger(lambda controls: controls.freeze(Freeze("sre@desk", at, "looking into it")))
     found = doctor.checks()["ledger"]
-    assert (found["state"], found["mend"]) == ("warn", "logmend resume")
+    assert (found["state"], found["repair"]) == ("warn", "logmend resume")
     assert "sre@desk" in found["evidence"]
     assert doctor.checks(state=f"sqlite:{tmp_path / 'new.sqlite'}")["last tick"]["state"] == "warn"
     (tmp_path / "text").write_text("no ledger " * 200)
@@ -486,13 +486,13 @@ def test_what_is_amiss_in_the_ledger_is_named_and_repaired_where_that_was_asked_
         assert found["state"] == "fail"
         assert [each in found["evidence"] for each in (lease, place, unreadable)] == [True] * 3
         assert "repaired" not in found["evidence"]
-        assert found["mend"].endswith("--repair-ledger")
+        assert found["repair"].endswith("--repair-ledger")
     found = doctor.checks("--repair-ledger")["ledger's documents"]
     assert found["state"] == "fail"
     assert f"repaired {lease}" in found["evidence"]
     assert f"repaired {place}" in found["evidence"]
     assert f"repaired {unreadable}" not in found["evidence"]
-    assert found["mend"] is None
+    assert found["repair"] is None
     left: list[Subject | None] = []
 
     async def look(controls: Controls) -> None:
@@ -520,7 +520,7 @@ def test_os_policies_are_looked_for_in_every_zone_of_the_scope(doctor: Clinic, h
     found = doctor.checks()
     assert found[f"OS policies in {HOME}/us-west1-a"]["state"] == "ok"
     assert found[f"OS policies in {HOME}/us-west1-b"]["state"] == "fail"
-    assert f"--project {HOME} --zone us-west1-b" in found[f"OS policies in {HOME}/us-west1-b"]["mend"]
+    assert f"--project {HOME} --zone us-west1-b" in found[f"OS policies in {HOME}/us-west1-b"]["repair"]
     assert f"SSH route in {HOME}" not in found
 
 
@@ -528,7 +528,7 @@ def test_a_sink_of_an_organization_is_looked_for_there(doctor: Clinic, home: Goo
     """It has to take in the projects below."""
     home.answers["/v2/organizations/333/sinks/logmend"] = home.answers[SINK]
     found = doctor.checks("--organization", "333")
-    assert found["sink in organizations/333"]["mend"].endswith("--organization=333 --include-children")
+    assert found["sink in organizations/333"]["repair"].endswith("--organization=333 --include-children")
     home.answers[SINK]["includeChildren"] = True
     assert doctor.checks("--organization", "333")["sink in organizations/333"]["state"] == "ok"
 
@@ -548,13 +548,13 @@ def test_every_command_that_mends_is_one_that_gcloud_knows(
 ) -> None:
     """Each ill's, checked by gcloud itself."""
     needs(commands=("gcloud",))
-    mends = set()
+    repairs = set()
     for each in ILLS:
         fresh = GoogleHome()
         home.answers, home.disabled, home.lacking = fresh.answers, fresh.disabled, fresh.lacking
         each[1](home)
-        mends |= {found["mend"] for found in doctor.checks().values() if found["mend"]}
-    shown = sorted(each for each in mends if each.startswith("gcloud "))
+        repairs |= {found["repair"] for found in doctor.checks().values() if found["repair"]}
+    shown = sorted(each for each in repairs if each.startswith("gcloud "))
     assert len(shown) > 30
     file = tmp_path / "commands.json"
     file.write_text(json.dumps([{"command_string": each} for each in shown]))

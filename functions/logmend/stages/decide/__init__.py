@@ -11,12 +11,12 @@ from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.gates import (
     OLD_FACTS,
     admission,
+    by_person,
     ceiling,
     commit,
     event,
     guards,
     judge_guards,
-    ordered,
     recall,
 )
 from logmend.stages.decide.limits import (
@@ -46,6 +46,7 @@ __all__ = [
     "budget_exhausted",
     "busy",
     "busy_until",
+    "by_person",
     "ceiling",
     "commit",
     "event",
@@ -55,7 +56,6 @@ __all__ = [
     "no_route",
     "noted",
     "notes",
-    "ordered",
     "osconfig_enabled",
     "plan",
     "recall",

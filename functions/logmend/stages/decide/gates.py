@@ -66,7 +66,7 @@ def admission(
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(intent, view.record, subject, now)
-    if not only_looks(intent) and ordered(intent) and settings.mode is Mode.OBSERVE:
+    if not only_looks(intent) and by_person(intent) and settings.mode is Mode.OBSERVE:
         if _was_accepted(intent, view.record):
             return Verdict(
                 Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE
@@ -152,7 +152,7 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
         case Mode.ENFORCE:
             return True
         case Mode.APPROVE:
-            return ordered(intent)
+            return by_person(intent)
         case _:
             return False
 
@@ -217,7 +217,7 @@ def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
     An order to enforce may name the open breaker, and nothing else: a canary.
     """
-    if only_looks(intent) and ordered(intent):
+    if only_looks(intent) and by_person(intent):
         return None  # an operator may always look
     passed = intent.passes if intent.puts_back else ()
     for scope in (fleet.frozen, fleet.frozen_runbooks.get(intent.runbook), subject.frozen):
@@ -271,7 +271,7 @@ def only_looks(intent: Intent) -> bool:
     return intent.look_only or intent.action is Action.CHECK
 
 
-def ordered(intent: Intent) -> bool:
+def by_person(intent: Intent) -> bool:
     """Return whether a person asked for it."""
     return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
 
