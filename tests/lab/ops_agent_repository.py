@@ -31,10 +31,11 @@ TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A running repository: where it is, and what a machine has to trust to use it."""
+    """A running repository: where it is, what a machine has to trust to use it, the folder that it serves."""
 
     url: str
     authority: str
+    folder: Path = Path()
 
     @property
     def files(self) -> dict[str, str]:
@@ -56,7 +57,7 @@ def serving(folder: Path) -> Iterator[Repository]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Repository(url, authority.read_text())
+        yield Repository(url, authority.read_text(), folder / "www")
     finally:
         server.shutdown()
         server.server_close()

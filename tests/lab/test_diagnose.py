@@ -167,12 +167,18 @@ async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_someth
     machine: Machine, repository: Repository
 ) -> None:
     """It fetches lsb-release and others from every source if they are missing, else reads its own."""
-    await machine.output(f"echo 'deb {repository.url}/debian stretch-backports main' >{SOURCES}")
+    # A suite that has no Release file but an InRelease, as some do, is there.
+    here = repository.folder / "debian" / "dists" / "here"
+    here.mkdir(parents=True)
+    (here / "InRelease").write_text("Codename: here\n")
+    await machine.output(f"echo 'deb {repository.url}/debian here main' >{SOURCES}")
+    assert (await asked(machine, book(repository))).cause == "not_installed"
+    await machine.output(f"echo 'deb [arch=amd64] {repository.url}/debian stretch-backports main' >{SOURCES}")
     found = await asked(machine, book(repository))
     assert found.cause == "apt_source_gone", say(found)
-    assert f"{repository.url}/debian stretch-backports answers 404" in "; ".join(found.evidence)
+    assert f"{repository.url}/debian/dists/stretch-backports answers 404" in "; ".join(found.evidence)
     await machine.output(
-        f"printf 'Types: deb\nURIs: {repository.url}/debian\nSuites: buster\nComponents: main\n'"
+        f"printf 'Types: deb\nURIs: {repository.url}/debian\nSuites: here buster\nComponents: main\n'"
         f" >/etc/apt/sources.list.d/old.sources; : >{SOURCES}"
     )
     assert (await asked(machine, book(repository))).cause == "apt_source_gone"
@@ -244,6 +250,11 @@ async def _invalid(machine: Machine) -> None:
     await machine.run(f"echo invalid >/etc/{NAME}/config.yaml; systemctl restart {NAME}; sleep 1")
 
 
+async def _unreadable(machine: Machine) -> None:
+    await _invalid(machine)
+    await machine.output(f"chmod 600 /etc/{NAME}/config.yaml")
+
+
 async def _taken(machine: Machine) -> None:
     """Let somebody else listen, and the sub-agent end as the real one does if it cannot."""
     program = f"/opt/{NAME}/subagents/opentelemetry-collector/otelopscol"
@@ -275,6 +286,7 @@ def _json(check: str, result: str) -> str:
 
 WORK: Mapping[str, tuple[Prepare, str, str]] = {
     "invalid": (_invalid, "config_invalid", "The agent config file is not valid."),
+    "invalid, and not for everybody": (_unreadable, UNKNOWN, f"not_readable: etc/{NAME}/config.yaml"),
     "port": (
         _taken,
         "port_taken",

@@ -99,7 +99,7 @@ for n in '' usr opt tmp var var/cache/apt var/lib/dpkg var/lib/logmend "var/log/
   [ ! -d "$r/$n" ] || d="$d $r/$n"
 done
 # shellcheck disable=SC2086
-for n in $(timeout 9 df -Pk $d 2>/dev/null | awk -v least=$least 'NR > 1 && $2 - $3 < least {
+for n in $(timeout 9 df -Pk $d 2>/dev/null | awk -v least=$least 'NR > 1 && $2 - $3 < ($6 ~ "tmp$" ? 1024 : least) {
     print $6 ":" $2 - $3 " KiB are free"
   }' | tr ' ' _ | sort -u | head -n 3); do
   say "disk: $n" | tr _ ' '
@@ -120,12 +120,15 @@ fi
 if [ "$installed" ]; then
   # The parent does nothing but validate the configuration.
   if [ "$(of $p.service ActiveState)" = failed ] && [ "$(of $p.service Result)" = exit-code ]; then
+    w=''
     if [ "$root" ]; then
       w=$(journal -n 20 _SYSTEMD_UNIT=$p.service)
-    else
+    elif [ -r "$r/etc/$p/config.yaml" ]; then
       w=$(timeout 20 "$r/opt/$p/libexec/google_cloud_ops_agent_engine" -in "$r/etc/$p/config.yaml" 2>&1)
+    else
+      say "not_readable: etc/$p/config.yaml"
     fi
-    w=$(echo "$w" | grep -iE 'not valid|detailed error|yaml' | tail -n 2)
+    w=$(echo "$w" | grep -i 'config file is not valid' | tail -n 1)
     if [ "$w" ]; then
       say "configuration: $w"
       named config_invalid owner
@@ -169,7 +172,7 @@ if [ "$installed" ]; then
       named killed_for_memory owner
     fi
     w=''
-    [ ! "$root" ] || w=$(journal -k --since -1d | grep -E 'Killed process [0-9]+ .(fluent-bit|otelopscol)[)]' | tail -n 1)
+    [ ! "$root" ] || [ "$(of "$u" Result)" != signal ] || w=$(journal -k --since -1d | grep -E 'Killed process [0-9]+ .(fluent-bit|otelopscol)[)]' | tail -n 1)
     if [ "$w" ]; then
       say "memory: $w"
       named killed_for_memory owner
@@ -355,18 +358,25 @@ if [ $family = apt ]; then
     for n in $(cat "$r/etc/apt/sources.list" "$r/etc/apt/sources.list.d"/*.list 2>/dev/null |
       sed -n 's/^deb  *//p' | sed 's/^.*] *//' | awk '$1 ~ /^http/ {print $1 "|" $2}' | grep -v "|$p-" | sort -u | head -n 6) \
       $(cat "$r/etc/apt/sources.list.d"/*.sources 2>/dev/null | awk -v RS= '{
-        u = ""; s = ""; n = split($0, l, "\n")
-        for (i = 1; i <= n; i++) { split(l[i], w, " "); if (w[1] == "URIs:") u = w[2]; if (w[1] == "Suites:") s = w[2] }
-        if (u ~ /^http/) print u "|" s
+        u = ""; n = split($0, l, "\n")
+        for (i = 1; i <= n; i++) { split(l[i], w, " "); if (w[1] == "URIs:") u = w[2] }
+        for (i = 1; i <= n; i++) {
+          m = split(l[i], w, " ")
+          if (w[1] == "Suites:" && u ~ /^http/) for (j = 2; j <= m; j++) print u "|" w[j]
+        }
       }' | sort -u | head -n 6); do
       u=${n%|*} s=${n#*|}
       case $s in
-        */) fetch "${u%/}/${s}Release" ;;
-        *) fetch "${u%/}/dists/$s/Release" ;;
+        */) u=${u%/}/${s%/} ;;
+        *) u=${u%/}/dists/$s ;;
+      esac
+      fetch "$u/InRelease"
+      case $rc/$code in
+        0/404 | 0/410) fetch "$u/Release" ;;
       esac
       case $rc/$code in
         0/404 | 0/410 | 6/*)
-          gone="$u $s answers $code"
+          gone="$u answers $code"
           break
           ;;
       esac
