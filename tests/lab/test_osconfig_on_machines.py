@@ -93,7 +93,7 @@ class Fleet:
 def deploy(server: OsConfigServer, project: str, zone: str, runbooks: Path | None = None) -> None:
     """Put every assignment of every runbook in a zone, rolled out."""
     for runbook in load_all(runbooks).values():
-        for action in assignment.ACTIONS:
+        for action in assignment.actions(runbook):
             wanted = assignment.assignment(runbook, action, ("logmend", "off"))
             document = OSPolicyAssignment.from_json(json.dumps(wanted))
             name = assignment.assignment_id(runbook.name, action)

@@ -231,7 +231,7 @@ def test_every_script_of_what_ships_breaks_when_its_timeouts_go() -> None:
         for text in (found.scripts.validate, found.scripts.enforce):
             bare = text.replace("timeout 9 ", "").replace("timeout 5 ", "").replace("timeout 60 ", "")
             said = {each.message for each in script_rules.check("f", bare, "enforce")}
-            assert {"curl can block", "systemctl can block"} & said
+            assert any(each.endswith(" can block") for each in said)
 
 
 @pytest.mark.parametrize(

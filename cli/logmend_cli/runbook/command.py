@@ -187,6 +187,30 @@ def test(runbooks: Sequence[str], shape: str) -> int:
     return BAD if any(each.problem for each in ran) else DONE
 
 
+@command.command(
+    "export",
+    short_help="Print a runbook as one script for one VM.",
+    examples=(
+        "logmend runbook export workload-cert-refresh >fix.sh",
+        "logmend runbook export workload-cert-refresh --revert >undo.sh",
+    ),
+)
+@click.argument("runbook", metavar="NAME|FOLDER")
+@click.option("--revert", "undo", is_flag=True, help="The way back.")
+def export(runbook: str, undo: bool) -> int:
+    """Print one POSIX script that checks, enforces and checks again on the VM that runs it.
+
+    It holds the very text that logmend runs, and needs no Python: for a start-up script, an image build,
+    Ansible's script module, or gcloud compute ssh --command. It only looks unless it is run with --enforce
+    --labels-unchecked, as root. Its last line is the outcome as JSON.
+    """
+    from logmend_cli.runbook import export as exported
+
+    (chosen,) = _chosen([runbook], inputs.settings())
+    click.echo(exported.script(load(chosen.folder, chosen.parameters), revert=undo), nl=False)
+    return DONE
+
+
 class _Chosen(Struct, frozen=True):
     """A runbook's folder; ``apart`` says that it is not one of those that the settings name."""
 

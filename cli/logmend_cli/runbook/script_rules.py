@@ -32,7 +32,8 @@ _COMMAND = re.compile(
 )
 _CHANGING = re.compile(
     r"\b(?:systemctl[ \t\v]+(?:--\S+[ \t\v]+)*(?:enable|disable|start|stop|restart|mask|unmask|reset-failed)"
-    r"|sudo|systemd-run|apt-get|yum|dnf|zypper|rm|mv|mkdir|tee|touch|chmod|chown|ln)(?=[ \t\v])"
+    r"|sudo|systemd-run|apt-get(?![^\n;|&]*--print-uris)|yum|dnf|zypper|rm|mv|mkdir|tee|touch|chmod|chown"
+    r"|ln)(?=[ \t\v])"
 )
 _BASHISMS: Mapping[str, str] = MappingProxyType(
     {

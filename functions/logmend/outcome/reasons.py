@@ -226,6 +226,30 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             _GRANT_LOOKUP,
         ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
+        "conffile_prompt": Meaning(
+            "dpkg would ask what to do with a configuration file that was changed here and by its package.",
+            "for the VM's owner: dpkg --configure -a, and answer it",
+        ),
+        "managed_by_plugin_manager": Meaning(
+            "The guest agent's plugin manager runs on the VM, and starts by itself what it needs."
+        ),
+        "missing_key": Meaning(
+            "A repository is signed with a key that the VM does not have, or that has expired. logmend never"
+            " adds trust.",
+            "for the VM's owner: install the repository's present key, as its own pages say",
+        ),
+        "other_source": Meaning(
+            "The source that is gone is not among those that the runbook knows.",
+            "for the VM's owner: correct or remove the source in /etc/apt",
+        ),
+        "other_format": Meaning(
+            "The source that is gone is not written as a line of a .list file.",
+            "for the VM's owner: correct or remove the source in /etc/apt",
+        ),
+        "repository_unknown": Meaning(
+            "The VM could not ask the repository whether the source is gone (only apt knows its proxy, say).",
+            "for the VM's owner: apt-get update",
+        ),
         "no_way_back": Meaning("The runbook is irreversible: nothing can put back what it changed."),
         "observe_mode": Meaning(
             "The function, or this runbook, only observes.",
@@ -573,6 +597,7 @@ class About(StrEnum):
 
 _OF_THE_EVENT = (
     "malformed not_an_event no_data too_large bad_identity unknown_runbook certificates_configured"
+    " missing_key other_source"
     " not_this_timer metadata_server_trouble unknown_variant project_mismatch duplicate stale own_entry"
     " incident_closed test_notification"
 )
@@ -589,6 +614,7 @@ _OF_THE_VM = (
     " no_second_check check_failed leave_alone unreadable irreversible no_curl no_sudo sudo_requires_tty"
     " metadata_root_only systemd_silent"
     " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
+    " conffile_prompt managed_by_plugin_manager other_format repository_unknown"
     " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled approval_differs"
 )
 _OF_LOGMEND = (

@@ -1,0 +1,22 @@
+#!/bin/sh
+# 100: the lines are as they were; 102: leave alone
+{
+set -e
+cd "${LOGMEND_ROOT:-}/"
+f=var/lib/logmend/apt-source-gone
+end() {
+  echo "$2" | tee $f.out
+  exit "$1"
+}
+[ -e $f.state ] || [ -e $f.reverted ] || {
+  echo reason=no_previous_state
+  exit 102
+}
+exec 9>$f.lock
+timeout 60 flock 9
+[ -e $f.state ] || end 100 changed=no
+echo "mark=$1" >$f.mark
+find etc/apt -name '*.list' -exec sed -i 's/^#logmend# //' {} +
+mv $f.state $f.reverted
+end 100 changed=yes
+} </dev/null

@@ -1,0 +1,394 @@
+"""The library's runbooks on real machines: real apt, dpkg and systemd have the fault, and lose it.
+
+Their lines are the machines' own, and have to be those that the runbook waits for.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from logmend import runbook
+from logmend.model import evidence
+from logmend.osconfig import assignment
+from logmend_cli.pretend.fleet import free_port, serving
+from tests.contract.osconfig_server import OsConfigServer
+from tests.e2e.function_process import Function
+from tests.fakes import incident, push
+from tests.lab import osconfig_agent
+from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until
+from tests.lab.conftest import Boot
+from tests.lab.machines import Machine
+from tests.lab.roots import RELEASES
+from tests.lab.test_osconfig_on_machines import deploy
+
+PACKAGE = r"""set -e
+d=$(mktemp -d)
+mkdir -p $d/DEBIAN $d/etc /opt/apt
+for v in 1 2; do
+  printf '%s\n' 'Package: demo' "Version: $v" 'Architecture: all' 'Maintainer: lab <lab@example.com>' \
+    'Description: a demo' >$d/DEBIAN/control
+  echo "version $v" >$d/etc/demo.conf
+  echo /etc/demo.conf >$d/DEBIAN/conffiles
+  printf '#!/bin/sh\n[ ! -e /opt/hangs ] || sleep 600\n[ ! -e /opt/fails ] || exit 1\n' >$d/DEBIAN/postinst
+  chmod 755 $d $d/DEBIAN/postinst
+  dpkg-deb --root-owner-group -b $d /opt/apt/demo_$v.deb
+done
+dpkg -i /opt/apt/demo_1.deb
+"""
+"""Makes two versions of a package with a configuration file, and installs the first."""
+
+
+class Played:
+    """A runbook's scripts on one machine."""
+
+    def __init__(self, machine: Machine, name: str, **parameters: str) -> None:
+        self.machine = machine
+        self.book = runbook.load(runbook.BUILT_IN / name, parameters)
+
+    async def run(self, script: str) -> tuple[int, dict[str, str], str]:
+        """Run a script as the executors do: checks as nobody, the rest as root."""
+        user = "root" if "flock" in script else "nobody"
+        ran = await self.machine.run(["sh", "-s"], stdin=script.encode(), user=user, timeout=100)
+        return ran.rc, dict(evidence.values(ran.out.encode())), ran.err
+
+    async def check(self) -> tuple[int, dict[str, str], str]:
+        return await self.run(self.book.scripts.validate)
+
+    async def enforce(self) -> tuple[int, dict[str, str], str]:
+        return await self.run(self.book.scripts.enforce)
+
+    def meant(self, line: str) -> str | None:
+        """Name the variant that a line of the machine's is."""
+        variant = self.book.variant_of(line.strip())
+        return None if variant is None else f"{variant.name}: {variant.verdict}"
+
+
+@pytest.fixture(params=RELEASES)
+async def machine(boot: Boot, request: pytest.FixtureRequest) -> Machine:
+    """Boot a machine of each release."""
+    found: Machine = await boot(timer="disabled", release=request.param)
+    return found
+
+
+async def sh(machine: Machine, script: str) -> None:
+    """Run a script that has to succeed, as root."""
+    ran = await machine.run(["sh", "-es"], stdin=script.encode(), timeout=60)
+    assert ran.rc == 0, ran.err
+
+
+async def at_work(machine: Machine) -> None:
+    """Have somebody else's apt-get in the middle of a package that does not end."""
+    await sh(machine, PACKAGE)
+    await machine.output("touch /opt/hangs; systemd-run -qu other apt-get install -y /opt/apt/demo_2.deb")
+
+    async def half_way() -> bool:
+        return "half-configured" in (await machine.run("dpkg -s demo")).out
+
+    await until(half_way)
+
+
+async def interrupted(machine: Machine) -> None:
+    """Kill an installation half-way, as a lost machine or an out-of-memory killer does."""
+    await at_work(machine)
+    await machine.output("systemctl kill -s KILL other; rm /opt/hangs")
+
+    async def ended() -> bool:
+        return "lock-frontend" not in (await machine.run("ls -l /proc/[0-9]*/fd 2>/dev/null")).out
+
+    await until(ended)
+
+
+async def configured(played: Played) -> tuple[int, dict[str, str], str]:
+    """Look until the unit is through."""
+    for _ in range(120):
+        said = await played.check()
+        if said[1].get("state") != "configuring":
+            return said
+        await asyncio.sleep(0.25)
+    raise AssertionError("the unit does not end")
+
+
+async def test_an_interrupted_installation_is_finished(machine: Machine) -> None:
+    """Apt refuses with the very line; afterwards it goes on, and there is nothing to do any more."""
+    played = Played(machine, "dpkg-interrupted")
+    assert (await played.check())[0] == 100
+    assert (await played.enforce())[1]["changed"] == "no"
+    await interrupted(machine)
+    refused = await machine.run("apt-get check")
+    assert refused.rc != 0
+    assert played.meant(refused.err) == "interrupted: act"
+    code, seen, error = await played.check()
+    assert (code, seen["packages"].strip()) == (101, "demo"), error
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("changed")) == (100, "yes"), error
+    code, seen, error = await configured(played)
+    assert code == 100, (seen, error)
+    assert (await machine.run("apt-get check")).rc == 0
+    assert "ok installed" in (await machine.run("dpkg -s demo")).out
+    assert (await played.enforce())[1]["changed"] == "no"
+
+
+async def test_what_cannot_be_configured_is_told_in_dpkgs_words(machine: Machine) -> None:
+    """A maintainer script that fails is no success, and no endless wait."""
+    played = Played(machine, "dpkg-interrupted")
+    await interrupted(machine)
+    await machine.output("touch /opt/fails")
+    assert (await played.enforce())[0] == 100
+    code, _, error = await configured(played)
+    assert code == 1
+    assert "demo" in error
+
+
+async def test_a_question_about_a_configuration_file_is_a_persons(machine: Machine) -> None:
+    """Changed on the machine and by the package: dpkg would ask, so nothing is begun."""
+    played = Played(machine, "dpkg-interrupted")
+    await sh(machine, PACKAGE)
+    await machine.output("dpkg --unpack /opt/apt/demo_2.deb; echo mine >>/etc/demo.conf")
+    assert (await played.check())[0] == 101
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("reason")) == (102, "conffile_prompt"), error
+    assert (await machine.run("ls /var/lib/logmend/dpkg-interrupted.mark")).rc != 0
+    await machine.output("echo 'version 1' >/etc/demo.conf")
+    assert (await played.enforce())[0] == 100
+    assert (await configured(played))[0] == 100
+
+
+async def test_a_held_lock_is_busy_for_the_check_and_for_enforcing(machine: Machine) -> None:
+    """The one who holds it is in the middle of what would be mended."""
+    played = Played(machine, "dpkg-interrupted")
+    await at_work(machine)
+    for said in (await played.check(), await played.enforce()):
+        assert (said[0], said[1].get("lock")) == (103, "taken"), said
+    await machine.output("rm /opt/hangs; systemctl stop other")
+    assert (await played.check())[0] == 101
+
+
+AGENT = """[Unit]
+Description=Google Compute Engine Guest Agent
+After=local-fs.target network-online.target
+
+[Service]
+Type=simple
+ExecStart=/opt/google_guest_agent
+Restart=always
+RestartSec=100ms
+
+[Install]
+WantedBy=multi-user.target
+"""
+PROGRAM = "#!/bin/sh\n[ ! -e /opt/dies ] || exit 2\nexec sleep infinity\n"
+
+
+async def given_up(machine: Machine) -> list[str]:
+    """Have the agent die more often than systemd puts up with; gives what systemd said."""
+    unit = "/etc/systemd/system/google-guest-agent.service"
+    await sh(machine, f"cat >{unit} <<'END'\n{AGENT}END\n")
+    await sh(machine, f"cat >/opt/google_guest_agent <<'END'\n{PROGRAM}END\n")
+    await machine.output("chmod 755 /opt/google_guest_agent; touch /opt/dies; systemctl daemon-reload")
+    await machine.run("systemctl start google-guest-agent")
+
+    async def failed() -> bool:
+        return (await machine.run("systemctl is-failed google-guest-agent")).out.strip() == "failed"
+
+    await until(failed)
+    return (await machine.output("journalctl -o cat _PID=1 -u google-guest-agent")).splitlines()
+
+
+async def test_a_guest_agent_that_systemd_gave_up_is_started_again_and_stopped_by_a_revert(
+    machine: Machine,
+) -> None:
+    """Systemd's own lines are those of both variants; what works stays up."""
+    played = Played(machine, "google-guest-agent", settle="1")
+    assert (await played.check())[1].get("reason") == "unit_absent"
+    said = await given_up(machine)
+    assert {"given_up: act", "failed: act"} <= {played.meant(f"systemd: {each}") for each in said}
+    code, seen, error = await played.check()
+    assert (code, seen["service"]) == (101, "failed"), error
+
+    await machine.output("rm /opt/dies")
+    assert (await played.enforce())[1]["changed"] == "yes"
+    code, seen, error = await played.check()
+    assert (code, seen["service"]) == (100, "active"), error
+    assert (await played.enforce())[1]["changed"] == "no"
+
+    scripts = played.book.scripts
+    assert (await played.run(scripts.revert_validate))[0] == 101
+    assert (await played.run(scripts.revert_enforce))[1]["changed"] == "yes"
+    code, seen, error = await played.run(scripts.revert_validate)
+    assert (code, seen["service"]) == (100, "inactive"), error
+    assert (await played.run(scripts.revert_enforce))[1]["changed"] == "no"
+
+
+async def test_a_guest_agent_that_dies_again_is_no_success_and_others_are_left_alone(
+    machine: Machine,
+) -> None:
+    """Still failed after the start; masked, or with the plugin manager in charge, nobody starts it."""
+    played = Played(machine, "google-guest-agent", settle="3")
+    await given_up(machine)
+    assert (await played.enforce())[0] == 100
+
+    async def still_failed() -> bool:
+        return (await played.check())[0] == 101
+
+    await until(still_failed)
+    await machine.output("systemd-run -qu google-guest-agent-manager sleep infinity")
+    assert (await played.check())[1].get("reason") == "managed_by_plugin_manager"
+    await machine.output("systemctl stop google-guest-agent-manager")
+    await machine.output(
+        "rm /etc/systemd/system/google-guest-agent.service; systemctl mask google-guest-agent"
+    )
+    code, seen, error = await played.check()
+    assert (code, seen.get("reason")) == (102, "masked_by_others"), error
+    code, seen, error = await played.run(played.book.scripts.revert_enforce)
+    assert code == 100, error
+
+
+ARCHIVE = r"""set -e
+printf '127.0.0.1 deb.debian.org packages.cloud.google.com ppa.example.com\n' >>/etc/hosts
+at=/srv/debian/dists/stable
+mkdir -p $at/main/binary-$(dpkg --print-architecture)
+: >$at/main/binary-$(dpkg --print-architecture)/Packages
+(cd $at
+printf '%s\n' 'Origin: Debian' 'Suite: stable' 'Codename: stable' "Date: $(date -Ru)" \
+  "Architectures: $(dpkg --print-architecture)" 'Components: main' 'SHA256:' >/tmp/Release
+find . -name Packages | while read -r f; do
+  echo " $(sha256sum <$f | cut -d' ' -f1) $(stat -c %s $f) ${f#./}"
+done >>/tmp/Release
+mv /tmp/Release Release)
+systemd-run -qu mirror busybox httpd -f -p 127.0.0.1:80 -h /srv
+rm -f /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] http://deb.debian.org/debian stable main' >/etc/apt/sources.list
+"""
+"""An archive on loopback, which has one suite, under the names of the public ones."""
+BACKPORTS = "deb http://deb.debian.org/debian buster-backports main"
+MONITORING = "deb http://packages.cloud.google.com/apt google-cloud-monitoring-bullseye-all main"
+
+
+async def test_sources_that_are_gone_are_commented_out_and_come_back_by_a_revert(machine: Machine) -> None:
+    """apt-get update fails with the very lines, then works; every other line stays as it is."""
+    played = Played(machine, "apt-source-gone")
+    await sh(machine, ARCHIVE)
+    await until(lambda: updates(machine))
+    assert (await played.check())[0] == 100
+    await machine.output(f"echo '{BACKPORTS}' >>/etc/apt/sources.list")
+    await machine.output(f"echo '{MONITORING}' >/etc/apt/sources.list.d/google-cloud-monitoring.list")
+    before = await machine.output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    refused = await machine.run("apt-get update")
+    assert refused.rc != 0
+    lines = [each for each in refused.err.splitlines() if each.startswith("E: The repository")]
+    assert {played.meant(each) for each in lines} == {"backports: act", "agent_list: act"}
+
+    code, seen, error = await played.check()
+    assert code == 101, (seen, error)
+    code, seen, error = await played.enforce()
+    assert (code, seen["changed"]) == (100, "yes"), error
+    assert (await played.check())[0] == 100
+    assert await updates(machine)
+    now = await machine.output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*")
+    assert now.replace("#logmend# ", "") == before
+    assert now.count("#logmend# ") == 2
+    assert (await played.enforce())[1]["changed"] == "no"
+
+    scripts = played.book.scripts
+    assert (await played.run(scripts.revert_validate))[0] == 101
+    assert (await played.run(scripts.revert_enforce))[1]["changed"] == "yes"
+    assert (await played.run(scripts.revert_validate))[0] == 100
+    assert await machine.output("cat /etc/apt/sources.list /etc/apt/sources.list.d/*") == before
+    assert not await updates(machine)
+
+
+async def test_other_sources_and_those_of_installed_agents_are_left_alone(machine: Machine) -> None:
+    """Nobody's source is taken for gone: not what is unknown, not what cannot be asked."""
+    played = Played(machine, "apt-source-gone")
+    await sh(machine, ARCHIVE)
+    await until(lambda: updates(machine))
+    await machine.output("echo 'deb http://ppa.example.com/x focal main' >/etc/apt/sources.list.d/x.list")
+    refused = await machine.run("apt-get update")
+    assert refused.rc != 0
+    line = next(each for each in refused.err.splitlines() if each.startswith("E: The repository"))
+    assert played.meant(line) == "other_source: refuse"
+    assert (await played.check())[0] == 100
+    assert (await played.enforce())[1]["changed"] == "no"
+
+    installed = PACKAGE.replace("Package: demo", "Package: stackdriver-agent")
+    await sh(machine, installed)
+    await machine.output(f"echo '{MONITORING}' >/etc/apt/sources.list.d/x.list")
+    assert (await played.check())[0] == 100
+    await machine.output("dpkg --purge stackdriver-agent")
+    assert (await played.check())[0] == 101
+    await machine.output("systemctl stop mirror")
+    code, seen, error = await played.check()
+    assert (code, seen.get("reason")) == (102, "repository_unknown"), error
+    assert (await played.enforce())[1]["changed"] == "no"
+
+
+async def updates(machine: Machine) -> bool:
+    """Say whether apt-get update works."""
+    return (await machine.run("apt-get update")).rc == 0
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, machine: Machine, executor: str
+) -> AsyncIterator[tuple[Function, Cloud, OsConfigServer]]:
+    """Run a function that has the runbook on and allowed, and the APIs around it."""
+    chosen = folder / "logmend.yaml"
+    chosen.write_text("runbooks:\n  dpkg-interrupted: {enabled: true, allow_irreversible: true}\n")
+    server, port = OsConfigServer(), free_port()
+    async with AsyncExitStack() as stack:
+        around = await stack.enter_async_context(cloud(folder, machine))
+        await stack.enter_async_context(serving(server.app, port))
+        instance = around.instance(machine)
+        instance.metadata["enable-osconfig"] = "TRUE"
+        instance.service_account = "vm@lab-project.iam.gserviceaccount.com"
+        deploy(server, machine.ref.project_id, machine.ref.zone)
+        settings: dict[str, Any] = {"executor": executor, "osconfig_endpoint": f"http://127.0.0.1:{port}"}
+        function = await stack.enter_async_context(around.function(runbooks=chosen, **settings))
+        yield function, around, server
+
+
+@pytest.mark.parametrize("executor", ["ssh", "osconfig"])
+async def test_a_held_lock_is_waited_for_through_the_whole_pipeline(
+    boot: Boot, tmp_path: Path, executor: str
+) -> None:
+    """Parked while somebody's apt is at it, taken up by the tick, and remediated when it was killed."""
+    machine: Machine = await boot(timer="disabled")
+    await at_work(machine)
+    async with served(tmp_path, machine, executor) as (function, around, server):
+        label = assignment.label("dpkg-interrupted")
+        body = incident(machine.ref, incident_id=str(uuid.uuid4()))
+        body["incident"]["policy_user_labels"] = {"logmend-runbook": "dpkg-interrupted"}
+        body["incident"]["started_at"] = int(datetime.now(UTC).timestamp())
+        message = new_id()
+        await function.push(push(body, message, at=datetime.now(UTC)))
+
+        async def look() -> str:
+            if executor == "osconfig":
+                await osconfig_agent.run(machine, server, around.compute)
+            await make_due(function, f"m-{message}")
+            await function.push(tick())
+            return function.verdicts(intent_id=f"m-{message}")[-1]
+
+        if executor == "osconfig":
+            assert function.verdicts(intent_id=f"m-{message}") == ["requested"]
+            assert await look() == "parked: busy"
+            assert label not in around.instance(machine).labels
+        assert function.verdicts(intent_id=f"m-{message}")[-1] == "parked: busy"
+        assert "lock=taken" in function.outcomes(intent_id=f"m-{message}")[-1]["detail"]
+
+        await machine.output("systemctl kill -s KILL other; rm /opt/hangs")
+
+        async def over() -> bool:
+            return await look() == "remediated"
+
+        await until(over)
+        said = function.outcomes(intent_id=f"m-{message}")[-1]
+        assert said["notes"][0].startswith("irreversible")
+        assert label not in around.instance(machine).labels
+    assert (await machine.run("apt-get check")).rc == 0
