@@ -188,6 +188,69 @@ def test(runbooks: Sequence[str], shape: str) -> int:
 
 
 @command.command(
+    "new",
+    short_help="Begin a runbook of your own.",
+    examples=("logmend runbook new time-sync --into runbooks",),
+)
+@click.argument("name")
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(),
+    help="The folder that holds your runbooks; the present one by default.",
+)
+def new(name: str, into: Path) -> int:
+    """Write the folder of a new runbook, which lints: it starts the unit NAME.service if that has failed.
+
+    Beside it comes runbook.schema.json, to which the first line of runbook.yaml points an editor.
+    """
+    from logmend_cli.runbook import new as begun
+
+    for path in begun.make(name, into):
+        click.echo(str(path))
+    return DONE
+
+
+@command.command(
+    "try",
+    short_help="Play a runbook through on a pretend machine.",
+    examples=("logmend runbook try runbooks/time-sync --unit chrony.service=failed",),
+)
+@click.argument("runbook", metavar="NAME|FOLDER")
+@click.option("--unit", "units", multiple=True, metavar="UNIT=ACTIVE[,ENABLED]", help="A unit that it has.")
+@click.option(
+    "--event",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An event that has to be one for this runbook, in any shape that explain takes.",
+)
+@output.format_option("text", "json")
+def trial(runbook: str, units: Sequence[str], event: Path | None, shape: str) -> int:
+    """Check, enforce, check, enforce again, and the way back, on a pretend machine that has units of yours.
+
+    Nothing of this computer is touched: the scripts run in namespaces of their own, on a root that has its
+    programs read-only and nothing else of it; systemctl, curl, dpkg and the like are stand-ins. Where no
+    namespaces can be had, nothing is run. Exit status 1 if a script ends otherwise than it should.
+    """
+    from logmend_cli.runbook import trial as tried
+
+    (chosen,) = _chosen([runbook], inputs.settings())
+    found = load(chosen.folder, chosen.parameters)
+    if event is not None and (no := tried.objection(found, event.read_bytes())):
+        raise ConfigError([f"{event}: {no}"])
+    steps = list(tried.run(found, units))
+    if shape == "json":
+        output.show_json([msgspec.to_builtins(each) for each in steps])
+    else:
+        for each in steps:
+            said = " ".join(f"{key}={value}" for key, value in each.values.items() if key != "mark")
+            mark = click.style("ok ", fg="green") if each.good else click.style("no ", fg="red")
+            click.echo(f"{mark} {each.name:22} exit {each.code:<4} {said}".rstrip())
+            if not each.good and each.error:
+                click.echo(f"    {each.error}")
+    return DONE if all(each.good for each in steps) else BAD
+
+
+@command.command(
     "export",
     short_help="Print a runbook as one script for one VM.",
     examples=(
