@@ -42,6 +42,7 @@ FULL = MATCHING | {
     "approval_keys": [],
     "follow_up": "other",
     "parameters": {},
+    "causes": [],
 }
 WRONG: list[dict[str, Any]] = [
     {"summary": "no name"},
@@ -114,7 +115,9 @@ def test_the_schema_has_the_very_keys_that_the_decoder_takes() -> None:
     top = Reader("runbook.yaml", FULL, [], {})
     _decoded(top, Path("/nowhere"), "", {})
     assert set(SCHEMA["properties"]) == top.taken
-    assert valid(FULL)
+    cause = {"name": "a", "concerns": "owner", "summary": "b", "next_step": "c"}
+    assert valid(FULL | {"causes": [cause]})
+    assert not valid(FULL | {"causes": [cause | {"runbook": "d"}]})
 
 
 @pytest.mark.parametrize("path", sorted(BUILT_IN.glob("*/runbook.yaml")), ids=lambda path: path.parent.name)
