@@ -142,7 +142,7 @@ class Settings:
     """Every setting, its default and its meaning. The variable is ``LOGMEND_`` + the name in capitals."""
 
     mode: Mode = _setting(
-        Mode.OBSERVE, _one_of(Mode), "Ceiling of what may be done: observe, approve or enforce."
+        Mode.OBSERVE, _one_of(Mode), "The most that may be done: observe, approve or enforce."
     )
     executor: ExecutorChoice = _setting(
         ExecutorChoice.SSH, _one_of(ExecutorChoice), "How VMs are reached: ssh, osconfig or auto."
@@ -163,7 +163,7 @@ class Settings:
     runbooks: Path | None = _setting(
         None,
         lambda text: Path(grammar.path(text)),
-        "File that says which runbooks are on, and how; or a folder that holds all there are.",
+        "File that says which runbooks are on, and how; or a folder with all runbooks.",
     )
     scope_projects: tuple[str, ...] = _setting(
         (),
@@ -174,48 +174,52 @@ class Settings:
         (), grammar.listed(grammar.zone), "Zones whose VMs may be touched; empty means any."
     )
     scope_labels: tuple[tuple[str, str], ...] = _setting(
-        (), grammar.labels, "Labels KEY=VALUE that a VM must carry, all of them; empty means any."
+        (), grammar.labels, "Labels KEY=VALUE that a VM must have, all of them; empty means any."
     )
     exempt_label: tuple[str, str] = _setting(
-        ("logmend", "off"), grammar.label, "Label KEY=VALUE that takes a VM out of logmend's reach."
+        ("logmend", "off"), grammar.label, "Label KEY=VALUE that excludes a VM."
     )
     max_event_age: timedelta = _setting(
         timedelta(hours=1), span, "Events older than this when first seen are skipped as stale."
     )
-    cooldown_planned: timedelta = _setting(timedelta(days=1), duration, "Quiet time after planned.")
-    cooldown_refused: timedelta = _setting(timedelta(days=1), duration, "Quiet time after refused.")
+    cooldown_planned: timedelta = _setting(timedelta(days=1), duration, "Cooldown after planned.")
+    cooldown_refused: timedelta = _setting(timedelta(days=1), duration, "Cooldown after refused.")
     cooldown_nothing_to_do: timedelta = _setting(
-        timedelta(hours=1), duration, "Quiet time after nothing_to_do."
+        timedelta(hours=1), duration, "Cooldown after nothing_to_do."
     )
     cooldown_remediated: timedelta = _setting(
-        timedelta(hours=1), duration, "Quiet time after remediated or reverted."
+        timedelta(hours=1), duration, "Cooldown after remediated or reverted."
     )
     cooldown_failed: timedelta = _setting(
-        timedelta(minutes=15), duration, "Quiet time after the first failure; doubles with each further one."
+        timedelta(minutes=15),
+        duration,
+        "Cooldown after the first failure; it doubles with each further failure.",
     )
-    cooldown_failed_max: timedelta = _setting(timedelta(days=1), duration, "Upper bound of that doubling.")
+    cooldown_failed_max: timedelta = _setting(
+        timedelta(days=1), duration, "The longest cooldown after failures."
+    )
     needs_human_after: int = _setting(
-        3, whole, "Failures in a row, or relapses after a fix, after which a VM is left to a person."
+        3, whole, "Failures in a row, or relapses after fixes, before a VM is left to a person."
     )
     disruption_budget: Budget = _setting(
         Budget(20, timedelta(minutes=10)),
         Budget.parse,
         "Most enforcements per runbook in any window: COUNT/DURATION.",
     )
-    breaker_ratio: float = _setting(
-        0.5, ratio, "Share of distinct VMs failing at which the breaker opens for a runbook."
+    breaker_ratio: float = _setting(0.5, ratio, "Share of failing VMs at which a runbook's breaker opens.")
+    breaker_minimum: int = _setting(
+        5, whole, "Number of VMs in the window below which the breaker stays closed."
     )
-    breaker_minimum: int = _setting(5, whole, "Fewest distinct VMs in the window for the breaker to judge.")
-    breaker_window: timedelta = _setting(timedelta(hours=1), span, "How far back the breaker looks.")
+    breaker_window: timedelta = _setting(timedelta(hours=1), span, "Time that the breaker looks back.")
     attempt_deadline: timedelta = _setting(
-        timedelta(seconds=90), span, "One deadline for everything on a VM."
+        timedelta(seconds=90), span, "Deadline for everything in one attempt on a VM."
     )
     function_timeout: timedelta = _setting(
         timedelta(seconds=300),
         span,
         "The function's own timeout; above the attempt deadline, below the lease.",
     )
-    lease: timedelta = _setting(timedelta(minutes=10), span, "How long a VM is held by one attempt.")
+    lease: timedelta = _setting(timedelta(minutes=10), span, "How long one attempt may hold a VM.")
     unreachable_tries: int = _setting(3, whole, "Tries before an unreachable VM counts as failed.")
     busy_limit: timedelta = _setting(
         timedelta(days=1), span, "How long a VM may be busy with something else before it counts as failed."
@@ -224,14 +228,14 @@ class Settings:
     request_deadline: timedelta = _setting(
         timedelta(hours=2), span, "How long an OS Config request waits for a report."
     )
-    unverified_looks: int = _setting(3, whole, "Looks at an unverified VM before it counts as failed.")
+    unverified_looks: int = _setting(3, whole, "Checks of an unverified VM before it counts as failed.")
     follow_up: bool = _setting(
-        default=False, parse=boolean, doc="Write the follow-up runbook's intent after success, on every VM."
+        default=False, parse=boolean, doc="Run a runbook's follow-up after success, on every VM."
     )
     confirm_silence: bool = _setting(
         default=False,
         parse=boolean,
-        doc="Read the VMs' logs after a fix: did the line stop, while others went on?",
+        doc="After a fix, read the VM's log: did the line stop while others continued?",
     )
     ops_agent_version: str = _setting(
         "latest",
@@ -240,24 +244,24 @@ class Settings:
     )
     ssh_route: SshRoute = _setting(SshRoute.DIRECT, _one_of(SshRoute), "direct or iap.")
     ssh_address: SshAddress = _setting(
-        SshAddress.INTERNAL, _one_of(SshAddress), "Address that the direct route dials: internal or external."
+        SshAddress.INTERNAL, _one_of(SshAddress), "Address that the direct route uses: internal or external."
     )
     ssh_port: int = _setting(22, port, "Port of the SSH server.")
     ssh_host_keys: str = _setting(
         "auto",
         grammar.host_keys,
-        "Where a VM's host keys are known from: auto, published, pinned, known-hosts:PATH or insecure.",
+        "Source of VMs' host keys: auto, published, pinned, known-hosts:PATH or insecure.",
     )
     ssh_key: Path | None = _setting(
         None,
         lambda text: Path(grammar.secret_path(text)),
         "Private key file for fleets without OS Login; OS Login if unset.",
     )
-    ssh_user: str | None = _setting(None, grammar.user, "Username that goes with the key file.")
+    ssh_user: str | None = _setting(None, grammar.user, "User name for the key file.")
     ssh_import_keys: bool = _setting(
         default=True,
         parse=boolean,
-        doc="Follow an OS Login certificate that a VM refuses with a key imported into the login profile.",
+        doc="If a VM refuses an OS Login certificate, log in with a key imported into the login profile.",
     )
     service_account: str | None = _setting(
         None,
@@ -272,7 +276,7 @@ class Settings:
     dead_letter_topic: str | None = _setting(
         None,
         grammar.topic,
-        "Topic that gets a copy of what can never be decoded.",
+        "Topic for copies of messages that cannot be decoded.",
     )
     compute_endpoint: str | None = _setting(
         None, grammar.url, "Compute API endpoint instead of the public one."
