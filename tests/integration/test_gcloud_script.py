@@ -80,7 +80,7 @@ class Google(ThreadingHTTPServer):
         }
         self.requests: list[tuple[str, str, Any]] = []
         self.policies: dict[str, dict[str, Any]] = {}
-        self.uploaded = b""
+        self.uploads: list[bytes] = []
 
     @property
     def url(self) -> str:
@@ -181,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(raw) if raw else None
         except ValueError:
             body = {"bytes": len(raw)}
-            google.uploaded = raw
+            google.uploads.append(raw)
         path = unquote(split.path).lstrip("/")
         if split.query and isinstance(body, dict):
             body["?"] = split.query
@@ -314,10 +314,19 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
         assert f"{groups}/{collection}/indexes" in paths
 
 
+def test_the_source_that_is_uploaded_is_the_function_whole(google):
+    """The archive itself: gcloud's list of files for an upload once named them all, and uploaded none."""
+    with zipfile.ZipFile(io.BytesIO(google.uploads[0])) as archive:
+        names = {each for each in archive.namelist() if not each.endswith("/")}
+    kinds = {".lark", ".py", ".sh", ".typed", ".yaml"}
+    files = {path for path in (ROOT / "functions/logmend").rglob("*") if path.suffix in kinds}
+    own = {str(path.relative_to(ROOT / "functions")) for path in files if "cases" not in path.parts}
+    assert names == own | {"main.py", "requirements.txt"}
+
+
 def packed(google: Google, folder: Path) -> catalog.Catalog:
-    """Read the runbooks out of what was uploaded, as the function does."""
-    start = google.uploaded.index(b"PK\x03\x04")  # behind the headers of a multipart body, if it is one
-    with zipfile.ZipFile(io.BytesIO(google.uploaded[start:])) as archive:
+    """Read the runbooks out of what was uploaded last, as the function does."""
+    with zipfile.ZipFile(io.BytesIO(google.uploads[-1])) as archive:
         archive.extractall(folder)
     return catalog.read_all(Settings(runbooks=folder / "runbooks.yaml", mode=Mode.ENFORCE))
 
