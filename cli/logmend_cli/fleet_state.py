@@ -283,7 +283,7 @@ def failure(outcome: Outcome) -> dict[str, Any]:
         "runbook": outcome.runbook,
         "result": outcome.result.value,
         "reason": outcome.reason,
-        "detail": outcome.detail,
+        "detail": outcome.told,
         "next_step": reasons.next_step(outcome) or None,
         "outcome_id": outcome.outcome_id,
     }

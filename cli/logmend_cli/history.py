@@ -143,7 +143,7 @@ def of_outcome(outcome: Outcome) -> _Row:
         (outcome.reason or "").replace("_", " ") if control else f"{outcome.result}{reason}",
         runbook=outcome.runbook,
         by=outcome.requested_by,
-        detail=outcome.detail,
+        detail=outcome.told,
         id_=outcome.outcome_id,
         before=outcome.before,
         after=outcome.after,

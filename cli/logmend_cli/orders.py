@@ -313,7 +313,7 @@ def _show(outcomes: Sequence[Outcome], shape: str) -> None:
             "instance": str(outcome.instance),
             "result": outcome.result.value,
             "reason": outcome.reason,
-            "detail": outcome.detail,
+            "detail": outcome.told,
             "next_step": document["next_step"],
         }
         for outcome, document in zip(outcomes, documents, strict=True)

@@ -51,6 +51,7 @@ async def test_a_plan_says_why_the_fault_is_there(mode: Mode) -> None:
     assert (written["cause"], written["cause_concerns"]) == ("disk_full", "owner")
     assert written["cause_evidence"] == ["disk: /var"]
     assert written["next_step"].startswith(f"make room on {REF}; then: ")
+    assert outcome.told.endswith("; cause disk_full (owner): disk: /var")
     assert document.labels(outcome)["cause"] == "disk_full"
     assert document.from_json(written) == outcome
 

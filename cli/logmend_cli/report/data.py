@@ -257,7 +257,7 @@ def _line(outcome: Outcome) -> HistoryLine:
         at=outcome.at,
         result=outcome.result.value,
         reason=outcome.reason,
-        detail=outcome.detail[:_TEXT],
+        detail=outcome.told[:_TEXT],
         means=reasons.meaning(outcome.result, outcome.reason),
         before=_evidence(outcome.before),
         after=_evidence(outcome.after),

@@ -288,6 +288,11 @@ class Diagnosis(Struct, frozen=True):
     runbook: str | None = None
     why: str | None = None
 
+    def __str__(self) -> str:
+        """Say it in a line: ``cause disk_full (owner): disk: /var``."""
+        said = self.concerns or self.why
+        return f"cause {self.cause}{f' ({said})' if said else ''}: {'; '.join(self.evidence)}".rstrip(": ")
+
 
 class Verdict(Struct, frozen=True):
     """What stands against going on, or what came of it: a result with its reason and text for people.
@@ -411,3 +416,8 @@ class Outcome(Struct, frozen=True):
     def final(self) -> bool:
         """No other outcome of the same event follows."""
         return self.result not in INTERIM_RESULTS
+
+    @property
+    def told(self) -> str:
+        """What a person reads of it: the detail, and why the fault is there."""
+        return "; ".join(filter(None, (self.detail, str(self.diagnosis) if self.diagnosis else "")))
