@@ -5,14 +5,14 @@ same document.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend.model.values import InstanceFacts, InstanceRef
 from logmend.stages import identify
 
 
 def facts(
-    document: Mapping[str, Any],
+    document: JsonObject,
     project_id: str,
     partner: tuple[str, ...] | str | None = None,
     project: Mapping[str, str] | str | None = None,
@@ -30,7 +30,7 @@ def facts(
     if not isinstance(identity, bool):
         raise TypeError("identityCertificateEnabled is no Boolean")
     named, fingerprint = labels(document)
-    interface: Mapping[str, Any] = next(iter(document.get("networkInterfaces", ())), {})
+    interface: JsonObject = next(iter(document.get("networkInterfaces", ())), {})
     access = [*interface.get("accessConfigs", ()), {}][0]
     account = [*document.get("serviceAccounts", ()), {}][0]
     unknown = {"partner_namespaces": partner, "project_metadata": project}
@@ -70,19 +70,19 @@ def described(document: Mapping[str, object]) -> InstanceFacts:
         raise ValueError(f"not a Compute Engine instance: {error}") from error
 
 
-def labels(document: Mapping[str, Any]) -> tuple[Mapping[str, str], str]:
+def labels(document: JsonObject) -> tuple[Mapping[str, str], str]:
     """Return an instance's labels and their fingerprint."""
     named = {_string(key): _string(value) for key, value in document.get("labels", {}).items()}
     return named, _string(document["labelFingerprint"])
 
 
-def metadata(document: Mapping[str, Any] | None) -> Mapping[str, str]:
+def metadata(document: JsonObject | None) -> Mapping[str, str]:
     """Return the items of a ``Metadata`` as a mapping."""
     items = (document or {}).get("items", ())
     return {_string(item["key"]): _string(item.get("value", "")) for item in items}
 
 
-def _licenses(disks: Sequence[Mapping[str, Any]] | None) -> tuple[str, ...] | None:
+def _licenses(disks: Sequence[JsonObject] | None) -> tuple[str, ...] | None:
     """Return the licences of the boot disk as ``PROJECT/NAME``; None if no disk is said to be one."""
     boot = next((each for each in disks or () if each.get("boot")), None)
     if boot is None:

@@ -7,9 +7,10 @@ else on purpose; times are aware UTC datetimes.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from logmend.model.enums import Action
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.model.values import (
     Asked,
@@ -52,7 +53,7 @@ class Document(Struct, frozen=True):
     it, whenever it gets round to it.
     """
 
-    data: Mapping[str, Any]
+    data: JsonObject
     queue: str | None = None
     due: datetime | None = None
     expire_at: datetime | None = None

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from logmend import grammar
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
+from logmend.model.json import JsonObject
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -378,7 +379,7 @@ def lower(one: Mode, other: Mode) -> Mode:
     return min(one, other, key=list(Mode).index)
 
 
-def narrowed(general: Settings, own: Mapping[str, Any]) -> Settings:
+def narrowed(general: Settings, own: JsonObject) -> Settings:
     """Return the settings of a runbook for which ``own`` fields are set.
 
     The mode is at most the function's; a scope is the function's too, of which it takes a part. ValueError

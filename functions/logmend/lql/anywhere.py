@@ -11,6 +11,7 @@ from logmend.lql import compare
 from logmend.lql.lookup import is_object, leaves
 from logmend.lql.nodes import Literal
 from logmend.lql.schema import DEFAULTS, LOG_ENTRY, OBJECTS, Kind
+from logmend.model.json import JsonObject
 
 
 def in_any_field(literal: Literal) -> Callable[[Mapping[str, object]], bool]:
@@ -43,7 +44,7 @@ def _tests(literal: Literal) -> dict[Kind, compare.Test]:
     return tests
 
 
-def _found(value: Mapping[str, Any], kinds: Mapping[str, Any], tests: dict[Kind, compare.Test]) -> bool:
+def _found(value: JsonObject, kinds: JsonObject, tests: dict[Kind, compare.Test]) -> bool:
     """Look into the fields of LogEntry or of one of its messages; unknown fields are free JSON."""
     for name, item in value.items():
         kind = kinds.get(name, Kind.DYNAMIC)

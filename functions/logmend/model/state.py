@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from logmend.model.enums import Action, Mode, Result
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, field
 from logmend.model.values import Asked, Evidence, InstanceRef, Intent, Outcome, Plan
 
@@ -25,7 +25,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     ``unknown`` are the fields of a newer revision, written back as they were found.
     """
 
-    unknown: Mapping[str, Any] = field(default_factory=dict)
+    unknown: JsonObject = field(default_factory=dict)
 
 
 class State(StrEnum):

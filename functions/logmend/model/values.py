@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from logmend.model.enums import INTERIM_RESULTS, Action, Finding, Mode, Origin, Result
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, field
 
 _ORIGINAL = re.compile(r"[!-~]{1,512}")
@@ -56,7 +57,7 @@ class LogEntry(Struct, frozen=True):
     is the host: of both only the syntax is known to be right.
     """
 
-    raw: Mapping[str, Any]
+    raw: JsonObject
     log_name: str
     insert_id: str | None
     timestamp: datetime | None
@@ -77,7 +78,7 @@ class LogEntry(Struct, frozen=True):
 class Incident(Struct, frozen=True):
     """A Cloud Monitoring incident (Pub/Sub notification channel, schema 1.2; also the test message)."""
 
-    raw: Mapping[str, Any]
+    raw: JsonObject
     incident_id: str | None
     state: str
     is_test: bool

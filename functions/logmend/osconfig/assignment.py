@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from logmend.model.enums import Action
+from logmend.model.json import JsonObject
 from logmend.runbook import Runbook
 
 ACTIONS = (Action.CHECK, Action.ENFORCE, Action.REVERT)
@@ -82,7 +83,7 @@ def _shell(script: str) -> dict[str, object]:
     return {"interpreter": "SHELL", "script": script}
 
 
-def _essence(document: Mapping[str, Any]) -> dict[str, Any]:
+def _essence(document: JsonObject) -> dict[str, Any]:
     """Reduce an assignment to what it does, with defaults filled in."""
     chosen = document.get("instanceFilter") or {}
     rollout = document.get("rollout") or {}
@@ -101,7 +102,7 @@ def _essence(document: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _policy(policy: Mapping[str, Any]) -> tuple[Any, ...]:
+def _policy(policy: JsonObject) -> tuple[Any, ...]:
     resources = [
         resource
         for group in policy.get("resourceGroups") or ()
@@ -110,7 +111,7 @@ def _policy(policy: Mapping[str, Any]) -> tuple[Any, ...]:
     return policy.get("id"), policy.get("mode"), [_resource(each) for each in resources]
 
 
-def _resource(resource: Mapping[str, Any]) -> tuple[Any, ...]:
+def _resource(resource: JsonObject) -> tuple[Any, ...]:
     run = resource.get("exec") or {}
     parts = [run.get(name) or {} for name in ("validate", "enforce")]
     return (
@@ -120,5 +121,5 @@ def _resource(resource: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def _labels(sets: Sequence[Mapping[str, Any]] | None) -> list[dict[str, str]]:
+def _labels(sets: Sequence[JsonObject] | None) -> list[dict[str, str]]:
     return [dict(each.get("labels") or {}) for each in sets or ()]

@@ -23,9 +23,9 @@ import binascii
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from logmend.model import evidence
+from logmend.model.json import JsonObject
 from logmend.model.values import Attempt, Evidence, Trouble
 
 EXECUTOR = "osconfig"
@@ -59,7 +59,7 @@ _REVISION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPolicyAssignments/([^/]+)/report")
 
 
-def key(report: Mapping[str, Any]) -> tuple[str, str] | None:
+def key(report: JsonObject) -> tuple[str, str] | None:
     """Return instance and assignment of a report as its name has them; None if it has no such name."""
     found = _NAME.fullmatch(str(report.get("name", "")))
     return (found[3], found[4]) if found else None
@@ -84,7 +84,7 @@ def revision(report: Mapping[str, object]) -> str:
     return found
 
 
-def read(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Attempt:
+def read(report: JsonObject, assignment_id: str, instance_id: str) -> Attempt:
     """Read the report of one of our assignments on one VM; one without its policy tells of trouble."""
     at = updated(report)
     policy = next(
@@ -93,7 +93,7 @@ def read(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Att
     )
     if policy is None:
         return Attempt(EXECUTOR, trouble=Trouble(True, "no_report", "the report names none of our policies"))
-    resource: Mapping[str, Any] = next(iter(policy.get("osPolicyResourceCompliances") or ()), {})
+    resource: JsonObject = next(iter(policy.get("osPolicyResourceCompliances") or ()), {})
     steps = {str(step.get("type")): str(step.get("errorMessage") or "") for step in _steps(resource)}
     state = str(policy.get("complianceState") or "UNKNOWN")
 
@@ -115,7 +115,7 @@ def read(report: Mapping[str, Any], assignment_id: str, instance_id: str) -> Att
     return Attempt(EXECUTOR, before=seen(101), enforced=True, enforcement=enforcement, after=after)
 
 
-def _steps(resource: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _steps(resource: JsonObject) -> list[JsonObject]:
     return list(resource.get("configSteps") or ())
 
 
@@ -129,7 +129,7 @@ def _said(error: str, at: datetime) -> Evidence:
     return Evidence(int(found[1]), evidence.values(output.encode()), at, evidence.error_text(stderr.encode()))
 
 
-def _output(resource: Mapping[str, Any]) -> bytes:
+def _output(resource: JsonObject) -> bytes:
     text = str((resource.get("execResourceOutput") or {}).get("enforcementOutput") or "")
     try:
         return base64.b64decode(

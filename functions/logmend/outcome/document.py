@@ -18,6 +18,7 @@ import msgspec
 from logmend.errors import in_words
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.evidence import RESERVED
+from logmend.model.json import JsonObject
 from logmend.model.values import Diagnosis, Evidence, InstanceRef, Latency, Lineage, Outcome, Source
 from logmend.outcome import reasons
 
@@ -145,7 +146,7 @@ def brief(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def from_json(document: Mapping[str, Any]) -> Outcome:
+def from_json(document: JsonObject) -> Outcome:
     """Read a document back; ValueError if it is not one. Keys of later versions are ignored."""
     try:
         return _outcome(document)
@@ -153,7 +154,7 @@ def from_json(document: Mapping[str, Any]) -> Outcome:
         raise ValueError(f"not an outcome of logmend: {in_words(error)}") from error
 
 
-def _outcome(document: Mapping[str, Any]) -> Outcome:
+def _outcome(document: JsonObject) -> Outcome:
     instance = document.get("instance")
     approval = document.get("approval")
     source = document.get("source")
@@ -207,7 +208,7 @@ def _cause(found: Diagnosis | None) -> dict[str, Any]:
     }
 
 
-def _diagnosis(document: Mapping[str, Any]) -> Diagnosis | None:
+def _diagnosis(document: JsonObject) -> Diagnosis | None:
     if not (cause := document.get("cause")):
         return None
     return Diagnosis(
@@ -246,7 +247,7 @@ def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
     }
 
 
-def _seen(evidence: Mapping[str, Any] | None) -> Evidence | None:
+def _seen(evidence: JsonObject | None) -> Evidence | None:
     if evidence is None:
         return None
     return Evidence(
@@ -269,7 +270,7 @@ def _source(source: Source | None) -> dict[str, Any] | None:
     }
 
 
-def _from(source: Mapping[str, Any]) -> Source:
+def _from(source: JsonObject) -> Source:
     return Source(
         kind=source["kind"],
         log_name=source.get("log_name"),
@@ -286,7 +287,7 @@ def _approval(outcome: Outcome) -> dict[str, Any] | None:
     return {"id": outcome.approval_id, "expires_at": None if expires_at is None else _time(expires_at)}
 
 
-def _latency(latency: Mapping[str, Any]) -> Latency:
+def _latency(latency: JsonObject) -> Latency:
     queue, lookup, act, total = (
         None if latency.get(key) is None else int(latency[key]) for key in ("queue", "lookup", "act", "total")
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.runbook.decode import Reader
 from logmend.runbook.types import Problem
@@ -30,7 +31,7 @@ class Choice(Struct, frozen=True):
     enabled: bool | None = None
     replaces: bool = False
     allow_irreversible: bool = False
-    settings: Mapping[str, Any] = MappingProxyType({})
+    settings: JsonObject = MappingProxyType({})
     parameters: Mapping[str, str] = MappingProxyType({})
 
 

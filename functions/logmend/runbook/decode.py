@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from logmend.model.json import JsonObject
 from logmend.runbook.patterns import compiled
 from logmend.runbook.types import Problem
 
@@ -33,7 +34,7 @@ class Reader:
     """Takes values out of one mapping of a YAML document, collecting problems instead of raising."""
 
     file: str
-    values: Mapping[str, Any]
+    values: JsonObject
     problems: list[Problem]
     lines: Mapping[tuple[str | int, ...], int]
     path: tuple[str | int, ...] = ()
@@ -141,7 +142,7 @@ class Reader:
             else:
                 self.wrong(key, f"{self._name(key)}[{n}]: expected a mapping, found {described(item)}")
 
-    def _below(self, key: str, values: Mapping[str, Any], *more: int) -> "Reader":
+    def _below(self, key: str, values: JsonObject, *more: int) -> "Reader":
         return Reader(self.file, values, self.problems, self.lines, (*self.path, key, *more))
 
     def done(self) -> None:

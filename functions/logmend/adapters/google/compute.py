@@ -25,20 +25,21 @@ import functools
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from logmend import instance_json
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceFacts, InstanceRef
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Looked = tuple[Mapping[str, Any], tuple[str, ...] | str]
+Looked = tuple[JsonObject, tuple[str, ...] | str]
 """An instance's document, and the namespaces of its partner metadata or why they are not known."""
 
 ENDPOINT = "https://compute.googleapis.com"
@@ -295,7 +296,7 @@ class ComputeApi:
             return dict.fromkeys(refs, f"the listing cannot be read: {type(error).__name__}: {error}")
         return {ref: named[ref.instance_id] for ref in refs if ref.instance_id in named}
 
-    async def _instance(self, ref: InstanceRef) -> Mapping[str, Any]:
+    async def _instance(self, ref: InstanceRef) -> JsonObject:
         return _instance_of(await self._call("GET", _path(ref)), str(ref))
 
     async def _partner(self, ref: InstanceRef) -> tuple[str, ...] | str:
@@ -349,14 +350,14 @@ class ComputeApi:
         path: str,
         query: Mapping[str, str] | None = None,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: JsonObject | None = None,
     ) -> HttpReply:
         try:
             return await self._rest.call(method, path, query=query, body=body)
         except Transient as error:
             raise _unavailable(error) from error
 
-    async def _done(self, ref: InstanceRef, operation: Mapping[str, Any]) -> None:
+    async def _done(self, ref: InstanceRef, operation: JsonObject) -> None:
         """Wait for a zone operation. Asking again for one that is not done in time finds it done."""
         for pause in (*_POLLS, 0.0):
             if operation.get("status") == "DONE":
@@ -382,7 +383,7 @@ def _path(ref: InstanceRef, version: str = "v1") -> str:
 
 def _instance_of(
     answer: HttpReply, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
-) -> Mapping[str, Any]:
+) -> JsonObject:
     """Return the body of an answer about instances, or raise what it means.
 
     For an event, a look-up that is refused means ``opt_in_unknown``; an operator gets the error itself.
@@ -415,22 +416,22 @@ def _ids(refs: Sequence[InstanceRef]) -> str:
     return " OR ".join(f"(id = {ref.instance_id})" for ref in refs)
 
 
-def _ref(project_id: str, document: Mapping[str, Any]) -> InstanceRef:
+def _ref(project_id: str, document: JsonObject) -> InstanceRef:
     return InstanceRef(project_id, str(document["zone"]).rpartition("/")[2], str(document["id"]))
 
 
-def _namespaces(document: Mapping[str, Any]) -> tuple[str, ...] | str:
+def _namespaces(document: JsonObject) -> tuple[str, ...] | str:
     namespaces = document.get("partnerMetadata") or {}
     if not isinstance(namespaces, Mapping):
         return "partnerMetadata is not an object"
     return tuple(sorted(namespaces))
 
 
-def _scopes(page: Mapping[str, Any]) -> list[Sequence[Mapping[str, Any]]]:
+def _scopes(page: JsonObject) -> list[Sequence[JsonObject]]:
     return [scope.get("instances", ()) for scope in page.get("items", {}).values()]
 
 
-def _page(page: Mapping[str, Any], project_id: str) -> list[InstanceFacts]:
+def _page(page: JsonObject, project_id: str) -> list[InstanceFacts]:
     return [
         instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)
         for group in _scopes(page)

@@ -9,13 +9,13 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
 from logmend.adapters.google.quota import Quota
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.model.values import Asked, Attempt, InstanceFacts, InstanceRef, Trouble
 from logmend.osconfig import assignment
@@ -40,7 +40,7 @@ FRESH = 300.0
 PATIENCE = 60.0
 """Seconds that a call may wait for its place in the quota."""
 
-_Report = Mapping[str, Any]
+_Report = JsonObject
 _Group = tuple[str, str, str]
 """Project, zone and assignment id."""
 

@@ -5,12 +5,12 @@ minutes (twenty to forty are reported); it is waited for or left to itself.
 """
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from logmend.adapters.google import errors
 from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.osconfig import assignment
 
@@ -76,7 +76,7 @@ class Assignments:
             raise errors.classify(error) from error
         self._type = osconfig_v1.OSPolicyAssignment
 
-    def find(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> DeployedAssignment | None:
+    def find(self, place: AssignmentPlace, wanted: JsonObject) -> DeployedAssignment | None:
         """Look an assignment up and compare it with what is wanted; None if it is not there."""
         found = self._get(place)
         if found is None:
@@ -84,7 +84,7 @@ class Assignments:
         state = self._type.RolloutState(found.rollout_state).name.lower()
         return DeployedAssignment(self._differences(wanted, found), state, found.revision_id)
 
-    def apply(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> Applied:
+    def apply(self, place: AssignmentPlace, wanted: JsonObject) -> Applied:
         """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
 
         ``Transient("conflict")`` if a rollout is in progress, or others keep winning.
@@ -137,7 +137,7 @@ class Assignments:
                 return None
             raise told from error
 
-    def _create(self, place: AssignmentPlace, wanted: Mapping[str, Any]) -> Applied:
+    def _create(self, place: AssignmentPlace, wanted: JsonObject) -> Applied:
         try:
             rollout = self._client.create_os_policy_assignment(
                 parent=assignment.parent(place.project_id, place.zone),
@@ -149,7 +149,7 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "created", rollout)
 
-    def _update(self, place: AssignmentPlace, wanted: Mapping[str, Any], found: Any) -> Applied:
+    def _update(self, place: AssignmentPlace, wanted: JsonObject, found: Any) -> Applied:
         differences = self._differences(wanted, found)
         if not differences:
             return Applied(place, "unchanged")
@@ -162,7 +162,7 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "updated", rollout)
 
-    def _differences(self, wanted: Mapping[str, Any], found: Any) -> tuple[str, ...]:
+    def _differences(self, wanted: JsonObject, found: Any) -> tuple[str, ...]:
         document = json.loads(self._type.to_json(found, use_integers_for_enums=False))
         return assignment.differences(wanted, document)
 

@@ -6,7 +6,7 @@ the roles; if a caller can do something about it, it is returned as a value inst
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from logmend.adapters.error_table import one_line
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
 
@@ -117,13 +118,13 @@ def _user(account: str) -> str:
     return f"users/{quote(account, safe='@')}"
 
 
-def _checked(answer: HttpReply, facts: InstanceFacts) -> Mapping[str, Any]:
+def _checked(answer: HttpReply, facts: InstanceFacts) -> JsonObject:
     if not answer.ok or answer.json is None:
         raise answer.error(needs=login_roles(facts))
     return answer.json
 
 
-def _profile(document: Mapping[str, Any]) -> LoginProfile:
+def _profile(document: JsonObject) -> LoginProfile:
     try:
         accounts = document.get("posixAccounts") or []
         keys = tuple(
@@ -139,7 +140,7 @@ def _profile(document: Mapping[str, Any]) -> LoginProfile:
         raise Transient("api_protocol_error", "a login profile that cannot be read") from exc
 
 
-def _username(accounts: Sequence[Mapping[str, Any]]) -> str | None:
+def _username(accounts: Sequence[JsonObject]) -> str | None:
     """Choose as gcloud does: the primary account, else the first. Accounts for Windows do not count."""
     linux = [
         each for each in accounts if each.get("operatingSystemType") != "WINDOWS" and each.get("username")

@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logmend.adapters.google import errors
 from logmend.adapters.libraries import ALONE
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class HttpReply(Struct, frozen=True):
     """An HTTP answer. ``json`` is None if the body is no JSON object; ``date`` is the server's clock."""
 
     status: int
-    json: Mapping[str, Any] | None
+    json: JsonObject | None
     text: str
     retry_after: float | None
     date: str | None = None
@@ -101,7 +102,7 @@ class Rest:
             self._opened.close()
 
     def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+        self, method: str, path: str, query: Mapping[str, str] | None, body: JsonObject | None
     ) -> HttpReply:
         ends = time.monotonic() + sum(self._times)
         try:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend.model.values import Delivery, Event, Undecodable
 from logmend.stages.decode.documents import document
 from logmend.stages.decode.payload import MAX_SPELLED, instant, loads, string, strings, too_large
@@ -65,7 +66,7 @@ def unwrapped(
 
 
 def _message(
-    wrapper: Mapping[str, Any], event_id: str | None, name: Callable[[], str]
+    wrapper: JsonObject, event_id: str | None, name: Callable[[], str]
 ) -> tuple[Delivery, Event | Undecodable, Any]:
     """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case."""
     inner: dict[str, Any] = wrapper["message"]

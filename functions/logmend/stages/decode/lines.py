@@ -10,8 +10,8 @@ line.
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.stages.decode import header
 from logmend.stages.decode.payload import instant, unix_seconds
@@ -159,7 +159,7 @@ def _unescaped(found: re.Match[str]) -> str:
     return bytes(int(h, 16) if h else int(o, 8) & 0xFF for h, o in parts).decode("utf-8", "replace")
 
 
-def of_entry(raw: Mapping[str, Any]) -> list[Line]:
+def of_entry(raw: JsonObject) -> list[Line]:
     """Return the lines of a LogEntry's payload, in the order in which they are searched.
 
     Read are :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry). If
@@ -188,7 +188,7 @@ def program_of(payload: Mapping[str, object]) -> str | None:
     return None
 
 
-def programs_of(raw: Mapping[str, Any], said: list[Line]) -> tuple[str, ...]:
+def programs_of(raw: JsonObject, said: list[Line]) -> tuple[str, ...]:
     """Return the programs that an entry's lines name, or its payload if no field of it is read."""
     if said:
         return tuple({line.program: None for line in said if line.program})
@@ -196,7 +196,7 @@ def programs_of(raw: Mapping[str, Any], said: list[Line]) -> tuple[str, ...]:
     return (named,) if named else ()
 
 
-def host_of(raw: Mapping[str, Any], said: list[Line]) -> str | None:
+def host_of(raw: JsonObject, said: list[Line]) -> str | None:
     """Return the host that an entry's line or its payload names; None if neither does."""
     for line in said:
         if line.host is not None:
