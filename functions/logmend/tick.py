@@ -48,6 +48,7 @@ class Tally:
 
     ``freed`` counts VMs whose lease was for an intent that is gone, ``forgotten`` those that Compute no
     longer knows.
+    ``queued`` are runbooks of which intents still wait for a place in the budget.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Tally:
     freed: int = 0
     forgotten: int = 0
     left: bool = False
+    queued: set[str] = field(default_factory=set)
 
     def document(self) -> dict[str, Any]:
         """Return the tally as JSON data."""
@@ -72,6 +74,8 @@ class Tally:
         """Count one outcome."""
         if outcome is not None:
             self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
+            if outcome.reason == decide.BUDGET_EXHAUSTED and outcome.runbook is not None:
+                self.queued.add(outcome.runbook)
 
 
 class Ticker(Struct, frozen=True):
@@ -160,6 +164,7 @@ class Ticker(Struct, frozen=True):
             ahead=decide.RECHECK,
         )
         await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
+        await controls.note_queued(tally.queued, self.pipeline.clock.now() + TIMELY)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
         return tally

@@ -49,6 +49,39 @@ async def test_what_waits_for_a_vm_is_due_when_the_other_is_done() -> None:
     assert subject.waiting == ()
 
 
+async def test_what_comes_anew_does_not_overtake_what_waits_for_a_place() -> None:
+    """Neither between two ticks nor after several: persons go first, then the oldest."""
+    w = world(**ENFORCE, disruption_budget=Budget(1, timedelta(minutes=10)), owner="one")
+    refs = [InstanceRef(REF.project_id, REF.zone, str(7000 + n)) for n in range(6)]
+    for ref in refs:
+        w.fleet.add(ref)
+    first = await w.deliver(push(incident(refs[0], incident_id="i-0"), "0", at=w.clock.now()))
+    assert first.result is Result.REMEDIATED
+    for number in (1, 2, 3):
+        w.clock.tick(seconds=20)
+        told = incident(refs[number], incident_id=f"i-{number}")
+        assert (await w.deliver(push(told, str(number), at=w.clock.now()))).result is Result.PARKED
+    w.clock.tick(minutes=3)
+    await w.ticker.run()
+    w.clock.tick(minutes=7)  # a place is free, and no tick has come yet
+    other = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", **ENFORCE)
+    line = push(entry(refs[4], at=w.clock.now()), "4", at=w.clock.now())
+    assert (await other.deliver(line)).reason == "budget_exhausted"
+    late = push(incident(refs[5], incident_id="i-5"), "5", at=w.clock.now())
+    assert (await other.deliver(late)).result is Result.PARKED
+    order = replace(operator(intent_id="o-person"), instance=refs[4], created_at=w.clock.now())
+    await w.journal.write(order, w.clock.now())
+    done = []
+    for _ in range(6):
+        await w.ticker.run()
+        done.append([each for each in refs if w.fleet.vms[each.instance_id].changes])
+        w.clock.tick(minutes=11)
+    assert done[-1] == refs
+    began = [next(n for n, each in enumerate(done) if ref in each) for ref in refs]
+    assert began[4] < began[1] < began[2] < began[3] < began[5]
+    assert (await w.controls.fleet()).queued == {}, "nothing waits any more"
+
+
 async def test_what_waits_for_an_agents_request_is_due_when_that_is_closed() -> None:
     """Its own time would be five minutes after it was parked."""
     w, agents = agents_world()

@@ -3,7 +3,7 @@
 What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
@@ -120,6 +120,11 @@ class Controls:
     async def note_tick(self, now: datetime, by: str | None = None) -> None:
         """Remember when the last tick began, and on which instance."""
         await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now, last_tick_by=by), []), now)
+
+    async def note_queued(self, runbooks: Collection[str], until: datetime) -> None:
+        """Remember of which runbooks intents wait for a place; what is remembered of the others is over."""
+        queued = dict.fromkeys(sorted(runbooks), until)
+        await self._change_fleet(lambda fleet: (replace(fleet, queued=queued), []), until)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""

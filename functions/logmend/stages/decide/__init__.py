@@ -20,6 +20,7 @@ from logmend.stages.decide.gates import (
     recall,
 )
 from logmend.stages.decide.limits import (
+    BUDGET_EXHAUSTED,
     RECHECK,
     VM_TROUBLES,
     breaker,
@@ -34,6 +35,7 @@ from logmend.stages.decide.limits import (
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
+    "BUDGET_EXHAUSTED",
     "DIFFERS",
     "OLD_FACTS",
     "RECHECK",

@@ -106,6 +106,10 @@ def admission(
         return Verdict(Result.PARKED, "busy", f"requested as {subject.open_request}", now + RECHECK)
     if (elsewhere := _in_hand(intent, subject, now)) is not None:
         return elsewhere
+    queued = view.fleet.queued.get(intent.runbook)
+    fresh = view.record is None and intent.automatic and ceiling(intent, settings)
+    if fresh and queued is not None and now < queued:
+        return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", min(queued, now + RECHECK))
     if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
         return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
     return None
