@@ -181,7 +181,7 @@ def _url(value: str, schemes: tuple[str, ...], expected: str) -> str:
         raise ValueError(expected)
     try:
         parts = urlsplit(text(value))
-        _ = parts.port  # raises where it is none
+        _ = parts.port  # raises if it is invalid
     except ValueError:
         raise ValueError(expected) from None
     if parts.scheme not in schemes or not parts.hostname:

@@ -29,8 +29,8 @@ _TOKEN_CREATORS = ("roles/iam.serviceAccountOpenIdTokenCreator", "roles/iam.serv
 def path(facts: Facts) -> Iterator[Check]:
     """Check the way of an event up to the function, in the order in which it takes it."""
     if facts.without is not None:
-        mend = REASONS[facts.without.partition(":")[0]].next_step
-        yield Check("Google credentials", FAIL, f"{facts.without}; what they are for is unknown", mend)
+        repair = REASONS[facts.without.partition(":")[0]].next_step
+        yield Check("Google credentials", FAIL, f"{facts.without}; what they are for is unknown", repair)
     yield clock(facts)
     for project in dict.fromkeys((facts.place.project, *facts.place.fleet)):
         yield apis(facts, project)

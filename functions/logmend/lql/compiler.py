@@ -105,7 +105,7 @@ def _group(value: Value | Node, node: Compare, origin: FieldGetter, patterns: Pa
 
 def _leaf(test: Test, origin: FieldGetter) -> Predicate:
     get, default = origin.get, origin.default
-    if default is None:  # a payload or a label: where it is missing, every comparison is false
+    if default is None:  # a payload or a label: if it is missing, every comparison is false
 
         def test_missing(entry: Mapping[str, object]) -> bool:
             value = get(entry)

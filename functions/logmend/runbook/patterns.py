@@ -24,7 +24,7 @@ def first_found(patterns: tuple[str, ...], text: str) -> int | None:
     found: list[int] | None = _together(patterns).Match(text)
     if found:
         return min(found)
-    # All of them at once have no other way where their cache of states gets too small; each alone has.
+    # All of them at once have no other way if their cache of states gets too small; each alone has.
     return next((n for n, each in enumerate(patterns) if compiled(each).search(text)), None)
 
 

@@ -402,7 +402,7 @@ def test_without_credentials_what_needs_none_is_checked_and_the_rest_is_unknown(
     found = {each["name"]: each for each in json.loads(ran.stdout)["checks"]}
     failed = [name for name, each in found.items() if each["state"] == "fail"]
     assert failed == ["Google credentials"]
-    assert found["Google credentials"]["mend"] == "gcloud auth application-default login"
+    assert found["Google credentials"]["repair"] == "gcloud auth application-default login"
     assert found["ledger"]["state"] == found["ledger's documents"]["state"] == "ok"
     assert {found[name]["state"] for name in ("topic", "push subscription", "function", "scheduler")} == {
         "unknown"

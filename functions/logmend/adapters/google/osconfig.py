@@ -185,7 +185,7 @@ class OsConfigExecutor:
             left = None
         except (Transient, Permanent) as error:
             left = error
-        finally:  # also where time is up
+        finally:  # also if time is up
             # Should the API name VMs otherwise than its reference says, each is asked for by itself.
             strange = any(not instance.isdigit() for instance in found)
             for asked in members:
