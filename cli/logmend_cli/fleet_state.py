@@ -300,6 +300,29 @@ def spent(
         yield Spent(runbook, used, budget.count, min(frees, default=None) if used >= budget.count else None)
 
 
+def spent_by_cohorts(
+    shards: Mapping[str, list[places.Shard]],
+    budgets: Mapping[str, Budget],
+    limits: Mapping[str, Mapping[str, int]],
+    now: datetime,
+) -> Iterable[Spent]:
+    """Sum up the limits of zones, groups and labels in which a place is taken, the fullest first.
+
+    ``limits`` are by runbook what ``LOGMEND_DISRUPTION_LIMITS`` says; a cohort without one is left out.
+    """
+    found = []
+    for name, (shard, *_) in shards.items():
+        runbook = name.partition("~")[0]
+        limit = limits.get(runbook, {}).get(shard.name.partition(" ")[0])
+        if not shard.name or limit is None or runbook not in budgets:
+            continue
+        known = places.current(shard, budgets[runbook].window, now)
+        used, frees = places.taken(known), places.frees(known, budgets[runbook].window)
+        if used:
+            found.append(Spent(f"{runbook}, {shard.name}", used, limit, frees if used >= limit else None))
+    return sorted(found, key=lambda each: each.limit - each.used)
+
+
 def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
     return {
         "name": freeze.name,

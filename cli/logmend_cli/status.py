@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,11 @@ from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
-from logmend_cli.fleet_state import FleetState, Summing, spent
+from logmend_cli.fleet_state import FleetState, Summing, spent, spent_by_cohorts
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
 
 SHOWN = 10
 """Rows of a list that the tables show; JSON has more."""
@@ -88,9 +91,14 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
         async for (_, name), shard in app.queues.places():
             shards[name.rpartition("~")[0]].append(shard)
         budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
-        for used in spent(shards, budgets, now):
+        for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
             summing.budget(used)
     return summing
+
+
+def _limits(app: "Application") -> Mapping[str, Mapping[str, int]]:
+    policies, names = app.pipeline.policies, app.pipeline.runbooks
+    return {name: dict(policies.of(name).disruption_limits) for name in names}
 
 
 def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:

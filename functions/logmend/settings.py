@@ -61,6 +61,27 @@ def whole(text: str) -> int:
     return int(text)
 
 
+MOST_IN_COHORT = 500
+"""Places that one document of the ledger keeps (:data:`logmend.ledger.places.LARGEST_SHARD`)."""
+
+
+def cohorts(text: str) -> tuple[tuple[str, int], ...]:
+    """Parse ``zone=2,mig=1,label:role=1``: what VMs may have in common, and how many of them at most."""
+    found: dict[str, int] = {}
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        what, _, count = each.rpartition("=")
+        if what.startswith("label:"):
+            grammar.label(f"{what.removeprefix('label:')}=")
+        elif what not in ("zone", "mig"):
+            raise ValueError(f"{each}: expected zone=N, mig=N or label:KEY=N")
+        if what in found:
+            raise ValueError(f"{what} is there twice")
+        found[what] = whole(count)
+        if found[what] > MOST_IN_COHORT:
+            raise ValueError(f"{each}: at most {MOST_IN_COHORT}")
+    return tuple(found.items())
+
+
 def port(text: str) -> int:
     """Parse a TCP port."""
     if whole(text) > 65535:
@@ -206,6 +227,12 @@ class Settings:
         Budget(20, timedelta(minutes=10)),
         Budget.parse,
         "Most enforcements per runbook in any window: COUNT/DURATION.",
+    )
+    disruption_limits: tuple[tuple[str, int], ...] = _setting(
+        (),
+        cohorts,
+        "Most enforcements per runbook in the budget's window among VMs that share a zone, a managed instance"
+        " group or the value of a label: zone=2,mig=1,label:role=1. Empty: none but the budget.",
     )
     breaker_ratio: float = _setting(0.5, ratio, "Share of failing VMs at which a runbook's breaker opens.")
     breaker_minimum: int = _setting(
@@ -445,8 +472,8 @@ def written(value: Any) -> str:
             return f"{seconds // size}{unit}"
         case Budget():
             return f"{value.count}/{written(value.window)}"
-        case (str(), str()):
-            return "=".join(value)
+        case (str() as key, str() | int() as worth):
+            return f"{key}={worth}"
         case _ if value is MISSING:
             return ""
         case _:

@@ -61,6 +61,8 @@ class Worker(Struct, frozen=True):
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, settings)
                 if verdict is None:
+                    verdict = self._crowded(held, runbook, facts)
+                if verdict is None:
                     attempt = await self._act(held, facts, runbook)
                     started.acted()
                     verdict = verify.result_of(
@@ -108,6 +110,18 @@ class Worker(Struct, frozen=True):
         _, verdict = await self.guarded(intent, runbook)
         return verdict
 
+    def _crowded(self, held: Admitted, runbook: Runbook, facts: InstanceFacts) -> Verdict | None:
+        """Give the answer if a cohort's limit is known to be full, so that nobody logs in in vain."""
+        intent, now = held.record.intent, self.clock.now()
+        settings = self.policies.of(intent.runbook)
+        if held.record.committed or not intent.automatic or not decide.ceiling(intent, settings):
+            return None
+        for cohort in decide.cohorts(intent, runbook, facts, settings, now):
+            until = self.journal.full_until(intent.runbook, cohort.name)
+            if until is not None and now < until:
+                return cohort.full
+        return None
+
     async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
         intent = held.record.intent
         settings = self.policies.of(intent.runbook)
@@ -132,8 +146,9 @@ class Worker(Struct, frozen=True):
                     return decide.commit(intent, view, settings, self.clock.now() - read_at)
 
                 detached = runbook.detached or timedelta()
+                cohorts = decide.cohorts(intent, runbook, known or facts, settings, now)
                 verdict = await self.journal.commit(
-                    held, before, judge, budget, full, now, mark=mark, detached=detached
+                    held, before, judge, budget, full, now, mark=mark, detached=detached, cohorts=cohorts
                 )
                 if verdict != decide.OLD_FACTS:
                     break

@@ -1,7 +1,7 @@
 """The ledger's rules on each store: memory, SQLite and the real Firestore emulator."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -101,10 +101,22 @@ class Books:
         assert isinstance(answer, Turned), answer
         return f"{answer.outcome.result}:{answer.outcome.reason}"
 
-    async def commit(self, held: Admitted, now: datetime = START, budget: Budget = ROOMY) -> Verdict | None:
-        intent = held.record.intent
+    async def commit(
+        self,
+        held: Admitted,
+        now: datetime = START,
+        budget: Budget = ROOMY,
+        cohorts: Sequence[decide.Cohort] = (),
+    ) -> Verdict | None:
+        intent, settings = held.record.intent, self.settings
         return await self.journal.commit(
-            held, FAULT, lambda view: decide.commit(intent, view, self.settings), budget, FULL, now
+            held,
+            FAULT,
+            lambda view: decide.commit(intent, view, settings),
+            budget,
+            FULL,
+            now,
+            cohorts=cohorts,
         )
 
     async def conclude(
@@ -329,6 +341,57 @@ async def test_an_open_breaker_holds_at_the_commit_point(books: Books) -> None:
     assert verdict.reason == "breaker_open"
     await books.controls.resume(ANN, runbook=RUNBOOK)
     assert (await books.commit(held)) is None
+
+
+# Cohorts
+
+
+def cohort(name: str, count: int = 1, window: timedelta = ROOMY.window) -> decide.Cohort:
+    """Give VMs that have something in common, and may be enforced so many at a time."""
+    return decide.Cohort(name, Budget(count, window), Verdict(Result.SKIPPED, "budget_exhausted", name))
+
+
+async def test_a_cohorts_limit_holds_others_back_and_leaves_the_budget_to_them(books: Books) -> None:
+    """Whoever finds its zone full takes no place anywhere; a VM of another zone goes on."""
+    full, free = cohort("zone us-west1-a"), cohort("zone us-west1-b")
+    budget = Budget(2, ROOMY.window)
+    one, two, three = [await books.admitted(message(n, vm(n))) for n in (1, 2, 3)]
+    assert await books.commit(one, budget=budget, cohorts=[full]) is None
+    assert await books.commit(two, budget=budget, cohorts=[free, full]) == full.full
+    assert await books.commit(three, budget=budget, cohorts=[free]) is None
+    assert books.journal.full_until(RUNBOOK, full.name) is not None
+    assert books.journal.full_until(RUNBOOK) is None
+
+
+async def test_a_cohorts_place_is_given_back_if_nothing_was_changed_and_counted_if_it_was(
+    books: Books,
+) -> None:
+    """As one of the budget, in the same transaction."""
+    same = cohort("mig web")
+    one, two, three = [await books.admitted(message(n, vm(n))) for n in (1, 2, 3)]
+    assert await books.commit(one, cohorts=[same]) is None
+    await books.conclude(one, Result.REFUSED, work=Work.NONE)
+    assert await books.commit(two, cohorts=[same]) is None
+    await books.conclude(two, Result.REMEDIATED, work=Work.OVER)
+    assert await books.commit(three, cohorts=[same]) == same.full
+    late = START + ROOMY.window
+    four = await books.admitted(message(4, vm(4)), late)
+    assert await books.commit(four, late, cohorts=[same]) is None
+
+
+async def test_a_takeover_goes_on_with_the_places_of_the_dead_attempt(store: Store, books: Books) -> None:
+    """It finds the limit full by itself, and its end frees every place, also in a group that it left."""
+    before, after = cohort("mig old"), cohort("mig new")
+    held = await books.admitted(message(1))
+    assert await books.commit(held, cohorts=[before]) is None
+    other = Books(store, "two")
+    again = await other.admitted(message(1), START + LEASE)
+    assert await other.commit(again, START + LEASE, cohorts=[before, after]) is None
+    await other.conclude(again, Result.REFUSED, START + LEASE, work=Work.NONE)
+    late = START + LEASE
+    for number, each in enumerate((before, after), 2):
+        newcomer = await other.admitted(message(number, vm(number)), late)
+        assert await other.commit(newcomer, late, cohorts=[each]) is None, each.name
 
 
 # Budget

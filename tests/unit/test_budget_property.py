@@ -8,7 +8,7 @@ import asyncio
 import functools
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -159,16 +159,22 @@ class SimSession(FakeSession):
 class Simulation:
     """Two processes over one ledger, some of which are killed."""
 
-    def __init__(self, rng: Random, executor: ExecutorChoice, count: int) -> None:
+    def __init__(
+        self, rng: Random, executor: ExecutorChoice, count: int, limits: tuple[tuple[str, int], ...] = ()
+    ) -> None:
         self.rng, self.clock, self.store = rng, SimClock(), MemoryStore()
         self.fleet = SimFleet(self.clock, rng)
-        self.executor, self.count = executor, count
-        self.refs = [InstanceRef(REF.project_id, REF.zone, str(1000 + n)) for n in range(3 * count + 3)]
+        self.executor, self.count, self.limits = executor, count, limits
+        self.refs = [
+            InstanceRef(REF.project_id, f"us-west1-{'abc'[n % 3]}", str(1000 + n))
+            for n in range(3 * count + 3)
+        ]
         self.tasks: list[list[asyncio.Task[Any]]] = [[], []]
         self.free: list[asyncio.Task[Any]] = []
         self.starts = 0
         for ref in self.refs:
-            self.fleet.add(ref, metadata={"enable-osconfig": "TRUE"}, service_account="vm@example.com")
+            metadata = {"enable-osconfig": "TRUE"} | ({"created-by": group(ref)} if group(ref) else {})
+            self.fleet.add(ref, metadata=metadata, service_account="vm@example.com")
         self.worlds = [self.process(), self.process()]
 
     def process(self) -> World:
@@ -176,6 +182,7 @@ class Simulation:
         w = world(
             store=self.store, fleet=self.fleet, clock=self.clock, owner=f"p{self.starts}", mode=Mode.ENFORCE,
             executor=self.executor, disruption_budget=Budget(self.count, WINDOW), breaker_minimum=10_000,
+            disruption_limits=self.limits,
             request_deadline=REQUEST_DEADLINE, unreachable_tries=100,
         )  # fmt: skip
         w.outcomes.written = KeptOutcomes().written
@@ -222,9 +229,16 @@ class Simulation:
                 task.cancel()
             await asyncio.gather(*self.free, *self.tasks[0], *self.tasks[1], return_exceptions=True)
 
-    def most_in_a_window(self) -> int:
-        """Count the VMs of the worst span of the window: it begins at some end."""
-        spans = self.fleet.spans
+    def most_in_a_window(self, common: Callable[[InstanceRef], object] = lambda _: None) -> int:
+        """Count the VMs of the worst span of the window: it begins at some end.
+
+        ``common`` says what VMs have in common; only those that share it are counted together.
+        """
+        shared = {ref.instance_id: common(ref) for ref in self.refs}
+        return max((self._most(vms) for vms in _groups(shared)), default=0)
+
+    def _most(self, vms: set[str]) -> int:
+        spans = [each for each in self.fleet.spans if each.vm in vms]
         return max(
             (
                 len({s.vm for s in spans if s.end >= first.end and s.start < first.end + WINDOW})
@@ -232,6 +246,17 @@ class Simulation:
             ),
             default=0,
         )
+
+
+def group(ref: InstanceRef) -> str | None:
+    """Name the managed instance group of a VM: every fourth is in none, the others are in one of two."""
+    number = int(ref.instance_id) % 4
+    path = f"projects/123/zones/us-west1-a/instanceGroupManagers/web-{number % 2}"
+    return path if number else None
+
+
+def _groups(shared: dict[str, object]) -> list[set[str]]:
+    return [{vm for vm, what in shared.items() if what == each} for each in set(shared.values())]
 
 
 def replace_executors(w: World, fleet: SimFleet, executor: ExecutorChoice) -> World:
@@ -288,3 +313,24 @@ def test_no_span_of_the_window_sees_more_vms_enforced_than_the_budget(
 
     simulation = asyncio.run(run())
     assert simulation.most_in_a_window() <= count
+
+
+@pytest.mark.parametrize("executor", [ExecutorChoice.SSH, ExecutorChoice.OSCONFIG])
+@given(seed=st.integers(0, 2**32), zone=st.integers(1, 3), mig=st.integers(1, 2))
+@examples(10)
+def test_no_span_of_the_window_sees_more_vms_of_a_zone_or_group_enforced_than_their_limits(
+    executor: ExecutorChoice, seed: int, zone: int, mig: int
+) -> None:
+    """The budget of all is not what binds here; a VM outside of any group is bound by its zone alone."""
+
+    @mock.patch("tests.fakes.load_all", RUNBOOKS)
+    async def run() -> Simulation:
+        limits = (("zone", zone), ("mig", mig))
+        simulation = Simulation(Random(seed), executor, 5, limits)  # noqa: S311  damage, not secrets
+        await simulation.run(4)
+        return simulation
+
+    simulation = asyncio.run(run())
+    assert simulation.most_in_a_window(lambda ref: ref.zone) <= zone
+    assert simulation.most_in_a_window(lambda ref: group(ref) or ref) <= mig
+    assert simulation.fleet.spans

@@ -3,9 +3,10 @@
 Each is a part of a transaction's step (:data:`logmend.ports.Step`) of :mod:`logmend.ledger.journal`.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from logmend.errors import Superseded, Transient
 from logmend.ledger import places
@@ -36,6 +37,7 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.ports import Document, Key
 from logmend.settings import Budget
+from logmend.stages.decide import Cohort
 from logmend.stages.outcomes import of_replayed
 
 Judge = Callable[[View], Verdict | None]
@@ -57,16 +59,40 @@ STATES = {
 
 
 class Full(Struct, frozen=True):
-    """One document of the budget has no place; ``frees`` is when it may have one again."""
+    """One document of the budget, or a cohort's, has no place; ``frees`` is when it may have one again."""
 
     frees: datetime | None
+    cohort: Cohort | None = None
+
+
+class Wanted(Struct, frozen=True):
+    """A place that a commit takes: in which document, out of how many, in which window."""
+
+    key: Key
+    room: int
+    window: timedelta
+    cohort: Cohort | None = None
+
+    @property
+    def name(self) -> str:
+        """What the VMs that share the places have in common; empty for a runbook's own budget."""
+        return self.cohort.name if self.cohort else ""
+
+
+def places_wanted(intent: Intent, budget: Budget, number: int, cohorts: Sequence[Cohort]) -> list[Wanted]:
+    """Name the places that a commit takes: one in a document of the budget, one in each cohort's limit."""
+    own = Wanted(place_key(intent, number), places.room(budget, number), budget.window)
+    beside = [
+        Wanted(cohort_key(intent, each.name), each.budget.count, each.budget.window, each) for each in cohorts
+    ]
+    return [own, *beside]
 
 
 def committing(
     held: Admitted,
     before: Evidence | None,
     judge: Judge,
-    budget: Budget,
+    wanted: Sequence[Wanted],
     number: int,
     until: datetime | None,
     mark: str | None,
@@ -75,17 +101,19 @@ def committing(
     """Make the commit's step on one document of the budget; its answer is None if the commit is written."""
     intent = held.record.intent
     mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
-    place_at = place_key(intent, number)
 
     def step(documents: Documents) -> tuple[dict[Key, Document | None], Verdict | Full | None]:
         record, subject = held_by(documents, mine, subject_at, held.lease, now)
         verdict = judge(View(record, subject, migrated(documents)))
         if verdict is not None:
             return {}, verdict
-        shard = unpack(Shard, documents[place_at]) if place_at in documents else Shard()
-        shard = places.current(shard, budget.window, now)
-        if intent.intent_id not in shard.out and places.taken(shard) >= places.room(budget, number):
-            return {}, Full(places.frees(shard, budget.window))
+        taken: dict[Key, Document | None] = {}
+        for each in wanted:
+            shard = unpack(Shard, documents[each.key]) if each.key in documents else Shard()
+            shard = replace(places.current(shard, each.window, now), name=each.name)
+            if intent.intent_id not in shard.out and places.taken(shard) >= each.room:
+                return {}, Full(places.frees(shard, each.window), each.cohort)
+            taken[each.key] = budget_document(places.take(shard, intent.intent_id, until, now))
         committed = replace(
             record,
             before=record.before or before,
@@ -94,9 +122,9 @@ def committing(
             enforcement=record.enforcement if before is None else None,
             requested_at=asked_since(held, record, now) if before is None else record.requested_at,
             place=number,
+            cohorts=tuple(dict.fromkeys([*record.cohorts, *(each.name for each in wanted if each.cohort)])),
         )
-        taken = places.take(shard, intent.intent_id, until, now)
-        return {mine: opened(committed), place_at: budget_document(taken)}, None
+        return {mine: opened(committed), **taken}, None
 
     return step
 
@@ -126,6 +154,12 @@ def settled(record: Record, *, resume: bool) -> bool:
 def place_key(intent: Intent, number: int) -> Key:
     """Name a document of the budget; a way back takes no place from what it undoes."""
     return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
+
+
+def cohort_key(intent: Intent, name: str) -> Key:
+    """Name the document of a cohort's limit."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return shard_key("places", f"{intent.runbook}~{digest}", 0)
 
 
 def still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:

@@ -13,7 +13,7 @@ Not guaranteed: that an attempt whose lease has run out has stopped working on t
 the scripts' second check stand between it and a second change.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -60,6 +60,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Store
 from logmend.settings import Budget, Settings
+from logmend.stages.decide import Cohort
 from logmend.stages.outcomes import of_intent
 
 SAMPLES = 250
@@ -115,7 +116,7 @@ class Journal(Upkeep):
         super().__init__(store, lease)
         self.owner = owner
         self._full: dict[str, datetime] = {}
-        self._places: dict[str, int] = {}
+        self._places: dict[str, list[Key]] = {}
         self._budgets = budgets
 
     async def admit(
@@ -222,10 +223,12 @@ class Journal(Upkeep):
         *,
         mark: str | None = None,
         detached: timedelta = timedelta(),
+        cohorts: Sequence[Cohort] = (),
     ) -> Verdict | None:
         """Pass the commit point: the fence, ``judge`` once more, a place, ``before`` and ``mark`` kept.
 
         None: it is committed; otherwise nothing is written. A full budget gives ``full``, and is remembered.
+        The limits of ``cohorts`` are budgets as well: a place is taken in all of them or in none.
         Without ``before`` the work is an agent's, whose end only its outcome tells; a script's is over when
         the lease has run out at the latest, and what it left ``detached`` so much later. A ledger that cannot
         be read here says nothing of the VM: that is transient.
@@ -235,19 +238,23 @@ class Journal(Upkeep):
         frees = budget.retry_at(now)
         for shard in self._probed(held.record, budget):
             try:
+                wanted = changes.places_wanted(intent, budget, shard, cohorts)
                 answer = await self._store.transact(
-                    self._keys(intent, FLEET, changes.place_key(intent, shard)),
-                    changes.committing(held, before, judge, budget, shard, until, mark, now),
+                    self._keys(intent, FLEET, *(each.key for each in wanted)),
+                    changes.committing(held, before, judge, wanted, shard, until, mark, now),
                 )
             except Permanent as error:
                 raise Transient(error.reason, error.detail) from error
             if isinstance(answer, changes.Full):
                 frees = min(frees, answer.frees or frees)
+                if answer.cohort is not None:
+                    self._full[f"{intent.runbook} {answer.cohort.name}"] = frees
+                    return answer.cohort.full
                 continue
             if answer is None:
                 if not intent.puts_back:
                     self._full.pop(intent.runbook, None)
-                self._places[intent.intent_id] = shard
+                self._places[intent.intent_id] = [each.key for each in wanted]
             return answer
         if not intent.puts_back:
             self._full[intent.runbook] = frees
@@ -265,9 +272,12 @@ class Journal(Upkeep):
     def _keys(intent: Intent, *more: Key) -> list[Key]:
         return [intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook), *more]
 
-    def full_until(self, runbook: str) -> datetime | None:
-        """Return until when a runbook's budget is full, as far as this process has seen; None: never seen."""
-        return self._full.get(runbook)
+    def full_until(self, runbook: str, cohort: str | None = None) -> datetime | None:
+        """Return until when a budget is full, as far as this process has seen; None: never seen.
+
+        It is the runbook's own, or that of a cohort by its name.
+        """
+        return self._full.get(runbook if cohort is None else f"{runbook} {cohort}")
 
     async def conclude(self, held: Admitted, conclusion: Conclusion, now: datetime) -> None:
         """Journal an attempt's outcome and give the VM back. ``Superseded`` if a newer attempt holds it."""
@@ -280,8 +290,8 @@ class Journal(Upkeep):
             keys.append(sample_at)
         keys += [approval_key(conclusion.approval.approval_id)] if conclusion.approval else []
         keys += [intent_key(conclusion.follow_up.intent_id)] if conclusion.follow_up else []
-        place_at = self._place_of(held.record) if conclusion.work is not Work.OUT else None
-        keys += [place_at] if place_at else []
+        places_at = self._places_of(held.record) if conclusion.work is not Work.OUT else []
+        keys += places_at
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
         originals = await self._originals(intent)
@@ -330,7 +340,7 @@ class Journal(Upkeep):
                 )
             if conclusion.follow_up and intent_key(conclusion.follow_up.intent_id) not in documents:
                 writes[intent_key(conclusion.follow_up.intent_id)] = changes.parked(conclusion.follow_up, now)
-            if place_at and place_at in documents:
+            for place_at in filter(documents.__contains__, places_at):
                 shard = unpack(Shard, documents[place_at])
                 shard = places.settle(shard, intent.intent_id, conclusion.work, conclusion.longest, now)
                 writes[place_at] = budget_document(shard)
@@ -351,10 +361,11 @@ class Journal(Upkeep):
         known = (await self._store.get([event_at])).get(event_at)
         return changes.originals(intent, str(known.data["intent_id"]) if known else None)
 
-    def _place_of(self, record: Record) -> Key | None:
-        """Name the document that an intent's place is in; None if it never committed."""
-        shard = self._places.pop(record.intent.intent_id, record.place)
-        return None if shard is None else changes.place_key(record.intent, shard)
+    def _places_of(self, record: Record) -> list[Key]:
+        """Name the documents that an intent has a place in; none if it never committed."""
+        kept = [] if record.place is None else [changes.place_key(record.intent, record.place)]
+        kept += [changes.cohort_key(record.intent, name) for name in record.cohorts]
+        return list(dict.fromkeys([*self._places.pop(record.intent.intent_id, []), *kept]))
 
     async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
         """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""

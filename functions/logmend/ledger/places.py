@@ -53,11 +53,15 @@ class Over(Struct, frozen=True):
 
 
 class Shard(Struct, frozen=True):
-    """One document of a budget. ``window`` is that of whoever committed last, in seconds."""
+    """One document of a budget. ``window`` is that of whoever committed last, in seconds.
+
+    ``name`` is what the VMs of a cohort have in common; empty in a runbook's own budget.
+    """
 
     window: float = 0.0
     out: Mapping[str, Out] = field(default_factory=dict)
     over: Mapping[str, Over] = field(default_factory=dict)
+    name: str = ""
 
 
 def shards(budget: Budget) -> int:
@@ -79,6 +83,7 @@ def current(shard: Shard, window: timedelta, now: datetime) -> Shard:
         window.total_seconds(),
         {name: each for name, each in shard.out.items() if not each.until or each.until + window > now},
         {name: each for name, each in shard.over.items() if each.latest + window > now},
+        shard.name,
     )
 
 

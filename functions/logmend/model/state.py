@@ -49,8 +49,9 @@ class Record(Kept, frozen=True):
     (103). ``requested_at`` is when work
     was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
     fault and ``enforcement`` what became of enforcing. ``place`` is the document of the budget that its place
-    was taken in. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that
-    it began. ``busy_since`` is since when each check has found the VM busy.
+    was taken in, ``cohorts`` names those whose limits it counts for as well. ``mark`` is what the last
+    commit's enforcing leaves on the VM: found there, it proves that it began. ``busy_since`` is since when
+    each check has found the VM busy.
     """
 
     intent: Intent
@@ -66,6 +67,7 @@ class Record(Kept, frozen=True):
     asked: Action | None = None
     enforcement: Evidence | None = None
     place: int | None = None
+    cohorts: tuple[str, ...] = ()
     mark: str | None = None
     busy_since: datetime | None = None
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from logmend.model.enums import Mode, Origin, Result
 from logmend.model.state import Breaker, Record
-from logmend.model.struct import replace
-from logmend.model.values import Intent, Outcome, Trouble, Verdict
+from logmend.model.struct import Struct, replace
+from logmend.model.values import InstanceFacts, Intent, Outcome, Trouble, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
 
@@ -53,10 +53,48 @@ def budget(runbook: Runbook, settings: Settings, intent: Intent | None = None) -
     return Budget(other.count, tight.window * other.count / tight.count)
 
 
-def budget_exhausted(intent: Intent, budget: Budget, now: datetime) -> Verdict:
+def budget_exhausted(intent: Intent, budget: Budget, now: datetime, among: str = "") -> Verdict:
     """Return the verdict of a full budget: come back when a tenth of the window has passed."""
-    detail = f"all {budget.count} enforcements in {budget.window} are used"
+    detail = f"all {budget.count} enforcements in {budget.window}{among} are used"
     return hold_back(intent, BUDGET_EXHAUSTED, detail, budget.retry_at(now))
+
+
+class Cohort(Struct, frozen=True):
+    """VMs that have something in common, and the budget that they share beside the runbook's own.
+
+    ``name`` is what they have in common (``zone us-west1-a``), ``full`` the answer if no place is free.
+    """
+
+    name: str
+    budget: Budget
+    full: Verdict
+
+
+def cohorts(
+    intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings, now: datetime
+) -> tuple[Cohort, ...]:
+    """Name the cohorts of a VM that have a limit (``LOGMEND_DISRUPTION_LIMITS``); a revert has none.
+
+    A VM outside of any managed instance group has no cohort of that kind. VMs without a label share one.
+    """
+    if intent.puts_back:
+        return ()
+    window = budget(runbook, settings, intent).window
+    found = []
+    for kind, count in settings.disruption_limits:
+        value = _common(kind, facts)
+        if value is not None:
+            name, own = f"{kind} {value}".rstrip(), Budget(count, window)
+            found.append(Cohort(name, own, budget_exhausted(intent, own, now, f" of {name}")))
+    return tuple(found)
+
+
+def _common(kind: str, facts: InstanceFacts) -> str | None:
+    if kind == "zone":
+        return facts.ref.zone
+    if kind == "mig":
+        return facts.lineage.group
+    return facts.labels.get(kind.removeprefix("label:"), "")
 
 
 def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | None:
