@@ -108,8 +108,6 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
 
 async def undo(fleet: PretendFleet, state: str, url: str) -> None:
     """Revert the first machine, as ``logmend revert`` does: an order in the ledger, and a tick."""
-    import httpx
-
     from logmend.ledger import Journal
     from logmend.model.enums import Action
     from logmend.model.values import InstanceRef
@@ -125,8 +123,7 @@ async def undo(fleet: PretendFleet, state: str, url: str) -> None:
     )
     await Journal(store, owner="demo", lease=timedelta(minutes=10)).write(intent, now)
     await store.aclose()
-    async with httpx.AsyncClient(timeout=60) as client:
-        await client.post(url, content=push({"logmend": "tick"}, "demo-tick"))
+    await asyncio.to_thread(delivery.post, url, push({"logmend": "tick"}, "demo-tick"))
 
 
 def check(
