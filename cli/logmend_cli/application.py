@@ -18,6 +18,7 @@ from logmend.model.values import InstanceRef
 from logmend.settings import Settings, duration
 from logmend.stages import identify
 from logmend.stages.identify import NameRef
+from logmend_cli.documented import runbook_names
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -118,4 +119,4 @@ def operator() -> str:
 
 
 by_option = click.option("--by", default=operator, show_default="USER@HOST", help="Who asks, for the record.")
-runbook_option = click.option("--runbook", help="Name of a runbook.")
+runbook_option = click.option("--runbook", shell_complete=runbook_names, help="Name of a runbook.")

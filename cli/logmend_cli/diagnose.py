@@ -21,7 +21,7 @@ from logmend.settings import Settings
 from logmend.stages import outcomes
 from logmend_cli import application, inputs, orders, output
 from logmend_cli.alike import Alike, Causes
-from logmend_cli.documented import Command
+from logmend_cli.documented import Command, runbook_names
 from logmend_cli.errors import BAD, DONE
 from logmend_cli.scan import text as scan_text
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     ),
 )
 @orders.selection
-@click.option("--runbook", default="ops-agent", show_default=True)
+@click.option("--runbook", shell_complete=runbook_names, default="ops-agent", show_default=True)
 @click.option(
     "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
 )

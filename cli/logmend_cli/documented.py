@@ -26,3 +26,17 @@ class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+
+def runbook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a runbook, built in or the operator's own; none if the settings cannot be read."""
+    from logmend import catalog
+    from logmend.errors import ConfigError
+    from logmend.settings import Settings
+    from logmend_cli import inputs
+
+    try:
+        known = catalog.folders(Settings.from_environment(inputs.environment()))
+    except ConfigError:
+        return []
+    return [name for name in known if name.startswith(incomplete)]

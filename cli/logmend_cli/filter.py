@@ -10,7 +10,7 @@ from logmend.errors import ConfigError
 from logmend.model.values import Undecodable
 from logmend.settings import Settings
 from logmend_cli import inputs
-from logmend_cli.documented import Group
+from logmend_cli.documented import Group, runbook_names
 from logmend_cli.errors import BAD, DONE, UNUSABLE, warn
 
 
@@ -40,7 +40,7 @@ def show() -> None:
         "gcloud logging read … --format=json | logmend filter match --runbook workload-cert-refresh -",
     ),
 )
-@click.option("--runbook", metavar="NAME", help="The filter of a runbook.")
+@click.option("--runbook", shell_complete=runbook_names, metavar="NAME", help="The filter of a runbook.")
 @click.option("--filter", "text", metavar="TEXT", help="A filter.")
 @click.option("--filter-file", type=click.Path(path_type=Path), metavar="F", help="A file with a filter.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)

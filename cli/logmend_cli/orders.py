@@ -19,6 +19,7 @@ from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
 from logmend_cli import application, inputs, output, waves
+from logmend_cli.documented import runbook_names
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in reversed(
         (
             selection,
-            click.option("--runbook", default="workload-cert-refresh", show_default=True),
+            click.option(
+                "--runbook", shell_complete=runbook_names, default="workload-cert-refresh", show_default=True
+            ),
             click.option("--enforce", is_flag=True, help="Act. Without it, only check and show the plan."),
             click.option("--yes", is_flag=True, help="Do not ask before acting."),
             click.option(

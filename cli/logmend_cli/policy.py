@@ -12,6 +12,7 @@ from logmend.osconfig import assignment
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings
 from logmend_cli import inputs
+from logmend_cli.documented import runbook_names
 from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import format_option, progress, show_rows
 
@@ -36,7 +37,13 @@ def command() -> None:
 
 def _chosen(function: F) -> F:
     """Add the options that choose runbooks and actions."""
-    runbook = click.option("--runbook", "names", multiple=True, help="Only this runbook; may be repeated.")
+    runbook = click.option(
+        "--runbook",
+        "names",
+        shell_complete=runbook_names,
+        multiple=True,
+        help="Only this runbook; may be repeated.",
+    )
     action = click.option(
         "--action",
         "actions",

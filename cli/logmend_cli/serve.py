@@ -15,7 +15,15 @@ HEALTH = "/health"
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    envvar="PORT",
+    show_envvar=True,
+    help="Port to listen on; Cloud Run sets PORT.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def command(port: int, host: str) -> None:
     """Serve the function on this machine, in one process, with the LOGMEND_* settings of this shell.

@@ -294,3 +294,26 @@ def _commands(group: Any, path: list[str]) -> Any:
         yield command, [*path, name]
         if isinstance(command, click.Group):
             yield from _commands(command, [*path, name])
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("logmend fre", ["freeze"]),
+        ("logmend freeze --runbook work", ["workload-cert-refresh"]),
+        ("logmend run --runbook ops", ["ops-agent"]),
+        ("logmend scan --off", ["--offline"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_runbooks(typed: str, offered: list[str]) -> None:
+    """As bash asks for it."""
+    words = str(len(typed.split()) - 1)
+    asked = {"_LOGMEND_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": words}
+    said = process(**asked).stdout.split()
+    assert [each.rpartition(",")[2] for each in said] == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_script(shell: str) -> None:
+    """What docs/cli.md has evaluated."""
+    assert "_LOGMEND_COMPLETE" in process(_LOGMEND_COMPLETE=f"{shell}_source").stdout
