@@ -586,7 +586,7 @@ def test_the_archive_holds_the_function_and_no_operators_tools(deploy):
     shipped = {
         str(path.relative_to(source))
         for path in (source / "logmend").rglob("*")
-        if path.is_file() and not unwanted & set(path.parts) and not re.search(r"/\.", str(path))
+        if path.is_file() and not unwanted & set(path.parts) and not re.search(r"/\.|\.md$", str(path))
     }
     assert set(files) == shipped | {"main.py", "requirements.txt"}
     assert Path(source / ".gcloudignore").is_file()
