@@ -127,6 +127,28 @@ def test_what_is_planned_is_what_the_function_reads_out_of_its_archive(
         assert "chronyd.service" in str(wanted)
 
 
+def test_with_every_built_in_runbook_on_terraform_reads_what_the_function_reads(
+    deploy: Terraform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers of YAML, one filter and the same scripts to the byte."""
+    every = {path.parent.name: {"enabled": True} for path in BUILT_IN.glob("*/runbook.yaml")}
+    plan = deploy.plan(known=True, mode="enforce", executor="auto", zones=[ZONE], runbooks=every)
+    found = as_the_function_reads_it(plan, unpacked(deploy, tmp_path / "workspace"), monkeypatch)
+    assert set(found.runbooks) == set(every)
+    sink = plan.one(f'module.sink.google_logging_project_sink.this["{PROJECT}"]')
+    assert sink["filter"] == sink_filter.compose(found.runbooks) + "\n"
+    wanted = {
+        assignment.assignment_id(name, action): assignment.assignment(each, action, ("logmend", "off"))
+        for name, each in found.runbooks.items()
+        if not each.ssh_only
+        for action in assignment.actions(each)
+    }
+    planned = assignments(plan)
+    assert planned.keys() == wanted.keys()
+    for name, each in wanted.items():
+        assert assignment.differences(each, as_rest(planned[name])) == (), name
+
+
 def test_nothing_that_only_observes_brings_root_along(deploy: Terraform) -> None:
     """The ceiling is enforce, and no runbook goes there: osAdminLogin is not granted."""
     all_observe = {name: {"mode": "observe"} for name in ("ops-agent", "workload-cert-refresh")}
