@@ -42,7 +42,7 @@ def test_an_assignment_carries_the_scripts_as_they_are_and_chooses_by_one_label(
 def test_the_output_file_is_the_one_that_the_scripts_write(name: str) -> None:
     """Otherwise the agent would call every enforcement an error."""
     scripts = RUNBOOKS[name].scripts
-    for script in (scripts.enforce, scripts.revert_enforce):
+    for script in filter(None, (scripts.enforce, scripts.revert_enforce)):
         short = re.search(r"^n=(\S+)$", script, re.MULTILINE)
         assert f"var/lib/logmend/{name}" in script.replace("$n", short[1] if short else "")
         assert "tee $f.out" in script

@@ -10,7 +10,7 @@ from tests.unit.cli.conftest import Run
 
 from logmend.runbook import BUILT_IN
 
-NAMES = ["ops-agent", "workload-cert-refresh"]
+NAMES = sorted(path.parent.name for path in BUILT_IN.glob("*/runbook.yaml"))
 COUNTS = {name: len([*(BUILT_IN / name / "cases").glob("*.json")]) for name in NAMES}
 
 
@@ -40,15 +40,18 @@ def test_list_says_what_each_is_for(run: Run) -> None:
     assert "log entry, incident, operator" in table
     found = json.loads(run("runbook", "list", "--format", "json").stdout)
     assert [each["name"] for each in found] == NAMES
-    assert found[1]["repeats_s"] == 600
-    assert found[1]["variants"][:2] == ["core_plugin", "configured_but_invalid"]
+    refresh = found[NAMES.index("workload-cert-refresh")]
+    assert refresh["repeats_s"] == 600
+    assert refresh["variants"][:2] == ["core_plugin", "configured_but_invalid"]
     assert all(len(each["digest"]) == len("sha256:") + 64 for each in found)
 
 
 def test_a_setting_that_scripts_take_changes_the_digest(run: Run) -> None:
     """The digest covers the rendered text."""
     one, other = (
-        json.loads(run("runbook", "list", "--format", "json", **more).stdout)[0]["digest"]
+        json.loads(run("runbook", "list", "--format", "json", **more).stdout)[NAMES.index("ops-agent")][
+            "digest"
+        ]
         for more in ({}, {"ops_agent_version": "2.50.0"})
     )
     assert one != other
@@ -79,7 +82,9 @@ def test_list_says_what_is_in_force_and_who_said_so(run: Run, tmp_path: Path) ->
 
 def test_pack_and_permissions_say_what_a_folder_alone_says(run: Run, copied: Path, tmp_path: Path) -> None:
     """A folder means that no other runbook is on; packed, it still means that."""
-    shutil.rmtree(copied / "ops-agent")
+    for name in NAMES:
+        if name != "workload-cert-refresh":
+            shutil.rmtree(copied / name)
     path = copied / "workload-cert-refresh/runbook.yaml"
     path.write_text(path.read_text().replace("follow_up: ops-agent", "#"))
     ran = run("runbook", "pack", tmp_path / "source", runbooks=str(copied))
@@ -120,7 +125,7 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
     """All of them, with the sink's filter that they make together."""
     ran = run("runbook", "lint")
     first, second, *more = ran.stdout.splitlines()
-    assert (ran.exit_code, first, more) == (0, "ops-agent, workload-cert-refresh: sound", [])
+    assert (ran.exit_code, first, more) == (0, f"{', '.join(NAMES)}: sound", [])
     assert second.startswith("ops-agent goes over SSH only: validate.sh has ")
     assert json.loads(run("runbook", "lint", "--format", "json").stdout)["problems"] == []
 
@@ -208,7 +213,7 @@ def test_every_golden_case_passes(run: Run) -> None:
     assert len(found) > 60
     assert {each["verdict"] for each in found} == {"pass"}
     text = run("runbook", "test").stdout
-    assert len(text.splitlines()) == 2
+    assert len(text.splitlines()) == len(NAMES)
     assert all(f"{each}: {COUNTS[each]} of {COUNTS[each]} cases pass" in text for each in NAMES)
 
 
