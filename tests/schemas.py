@@ -74,6 +74,7 @@ OUTCOME = record(
     host_key=maybe(TEXT),
     credential=maybe(TEXT),
     instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT), **MADE_OF)),
+    owner=maybe(TEXT),
     attempt=NUMBER,
     committed={"type": "boolean"},
     before=maybe(EVIDENCE),
@@ -157,6 +158,7 @@ SCAN = record(
 _SUBJECT: Mapping[str, Schema] = {
     "instance": VM,
     "name": maybe(TEXT),
+    "owner": maybe(TEXT),
     "runbook": TEXT,
     "result": maybe(RESULT),
     "reason": maybe(TEXT),
@@ -180,6 +182,7 @@ STATUS = record(
     budgets=rows(runbook=TEXT, used=NUMBER, limit=NUMBER, frees=maybe(TIME)),
     last_tick=maybe(TIME),
     unreached=rows(project_id=TEXT, zone=TEXT, instances=NUMBER, of=NUMBER),
+    owners=rows(owner=maybe(TEXT), instances=NUMBER, needs_human=NUMBER, failed=NUMBER),
     needs_human=rows(**_SUBJECT),
     relapsed=rows(**_SUBJECT),
     controls=rows(

@@ -26,7 +26,18 @@ PROVEN = frozenset({Result.REMEDIATED, Result.REVERTED})
 """Results that a check before and after the change stands for."""
 COLUMNS = (
     *("at", "kind", "changed", "result", "reason", "action", "runbook", "runbook_digest", "project_id"),
-    *("zone", "instance_id", "name", "by", "identity", "approval_id", "source", "executor", "detail"),
+    *(
+        "zone",
+        "instance_id",
+        "name",
+        "owner",
+        "by",
+        "identity",
+        "approval_id",
+        "source",
+        "executor",
+        "detail",
+    ),
     *("before", "after", "intent_id", "outcome_id", "version"),
 )
 

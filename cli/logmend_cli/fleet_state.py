@@ -87,6 +87,7 @@ class FleetState:
     freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
+    owners: list[Mapping[str, Any]] = field(default_factory=list)
     controls: list[Outcome] = field(default_factory=list)
     causes: list[CauseCount] = field(default_factory=list)
     alike: list[Alike] = field(default_factory=list)
@@ -118,6 +119,7 @@ class FleetState:
                 {"project_id": each.project_id, "zone": each.zone, "instances": each.instances, "of": each.of}
                 for each in self.unreached
             ],
+            "owners": self.owners,
             "needs_human": [_subject(each) for each in self.needs_human],
             "relapsed": [_subject(each) for each in self.relapsed],
             "controls": [_control(each) for each in self.controls],
@@ -154,6 +156,7 @@ class Summing:
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
+        self._owners = defaultdict[str | None, defaultdict[str, set[int]]](lambda: defaultdict(set))
         self._tried = defaultdict[tuple[str, str], set[int]](set)
         self._unreached = defaultdict[tuple[str, str], set[int]](set)
 
@@ -176,6 +179,13 @@ class Summing:
             word = _word(subject.last_result, subject.last_reason)
         if known[0] is None or (subject.last_at is not None and subject.last_at > known[0]):
             self._last[vm] = subject.last_at, word or known[1]
+        for what, holds in (
+            ("instances", True),
+            ("needs_human", subject.needs_human),
+            ("failed", subject.last_result is Result.FAILED),
+        ):
+            if holds:
+                self._owners[subject.owner][what].add(vm)
         if subject.needs_human:
             _keep(state.needs_human, subject)
         if subject.relapses:
@@ -232,6 +242,11 @@ class Summing:
             self.subject(subject)
         self._subjects.clear()
         self._state.instances = len(self._last)
+        if any(self._owners):
+            self._state.owners = [
+                {"owner": owner} | {key: len(vms[key]) for key in ("instances", "needs_human", "failed")}
+                for owner, vms in sorted(self._owners.items(), key=lambda each: -len(each[1]["instances"]))
+            ]
         self._state.by_result = Counter(word for _, word in self._last.values() if word)
         self._state.alike = self._alike.rows()
         self._state.causes = [
@@ -397,6 +412,7 @@ def _subject(subject: Subject) -> Mapping[str, Any]:
     return {
         "instance": str(subject.instance),
         "name": subject.name,
+        "owner": subject.owner,
         "runbook": subject.runbook,
         "result": subject.last_result.value if subject.last_result else None,
         "reason": subject.last_reason,

@@ -120,6 +120,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     ]
     output.show_table(columns, rows, empty="no outcome yet")
     _rows("VMs that cannot be reached", found["unreached"], ("project_id", "zone", "instances", "of"))
+    _rows("By owner", found["owners"], ("owner", "instances", "needs_human", "failed"))
     _blocks("Left to a person", found["needs_human"])
     _blocks("Came back after a verified fix", found["relapsed"])
     causes = ("result", "reason", "instances", "outcomes", "last_at", "next_step")

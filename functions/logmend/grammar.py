@@ -83,6 +83,11 @@ def label(value: str) -> tuple[str, str]:
     return key, worth
 
 
+def label_key(value: str) -> str:
+    """Parse the key of a label."""
+    return label(f"{value}=")[0]
+
+
 def labels(value: str) -> tuple[tuple[str, str], ...]:
     """Parse a list of labels that one VM can carry all of: no key twice."""
     found = listed(label)(value)

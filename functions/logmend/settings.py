@@ -201,6 +201,9 @@ class Settings:
     exempt_label: tuple[str, str] = _setting(
         ("logmend", "off"), grammar.label, "Label KEY=VALUE that excludes a VM."
     )
+    owner_label: str | None = _setting(
+        None, grammar.label_key, "Key of the label that names a VM's owner, for outcomes, plans and status."
+    )
     max_event_age: timedelta = _setting(
         timedelta(hours=1), span, "Events older than this when first seen are skipped as stale."
     )

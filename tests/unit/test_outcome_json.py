@@ -49,6 +49,7 @@ FULL = Outcome(
     host_key="first_seen",
     credential="imported_key",
     committed=True,
+    owner="payments",
 )
 BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE, "0.1.0")
 
@@ -62,7 +63,7 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
     """A reader never has to ask whether a key is there."""
     keys = [
         *("timestamp", "severity", "result", "reason", "detail", "next_step", "runbook", "runbook_digest"),
-        *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "attempt"),
+        *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "owner", "attempt"),
         *("committed", "before", "after", "cause", "cause_why", "cause_concerns", "cause_evidence"),
         *("cause_step", "cause_runbook", "message_id"),
         *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),

@@ -192,6 +192,7 @@ class Subject(Kept, frozen=True):
     held_by: str | None = None
     waiting: tuple[str, ...] = ()
     declined: Declined | None = None
+    owner: str | None = None
 
 
 class Scope(Struct, frozen=True):

@@ -378,7 +378,8 @@ class Outcome(Struct, frozen=True):
     """The one honest record of what became of an event. Never holds the matched text.
 
     ``committed`` says that enforcing may have begun, in this attempt or an earlier one. ``diagnosis`` is why
-    the fault is there, ``lineage`` what the VM was made from.
+    the fault is there, ``lineage`` what the VM was made from, ``owner`` what the label of it says that
+    ``LOGMEND_OWNER_LABEL`` names.
     """
 
     result: Result
@@ -412,6 +413,7 @@ class Outcome(Struct, frozen=True):
     committed: bool = False
     diagnosis: Diagnosis | None = None
     lineage: Lineage = Lineage()
+    owner: str | None = None
 
     @property
     def final(self) -> bool:

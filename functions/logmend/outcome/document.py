@@ -101,6 +101,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "host_key": outcome.host_key,
         "credential": outcome.credential,
         "instance": _instance(outcome),
+        "owner": outcome.owner,
         "attempt": outcome.attempt,
         "committed": outcome.committed,
         "before": _evidence(outcome.before),
@@ -191,6 +192,7 @@ def _outcome(document: JsonObject) -> Outcome:
         host_key=document.get("host_key"),
         credential=document.get("credential"),
         committed=bool(document.get("committed")),
+        owner=document.get("owner"),
         diagnosis=_diagnosis(document),
         lineage=Lineage(*((instance or {}).get(key) for key in ("group", "template", "image"))),
     )

@@ -58,6 +58,7 @@ def _outcome(end: Ending, last: Settled, approval: Approval | None) -> Outcome:
         prior=end.prior,
         facts=end.facts,
         name=end.held.subject.name,
+        owner=end.held.subject.owner,
         approval=approval,
         latency=end.latency,
     )

@@ -119,14 +119,15 @@ def of_intent(
     prior: Record | None = None,
     facts: InstanceFacts | None = None,
     name: str | None = None,
+    owner: str | None = None,
     approval: Approval | None = None,
     notes: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Outcome:
     """Make an outcome of an intent. ``number`` counts attempts from 1; 0 is for what was never admitted.
 
-    ``name`` is what the ledger calls the VM, for want of facts. If an earlier attempt committed itself to
-    enforcing, its evidence before is the evidence before.
+    ``name`` and ``owner`` are what the ledger knows of the VM, for want of facts. If an earlier attempt
+    committed itself to enforcing, its evidence before is the evidence before.
     """
     before = (
         prior.before if prior and prior.committed and prior.before else attempt.before if attempt else None
@@ -163,6 +164,7 @@ def of_intent(
         latency=latency or Latency(),
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,
+        owner=facts.labels.get(settings.owner_label or "") if facts else owner,
         committed=bool((prior and prior.committed) or (attempt and attempt.committed)),
         diagnosis=attempt.diagnosis if attempt else None,
         lineage=facts.lineage if facts else Lineage(),
@@ -183,6 +185,7 @@ def of_turned(
         number=view.record.attempt if view.record else 0,
         prior=view.record,
         name=view.subject.name,
+        owner=view.subject.owner,
         notes=(FIRST_NEEDS_HUMAN,) if first else (),
     )
 

@@ -24,6 +24,7 @@ KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
     "freezes", "held", "budgets", "last_tick",
     "unreached",
+    "owners",
     "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting", "approvals",
     "latency_ms",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ def latest(subject: Subject, outcome: Outcome) -> Subject:
     return replace(
         subject,
         name=outcome.instance_name or subject.name,
+        owner=outcome.owner,
         last_result=outcome.result,
         last_reason=outcome.reason,
         last_at=outcome.at,
