@@ -175,13 +175,21 @@ async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_someth
     assert (await asked(machine, book(repository))).cause == "not_installed"
     await machine.output(f"echo 'deb [arch=amd64] {repository.url}/debian stretch-backports main' >{SOURCES}")
     found = await asked(machine, book(repository))
-    assert found.cause == "apt_source_gone", say(found)
+    assert found.cause == "apt_source_dead", say(found)
     assert f"{repository.url}/debian/dists/stretch-backports answers 404" in "; ".join(found.evidence)
     await machine.output(
         f"printf 'Types: deb\nURIs: {repository.url}/debian\nSuites: here buster\nComponents: main\n'"
         f" >/etc/apt/sources.list.d/old.sources; : >{SOURCES}"
     )
-    assert (await asked(machine, book(repository))).cause == "apt_source_gone"
+    assert (await asked(machine, book(repository))).cause == "apt_source_dead"
+    await machine.output(
+        "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
+        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty; sleep 1;"
+        f" rm /etc/apt/sources.list.d/old.sources;"
+        f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
+    )
+    found = await asked(machine, book(repository))
+    assert (found.cause, found.runbook) == ("apt_source_gone", "apt-source-gone"), say(found)
     for name in ("lsb-release", "apt-transport-https", "ca-certificates", "gnupg"):
         await _has(machine, name)
     found = await asked(machine, book(repository))

@@ -385,7 +385,14 @@ if [ $family = apt ]; then
   fi
   if [ "$gone" ]; then
     say "apt: $gone"
-    named apt_source_gone owner
+    # Those that the runbook of that name knows to be gone.
+    case $gone in
+      http*://packages.cloud.google.com/apt/dists/google-cloud-[lmo]*40[0-9] | \
+        http*://*.debian.org/debian/dists/*-backports*40[0-9])
+        named apt_source_gone logmend
+        ;;
+    esac
+    named apt_source_dead owner
   fi
 fi
 
