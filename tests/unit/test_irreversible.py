@@ -7,11 +7,14 @@ from tests.fakes import REF, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_runbook import MINIMAL, folder, load, problems
 
-from logmend.model.enums import Action, Result
+from logmend import catalog
+from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.state import By
 from logmend.model.struct import replace
 from logmend.osconfig import assignment
 from logmend.outcome import document
 from logmend.outcome.reasons import IRREVERSIBLE, next_step
+from logmend.settings import Settings
 
 __all__ = ["folder"]
 
@@ -71,3 +74,33 @@ async def test_what_failed_does_not_name_a_way_back_either() -> None:
     assert outcome.reason == "still_faulty"
     assert "revert" not in next_step(outcome)
     assert "revert" in next_step(replace(outcome, notes=()))
+
+
+async def test_an_event_waits_for_a_persons_word_in_mode_enforce_and_the_plan_says_why(
+    tmp_path: Path,
+) -> None:
+    """One VM, one approval; what was approved is bound to the guard that says it, and is then carried out."""
+    path = tmp_path / "logmend.yaml"
+    path.write_text("runbooks: {dpkg-interrupted: {enabled: true}}")
+    found = catalog.read_all(Settings(runbooks=path, mode=Mode.ENFORCE))
+    w = world(mode=Mode.ENFORCE)
+    worker = replace(w.pipeline.worker, policies=found.policies)
+    pipeline = replace(w.pipeline, policies=found.policies, runbooks=found.runbooks, worker=worker)
+    ticker = replace(w.ticker, pipeline=pipeline)
+    order = replace(
+        operator(intent_id="m-1"), runbook="dpkg-interrupted", origin=Origin.INCIDENT, requested_by=None
+    )
+    planned = await pipeline.work(order)
+    assert (planned.result, planned.mode) == (Result.PLANNED, Mode.APPROVE)
+    assert planned.notes[0] == IRREVERSIBLE
+    assert planned.approval_id is not None
+    (waiting,) = [each async for each in w.controls.approvals()]
+    assert waiting.plan is not None
+    assert waiting.plan.guards["irreversible"] == "go on; nothing can put back what it changes"
+    assert w.fleet.vms[REF.instance_id].enforcements == 0
+
+    await w.controls.approve(planned.approval_id, By("ann", w.clock.now()))
+    w.clock.tick(minutes=5)
+    await ticker.run()
+    assert w.outcomes.results[-1] == "remediated"
+    assert w.outcomes.written[-1].notes[0] == IRREVERSIBLE
