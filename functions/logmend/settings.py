@@ -73,12 +73,12 @@ def cohorts(text: str) -> tuple[tuple[str, int], ...]:
         if what.startswith("label:"):
             grammar.label(f"{what.removeprefix('label:')}=")
         elif what not in ("zone", "mig"):
-            raise ValueError(f"{each}: expected zone=N, mig=N or label:KEY=N")
+            raise ValueError("expected zone=N, mig=N or label:KEY=N")
         if what in found:
-            raise ValueError(f"{what} is there twice")
+            raise ValueError("the same is there twice")
         found[what] = whole(count)
         if found[what] > MOST_IN_COHORT:
-            raise ValueError(f"{each}: at most {MOST_IN_COHORT}")
+            raise ValueError(f"expected at most {MOST_IN_COHORT}")
     return tuple(found.items())
 
 

@@ -180,6 +180,28 @@ def test_settings_that_undo_each_other_stop_the_start() -> None:
     assert "upper bound" in problems(COOLDOWN_FAILED="2h", COOLDOWN_FAILED_MAX="1h")[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("zone", "expected zone=N"),
+        ("rack=2", "expected zone=N"),
+        ("zone=0", "at least 1"),
+        ("mig=501", "at most 500"),
+        ("label:Role=1", "no VM can carry this label"),
+        ("zone=1,zone=2", "twice"),
+    ],
+)
+def test_a_limit_of_nothing_that_vms_share_is_refused(text: str, said: str) -> None:
+    """Whoever misspells a limit has none otherwise."""
+    assert said in problems(DISRUPTION_LIMITS=text)[0]
+
+
+def test_limits_are_read_and_written_alike() -> None:
+    """As docs/settings.md shows them."""
+    settings = Settings.from_environment({"LOGMEND_DISRUPTION_LIMITS": "zone=2, mig=1,label:role=1"})
+    assert settings.disruption_limits == (("zone", 2), ("mig", 1), ("label:role", 1))
+
+
 def secrets() -> list[str]:
     """Give what a secret may look like: keys in both formats, in base64 alone or in one line; a token."""
     key = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
