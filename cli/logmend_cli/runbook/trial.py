@@ -36,7 +36,7 @@ LONGEST = 100.0
 """Seconds for one script."""
 
 
-class Step(Struct, frozen=True):
+class TrialStep(Struct, frozen=True):
     """What one script said: ``good`` if its exit code is the one that belongs there."""
 
     name: str
@@ -59,7 +59,7 @@ def require() -> None:
         raise ConfigError([f"{problem}; without them a script could reach this computer, so nothing is run"])
 
 
-def run(runbook: Runbook, units: Sequence[str]) -> Iterator[Step]:
+def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
     """Play a runbook through on a new pretend machine. ``units`` are as ``NAME=ACTIVE[,ENABLED]``."""
     require()
     with tempfile.TemporaryDirectory(prefix="logmend-try-") as folder:
@@ -115,7 +115,7 @@ def prepare(machine: Path, units: Sequence[str]) -> None:
         (unit / "enabled").write_text(enabled or "enabled")
 
 
-def _step(machine: Path, folder: Path, name: str, text: str, wanted: int | None) -> Step:
+def _step(machine: Path, folder: Path, name: str, text: str, wanted: int | None) -> TrialStep:
     root, fakes = folder / "root", folder / "fakes"
     root.mkdir(exist_ok=True)
     if not fakes.exists():
@@ -143,6 +143,6 @@ def _step(machine: Path, folder: Path, name: str, text: str, wanted: int | None)
             env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")},
         )
     except subprocess.TimeoutExpired:
-        return Step(name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
+        return TrialStep(name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
     good = wanted is None or ran.returncode == wanted
-    return Step(name, ran.returncode, good, evidence.values(ran.stdout), evidence.error_text(ran.stderr))
+    return TrialStep(name, ran.returncode, good, evidence.values(ran.stdout), evidence.error_text(ran.stderr))
