@@ -85,7 +85,7 @@ if [ -n "$remove" ]; then
   gc iam service-accounts remove-iam-policy-binding "$number-compute@developer.gserviceaccount.com" \
     --member="$function" --role="${role}_act_as" >/dev/null 2>&1 || true
   names=$(PYTHONPATH=$here/functions python3 -m logmend.permissions enforce ssh iap silence | cut -d ' ' -f 1 | paste -sd '|' -)
-  for each in $(gc iam roles list --format='value(name.basename())' --filter="name~/${prefix}_($names)\$"); do
+  for each in $(gc iam roles list --format='value(name.basename())' --filter="name~\"/${prefix}_($names)\$\""); do
     say "role $each" && gc iam roles delete "$each" >/dev/null
   done
   for each in "$name" "$name-push" "$name-build"; do

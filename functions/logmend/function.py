@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 
 from logmend import wiring
 from logmend.diagnostics import Diagnostics
-from logmend.errors import ConfigError
+from logmend.errors import ConfigError, Transient
+from logmend.model.enums import Result
 from logmend.model.values import Tick
 from logmend.outcome import ack, document
 from logmend.settings import Settings
@@ -52,7 +53,12 @@ async def remediate(request: Request) -> Response:
                 why = {"logmend": "untimely", "message": f"{old}: a backlog, or the clock is wrong"}
                 diagnostics.say("WARNING", why)
                 return JSONResponse(why, status_code=200)
-            tally = (await app.ticker.run()).document()
+            try:
+                tally = (await app.ticker.run()).document()
+            except Transient as error:  # the ledger does not answer: the tick comes again
+                why = {"result": Result.DEFERRED, "reason": error.reason, "detail": error.detail}
+                diagnostics.say("WARNING", {"logmend": "tick_deferred"} | why)
+                return JSONResponse(why, status_code=ack.status(Result.DEFERRED))
             if "K_SERVICE" in os.environ:  # the alert on a missing tick (deploy/metrics.tf) counts these
                 diagnostics.say("INFO", {"logmend": "tick"} | tally)
             return JSONResponse(tally, status_code=200)

@@ -54,7 +54,8 @@ async def settled(
             missing = {each: function.verdicts(message_id=each) for each in waiting - final.keys()}
             pytest.fail(f"messages without a final outcome, and what they have: {missing}\n{function.log()}")
         if ticking:
-            await function.tick()
+            with contextlib.suppress(AssertionError):  # the ledger was busy: the next one does the work
+                await function.tick()
         await asyncio.sleep(1 if ticking else 0.1)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.e2e.function_process import Function, function_process
 
 from logmend_cli.pretend.entries import entry
 
+TICK_BODY = {"message": {"messageId": "3", "data": base64.b64encode(b'{"logmend":"tick"}').decode()}}
 GARBAGE = {"message": {"messageId": "1", "data": "e30="}}
 LINE = {
     "message": {
@@ -80,6 +82,21 @@ async def test_what_escapes_the_handler_is_an_entry_too(tmp_path: Path) -> None:
                 break
             await asyncio.sleep(0.05)
     assert "ClientDisconnect" in said[0]["message"]
+
+
+async def test_a_tick_that_the_ledger_keeps_waiting_comes_again_without_a_traceback(tmp_path: Path) -> None:
+    """5xx, so that Pub/Sub delivers it again; a warning with the reason, and no error of ours."""
+    async with function_process(tmp_path) as function:
+        await function.tick()
+        with sqlite3.connect(tmp_path / "ledger.sqlite") as busy:
+            busy.execute("BEGIN IMMEDIATE")
+            answer = await function.push(TICK_BODY)
+            busy.rollback()
+        assert (answer.status, answer.verdict) == (503, "deferred: ledger_contention"), answer
+        await function.tick()
+    said = [each for each in function.entries() if each.get("logmend") == "tick_deferred"]
+    assert [each["severity"] for each in said] == ["WARNING"]
+    assert [each for each in function.entries() if each.get("severity") == "ERROR"] == []
 
 
 async def test_a_tick_is_an_entry_of_the_function(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ if verb == "get-iam-policy":
     sys.exit(0)
 if verb == "list" and kind == "iam roles":
     roles = [each.split()[-1] for each in made if each.startswith("iam roles")]
-    pattern = flags["filter"].removeprefix("name~")
+    pattern = flags["filter"].removeprefix('name~"').removesuffix('"')  # else () is gcloud's
     print(*(each for each in roles if re.search(pattern, f"/{each}")), sep="\\n")
 if verb == "create" and key in made:
     refuse("ALREADY_EXISTS")
