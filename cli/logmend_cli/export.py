@@ -57,7 +57,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
     """Export what was changed on VMs, and how controls were used, one row each, with evidence.
 
     From outcomes (FILE, - is standard input; Cloud Logging with --cloud; or where LOGMEND_OUTCOMES puts
-    them), in order of time, and then what the ledger alone knows: work that is under way, and the last 32
+    them), in the log's order, and then what the ledger alone knows: work that is under way, and the last 32
     days of what never reached the log.
 
     `kind` is `change` or `control`. A change is `proven` by a check before and after it; it is `possible` if
