@@ -151,11 +151,11 @@ def test_a_file_is_read_for_the_time_that_is_asked_for(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", [("scan", "--offline"), ("report",), ("status",)])
-def test_a_time_that_is_none_is_told_with_its_forms(run: Run, command: tuple[str, ...]) -> None:
+def test_an_invalid_time_is_answered_with_the_valid_forms(run: Run, command: tuple[str, ...]) -> None:
     """The short form as well as the long one."""
     ran = run(*command, "--since", "1x", ENTRY)
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert "'1x' is no time: write 7d, 36h or 90m (that long ago), or 2026-" in ran.stderr
+    assert "'1x' is not a time: write 7d, 36h or 90m (that long ago), or 2026-" in ran.stderr
 
 
 def test_a_document_of_another_kind_is_told_in_words(run: Run, tmp_path: Path) -> None:
