@@ -123,7 +123,7 @@ class Sshd:
                     start_new_session=True,
                 )
             )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
                 if probe.recv(4) == b"SSH-":
@@ -253,12 +253,16 @@ async def test_a_flood_is_cut_off_and_the_real_connection_stays_usable(sshd: Cal
         assert (await session.enforce()).exit_code == 100
 
 
-async def test_a_server_that_dies_in_the_middle_is_a_lost_connection(sshd: Callable[..., Sshd]) -> None:
+async def test_a_server_that_dies_in_the_middle_is_a_lost_connection(
+    sshd: Callable[..., Sshd], tmp_path: Path
+) -> None:
     """A VM that is reset while a script runs."""
-    server = sshd()
-    async with server.executor().open(FACTS, runbook("sleep 30\n"), Action.CHECK) as session:
+    server, begun = sshd(), tmp_path / "begun"
+    script = runbook(f": >'{begun}'; sleep 30\n")
+    async with server.executor().open(FACTS, script, Action.CHECK) as session:
         running = asyncio.create_task(session.check())
-        await asyncio.sleep(0.5)
+        while not begun.exists() and not running.done():  # noqa: ASYNC110  # of another process
+            await asyncio.sleep(0.02)
         # Sessions leave the group of the listener, but stay its children.
         for child in descendants(server.processes[0].pid):
             os.kill(child, signal.SIGKILL)

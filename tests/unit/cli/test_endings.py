@@ -45,7 +45,7 @@ def on_terminal(columns: int, *args: str | Path, **environment: str) -> str:
         while part := os.read(ours, 65536):
             written += part
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(110) == 0
     return written.decode().replace("\r\n", "\n")
 
 
@@ -56,7 +56,7 @@ def test_ctrl_c_ends_a_command_as_a_signal_does(tmp_path: Path) -> None:
     process = started("scan", "--offline", pipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with pipe.open("w"):  # opened as soon as the command reads
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=110)
     assert (process.returncode, out, err) == (130, "", "")
 
 
@@ -66,7 +66,7 @@ def test_a_reader_that_has_gone_is_no_error() -> None:
     os.close(reading)
     process = started("filter", "show", stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=110)
     assert (process.returncode, err) == (141, "")
 
 

@@ -54,7 +54,7 @@ def process(*args: str, stdin: str = "", **environment: str) -> subprocess.Compl
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
 
@@ -231,7 +231,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         input=many,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,
         check=False,
     )
     assert ran.stdout.count("\n") == 1
