@@ -11,7 +11,7 @@ PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit deployed check lint lock lab tools chaos bench dist fmt clean
+.PHONY: help demo test unit coverage deployed check lint lock lab tools chaos bench dist fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ test: $(READY) ## Every test that this machine can run; what it cannot is skippe
 
 unit: ## The unit tests: no network, no process, no root.
 	$(MAKE) --no-print-directory test T=tests/unit
+
+coverage: $(READY) ## Branch coverage of the function by unit and contract tests, with the branches that no test takes.
+	$(BIN)/python -m coverage run -m pytest -q -p no:xdist $(or $(T),tests/unit tests/contract) $(if $(K),-k '$(K)')
+	$(BIN)/python -m coverage report
 
 lint: $(READY) ## Format, lint, strict types, import contracts, Terraform's format. Edits nothing.
 	$(BIN)/ruff format --check .
