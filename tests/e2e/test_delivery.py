@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 from tests.e2e.conftest import Serve, fixes
 from tests.e2e.function_process import TICK, Function
@@ -54,7 +55,8 @@ async def settled(
             missing = {each: function.verdicts(message_id=each) for each in waiting - final.keys()}
             pytest.fail(f"messages without a final outcome, and what they have: {missing}\n{function.log()}")
         if ticking:
-            with contextlib.suppress(AssertionError):  # the ledger was busy: the next one does the work
+            # The ledger was busy, or the connection just closed for idleness: the next one does the work.
+            with contextlib.suppress(AssertionError, httpx.TransportError):
                 await function.tick()
         await asyncio.sleep(1 if ticking else 0.1)
 
@@ -326,18 +328,21 @@ def messages_of(held: Mapping[str, Lease]) -> list[str]:
     return [each.intent_id.removeprefix("m-") for each in held.values()]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 async def test_an_instance_that_dies_in_a_burst_loses_nothing(
     post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
-    """Of two instances one is killed at work; what it began is finished and told under its own message."""
+    """Of two instances one is killed at work; what it began is finished and told under its own message.
+
+    On a busy machine an attempt may be parked for ``decide.RECHECK``, five minutes: the tick has it then.
+    """
     machines = list(fleet.machines.values())
     async with serve(**SHORT) as doomed, serve(**SHORT) as other, relay(doomed.url, other.url) as spread:
         store = wiring.open_store(other.state)
         await post.push_to(spread.url, attempts=50, instances=2)
         messages = await post.publish(*burst(fleet, 100))
         held = await killed_at_work(store, doomed)
-        final = await settled(other, messages, within=200, ticking=True)
+        final = await settled(other, messages, within=340, ticking=True)
         outcomes = other.outcomes()
         await store.aclose()
     assert {machine.timer() for machine in machines} == {"disabled inactive"}
