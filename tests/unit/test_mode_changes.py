@@ -79,3 +79,16 @@ async def test_failures_of_enforcing_still_need_a_person() -> None:
         told = await w.deliver(push(entry(at=at), f"e{number}", at=at))
         w.clock.tick(days=2)
     assert told.notes == ("left to a person from now on",)
+
+
+async def test_what_is_parked_for_another_reason_is_another_outcome() -> None:
+    """Each has an id of its own, so that a log and a count keep both."""
+    w = world(**ENFORCE)
+    await w.controls.freeze(Freeze("ann", w.clock.now()))
+    await w.pipeline.work(operator(intent_id="o-1"))
+    w.clock.tick(minutes=6)
+    observing = world(store=w.store, clock=w.clock, fleet=w.fleet, mode=Mode.OBSERVE)
+    await observing.ticker.run()
+    said = [*w.outcomes.written, *observing.outcomes.written]
+    assert [each.reason for each in said] == ["frozen", "observe_mode"]
+    assert said[0].outcome_id != said[1].outcome_id

@@ -140,7 +140,7 @@ def of_intent(
         reason=verdict.reason,
         detail=relay.joined(verdict.detail, relay.of_intent(intent, facts, name)),
         at=now,
-        outcome_id=f"{intent.intent_id}-{number}-{verdict.result}",
+        outcome_id=_named(intent, number, verdict.result, now),
         mode=settings.mode,
         version=__version__,
         runbook=intent.runbook,
@@ -196,3 +196,9 @@ def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
     verdict = Verdict(Result.INTERRUPTED, None, detail)
     number = max(record.attempt - 1, 1)
     return of_intent(record.intent, verdict, settings, lease.expires_at, number=number, prior=record)
+
+
+def _named(intent: Intent, number: int, result: Result, now: datetime) -> str:
+    """Name an outcome of an attempt. What is parked again before the next attempt is another outcome."""
+    again = f"-{now:%Y%m%dT%H%M%S%fZ}" if result is Result.PARKED else ""
+    return f"{intent.intent_id}-{number}-{result}{again}"
