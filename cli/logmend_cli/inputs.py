@@ -86,9 +86,7 @@ def settings(mode: Mode | None = None) -> Settings:
     """
     found = Settings.from_environment(environment())
     if (used := profiles.current()) is not None:
-        from logmend_cli.use import announcement
-
-        click.echo(f"logmend: {announcement(used)}", err=True)
+        click.echo(f"logmend: {used.announcement}", err=True)
     return found if mode is None else replace(found, mode=mode)
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -36,6 +36,18 @@ class Profile(Struct, frozen=True):
     def name(self) -> str:
         """``PROJECT/REGION/FUNCTION``."""
         return f"{self.project}/{self.region}/{self.function}"
+
+    @property
+    def time(self) -> str:
+        """When its settings were read, for a person."""
+        return f"{self.read_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def announcement(self) -> str:
+        """One line that says which fleet a command speaks of."""
+        old = datetime.now(UTC) - self.read_at > OLD
+        advice = f"; they are old: logmend use {self.name} reads them anew" if old else ""
+        return f"fleet {self.name}, settings of {self.time}{advice}"
 
 
 def parse(name: str) -> tuple[str, str | None, str | None]:

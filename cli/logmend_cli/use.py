@@ -62,21 +62,10 @@ def command(name: str | None, none: bool, endpoint: str | None) -> int:
 
 def _show() -> None:
     used = profiles.current()
-    click.echo(f"using {used.name}, settings of {_time(used)}" if used else "no profile is in use")
+    click.echo(f"using {used.name}, settings of {used.time}" if used else "no profile is in use")
     for each in profiles.known():
         if used is None or each != used.name:
             click.echo(f"kept: {each}")
-
-
-def announcement(used: profiles.Profile) -> str:
-    """Return a line that says which fleet a command is about."""
-    old = datetime.now(UTC) - used.read_at > profiles.OLD
-    advice = f"; they are old: logmend use {used.name} reads them anew" if old else ""
-    return f"fleet {used.name}, settings of {_time(used)}{advice}"
-
-
-def _time(used: profiles.Profile) -> str:
-    return f"{used.read_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 async def _read(
