@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from tests.lab import roots
 
 ROOT = Path(__file__).parents[1]
-RELEASE = "bookworm"
-"""Its Python is the oldest that logmend runs on."""
+RELEASE = "trixie"
+"""Its Python, 3.13, is the one that is deployed; the rest of `.ci/run` uses the machine's own."""
 PACKAGES = ("ca-certificates", "make", "python3", "python3-venv")
 ABSENT = (
     *("busybox", "chromium", "curl", "docker", "gcloud", "git", "ip", "java", "jq", "mmdebstrap"),
