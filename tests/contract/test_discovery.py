@@ -100,6 +100,7 @@ UNNAMED = {
     *(f"datastore.entities.{verb}" for verb in ("create", "delete", "get", "list", "update")),
     *("datastore.databases.get", "iap.tunnelInstances.accessViaIAP", "logging.logEntries.list"),
     *("osconfig.osPolicyAssignmentReports.get", "osconfig.osPolicyAssignmentReports.list"),
-    *("osconfig.osPolicyAssignments.get", "pubsub.topics.publish"),
+    *("osconfig.osPolicyAssignments.get", "pubsub.topics.get", "pubsub.topics.publish"),
+    "cloudfunctions.functions.list",
 }
 """Source of these: cloud.google.com/iam/docs/roles-permissions."""
