@@ -67,7 +67,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 def test_every_command_prints_what_the_guide_shows(followed: tuple[Path, list[str]]) -> None:
     """A line of dots stands for any lines; what a machine lacks to check with is named, and not shown."""
     printed = [
-        "\n".join(line for line in each.splitlines() if not line.startswith("skipped: "))
+        "\n".join(line for line in each.splitlines() if not line.startswith("logmend: skipped: "))
         for each in followed[1]
     ]
     shown = commands()
