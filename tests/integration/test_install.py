@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import REQUIRE_ALL, needs
 
+from logmend.runbook.load import BUILT_IN
 from logmend_cli.main import COMMANDS
 from logmend_cli.pretend.fleet import free_port
 
@@ -181,4 +182,6 @@ def test_an_installation_says_what_it_is(installed: Path, tmp_path: Path) -> Non
         folder=tmp_path,
     )
     assert lines[:2] == [f"logmend {shown.stdout.strip()}", "commit unknown"]
-    assert [line.split()[1] for line in lines[2:]] == ["ops-agent", "workload-cert-refresh"]
+    assert [line.split()[1] for line in lines[2:]] == sorted(
+        each.parent.name for each in BUILT_IN.glob("*/runbook.yaml")
+    )

@@ -576,7 +576,7 @@ def test_every_command_that_mends_is_one_that_gcloud_knows(
         ([], "which project"),
         (["--project", "No_Such"], "not a project id"),
         (["--project", HOME, "--folder", "x"], "by its number"),
-        (["--project", HOME, "--folder", "1", "--organization", "2"], "one sink is enough"),
+        (["--project", HOME, "--folder", "1", "--organization", "2"], "two sinks deliver every entry twice"),
     ],
 )
 def test_what_cannot_be_used_is_said(run: Callable[..., Result], args: list[str], said: str) -> None:
