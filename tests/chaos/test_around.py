@@ -61,7 +61,8 @@ async def test_every_trouble_around_the_function_at_once(
         for fault, (kind, times) in API.items():
             struck[fault] = await stage.fleet.add(each)
             for machine in struck[fault]:
-                stage.fleet.compute.fail(f"/instances/{machine.instance.instance_id}", kind, times=times)
+                # Alone, or in a listing of those that are looked up at the same time.
+                stage.fleet.compute.fail(machine.instance.instance_id, kind, times=times)
         for fault, manner in SSH.items():
             struck[fault] = await stage.fleet.add(each, manner)
         struck["SSH drops in the middle of a script"][0].trouble("slow", "1")
