@@ -68,18 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(tier)
 
 
-class Files(LoadFileScheduling):
-    """Keep a file on one worker, and all that boot machines on one: a host has room for so many.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Keep a file on one worker: what its tests share is started once.
 
+    Files come in the order of their folders, so that the many short ones of tests/unit even out the end.
     ``--dist=loadgroup`` of xdist 3.8 groups nothing under pytest 9.2, whose ids take no suffix.
     """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file: str = super()._split_scope(nodeid)
-        return "machines" if file.startswith(("tests/lab/", "tests/chaos/")) else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Files:
-    """Spread the tests over xdist's workers."""
-    return Files(config, log)
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
