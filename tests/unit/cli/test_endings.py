@@ -35,7 +35,8 @@ def on_terminal(columns: int, *args: str | Path, **environment: str) -> str:
     """Run the command on a terminal of so many columns; give what it wrote there, progress and all."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = CLEAN | {"TERM": "xterm-256color"} | environment
+    inherited = {name: value for name, value in CLEAN.items() if name not in ("COLUMNS", "LINES")}
+    environment = inherited | {"TERM": "xterm-256color"} | environment
     process = subprocess.Popen(
         [*COMMAND, *map(str, args)], env=environment, stdout=theirs, stdin=theirs, stderr=subprocess.DEVNULL
     )
