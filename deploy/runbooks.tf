@@ -12,7 +12,7 @@ locals {
   )
   own_files = var.runbooks_dir == null ? [] : [
     for file in fileset(var.runbooks_dir, "*/**") : file
-    if can(regex("/(runbook\\.yaml|(revert/)?(validate|enforce)\\.sh)$", file)) && contains(local.own_names, split("/", file)[0])
+    if can(regex("/(runbook\\.yaml|diagnose\\.sh|(revert/)?(validate|enforce)\\.sh)$", file)) && contains(local.own_names, split("/", file)[0])
   ]
   configured = var.runbooks_dir != null || length(var.runbooks) > 0
 

@@ -146,4 +146,7 @@ async def test_an_incident_mends_its_machine_once_and_waits_out_a_freeze(
         assert function.verdicts(message_id=parked["message_id"]) == ["parked: frozen", "remediated"]
         assert await waiting.timer_state() == OFF
         assert function.outcomes(result="failed") == function.outcomes(result="rejected") == []
-        assert len(function.outcomes()) == 7, "one for each message, and one more for the one that waited"
+        controls = [each["reason"] for each in function.outcomes(result="controlled")]
+        assert sorted(controls) == ["freeze_lifted", "freeze_set"]
+        said = len(function.outcomes()) - len(controls)
+        assert said == 7, "one for each message, and one more for the one that waited"
