@@ -6,7 +6,7 @@ from typing import Any
 
 from logmend import catalog
 from logmend.errors import ConfigError
-from logmend.runbook import BUILT_IN, SCRIPT_FILES
+from logmend.runbook import BUILT_IN, DIAGNOSE, SCRIPT_FILES
 from logmend.runbook.load import below
 from logmend.runbook.parse import document
 from logmend.settings import Settings
@@ -26,7 +26,7 @@ def pack(settings: Settings, target: Path) -> list[Path]:
     written = [
         _write(target / FOLDER / name / file, (folder / file).read_bytes())
         for name, folder in own.items()
-        for file in ("runbook.yaml", *SCRIPT_FILES.values())
+        for file in ("runbook.yaml", DIAGNOSE, *SCRIPT_FILES.values())
         if (folder / file).is_file()
     ]
     said = _said(settings.runbooks, own) | ({"folders": [FOLDER]} if own else {})

@@ -80,6 +80,20 @@ def test_list_says_what_is_in_force_and_who_said_so(run: Run, tmp_path: Path) ->
     assert run("runbook", "list", "ops-agnet").exit_code == 2
 
 
+def test_what_is_packed_is_the_very_runbook(run: Run, copied: Path, tmp_path: Path) -> None:
+    """Every file that the digest covers goes along, diagnose.sh too."""
+    ran = run("runbook", "pack", tmp_path / "source", runbooks=str(copied))
+    assert ran.exit_code == 0, ran.output
+    before, after = (
+        json.loads(run("runbook", "list", "--format", "json", runbooks=str(each)).stdout)
+        for each in (copied, tmp_path / "source/runbooks.yaml")
+    )
+    assert {each["name"]: each["digest"] for each in after} == {
+        each["name"]: each["digest"] for each in before
+    }
+    assert (tmp_path / "source/runbooks/ops-agent/diagnose.sh").is_file()
+
+
 def test_pack_and_permissions_say_what_a_folder_alone_says(run: Run, copied: Path, tmp_path: Path) -> None:
     """A folder means that no other runbook is on; packed, it still means that."""
     for name in NAMES:
