@@ -131,6 +131,7 @@ SCAN = record(
         reason=maybe(TEXT),
         detail=TEXT,
         **MADE_OF,
+        owner=maybe(TEXT),
         pending_guards=WORDS,
         forms=rows(**_FORM),
     ),
@@ -152,6 +153,7 @@ SCAN = record(
         last_seen=maybe(TIME),
         facts={"enum": ["compute", "none"]},
         alike=rows(**ALIKE),
+        owners=COUNTS,
     ),
 )
 

@@ -109,6 +109,7 @@ class Report:
     by_zone: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_runbook: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_group: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_owner: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     changes: deque[tuple[str, HistoryLine]] = field(default_factory=lambda: deque(maxlen=CHANGES))
     over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     latencies: "dict[str, array[int]]" = field(
@@ -138,6 +139,8 @@ class Report:
             self.causes_over_time[int(outcome.at.timestamp())][outcome.diagnosis.cause] += 1
         if outcome.instance is not None:
             self.by_zone[outcome.instance.zone][result] += 1
+        if outcome.owner is not None:
+            self.by_owner[outcome.owner][result] += 1
         for name, values in self.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)

@@ -63,6 +63,7 @@ def render(report: Report) -> str:
             "latency": charts.latencies(report),
             "zones": charts.shares(report.shares(report.by_zone)),
             "groups": charts.shares(report.shares(report.by_group)),
+            "owners": charts.shares(report.shares(report.by_owner)),
             "runbooks": charts.shares(report.shares(report.by_runbook)),
             "alike": charts.alike(report),
         },

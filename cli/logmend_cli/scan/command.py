@@ -29,7 +29,7 @@ EVERY = 1000
 
 CSV = (
     "project_id", "zone", "instance_id", "name", "runbook", "count", "first_seen", "last_seen", "log_paths",
-    "variants", "result", "reason", "detail", "pending_guards", "group", "template", "image",
+    "variants", "result", "reason", "detail", "pending_guards", "group", "template", "image", "owner",
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from logmend import explain
-from logmend.model.values import Lineage, Verdict
+from logmend.model.values import InstanceRef, Lineage, Verdict
 from logmend.outcome import reasons
 from logmend_cli.alike import Causes
 from logmend_cli.scan.groups import Form, Groups, Scanned
@@ -34,6 +34,7 @@ def instance(scanned: Scanned) -> dict[str, Any]:
         "reason": verdict.reason,
         "detail": verdict.detail,
         **_made(scanned.made),
+        "owner": scanned.owner,
         "pending_guards": list(scanned.pending),
         "forms": [_form(form, verdict) for form, verdict in scanned.forms],
     }
@@ -42,12 +43,14 @@ def instance(scanned: Scanned) -> dict[str, Any]:
 def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, object]:
     """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
     results = Counter[str]()
-    seen, alike = [], Causes()
+    seen, alike, owners = [], Causes(), dict[str, set[InstanceRef]]()
     for each in scanned:
         what = word(each.verdict.result.value, each.verdict.reason)
         results[what] += 1
         alike.said(each.seen.instance, each.seen.runbook.name, what, each.made)
         seen.append(each.seen)
+        if each.owner is not None:
+            owners.setdefault(each.owner, set()).add(each.seen.instance)
     turned = {word(*key): count for key, count in groups.turned_away.most_common()}
     return {
         "instances": len({each.instance for each in seen}),
@@ -67,6 +70,7 @@ def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, 
         "last_seen": _time(max((each.last for each in seen if each.last), default=None)),
         "facts": facts,
         "alike": [each.row for each in alike.rows()],
+        "owners": dict(sorted(((each, len(vms)) for each, vms in owners.items()), key=lambda each: -each[1])),
     }
 
 

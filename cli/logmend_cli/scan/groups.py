@@ -93,7 +93,7 @@ class Seen:
 class Scanned(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays.
 
-    ``made`` is what the VM was made from.
+    ``made`` is what the VM was made from, ``owner`` what the label says that ``LOGMEND_OWNER_LABEL`` names.
     """
 
     seen: Seen
@@ -103,6 +103,7 @@ class Scanned(Struct, frozen=True):
     name: str | None
     hosts: tuple[str, ...] = ()
     made: Lineage = Lineage()
+    owner: str | None = None
 
 
 @dataclass(slots=True)
@@ -206,6 +207,7 @@ class Groups:
                 name=facts_known.name if facts_known else None,
                 hosts=hosts,
                 made=facts_known.lineage if facts_known else Lineage(),
+                owner=facts_known.labels.get(settings.owner_label or "") if facts_known else None,
             )
 
 

@@ -28,6 +28,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, empty: str = EMPTY) -> None:
         _two_lines(rows, several=several)
         return
     columns = {"vm": "VM"} | ({"project_id": "project"} if several else {}) | {"zone": "zone"}
+    columns |= {"owner": "owner"} if any(row["owner"] for row in rows) else {}
     columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
     columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
     output.show_rows("table", columns, rows, empty=empty)
@@ -46,6 +47,8 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
         yield f"{count} turned away ({name})"
     for name, count in totals["ill_formed"].items():
         yield f"{count} could not be read ({name})"
+    if totals["owners"]:
+        yield "By owner: " + ", ".join(f"{name} {count}" for name, count in totals["owners"].items())
     yield from spoken(totals)
     yield from alike(totals["alike"])
     if any(name.startswith("planned") for name in totals["results"]):

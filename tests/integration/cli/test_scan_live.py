@@ -71,6 +71,20 @@ def test_cloud_logging_is_asked_for_the_words_in_any_form(place: Place) -> None:
     assert ran.stdout.rstrip().endswith("--format=json | logmend explain -")
 
 
+def test_each_vms_owner_is_named_and_counted(place: Place) -> None:
+    """By the label that LOGMEND_OWNER_LABEL names; a VM that could not be looked up has none known."""
+    for name, team in (("web-1", "shop"), ("web-2", "search")):
+        place.machine(name).instance.labels["team"] = team
+    text = json.dumps([*lines(place), entry(("demo-project", ZONE, "77"))])
+    ran = place.logmend("scan", "-", "--format", "json", stdin=text, owner_label="team")
+    told = json.loads(ran.stdout)
+    owners = {each["name"]: each["owner"] for each in told["instances"]}
+    assert (owners["web-1"], owners["web-2"], owners[None]) == ("shop", "search", None)
+    assert told["totals"]["owners"] == {"shop": 1, "search": 1}
+    assert "By owner: " in place.logmend("scan", "-", stdin=text, owner_label="team").stdout
+    assert "By owner" not in place.logmend("scan", "-", stdin=text).stdout
+
+
 def test_a_span_of_time_bounds_what_is_read(place: Place) -> None:
     """--since and --until, as durations or as times."""
     place.logs.entries = [*lines(place), *lines(place, age=timedelta(days=3))]

@@ -11,6 +11,7 @@ from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, START, lines, outcome
 
 from logmend.model.enums import Action, Mode, Result
+from logmend.model.struct import replace
 from logmend.model.values import Evidence, InstanceRef, Latency, Outcome
 from logmend_cli.report import charts
 from logmend_cli.report.charts import COLOURS
@@ -186,6 +187,14 @@ def written(run: Run, tmp_path: Path, *outcomes: Outcome) -> str:
     assert ran.exit_code == 0, ran.stderr
     assert str(out) in ran.stdout
     return out.read_text()
+
+
+def test_outcomes_are_counted_by_owner_if_any_has_one(run: Run, tmp_path: Path) -> None:
+    """Without the label nothing speaks of owners."""
+    plain = outcome(1)
+    assert "By owner" not in written(run, tmp_path, plain)
+    assert "By owner" in written(run, tmp_path, plain, replace(outcome(2), owner="shop"))
+    assert report(replace(plain, owner="shop")).by_owner["shop"].total() == 1
 
 
 def test_the_page_is_small(run: Run, tmp_path: Path) -> None:

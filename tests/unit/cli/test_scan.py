@@ -28,11 +28,11 @@ ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
 KEYS = [
     "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "hosts",
-    "result", "reason", "detail", "group", "template", "image", "pending_guards", "forms",
+    "result", "reason", "detail", "group", "template", "image", "owner", "pending_guards", "forms",
 ]  # fmt: skip
 TOTALS = [
     "instances", "results", "entries", "matched", "unmatched", "turned_away", "unknown_form", "quoted_by",
-    "ill_formed", "first_seen", "last_seen", "facts", "alike",
+    "ill_formed", "first_seen", "last_seen", "facts", "alike", "owners",
 ]  # fmt: skip
 
 
