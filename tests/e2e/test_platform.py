@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -88,7 +89,7 @@ async def test_a_tick_that_the_ledger_keeps_waiting_comes_again_without_a_traceb
     """5xx, so that Pub/Sub delivers it again; a warning with the reason, and no error of ours."""
     async with function_process(tmp_path) as function:
         await function.tick()
-        with sqlite3.connect(tmp_path / "ledger.sqlite") as busy:
+        with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as busy:
             busy.execute("BEGIN IMMEDIATE")
             answer = await function.push(TICK_BODY)
             busy.rollback()
