@@ -182,7 +182,7 @@ CASES = {
         sudo=1,
     ),
     "its systemd does not answer": Case(
-        "failed: script_error",
+        "refused: systemd_silent",
         then=inside(
             "printf '#!/bin/sh\\nexit 1\\n' >/usr/local/bin/systemctl; chmod 755 /usr/local/bin/systemctl"
         ),
