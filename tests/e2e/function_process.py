@@ -214,7 +214,9 @@ async def function_process(
         start_new_session=True,
     )
     where = str(chosen["outcomes"]).removeprefix("file:")
-    async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
+    # A connection that is kept may be closed for idleness in the very moment in which it is used again.
+    anew = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=120, trust_env=False, limits=anew) as client:
         function = Function(process, port, folder, str(chosen["state"]), Path(where), client)
         try:
             await _listening(function)

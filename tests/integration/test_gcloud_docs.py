@@ -18,7 +18,7 @@ def commands(text: str) -> list[str]:
     """Give the gcloud commands of fenced blocks and of code spans that are whole commands."""
     lines = [line for block in re.findall(r"(?s)```sh\n(.*?)```", text) for line in block.splitlines()]
     spans = [each for each in re.findall(r"`([^`\n]+)`", text) if re.match(r"gcloud [a-z]+ \S+ .*-", each)]
-    found = (re.split(r" \| | > |  # ", line)[0].strip() for line in [*lines, *spans])
+    found = (re.split(r" \| | > | <|  # ", line)[0].strip() for line in [*lines, *spans])
     named = (each.replace("PROJECT", "my-project") for each in found)
     return sorted({each for each in named if each.startswith("gcloud ")})
 
