@@ -123,7 +123,9 @@ AT_HAND = frozenset({"no_credentials", "credentials_unusable", "api_disabled"})
 REASONS: Mapping[str, Meaning] = MappingProxyType(
     {
         # rejected
-        "malformed": Meaning("The message body is not valid JSON."),
+        "malformed": Meaning(
+            "The message is not JSON, or not in the shape of what it claims to be; the detail says where."
+        ),
         "not_an_event": Meaning("Neither a log entry, nor an incident, nor a tick."),
         "no_data": Meaning("The body, or the Pub/Sub message in it, carries no data."),
         "too_large": Meaning("The body is larger than any log entry may be."),
