@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from xdist.remote import Producer
@@ -53,11 +54,16 @@ def needs(
     linux: bool = False,
 ) -> None:
     """Skip the calling test by name of what is missing; fail instead where LOGMEND_REQUIRE_ALL=1."""
-    if (lack := missing(commands=commands, files=files, root=root, linux=linux)) is None:
-        return
+    lack = missing(commands=commands, files=files, root=root, linux=linux)
+    if lack is not None:
+        lacking(lack)
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the calling test by name of what this machine lacks; fail instead where every tier is required."""
     if REQUIRE_ALL:
-        pytest.fail(f"every tier is required here, but this machine lacks: {lack}", pytrace=False)
-    pytest.skip(f"this machine lacks: {lack}")
+        pytest.fail(f"every tier is required here, but this machine lacks: {what}", pytrace=False)
+    pytest.skip(f"this machine lacks: {what}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
+from tests.conftest import lacking
 from tests.contract import relay as relays
 
 from logmend.adapters.ssh import errors
@@ -584,7 +585,7 @@ async def test_many_tunnels_leave_no_task_and_no_file_behind(sshd: tuple[str, in
     """Good ones, refused ones, cut ones and cancelled ones: all gone afterwards."""
     handles_of_process = Path("/proc/self/fd")
     if not handles_of_process.exists():  # noqa: ASYNC240  # a test may look
-        pytest.skip("this machine lacks: /proc/self/fd")
+        lacking("/proc/self/fd")
 
     def files() -> int:
         return sum(1 for _ in handles_of_process.iterdir())

@@ -1,7 +1,6 @@
 """The kill switch without the command: the very lines of docs/operations.md, on the real emulator."""
 
 import re
-import shutil
 import subprocess
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -24,8 +23,6 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 def stop_by_hand(emulator: Emulator, project: str) -> None:
     """Do what the page says, with the emulator's address and token."""
-    if shutil.which("curl") is None:
-        pytest.skip("this machine lacks curl")
     command = re.search(r"^```sh\n(curl .*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert command is not None
     text = command[1].replace("https://firestore.googleapis.com", f"http://{emulator.address}")
@@ -37,7 +34,7 @@ def stop_by_hand(emulator: Emulator, project: str) -> None:
 @pytest.fixture
 def project() -> str:
     """Name a ledger of one's own."""
-    needs(commands=("gcloud", "java"))
+    needs(commands=("gcloud", "java", "curl"))
     return f"stop-{uuid.uuid4().hex[:12]}"
 
 

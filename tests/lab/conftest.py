@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import REQUIRE_ALL, needs
+from tests.conftest import lacking, needs
 from tests.lab.lab import Lab
 from tests.lab.machines import Machine
 from tests.lab.roots import LabUnavailableError
@@ -47,9 +47,7 @@ async def boot(lab: Lab) -> AsyncIterator[Boot]:
             # A test may give up on a boot; the boot is then finished and taken away in order, below.
             return await asyncio.shield(task)
         except LabUnavailableError as error:
-            if REQUIRE_ALL:
-                raise
-            pytest.skip(f"no lab on this machine: {error}")
+            lacking(f"the lab: {error}")
 
     yield boot_machine
     booted = await asyncio.gather(*booting, return_exceptions=True)

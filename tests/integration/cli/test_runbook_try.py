@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.conftest import needs
+from tests.conftest import lacking, needs
 
 from logmend import runbook
 from logmend.errors import ConfigError
@@ -38,7 +38,7 @@ def namespaces() -> None:
     try:
         trial.require()
     except ConfigError as error:
-        pytest.skip(str(error))
+        lacking(str(error))
 
 
 def test_a_new_runbook_goes_there_and_back(tmp_path: Path) -> None:
