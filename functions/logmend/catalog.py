@@ -8,6 +8,7 @@ from logmend.errors import ConfigError
 from logmend.guards import GUARDS
 from logmend.model.enums import Mode
 from logmend.model.struct import Struct, replace
+from logmend.permissions import GRANTABLE
 from logmend.runbook import BUILT_IN, Limits, Problem, Runbook, load_each
 from logmend.runbook.configuration import Choice, Configuration, read
 from logmend.runbook.decode import suggestion
@@ -41,14 +42,15 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
     """Load the runbooks that are on (``every``: all that there are), with the settings of each.
 
     Raises :class:`ConfigError` with every problem of every file; a guard that does not exist is one, since
-    a runbook whose guard vanished would act where it was meant not to.
+    a runbook whose guard vanished would act where it was meant not to, and so is a permission that logmend is
+    never granted, since a runbook's file must not widen the function's role.
     """
     configuration, folders, problems = _configured(settings)
     choices = configuration.runbooks
     given = {name: _parameters(name, choices.get(name), settings) for name in folders}
     wanted = {name: at for name, at in folders.items() if every or _on(name, choices.get(name), at)}
     found, wrong = load_each(wanted, {name: given[name] for name in wanted})
-    problems += [*wrong, *dangling(found, folders), *_unguarded(found, folders)]
+    problems += [*wrong, *dangling(found, folders), *_unguarded(found, folders), *_greedy(found, folders)]
     by_runbook = dict[str, Settings]()
     for name, choice in choices.items():
         if name in found:
@@ -76,6 +78,11 @@ def uses(found: Catalog, settings: Settings) -> list[tuple[Mode, ExecutorChoice]
         (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
         for each in own
     ]
+
+
+def declared(found: Catalog) -> frozenset[str]:
+    """Return the permissions that the runbooks that are on name as theirs, each in :data:`GRANTABLE`."""
+    return frozenset(name for each in found.runbooks.values() for name in each.permissions)
 
 
 def folders(settings: Settings) -> Mapping[str, Path]:
@@ -155,6 +162,20 @@ def _unguarded(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> lis
         for each in found.values()
         for name in each.guards
         if name not in GUARDS
+    ]
+
+
+def _greedy(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+    return [
+        Problem(
+            str(folders[each.name] / "runbook.yaml"),
+            None,
+            f"logmend is never granted {name}",
+            suggestion(name, GRANTABLE),
+        )
+        for each in found.values()
+        for name in each.permissions
+        if name not in GRANTABLE
     ]
 
 

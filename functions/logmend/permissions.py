@@ -2,7 +2,7 @@
 
 Each group is what one adapter calls; ``deploy/permissions.tf`` grants exactly these through custom roles
 and a test compares the two, in every combination of mode, executor and route. A permission that a runbook
-declares must be among them. Source: the reference page of each API method.
+declares must be among :data:`GRANTABLE`. Source: the reference page of each API method.
 """
 
 import sys
@@ -58,6 +58,8 @@ SILENCE = frozenset({"logging.logEntries.list"})
 DEAD_LETTER = frozenset({"pubsub.topics.publish"})
 """Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
 
+GRANTABLE = LOOKUP | SSH | SSH_ROOT | SSH_IAP | OSCONFIG
+"""What a runbook may declare: what the function itself calls on a VM's project, and nothing wider."""
 
 Use = tuple[Mode, ExecutorChoice]
 """How one runbook may be used: its mode, and the way to its VMs."""
@@ -68,7 +70,7 @@ def fleet_of(
 ) -> frozenset[str]:
     """Return what the function needs on the projects of its VMs, for all its runbooks.
 
-    ``declared`` is what the runbooks themselves name as their permissions.
+    ``declared`` is what the runbooks themselves name as their permissions (:func:`logmend.catalog.declared`).
     """
     wanted = {*LOOKUP, *declared}
     for mode, executor in uses:

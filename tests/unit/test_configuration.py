@@ -65,6 +65,15 @@ def test_own_runbooks_are_beside_the_built_in_ones_and_each_can_be_turned_off(ow
     assert {"mine", "ops-agent"} <= set(less.folders)
 
 
+def test_a_runbook_that_wants_more_than_logmend_is_ever_granted_is_refused(own: Path) -> None:
+    """Its file never widens the function's role, whoever reads it; one that is off asks for nothing."""
+    path = own / "own/mine/runbook.yaml"
+    path.write_text(path.read_text().replace("compute.instances.get", "compute.instances.delete"))
+    (said,) = problems(own, "folders: [own]\n")
+    assert said.startswith("own/mine/runbook.yaml: logmend is never granted compute.instances.delete")
+    assert "mine" not in configured(own, "folders: [own]\nrunbooks: {mine: {enabled: false}}").runbooks
+
+
 def test_nothing_follows_that_is_off(tmp_path: Path) -> None:
     """A runbook whose follow-up is off goes on without it."""
     assert configured(tmp_path, "{}").runbooks[RUNBOOK].follow_up == "ops-agent"

@@ -14,6 +14,7 @@ from logmend.model.enums import Mode
 from logmend.permissions import (
     ACT_AS,
     DEAD_LETTER,
+    GRANTABLE,
     LEDGER,
     LOOKUP,
     OPERATOR,
@@ -169,6 +170,8 @@ def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_grou
         stated = [each.strip('"') for each in locals_[f"permissions_{name}"]]
         assert sorted(stated) == sorted(permissions), name
     assert OPERATOR >= LEDGER
+    grantable = re.findall(r"local\.permissions_(\w+)", str(locals_["permissions_grantable"]))
+    assert frozenset().union(*(groups[name] for name in grantable)) == GRANTABLE
 
 
 def test_every_suppression_of_the_scanner_says_why():

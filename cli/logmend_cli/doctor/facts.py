@@ -108,7 +108,7 @@ class Facts(Struct, frozen=True):
     def fleet_permissions(self) -> frozenset[str]:
         """What the function takes on the VMs' projects, by its settings and the runbooks here."""
         settings = self.settings
-        declared = {name for each in self.found.runbooks.values() for name in each.permissions}
+        declared = catalog.declared(self.found)
         uses = catalog.uses(self.found, settings)
         silence = settings.confirm_silence
         return permissions.fleet_of(uses, settings.ssh_route, silence=silence, declared=declared)

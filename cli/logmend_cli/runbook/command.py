@@ -106,12 +106,11 @@ def permissions_() -> int:
 
     settings = inputs.settings()
     found = catalog.read_all(settings)
-    declared = {name for each in found.runbooks.values() for name in each.permissions}
     roles = permissions.function_of(
         catalog.uses(found, settings),
         settings.ssh_route,
         silence=settings.confirm_silence,
-        declared=declared,
+        declared=catalog.declared(found),
     )
     for role, wanted in roles.items():
         click.echo(f"{role} {','.join(sorted(wanted))}")

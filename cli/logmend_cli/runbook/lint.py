@@ -9,12 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from logmend import guards, permissions
-from logmend.model.enums import Mode
 from logmend.runbook import DIAGNOSE, Problem, Runbook
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, read
 from logmend.runbook.parse import document
-from logmend.settings import ExecutorChoice, SshRoute
 from logmend_cli import cases
 from logmend_cli.runbook import script_rules
 
@@ -55,15 +53,16 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
     for name in found.guards:
         if name not in guards.GUARDS:
             yield Problem(file, top, f"no guard {name}", suggestion(name, guards.GUARDS))
-    granted = _grantable()
     top = lines.get(("permissions",), 1)
     if not found.permissions:
         yield Problem(
             file, top, "permissions: none declared", "compute.instances.get at least: facts are looked up"
         )
     for name in found.permissions:
-        if name not in granted:
-            yield Problem(file, top, f"logmend is never granted {name}", suggestion(name, granted))
+        if name not in permissions.GRANTABLE:
+            yield Problem(
+                file, top, f"logmend is never granted {name}", suggestion(name, permissions.GRANTABLE)
+            )
 
 
 def _filter(file: str, line: int, path: Path, text: str) -> Iterator[Problem]:
@@ -79,18 +78,6 @@ def _filter(file: str, line: int, path: Path, text: str) -> Iterator[Problem]:
         return
     for each in warnings:
         yield Problem(file, first + each.line - 1, f"filter: {each.message}", each.hint)
-
-
-def _grantable() -> frozenset[str]:
-    """Everything that logmend may be granted on a VM's project, whatever the mode, executor and route."""
-    return frozenset[str]().union(
-        *(
-            permissions.fleet(mode, executor, route)
-            for mode in Mode
-            for executor in ExecutorChoice
-            for route in SshRoute
-        )
-    )
 
 
 def _scripts(folder: Path, found: Runbook) -> Iterator[Problem]:
