@@ -18,6 +18,7 @@ from tests.contract.http_fake import mute, serving
 from logmend.adapters.google.compute import ComputeApi
 from logmend.adapters.ssh.host_keys import PublishedHostKeys
 from logmend.errors import Permanent, Transient
+from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 
@@ -329,6 +330,26 @@ async def test_an_api_that_refuses_listings_is_asked_for_each_vm_alone(refused: 
             assert [each.ref for each in found] == refs(instances)
             assert {each.partner_namespaces for each in found} == {(), ("wc.compute.googleapis.com",)}
     assert sum("aggregated" in call for call in pretend.calls) == 1
+
+
+async def test_a_project_that_refuses_listings_is_the_only_one_asked_one_by_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A role that one project lacks costs the others nothing, and the warning says which project it is."""
+    listed = fleet(10)
+    refusing = [
+        replace(each, project_id="shop-prod", instance_id=f"5{each.instance_id[1:]}") for each in listed
+    ]
+    pretend = PretendCompute([*listed, *refusing], {"web-prod": {}, "shop-prod": {}})
+    pretend.fail("shop-prod/aggregated", 403)
+    async with api(pretend) as compute:
+        for _ in range(2):
+            found = await asyncio.gather(*(compute.facts(ref) for ref in refs([*listed, *refusing])))
+            assert [each.ref for each in found] == refs([*listed, *refusing])
+    assert sum("web-prod/aggregated" in call for call in pretend.calls) == 2
+    assert sum("shop-prod/aggregated" in call for call in pretend.calls) == 1
+    (warning,) = [each.getMessage() for each in caplog.records if "one by one" in each.getMessage()]
+    assert "shop-prod" in warning
 
 
 async def test_a_quota_that_is_used_up_is_not_asked_for_every_vm_again() -> None:

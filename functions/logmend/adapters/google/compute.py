@@ -58,7 +58,7 @@ PACE = 0.25
 TOGETHER = 100
 """VMs in one listing: with their ids the address has some 4,000 characters."""
 ALONE_FOR = 600.0
-"""Seconds for which VMs are looked up one by one after a listing was refused."""
+"""Seconds for which a project's VMs are looked up one by one after its listing was refused."""
 
 PARTNER_TIMEOUT = 5.0
 """Seconds that partner metadata may take; a look-up does not wait for it any longer."""
@@ -89,7 +89,7 @@ class ComputeApi:
         self._projects: dict[str, tuple[float, Mapping[str, str] | str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._together = Together(self._looked_up, pace=PACE)
-        self._alone_until = 0.0
+        self._alone_until: dict[str, float] = {}
 
     async def facts(self, ref: InstanceRef) -> InstanceFacts:
         """Look a VM up by its numeric id; all there is to know of it, in one round trip's time.
@@ -229,14 +229,18 @@ class ComputeApi:
     ) -> Mapping[InstanceRef, Looked | Exception]:
         clock = asyncio.get_running_loop().time
         listed: Mapping[InstanceRef, Looked] = {}
-        if len(refs) > 1 and clock() >= self._alone_until:
+        if len(refs) > 1 and clock() >= self._alone_until.get(project_id, 0.0):
             try:
                 listed = await self._listed(project_id, refs)
             except Transient as error:  # asking for each of them now would make it worse
                 return dict.fromkeys(refs, error)
             except Permanent as error:
-                log.warning("VMs are looked up one by one for %g s: %s", ALONE_FOR, error)
-                self._alone_until = clock() + ALONE_FOR
+                log.warning(
+                    "VMs of project %s are looked up one by one for %g s: %s", project_id, ALONE_FOR, error
+                )
+                self._alone_until[project_id] = clock() + ALONE_FOR
+                while len(self._alone_until) > _PROJECTS:
+                    self._alone_until.pop(next(iter(self._alone_until)))
         rest = [ref for ref in refs if ref not in listed]
         answers = await asyncio.gather(*(self._alone(ref) for ref in rest))
         return {**listed, **dict(zip(rest, answers, strict=True))}
