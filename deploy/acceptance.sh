@@ -45,7 +45,7 @@ destroy() { # each part whatever became of the others, and all once more for wha
   echo "something may be left; later: RUN=$run deploy/acceptance.sh $project --clean" >&2
   return 1
 }
-if [ "${2:-}" = --clean ]; then destroy && exit; fi
+if [ "${2:-}" = --clean ]; then destroy; exit; fi
 
 cat <<END
 In project $project this makes, under the name $name: a function (at most five instances), two topics, two

@@ -102,6 +102,16 @@ def test_what_a_killed_run_left_is_destroyed_by_name(tmp_path):
     assert model.left() == own
 
 
+def test_what_cannot_be_destroyed_is_said_and_is_no_success(tmp_path):
+    """A cleaning that leaves something ends with an error and names what to run later."""
+    model = Model(tmp_path / "stuck")
+    assert accepted(model, "logmend-home", "--yes", MODEL_STOP="compute instances create").returncode < 0
+    done = accepted(model, "logmend-home", "--clean", MODEL_FAIL="pubsub topics delete", PAUSE="0")
+    assert done.returncode == 1, done.stdout
+    assert "RUN=1 deploy/acceptance.sh logmend-home --clean" in done.stderr
+    assert "Nothing was made" not in done.stdout
+
+
 @pytest.mark.parametrize("failing", ["functions deploy", "compute instances create", "logging read"])
 def test_a_run_that_fails_says_where_and_leaves_nothing(tmp_path, failing):
     """Whatever stops it, what it made is destroyed, and the report names the step."""
