@@ -292,6 +292,11 @@ class World:
         assert isinstance(answered, Outcome)
         return answered
 
+    async def tick(self, **passed: float) -> None:
+        """Let time pass, five minutes unless said otherwise, and a tick come."""
+        self.clock.tick(**(passed or {"minutes": 5}))
+        await self.ticker.run()
+
 
 def world(
     *,

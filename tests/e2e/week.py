@@ -7,7 +7,6 @@ process, its clock shifted alike. Emulators and machines live in real time, of w
 import asyncio
 import json
 import os
-import re
 import sys
 import threading
 import time
@@ -286,8 +285,6 @@ class Week:
         status = self.json("status")
         assert sum(status["outcomes"].values()) == len(outcomes)
         assert status["outcomes"] == dict(Counter(map(_verdict, outcomes)))
-        known = {each.instance for each in subjects if each.last_at is not None}
-        assert known <= {each.instance for each in subjects}
         assert status["instances"] == len({each.instance for each in subjects}), "a VM is one VM"
         waits = sorted(each.intent.intent_id for each in records if each.state is not State.DONE)
         assert sorted(each["intent_id"] for each in status["waiting"]) == waits
@@ -401,10 +398,3 @@ def _final(outcome: Document) -> bool:
 
 def _verdict(outcome: Document) -> str:
     return f"{outcome['result']}: {outcome['reason']}" if outcome["reason"] else str(outcome["result"])
-
-
-def word(text: str, pattern: str) -> str:
-    """Find what a command printed."""
-    found = re.search(pattern, text)
-    assert found, text
-    return found[1]

@@ -273,6 +273,24 @@ async def until(what: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.05)
 
 
+async def until_given_up(machine: Machine, unit: str) -> None:
+    """Wait until systemd starts a unit no more."""
+
+    async def failed() -> bool:
+        return (await machine.run(f"systemctl is-failed {unit}")).out.strip() == "failed"
+
+    await until(failed)
+
+
+async def until_listening(machine: Machine, port: int) -> None:
+    """Wait until somebody listens on a port of the machine."""
+
+    async def listening() -> bool:
+        return bool((await machine.output(f"ss -Hltn sport = :{port}")).strip())
+
+    await until(listening)
+
+
 async def until_changing(machine: Machine) -> None:
     """Wait until a change has begun on the machine."""
 

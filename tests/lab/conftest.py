@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import lacking, needs
+from tests.lab import ops_agent_repository
 from tests.lab.lab import Lab
 from tests.lab.machines import Machine
+from tests.lab.ops_agent_repository import Repository
 from tests.lab.roots import LabUnavailableError
 
 Boot = Callable[..., Coroutine[Any, Any, Machine]]
@@ -52,3 +55,14 @@ async def boot(lab: Lab) -> AsyncIterator[Boot]:
     yield boot_machine
     booted = await asyncio.gather(*booting, return_exceptions=True)
     await asyncio.gather(*(lab.take_away(machine) for machine in booted if isinstance(machine, Machine)))
+
+
+@pytest.fixture
+async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
+    """Serve the Ops Agent's repository; one machine has to be up, since the host's address is its link's."""
+    needs(commands=("dpkg-deb",))
+    await boot(timer="disabled")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    with ops_agent_repository.serving(folder) as running:
+        yield running

@@ -5,8 +5,7 @@ host's side of the link, and a clock is off against the metadata server, since a
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,9 +13,9 @@ import pytest
 from logmend import runbook
 from logmend.model.values import UNKNOWN, Diagnosis
 from logmend.runbook import Runbook, diagnosis
-from tests.conftest import needs
-from tests.lab import agent_package, ops_agent_repository
+from tests.lab import agent_package
 from tests.lab.agent_package import NAME
+from tests.lab.cloud import until_given_up, until_listening
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import Repository
@@ -25,17 +24,7 @@ SCOPES = "instance/service-accounts/default/scopes"
 EVERYTHING = "https://www.googleapis.com/auth/cloud-platform\n"
 HEALTH = f"/var/log/{NAME}/health-checks.log"
 SOURCES = "/etc/apt/sources.list"
-
-
-@pytest.fixture
-async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
-    """Serve the repository; one machine has to be up, since the host's address is its link's."""
-    needs(commands=("dpkg-deb",))
-    await boot(timer="disabled")
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    with ops_agent_repository.serving(folder) as running:
-        yield running
+COLLECTOR = f"{NAME}-opentelemetry-collector"
 
 
 def book(repository: Repository, **parameters: str) -> Runbook:
@@ -184,10 +173,11 @@ async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_someth
     assert (await asked(machine, book(repository))).cause == "apt_source_dead"
     await machine.output(
         "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
-        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty; sleep 1;"
+        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty;"
         f" rm /etc/apt/sources.list.d/old.sources;"
         f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
     )
+    await until_listening(machine, 80)
     found = await asked(machine, book(repository))
     assert (found.cause, found.runbook) == ("apt_source_gone", "apt-source-gone"), say(found)
     for name in ("lsb-release", "apt-transport-https", "ca-certificates", "gnupg"):
@@ -255,7 +245,8 @@ async def test_a_package_that_cannot_be_configured_is_told_apart_from_a_cut_off_
 
 
 async def _invalid(machine: Machine) -> None:
-    await machine.run(f"echo invalid >/etc/{NAME}/config.yaml; systemctl restart {NAME}; sleep 1")
+    await machine.run(f"echo invalid >/etc/{NAME}/config.yaml; systemctl restart {NAME}")
+    await until_given_up(machine, COLLECTOR)
 
 
 async def _unreadable(machine: Machine) -> None:
@@ -266,12 +257,14 @@ async def _unreadable(machine: Machine) -> None:
 async def _taken(machine: Machine) -> None:
     """Let somebody else listen, and the sub-agent end as the real one does if it cannot."""
     program = f"/opt/{NAME}/subagents/opentelemetry-collector/otelopscol"
+    await machine.output("systemd-run --uid=1000 --unit=somebody busybox nc -l -p 20201")
+    await until_listening(machine, 20201)
     await machine.output(
-        "systemd-run --uid=1000 --unit=somebody busybox nc -l -p 20201; sleep 0.5;"
-        f" printf '#!/bin/sh\nss -Hltn sport = :20201 | grep -q . && exit 1\nexec sleep infinity\n'"
+        f"printf '#!/bin/sh\nss -Hltn sport = :20201 | grep -q . && exit 1\nexec sleep infinity\n'"
         f" >{program};"
-        f" systemctl restart {NAME}; sleep 2"
+        f" systemctl restart {NAME}"
     )
+    await until_given_up(machine, COLLECTOR)
 
 
 async def _no_scopes(machine: Machine) -> None:
@@ -354,7 +347,8 @@ async def test_what_keeps_the_agent_from_working_is_named(
 async def test_root_reads_who_it_is_and_what_was_said(machine: Machine, repository: Repository) -> None:
     """What a user without rights cannot: the process that holds a port, and a dead unit's last lines."""
     await install(machine)
-    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}; sleep 2")
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}")
+    await until_given_up(machine, COLLECTOR)
     found = await asked(machine, book(repository))
     assert (found.cause, found.why) == (UNKNOWN, "not_readable"), say(found)
     found = await asked(machine, book(repository), user="root")
@@ -371,9 +365,10 @@ async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
 ) -> None:
     """By systemd's own word, put into its mouth: the lab's machines have no memory of their own."""
     await install(machine)
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/fluent-bit; systemctl restart {NAME}")
+    await until_given_up(machine, f"{NAME}-fluent-bit")
     await machine.output(
-        f"mkdir /opt/dies; echo 0 >/opt/dies/fluent-bit; systemctl restart {NAME}; sleep 2;"
-        " mv /usr/bin/systemctl /usr/bin/systemctl.real;"
+        "mv /usr/bin/systemctl /usr/bin/systemctl.real;"
         " printf '#!/bin/sh\nsystemctl.real \"$@\" | sed s/=exit-code/=oom-kill/\n'"
         " >/usr/bin/systemctl;"
         " chmod 755 /usr/bin/systemctl"
@@ -395,7 +390,8 @@ async def test_whether_the_line_matters_is_answered_for_this_machine(
     assert found.cause == "not_installed"
     assert "line: found in this VM's log; it is not the cause" in "; ".join(found.evidence)
     await install(machine)
-    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}; sleep 2")
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}")
+    await until_given_up(machine, COLLECTOR)
     found = await asked(machine, book(repository), user="root")
     assert found.cause == UNKNOWN
     assert "nothing else was found, and no way is known" in "; ".join(found.evidence)

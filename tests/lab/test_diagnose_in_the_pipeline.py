@@ -8,31 +8,28 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import needs
 from tests.lab import agent_package, ops_agent_repository
-from tests.lab.cloud import Cloud, cloud, make_due, tick
+from tests.lab.cloud import Cloud, cloud, make_due, tick, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import Repository
-from tests.lab.test_diagnose import EVERYTHING, INSTALL, SCOPES, SOURCES, WORK, Prepare, install, shell
+from tests.lab.test_diagnose import (
+    COLLECTOR,
+    EVERYTHING,
+    INSTALL,
+    SCOPES,
+    SOURCES,
+    WORK,
+    Prepare,
+    install,
+    shell,
+)
 from tests.lab.test_ops_agent_on_machines import RUNNING, alerted
-
-
-@pytest.fixture
-async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
-    """Serve the repository; one machine has to be up, since the host's address is its link's."""
-    needs(commands=("dpkg-deb",))
-    await boot(timer="disabled")
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    with ops_agent_repository.serving(folder) as running:
-        yield running
 
 
 async def machines(boot: Boot, repository: Repository, number: int) -> list[Machine]:
@@ -75,7 +72,7 @@ async def test_the_command_asks_many_vms_and_root_only_if_told(
     await dying.output(
         f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {agent_package.NAME}"
     )
-    await asyncio.sleep(2)
+    await until_given_up(dying, COLLECTOR)
     folder = ops_agent_repository.runbooks(tmp_path, repository.url)
     every = [full, healthy, dying, governed]
     async with cloud(tmp_path, *every) as around:

@@ -8,7 +8,7 @@ import pytest
 
 from logmend import runbook
 from logmend_cli.runbook import export
-from tests.lab.cloud import until
+from tests.lab.cloud import until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.disk import Shell
 from tests.lab.machines import Machine, TimerState
@@ -101,10 +101,6 @@ async def test_what_goes_on_by_itself_is_waited_for_and_a_lock_is_not(boot: Boot
     # Systemd tries a few times: the second check may come before it gives up.
     assert code == 1
     assert (said["result"], said["reason"]) in {("failed", "still_faulty"), ("unverified", "busy")}
-
-    async def failed() -> bool:
-        return (await other.run("systemctl is-failed google-guest-agent")).out.strip() == "failed"
-
-    await until(failed)
+    await until_given_up(other, "google-guest-agent")
     await other.output("rm /opt/dies")
     assert (await run(other, "google-guest-agent", ENFORCE))[1]["result"] == "remediated"

@@ -21,7 +21,7 @@ from tests.contract.osconfig_server import OsConfigServer
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import osconfig_agent
-from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until
+from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.roots import RELEASES
@@ -192,11 +192,7 @@ async def given_up(machine: Machine) -> list[str]:
     await sh(machine, f"cat >/opt/google_guest_agent <<'END'\n{PROGRAM}END\n")
     await machine.output("chmod 755 /opt/google_guest_agent; touch /opt/dies; systemctl daemon-reload")
     await machine.run("systemctl start google-guest-agent")
-
-    async def failed() -> bool:
-        return (await machine.run("systemctl is-failed google-guest-agent")).out.strip() == "failed"
-
-    await until(failed)
+    await until_given_up(machine, "google-guest-agent")
     return (await machine.output("journalctl -o cat _PID=1 -u google-guest-agent")).splitlines()
 
 

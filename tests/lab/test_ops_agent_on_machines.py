@@ -13,10 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from logmend.osconfig import assignment
-from tests.conftest import needs
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import agent_package, ops_agent_repository
@@ -58,17 +55,6 @@ class Alerted:
 
         await until(over)
         return self.function.verdicts(intent_id=intent_id)[-1]
-
-
-@pytest.fixture
-async def repository(boot: Boot, tmp_path: Path) -> AsyncIterator[Repository]:
-    """Serve the repository; one machine has to be up, since the host's address is its link's."""
-    needs(commands=("dpkg-deb",))
-    await boot(timer="disabled")
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    with ops_agent_repository.serving(folder) as running:
-        yield running
 
 
 @asynccontextmanager

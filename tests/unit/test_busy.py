@@ -48,12 +48,6 @@ async def record(w: World, intent_id: str = "m-1") -> Record:
     return found
 
 
-async def tick(w: World, **passed: float) -> None:
-    """Let time pass, and a tick come."""
-    w.clock.tick(**passed)
-    await w.ticker.run()
-
-
 async def test_a_busy_check_waits_for_the_tick_and_is_remediated_when_the_vm_is_free() -> None:
     """Parked with a backoff, no failure, no cooldown, and then done under the same intent."""
     w = world(**ENFORCE)
@@ -62,11 +56,11 @@ async def test_a_busy_check_waits_for_the_tick_and_is_remediated_when_the_vm_is_
     first = await w.deliver(push(incident()))
     assert (first.result, first.reason) == (Result.PARKED, "busy")
     assert "lock=/var/lib/dpkg/lock-frontend" in first.detail
-    await tick(w, minutes=4)
+    await w.tick(minutes=4)
     assert vm.checks == 1, "not before its time"
-    await tick(w, minutes=1)
+    await w.tick(minutes=1)
     assert (vm.checks, vm.enforcements, await places(w)) == (2, 0, 0)
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results == ["parked:busy", "parked:busy", "remediated"]
     subject = await w.controls.subject(REF, "workload-cert-refresh")
     assert subject is not None
@@ -85,7 +79,7 @@ async def test_busy_enforcing_gives_its_place_back_and_takes_the_commit_back() -
     assert (kept.state, kept.committed, kept.mark, kept.before) == (State.PARKED, False, None, None)
     assert await w.journal.samples("workload-cert-refresh", timedelta(hours=1), w.clock.now()) == {}
     vm.fix_works = True
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results[-1] == "remediated"
     assert (vm.enforcements, await places(w)) == (2, 1)
 
@@ -97,7 +91,7 @@ async def test_it_is_asked_less_and_less_often_and_after_a_day_it_has_failed() -
     vm.on_check = [busy() for _ in range(100)]
     await w.deliver(push(incident()))
     for _ in range(12 * 25):
-        await tick(w, minutes=5)
+        await w.tick(minutes=5)
     assert w.outcomes.results[-1] == "failed:busy"
     assert set(w.outcomes.results[:-1]) == {"parked:busy"}
     assert 24 < vm.checks < 36
@@ -115,10 +109,10 @@ async def test_a_freeze_in_between_is_not_counted_as_busy() -> None:
     w.fleet.vms[REF.instance_id].on_check = [busy(), busy()]
     await w.deliver(push(incident()))
     await w.controls.freeze(Freeze("ops", w.clock.now()))
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     w.clock.tick(days=2)
     await w.controls.resume(ANN)
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results == ["parked:busy", "parked:frozen", "parked:busy"]
 
 
@@ -144,7 +138,7 @@ async def test_a_second_check_that_finds_the_vm_busy_leaves_the_fix_unverified_a
     assert (outcome.result, outcome.reason) == (Result.UNVERIFIED, "busy")
     assert await w.journal.samples("workload-cert-refresh", timedelta(hours=1), w.clock.now()) == {}
     for _ in range(60):
-        await tick(w, minutes=5)
+        await w.tick(minutes=5)
     assert w.outcomes.results[-1] == "remediated"
     assert vm.enforcements == 1
 
@@ -161,10 +155,10 @@ async def test_a_crash_after_the_commit_and_then_a_busy_vm_loses_nothing() -> No
     with pytest.raises(KeyboardInterrupt):
         await w.deliver(push(entry()))
     vm.on_check = [busy()]
-    await tick(w, minutes=11)
+    await w.tick(minutes=11)
     assert w.outcomes.results[-1] == "parked:busy"
     assert (await record(w)).committed
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results[-1] == "remediated"
     assert vm.changes == 1
 
@@ -193,11 +187,11 @@ async def test_over_os_config_the_label_is_withdrawn_and_set_again_by_the_tick(*
     assert (agents.label(), await places(w)) == ("enforce", 1)
     w.clock.tick(minutes=3)
     agents.says(Action.ENFORCE, said(w, enforcing=enforcing))
-    await tick(w, minutes=2)
+    await w.tick(minutes=2)
     assert w.outcomes.results == ["requested", "parked:busy"]
     assert (agents.label(), await places(w)) == (None, 0)
     assert not (await record(w)).committed
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert (agents.label(), await places(w)) == ("enforce", 1)
     w.clock.tick(minutes=3)
     fault, done = said(w, enforcing=True).before, Evidence(100, {"changed": "yes"}, w.clock.now())
@@ -205,7 +199,7 @@ async def test_over_os_config_the_label_is_withdrawn_and_set_again_by_the_tick(*
     agents.says(
         Action.ENFORCE, Attempt("osconfig", before=fault, enforced=True, enforcement=done, after=clean)
     )
-    await tick(w, minutes=2)
+    await w.tick(minutes=2)
     assert w.outcomes.results == ["requested", "parked:busy", "requested", "remediated"]
 
 
@@ -217,12 +211,12 @@ async def test_an_agent_that_was_seen_to_enforce_keeps_its_place_when_it_is_busy
     fault = said(w, enforcing=True).before
     wrong = Evidence(100, {}, w.clock.now())  # no word of ours in it: unverified, and looked at again
     agents.says(Action.ENFORCE, Attempt("osconfig", before=fault, enforced=True, enforcement=wrong))
-    await tick(w, minutes=2)
+    await w.tick(minutes=2)
     assert w.outcomes.results[-1].startswith("unverified")
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     w.clock.tick(minutes=1)
     agents.says(Action.CHECK, said(w, enforcing=False))
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results[-1].startswith("unverified")
     assert await places(w) == 1
     assert (await record(w)).committed
@@ -234,5 +228,5 @@ async def test_observing_waits_for_a_busy_vm_as_well(mode: Mode) -> None:
     w = world(mode=mode)
     w.fleet.vms[REF.instance_id].on_check = [busy()]
     await w.deliver(push(incident()))
-    await tick(w, minutes=5)
+    await w.tick(minutes=5)
     assert w.outcomes.results == ["parked:busy", "planned"]

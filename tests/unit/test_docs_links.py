@@ -1,5 +1,6 @@
 """What README and guides point at is there, and what README shows is what the program prints."""
 
+import configparser
 import json
 import re
 from pathlib import Path
@@ -126,3 +127,17 @@ def test_what_the_readme_shows_of_explain_is_what_it_prints(
     monkeypatch.setenv("COLUMNS", "100")
     said = run("explain", "entry.json")
     assert said.stdout.splitlines() == shown
+
+
+def test_the_dependency_rule_on_the_page_is_the_one_that_lint_enforces() -> None:
+    """docs/architecture.md and .importlinter name the same layers, in the same order."""
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    shown = re.findall(
+        r"`([a-z_]+(?:, [a-z_]+)*(?: > [a-z_]+(?:, [a-z_]+)*)+)`", page("docs/architecture.md")
+    )
+    whole, stages = ([set(layer.split(", ")) for layer in each.split(" > ")] for each in shown)
+    for name, said in (("layers", whole), ("stages", stages)):
+        lines = rules[f"importlinter:contract:{name}"]["layers"].split("\n")
+        enforced = [set(line.split(" | ")) for line in lines if line]
+        assert [layer for layer in said if layer != {"logmend_cli"}] == enforced, name

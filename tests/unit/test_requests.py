@@ -50,20 +50,15 @@ async def ask(w: World, body: dict[str, Any] | None = None) -> Outcome:
     return await w.deliver(push(body or entry()))
 
 
-async def tick(w: World, **later: float) -> None:
-    w.clock.tick(**(later or {"minutes": 5}))
-    await w.ticker.run()
-
-
 async def test_a_request_is_closed_as_remediated_by_its_report_and_the_label_is_gone() -> None:
     """Label, report, outcome; nobody logged in."""
     w, agents = agents_world()
     assert (await ask(w)).result is Result.REQUESTED
     assert agents.label() == "enforce"
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested"]
     agents.says(Action.ENFORCE, fixed())
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"]
     last = w.outcomes.written[-1]
     assert last.before is not None
@@ -71,7 +66,7 @@ async def test_a_request_is_closed_as_remediated_by_its_report_and_the_label_is_
     assert (last.executor, last.before.exit_code, last.after.exit_code) == ("osconfig", 101, 100)
     assert agents.label() is None
     assert w.fleet.opened == 0
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"]
 
 
@@ -81,7 +76,7 @@ async def test_a_report_from_before_the_request_proves_nothing() -> None:
     agents.says(Action.ENFORCE, fixed())
     w.clock.tick(seconds=1)
     await ask(w)
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested"]
     assert agents.label() == "enforce"
 
@@ -93,7 +88,7 @@ async def test_a_revert_goes_the_same_way_and_is_called_reverted() -> None:
     assert agents.label() == "revert"
     w.clock.tick(minutes=1)
     agents.says(Action.REVERT, fixed())
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "reverted"]
     assert agents.label() is None
 
@@ -125,7 +120,7 @@ async def test_every_other_report_has_its_own_name_and_closes_the_request(done: 
     await ask(w)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, done)
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", result]
     assert agents.label() is None
 
@@ -147,10 +142,10 @@ async def test_what_may_still_come_is_waited_for_and_then_unverified(
     w.clock.tick(minutes=1)
     if done:
         agents.says(Action.ENFORCE, done)
-    await tick(w, hours=1)
+    await w.tick(hours=1)
     assert w.outcomes.results == ["requested"]
     assert agents.label() == "enforce"
-    await tick(w, hours=1)
+    await w.tick(hours=1)
     assert w.outcomes.results == ["requested", f"unverified:{waits_for}"]
     assert agents.label() is None
 
@@ -159,13 +154,13 @@ async def test_an_unverified_request_is_looked_at_with_a_check_and_nothing_more(
     """The look is a request of its own kind; silence ends in unverifiable."""
     w, agents = agents_world(unverified_looks=1)
     await ask(w)
-    await tick(w, hours=2)
+    await w.tick(hours=2)
     assert w.outcomes.results[-1] == "unverified:no_report"
-    await tick(w)
+    await w.tick()
     assert agents.label() == "check"
     assert w.outcomes.results[-1] == "requested"
     w.clock.tick(minutes=1)
-    await tick(w, hours=2)
+    await w.tick(hours=2)
     assert w.outcomes.results[-1] == "failed:unverifiable"
     assert agents.label() is None
 
@@ -174,11 +169,11 @@ async def test_a_check_after_a_silent_request_that_still_sees_the_fault_is_no_fa
     """The agent was to enforce, and nothing shows that it began to."""
     w, agents = agents_world()
     await ask(w)
-    await tick(w, hours=2)
-    await tick(w)
+    await w.tick(hours=2)
+    await w.tick()
     w.clock.tick(minutes=1)
     agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(101)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results[-1] == "failed:not_enforced"
 
 
@@ -188,9 +183,9 @@ async def test_compliance_is_no_fix_once_an_earlier_report_showed_the_fault() ->
     await ask(w)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(101)))
-    await tick(w)
+    await w.tick()
     agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(100)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "unverified:no_evidence"]
 
 
@@ -200,12 +195,12 @@ async def test_enforcing_that_failed_is_told_by_the_next_look() -> None:
     await ask(w)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, replace(fixed(), enforcement=evidence(1, instance_id=None), after=None))
-    await tick(w)
-    await tick(w)
+    await w.tick()
+    await w.tick()
     assert agents.label() == "check"
     w.clock.tick(minutes=1)
     agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(101)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "unverified:script_error", "requested", "failed:script_error"]
 
 
@@ -217,7 +212,7 @@ async def test_observing_asks_for_a_check(code: int, result: str) -> None:
     assert agents.label() == "check"
     w.clock.tick(minutes=1)
     agents.says(Action.CHECK, Attempt("osconfig", before=by_agent(code)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", result]
     assert agents.label() is None
 
@@ -229,10 +224,10 @@ async def test_detached_work_that_the_agent_started_is_closed_by_a_later_report(
     assert agents.label(runbook="ops-agent") == "enforce"
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed(by_agent(101)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested"]
     agents.says(Action.ENFORCE, Attempt("osconfig", before=by_agent(100)))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"]
     assert agents.label(runbook="ops-agent") is None
 
@@ -243,19 +238,19 @@ async def test_a_freeze_takes_the_label_and_parks_and_the_request_is_made_again(
     w, agents = agents_world()
     await ask(w, body)
     await w.controls.freeze(Freeze("sre", w.clock.now()))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "parked:frozen"]
     assert agents.label() is None
-    await tick(w)
-    await tick(w)
+    await w.tick()
+    await w.tick()
     assert w.outcomes.results == ["requested", "parked:frozen"]
     await w.controls.resume(ANN)
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "parked:frozen", "requested"]
     assert agents.label() == "enforce"
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results[-1] == "remediated"
 
 
@@ -264,7 +259,7 @@ async def test_a_freeze_does_not_wait_for_the_next_look() -> None:
     w, agents = agents_world()
     await ask(w)
     await w.controls.freeze(Freeze("sre", w.clock.now()))
-    await tick(w, seconds=1)
+    await w.tick(seconds=1)
     assert agents.label() is None
     assert w.outcomes.results == ["requested", "parked:frozen"]
 
@@ -277,7 +272,7 @@ async def test_a_frozen_instance_loses_its_label_and_no_other_does() -> None:
     await ask(w)
     await w.deliver(push(entry(other), "2"))
     await w.controls.freeze_instance(REF, "workload-cert-refresh", Freeze("sre", w.clock.now()))
-    await tick(w)
+    await w.tick()
     assert (agents.label(), agents.label(other)) == (None, "enforce")
 
 
@@ -288,7 +283,7 @@ async def test_what_was_done_before_a_freeze_is_told_in_it() -> None:
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
     await w.controls.freeze(Freeze("sre", w.clock.now()))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"]
     assert agents.label() is None
 
@@ -300,9 +295,9 @@ async def test_an_outcome_waits_for_its_label_to_go() -> None:
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
     agents.on_withdraw.append(Transient("compute_unavailable", "503"))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested"]
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"]
     assert agents.label() is None
 
@@ -314,7 +309,7 @@ async def test_a_label_that_may_not_be_removed_is_told() -> None:
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
     agents.on_withdraw.append(Permanent("not_permitted", "compute.instances.setLabels"))
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results[-1] == "remediated"
     assert "compute.instances.setLabels" in w.outcomes.written[-1].detail
 
@@ -324,7 +319,7 @@ async def test_a_vm_that_is_gone_is_told_by_its_look() -> None:
     w, agents = agents_world()
     await ask(w)
     w.fleet.facts_of.clear()
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "skipped:instance_gone"]
     del agents
 
@@ -351,12 +346,12 @@ async def test_a_crash_around_the_label_is_taken_over_without_a_second_request(p
     w.clock.tick(minutes=1)
     if point == "after_label":
         agents.says(Action.ENFORCE, fixed())
-    await tick(w, minutes=11)
+    await w.tick(minutes=11)
     assert w.outcomes.results[:2] == ["interrupted", "requested"]
     if point == "after_commit":
         assert agents.label() == "enforce"
         agents.says(Action.ENFORCE, fixed())
-        await tick(w)
+        await w.tick()
     assert w.outcomes.results[2:] == ["remediated"]
     assert agents.label() is None
 
@@ -395,7 +390,7 @@ async def test_many_open_requests_cost_a_look_up_each_and_no_write_while_nothing
         await w.deliver(push(entry(ref), str(number)))
     looked = w.fleet.lookups
     before = await w.journal.record("m-100")
-    await tick(w)
+    await w.tick()
     assert agents.read_ahead == 40
     assert w.fleet.lookups == looked + 40
     assert await w.journal.record("m-100") == before
@@ -438,7 +433,7 @@ async def test_a_follow_up_is_an_intent_and_an_outcome_of_its_own() -> None:
     await ask(w)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated", "requested"]
     assert [each.runbook for each in w.outcomes.written] == [
         "workload-cert-refresh",
@@ -473,7 +468,7 @@ async def test_a_takeover_that_is_turned_away_takes_the_dead_attempts_label(turn
         w.fleet.facts_of[REF.instance_id] = replace(facts, metadata=opted_in)
     else:
         agents.on_ready.append(Permanent("assignment_missing"))
-    await tick(w, minutes=11)
+    await w.tick(minutes=11)
     assert w.outcomes.results[-1] in ("refused:opted_in", "failed:assignment_missing")
     assert agents.label() is None
 
@@ -483,7 +478,7 @@ async def test_a_mode_that_was_lowered_takes_the_label() -> None:
     w, agents = agents_world()
     await ask(w)
     lower = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", mode=Mode.OBSERVE)
-    await tick(lower)
+    await lower.tick()
     assert lower.outcomes.results == ["refused:observe_mode"]
     assert agents.label() is None
 
@@ -497,7 +492,7 @@ async def test_a_runbook_that_is_gone_takes_its_label_along() -> None:
     less.ticker = replace(less.ticker, pipeline=less.pipeline)
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
-    await tick(less)
+    await less.tick()
     assert less.outcomes.results == ["refused:unknown_runbook"]
     assert agents.label() is None
 
@@ -531,7 +526,7 @@ async def test_taking_a_vm_out_withdraws_what_its_agent_was_asked_for(
     assert (await ask(w)).result is Result.REQUESTED
     w.clock.tick(minutes=1)
     change(w, facts)
-    await tick(w, seconds=1)
+    await w.tick(seconds=1)
     assert agents.label() is None
     assert w.outcomes.results == ["requested", expected]
     assert "the request is withdrawn" in w.outcomes.written[-1].detail
@@ -548,7 +543,7 @@ async def test_what_was_done_before_an_owner_objected_is_told(
     w.clock.tick(minutes=1)
     agents.says(Action.ENFORCE, fixed())
     change(w, facts)
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results == ["requested", "remediated"], expected
 
 
@@ -561,7 +556,7 @@ async def test_an_owner_is_asked_again_once_compute_answers() -> None:
     w.clock.tick(minutes=5)
     assert (await w.ticker.run()).errors == {"compute_unavailable": 1}
     assert agents.label() == "enforce"
-    await tick(w)
+    await w.tick()
     assert (agents.label(), w.outcomes.results[-1]) == (None, "refused:exempt")
 
 
@@ -583,6 +578,6 @@ async def test_a_request_for_a_look_costs_no_look_up() -> None:
     w, agents = agents_world(mode=Mode.OBSERVE)
     await ask(w)
     looked = w.fleet.lookups
-    await tick(w)
+    await w.tick()
     assert w.fleet.lookups == looked
     assert agents.label() == "check"
