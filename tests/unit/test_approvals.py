@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.fakes import REF, World, entry, evidence, push, world
-from tests.unit.test_requests import agents_world, tick
+from tests.unit.test_requests import agents_world
 
 from logmend.errors import ConfigError
 from logmend.model.enums import Action, Finding, Mode, Result
@@ -135,7 +135,7 @@ async def test_through_an_agent_the_runbook_and_the_guards_are_bound() -> None:
     await w.deliver(push(entry()))
     w.clock.tick(minutes=6)
     agents.says(Action.CHECK, Attempt("osconfig", before=evidence(101, w.clock.now(), **SEEN)))
-    await tick(w)
+    await w.tick()
     (waiting,) = await pending(w)
     other = with_runbook(w, replace(w.pipeline.runbooks[RUNBOOK], digest="sha256:other"))
     said = await carried_out(other, waiting.approval_id)

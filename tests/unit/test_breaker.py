@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.fakes import REF, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE
-from tests.unit.test_requests import agents_world, tick
+from tests.unit.test_requests import agents_world
 
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
@@ -63,7 +63,7 @@ async def test_silent_agents_open_nothing() -> None:
     for ref in DARK:
         w.fleet.add(ref, metadata={"enable-osconfig": "TRUE"}, service_account="vm@example.com")
         assert await tell(w, ref, ref.instance_id) == "requested"
-    await tick(w, hours=3)
+    await w.tick(hours=3)
     assert w.outcomes.results.count("unverified:no_report") == len(DARK)
     assert await breakers(w) == set()
 
@@ -80,7 +80,7 @@ async def test_agents_that_report_a_failure_open_it() -> None:
         seen = evidence(101, instance_id=ref.instance_id)
         done = Attempt("osconfig", before=seen, enforced=True, enforcement=failed, after=seen)
         agents.says(Action.ENFORCE, done, ref)
-    await tick(w)
+    await w.tick()
     assert w.outcomes.results.count("failed:script_error") == len(DARK)
     assert await breakers(w) == {RUNBOOK}
 

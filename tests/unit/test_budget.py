@@ -19,7 +19,7 @@ from tests.fakes import (
     push,
     world,
 )
-from tests.unit.test_requests import agents_world, by_agent, tick
+from tests.unit.test_requests import agents_world, by_agent
 
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent, Transient
@@ -68,7 +68,7 @@ async def test_a_label_that_is_out_holds_its_place_long_after_the_window() -> No
     results = []
     for number in range(6):
         results.append(str((await line(w, number)).result))
-        await tick(w, minutes=15)
+        await w.tick(minutes=15)
     assert results == ["requested"] * 2 + ["skipped"] * 4
 
 
@@ -131,7 +131,7 @@ async def test_an_agent_that_found_nothing_to_do_may_have_enforced_in_a_run_befo
     seen = by_agent(100)
     told = Attempt("osconfig", before=type(seen)(100, {"instance_id": "1000"}, w.clock.now()))
     agents(w).says(Action.ENFORCE, told, vm(0))
-    await tick(w, minutes=2)
+    await w.tick(minutes=2)
     assert w.outcomes.results[-1] == "nothing_to_do"
     assert await taken(w) == 1
     w.clock.tick(minutes=10)
@@ -148,10 +148,10 @@ async def test_an_intent_whose_message_was_given_up_is_taken_up_by_the_tick() ->
     agents(w).request = lost  # type: ignore[method-assign, assignment]
     assert (await line(w, 0)).result is Result.DEFERRED
     del agents(w).request
-    await tick(w, minutes=71)
+    await w.tick(minutes=71)
     assert w.outcomes.results[-1] == "requested"
     for _ in range(3):
-        await tick(w, minutes=61)
+        await w.tick(minutes=61)
     assert await taken(w) == 0
 
 
@@ -162,9 +162,9 @@ async def test_the_place_of_an_intent_that_is_gone_is_held_for_one_lease_more() 
     assert outcome.intent_id is not None
     key = intent_key(outcome.intent_id)
     await w.store.transact([key], lambda _: ({key: None}, None))
-    await tick(w, minutes=71)
+    await w.tick(minutes=71)
     assert await taken(w) == 1
-    await tick(w, minutes=21)
+    await w.tick(minutes=21)
     assert await taken(w) == 0
 
 

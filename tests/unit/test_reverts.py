@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.fakes import ANN, REF, START, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
-from tests.unit.test_requests import agents_world, tick
+from tests.unit.test_requests import agents_world
 
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Act, Breaker, By, Freeze, Subject
@@ -235,10 +235,10 @@ async def test_an_agents_revert_goes_on_under_the_freeze_that_it_names_and_not_u
     w, agents = agents_world()
     await w.controls.freeze(FIRST)
     assert (await w.pipeline.work(knowing(FIRST.mark))).result is Result.REQUESTED
-    await tick(w)
+    await w.tick()
     assert agents.label() == "revert"
     await w.controls.freeze(Freeze("boss", START, "stop that"))
-    await tick(w)
+    await w.tick()
     assert (agents.label(), w.outcomes.results[-1]) == (None, "parked:frozen")
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from tests.fakes import ANN, REF, START, ManualClock, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
-from tests.unit.test_requests import agents_world, fixed, tick
+from tests.unit.test_requests import agents_world, fixed
 
 from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, Freeze
@@ -89,7 +89,7 @@ async def test_what_waits_for_an_agents_request_is_due_when_that_is_closed() -> 
     w.clock.tick(minutes=4)
     agents.says(Action.ENFORCE, fixed())
     assert (await w.pipeline.work(operator(intent_id="o-second"))).reason == "busy"
-    await tick(w, minutes=1)
+    await w.tick(minutes=1)
     assert [(each.intent_id, each.result) for each in w.outcomes.written if each.intent_id == "o-second"][
         1:
     ] == [("o-second", Result.REQUESTED)]
