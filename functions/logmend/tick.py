@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from logmend.errors import Permanent, Transient
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
-from logmend.model.enums import Result
+from logmend.model.enums import Action, Result
 from logmend.model.state import Acts, Approval, Fleet, Record, Subject
 from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
@@ -48,7 +48,7 @@ class Tally:
 
     ``freed`` counts VMs whose lease was for an intent that is gone, ``forgotten`` those that Compute no
     longer knows.
-    ``queued`` are runbooks of which intents still wait for a place in the budget.
+    ``queued`` are runbooks of which intents still wait for a place in the runbook's own budget.
     """
 
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -74,8 +74,6 @@ class Tally:
         """Count one outcome."""
         if outcome is not None:
             self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
-            if outcome.reason == decide.BUDGET_EXHAUSTED and outcome.runbook is not None:
-                self.queued.add(outcome.runbook)
 
 
 class Ticker(Struct, frozen=True):
@@ -99,14 +97,19 @@ class Ticker(Struct, frozen=True):
 
     async def run(self) -> Tally:
         """Work through every list until it is empty or time is up; errors of one intent stop no other."""
-        settings, tally = self.pipeline.policies.general, Tally()
+        settings, tally, began = self.pipeline.policies.general, Tally(), self.pipeline.clock.now()
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         controls = self.pipeline.worker.controls
-        await controls.note_tick(self.pipeline.clock.now(), self.pipeline.journal.owner)
-        await controls.thaw(self.pipeline.clock.now())
+        await controls.note_tick(began, self.pipeline.journal.owner)
+        await controls.thaw(began)
         await self._guard_breakers()
+
+        def add(outcome: Outcome | None) -> None:
+            tally.add(outcome)
+            if outcome is not None and self._queued(outcome, began):
+                tally.queued.add(outcome.runbook or "")
 
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
@@ -116,13 +119,13 @@ class Ticker(Struct, frozen=True):
         heard: dict[str, Verdict | None] = {}
 
         async def resume(record: Record) -> None:
-            tally.add(await self.pipeline.work(record.intent, resume=True))
+            add(await self.pipeline.work(record.intent, resume=True))
 
         async def parked(record: Record) -> None:
             if record.intent.source.kind != SILENCE:
                 await resume(record)
             elif (intent_id := record.intent.intent_id) in heard:
-                tally.add(await self.pipeline.work(record.intent, resume=True, told=heard[intent_id]))
+                add(await self.pipeline.work(record.intent, resume=True, told=heard[intent_id]))
 
         async def listen(records: Sequence[Record]) -> None:
             asked = [each for each in records if each.intent.source.kind == SILENCE]
@@ -132,7 +135,7 @@ class Ticker(Struct, frozen=True):
 
         async def close(record: Record) -> None:
             if await self._news(record, fleet):
-                tally.add(await self.pipeline.work(record.intent, resume=True))
+                add(await self.pipeline.work(record.intent, resume=True))
 
         async def review(subject: Subject) -> None:
             gone = await self._review(subject)
@@ -142,7 +145,7 @@ class Ticker(Struct, frozen=True):
             if subject.lease is not None:
                 done = await self.pipeline.finish(subject.lease.intent_id, subject.instance, subject.runbook)
                 tally.freed += done is None
-                tally.add(done)
+                add(done)
 
         await self._drain(self.queues.overdue, self._expire, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)
@@ -150,7 +153,7 @@ class Ticker(Struct, frozen=True):
         await self._drain(self.queues.expired, finish, tally, until)
         patience = settings.request_deadline + settings.lease
         for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
-            tally.add(await self.pipeline.work(intent, resume=True))
+            add(await self.pipeline.work(intent, resume=True))
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.worker.controls.fleet()
         # What stops a request waits for nobody's next look: every tick asks, also before one is due.
@@ -164,7 +167,7 @@ class Ticker(Struct, frozen=True):
             ahead=decide.RECHECK,
         )
         await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
-        await controls.note_queued(tally.queued, self.pipeline.clock.now() + TIMELY)
+        await self._note_queued(tally)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
         return tally
@@ -179,6 +182,27 @@ class Ticker(Struct, frozen=True):
             settings = self.pipeline.policies.of(act_.runbook)
             await self.pipeline.emit(outcomes.of_act(acts, number, settings))
         await self.pipeline.worker.controls.told(acts)
+
+    def _queued(self, outcome: Outcome, began: datetime) -> bool:
+        """Return whether an intent waits for a place in its runbook's own budget.
+
+        A cohort's limit and a person's revert in waves have the same reason: others need not wait for those.
+        """
+        if outcome.reason != decide.BUDGET_EXHAUSTED or outcome.runbook is None:
+            return False
+        full = self.pipeline.journal.full_until(outcome.runbook)
+        return outcome.action is not Action.REVERT and full is not None and full > began
+
+    async def _note_queued(self, tally: Tally) -> None:
+        """Remember of which runbooks intents wait for a place, until they are asked again, and some."""
+        runbooks, now = self.pipeline.runbooks, self.pipeline.clock.now()
+        budgets = {
+            name: decide.budget(runbooks[name], self.pipeline.policies.of(name))
+            for name in sorted(tally.queued)
+            if name in runbooks
+        }
+        until = {name: budget.retry_at(now) + TIMELY for name, budget in budgets.items()}
+        await self.pipeline.worker.controls.note_queued(until, now)
 
     async def _guard_breakers(self) -> None:
         """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""

@@ -1,6 +1,7 @@
 """Whose turn it is: what waits for a VM is woken, persons go first, then the oldest."""
 
 from datetime import timedelta
+from typing import Any
 
 from tests.fakes import ANN, REF, START, ManualClock, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
@@ -80,6 +81,71 @@ async def test_what_comes_anew_does_not_overtake_what_waits_for_a_place() -> Non
     began = [next(n for n, each in enumerate(done) if ref in each) for ref in refs]
     assert began[4] < began[1] < began[2] < began[3] < began[5]
     assert (await w.controls.fleet()).queued == {}, "nothing waits any more"
+
+
+async def hourly(count: int) -> tuple[World, World, list[InstanceRef]]:
+    """Give two instances with one place an hour, which is taken, and VMs with the fault; one has parked."""
+    rare: dict[str, Any] = ENFORCE | {"disruption_budget": Budget(1, timedelta(hours=1))}
+    w = world(**rare, owner="one")
+    refs = [InstanceRef(REF.project_id, REF.zone, str(7000 + n)) for n in range(count)]
+    for ref in refs:
+        w.fleet.add(ref)
+    other = world(store=w.store, clock=w.clock, fleet=w.fleet, owner="two", **rare)
+    for number, result in enumerate((Result.REMEDIATED, Result.PARKED)):
+        w.clock.tick(minutes=5 * number)
+        told = incident(refs[number], incident_id=f"i-{number}")
+        assert (await w.deliver(push(told, f"{number}", at=w.clock.now()))).result is result
+    return w, other, refs
+
+
+async def ticks(w: World, count: int) -> None:
+    """Let Cloud Scheduler call, every five minutes."""
+    for _ in range(count):
+        w.clock.tick(minutes=5)
+        await w.ticker.run()
+
+
+async def test_a_queue_is_remembered_over_ticks_at_which_nothing_of_it_is_due() -> None:
+    """What waits in a window of an hour is asked for every six minutes, and not by each tick."""
+    w, other, refs = await hourly(4)
+    await ticks(w, 9)
+    w.clock.tick(minutes=4)
+    late = push(incident(refs[2], incident_id="i-2"), "2", at=w.clock.now())
+    assert (await other.deliver(late)).result is Result.PARKED
+    w.clock.tick(minutes=1)
+    await w.ticker.run()
+    await ticks(w, 1)  # the place is free by now, and what waits is due in a minute
+    line = push(entry(refs[3], at=w.clock.now()), "3", at=w.clock.now())
+    assert (await other.deliver(line)).reason == "budget_exhausted"
+    assert [each for each in refs if w.fleet.vms[each.instance_id].changes] == refs[:1]
+    await ticks(w, 1)
+    assert [each for each in refs if w.fleet.vms[each.instance_id].changes] == refs[:2]
+    await ticks(w, 15)
+    assert [each for each in refs if w.fleet.vms[each.instance_id].changes] == refs[:3]
+    await ticks(w, 3)
+    assert (await w.controls.fleet()).queued == {}, "nothing waits any more"
+
+
+async def test_a_full_zone_and_a_revert_in_waves_hold_no_newcomer_of_the_runbook_back() -> None:
+    """They are limits of their own: the runbook's budget has places."""
+    w = world(**ENFORCE, disruption_limits=(("zone", 1),))
+    elsewhere = InstanceRef(REF.project_id, "us-central1-b", "7003")
+    for ref in (SECOND, THIRD, elsewhere):
+        w.fleet.add(ref)
+    assert (await w.deliver(push(entry()))).result is Result.REMEDIATED
+    told = await w.deliver(push(incident(SECOND, incident_id="i-1"), "2", at=w.clock.now()))
+    assert (told.result, told.reason) == (Result.PARKED, "budget_exhausted")
+    for number, ref in enumerate((REF, THIRD)):
+        back = operator(Action.REVERT, f"o-{number}")
+        w.fleet.vms[ref.instance_id].faulty = False
+        await w.journal.write(replace(back, instance=ref, at_most=1), w.clock.now())
+    w.clock.tick(minutes=2)
+    await w.ticker.run()
+    waits = {each.intent_id for each in w.outcomes.written if each.reason == "budget_exhausted"}
+    assert waits == {"m-2", "o-1"}
+    assert (await w.controls.fleet()).queued == {}
+    line = push(entry(elsewhere, at=w.clock.now()), "3", at=w.clock.now())
+    assert (await w.deliver(line)).result is Result.REMEDIATED
 
 
 async def test_what_waits_for_an_agents_request_is_due_when_that_is_closed() -> None:

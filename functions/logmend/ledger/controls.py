@@ -3,7 +3,7 @@
 What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
@@ -121,10 +121,17 @@ class Controls:
         """Remember when the last tick began, and on which instance."""
         await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now, last_tick_by=by), []), now)
 
-    async def note_queued(self, runbooks: Collection[str], until: datetime) -> None:
-        """Remember of which runbooks intents wait for a place; what is remembered of the others is over."""
-        queued = dict.fromkeys(sorted(runbooks), until)
-        await self._change_fleet(lambda fleet: (replace(fleet, queued=queued), []), until)
+    async def note_queued(self, queued: Mapping[str, datetime], now: datetime) -> None:
+        """Remember for each runbook until when what waits for a place is ahead of what comes anew.
+
+        What was remembered before counts on until its time: not all that waits is asked for by each tick.
+        """
+
+        def noted(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            left = {name: until for name, until in fleet.queued.items() if until > now}
+            return replace(fleet, queued=left | dict(queued)), []
+
+        await self._change_fleet(noted, now)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
         """Stop enforcement of one runbook on one VM."""

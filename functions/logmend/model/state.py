@@ -214,8 +214,8 @@ class Fleet(Kept, frozen=True):
     ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it, one
     that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs on which a freeze has
     an end, so that the tick finds them. ``last_tick_by`` names the instance as its leases do.
-    ``queued`` are runbooks of which the last tick left intents waiting for a place in the budget: until then,
-    what comes anew does not overtake them.
+    ``queued`` are runbooks of which a tick left intents waiting for a place in the budget: until that time,
+    by when they are asked for again, what comes anew does not overtake them.
     """
 
     frozen: Freeze | None = None

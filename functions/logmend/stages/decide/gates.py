@@ -109,7 +109,7 @@ def admission(
     queued = view.fleet.queued.get(intent.runbook)
     fresh = view.record is None and intent.automatic and ceiling(intent, settings)
     if fresh and queued is not None and now < queued:
-        return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", min(queued, now + RECHECK))
+        return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", queued)
     if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
         return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
     return None
