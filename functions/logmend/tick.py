@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -48,9 +49,11 @@ class Tally:
 
     ``freed`` counts VMs whose lease was for an intent that is gone, ``forgotten`` those that Compute no
     longer knows.
-    ``queued`` are runbooks of which intents still wait for a place in the runbook's own budget.
+    ``queued`` are runbooks of which intents still wait for a place in the runbook's own budget, which
+    ``waits`` says of an outcome.
     """
 
+    waits: Callable[[Outcome], bool]
     outcomes: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     emitted_again: int = 0
@@ -74,6 +77,8 @@ class Tally:
         """Count one outcome."""
         if outcome is not None:
             self.outcomes[outcome.result] = self.outcomes.get(outcome.result, 0) + 1
+            if outcome.runbook is not None and self.waits(outcome):
+                self.queued.add(outcome.runbook)
 
 
 class Ticker(Struct, frozen=True):
@@ -97,7 +102,8 @@ class Ticker(Struct, frozen=True):
 
     async def run(self) -> Tally:
         """Work through every list until it is empty or time is up; errors of one intent stop no other."""
-        settings, tally, began = self.pipeline.policies.general, Tally(), self.pipeline.clock.now()
+        settings, began = self.pipeline.policies.general, self.pipeline.clock.now()
+        tally = Tally(partial(self._queued, began))
         until = (
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
@@ -106,26 +112,22 @@ class Ticker(Struct, frozen=True):
         await controls.thaw(began)
         await self._guard_breakers()
 
-        def add(outcome: Outcome | None) -> None:
-            tally.add(outcome)
-            if outcome is not None and self._queued(outcome, began):
-                tally.queued.add(outcome.runbook or "")
-
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
                 await self.pipeline.emit(record.outcome, journalled=True)
                 tally.emitted_again += 1
 
+        patience = settings.request_deadline + settings.lease
         heard: dict[str, Verdict | None] = {}
 
         async def resume(record: Record) -> None:
-            add(await self.pipeline.work(record.intent, resume=True))
+            tally.add(await self.pipeline.work(record.intent, resume=True))
 
         async def parked(record: Record) -> None:
             if record.intent.source.kind != SILENCE:
                 await resume(record)
             elif (intent_id := record.intent.intent_id) in heard:
-                add(await self.pipeline.work(record.intent, resume=True, told=heard[intent_id]))
+                tally.add(await self.pipeline.work(record.intent, resume=True, told=heard[intent_id]))
 
         async def listen(records: Sequence[Record]) -> None:
             asked = [each for each in records if each.intent.source.kind == SILENCE]
@@ -135,7 +137,10 @@ class Ticker(Struct, frozen=True):
 
         async def close(record: Record) -> None:
             if await self._news(record, fleet):
-                add(await self.pipeline.work(record.intent, resume=True))
+                tally.add(await self.pipeline.work(record.intent, resume=True))
+
+        async def left_behind(now: datetime, _: int, unreadable: Unreadable) -> Sequence[Record]:
+            return await self.pipeline.journal.left_behind(now, patience, unreadable)
 
         async def review(subject: Subject) -> None:
             gone = await self._review(subject)
@@ -145,15 +150,13 @@ class Ticker(Struct, frozen=True):
             if subject.lease is not None:
                 done = await self.pipeline.finish(subject.lease.intent_id, subject.instance, subject.runbook)
                 tally.freed += done is None
-                add(done)
+                tally.add(done)
 
         await self._drain(self.queues.overdue, self._expire, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)
         await self._drain(self.queues.unemitted, emit_again, tally, until)
         await self._drain(self.queues.expired, finish, tally, until)
-        patience = settings.request_deadline + settings.lease
-        for intent in await self.pipeline.journal.left_behind(self.pipeline.clock.now(), patience):
-            add(await self.pipeline.work(intent, resume=True))
+        await self._drain(left_behind, resume, tally, until)
         await self._drain(self.queues.unverified, resume, tally, until)
         fleet = await self.pipeline.worker.controls.fleet()
         # What stops a request waits for nobody's next look: every tick asks, also before one is due.
@@ -183,15 +186,15 @@ class Ticker(Struct, frozen=True):
             await self.pipeline.emit(outcomes.of_act(acts, number, settings))
         await self.pipeline.worker.controls.told(acts)
 
-    def _queued(self, outcome: Outcome, began: datetime) -> bool:
+    def _queued(self, began: datetime, outcome: Outcome) -> bool:
         """Return whether an intent waits for a place in its runbook's own budget.
 
         A cohort's limit and a person's revert in waves have the same reason: others need not wait for those.
         """
-        if outcome.reason != decide.BUDGET_EXHAUSTED or outcome.runbook is None:
+        if outcome.reason != decide.BUDGET_EXHAUSTED or outcome.action is Action.REVERT:
             return False
-        full = self.pipeline.journal.full_until(outcome.runbook)
-        return outcome.action is not Action.REVERT and full is not None and full > began
+        full = self.pipeline.journal.full_until(outcome.runbook or "")
+        return full is not None and full > began
 
     async def _note_queued(self, tally: Tally) -> None:
         """Remember of which runbooks intents wait for a place, until they are asked again, and some."""

@@ -22,12 +22,13 @@ from tests.fakes import (
 from tests.unit.test_requests import agents_world, by_agent
 
 from logmend.adapters.stores.memory import MemoryStore
-from logmend.errors import Permanent, Transient
+from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import places
-from logmend.ledger.documents import intent_key, pack
+from logmend.ledger.documents import intent_key, pack, shard_key
 from logmend.ledger.places import Shard, Work
 from logmend.model.enums import Action, Mode, Result
-from logmend.model.values import Attempt, InstanceRef, Outcome
+from logmend.model.values import Attempt, InstanceFacts, InstanceRef, Outcome
+from logmend.ports import Document
 from logmend.settings import Budget, ExecutorChoice
 
 WINDOW = timedelta(minutes=10)
@@ -166,6 +167,33 @@ async def test_the_place_of_an_intent_that_is_gone_is_held_for_one_lease_more() 
     assert await taken(w) == 1
     await w.tick(minutes=21)
     assert await taken(w) == 0
+
+
+async def test_one_that_cannot_be_taken_up_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a place that cannot be read nor an intent that another instance took over meanwhile."""
+    w = fleet_of_agents(3, disruption_budget=Budget(3, TWO.window), request_deadline=timedelta(hours=1))
+
+    async def lost(*_: Any) -> None:
+        raise Transient("compute_unavailable")
+
+    agents(w).request = lost  # type: ignore[method-assign, assignment]
+    assert {(await line(w, number)).result for number in range(3)} == {Result.DEFERRED}
+    del agents(w).request
+    odd = shard_key("places", "workload-cert-refresh", 77)
+    await w.store.transact([odd], lambda _: ({odd: Document({"out": "many"})}, None))
+    look = w.fleet.facts
+
+    async def facts(ref: InstanceRef) -> InstanceFacts:
+        if ref == vm(0):
+            raise Superseded
+        return await look(ref)
+
+    w.fleet.facts = facts  # type: ignore[method-assign]
+    w.clock.tick(minutes=71)
+    tally = await w.ticker.run()
+    assert tally.outcomes == {"requested": 2}
+    assert tally.errors == {"ledger_corrupt": 1, "superseded": 1}
+    assert f"left for the next tick: {odd[1]}: ledger_corrupt" in caplog.text
 
 
 class Crash(BaseException):

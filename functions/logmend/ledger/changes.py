@@ -20,8 +20,8 @@ from logmend.ledger.documents import (
     subject_key,
     unpack,
 )
-from logmend.ledger.places import Shard
-from logmend.ledger.upkeep import Documents, budget_document
+from logmend.ledger.places import Shard, budget_document
+from logmend.ledger.upkeep import Documents
 from logmend.model.enums import Finding, Result
 from logmend.model.state import (
     SCHEMA,

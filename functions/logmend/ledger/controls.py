@@ -16,6 +16,7 @@ from logmend.ledger.documents import (
     acts_document,
     acts_key,
     approval_key,
+    every,
     fleet_of,
     intent_key,
     pack,
@@ -249,13 +250,10 @@ class Controls:
 
     # Approvals
 
-    async def approvals(self, page: int = 500) -> AsyncIterator[Approval]:
+    async def approvals(self) -> AsyncIterator[Approval]:
         """Walk through every approval, decided or not."""
-        after: str | None = None
-        while documents := await self._store.scan("approvals", after, page):
-            for _, document in documents:
-                yield unpack(Approval, document)
-            after = documents[-1][0]
+        async for _, document in every(self._store, "approvals"):
+            yield unpack(Approval, document)
 
     async def approve(self, approval_id: str, by: By) -> Intent:
         """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""

@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
 from logmend.ledger import places
-from logmend.ledger.documents import intent_key, pack, subject_document, unpack
+from logmend.ledger.documents import every, intent_key, subject_document, unpack
 from logmend.ledger.places import Shard, Work
 from logmend.model.state import Record, Subject
 from logmend.model.struct import Struct, replace
 from logmend.ports import Document, Key, Store
 
-PAGE = 500
 LISTS = ("parked", "requested", "unverified", "unemitted")
 
 
@@ -29,7 +28,7 @@ class Damage(Struct, frozen=True):
 
 async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
     """Walk through subjects, budgets and work lists, and name what is amiss."""
-    async for key, document in _every(store, "subjects"):
+    async for key, document in every(store, "subjects"):
         try:
             subject = unpack(Subject, document)
         except Permanent as error:
@@ -44,7 +43,7 @@ async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
             yield Damage("/".join(key), what, repairable=True)
         elif document.queue != "leased":
             yield Damage("/".join(key), "its lease is on no work list", repairable=True)
-    async for key, document in _every(store, "places"):
+    async for key, document in every(store, "places"):
         try:
             shard = unpack(Shard, document)
         except Permanent as error:
@@ -134,17 +133,9 @@ async def _end(store: Store, key: Key, now: datetime, longest: timedelta) -> Non
         shard = unpack(Shard, documents[key])
         for intent_id in lost:
             shard = places.settle(shard, intent_id, Work.UNKNOWN, longest, now)
-        return {key: Document(pack(shard), expire_at=places.expiry(shard))}, None
+        return {key: places.budget_document(shard)}, None
 
     await store.transact([key], step)
-
-
-async def _every(store: Store, collection: str) -> AsyncIterator[tuple[Key, Document]]:
-    after: str | None = None
-    while documents := await store.scan(collection, after, PAGE):
-        for name, document in documents:
-            yield (collection, name), document
-        after = documents[-1][0]
 
 
 def _unreadable(key: Key, error: Permanent) -> Damage:

@@ -18,7 +18,7 @@ collection     id                             holds
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from logmend.ledger import freezes
 from logmend.model.state import SCHEMA, Act, Acts, Fleet, Freeze, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
-from logmend.ports import STOP, Document, Key
+from logmend.ports import STOP, Document, Key, Store
 
 T = TypeVar("T")
 
@@ -62,6 +62,15 @@ def unpack(kind: type[T], document: Document) -> T:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise Permanent("ledger_corrupt", f"{kind.__name__}: {error}") from error
+
+
+async def every(store: Store, collection: str, page: int = 500) -> AsyncIterator[tuple[Key, Document]]:
+    """Walk through a collection in order of id, so many documents at a time."""
+    after: str | None = None
+    while found := await store.scan(collection, after, page):
+        for name, document in found:
+            yield (collection, name), document
+        after = found[-1][0]
 
 
 BY_HAND = "the ledger's field stop"

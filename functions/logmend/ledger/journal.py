@@ -38,8 +38,8 @@ from logmend.ledger.documents import (
     unpack,
 )
 from logmend.ledger.migrate import migrate
-from logmend.ledger.places import Shard, Work
-from logmend.ledger.upkeep import Documents, Upkeep, budget_document
+from logmend.ledger.places import Shard, Work, budget_document
+from logmend.ledger.upkeep import Documents, Upkeep
 from logmend.model.enums import Action, Origin, Result
 from logmend.model.state import (
     Admission,

@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
-from logmend.ledger.documents import FLEET, fleet_of, intent_key, pack, shard_key, unpack
-from logmend.ledger.places import Out, Shard, shards
+from logmend.ledger.documents import FLEET, every, fleet_of, intent_key, pack, shard_key, unpack
+from logmend.ledger.places import Out, Shard, budget_document, shards
 from logmend.ledger.queues import Queues
-from logmend.ledger.upkeep import budget_document
 from logmend.model.enums import Action
 from logmend.model.state import SCHEMA, Record, State
 from logmend.model.struct import replace
@@ -70,12 +69,7 @@ async def _stamped(store: Store, schema: int | None) -> int:
 
 async def _reservations(store: Store) -> dict[str, Mapping[str, list[str]]]:
     """Read every document of schema 1's budgets, by its name."""
-    every: dict[str, Mapping[str, list[str]]] = {}
-    after: str | None = None
-    while found := await store.scan("budgets", after, PAGE):
-        every |= {name: document.data for name, document in found}
-        after = found[-1][0]
-    return every
+    return {name: document.data async for (_, name), document in every(store, "budgets", PAGE)}
 
 
 async def _at_work(store: Store, now: datetime) -> list[Record]:

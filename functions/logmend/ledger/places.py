@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from logmend.ledger.documents import KEEP
+from logmend.ledger.documents import KEEP, pack
 from logmend.model.struct import Struct, field, replace
+from logmend.ports import Document
 from logmend.settings import Budget
 
 SLICES = 60
@@ -130,6 +131,11 @@ def expiry(shard: Shard) -> datetime | None:
     if not known or len(known) < len(ends):
         return None
     return max(known) + timedelta(seconds=shard.window) + KEEP
+
+
+def budget_document(shard: Shard) -> Document:
+    """Make the document of a part of a budget, which may go when nothing in it counts any more."""
+    return Document(pack(shard), expire_at=expiry(shard))
 
 
 def _slice(end: datetime, window: float) -> str:

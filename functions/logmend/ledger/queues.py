@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from logmend.errors import Permanent
-from logmend.ledger.documents import unpack
+from logmend.ledger.documents import every, unpack
 from logmend.ledger.places import Shard
 from logmend.model.state import Acts, Approval, Record, Subject
 from logmend.ports import Document, Key, Store
@@ -62,37 +62,26 @@ class Queues:
         """Return plans that nobody decided on in time."""
         return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
 
-    async def acts(self, page: int = 500) -> AsyncIterator[Acts]:
+    async def acts(self) -> AsyncIterator[Acts]:
         """Walk through what was done to controls, oldest first."""
-        after: str | None = None
-        while found := await self._store.scan("acts", after, page):
-            for _, document in found:
-                yield unpack(Acts, document)
-            after = found[-1][0]
+        async for _, document in every(self._store, "acts"):
+            yield unpack(Acts, document)
 
-    async def places(self, page: int = 100) -> AsyncIterator[tuple[Key, Shard]]:
+    async def places(self, unreadable: Unreadable = refuse) -> AsyncIterator[tuple[Key, Shard]]:
         """Walk through the documents of every budget."""
-        after: str | None = None
-        while found := await self._store.scan("places", after, page):
-            for name, document in found:
-                yield ("places", name), unpack(Shard, document)
-            after = found[-1][0]
+        async for key, document in every(self._store, "places"):
+            for shard in _read(Shard, [(key[1], document)], unreadable):
+                yield key, shard
 
-    async def subjects(self, page: int = 500) -> AsyncIterator[Subject]:
+    async def subjects(self) -> AsyncIterator[Subject]:
         """Walk through every subject, in order of id."""
-        after: str | None = None
-        while found := await self._store.scan("subjects", after, page):
-            for _, document in found:
-                yield unpack(Subject, document)
-            after = found[-1][0]
+        async for _, document in every(self._store, "subjects"):
+            yield unpack(Subject, document)
 
-    async def records(self, page: int = 500) -> AsyncIterator[Record]:
+    async def records(self) -> AsyncIterator[Record]:
         """Walk through every intent, in order of id."""
-        after: str | None = None
-        while found := await self._store.scan("intents", after, page):
-            for _, document in found:
-                yield unpack(Record, document)
-            after = found[-1][0]
+        async for _, document in every(self._store, "intents"):
+            yield unpack(Record, document)
 
 
 def _read(kind: type[T], found: Sequence[tuple[str, Document]], unreadable: Unreadable) -> list[T]:

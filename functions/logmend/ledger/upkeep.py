@@ -1,6 +1,6 @@
 """What the ledger needs now and then: orphans freed, VMs forgotten, places ended that nobody gives back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
@@ -9,24 +9,18 @@ from logmend.ledger.documents import (
     SHARDS,
     contact_key,
     intent_key,
-    pack,
     shard_key,
     subject_document,
     subject_key,
     unpack,
 )
-from logmend.ledger.places import Shard, Work
-from logmend.ledger.queues import Queues
+from logmend.ledger.places import Shard, Work, budget_document
+from logmend.ledger.queues import Queues, Unreadable
 from logmend.model.state import Record, State, Subject
-from logmend.model.values import InstanceRef, Intent
+from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key, Store
 
 Documents = Mapping[Key, Document]
-
-
-def budget_document(shard: Shard) -> Document:
-    """Make the document of a part of a budget, which may go when nothing in it counts any more."""
-    return Document(pack(shard), expire_at=places.expiry(shard))
 
 
 def _is(subject: Subject, key: Key, documents: Documents) -> bool:
@@ -74,14 +68,16 @@ class Upkeep:
         failed = [at for each in documents.values() for at, failing in each.data.values() if failing]
         return max(map(datetime.fromisoformat, failed), default=None)
 
-    async def left_behind(self, now: datetime, patience: timedelta) -> list[Intent]:
+    async def left_behind(
+        self, now: datetime, patience: timedelta, unreadable: Unreadable
+    ) -> Sequence[Record]:
         """Look after places that are held for longer than ``patience`` until their intent's end.
 
         Returns the intents that would not be taken up otherwise: their message was given up. The place of an
         intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
         """
         waiting = []
-        async for key, shard in Queues(self._store).places():
+        async for key, shard in Queues(self._store).places(unreadable):
             stuck = [each for each, out in shard.out.items() if not out.until and out.since + patience <= now]
             for intent_id in stuck:
                 try:
@@ -91,7 +87,7 @@ class Upkeep:
                         raise
                     record = None
                 if record is not None and record.state is State.WAITING:
-                    waiting.append(record.intent)
+                    waiting.append(record)
                 elif record is None or record.state is State.DONE:
                     await self._settle(key, intent_id, now)
         return waiting
