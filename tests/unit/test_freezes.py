@@ -1,12 +1,18 @@
 """Freezes that end by themselves, and freezes that are lifted by name."""
 
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from tests.fakes import ANN, REF, START, World, entry, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
+from logmend.adapters.stores.memory import MemoryStore
+from logmend.ledger.documents import subject_key
 from logmend.model.enums import Action, Result
 from logmend.model.state import Freeze, Scope
+from logmend.model.values import InstanceRef
+from logmend.ports import Document
 
 RUNBOOK = "workload-cert-refresh"
 HOURS = timedelta(hours=2)
@@ -59,6 +65,79 @@ async def test_a_freeze_of_a_vm_ends_as_well() -> None:
     assert w.outcomes.controlled[-1].instance == REF
     assert await works(w, "2")
     assert (await w.controls.fleet()).thawing == ()
+
+
+async def nothing() -> None:
+    """Happen if nothing is to."""
+
+
+class Between(MemoryStore):
+    """A ledger in which something else happens before the n-th access."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.happens = 0, nothing
+
+    async def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            await self.happens()
+
+    async def transact(self, keys: Any, step: Any) -> Any:
+        await self._count()
+        return await super().transact(keys, step)
+
+    async def get(self, keys: Any) -> Any:
+        await self._count()
+        return await super().get(keys)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("freezes", [True, False])
+async def test_a_freeze_ends_whatever_a_tick_does_meanwhile(number: int, *, freezes: bool) -> None:
+    """A tick thaws while the VM is frozen, or the VM is frozen anew while a tick thaws it."""
+    store = Between()
+    w = world(store=store, **ENFORCE)
+    await w.controls.freeze_instance(REF, RUNBOOK, brief())
+    w.clock.tick(minutes=121)
+    anew = Freeze("eve", w.clock.now(), until=w.clock.now() + HOURS)
+
+    async def freeze() -> None:
+        await w.controls.freeze_instance(REF, RUNBOOK, anew)
+
+    async def thaw() -> None:
+        await w.controls.thaw(w.clock.now())
+
+    first, store.happens = (freeze, thaw) if freezes else (thaw, freeze)
+    store.left = number
+    await first()
+    after, store.left = store.left > 0, 0
+    if after:
+        await store.happens()
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert subject.frozen is not None
+    assert "eve" in [each.by for each in subject.frozen.stack]
+    w.clock.tick(minutes=121)
+    await w.ticker.run()
+    assert await works(w, "1")
+    told = [(each.reason, each.requested_by) for each in w.outcomes.controlled]
+    assert sorted(told) == [(f"freeze_{what}", who) for what in ("over", "set") for who in ("ann", "eve")]
+    assert (await w.controls.fleet()).thawing == ()
+
+
+async def test_a_vm_that_cannot_be_read_keeps_no_other_frozen() -> None:
+    """Nor does it end the tick; it stays on the list."""
+    w = world(**ENFORCE)
+    odd = InstanceRef(REF.project_id, REF.zone, "4711")
+    await w.controls.freeze_instance(odd, RUNBOOK, brief())
+    await w.controls.freeze_instance(REF, RUNBOOK, brief())
+    key = subject_key(odd, RUNBOOK)
+    await w.store.transact([key], lambda _: ({key: Document({"fence": "high"})}, None))
+    w.clock.tick(minutes=121)
+    await w.ticker.run()
+    assert await works(w, "1")
+    assert (await w.controls.fleet()).thawing == (Scope(RUNBOOK, odd),)
 
 
 async def test_one_of_several_is_lifted_by_its_name() -> None:

@@ -3,6 +3,7 @@
 What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -44,6 +45,11 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
 from logmend.ports import Document, Key, Store
 from logmend.stages import intents
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 50
+"""VMs that are thawed in one transaction."""
 
 
 class Controls:
@@ -135,25 +141,22 @@ class Controls:
         await self._change_fleet(noted, now)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
-        """Stop enforcement of one runbook on one VM."""
-        scope = Scope(runbook, instance)
-        if freeze.until is not None:
-            await self._change_fleet(
-                lambda fleet: (
-                    replace(fleet, thawing=tuple(dict.fromkeys([*fleet.thawing, scope]))),
-                    [],
-                ),
-                freeze.at,
-            )
-        await self._change_subject(
-            instance,
-            runbook,
-            lambda subject: (
-                replace(subject, frozen=over(subject.frozen, freeze)),
-                [_set(scope, freeze)],
-            ),
-            freeze.at,
-        )
+        """Stop enforcement of one runbook on one VM. If it has an end, the tick finds it from then on."""
+        scope, key, acts_at = Scope(runbook, instance), subject_key(instance, runbook), acts_key(freeze.at)
+        ends = freeze.until is not None
+
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            known = documents.get(key)
+            subject = unpack(Subject, known) if known else Subject(instance, runbook)
+            frozen = replace(subject, frozen=over(subject.frozen, freeze))
+            writes = {key: _written(known, frozen)} | _kept(acts_at, [_set(scope, freeze)])
+            if ends:
+                fleet = fleet_of(documents)
+                thawing = tuple(dict.fromkeys([*fleet.thawing, scope]))
+                writes[FLEET] = Document(pack(replace(fleet, thawing=thawing)))
+            return writes, None
+
+        await self._store.transact([key, acts_at, *([FLEET] if ends else [])], step)
 
     async def resume_instance(self, instance: InstanceRef, runbook: str, by: By) -> str | None:
         """Release a VM: its latest freeze, hold, rejection, cooldown, and the mark that it needs a human.
@@ -213,23 +216,38 @@ class Controls:
 
     async def thaw(self, now: datetime) -> None:
         """Lift the freezes whose time is over; VMs on which none has an end any more are forgotten."""
+        await self._lift(lambda each: _over_by(each, now), _ended, (), now)
         thawing = (await self.fleet()).thawing
-        await self._lift(lambda each: _over_by(each, now), _ended, thawing, now)
-        ended = []
-        for scope in thawing:
-            assert scope.instance is not None
-            assert scope.runbook is not None
-            subject = await self.subject(scope.instance, scope.runbook)
-            stack = subject.frozen.stack if subject and subject.frozen else ()
-            ended += [scope] if all(each.until is None for each in stack) else []
-        if ended:
-            await self._change_fleet(
-                lambda fleet: (
-                    replace(fleet, thawing=tuple(each for each in fleet.thawing if each not in ended)),
-                    [],
-                ),
-                now,
-            )
+        for start in range(0, len(thawing), TOGETHER):
+            await self._thaw(thawing[start : start + TOGETHER], now)
+
+    async def _thaw(self, scopes: Sequence[Scope], now: datetime) -> None:
+        """Thaw VMs; those that cannot be read stay on the list, and keep no other from it."""
+        acts_at, keys = acts_key(now), {each: _key(each) for each in scopes}
+
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+            writes, acts, ended = dict[Key, Document | None](), list[Act](), set[Scope]()
+            for scope, key in keys.items():
+                try:
+                    subject = unpack(Subject, documents[key]) if key in documents else None
+                except Permanent as error:
+                    log.warning("not thawed: %s: %s", scope, error)
+                    continue
+                left, met = of_subject(subject, lambda each: _over_by(each, now)) if subject else (None, [])
+                if left is not None and met:
+                    writes[key] = _written(documents[key], left)
+                acts += [_ended(*each) for each in met]
+                stack = left.frozen.stack if left and left.frozen else ()
+                ended |= {scope} if all(each.until is None for each in stack) else set()
+            fleet = fleet_of(documents)
+            thawing = tuple(each for each in fleet.thawing if each not in ended)
+            if thawing != fleet.thawing:
+                writes[FLEET] = Document(pack(replace(fleet, thawing=thawing)))
+            return writes | _kept(acts_at, acts), None
+
+        read = [FLEET, *keys.values()]
+        if step(await self._store.get(read))[0]:
+            await self._store.transact([*read, acts_at], step)
 
     async def told(self, acts: Acts) -> None:
         """Take what was done to controls off the list of what is still to be recorded."""
@@ -338,12 +356,23 @@ class Controls:
             changed, acts = change(subject)
             if document is None and changed == subject:
                 return {}, None  # nothing is kept of a VM of which there is nothing to say
-            at = changed.frozen.at if changed.frozen else changed.last_at
-            listed = document is not None and document.queue is not None
-            kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
-            return {key: replace(kept, data=pack(changed))} | _kept(acts_at, acts), None
+            return {key: _written(document, changed)} | _kept(acts_at, acts), None
 
         await self._store.transact([key, acts_at], step)
+
+
+def _key(scope: Scope) -> Key:
+    assert scope.instance is not None
+    assert scope.runbook is not None
+    return subject_key(scope.instance, scope.runbook)
+
+
+def _written(document: Document | None, changed: Subject) -> Document:
+    """Make the document of a VM whose switches were changed; it stays on the work list that it is on."""
+    at = changed.frozen.at if changed.frozen else changed.last_at
+    listed = document is not None and document.queue is not None
+    kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
+    return replace(kept, data=pack(changed))
 
 
 def _act(
