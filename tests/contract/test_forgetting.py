@@ -55,6 +55,18 @@ async def test_forged_ids_leave_nothing_but_journals_that_expire(w: World, store
     assert all(document.expire_at for _, document in journals)
 
 
+async def test_a_vm_that_was_only_seen_stopped_leaves_at_once_when_it_is_gone(store: Store) -> None:
+    """Its name and its owner are of no use without it."""
+    w = opened(store, owner_label="team")
+    w.fleet.add(vm(100), labels={"team": "payments"}, status="TERMINATED")
+    said = await line(w, 100)
+    assert (said.reason, said.owner) == ("not_running", "payments")
+    assert await remembered(w) == {vm(100).instance_id}
+    del w.fleet.facts_of[vm(100).instance_id]
+    assert (await line(w, 100, "again")).reason == "instance_gone"
+    assert await remembered(w) == set()
+
+
 async def test_a_vm_that_is_gone_leaves_after_a_month_with_all_that_was_held_of_it(w: World) -> None:
     """Fixed, frozen, left to a person: it is not there any more."""
     for number in range(3):

@@ -239,6 +239,7 @@ def unknown(outcome: Outcome, subject: Subject) -> bool:
     latest = replace(
         Subject(subject.instance, subject.runbook),
         name=subject.name,
+        owner=subject.owner,
         fence=subject.fence,
         last_result=subject.last_result,
         last_reason=subject.last_reason,
