@@ -73,6 +73,14 @@ async def test_a_label_that_is_out_holds_its_place_long_after_the_window() -> No
     assert results == ["requested"] * 2 + ["skipped"] * 4
 
 
+async def test_an_instance_forgets_where_the_places_of_requests_are() -> None:
+    """The ledger has them; an instance that lives for weeks would remember all that it ever asked for."""
+    w = fleet_of_agents(2, disruption_budget=TWO)
+    assert {(await line(w, number)).result for number in range(2)} == {Result.REQUESTED}
+    assert w.journal._places == {}
+    assert await taken(w) == 2
+
+
 async def test_dead_agents_block_the_fleet_until_their_requests_are_overdue_and_no_longer() -> None:
     """As many as the budget has places: their labels are taken off, a window later others get their turn."""
     w = fleet_of_agents(3, disruption_budget=TWO, request_deadline=timedelta(hours=1))

@@ -134,8 +134,8 @@ class Journal(Upkeep):
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
-        originals, again_at = await self._originals(intent), event_key(intent)
-        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), again_at, *originals]
+        originals = await self._originals(intent)
+        keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *originals]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, documents[mine]) if mine in documents else None
@@ -202,7 +202,6 @@ class Journal(Upkeep):
             after = changes.turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
-            writes |= changes.coming_again(intent, outcome, now)
             writes |= changes.replayed(intent, outcome, originals, documents, now)
             return writes, Turned(outcome, said_before=again or changes.still_waits(earlier, outcome))
 
@@ -291,11 +290,12 @@ class Journal(Upkeep):
         keys += [approval_key(conclusion.approval.approval_id)] if conclusion.approval else []
         keys += [intent_key(conclusion.follow_up.intent_id)] if conclusion.follow_up else []
         places_at = self._places_of(held.record) if conclusion.work is not Work.OUT else []
+        self._places.pop(intent.intent_id, None)
         keys += places_at
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
-        originals = await self._originals(intent)
-        keys += [event_key(intent), *originals]
+        originals, again = await self._originals(intent), changes.coming_again(intent, outcome, now)
+        keys += [*again, *originals]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = changes.held_by(documents, mine, subject_at, held.lease, None)
@@ -346,7 +346,7 @@ class Journal(Upkeep):
                 writes[place_at] = budget_document(shard)
             if conclusion.watch and intent_key(conclusion.watch[0].intent_id) not in documents:
                 writes[intent_key(conclusion.watch[0].intent_id)] = changes.parked(*conclusion.watch)
-            writes |= changes.coming_again(intent, outcome, now)
+            writes |= again
             writes |= changes.replayed(intent, outcome, originals, documents, now)
             return writes, bool(after.waiting)
 
@@ -365,7 +365,7 @@ class Journal(Upkeep):
         """Name the documents that an intent has a place in; none if it never committed."""
         kept = [] if record.place is None else [changes.place_key(record.intent, record.place)]
         kept += [changes.cohort_key(record.intent, name) for name in record.cohorts]
-        return list(dict.fromkeys([*self._places.pop(record.intent.intent_id, []), *kept]))
+        return list(dict.fromkeys([*self._places.get(record.intent.intent_id, []), *kept]))
 
     async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
         """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
