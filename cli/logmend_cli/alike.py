@@ -5,6 +5,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from logmend.model.enums import Result
@@ -37,20 +38,26 @@ class Alike(Struct, frozen=True):
 
 
 class Causes:
-    """The latest cause of each VM under each runbook; taken in oldest first."""
+    """The latest cause of each VM under each runbook. Outcomes may come in any order: their time decides."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[InstanceRef, str], tuple[str, Lineage]] = {}
+        self._at: dict[tuple[InstanceRef, str], datetime] = {}
         self._steps: dict[str, str] = {}
 
     def outcome(self, outcome: Outcome) -> None:
         """Take in what an outcome says of its VM's fault."""
         if outcome.instance is None or outcome.runbook is None:
             return
+        key = outcome.instance, outcome.runbook
+        tells = outcome.diagnosis is not None or outcome.result in _GONE
+        if not tells or outcome.at < self._at.get(key, outcome.at):
+            return
+        self._at[key] = outcome.at
         if outcome.diagnosis is not None:
-            self.found(outcome.instance, outcome.runbook, outcome.diagnosis, outcome.lineage)
-        elif outcome.result in _GONE:
-            self._of.pop((outcome.instance, outcome.runbook), None)
+            self.found(*key, outcome.diagnosis, outcome.lineage)
+        else:
+            self._of.pop(key, None)
 
     def found(self, instance: InstanceRef, runbook: str, diagnosis: Diagnosis, made: Lineage) -> None:
         """Take in one VM's cause."""

@@ -136,9 +136,10 @@ class FleetState:
 class Summing:
     """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
 
-    Outcomes come oldest first, as logs and files have them; one that comes again counts once. ``since``
-    bounds what is counted; what stands still or waits now is told whatever its age. ``settings`` say after
-    how many failures a VM is left to a person.
+    Beside a ledger, outcomes may come in any order: it tells them by id, and their time decides. Without one
+    they come oldest first, as logs and files have them, since each VM's state is made up from them. One that
+    comes again counts once. ``since`` bounds what is counted; what stands still or waits now is told whatever
+    its age. ``settings`` say after how many failures a VM is left to a person.
     """
 
     def __init__(
@@ -226,9 +227,9 @@ class Summing:
         self._alike.outcome(outcome)
         if outcome.result in BAD:
             cause = outcome.result, outcome.reason
-            number, vms, _ = self._causes.get(cause, (0, set[int](), outcome))
+            number, vms, latest = self._causes.get(cause, (0, set[int](), outcome))
             vms.add(hash(outcome.instance))
-            self._causes[cause] = number + 1, vms, outcome
+            self._causes[cause] = number + 1, vms, max(outcome, latest, key=lambda each: each.at)
             heapq.heappush(self._failures, (outcome.at, len(self._met), outcome))
             if len(self._failures) > FAILURES:
                 heapq.heappop(self._failures)

@@ -7,8 +7,10 @@ from tests.unit.cli.conftest import Run, run
 from tests.unit.cli.outcomes import lines, outcome
 
 from logmend.model.enums import Result
+from logmend.model.state import Fleet
 from logmend.model.values import Diagnosis, InstanceRef, Lineage
 from logmend_cli.alike import Causes
+from logmend_cli.fleet_state import Summing
 from logmend_cli.report import charts, page
 from logmend_cli.report.data import Report
 
@@ -50,6 +52,29 @@ def test_status_groups_vms_by_cause_group_template_and_image(run: Run) -> None:
     assert "image of debian-cloud/debian-12" in found[1]["next_step"]
     shown = run("status", "-", stdin=text).stdout
     assert "Why the fault is there" in shown
+
+
+def test_a_ledger_tells_outcomes_in_order_of_id_and_time_decides() -> None:
+    """A VM that was remediated after its diagnosis is over, whichever of the two is met first."""
+    found, over = fleet()[2], fleet()[-1]
+    for order in ((found, over), (over, found)):
+        summing = Summing(Fleet())
+        for each in order:
+            summing.outcome(each)  # type: ignore[arg-type]
+        assert summing.state().alike == [], order
+
+
+def test_the_latest_cause_of_a_vm_counts_in_any_order() -> None:
+    """And what is done next is said by the latest outcome of its kind."""
+    older = outcome(1, Result.FAILED, "x", instance=vm(1), diagnosis=FULL, lineage=ALONE)
+    newer = outcome(2, Result.FAILED, "x", instance=vm(1), diagnosis=DNS, lineage=ALONE)
+    for order in ((older, newer), (newer, older)):
+        summing = Summing(Fleet())
+        for each in order:
+            summing.outcome(each)
+        state = summing.state()
+        assert [each.cause for each in state.alike] == ["dns_failing"], order
+        assert [each.latest.outcome_id for each in state.causes] == [newer.outcome_id], order
 
 
 def test_the_report_draws_causes_over_time_and_by_origin() -> None:
