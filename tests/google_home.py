@@ -195,18 +195,20 @@ def _vm(number: int) -> dict[str, Any]:
 class GoogleHome:
     """Answers as `answers` say.
 
-    `refused` paths get 403, `broken` ones 503, `preconditions` 412; `disabled` APIs and
-    `lacking` permissions are not there.
+    `refused` paths get 403, `broken` ones 503, `preconditions` 412, `unused` ones 403 since their API is off;
+    `disabled` APIs and `lacking` permissions are not there. `pages` are the page tokens that were sent.
     """
 
     answers: dict[str, Any] = field(default_factory=answers)
     refused: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     preconditions: set[str] = field(default_factory=set)
+    unused: set[str] = field(default_factory=set)
     disabled: set[str] = field(default_factory=set)
     lacking: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     as_function: list[str] = field(default_factory=list)
+    pages: list[str] = field(default_factory=list)
 
     @property
     def app(self) -> Starlette:
@@ -215,8 +217,12 @@ class GoogleHome:
     async def _answer(self, request: Request) -> Response:
         path = request.url.path
         self.asked.append(f"{request.method} {path}")
+        self.pages += request.query_params.getlist("pageToken")
         if path in self.refused:
             return _error(403, f"Permission 'x.y.get' denied on resource {path}", "PERMISSION_DENIED")
+        if path in self.unused:
+            said = "Cloud Functions API has not been used in project 1 before or it is disabled."
+            return _error(403, said, "PERMISSION_DENIED")
         if path in self.broken:
             return _error(503, "The service is currently unavailable.", "UNAVAILABLE")
         if path in self.preconditions:

@@ -5,12 +5,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from logmend.model.enums import Result
 from logmend.model.struct import Struct
 from logmend.model.values import Diagnosis, InstanceRef, Lineage, Outcome
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _GONE = frozenset({Result.REMEDIATED, Result.REVERTED, Result.NOTHING_TO_DO})
 """Results after which a cause that was found before is over."""

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.settings import PREFIX, Settings
 from logmend_cli import profiles
-from logmend_cli.doctor.facts import Deployment
+from logmend_cli.apis import Apis, Deployment
 from logmend_cli.documented import Command
 from logmend_cli.errors import DONE
 from logmend_cli.output import printable
@@ -72,8 +73,6 @@ async def _read(
     project: str, region: str | None, function: str | None, endpoint: str | None
 ) -> tuple[profiles.Profile, Mapping[str, str]]:
     """Read the one function that is meant; with what of its variables is left out, and why."""
-    from logmend_cli.doctor.gather import Apis
-
     apis = Apis(endpoint)
     try:
         found, silent = await _functions(apis, project, region)
@@ -84,30 +83,31 @@ async def _read(
         place = Deployment(project, path[3], path[5], (), ())
         variables, left_out = _usable(_variables(meant[0]))
         variables.setdefault("LOGMEND_PROJECT", project)
-        topic = await apis.ask("pubsub", f"/v1/{place.topic}")
-        if topic.body is not None:
-            variables.setdefault("LOGMEND_TOPIC", place.topic)
-        else:
-            left_out["LOGMEND_TOPIC"] = (
-                f"{place.topic}: {topic.why}; name it, or nothing here asks for a tick"
-            )
+        if "LOGMEND_TOPIC" not in variables:
+            topic = await apis.ask("pubsub", f"/v1/{place.topic}")
+            if topic.body is not None:
+                variables["LOGMEND_TOPIC"] = place.topic
+            else:
+                why = f"{place.topic}: {topic.why}; name it, or nothing here asks for a tick"
+                left_out["LOGMEND_TOPIC"] = why
         return profiles.Profile(project, place.region, place.name, datetime.now(UTC), variables), left_out
     finally:
         await apis.aclose()
 
 
 async def _functions(
-    apis: Any, project: str, region: str | None
+    apis: Apis, project: str, region: str | None
 ) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Return the project's functions that have logmend's settings, and the regions that did not answer."""
     found: list[Mapping[str, Any]] = []
     silent: list[str] = []
     token = ""
     for _ in range(PAGES):
-        path = f"/v2/projects/{project}/locations/{region or '-'}/functions?pageSize=100"
-        reply = await apis.ask("cloudfunctions", path + (f"&pageToken={token}" if token else ""))
+        query = urlencode({"pageSize": 100} | ({"pageToken": token} if token else {}))
+        path = f"/v2/projects/{project}/locations/{region or '-'}/functions?{query}"
+        reply = await apis.ask("cloudfunctions", path)
         if reply.body is None:
-            raise Permanent("not_found" if reply.absent else "not_permitted", f"{project}: {reply.why}")
+            raise reply.error or Permanent("not_found", f"{project}: {reply.why}")
         found += [each for each in reply.body.get("functions") or () if _variables(each)]
         silent += [str(each).rpartition("/")[2] for each in reply.body.get("unreachable") or ()]
         token = str(reply.body.get("nextPageToken") or "")

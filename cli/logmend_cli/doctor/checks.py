@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from logmend.outcome.reasons import REASONS
-from logmend_cli.doctor.facts import Check, Facts, Health, Reply
+from logmend_cli.apis import Reply
+from logmend_cli.doctor.facts import Check, Facts, Health, dicts
 from logmend_cli.doctor.gather import ancestors, apis_of
 
 OK, WARN, FAIL, UNKNOWN = Health.OK, Health.WARN, Health.FAIL, Health.UNKNOWN
@@ -70,7 +71,7 @@ def apis(facts: Facts, project: str) -> Check:
         return Check(name, UNKNOWN, reply.why, repair if "api_disabled" in reply.why else None)
     states = {
         str(each.get("name", "")).rpartition("/")[2]: each.get("state")
-        for each in _dicts(reply.body.get("services"))
+        for each in dicts(reply.body.get("services"))
     }
     wanted = [f"{each}.googleapis.com" for each in apis_of(facts, project)]
     off = [each for each in wanted if states.get(each) != "ENABLED"]
@@ -114,7 +115,7 @@ def sink(facts: Facts, parent: str) -> Check:
         )
     if not parent.startswith("projects/") and not found.get("includeChildren"):
         return Check(name, FAIL, "it leaves out the projects below", f"{update} --include-children")
-    left_out = [str(each.get("name")) for each in _dicts(found.get("exclusions")) if not each.get("disabled")]
+    left_out = [str(each.get("name")) for each in dicts(found.get("exclusions")) if not each.get("disabled")]
     if left_out:
         said = f"its exclusions {', '.join(left_out)} may leave out what the runbooks ask for"
         return Check(name, WARN, said, f"{update} --remove-exclusions={','.join(left_out)}")
@@ -160,7 +161,7 @@ def interception(facts: Facts, parent: str) -> Check:
         if reply.body is None:
             unseen.append(f"{each}: {reply.why}")
             continue
-        for one in _dicts(reply.body.get("sinks")):
+        for one in dicts(reply.body.get("sinks")):
             if one.get("interceptChildren") and not one.get("disabled"):
                 matches = _plain(str(one.get("filter", "everything")))[:120]
                 said = f"sink {one.get('name')} of {each} intercepts what it matches: {matches}"
@@ -365,13 +366,13 @@ def _granted(
         return Check(name, UNKNOWN, policy.why)
     home = facts["home_policy"]
     for where, found in (("", policy), (" on the project", home)):
-        for each in _dicts((found.body or {}).get("bindings")):
+        for each in dicts((found.body or {}).get("bindings")):
             members = each.get("members") or ()
             if each.get("role") in roles and _is_in(member, members) and not each.get("condition"):
                 return Check(name, OK, f"{member} has {each['role']}{where}")
     customs = [
         str(each.get("role"))
-        for each in (*_dicts(policy.body.get("bindings")), *_dicts((home.body or {}).get("bindings")))
+        for each in (*dicts(policy.body.get("bindings")), *dicts((home.body or {}).get("bindings")))
         if member in (each.get("members") or ()) and "/roles/" in str(each.get("role"))
     ]
     if customs:
@@ -390,16 +391,12 @@ def _is_in(member: str, members: Iterable[str]) -> bool:
 def _values(reply: Reply) -> list[float]:
     """Return the latest value of each time series."""
     found = []
-    for series in _dicts((reply.body or {}).get("timeSeries")):
-        points = _dicts(series.get("points"))
+    for series in dicts((reply.body or {}).get("timeSeries")):
+        points = dicts(series.get("points"))
         if points:
             value: Mapping[str, Any] = points[0].get("value") or {}
             found.append(float(value.get("int64Value", value.get("doubleValue", 0))))
     return found
-
-
-def _dicts(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _at(parent: str) -> str:

@@ -10,7 +10,8 @@ from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.model.enums import PROJECT_PATTERN
 from logmend_cli import inputs, output, profiles
-from logmend_cli.doctor.facts import Deployment, Health
+from logmend_cli.apis import Deployment
+from logmend_cli.doctor.facts import Health
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE
 

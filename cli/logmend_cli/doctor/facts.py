@@ -13,6 +13,7 @@ from logmend.ledger.damage import Damage
 from logmend.model.state import Fleet
 from logmend.model.struct import Struct, field
 from logmend.settings import Settings
+from logmend_cli.apis import Deployment, Reply
 
 _NAME = re.compile(r"LOGMEND_[A-Z_]+")
 
@@ -33,53 +34,6 @@ class Check(Struct, frozen=True):
     state: Health
     evidence: str
     repair: str | None = None
-
-
-class Reply(Struct, frozen=True):
-    """An API's answer: its ``body``, or that there is none (``absent``), or ``why`` it is unknown."""
-
-    body: Mapping[str, Any] | None = None
-    absent: bool = False
-    why: str = "not asked"
-
-
-class Deployment(Struct, frozen=True):
-    """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
-
-    ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
-    projects of the VMs.
-    """
-
-    project: str
-    region: str
-    name: str
-    parents: tuple[str, ...]
-    fleet: tuple[str, ...]
-
-    @property
-    def topic(self) -> str:
-        """The events' topic."""
-        return f"projects/{self.project}/topics/{self.name}"
-
-    @property
-    def subscription(self) -> str:
-        """The push subscription."""
-        return f"projects/{self.project}/subscriptions/{self.name}-push"
-
-    @property
-    def dead_topic(self) -> str:
-        """The dead-letter topic."""
-        return f"{self.topic}-dead-letter"
-
-    @property
-    def dead_subscription(self) -> str:
-        """What dead letters are replayed from."""
-        return f"projects/{self.project}/subscriptions/{self.name}-dead-letter"
-
-    @property
-    def function(self) -> str:
-        """The function."""
-        return f"projects/{self.project}/locations/{self.region}/functions/{self.name}"
 
 
 class Facts(Struct, frozen=True):
@@ -170,3 +124,8 @@ class Facts(Struct, frozen=True):
 
     def _read(self, environment: Mapping[str, str]) -> Settings:
         return Settings.from_environment({**environment, "K_SERVICE": self.place.name})
+
+
+def dicts(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects of a JSON array; whatever else an answer has there is none."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

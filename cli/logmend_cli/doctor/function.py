@@ -9,9 +9,10 @@ from logmend import permissions
 from logmend.model.enums import Mode
 from logmend.model.state import Fleet
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.apis import Reply
 from logmend_cli.doctor import vms
-from logmend_cli.doctor.checks import FAIL, OK, UNKNOWN, WARN, _dicts
-from logmend_cli.doctor.facts import Check, Facts, Reply
+from logmend_cli.doctor.checks import FAIL, OK, UNKNOWN, WARN
+from logmend_cli.doctor.facts import Check, Facts, dicts
 from logmend_cli.doctor.gather import interfaces, vm_accounts
 
 IAP_RANGE = "35.235.240.0/20"
@@ -60,7 +61,7 @@ def function(facts: Facts) -> Check:
         return Check(name, UNKNOWN, reply.why)
     state = reply.body.get("state")
     if state != "ACTIVE":
-        messages = "; ".join(str(each.get("message")) for each in _dicts(reply.body.get("stateMessages")))
+        messages = "; ".join(str(each.get("message")) for each in dicts(reply.body.get("stateMessages")))
         return Check(name, FAIL, f"its state is {state}: {messages or 'no message'}", describe)
     return Check(name, OK, f"ACTIVE as {facts.account}, updated {reply.body.get('updateTime', '?')}")
 
@@ -278,7 +279,7 @@ def route(facts: Facts, project: str) -> Check:
         return Check(name, UNKNOWN, reply.why)
     rules = [
         each
-        for each in _dicts(reply.body.get("items"))
+        for each in dicts(reply.body.get("items"))
         if not each.get("disabled")
         and each.get("direction", "INGRESS") == "INGRESS"
         and _lets_in(each, source, found)
@@ -331,7 +332,7 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
             continue
         there = {
             str(each.get("name", "")).rpartition("/")[2]: str(each.get("rolloutState", ""))
-            for each in _dicts(reply.body.get("osPolicyAssignments"))
+            for each in dicts(reply.body.get("osPolicyAssignments"))
         }
         wanted = [f"logmend-workload-cert-refresh-{action}" for action in actions]
         gone = [each for each in wanted if each not in there]
@@ -396,7 +397,7 @@ def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:
     wanted = ipaddress.ip_network(source)
     ranges = [ipaddress.ip_network(str(each), strict=False) for each in rule.get("sourceRanges") or ()]
     inside = any(each.version == wanted.version and wanted.subnet_of(each) for each in ranges)  # type: ignore[arg-type]
-    return inside and any(_is_open(each, settings.ssh_port) for each in _dicts(rule.get("allowed")))
+    return inside and any(_is_open(each, settings.ssh_port) for each in dicts(rule.get("allowed")))
 
 
 def _is_open(allowed: Mapping[str, Any], port: int) -> bool:
@@ -408,4 +409,4 @@ def _is_open(allowed: Mapping[str, Any], port: int) -> bool:
 
 def _metadata(reply: Reply) -> dict[str, str]:
     common = (reply.body or {}).get("commonInstanceMetadata") or {}
-    return {str(each.get("key")): str(each.get("value", "")) for each in _dicts(common.get("items"))}
+    return {str(each.get("key")): str(each.get("value", "")) for each in dicts(common.get("items"))}

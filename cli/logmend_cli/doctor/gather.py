@@ -2,75 +2,22 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from logmend import permissions, sink_filter
-from logmend.adapters.google.rest import Rest
 from logmend.catalog import Catalog
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend_cli.apis import NO_BODY, Apis, Deployment
 from logmend_cli.doctor import vms
-from logmend_cli.doctor.facts import Deployment, Facts, Reply
-from logmend_cli.errors import NO_CREDENTIALS
+from logmend_cli.doctor.facts import Facts
 
-SERVICES = (
-    "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "compute", "iam", "iamcredentials", "logging",
-    "monitoring", "osconfig", "pubsub", "run", "serviceusage", "vpcaccess",
-)  # fmt: skip
-_TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
 EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
 UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
-NO_BODY: Mapping[str, Any] = MappingProxyType({})
-"""POST without a body, for methods that take none."""
-
-
-@dataclass
-class Apis:
-    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy).
-
-    ``without`` says why there are no credentials, once that is known; then nothing is asked any more.
-    """
-
-    endpoint: str | None = None
-    token: str | None = None
-    opened: dict[str, Rest] = field(default_factory=dict)
-    without: str | None = None
-    skews: list[float] = field(default_factory=list)
-
-    async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
-        """Ask one thing: POST if there is a ``body``, else GET."""
-        if self.without is not None:
-            return Reply(why=self.without)
-        if service not in self.opened:
-            where = self.endpoint or f"https://{service}.googleapis.com"
-            self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
-        try:
-            method, sent = "GET" if body is None else "POST", None if body is NO_BODY else body
-            answer = await self.opened[service].call(method, path, body=sent)
-        except (Transient, Permanent) as error:
-            if error.reason in NO_CREDENTIALS:  # saying once in full why nothing can be asked is enough
-                self.without = f"{error.reason}: nothing was asked of Google Cloud"
-                return Reply(why=self.without)
-            return Reply(why=f"{service}: {error}")
-        if answer.date:
-            self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())
-        if answer.ok:
-            return Reply(answer.json, why="")
-        if answer.status == 404:
-            return Reply(absent=True, why="404: there is none")
-        return Reply(why=f"{service}: {answer.error()}")
-
-    async def aclose(self) -> None:
-        """Close connections."""
-        for each in self.opened.values():
-            await each.aclose()
 
 
 async def gather(

@@ -16,8 +16,8 @@ from logmend.adapters.google import cloud_logging, osconfig_policies, pubsub
 from logmend.adapters.ssh import executor
 from logmend.adapters.stores import sqlite
 from logmend.outcome import document
-from logmend_cli import freeze
-from logmend_cli.doctor import facts, gather
+from logmend_cli import apis, freeze
+from logmend_cli.doctor import facts
 from logmend_cli.main import COMMANDS
 from logmend_cli.pretend.entries import entry
 from logmend_cli.pretend.story import identity
@@ -80,7 +80,7 @@ def asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> Asked:
     wrapped(cloud_logging.CloudOutcomeLog, "write", Right.RECORD, nothing)
     wrapped(executor.SshExecutor, "open", Right.LOG_IN)
     wrapped(executor.SshSession, "enforce", Right.ROOT)
-    wrapped(gather.Apis, "ask", Right.INSPECT, no_answer)
+    wrapped(apis.Apis, "ask", Right.INSPECT, no_answer)
     monkeypatch.setattr(osconfig_policies.Assignments, "__init__", lambda *_: None)
     monkeypatch.setattr(osconfig_policies.Assignments, "close", lambda *_: None)
     applied = osconfig_policies.Applied(osconfig_policies.AssignmentPlace("p", "z", "a"), "unchanged")

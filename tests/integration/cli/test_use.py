@@ -44,11 +44,17 @@ def use(run: Use, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Use:
     """Run `logmend use` against a project with these functions, in a configuration folder of its own."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
-    def invoke(*args: str, functions: tuple[dict[str, Any], ...] = (), **answers: Any) -> Result:
-        home = GoogleHome()
+    def invoke(
+        *args: str,
+        functions: tuple[dict[str, Any], ...] = (),
+        endpoint: bool = True,
+        home: GoogleHome | None = None,
+        **answers: Any,
+    ) -> Result:
+        home = home or GoogleHome()
         home.answers[ANYWHERE] = {"functions": list(functions)} | answers
         with served(home.app) as url:
-            return run("use", *args, "--endpoint", url)
+            return run("use", *args, *(("--endpoint", url) if endpoint else ()))
 
     return invoke
 
@@ -120,6 +126,50 @@ def test_what_cannot_be_used_is_said_and_changes_nothing(
     assert done.exit_code == 2
     assert said in done.stderr
     assert profiles.current() == before
+
+
+def test_what_the_api_refuses_is_told_as_what_it_is(use: Use) -> None:
+    """A role helps against a missing permission, and against nothing else."""
+    for home, reason, step in (
+        (GoogleHome(refused={ANYWHERE}), "not_permitted", "x.y.get"),
+        (GoogleHome(broken={ANYWHERE}), "api_unavailable", "run it again"),
+        (GoogleHome(unused={ANYWHERE}), "api_disabled", "gcloud services enable"),
+    ):
+        done = use(HOME, home=home)
+        assert done.exit_code == 1
+        assert f"{reason}: " in done.stderr
+        assert step in done.stderr
+        assert ("not_permitted" in done.stderr) == (reason == "not_permitted")
+
+
+def test_without_credentials_it_says_so(use: Use, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And how to get some."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+    done = use(HOME, endpoint=False)
+    assert done.exit_code == 1
+    assert "no_credentials: " in done.stderr
+    assert "gcloud auth application-default login" in done.stderr
+
+
+def test_a_topic_that_the_function_names_is_kept_and_not_asked_about(use: Use) -> None:
+    """What is not asked about is not said to be left out either."""
+    home = GoogleHome()
+    home.answers[f"/v1/{TOPIC}"] = None
+    done = use(HOME, functions=(function(**DEPLOYED, LOGMEND_TOPIC="projects/ops-project/topics/own"),), home=home)
+    used = profiles.current()
+    assert used is not None
+    assert used.variables["LOGMEND_TOPIC"] == "projects/ops-project/topics/own"
+    assert "LOGMEND_TOPIC (" not in done.stdout
+    assert f"GET /v1/{TOPIC}" not in home.asked
+    again = use(HOME, functions=(function(**DEPLOYED),), home=home)
+    assert f"left out: LOGMEND_TOPIC ({TOPIC}" in again.stdout
+
+
+def test_a_page_token_is_quoted(use: Use) -> None:
+    """What it is made of is Google's to say."""
+    home = GoogleHome()
+    use(HOME, functions=(function("other"),), nextPageToken="a&b=c+/d", home=home)
+    assert "a&b=c+/d" in home.pages
 
 
 def test_the_next_page_is_asked_for(use: Use) -> None:

@@ -1,0 +1,113 @@
+"""Ask Google's APIs about a deployment: names, questions, answers. Read only; nothing is judged here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Any
+
+from logmend.adapters.google.rest import Rest
+from logmend.errors import Permanent, Transient
+from logmend.model.struct import Struct
+from logmend_cli.errors import NO_CREDENTIALS
+
+_TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
+NO_BODY: Mapping[str, Any] = MappingProxyType({})
+"""POST without a body, for methods that take none."""
+
+
+class Reply(Struct, frozen=True):
+    """An API's answer: its ``body``, or that there is none (``absent``), or ``why`` it is unknown.
+
+    ``error`` is what went wrong, for whoever cannot go on without the answer.
+    """
+
+    body: Mapping[str, Any] | None = None
+    absent: bool = False
+    why: str = "not asked"
+    error: Transient | Permanent | None = None
+
+
+class Deployment(Struct, frozen=True):
+    """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
+
+    ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
+    projects of the VMs.
+    """
+
+    project: str
+    region: str
+    name: str
+    parents: tuple[str, ...]
+    fleet: tuple[str, ...]
+
+    @property
+    def topic(self) -> str:
+        """The events' topic."""
+        return f"projects/{self.project}/topics/{self.name}"
+
+    @property
+    def subscription(self) -> str:
+        """The push subscription."""
+        return f"projects/{self.project}/subscriptions/{self.name}-push"
+
+    @property
+    def dead_topic(self) -> str:
+        """The dead-letter topic."""
+        return f"{self.topic}-dead-letter"
+
+    @property
+    def dead_subscription(self) -> str:
+        """What dead letters are replayed from."""
+        return f"projects/{self.project}/subscriptions/{self.name}-dead-letter"
+
+    @property
+    def function(self) -> str:
+        """The function."""
+        return f"projects/{self.project}/locations/{self.region}/functions/{self.name}"
+
+
+@dataclass
+class Apis:
+    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy).
+
+    ``without`` says why there are no credentials, once that is known (``refusal`` is the error itself); then
+    nothing is asked any more.
+    """
+
+    endpoint: str | None = None
+    token: str | None = None
+    opened: dict[str, Rest] = field(default_factory=dict)
+    without: str | None = None
+    refusal: Transient | Permanent | None = None
+    skews: list[float] = field(default_factory=list)
+
+    async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
+        """Ask one thing: POST if there is a ``body``, else GET."""
+        if self.without is not None:
+            return Reply(why=self.without, error=self.refusal)
+        if service not in self.opened:
+            where = self.endpoint or f"https://{service}.googleapis.com"
+            self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
+        try:
+            method, sent = "GET" if body is None else "POST", None if body is NO_BODY else body
+            answer = await self.opened[service].call(method, path, body=sent)
+        except (Transient, Permanent) as error:
+            if error.reason in NO_CREDENTIALS:  # saying once in full why nothing can be asked is enough
+                self.without, self.refusal = f"{error.reason}: nothing was asked of Google Cloud", error
+                return Reply(why=self.without, error=error)
+            return Reply(why=f"{service}: {error}", error=error)
+        if answer.date:
+            self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())
+        if answer.ok:
+            return Reply(answer.json, why="")
+        if answer.status == 404:
+            return Reply(absent=True, why="404: there is none")
+        refused = answer.error()
+        return Reply(why=f"{service}: {refused}", error=refused)
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        for each in self.opened.values():
+            await each.aclose()
