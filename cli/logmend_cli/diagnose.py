@@ -54,16 +54,11 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     (LOGMEND_MODE=approve or enforce); it is an outcome of its own (LOGMEND_OUTCOMES), beside the VM's
     log of sudo. Exit status 1 if a VM's cause stays unknown.
     """
-    settings = _settings(as_root=chosen["as_root"])
-    return application.running(lambda app: _diagnose(app, named, **chosen), settings)
+    return application.running(lambda app: _diagnose(app, named, **chosen), _settings())
 
 
-def _settings(*, as_root: bool) -> Settings:
+def _settings() -> Settings:
     settings = inputs.settings()
-    if as_root and settings.mode is Mode.OBSERVE:
-        raise ConfigError(
-            ["--as-root: LOGMEND_MODE is observe, which grants no root; set approve or enforce"]
-        )
     if settings.outcomes == "stdout":
         return replace(settings, outcomes="none")  # standard output is this command's own
     return settings
@@ -86,6 +81,9 @@ async def _diagnose(
     found = app.pipeline.runbooks[runbook]
     if not found.scripts.diagnose:
         raise ConfigError([f"runbook {runbook} has no diagnose.sh"])
+    if as_root and app.pipeline.policies.of(runbook).mode is Mode.OBSERVE:
+        problem = f"the mode of {runbook} is observe, which grants no root; set approve or enforce"
+        raise ConfigError([f"--as-root: {problem} (LOGMEND_MODE, and its own in LOGMEND_RUNBOOKS)"])
     refs = await orders.instances(app, named, project, where, scan)
     if not refs:
         raise ConfigError(["no VMs selected: name them, or use --filter or --from"])

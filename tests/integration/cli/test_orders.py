@@ -260,3 +260,16 @@ def test_ctrl_c_ends_with_every_started_attempt_recorded(opened: Opened) -> None
         each["outcome_id"] for each in told
     )
     assert f"stopped: {len(names) - len(told)} VMs were not begun" in err
+
+
+@pytest.mark.parametrize(("general", "own"), [("observe", "enforce"), ("enforce", "observe")])
+def test_a_runbooks_own_mode_decides_whether_it_is_diagnosed_as_root(
+    place: Place, general: str, own: str
+) -> None:
+    """Root is granted by the lower of the two; nobody is logged in, and nothing is recorded."""
+    file = place.folder / "logmend.yaml"
+    file.write_text(f"runbooks:\n  ops-agent:\n    mode: {own}\n")
+    ran = place.logmend("diagnose", place.ref("web-1"), "--as-root", mode=general, runbooks=str(file))
+    assert ran.exit_code == 2
+    assert "--as-root: the mode of ops-agent is observe" in ran.stderr
+    assert recorded(place) == []
