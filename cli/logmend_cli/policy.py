@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
-from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Action, Mode
+from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Action
 from logmend.osconfig import assignment
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Settings
@@ -231,12 +231,10 @@ def _each(
         if choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
             warn(f"skipped: {name} goes over SSH: LOGMEND_RUNBOOKS says so")
             continue
-        observes = found.policies.of(name).mode is Mode.OBSERVE
-        by_mode = (Action.CHECK,) if observes else assignment.ACTIONS
-        wanted = [Action(each) for each in actions] or by_mode
-        for action in assignment.actions(loaded[name]):
-            if action in wanted:
-                yield loaded[name], action
+        runbook, asked = loaded[name], set(map(Action, actions))
+        by_mode = assignment.of_mode(runbook, found.policies.of(name).mode)
+        for action in (each for each in assignment.actions(runbook) if each in (asked or by_mode)):
+            yield runbook, action
 
 
 def _wanted(

@@ -71,13 +71,13 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
     return Catalog(MappingProxyType(loaded), Policies(settings, by_runbook), folders, choices)
 
 
-def uses(found: Catalog, settings: Settings) -> list[tuple[Mode, ExecutorChoice]]:
+def uses(found: Catalog, settings: Settings) -> Mapping[str, tuple[Mode, ExecutorChoice]]:
     """Return mode and executor of each runbook that is on, in a function with these settings."""
-    own = [choice.settings for name in found.runbooks if (choice := found.choices.get(name, Choice()))]
-    return [
-        (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
-        for each in own
-    ]
+    own = {name: found.choices.get(name, Choice()).settings for name in found.runbooks}
+    return {
+        name: (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
+        for name, each in own.items()
+    }
 
 
 def declared(found: Catalog) -> frozenset[str]:

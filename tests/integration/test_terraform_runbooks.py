@@ -112,7 +112,9 @@ def test_what_is_planned_is_what_the_function_reads_out_of_its_archive(
     assert "https://mirror.example/agents" in found.runbooks["ops-agent"].scripts.enforce
     sink = plan.one(f'module.sink.google_logging_project_sink.this["{PROJECT}"]')
     assert sink["filter"] == sink_filter.compose(found.runbooks) + "\n"
-    granted = permissions.function_of(catalog.uses(found, found.policies.general), SshRoute.IAP)
+    granted = permissions.function_of(
+        list(catalog.uses(found, found.policies.general).values()), SshRoute.IAP
+    )
     assert {name: each for name, each in roles(plan).items() if name != "operator"} == granted
     planned = assignments(plan)
     assert sorted(planned) == sorted(

@@ -10,9 +10,11 @@ from logmend import catalog, permissions
 from logmend.catalog import Catalog
 from logmend.errors import ConfigError
 from logmend.ledger.damage import Damage
+from logmend.model.enums import Mode
 from logmend.model.state import Fleet
 from logmend.model.struct import Struct, field
-from logmend.settings import Settings
+from logmend.osconfig import assignment
+from logmend.settings import ExecutorChoice, Settings
 from logmend_cli.apis import Deployment, Reply
 
 _NAME = re.compile(r"LOGMEND_[A-Z_]+")
@@ -59,13 +61,38 @@ class Facts(Struct, frozen=True):
     own_settings: Settings = field(default_factory=Settings)
 
     @property
+    def uses(self) -> Mapping[str, tuple[Mode, ExecutorChoice]]:
+        """Mode and executor of each runbook here, by the function's settings."""
+        return catalog.uses(self.found, self.settings)
+
+    @property
+    def over_ssh(self) -> bool:
+        """Whether any runbook may go over SSH."""
+        return any(executor is not ExecutorChoice.OSCONFIG for _, executor in self.uses.values())
+
+    @property
+    def over_osconfig(self) -> bool:
+        """Whether any runbook may go over OS Config."""
+        return any(executor is not ExecutorChoice.SSH for _, executor in self.uses.values())
+
+    @property
+    def assignments(self) -> list[str]:
+        """Ids of the OS policy assignments that belong in each zone, by each runbook's executor and mode."""
+        return [
+            assignment.assignment_id(name, action)
+            for name, (mode, executor) in self.uses.items()
+            if executor is not ExecutorChoice.SSH and not self.found.runbooks[name].ssh_only
+            for action in assignment.of_mode(self.found.runbooks[name], mode)
+        ]
+
+    @property
     def fleet_permissions(self) -> frozenset[str]:
         """What the function takes on the VMs' projects, by its settings and the runbooks here."""
         settings = self.settings
-        declared = catalog.declared(self.found)
-        uses = catalog.uses(self.found, settings)
-        silence = settings.confirm_silence
-        return permissions.fleet_of(uses, settings.ssh_route, silence=silence, declared=declared)
+        declared, silence = catalog.declared(self.found), settings.confirm_silence
+        return permissions.fleet_of(
+            self.uses.values(), settings.ssh_route, silence=silence, declared=declared
+        )
 
     def __getitem__(self, name: str) -> Reply:
         """Return an answer."""

@@ -8,7 +8,7 @@ from typing import Any
 from logmend import permissions
 from logmend.model.enums import Mode
 from logmend.model.state import Fleet
-from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.settings import Settings, SshRoute
 from logmend_cli.apis import Reply
 from logmend_cli.doctor import vms
 from logmend_cli.doctor.checks import FAIL, OK, UNKNOWN, WARN
@@ -36,13 +36,12 @@ def function_to_vm(facts: Facts) -> Iterator[Check]:
     yield recording(facts)
     for project in facts.place.fleet:
         yield fleet_permissions(facts, project)
-    wanted = facts.settings
-    if wanted.executor is not ExecutorChoice.OSCONFIG:
+    if facts.over_ssh:
         yield from acting_as(facts)
         for project in facts.place.fleet:
             yield route(facts, project)
             yield from vms.checks(facts, project)
-    if wanted.executor is not ExecutorChoice.SSH:
+    if facts.over_osconfig:
         for project in facts.place.fleet:
             yield agent(facts, project)
             yield from assignments(facts, project)
@@ -85,7 +84,7 @@ def settings(facts: Facts) -> Check:
     if other not in ("memory:", found.state):
         said = f"its ledger is {found.state}, this shell's LOGMEND_STATE is {other}"
         return Check(name, WARN, said, f"export LOGMEND_STATE={found.state}")
-    if found.ssh_host_keys == "insecure" and found.executor is not ExecutorChoice.OSCONFIG:
+    if found.ssh_host_keys == "insecure" and facts.over_ssh:
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
         said = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
         return Check(name, WARN, said, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
@@ -315,8 +314,8 @@ def agent(facts: Facts, project: str) -> Check:
 
 
 def assignments(facts: Facts, project: str) -> Iterator[Check]:
-    """See that the OS policy assignments of the mode are there, in every zone of the scope."""
-    found = facts.settings
+    """See that every runbook's OS policy assignments are there, in every zone of the scope."""
+    found, wanted = facts.settings, facts.assignments
     if not found.scope_zones:
         yield Check(
             f"OS policies in {project}",
@@ -324,7 +323,6 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
             "LOGMEND_SCOPE_ZONES is empty: which zones?",
             "logmend policy status",
         )
-    actions = ("check",) if found.mode is Mode.OBSERVE else ("check", "enforce", "revert")
     for zone in found.scope_zones:
         name, reply = f"OS policies in {project}/{zone}", facts[f"assignments/{project}/{zone}"]
         if reply.body is None:
@@ -334,8 +332,10 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
             str(each.get("name", "")).rpartition("/")[2]: str(each.get("rolloutState", ""))
             for each in dicts(reply.body.get("osPolicyAssignments"))
         }
-        wanted = [f"logmend-workload-cert-refresh-{action}" for action in actions]
         gone = [each for each in wanted if each not in there]
+        if gone and reply.body.get("nextPageToken"):
+            yield Check(name, UNKNOWN, f"not among the first {len(there)}: {', '.join(gone)}")
+            continue
         if gone:
             repair = f"logmend policy apply --project {project} --zone {zone}"
             yield Check(name, FAIL, f"not there: {', '.join(gone)}", repair)

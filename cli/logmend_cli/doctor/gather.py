@@ -10,7 +10,7 @@ from logmend import permissions, sink_filter
 from logmend.catalog import Catalog
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
-from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.settings import Settings, SshRoute
 from logmend_cli.apis import NO_BODY, Apis, Deployment
 from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import Facts
@@ -97,7 +97,7 @@ def _scoped(facts: Facts) -> Facts:
 
 def _second(facts: Facts) -> Iterable[Question]:
     place, settings = facts.place, facts.settings
-    ssh = settings.executor is not ExecutorChoice.OSCONFIG
+    ssh = facts.over_ssh
     for parent in place.parents:
         if parent.startswith("projects/"):
             for ancestor in ancestors(facts, parent):
@@ -117,7 +117,7 @@ def _second(facts: Facts) -> Iterable[Question]:
             yield f"firewalls/{project}", "compute", path, None
             path = f"/compute/v1/projects/{project}/aggregated/instances?filter=status%3DRUNNING"
             yield f"vms/{project}", "compute", path, None
-        if settings.executor is not ExecutorChoice.SSH:
+        if facts.over_osconfig:
             for zone in settings.scope_zones:
                 path = f"/v1/projects/{project}/locations/{zone}/osPolicyAssignments?pageSize=100"
                 yield f"assignments/{project}/{zone}", "osconfig", path, None
@@ -160,7 +160,7 @@ async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
     if token.body is None:
         return facts
     itself = Apis(endpoint, token=str(token.body.get("accessToken")))
-    settings, questions = facts.settings, list[Question]()
+    questions = list[Question]()
     wanted = facts.fleet_permissions
     questions += [
         _may(f"may/{project}", "cloudresourcemanager", f"/v3/projects/{project}", wanted)
@@ -171,7 +171,7 @@ async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
     questions.append(
         _may("may_dead_letter", "pubsub", f"/v1/{facts.place.dead_topic}", permissions.DEAD_LETTER)
     )
-    if settings.executor is not ExecutorChoice.OSCONFIG:
+    if facts.over_ssh:
         for project, account in vm_accounts(facts):
             path = f"/v1/projects/{project}/serviceAccounts/{account}"
             questions.append(_may(f"may_act_as/{account}", "iam", path, permissions.ACT_AS))
@@ -243,9 +243,9 @@ def apis_of(facts: Facts, project: str) -> list[str]:
     """Name the APIs that have to be enabled in a project."""
     place, settings = facts.place, facts.settings
     wanted = ["compute"] if project in place.fleet else []
-    if project in place.fleet and settings.executor is not ExecutorChoice.OSCONFIG:
+    if project in place.fleet and facts.over_ssh:
         wanted += ["oslogin"] + (["iap"] if settings.ssh_route is SshRoute.IAP else [])
-    if project in place.fleet and settings.executor is not ExecutorChoice.SSH:
+    if project in place.fleet and facts.over_osconfig:
         wanted.append("osconfig")
     if project == place.project:
         wanted += [
@@ -260,8 +260,8 @@ def apis_of(facts: Facts, project: str) -> list[str]:
         wanted += ["pubsub", "run"]
         wanted += ["firestore"] if settings.state.startswith("firestore:") else []
         # What is deployed asks from here: a client's own project needs these as well.
-        wanted += ["oslogin"] if settings.executor is not ExecutorChoice.OSCONFIG else []
-        wanted += ["osconfig"] if settings.executor is not ExecutorChoice.SSH else []
+        wanted += ["oslogin"] if facts.over_ssh else []
+        wanted += ["osconfig"] if facts.over_osconfig else []
     return sorted(set(wanted))
 
 

@@ -107,7 +107,7 @@ def permissions_() -> int:
     settings = inputs.settings()
     found = catalog.read_all(settings)
     roles = permissions.function_of(
-        catalog.uses(found, settings),
+        list(catalog.uses(found, settings).values()),
         settings.ssh_route,
         silence=settings.confirm_silence,
         declared=catalog.declared(found),

@@ -11,7 +11,7 @@ The form is that of REST and of ``gcloud compute os-config os-policy-assignments
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from logmend.model.enums import Action
+from logmend.model.enums import Action, Mode
 from logmend.model.json import JsonObject
 from logmend.runbook import Runbook
 
@@ -25,6 +25,11 @@ CHANGING = (Action.ENFORCE, Action.REVERT)
 def actions(runbook: Runbook) -> tuple[Action, ...]:
     """Return the actions that a runbook has an assignment for: an irreversible one has no way back."""
     return tuple(each for each in ACTIONS if not (runbook.irreversible and each is Action.REVERT))
+
+
+def of_mode(runbook: Runbook, mode: Mode) -> tuple[Action, ...]:
+    """Return the actions that a runbook has an assignment for in a mode: in observe mode, only check."""
+    return (Action.CHECK,) if mode is Mode.OBSERVE else actions(runbook)
 
 
 def label(runbook: str) -> str:

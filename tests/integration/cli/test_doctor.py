@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from logmend.model.state import Breaker, Freeze, Lease, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key
+from logmend.runbook import BUILT_IN
 
 __all__ = ["run"]
 
@@ -522,6 +524,39 @@ def test_os_policies_are_looked_for_in_every_zone_of_the_scope(doctor: Clinic, h
     assert found[f"OS policies in {HOME}/us-west1-b"]["state"] == "fail"
     assert f"--project {HOME} --zone us-west1-b" in found[f"OS policies in {HOME}/us-west1-b"]["repair"]
     assert f"SSH route in {HOME}" not in found
+
+
+def test_each_runbook_has_its_own_executor_and_mode(doctor: Clinic, home: GoogleHome, tmp_path: Path) -> None:
+    """What goes over OS Config has its assignments looked for; SSH is checked for what does not."""
+    own = tmp_path / "own/mine"
+    shutil.copytree(BUILT_IN / "workload-cert-refresh", own)
+    text = (own / "runbook.yaml").read_text()
+    (own / "runbook.yaml").write_text(text.replace("name: workload-cert-refresh", "name: mine"))
+    chosen = tmp_path / "logmend.yaml"
+    osconfig = "executor: osconfig"
+    chosen.write_text(
+        f"folders: [own]\nrunbooks:\n  workload-cert-refresh: {{{osconfig}, mode: observe}}\n"
+        f"  mine: {{{osconfig}}}\n"
+    )
+    environment(LOGMEND_SCOPE_ZONES="us-west1-a", LOGMEND_EXECUTOR="ssh")(home)
+    at = f"projects/{HOME}/locations/us-west1-a/osPolicyAssignments"
+    named = ["logmend-workload-cert-refresh-check"]
+    named += [f"logmend-mine-{each}" for each in ("check", "enforce", "revert")]
+
+    def checks(*there: str, **more: str) -> dict[str, dict[str, Any]]:
+        rolled = [{"name": f"{at}/{each}", "rolloutState": "SUCCEEDED"} for each in there]
+        home.answers[f"/v1/{at}"] = {"osPolicyAssignments": rolled} | more
+        return doctor.checks(runbooks=str(chosen))
+
+    policies = f"OS policies in {HOME}/us-west1-a"
+    found = checks(*named)
+    assert (found[policies]["state"], found[policies]["evidence"]) == ("ok", "4 in place")
+    assert f"SSH route in {HOME}" in found
+    assert f"OS Config agent in {HOME}" in found
+    found = checks(*named[:2])
+    assert found[policies]["state"] == "fail"
+    assert found[policies]["evidence"] == "not there: logmend-mine-enforce, logmend-mine-revert"
+    assert checks(*named[:2], nextPageToken="2")[policies]["state"] == "unknown"
 
 
 def test_a_sink_of_an_organization_is_looked_for_there(doctor: Clinic, home: GoogleHome) -> None:

@@ -155,7 +155,9 @@ def test_a_topic_that_the_function_names_is_kept_and_not_asked_about(use: Use) -
     """What is not asked about is not said to be left out either."""
     home = GoogleHome()
     home.answers[f"/v1/{TOPIC}"] = None
-    done = use(HOME, functions=(function(**DEPLOYED, LOGMEND_TOPIC="projects/ops-project/topics/own"),), home=home)
+    done = use(
+        HOME, functions=(function(**DEPLOYED, LOGMEND_TOPIC="projects/ops-project/topics/own"),), home=home
+    )
     used = profiles.current()
     assert used is not None
     assert used.variables["LOGMEND_TOPIC"] == "projects/ops-project/topics/own"
