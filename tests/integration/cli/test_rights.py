@@ -17,7 +17,6 @@ from logmend.adapters.ssh import executor
 from logmend.adapters.stores import sqlite
 from logmend.outcome import document
 from logmend_cli import apis, freeze
-from logmend_cli.doctor import facts
 from logmend_cli.main import COMMANDS
 from logmend_cli.pretend.entries import entry
 from logmend_cli.pretend.story import identity
@@ -70,8 +69,8 @@ def asked(place: Place, monkeypatch: pytest.MonkeyPatch) -> Asked:
     async def nothing(*_: Any, **__: Any) -> Any:
         return ()
 
-    async def no_answer(*_: Any, **__: Any) -> facts.Reply:
-        return facts.Reply(why="not asked")
+    async def no_answer(*_: Any, **__: Any) -> apis.Reply:
+        return apis.Reply(why="not asked")
 
     for name in ("transact", "get", "due", "scan"):
         wrapped(sqlite.SqliteStore, name, Right.LEDGER)
