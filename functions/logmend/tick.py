@@ -176,8 +176,10 @@ class Ticker(Struct, frozen=True):
         return tally
 
     async def _expire(self, approval: Approval) -> None:
-        """End a plan that nobody decided on in time."""
-        await self.pipeline.worker.controls.expire(approval.approval_id, self.pipeline.clock.now())
+        """End a plan that nobody decided on in time, or tell that it is about to end."""
+        owner_label = self.pipeline.policies.of(approval.intent.runbook).owner_label
+        controls, now = self.pipeline.worker.controls, self.pipeline.clock.now()
+        await controls.expire(approval.approval_id, now, owner_label)
 
     async def _tell(self, acts: Acts) -> None:
         """Record what was done to controls. Who is killed before it is noted tells it again, the same."""

@@ -1,5 +1,6 @@
 """What a person or logmend does to controls is an outcome: once, and whatever dies in between."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.test_pipeline import ENFORCE, operator
 from logmend.errors import Transient
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.state import Breaker, By, Freeze, Scope
+from logmend.model.struct import replace
 from logmend.outcome import document
 from logmend.ports import Store
 
@@ -96,6 +98,37 @@ async def test_what_becomes_of_a_plan_is_told(store: Store) -> None:
     assert await told(w) == []
     states = {each.approval_id: each.state async for each in w.controls.approvals()}
     assert states[third] == "expired"
+
+
+async def test_a_plan_that_nobody_decides_on_is_told_of_once_before_it_expires(store: Store) -> None:
+    """Whichever of two ticks at once comes to it, with when it ends, for whom, and how to decide."""
+    w = world(store=store, mode=Mode.APPROVE, owner_label="team")
+    w.fleet.facts_of[REF.instance_id] = replace(w.fleet.facts_of[REF.instance_id], labels={"team": "web"})
+    plan = await planned(w)
+    w.clock.tick(hours=17)
+    assert await told(w) == [], "three quarters of its day are not over"
+    w.clock.tick(hours=2)
+    beside = world(store=store, clock=w.clock, fleet=w.fleet, mode=Mode.APPROVE, owner_label="team")
+    await asyncio.gather(w.ticker.run(), beside.ticker.run())
+    both = [*w.outcomes.controlled, *beside.outcomes.controlled]
+    assert {(each.outcome_id, each.reason, each.owner) for each in both} == {
+        (both[0].outcome_id, "approval_expiring", "web")
+    }
+    assert "until 2026-03-02T12:00:00Z" in both[0].detail
+    assert plan in document.document(both[0])["next_step"]
+    assert await told(w) == []
+    await w.controls.approve(plan, By("ann", w.clock.now()))
+    assert await told(w) == [("plan_approved", "ann")]
+
+
+async def test_a_plan_whose_whole_time_passed_without_a_tick_is_only_told_to_have_expired(
+    store: Store,
+) -> None:
+    """Nobody can decide on it any more."""
+    w = world(store=store, mode=Mode.APPROVE)
+    await planned(w)
+    w.clock.tick(hours=30)
+    assert await told(w) == [("approval_expired", None)]
 
 
 async def test_the_release_of_a_vm_says_of_what(store: Store) -> None:

@@ -313,16 +313,28 @@ class Controls:
         await self._store.transact([mine, subject_at, acts_at], step)
         return intent
 
-    async def expire(self, approval_id: str, now: datetime) -> None:
-        """End a plan that nobody decided on in time, once."""
+    async def expire(self, approval_id: str, now: datetime, owner_label: str | None = None) -> None:
+        """End a plan that nobody decided on in time, once; before that, have it told once that it will end.
+
+        ``owner_label`` is the key of the VM's label that names whom it concerns.
+        """
         mine, acts_at = approval_key(approval_id), acts_key(now)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
             approval = unpack(Approval, documents[mine]) if mine in documents else None
-            if approval is None or approval.state != "pending" or approval.expires_at > now:
+            if approval is None or approval.state != "pending":
                 return {}, None
+            if approval.expires_at > now:
+                if approval.warned or approval.warn_at > now:
+                    return {}, None
+                act = _of_plan("approval_expiring", approval, None, f" until {approval.expires_at:%FT%TZ}")
+                act = replace(act, at=now, owner=approval.labels.get(owner_label or ""))
+                warned = pack(replace(approval, warned=True))
+                waits = replace(documents[mine], data=warned, due=approval.expires_at)
+                return {mine: waits} | _kept(acts_at, [act]), None
             expired = replace(approval, state="expired", decided_at=approval.expires_at)
-            act = replace(_of_plan("approval_expired", approval, None), at=approval.expires_at)
+            act = _of_plan("approval_expired", approval, None)
+            act = replace(act, owner=approval.labels.get(owner_label or ""))
             return {mine: _document_of(expired)} | _kept(acts_at, [act]), None
 
         await self._store.transact([mine, acts_at], step)

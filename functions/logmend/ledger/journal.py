@@ -335,7 +335,7 @@ class Journal(Upkeep):
                 writes[approval_key(conclusion.approval.approval_id)] = Document(
                     pack(conclusion.approval),
                     queue="pending",
-                    due=conclusion.approval.expires_at,
+                    due=conclusion.approval.warn_at,
                     expire_at=conclusion.approval.expires_at + KEEP,
                 )
             if conclusion.follow_up and intent_key(conclusion.follow_up.intent_id) not in documents:

@@ -59,7 +59,7 @@ class Queues:
         return _read(Acts, await self._store.due("acts", "untold", now, limit), unreadable)
 
     async def overdue(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Approval]:
-        """Return plans that nobody decided on in time."""
+        """Return plans that nobody has decided on, once people are to be told or their time is over."""
         return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
 
     async def acts(self) -> AsyncIterator[Acts]:

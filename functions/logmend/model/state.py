@@ -247,6 +247,7 @@ class Act(Struct, frozen=True):
     instance: InstanceRef | None = None
     approval_id: str | None = None
     intent_id: str | None = None
+    owner: str | None = None
 
 
 class Acts(Kept, frozen=True):
@@ -260,7 +261,8 @@ class Approval(Kept, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
 
     ``plan`` is what an approval is bound to; None if an older version made it, which is bound to nothing
-    and so good for nothing. ``name`` and ``labels`` are the VM's, as they were then.
+    and so good for nothing. ``name`` and ``labels`` are the VM's, as they were then. ``warned`` says
+    that people were told that it is about to expire.
     """
 
     approval_id: str
@@ -274,6 +276,12 @@ class Approval(Kept, frozen=True):
     plan: Plan | None = None
     name: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    warned: bool = False
+
+    @property
+    def warn_at(self) -> datetime:
+        """When to tell people that nobody has decided yet: once three quarters of its time are over."""
+        return self.expires_at - (self.expires_at - self.created_at) / 4
 
 
 class View(Struct, frozen=True):

@@ -322,6 +322,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         # approvals
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
         "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
+        "approval_expiring": Meaning("Nobody has decided yet, and the plan expires soon.", _DECIDE),
         "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
         "approval_differs": Meaning(
             "The VM or the runbook is no longer as it was when approved (detail says what differs), so"
@@ -624,7 +625,8 @@ _OF_LOGMEND = (
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
     " diagnosed_as_root plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
-    " approval_expired bad_credential out_of_files login_profile_full iap_request_refused iap_reauthenticate"
+    " approval_expiring approval_expired bad_credential out_of_files login_profile_full"
+    " iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"
     " revert_not_checked internal_service_errors in_hand superseded internal_error ledger_missing"
     " ledger_forbidden ledger_schema ledger_rejected compute_unavailable ledger_unavailable"

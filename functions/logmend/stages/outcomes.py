@@ -46,6 +46,7 @@ def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
         intent_id=act.intent_id,
         requested_by=act.by,
         approval_id=act.approval_id,
+        owner=act.owner,
     )
 
 
