@@ -1,5 +1,7 @@
 """The real emulators of the Google Cloud SDK as fixtures, for the tiers that need them."""
 
+import asyncio
+import contextlib
 import json
 import time
 import urllib.request
@@ -7,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from logmend.errors import Transient
+from logmend.ports import Document, Key, Store
 from logmend_cli.pretend.emulator import (
     PUBSUB_PROJECT,
     Emulator,
@@ -57,6 +61,23 @@ def _answers(emulator: Emulator) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)
+
+
+async def warm(store: Store) -> None:
+    """Have a ledger's emulator answer once: its first transactions take seconds on a busy machine."""
+    key = ("warm", "up")
+    async with asyncio.timeout(100):
+        for document in (Document({}), None):
+            while not await written(store, key, document):
+                pass
+
+
+async def written(store: Store, key: Key, document: Document | None) -> bool:
+    """Try to write a document, or to remove it."""
+    with contextlib.suppress(Transient):
+        await store.transact([key], lambda _: ({key: document}, None))
+        return True
+    return False
 
 
 @pytest.fixture(scope="session")

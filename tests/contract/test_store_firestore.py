@@ -17,7 +17,7 @@ import grpc.aio
 import pytest
 from google.api_core import exceptions
 from tests.conftest import needs
-from tests.emulators import Emulator, firestore_emulator_process, free_port, running
+from tests.emulators import Emulator, firestore_emulator_process, free_port, running, warm
 
 from logmend.adapters.stores import firestore
 from logmend.adapters.stores.firestore import FirestoreStore, classify
@@ -58,12 +58,13 @@ def own_emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.mark.timeout(300)
 async def test_a_stopped_emulator_is_transient_and_a_started_one_is_found_again(
     own_emulator: Emulator,
 ) -> None:
     """Every call fails as ledger_unavailable within a bounded time; the same store object recovers, twice."""
     store = new_store()
-    await store.transact([ONE], write(ONE, {"n": 0}))
+    await warm(store)
     for end in (own_emulator.stop, own_emulator.kill):
         await asyncio.to_thread(end)
         for call in (
@@ -75,12 +76,14 @@ async def test_a_stopped_emulator_is_transient_and_a_started_one_is_found_again(
                 await asyncio.wait_for(call, 40)
             assert caught.value.reason == "ledger_unavailable"
         await asyncio.to_thread(own_emulator.start)
+        await warm(store)
         assert await store.get([ONE]) == {}  # the emulator keeps nothing, which proves that it is a new one
         await store.transact([ONE], write(ONE, {"n": 2}))
         assert (await store.get([ONE]))[ONE].data == {"n": 2}
     await store.aclose()
 
 
+@pytest.mark.timeout(300)
 async def test_an_emulator_killed_under_load_loses_no_answer(own_emulator: Emulator) -> None:
     """Each of many transactions in flight either succeeds or is transient; afterwards all work again."""
     store = new_store()
@@ -93,12 +96,14 @@ async def test_an_emulator_killed_under_load_loses_no_answer(own_emulator: Emula
         while True:
             await store.transact([key, FLEET], step)
 
+    await warm(store)
     tasks = [asyncio.create_task(count(key)) for key in keys]
     await until_there(store, keys)
     await asyncio.to_thread(own_emulator.kill)
     ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
     assert {getattr(end, "reason", end) for end in ends} == {"ledger_unavailable"}
     await asyncio.to_thread(own_emulator.start)
+    await warm(store)
     for key in keys:
         await store.transact([key], write(key, {"n": 0}))
     await store.aclose()

@@ -1,7 +1,5 @@
 """What the end-to-end tests share: the emulator, a topic each, a pretend fleet behind real SSH servers."""
 
-import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,11 +10,9 @@ import asyncssh
 import pytest
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
-from tests.emulators import Emulator, firestore_emulator, pubsub_emulator
+from tests.emulators import Emulator, firestore_emulator, pubsub_emulator, warm
 
 from logmend import wiring
-from logmend.errors import Transient
-from logmend.ports import Document, Key, Store
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 from logmend_cli.pretend.fleet import USER, Machine, PretendFleet
 
@@ -59,22 +55,11 @@ async def fleet(tmp_path: Path) -> AsyncIterator[PretendFleet]:
         yield fleet
 
 
-async def warm(state: str) -> None:
-    """Have the ledger's emulator answer once: its first transactions take seconds on a busy machine."""
-    store, key = wiring.open_store(state), ("warm", "up")
-    async with asyncio.timeout(60):
-        for document in (Document({}), None):
-            while not await written(store, key, document):
-                pass
+async def warmed(state: str) -> None:
+    """Have the emulator answer once in a function's own ledger."""
+    store = wiring.open_store(state)
+    await warm(store)
     await store.aclose()
-
-
-async def written(store: Store, key: Key, document: Document | None) -> bool:
-    """Try to write a document, or to remove it."""
-    with contextlib.suppress(Transient):
-        await store.transact([key], lambda _: ({key: document}, None))
-        return True
-    return False
 
 
 @pytest.fixture
@@ -93,7 +78,7 @@ def serve(fleet: PretendFleet, tmp_path: Path, firestore_emulator: Emulator) -> 
             "ssh_user": USER,
             "ssh_port": fleet.ssh_port,
         }
-        await warm(state)
+        await warmed(state)
         async with function_process(tmp_path / "function", **(reach | settings)) as function:
             yield function
 

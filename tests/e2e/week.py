@@ -22,7 +22,7 @@ import asyncssh
 import pytest
 from click.testing import CliRunner, Result
 from tests.contract.stores import open_named
-from tests.e2e.conftest import PROJECT, warm
+from tests.e2e.conftest import PROJECT, warmed
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
 from tests.emulators import free_port
@@ -322,7 +322,7 @@ def playing(folder: Path, size: int, patch: pytest.MonkeyPatch) -> Iterator[Week
     async def serve() -> None:
         await stack.enter_async_context(week.fleet.running())
         week.post = await stack.enter_async_context(post_office())
-        await warm(week.state)
+        await warmed(week.state)
         await week.post.push_to(f"http://127.0.0.1:{week._port}/")
 
     try:

@@ -47,6 +47,14 @@ class Cloud:
         """Give what the Compute API says of a machine, to be changed."""
         return next(each for each in self.compute.instances if each.instance_id == machine.ref.instance_id)
 
+    @property
+    def shared(self) -> dict[str, str]:
+        """Settings of functions that share a ledger and a file of outcomes."""
+        return {
+            "state": f"sqlite:{self.folder / 'shared.sqlite'}",
+            "outcomes": f"file:{self.folder / 'shared.jsonl'}",
+        }
+
     @asynccontextmanager
     async def function(self, name: str = "function", **settings: Any) -> AsyncIterator[Function]:
         """Run a function that reaches the machines; ``name`` is its folder, with its own ledger."""
@@ -134,7 +142,7 @@ def tick() -> dict[str, Any]:
 @asynccontextmanager
 async def ledger(function: Function) -> AsyncIterator[SqliteStore]:
     """Open the function's ledger beside it, as an operator's command does."""
-    store = SqliteStore(function.folder / "ledger.sqlite")
+    store = SqliteStore(Path(function.state.removeprefix("sqlite:")))
     try:
         yield store
     finally:

@@ -357,10 +357,14 @@ async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tm
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """An attempt on a watched machine that something happens to; ``verdict`` is of the tick's later look."""
+    """An attempt on a watched machine that something happens to, by a function that does not wait for long.
+
+    ``patient`` shares its ledger and has time for the later look, however busy the host.
+    """
 
     machine: Machine
     function: Function
+    patient: Function
 
     async def when(self, held: str, disaster: Callable[[], Awaitable[Any]]) -> str:
         """Push the machine's line; the disaster strikes while the change is held. Gives the message id.
@@ -378,10 +382,10 @@ class Interrupted:
         assert (claims(outcome["before"]), outcome["after"]) == (before, None)
         return id_of(body)
 
-    async def look(self, message_id: str) -> str:
+    async def look(self, message_id: str, by: Function | None = None) -> str:
         """Let the tick look again; gives the verdict, whose claim is compared with the machine."""
         await make_due(self.function, f"m-{message_id}")
-        await self.function.push(tick())
+        await (by or self.patient).push(tick())
         last = self.function.outcomes(message_id=message_id)[-1]
         if last["after"] is not None:
             assert claims(last["after"]) == await seen(self.machine)
@@ -395,10 +399,14 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
     machines = await asyncio.gather(*(boot(period=0.5) for _ in range(4)))
     unlucky, cut_off, rebooted, unchecked = machines
     # No lease may run out here: on a busy host an attempt ends some seconds after its deadline.
-    async with cloud(tmp_path, *machines) as around, around.function(**SHORT | {"lease": "60s"}) as function:
+    async with (
+        cloud(tmp_path, *machines) as around,
+        around.function("hasty", **around.shared, **SHORT | {"lease": "60s"}) as hasty,
+        around.function("patient", **around.shared) as patient,
+    ):
 
         async def power_fails_before_the_change() -> None:
-            attempt = Interrupted(unlucky, function)
+            attempt = Interrupted(unlucky, hasty, patient)
             message = await attempt.when("before", unlucky.reset)
             assert await unlucky.timer_state() == ON
             assert await attempt.look(message) == "failed: still_faulty"
@@ -409,9 +417,9 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_off(cut_off)
                 await cut_off.cut_network()
 
-            attempt = Interrupted(cut_off, function)
+            attempt = Interrupted(cut_off, hasty, patient)
             message = await attempt.when("after", disaster)
-            assert (await attempt.look(message)).startswith("unverified"), "still no evidence"
+            assert (await attempt.look(message, by=hasty)).startswith("unverified"), "still no evidence"
             await cut_off.restore_network()
             await let_go(cut_off, "after")
             assert await attempt.look(message) == "remediated"
@@ -422,7 +430,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_off(rebooted)
                 await rebooted.reboot()
 
-            attempt = Interrupted(rebooted, function)
+            attempt = Interrupted(rebooted, hasty, patient)
             message = await attempt.when("after", disaster)
             assert await attempt.look(message) == "remediated"
 
@@ -433,7 +441,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_changed(unchecked)
                 await unchecked.cut_network()
 
-            attempt = Interrupted(unchecked, function)
+            attempt = Interrupted(unchecked, hasty, patient)
             message = await attempt.when("before", disaster)
             await unchecked.restore_network()
             await let_go(unchecked, "check")
@@ -453,15 +461,11 @@ async def test_two_functions_with_one_ledger_enforce_once(boot: Boot, tmp_path: 
     """While one is at work the other leaves the VM alone, whatever it is told of it."""
     machine = await boot(period=0.5)
     await watch(machine, "before")
-    shared = {
-        "state": f"sqlite:{tmp_path / 'shared.sqlite'}",
-        "outcomes": f"file:{tmp_path / 'shared.jsonl'}",
-    }
     body = await line(machine)
     async with (
         cloud(tmp_path, machine) as around,
-        around.function("one", **shared) as one,
-        around.function("two", **shared) as two,
+        around.function("one", **around.shared) as one,
+        around.function("two", **around.shared) as two,
     ):
         pushed = asyncio.create_task(one.push(body))
         await until_changing(machine)
@@ -518,7 +522,7 @@ async def test_a_killed_functions_attempt_is_finished_under_its_own_id(boot: Boo
         await until_changed(machine)
         assert await machine.timer_state() == OFF, "a change is not torn when whoever asked for it is gone"
 
-        async with around.function(**SHORT) as function:
+        async with around.function() as function:
 
             async def lease_ran_out() -> bool:
                 answer = await function.push(told_again(body))
@@ -567,7 +571,7 @@ async def test_nothing_is_claimed_of_a_script_that_never_began(boot: Boot, tmp_p
         await repaired.output(f"systemctl disable --now {TIMER}")
         await late.output("rm /run/lab-hold-sudo")
 
-        async with around.function(**SHORT) as function:
+        async with around.function() as function:
 
             async def taken_over() -> bool:
                 answer = await function.push(bodies[0])
@@ -591,15 +595,11 @@ async def test_a_function_frozen_past_its_lease_changes_nothing_when_it_wakes(
     looking, changing = await asyncio.gather(boot(period=0.5), boot(period=0.5))
     both = (looking, changing)
     await asyncio.gather(watch(looking, "check"), watch(changing, "before"))
-    shared = {
-        "state": f"sqlite:{tmp_path / 'shared.sqlite'}",
-        "outcomes": f"file:{tmp_path / 'shared.jsonl'}",
-    }
     bodies = await asyncio.gather(*map(line, both))
     async with (
         cloud(tmp_path, *both) as around,
-        around.function("sleeper", **shared, **SHORT) as sleeper,
-        around.function("waker", **shared, **SHORT) as waker,
+        around.function("sleeper", **around.shared, **SHORT) as sleeper,
+        around.function("waker", **around.shared) as waker,
     ):
         pushed = [asyncio.create_task(sleeper.push(body)) for body in bodies]
         await until_changing(changing)
