@@ -242,9 +242,9 @@ def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
 
 
 async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
-    """Name the revert that holds each VM: an order to enforce has to know what it takes back."""
+    """Name the latest revert of each VM: an order to enforce has to know what it takes back."""
     subjects = [await app.controls.subject(ref, runbook) for ref in refs]
-    return {each.instance: each.held_by for each in subjects if each and each.held and each.held_by}
+    return {each.instance: each.held_by for each in subjects if each and each.held_by}
 
 
 async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:

@@ -8,10 +8,11 @@ from tests.fakes import ANN, REF, START, World, entry, evidence, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world
 
+from logmend.errors import Transient
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Act, Breaker, By, Freeze, Subject
 from logmend.model.struct import replace
-from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.model.values import Evidence, InstanceFacts, InstanceRef
 from logmend.settings import Budget
 from logmend.stages import decide
 
@@ -103,6 +104,105 @@ def hold(found: Any) -> Any:
     """Mark the VM as held by a revert, as one that ended in the middle would."""
     ((key, document),) = found.items()
     return {key: replace(document, data=document.data | {"held": True, "held_by": "o-revert"})}, None
+
+
+async def parked_order(w: World) -> None:
+    """Have an order to enforce wait behind a freeze that is lifted then."""
+    await w.controls.freeze_instance(REF, RUNBOOK, Freeze("sre", START))
+    assert (await w.pipeline.work(operator(intent_id="o-older"))).reason == "frozen"
+    await w.controls.resume_instance(REF, RUNBOOK, ANN)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [evidence(102, reason="no_previous_state"), evidence(1), Transient("unreachable", "no answer")],
+)
+async def test_a_revert_supersedes_older_orders_whatever_it_finds(found: Evidence | Transient) -> None:
+    """A person took the order back. That there was nothing to put back yet does not carry it out."""
+    w = world(**ENFORCE)
+    vm = w.fleet.vms[REF.instance_id]
+    await parked_order(w)
+    vm.on_check.append(found)
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).result is not Result.REVERTED
+    await w.ticker.run()
+    mine = [each for each in w.outcomes.written if each.intent_id == "o-older"]
+    assert (mine[-1].result, mine[-1].reason) == (Result.SKIPPED, "superseded_by_revert")
+    assert "o-revert" in mine[-1].detail
+    assert vm.enforcements == 0
+
+
+async def test_a_revert_that_waits_supersedes_older_orders_before_it_is_carried_out() -> None:
+    """When the freeze is lifted, the VM is not changed first and put back then."""
+    w = world(**ENFORCE)
+    await w.controls.freeze(FIRST)
+    assert (await w.pipeline.work(operator(intent_id="o-older"))).reason == "frozen"
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).reason == "frozen"
+    await w.controls.resume(ANN)
+    await later(w)
+    ended = {each.intent_id: each.reason or each.result for each in w.outcomes.written}
+    assert ended["o-older"] == "superseded_by_revert"
+
+
+async def test_a_revert_with_nothing_to_put_back_holds_no_automatic_work_off() -> None:
+    """It undid nothing, so that nothing could undo it; the next line is acted on as before."""
+    w = world(**ENFORCE)
+    w.fleet.vms[REF.instance_id].on_check.append(evidence(102, reason="no_previous_state"))
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).reason == "no_previous_state"
+    await later(w, days=1)
+    line = await w.deliver(push(entry(at=w.clock.now()), at=w.clock.now()))
+    assert line.result is Result.REMEDIATED
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert subject.held_by == "o-revert", "automatic work knows of no revert, and takes none back"
+
+
+async def test_a_later_order_names_the_revert_that_found_nothing() -> None:
+    """It is carried out, and what it took back is forgotten."""
+    w = world(**ENFORCE)
+    w.fleet.vms[REF.instance_id].on_check.append(evidence(102, reason="no_previous_state"))
+    await w.pipeline.work(operator(Action.REVERT, "o-revert"))
+    again = replace(operator(intent_id="o-again"), overrides="o-revert")
+    assert (await w.pipeline.work(again)).result is Result.REMEDIATED
+    subject = await w.controls.subject(REF, RUNBOOK)
+    assert subject is not None
+    assert subject.held_by is None
+
+
+async def test_a_plan_made_after_a_revert_that_found_nothing_is_carried_out_once_approved() -> None:
+    """Who approves it saw the VM as it was after the revert; one from before it is superseded."""
+    w = world(mode=Mode.APPROVE)
+    first = await w.deliver(push(entry()))
+    w.fleet.vms[REF.instance_id].on_check.append(evidence(102, reason="no_previous_state"))
+    await w.pipeline.work(operator(Action.REVERT, "o-revert"))
+    w.clock.tick(days=2)
+    second = await w.deliver(push(entry(at=w.clock.now()), "m2", at=w.clock.now()))
+    assert first.approval_id
+    assert second.approval_id
+    await w.controls.approve(second.approval_id, By("sre", w.clock.now()))
+    await later(w)
+    assert w.outcomes.results[-1] == "remediated"
+
+
+async def test_a_look_at_what_a_revert_would_do_supersedes_nothing() -> None:
+    """Only an order to put something back takes another back."""
+    w = world(**ENFORCE)
+    await parked_order(w)
+    await w.pipeline.work(replace(operator(Action.REVERT, "o-look"), look_only=True))
+    await later(w)
+    assert w.outcomes.results[-1] == "remediated"
+
+
+async def test_a_revert_of_a_vm_that_is_gone_leaves_nothing_in_the_ledger() -> None:
+    """Anybody may name a VM that never was, and have it wait behind a freeze first."""
+    w = world(**ENFORCE)
+    w.fleet.facts_of.clear()
+    await w.controls.freeze(FIRST)
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-early"))).reason == "frozen"
+    await w.controls.resume(ANN)
+    await later(w)
+    assert await w.controls.subject(REF, RUNBOOK) is None
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).reason == "instance_gone"
+    assert await w.controls.subject(REF, RUNBOOK) is None
 
 
 @pytest.mark.parametrize("origin", [Origin.OPERATOR, Origin.APPROVAL])

@@ -37,7 +37,7 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.ports import Document, Key
 from logmend.settings import Budget
-from logmend.stages.decide import Cohort
+from logmend.stages.decide import Cohort, superseding
 from logmend.stages.outcomes import of_replayed
 
 Judge = Callable[[View], Verdict | None]
@@ -214,6 +214,7 @@ def turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State
     """Note on a VM that an intent was not admitted."""
     after = without_lease(subject, intent)
     after = replace(after, open_request=request_out(after, intent, state))
+    after = superseding(after, intent, outcome)
     if outcome.reason == "needs_human":
         after = replace(after, human_told=True)
     if (outcome.result, outcome.reason) == (Result.PARKED, "busy"):
@@ -245,6 +246,7 @@ def unknown(outcome: Outcome, subject: Subject) -> bool:
         last_reason=subject.last_reason,
         last_at=subject.last_at,
         last_outcome_id=subject.last_outcome_id,
+        held_by=subject.held_by,
     )
     return outcome.reason == "instance_gone" and subject == latest
 

@@ -284,7 +284,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "A revert holds off automatic work of that runbook on this VM.", f"to allow it again: {_RELEASE}"
         ),
         "superseded_by_revert": Meaning(
-            "The VM was reverted after this request was made, or the request does not name that revert.",
+            "A revert of the VM was requested after this, or this request does not name that revert.",
             f"to take the revert back: {_AGAIN}",
         ),
         "replayed": Meaning("The message was dead-lettered; its replay is done (detail names it)."),

@@ -78,7 +78,7 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
     name = f"{end.intent.intent_id} {end.now.isoformat()}"
     return Approval(
         approval_id=hashlib.sha256(name.encode()).hexdigest()[:12],
-        intent=end.intent,
+        intent=replace(end.intent, overrides=end.held.subject.held_by),  # it was made after that revert
         before=before,
         created_at=end.now,
         expires_at=end.now + end.settings.approval_ttl,

@@ -23,14 +23,21 @@ def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[
         if only_looks(intent):
             return latest(subject, outcome)  # a check is a check: it starts no cooldown
         after = noted(subject, outcome, settings)
-        if outcome.result is Result.REMEDIATED:
-            held = subject.held and intent.automatic  # a person's order takes a person's revert back
-            after = replace(after, held=held, held_by=subject.held_by if held else None)
-        if intent.action is Action.REVERT and _wants_reverted(outcome):
-            after = replace(after, held=True, held_by=intent.intent_id)
+        if outcome.result is Result.REMEDIATED and not intent.automatic:
+            after = replace(after, held=False, held_by=None)  # a person takes a person's revert back
+        if intent.action is Action.REVERT:
+            after = superseding(after, intent, outcome)
+            after = replace(after, held=after.held or _wants_reverted(outcome))
         return after
 
     return change
+
+
+def superseding(subject: Subject, intent: Intent, outcome: Outcome) -> Subject:
+    """Return a VM's state in which a revert supersedes what persons ordered before it, whatever it finds."""
+    if intent.action is not Action.REVERT or only_looks(intent) or outcome.reason == "instance_gone":
+        return subject
+    return replace(subject, held_by=intent.intent_id)
 
 
 def latest(subject: Subject, outcome: Outcome) -> Subject:

@@ -200,14 +200,16 @@ def recall(
 
 
 def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
-    """Return what a revert that holds the VM means for this intent; None if there is none.
+    """Return what the latest revert of the VM means for this intent; None if nothing stands against it.
 
-    Only an intent that names the revert takes it back: any other is older, or knows nothing of it.
+    Of persons' orders only one that names the revert takes it back: any other is older, or knows nothing of
+    it. Automatic work is held off by a revert that put something back, or found it so.
     """
-    if not subject.held or intent.action is Action.REVERT:
+    if intent.action is Action.REVERT:
         return None
     if intent.automatic:
-        return Verdict(Result.SKIPPED, "reverted", REVERT_HOLDS.format(runbook=intent.runbook))
+        held = Verdict(Result.SKIPPED, "reverted", REVERT_HOLDS.format(runbook=intent.runbook))
+        return held if subject.held else None
     if only_looks(intent) or subject.held_by in (None, intent.overrides):
         return None
     return Verdict(
