@@ -339,13 +339,9 @@ def world(
         outcome_log=outcomes,
         dead_letter=dead_letters,
     )
-    listener = Listener(log, take=_unlimited, router=lambda: router) if log else None
+    listener = Listener(log, router=lambda: router) if log else None
     ticker = Ticker(pipeline, Queues(store), listener)
     return World(chosen, clock, fleet, outcomes, dead_letters, store, pipeline, ticker, controls, journal)
-
-
-async def _unlimited() -> None:
-    """Let every question through."""
 
 
 def entry(ref: InstanceRef = REF, *, at: datetime = START, **changes: Any) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def row(approval: Approval, app: Application, now: datetime) -> dict[str, Any]:
         "name": approval.name,
         "instance": str(intent.instance),
         "labels": dict(approval.labels),
-        "owner": approval.labels.get(app.settings.owner_label or ""),
+        "owner": app.settings.owner_of(approval.labels),
         "runbook": intent.runbook,
         "action": intent.action.value,
         "will": f"check, {intent.action} {intent.runbook}{summary}, check",

@@ -52,6 +52,8 @@ def _unknown(found: dict[Condition, bool | None], facts: InstanceFacts) -> Answe
     source = "project_metadata" if missing.kind == "metadata" else missing.kind
     if source in facts.unknown:
         return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: {facts.unknown[source]}")
+    if missing.kind != "metadata":  # what a look-up of the VM always answers, if it is known
+        return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: Compute's answer does not say it")
     return Pending(f"{missing}: {source} is not looked up yet")
 
 

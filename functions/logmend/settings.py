@@ -361,6 +361,10 @@ class Settings:
             raise ConfigError(problems)
         return settings
 
+    def owner_of(self, labels: Mapping[str, str]) -> str | None:
+        """Return what a VM's labels say of its owner; None if they do not, or no label is to."""
+        return labels.get(self.owner_label or "")
+
     def misfits(self, *, cloud: bool) -> list[str]:
         """Name the settings that do not fit together; ``cloud`` says that this is the deployed function."""
         problems = []

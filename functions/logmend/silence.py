@@ -8,7 +8,7 @@ checked again, and only what is seen there counts.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -91,10 +91,9 @@ def watch(intent: Intent, runbooks: Mapping[str, Runbook]) -> Watch | None:
 
 
 class Listener(Struct, frozen=True):
-    """Listens for many fixes at once. ``take`` waits for a place in the quota, or raises ``Transient``."""
+    """Listens for many fixes at once."""
 
     entries: Entries
-    take: Callable[[], Awaitable[None]]
     router: Callable[[], match.Router]
 
     async def hear(
@@ -142,24 +141,24 @@ class Listener(Struct, frozen=True):
 
     async def _going_on(self, project: str, every: Sequence[Watch]) -> set[str]:
         """Name those whose line came again, in any log of the VM."""
-        found, by_id = set[str](), {each.instance.instance_id: each for each in every}
+        found, by_id = set[str](), defaultdict[str, list[Watch]](list)
+        for each in every:
+            by_id[each.instance.instance_id].append(each)
         windows = [_window(each, each.periods[0][0], each.periods[-1][1]) for each in every]
         where = f"({every[0].runbook.filter})\nAND ({_any(windows)})"
-        await self.take()
         async for page in self.entries.pages([project], where):
             for raw in page:
-                each = by_id.get(_instance_id(raw))
-                if each is not None and self._is_the_line(raw, each):
-                    found.add(each.intent_id)
+                asked, event = by_id[_instance_id(raw)], decode.document(raw)
+                if isinstance(event, LogEntry):
+                    found |= {each.intent_id for each in asked if self._is_the_line(event, each)}
             if len(found) == len(every):
                 break
-            await self.take()
         return found
 
-    def _is_the_line(self, raw: dict[str, object], each: Watch) -> bool:
-        event = decode.document(raw)
-        if not isinstance(event, LogEntry):
-            return False
+    def _is_the_line(self, event: LogEntry, each: Watch) -> bool:
+        start, end = each.periods[0][0], each.periods[-1][1]
+        if event.timestamp is not None and not start <= event.timestamp < end:
+            return False  # it is of another fix of the VM
         if event.line_time is not None and event.line_time < each.fixed_at:
             return False  # a backlog: it was said before the fix
         found = match.runbook(event, self.router())
@@ -174,7 +173,6 @@ class Listener(Struct, frozen=True):
         spoke, left = list[Watch](), list(every)
         while left:
             windows = [_spoken(each, number) for each in left]
-            await self.take()
             heard = {_instance_id(raw) for raw in await _first(self.entries.pages([project], _any(windows)))}
             new = [each for each in left if each.instance.instance_id in heard]
             if not new:

@@ -120,10 +120,8 @@ def open_listener(settings: Settings, router: Callable[[], match.Router]) -> Lis
     from logmend.adapters.google.log_entries import LogEntries
     from logmend.adapters.google.quota import Quota
 
-    quota = Quota(30)
-    return Listener(
-        LogEntries(settings.logging_endpoint, pauses=()), functools.partial(quota.take, 20.0), router
-    )
+    take = functools.partial(Quota(30).take, 20.0)
+    return Listener(LogEntries(settings.logging_endpoint, pauses=(), take=take), router)
 
 
 def owner() -> str:

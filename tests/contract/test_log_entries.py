@@ -41,6 +41,17 @@ async def test_every_page_is_read_once_and_in_order() -> None:
     assert [each.page_token for each in fake.asked] == ["", "10", "20"]
 
 
+async def test_a_place_is_taken_for_each_request_and_for_no_more() -> None:
+    """A quota of our own counts what Cloud Logging counts."""
+    fake, taken = FakeLogging(many(25), page=10), list[str]()
+
+    async def take() -> None:
+        taken.append("one")
+
+    assert len(await read(fake, take=take)) == 25
+    assert len(taken) == len(fake.asked) == 3
+
+
 async def test_the_filter_is_the_services_to_apply() -> None:
     """What it does not select never travels."""
     fake = FakeLogging(many(25))

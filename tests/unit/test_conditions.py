@@ -110,6 +110,7 @@ async def test_a_vm_is_left_alone_by_its_runbooks_word(
         w = replace_pipeline(w, runbooks=runbooks, router=lambda router=router: router)
         await (w.pipeline.work(operator()) if order else w.deliver(push(entry())))
         assert w.outcomes.results == [expected]
+        assert "not looked up yet" not in w.outcomes.written[-1].detail
         assert w.fleet.opened == (1 if expected == "remediated" else 0)
 
 

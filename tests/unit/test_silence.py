@@ -93,6 +93,25 @@ async def test_a_log_that_is_silent_altogether_proves_nothing(minutes: list[int]
     assert await heard(w) == ["skipped:silence_unknown"]
 
 
+async def test_each_fix_of_a_vm_has_its_own_window() -> None:
+    """A line between two fixes is told of the first alone, if the tick asks for both at once."""
+    log = Log()
+    w, first = await fixed(log, cooldown_remediated=timedelta())
+    w.clock.tick(minutes=20)
+    again = w.clock.now()
+    log.add(again, LINE)
+    w.fleet.vms[REF.instance_id].faulty = True
+    w.clock.tick(minutes=1)
+    assert (await w.deliver(push(entry(at=again), "2", at=again))).result is Result.REMEDIATED
+    for minutes in (10, 30, 50, 70):
+        log.add(first + timedelta(minutes=minutes))
+    await heard(w)
+    w.clock.tick(minutes=20)
+    await w.ticker.run()
+    said = {each.intent_id: each.reason or each.result for each in w.outcomes.written}
+    assert (said["s-m-1"], said["s-m-2"]) == (Result.NOTHING_TO_DO, "confirmed_silent")
+
+
 async def test_what_other_vms_and_logs_say_proves_nothing_of_this_one() -> None:
     """The neighbour's entries, and the VM's own in another log, are not that log and VM."""
     log = Log()

@@ -1,5 +1,6 @@
 """Whose turn it is: what waits for a VM is woken, persons go first, then the oldest."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -7,10 +8,12 @@ from tests.fakes import ANN, REF, START, ManualClock, World, entry, incident, pu
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed
 
+from logmend.errors import Transient
 from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, Freeze
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome
+from logmend.ports import Key, Step, T
 from logmend.settings import Budget
 
 RUNBOOK = "workload-cert-refresh"
@@ -48,6 +51,27 @@ async def test_what_waits_for_a_vm_is_due_when_the_other_is_done() -> None:
     subject = await w.controls.subject(REF, RUNBOOK)
     assert subject is not None
     assert subject.waiting == ()
+
+
+async def test_waking_that_fails_changes_nothing_of_what_was_done() -> None:
+    """The order that is done says so, and the one that waits is taken up at its own time."""
+    w = world(**ENFORCE, lease=timedelta(minutes=10))
+    transact = w.store.transact
+
+    async def failing(keys: Sequence[Key], step: Step[T]) -> T:
+        if ("intents", "o-first") not in keys and ("intents", "o-second") in keys and woken:
+            raise Transient("ledger_unavailable", "it does not answer")
+        woken.extend([True] if ("intents", "o-second") in keys else [])
+        return await transact(keys, step)
+
+    woken: list[bool] = []
+    w.store.transact = failing  # type: ignore[method-assign]
+    await parked_behind_a_lease(w)
+    w.store.transact = transact  # type: ignore[method-assign]
+    assert w.outcomes.results == ["parked:busy", "remediated"]
+    w.clock.tick(minutes=11)
+    await w.ticker.run()
+    assert w.outcomes.written[-1].intent_id == "o-second"
 
 
 async def test_what_comes_anew_does_not_overtake_what_waits_for_a_place() -> None:

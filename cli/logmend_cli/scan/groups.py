@@ -207,7 +207,7 @@ class Groups:
                 name=facts_known.name if facts_known else None,
                 hosts=hosts,
                 made=facts_known.lineage if facts_known else Lineage(),
-                owner=facts_known.labels.get(settings.owner_label or "") if facts_known else None,
+                owner=settings.owner_of(facts_known.labels) if facts_known else None,
             )
 
 

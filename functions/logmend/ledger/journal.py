@@ -14,6 +14,7 @@ the scripts' second check stand between it and a second change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -351,7 +352,7 @@ class Journal(Upkeep):
             return writes, bool(after.waiting)
 
         if await self._store.transact(keys, step):
-            await self.wake(intent.instance, intent.runbook, now)
+            await self._wake(intent.instance, intent.runbook, now)
 
     async def _originals(self, intent: Intent) -> list[Key]:
         """Name the records of messages that an intent may be the replay of: by the id given, by the event."""
@@ -367,9 +368,12 @@ class Journal(Upkeep):
         kept += [changes.cohort_key(record.intent, name) for name in record.cohorts]
         return list(dict.fromkeys([*self._places.get(record.intent.intent_id, []), *kept]))
 
-    async def wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
-        """Let what waits for a VM be taken up now. Should this not come about, it wakes at its own time."""
-        subject_at = subject_key(instance, runbook)
+    async def _wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
+        """Let what waits for a VM be taken up now; if the ledger does not answer, it wakes at its own time."""
+        with suppress(Transient):
+            await self._woken(subject_key(instance, runbook), instance, runbook, now)
+
+    async def _woken(self, subject_at: Key, instance: InstanceRef, runbook: str, now: datetime) -> None:
         documents = await self._store.get([subject_at])
         waiting = changes.subject_of(documents, subject_at, instance, runbook).waiting
 
@@ -405,7 +409,7 @@ class Journal(Upkeep):
             }, bool(subject.waiting) and subject.open_request is None
 
         if await self._store.transact([mine, subject_at], step):
-            await self.wake(intent.instance, intent.runbook, due)
+            await self._wake(intent.instance, intent.runbook, due)
 
     async def note_emitted(self, outcome: Outcome) -> None:
         """Take a journalled outcome off the list of what still has to be emitted."""

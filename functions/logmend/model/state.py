@@ -46,12 +46,11 @@ class Record(Kept, frozen=True):
     transient failures of the VM in a row, ``looks`` the re-checks of an unverified or requested one.
     ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
     written before anything is enforced, and taken back only on the VM's own word that nothing was changed
-    (103). ``requested_at`` is when work
-    was handed over, ``asked`` what an agent was asked to do; of what it reported so far, ``before`` keeps the
-    fault and ``enforcement`` what became of enforcing. ``place`` is the document of the budget that its place
-    was taken in, ``cohorts`` names those whose limits it counts for as well. ``mark`` is what the last
-    commit's enforcing leaves on the VM: found there, it proves that it began. ``busy_since`` is since when
-    each check has found the VM busy.
+    (103). ``requested_at`` is when work was handed over, ``asked`` what an agent was asked to do; of what it
+    reported so far, ``before`` keeps the fault and ``enforcement`` what became of enforcing. ``place`` is the
+    document of the budget that its place was taken in, ``cohorts`` names those whose limits it counts for as
+    well. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that it began.
+    ``busy_since`` is since when each check has found the VM busy.
     """
 
     intent: Intent

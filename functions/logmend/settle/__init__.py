@@ -4,6 +4,7 @@ Part of the pipeline: it joins what verify said with what decide rules and how o
 """
 
 import hashlib
+from datetime import datetime
 
 from logmend import silence
 from logmend.ledger import Conclusion
@@ -25,7 +26,6 @@ def conclusion(end: Ending) -> Conclusion | None:
     approval = _plan(end, last.verdict)
     outcome = _outcome(end, last, approval)
     asked = end.attempt.asked if end.attempt and outcome.result is Result.REQUESTED else None
-    listens = end.settings.confirm_silence and end.runbook is not None
     return Conclusion(
         outcome=outcome,
         aftermath=decide.aftermath(end.intent, outcome, end.settings),
@@ -42,7 +42,7 @@ def conclusion(end: Ending) -> Conclusion | None:
         busy_since=last.busy_since,
         uncommitted=end.changed_nothing,
         longest=end.settings.lease,
-        watch=silence.of_fix(end.intent, outcome, end.runbook, end.now) if listens and end.runbook else None,
+        watch=_watch(end, outcome),
     )
 
 
@@ -86,6 +86,13 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
         name=end.facts.name if end.facts else None,
         labels=end.facts.labels if end.facts else {},
     )
+
+
+def _watch(end: Ending, outcome: Outcome) -> tuple[Intent, datetime] | None:
+    """Return what listens for the line after a fix, and when; None if the operator did not opt in."""
+    if end.runbook is None or not end.settings.confirm_silence:
+        return None
+    return silence.of_fix(end.intent, outcome, end.runbook, end.now)
 
 
 def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:

@@ -165,7 +165,7 @@ def of_intent(
         latency=latency or Latency(),
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,
-        owner=facts.labels.get(settings.owner_label or "") if facts else owner,
+        owner=settings.owner_of(facts.labels) if facts else owner,
         committed=bool((prior and prior.committed) or (attempt and attempt.committed)),
         diagnosis=attempt.diagnosis if attempt else None,
         lineage=facts.lineage if facts else Lineage(),

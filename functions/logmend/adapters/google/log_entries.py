@@ -6,7 +6,7 @@ with the Resource Manager and read themselves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from logmend.adapters.google.rest import HttpReply, Rest
@@ -30,7 +30,8 @@ Waiting = Callable[[float, str], None]
 class LogEntries:
     """Reads entries. An ``http://`` endpoint gets no credentials. Close when done.
 
-    ``pauses`` are the seconds waited before each further try if the API does not say how long.
+    ``pauses`` are the seconds waited before each further try if the API does not say how long. ``take`` is
+    awaited before each request for entries: a quota of our own.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class LogEntries:
         *,
         waiting: Waiting = lambda _seconds, _why: None,
         pauses: Sequence[float] = _PAUSES,
+        take: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._logging = Rest(endpoint or ENDPOINT, timeout=TIMEOUT, threads=2)
         self._folders = Rest(resource_manager or RESOURCE_MANAGER, timeout=TIMEOUT, threads=2)
         self._waiting = waiting
         self._pauses = tuple(pauses)
+        self._take = take
 
     async def pages(
         self, resources: Sequence[str], where: str, *, newest_first: bool = False
@@ -62,6 +65,8 @@ class LogEntries:
                 "pageSize": PAGE,
             }
             while True:
+                if self._take is not None:
+                    await self._take()
                 answer = await self._patiently(
                     self._logging, "POST", "/v2/entries:list", "roles/logging.viewer", body=body
                 )
