@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from logmend.errors import Permanent
-from logmend.ledger import damage
+from logmend.ledger import changes, damage
 from logmend.ledger.damage import Damage
 from logmend.ledger.documents import (
     FLEET,
-    KEEP,
     SHARDS,
     acts_document,
     acts_key,
     approval_key,
+    decided,
     every,
     fleet_of,
     intent_key,
@@ -36,9 +36,7 @@ from logmend.model.state import (
     Declined,
     Fleet,
     Freeze,
-    Record,
     Scope,
-    State,
     Subject,
 )
 from logmend.model.struct import replace
@@ -282,8 +280,8 @@ class Controls:
             approval = _pending(documents, mine, by.at)
             intent = intents.of_approval(approval, by.who, by.at)
             return {
-                mine: _decided(approval, "approved", by),
-                ordered: Document(pack(Record(intent, State.PARKED)), queue="parked", due=by.at),
+                mine: decided(approval, "approved", by.at, by.who),
+                ordered: changes.parked(intent, by.at),
             } | _kept(acts_at, [_of_plan("plan_approved", approval, by)]), intent
 
         return await self._store.transact([mine, ordered, acts_at], step)
@@ -306,7 +304,7 @@ class Controls:
             written = replace(
                 known or subject_document(subject, by.at), data=pack(replace(subject, declined=declined))
             )
-            return {mine: _decided(approval, "rejected", by), subject_at: written} | _kept(
+            return {mine: decided(approval, "rejected", by.at, by.who), subject_at: written} | _kept(
                 acts_at, acts
             ), None
 
@@ -332,10 +330,9 @@ class Controls:
                 warned = pack(replace(approval, warned=True))
                 waits = replace(documents[mine], data=warned, due=approval.expires_at)
                 return {mine: waits} | _kept(acts_at, [act]), None
-            expired = replace(approval, state="expired", decided_at=approval.expires_at)
             act = _of_plan("approval_expired", approval, None)
             act = replace(act, owner=approval.labels.get(owner_label or ""))
-            return {mine: _document_of(expired)} | _kept(acts_at, [act]), None
+            return {mine: decided(approval, "expired", approval.expires_at)} | _kept(acts_at, [act]), None
 
         await self._store.transact([mine, acts_at], step)
 
@@ -435,15 +432,6 @@ def _of_plan(reason: str, approval: Approval, by: By | None, more: str = "") -> 
         else Act(reason, approval.expires_at, None, detail, intent.runbook, intent.instance)
     )
     return replace(act, approval_id=approval.approval_id)
-
-
-def _decided(approval: Approval, state: str, by: By) -> Document:
-    return _document_of(replace(approval, state=state, decided_by=by.who, decided_at=by.at))
-
-
-def _document_of(approval: Approval) -> Document:
-    """Make the document of a plan that is decided."""
-    return Document(pack(approval), expire_at=(approval.decided_at or approval.expires_at) + KEEP)
 
 
 def _kept(key: Key, acts: Sequence[Act]) -> dict[Key, Document | None]:

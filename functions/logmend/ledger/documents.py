@@ -26,7 +26,7 @@ import msgspec
 
 from logmend.errors import Permanent
 from logmend.ledger import freezes
-from logmend.model.state import SCHEMA, Act, Acts, Fleet, Freeze, Subject
+from logmend.model.state import SCHEMA, Act, Acts, Approval, Fleet, Freeze, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
 from logmend.ports import STOP, Document, Key, Store
@@ -144,6 +144,11 @@ def contact_key(instance: InstanceRef) -> Key:
 def approval_key(approval_id: str) -> Key:
     """Key of an approval."""
     return ("approvals", approval_id)
+
+
+def decided(approval: Approval, state: str, at: datetime, by: str | None = None) -> Document:
+    """Make the document of a plan that somebody decided on, or (``by`` None) nobody in time."""
+    return Document(pack(replace(approval, state=state, decided_by=by, decided_at=at)), expire_at=at + KEEP)
 
 
 def acts_key(now: datetime) -> Key:

@@ -28,6 +28,7 @@ from logmend.ledger.documents import (
     approval_key,
     claim_key,
     contact_key,
+    decided,
     event_key,
     intent_key,
     pack,
@@ -369,7 +370,7 @@ class Journal(Upkeep):
         return list(dict.fromkeys([*self._places.get(record.intent.intent_id, []), *kept]))
 
     async def _wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
-        """Let what waits for a VM be taken up now; if the ledger does not answer, it wakes at its own time."""
+        """Let what waits for a VM be taken up now; if the ledger is silent, it wakes at its own time."""
         with suppress(Transient):
             await self._woken(subject_key(instance, runbook), instance, runbook, now)
 
@@ -456,10 +457,7 @@ class Journal(Upkeep):
             ended = replace(record, state=State.DONE, outcome=outcome)
             writes: dict[Key, Document | None] = {mine: changes.filed(ended, None, by.at, emitted=False)}
             if plan_at and plan_at in found:
-                approval = replace(
-                    unpack(Approval, found[plan_at]), state="withdrawn", decided_by=by.who, decided_at=by.at
-                )
-                writes[plan_at] = Document(pack(approval), expire_at=by.at + KEEP)
+                writes[plan_at] = decided(unpack(Approval, found[plan_at]), "withdrawn", by.at, by.who)
             return writes, outcome
 
         return await self._store.transact([mine, *([plan_at] if plan_at else [])], step)

@@ -164,10 +164,11 @@ class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
     ``held`` is set by a revert that put something back and keeps automatic intents away. ``held_by`` is the
-    latest revert, whatever it found: what a person asks for without naming it is older, or knows nothing of it. ``failures`` counts failures in a row, ``relapses``
-    how often the fault came back after a verified fix and was remediated again. ``human_told`` says that the
-    one ERROR about it was recorded, ``open_request`` which intent's requested work is still out.
-    ``waiting`` are intents that are parked until the one in hand is done.
+    latest revert, whatever it found: what a person asks for without naming it is older, or knows nothing of
+    it. ``failures`` counts failures in a row, ``relapses`` how often the fault came back after a verified fix
+    and was remediated again. ``human_told`` says that the one ERROR about it was recorded, ``open_request``
+    which intent's requested work is still out. ``waiting`` are intents that are parked until the one in hand
+    is done.
     """
 
     instance: InstanceRef

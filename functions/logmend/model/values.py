@@ -141,10 +141,10 @@ class Intent(Struct, frozen=True):
     what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
     ``line_host`` is the host that the line names if that is not ``shipped_by``, the agent's own.
     ``repeats`` says that the source repeats itself if nothing is done. ``overrides`` names the revert that a
-    person knew of and takes back. ``approved`` is what the person who approved it saw, and nothing else may be
-    done under that approval. A person's revert goes on through the freezes and the breaker that it names in
-    ``passes`` (an order to enforce: through the breaker alone), on at most ``at_most`` VMs in a window of the
-    budget (None: no limit).
+    person knew of and takes back. ``approved`` is what the person who approved it saw, and nothing else may
+    be done under that approval. A person's revert goes on through the freezes and the breaker that it names
+    in ``passes`` (an order to enforce: through the breaker alone), on at most ``at_most`` VMs in a window of
+    the budget (None: no limit).
     """
 
     intent_id: str
