@@ -12,10 +12,10 @@ from logmend.lql import values
 from logmend.lql.fold import fold
 from logmend.lql.lookup import elements, is_object
 from logmend.lql.nodes import Literal
-from logmend.lql.patterns import finder
+from logmend.lql.patterns import Compiled, finder
 from logmend.lql.schema import Kind
 
-Test = Callable[[Any], bool]
+Test = Callable[[object], bool]
 
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -37,7 +37,7 @@ def typed(kind: Kind, op: str, literal: Literal) -> Test:
         return never
     order, convert = ORDER[op], values.FROM_JSON[kind]
 
-    def test(value: Any) -> bool:
+    def test(value: object) -> bool:
         left = convert(value)
         return left is not None and order(left, right)
 
@@ -56,7 +56,7 @@ def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) ->
     order = ORDER[op]
     number, truth = values.double(literal.text), values.boolean(literal.text)
 
-    def test(value: Any) -> bool:
+    def test(value: object) -> bool:
         if isinstance(value, str):
             return text(value)
         if isinstance(value, bool):
@@ -68,7 +68,7 @@ def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) ->
     return test
 
 
-def _has(value: Any, key: str, test: Test, keep_case: Callable[[str], str]) -> bool:
+def _has(value: object, key: str, test: Test, keep_case: Callable[[str], str]) -> bool:
     stack = [value]
     while stack:
         value = stack.pop()
@@ -88,7 +88,7 @@ def text_test(op: str, text: str) -> Test:
     right = fold(text)
     order = operator.contains if op == ":" else ORDER[op]
 
-    def test(value: Any) -> bool:
+    def test(value: object) -> bool:
         # fold() would do; most texts are ASCII, and this line is where matching spends its time.
         if isinstance(value, str):
             return order(value.lower() if value.isascii() else fold(value), right)
@@ -97,7 +97,7 @@ def text_test(op: str, text: str) -> Test:
     return test
 
 
-def pattern_test(op: str, pattern: str, compiled: Any) -> Test:
+def pattern_test(op: str, pattern: str, compiled: Compiled) -> Test:
     """Make a test by regular expression; only strings can match, or fail to."""
     find = finder(pattern, compiled)
     if op == "=~":
@@ -108,7 +108,7 @@ def pattern_test(op: str, pattern: str, compiled: Any) -> Test:
 def any_of(test: Test) -> Test:
     """Let any element of an array satisfy the test."""
 
-    def test_any(value: Any) -> bool:
+    def test_any(value: object) -> bool:
         if isinstance(value, list):
             return any(test(item) for item in elements(value))
         return test(value)
@@ -116,14 +116,14 @@ def any_of(test: Test) -> Test:
     return test_any
 
 
-def never(_value: Any) -> bool:
+def never(_value: object) -> bool:
     """Fail, as a comparison whose literal cannot be converted does."""
     return False
 
 
-def _is_null(value: Any) -> bool:
+def _is_null(value: object) -> bool:
     return value is None
 
 
-def _is_other_than_null(value: Any) -> bool:
+def _is_other_than_null(value: object) -> bool:
     return value is not None

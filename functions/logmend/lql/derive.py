@@ -1,12 +1,12 @@
 """What stands on the left of an operator: a field, or a field through ``cast`` and ``regexp_extract``."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from logmend.lql import casts
 from logmend.lql.errors import FilterError
 from logmend.lql.lookup import ABSENT, Getter, elements, getter
 from logmend.lql.nodes import Cast, Extract, Field, Target
-from logmend.lql.patterns import Patterns, utf8
+from logmend.lql.patterns import Compiled, Patterns, utf8
 from logmend.lql.schema import DEFAULTS, Kind, locate
 from logmend.model.struct import Struct
 
@@ -17,7 +17,7 @@ class FieldGetter(Struct, frozen=True):
     name: str
     kind: Kind
     get: Getter
-    default: Any
+    default: object
     nullable: bool = False
     ignores_case: bool = False
     fixed: tuple[str, ...] = ()
@@ -60,8 +60,8 @@ def source(target: Target, patterns: Patterns) -> FieldGetter:
             return _mapped(f"regexp_extract({origin.name})", Kind.STRING, origin, _extractor(compiled))
 
 
-def _extractor(compiled: Any) -> Any:
-    def extract(value: Any) -> Any:
+def _extractor(compiled: Compiled) -> Callable[[object], object]:
+    def extract(value: object) -> object:
         if not isinstance(value, str) or (match := compiled.search(utf8(value))) is None:
             return ABSENT
         group = match.group(1)
@@ -70,11 +70,11 @@ def _extractor(compiled: Any) -> Any:
     return extract
 
 
-def _mapped(name: str, kind: Kind, origin: FieldGetter, convert: Any) -> FieldGetter:
+def _mapped(name: str, kind: Kind, origin: FieldGetter, convert: Callable[[object], object]) -> FieldGetter:
     """Make a source whose values go through ``convert``; what cannot be converted is missing."""
     get, default = origin.get, origin.default
 
-    def mapped(entry: Any) -> Any:
+    def mapped(entry: Mapping[str, object]) -> object:
         value = get(entry)
         if value is ABSENT:
             if default is None:

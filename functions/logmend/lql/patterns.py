@@ -6,7 +6,7 @@ that linear time long: RE2's slowest matcher takes at most (instructions x bytes
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import re2
 
@@ -21,25 +21,42 @@ MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
 _PLAIN = re.compile(r"[\w /:,;=<>@%&~'\"!#-]+(?:\|[\w /:,;=<>@%&~'\"!#-]+)*", re.ASCII)
 
 
+class Match(Protocol):
+    """What RE2 found in a text; its module has no types."""
+
+    def group(self, number: int) -> bytes | None:
+        """Return what a group matched, in UTF-8."""
+
+
+class Compiled(Protocol):
+    """A pattern compiled by RE2."""
+
+    groups: int
+    programsize: int
+
+    def search(self, text: bytes) -> Match | None:
+        """Return the first match."""
+
+
 class Patterns:
     """Compiles the patterns of one filter within their common bound."""
 
     def __init__(self) -> None:
         self._left = MAX_INSTRUCTIONS
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Compiled] = {}
 
-    def compile(self, literal: Literal) -> Any:
+    def compile(self, literal: Literal) -> Compiled:
         """Compile a pattern, one that several fields are compared with once. Raises FilterError."""
         if (known := self._known.get(literal.text)) is None:
             known = self._known[literal.text] = self._compiled(literal)
         return known
 
-    def _compiled(self, literal: Literal) -> Any:
+    def _compiled(self, literal: Literal) -> Compiled:
         options = re2.Options()
         options.log_errors = False
         options.max_mem = MAX_MEMORY
         try:
-            compiled = re2.compile(  # type: ignore[no-untyped-call]
+            compiled: Compiled = re2.compile(  # type: ignore[no-untyped-call]
                 utf8(literal.text), options
             )
         except re2.error as error:
@@ -60,7 +77,7 @@ class Patterns:
         return compiled
 
 
-def finder(pattern: str, compiled: Any) -> Callable[[str], bool]:
+def finder(pattern: str, compiled: Compiled) -> Callable[[str], bool]:
     """Make the test whether a text contains a match. For plain words that is a search for a substring."""
     if _PLAIN.fullmatch(pattern):
         words = tuple(pattern.split("|"))

@@ -84,7 +84,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     return {key: value if value is None else _clean(value) for key, value in _document(outcome).items()}
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+def _document(outcome: Outcome) -> dict[str, object]:
     return {
         "timestamp": _time(outcome.at),
         "severity": severity(outcome),
@@ -198,7 +198,7 @@ def _outcome(document: JsonObject) -> Outcome:
     )
 
 
-def _cause(found: Diagnosis | None) -> dict[str, Any]:
+def _cause(found: Diagnosis | None) -> dict[str, object]:
     found = found or Diagnosis("")
     return {
         "cause": found.cause or None,
@@ -223,7 +223,7 @@ def _diagnosis(document: JsonObject) -> Diagnosis | None:
     )
 
 
-def _instance(outcome: Outcome) -> dict[str, Any] | None:
+def _instance(outcome: Outcome) -> dict[str, object] | None:
     if (ref := outcome.instance) is None:
         return None
     return {
@@ -237,7 +237,7 @@ def _instance(outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
-def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
+def _evidence(evidence: Evidence | None) -> dict[str, object] | None:
     if evidence is None:
         return None
     return {
@@ -260,7 +260,7 @@ def _seen(evidence: JsonObject | None) -> Evidence | None:
     )
 
 
-def _source(source: Source | None) -> dict[str, Any] | None:
+def _source(source: Source | None) -> dict[str, object] | None:
     if source is None:
         return None
     return {
@@ -282,7 +282,7 @@ def _from(source: JsonObject) -> Source:
     )
 
 
-def _approval(outcome: Outcome) -> dict[str, Any] | None:
+def _approval(outcome: Outcome) -> dict[str, object] | None:
     if outcome.approval_id is None:
         return None
     expires_at = outcome.approval_expires_at
