@@ -33,6 +33,7 @@ locals {
     LOGMEND_SSH_USER          = contains(keys(local.secrets), "ssh-key") ? var.ssh_user : ""
     LOGMEND_SERVICE_ACCOUNT   = google_service_account.function.email
     LOGMEND_DEAD_LETTER_TOPIC = module.sink.dead_letter_topic
+    LOGMEND_OUTCOME_TOPIC     = var.outcome_topic ? google_pubsub_topic.outcomes[0].id : ""
   } : name => value if value != "" })
 
   tunable_settings = [
@@ -196,6 +197,7 @@ resource "google_cloudfunctions2_function" "remediate" {
     time_sleep.roles,
     google_firestore_index.due,
     google_firestore_field.expire_at,
+    google_pubsub_topic_iam_member.outcomes,
     google_secret_manager_secret_iam_member.function, # a secret that it may not read stops its start
   ]
 }

@@ -11,7 +11,7 @@
 # that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET
 # names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
 # for fleets without OS Login. With CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether
-# the line stopped. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how (docs/runbooks.md): source,
+# the line stopped. With OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how (docs/runbooks.md): source,
 # sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud, logged in as an owner, and
 # Python 3.11 or newer.
 set -eu
@@ -67,7 +67,7 @@ if [ -n "$remove" ]; then
   gone "scheduler jobs" "$name-tick" --location="$region"
   gone "logging sinks" "$name"
   for each in "$name-push" "$name-dead-letter"; do gone "pubsub subscriptions" "$each"; done
-  for each in "$name" "$name-dead-letter"; do gone "pubsub topics" "$each"; done
+  for each in "$name" "$name-dead-letter" "$name-outcomes"; do gone "pubsub topics" "$each"; done
   if there functions describe "$name" --gen2 --region="$region"; then
     say "functions $name" && gc functions delete "$name" --gen2 --region="$region" >/dev/null
   fi
@@ -196,6 +196,13 @@ there pubsub subscriptions describe "$name-dead-letter" ||
     --message-retention-duration=31d --expiration-period=never >/dev/null
 patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$function" --role="${role}_dead_letter"
 patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --role=roles/pubsub.publisher
+told=
+if [ "${OUTCOME_TOPIC:-false}" = true ]; then
+  there pubsub topics describe "$name-outcomes" ||
+    gc pubsub topics create "$name-outcomes" --message-retention-duration=7d >/dev/null
+  patiently gc pubsub topics add-iam-policy-binding "$name-outcomes" --member="$function" --role="${role}_dead_letter"
+  told=,LOGMEND_OUTCOME_TOPIC=projects/$project/topics/$name-outcomes
+fi
 
 say "the ledger's indexes"
 for _ in $(seq 60); do
@@ -211,7 +218,7 @@ gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --sour
     "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
     "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
     "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
-    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter${SETTINGS:+,$SETTINGS}" | tr -d ' ')" \
+    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told${SETTINGS:+,$SETTINGS}" | tr -d ' ')" \
   "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then

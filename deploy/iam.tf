@@ -80,6 +80,15 @@ resource "google_pubsub_topic_iam_member" "dead_letter_function" {
   member  = local.function
 }
 
+resource "google_pubsub_topic_iam_member" "outcomes" {
+  count = var.outcome_topic ? 1 : 0
+
+  project = var.project_id
+  topic   = google_pubsub_topic.outcomes[0].name
+  role    = google_project_iam_custom_role.home["dead_letter"].id # to publish, and nothing else
+  member  = local.function
+}
+
 resource "google_secret_manager_secret_iam_member" "function" {
   for_each = local.secrets
 

@@ -50,6 +50,11 @@ output "dead_letter_subscription" {
   value       = module.sink.dead_letter_subscription
 }
 
+output "outcome_topic" {
+  description = "Topic that final outcomes are published to; null without the variable of that name."
+  value       = one(google_pubsub_topic.outcomes[*].id)
+}
+
 output "os_policy_assignments" {
   description = "OS policy assignments, PROJECT/ZONE/RUNBOOK/ACTION."
   value       = keys(local.assignments)

@@ -55,3 +55,17 @@ resource "google_pubsub_subscription_iam_member" "dead_letter_service_agent" {
   role         = "roles/pubsub.subscriber"
   member       = local.service_agent["gcp-sa-pubsub"]
 }
+
+# Every final outcome, for tickets and chat (docs/outcome-topic.md). Who subscribes to it is the caller's business: without
+# a subscription nothing is kept.
+resource "google_pubsub_topic" "outcomes" {
+  # checkov:skip=CKV_GCP_83: messages are outcomes, which hold no text of a log entry, encrypted at rest by Google like their log
+  count = var.outcome_topic ? 1 : 0
+
+  project                    = var.project_id
+  name                       = "${var.name}-outcomes"
+  labels                     = var.labels
+  message_retention_duration = "${var.message_retention_days * 86400}s"
+
+  depends_on = [time_sleep.apis]
+}

@@ -489,6 +489,17 @@ variable "operators" {
   }
 }
 
+variable "outcome_topic" {
+  description = "Whether a topic is made that every final outcome is published to as well, for tickets and chat; the output outcome_topic names it."
+  type        = bool
+  default     = false
+
+  validation {
+    condition     = var.outcome_topic != null
+    error_message = "true or false."
+  }
+}
+
 variable "alert_emails" {
   description = "Email addresses for alerts."
   type        = list(string)

@@ -18,7 +18,7 @@ from logmend.model.enums import Result
 from logmend.model.state import Admitted, Expired, Finished, Turned, View
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceRef, Intent, Outcome, Tick, Verdict
-from logmend.ports import Clock, DeadLetter, OutcomeLog
+from logmend.ports import Clock, DeadLetter, OutcomeFeed, OutcomeLog
 from logmend.runbook import Runbook
 from logmend.settings import Policies
 from logmend.stages import act, decide, decode, intake, match, outcomes
@@ -42,6 +42,7 @@ class Pipeline(Struct, frozen=True):
     worker: Worker
     outcome_log: OutcomeLog
     dead_letter: DeadLetter | None
+    feed: OutcomeFeed | None = None
 
     async def handle(self, body: bytes, headers: Mapping[str, str]) -> Outcome | Tick:
         """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
@@ -133,10 +134,15 @@ class Pipeline(Struct, frozen=True):
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
         """Record an outcome in its log; the ledger notes it, if it lists what is not recorded yet."""
-        await self.outcome_log.write(outcome)
-        if journalled and outcome.final:
+        done = await self.record(outcome)
+        if journalled and outcome.final and done:
             await self.journal.note_emitted(outcome)
         return outcome
+
+    async def record(self, outcome: Outcome) -> bool:
+        """Record an outcome in its log and hand a final one on; False if that is to be tried again."""
+        await self.outcome_log.write(outcome)
+        return self.feed is None or not outcome.final or await self.feed.publish(outcome)
 
     async def _last_word(self, outcome: Outcome) -> Outcome:
         """Try to record that a message has to come again; it comes again in any case."""

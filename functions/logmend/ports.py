@@ -223,6 +223,22 @@ class OutcomeLog(Protocol):
         ...
 
 
+class OutcomeFeed(Protocol):
+    """Where final outcomes are handed on to others, after they were recorded."""
+
+    async def publish(self, outcome: Outcome) -> bool:
+        """Hand it on within seconds, and raise nothing; False if it is to be tried again later.
+
+        True is also the answer if trying again cannot help (no such topic, not permitted): that is told, and
+        the outcome is not handed on.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...
+
+
 class DeadLetter(Protocol):
     """Where bodies go that can never be decoded."""
 

@@ -309,6 +309,11 @@ class Settings:
         grammar.topic,
         "Topic for copies of messages that cannot be decoded.",
     )
+    outcome_topic: str | None = _setting(
+        None,
+        grammar.topic,
+        "Topic that every final outcome is published to as well, for tickets and chat.",
+    )
     compute_endpoint: str | None = _setting(
         None, grammar.url, "Compute API endpoint instead of the public one."
     )
@@ -386,6 +391,8 @@ class Settings:
             problems.append("LOGMEND_COOLDOWN_FAILED is above LOGMEND_COOLDOWN_FAILED_MAX, its upper bound")
         if self.topic is not None and self.topic == self.dead_letter_topic:
             problems.append("LOGMEND_TOPIC and LOGMEND_DEAD_LETTER_TOPIC are one topic: a loop")
+        if self.outcome_topic is not None and self.outcome_topic in (self.topic, self.dead_letter_topic):
+            problems.append("LOGMEND_OUTCOME_TOPIC is one of logmend's other topics: a loop")
         if cloud and self.outcomes == "none":
             problems.append("LOGMEND_OUTCOMES=none in the cloud would leave no record: use cloud or stdout")
         if self.outcomes == "cloud" and self.project is None:

@@ -183,10 +183,12 @@ class Ticker(Struct, frozen=True):
 
     async def _tell(self, acts: Acts) -> None:
         """Record what was done to controls. Who is killed before it is noted tells it again, the same."""
+        done = True
         for number, act_ in enumerate(acts.acts):
             settings = self.pipeline.policies.of(act_.runbook)
-            await self.pipeline.emit(outcomes.of_act(acts, number, settings))
-        await self.pipeline.worker.controls.told(acts)
+            done &= await self.pipeline.record(outcomes.of_act(acts, number, settings))
+        if done:
+            await self.pipeline.worker.controls.told(acts)
 
     def _queued(self, began: datetime, outcome: Outcome) -> bool:
         """Return whether an intent waits for a place in its runbook's own budget.

@@ -19,7 +19,15 @@ from logmend.ledger import Contacts, Controls, Journal, Queues
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
 from logmend.pipeline import Pipeline
-from logmend.ports import Clock, DeadLetter, OutcomeLog, RequestExecutor, SessionExecutor, Store
+from logmend.ports import (
+    Clock,
+    DeadLetter,
+    OutcomeFeed,
+    OutcomeLog,
+    RequestExecutor,
+    SessionExecutor,
+    Store,
+)
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Policies, Settings, SshRoute
 from logmend.silence import Listener
@@ -71,6 +79,8 @@ class Application(Struct, frozen=True):
         """Release connections and what credentials left behind."""
         for each in (self.pipeline.outcome_log, self.pipeline.worker.executors, self.compute, self.store):
             await each.aclose()
+        if self.pipeline.feed is not None:
+            await self.pipeline.feed.aclose()
         if self.ticker.listener is not None:
             await self.ticker.listener.entries.aclose()
 
@@ -106,6 +116,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         worker=worker,
         outcome_log=open_outcome_log(settings),
         dead_letter=open_dead_letter(settings),
+        feed=open_outcome_feed(settings),
     )
     if settings.ssh_host_keys == "insecure":
         log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
@@ -181,6 +192,15 @@ def open_dead_letter(settings: Settings) -> DeadLetter | None:
     from logmend.adapters.google.pubsub import DeadLetterTopic
 
     return DeadLetterTopic(settings.dead_letter_topic)
+
+
+def open_outcome_feed(settings: Settings) -> OutcomeFeed | None:
+    """Open the topic that outcomes are published to, if one is set and outcomes are recorded at all."""
+    if settings.outcome_topic is None or settings.outcomes == "none":
+        return None
+    from logmend.adapters.google.outcome_topic import OutcomeTopic
+
+    return OutcomeTopic(settings.outcome_topic)
 
 
 class LazyExecutors:

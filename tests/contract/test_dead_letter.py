@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from google.cloud import pubsub_v1
 from tests.emulators import PUBSUB_PROJECT, Emulator, free_port
 
 from logmend.adapters.google.pubsub import BODY_LIMIT, DeadLetterTopic, Publisher, Pulled, Subscription
@@ -18,34 +16,11 @@ from logmend.model.values import Delivery
 
 
 @pytest.fixture
-def names(pubsub_emulator: Emulator) -> Iterator[tuple[str, str]]:
-    """Give a topic and a subscription of this test's own."""
-    word = f"t{uuid.uuid4().hex}"
-    topic, subscription = (f"projects/{PUBSUB_PROJECT}/{kind}/{word}" for kind in ("topics", "subscriptions"))
-    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
-    publisher.create_topic(name=topic)
-    subscriber.create_subscription(name=subscription, topic=topic, ack_deadline_seconds=10)
-    yield topic, subscription
-    subscriber.delete_subscription(subscription=subscription)
-    publisher.delete_topic(topic=topic)
-    subscriber.close()
-    publisher.stop()
-
-
-@pytest.fixture
 async def topic(names: tuple[str, str]) -> AsyncIterator[DeadLetterTopic]:
     """Give the dead letter under test."""
     letters = DeadLetterTopic(names[0])
     yield letters
     await letters.aclose()
-
-
-@pytest.fixture
-async def subscription(names: tuple[str, str]) -> AsyncIterator[Subscription]:
-    """Give what reads it."""
-    pulled = Subscription(names[1])
-    yield pulled
-    await pulled.aclose()
 
 
 async def one(subscription: Subscription) -> Pulled:

@@ -340,6 +340,7 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
     first = len(google.requests)
     assert "secretVolumes" not in function(google)
     more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
+    more["OUTCOME_TOPIC"] = "true"
     more["SETTINGS"] = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
     chosen = {"time-sync": {"mode": "approve"}, "ops-agent": {"enabled": False}}
     own(tmp_path / "mine")
@@ -363,6 +364,9 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
     settings = Settings.from_environment(function(google)["environmentVariables"])
     assert settings.scope_labels == (("pilot", "yes"),)
     assert settings.cooldown_planned.total_seconds() == 60
+    assert settings.outcome_topic == f"projects/{PROJECT}/topics/logmend-outcomes"
+    (publisher,) = google.policies[f"v1/{settings.outcome_topic}"]["bindings"]
+    assert publisher["role"] == f"projects/{PROJECT}/roles/logmend_dead_letter"
     mounted = {
         f"{each['mountPath']}/{version['path'].lstrip('/')}": (each["secret"], version["version"])
         for each in function(google)["secretVolumes"]
@@ -375,7 +379,9 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
         [binding] = google.policies[f"v1/projects/{PROJECT}/secrets/{secret}"]["bindings"]
         assert binding["role"] == "roles/secretmanager.secretAccessor"
     assert not [
-        path for method, path, _ in again if method == "PUT" and ("/topics/" in path or "/subsc" in path)
+        path
+        for method, path, _ in again
+        if method == "PUT" and ("/topics/" in path or "/subsc" in path) and "outcomes" not in path
     ]
     once = ("/databases", "/roles", "/indexes", "/serviceAccounts", "/jobs")
     assert not [path for method, path, _ in again if method == "POST" and path.endswith(once)]

@@ -358,6 +358,27 @@ def test_secrets_are_mounted_where_the_settings_look_and_nothing_else_may_be_rea
     assert (settings.ssh_host_keys, settings.ssh_import_keys) == ("published", False)
 
 
+def test_the_function_may_publish_to_the_topic_of_outcomes_and_to_no_other(deploy):
+    """Without the variable there is neither topic nor grant nor setting."""
+    plan = deploy.plan(known=True, outcome_topic=True)
+    topic = f"projects/{PROJECT}/topics/logmend-outcomes"
+    settings = Settings.from_environment(environment(plan) | {"K_SERVICE": "logmend"})
+    assert settings.outcome_topic == plan.outputs["outcome_topic"] == topic
+    member = f"serviceAccount:logmend@{PROJECT}.iam.gserviceaccount.com"
+    publishers = {
+        each["topic"]: each["role"]
+        for each in plan.of_type("google_pubsub_topic_iam_member").values()
+        if each["member"] == member
+    }
+    assert publishers.keys() == {"logmend-dead-letter", "logmend-outcomes"}
+    assert {roles(plan)[each.rpartition("logmend_")[2]] for each in publishers.values()} == {
+        permissions.DEAD_LETTER
+    }
+    plain = deploy.plan(known=True)
+    assert [each for each in plain.resources if "outcomes" in each and "pubsub" in each] == []
+    assert Settings.from_environment(environment(plain)).outcome_topic is None
+
+
 def test_a_role_is_granted_only_where_it_is_defined(deploy):
     """A project's custom role means nothing in another project; a folder takes the organization's."""
     plan = deploy.plan(known=True, projects=["shop-prod", "shop-test"])

@@ -108,6 +108,7 @@ NAMES_NOTHING = [
             "projects/x/topics/abc",
         ],
     ),
+    ("OUTCOME_TOPIC", ["outcomes", "projects/web-prod/subscriptions/abc"]),
     ("DEAD_LETTER_TOPIC", ["projects/web-prod/topics/ab", "projects/web-prod/subscriptions/abc", "a b"]),
     (
         "SERVICE_ACCOUNT",
@@ -174,9 +175,11 @@ def test_a_problem_of_two_settings_is_told_with_those_of_single_ones() -> None:
 
 
 def test_settings_that_undo_each_other_stop_the_start() -> None:
-    """A bound below what it bounds; a topic whose dead letters come back as events."""
+    """A bound below what it bounds; a topic whose dead letters or outcomes come back as events."""
     topic = "projects/web-prod/topics/events"
     assert "loop" in problems(TOPIC=topic, DEAD_LETTER_TOPIC=topic)[0]
+    assert "loop" in problems(TOPIC=topic, OUTCOME_TOPIC=topic)[0]
+    assert "loop" in problems(DEAD_LETTER_TOPIC=topic, OUTCOME_TOPIC=topic)[0]
     assert "upper bound" in problems(COOLDOWN_FAILED="2h", COOLDOWN_FAILED_MAX="1h")[0]
 
 

@@ -11,6 +11,9 @@ RUNBOOK_LABEL = "logmend-runbook"
 
 TICK = {"logmend": "tick"}
 
+OUTCOME = frozenset({"outcome_id", "result", "version"})
+"""Keys that an outcome has, and no event."""
+
 _SHAPES = {"logName": str, "resource": dict, "labels": dict, "jsonPayload": dict, "textPayload": str}
 _KINDS = {str: "a string", dict: "an object"}
 
@@ -31,6 +34,8 @@ def document(value: Any) -> Event | Undecodable:
         return _incident(value)
     if value.get("logName") is not None:
         return _log_entry(value)
+    if value.keys() >= OUTCOME:
+        return Undecodable("own_entry", "an outcome of logmend's own, which is no event")
     return Undecodable("not_an_event", "neither a LogEntry (logName), an incident nor a tick")
 
 
