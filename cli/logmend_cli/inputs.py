@@ -43,25 +43,38 @@ class Input(Struct, frozen=True):
         return self.file if self.number is None else f"{self.file}:{self.number}"
 
 
-def documents(file: str) -> Iterator[Input]:
+class Passing:
+    """Passes nothing. One that does (see :func:`logmend.stages.decode.entries`) counts what it ``passed``."""
+
+    passed = 0
+
+    def __call__(self, text: str) -> bool:
+        """Return whether the document of this text is not to be read."""
+        del text
+        return False
+
+
+def documents(file: str, passing: Passing | None = None) -> Iterator[Input]:
     """Read the documents of a file, ``-`` being standard input, one by one and in bounded memory.
 
-    A file without any gives one that says so (``no_data``).
+    A file without any gives one that says so (``no_data``). What passes is not given, but counted.
     """
+    passing = passing or Passing()
     with opened(file) as stream:
         numbered = _begins_an_array(stream)
-        items = decode.entries(stream)
+        items = ((passing.passed, item) for item in decode.entries(stream, passing))
         first = next(items, None)
         if first is None:
-            nothing = EMPTY_ARRAY if numbered else "empty"
-            yield Input(file, None, None, Undecodable("no_data", nothing), None)
+            if not passing.passed:
+                nothing = EMPTY_ARRAY if numbered else "empty"
+                yield Input(file, None, None, Undecodable("no_data", nothing), None)
             return
         second = next(items, None)
-        numbered = numbered or second is not None
-        yield Input(file, 1 if numbered else None, *first)
+        numbered = numbered or second is not None or passing.passed > 0
+        yield Input(file, first[0] + 1 if numbered else None, *first[1])
         if second is not None:
-            yield Input(file, 2, *second)
-            yield from (Input(file, number, *item) for number, item in enumerate(items, 3))
+            yield Input(file, second[0] + 2, *second[1])
+            yield from (Input(file, passed + n, *item) for n, (passed, item) in enumerate(items, 3))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from logmend_cli.errors import BAD, NO_CREDENTIALS, status_of, warn
 from logmend_cli.scan import document
 from logmend_cli.scan import text as scan_text
 from logmend_cli.scan.groups import Groups
+from logmend_cli.scan.sieve import Sieve
 
 if TYPE_CHECKING:
     from logmend_cli.scan.facts import FactsByVm
@@ -102,7 +103,8 @@ def command(
 def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None) -> None:
     waiting, trouble, outside = 0, None, 0
     with output.progress("entries") as more:
-        for found in inputs.documents(file):
+        sieve = None if span else Sieve(groups.rules, more)
+        for found in inputs.documents(file, sieve):
             if span and not _within(found.event, span):
                 outside += 1
             else:
@@ -114,6 +116,7 @@ def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None
                 more(waiting)
                 waiting = 0
         more(waiting)
+        groups.passed(sieve.passed if sieve else 0)
     if outside:
         warn(f"{outside} entries are not of the time that --since and --until give: not counted")
     if trouble is None or groups.entries or outside:

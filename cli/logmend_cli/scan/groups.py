@@ -141,6 +141,11 @@ class Groups:
         else:
             self._count(read, event, read.runbook, read.instance)
 
+    def passed(self, count: int) -> None:
+        """Count entries that no filter selects and that speak of nothing."""
+        self.entries += count
+        self.unmatched += count
+
     def _count(
         self, read: Intake, event: LogEntry | Incident, runbook: Runbook, instance: InstanceRef
     ) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import msgspec
@@ -28,12 +28,13 @@ def any_shape(text: bytes) -> list[Item]:
     return list(entries(io.BytesIO(text))) or [(None, Undecodable("no_data", "there is nothing in it"), None)]
 
 
-def entries(source: BinaryIO) -> Iterator[Item]:
+def entries(source: BinaryIO, passes: Callable[[str], bool] = lambda _text: False) -> Iterator[Item]:
     """Decode a stream document by document, like :func:`any_shape`, in memory bounded by its largest.
 
-    Nothing comes of an empty stream. What it holds raises nothing; errors of reading it do.
+    Nothing comes of an empty stream, or of what ``passes``, as :func:`stream.values` has it. What it holds
+    raises nothing; errors of reading it do.
     """
-    for value in stream.values(source):
+    for value in stream.values(source, passes):
         if isinstance(value, Undecodable):
             yield None, value, None
         else:

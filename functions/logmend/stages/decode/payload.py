@@ -43,6 +43,15 @@ def loads(text: bytes) -> Any | Undecodable:
         return _loads(text)
 
 
+def complete(text: str) -> dict[str, Any] | None:
+    """Parse a text that may be one JSON object and nothing else; None: ``json`` has to say."""
+    try:
+        value = _FAST.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def too_large(text: bytes) -> Undecodable | None:
     """Refuse a JSON document that is larger than any that Google sends; None if it is not."""
     size = len(text) - 5 * text.count(b"\\u00")

@@ -2,11 +2,11 @@
 
 import codecs
 import re
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Final
 
 from logmend.model.values import Undecodable
-from logmend.stages.decode.payload import scan
+from logmend.stages.decode.payload import complete, scan
 
 MAX_VALUE = 28 * 1024 * 1024
 """Characters of one value: twice the largest push body, as indenting makes it longer."""
@@ -18,18 +18,31 @@ WINDOW = 8 * 1024
 PATIENCE = 8
 """Characters looked at in vain for each one that is passed over, before only whole lines are tried."""
 
+SHORT = 4096
+"""Characters of a value whose end is guessed by its lines. No number in it is too long for Python."""
+GUESSES = 16
+"""Wrong guesses beyond the right ones after which none is made any more."""
+
+_PASSED: Final = object()
+_LINE = "\n"
+
 _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
-def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
+def values(
+    stream: BinaryIO, passes: Callable[[str], bool] = lambda _text: False
+) -> Iterator[Any | Undecodable]:
     """Yield the elements of an array, JSON lines, or documents in a row, however they are indented.
+
+    ``passes`` may be asked of an object's text, if it has no more than ``SHORT`` characters: what it says
+    True of is left out. It must not say so of a text that is no complete JSON object.
 
     What is broken is one Undecodable: reading goes on with the next line, but not within an array. Bytes
     that are not UTF-8 (or UTF-16 with its mark, as PowerShell's ``>`` writes it) become U+FFFD. Only errors
     of reading the stream are raised.
     """
-    text = _Text(stream)
+    text = _Text(stream, passes)
     in_array = broken = False
     while text.skip(_BETWEEN if in_array else _BLANK):
         mark = text.mark()
@@ -41,7 +54,8 @@ def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
             text.pass_over(1)
         elif not isinstance(value := text.value(bare=in_array), Undecodable):
             broken = False
-            yield value
+            if value is not _PASSED:
+                yield value
         elif in_array:
             yield value
             return
@@ -57,8 +71,11 @@ def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
 class _Text:
     """The unread part of the stream, decoded, with a place to read at."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, passes: Callable[[str], bool]) -> None:
         self._stream = stream
+        self._passes = passes
+        self._guesses = GUESSES
+        self._rested = True
         self._ended = False
         start = stream.read(CHUNK)
         wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -111,7 +128,14 @@ class _Text:
                 "malformed",
                 "not JSON (gcloud prints it with --format=json, bq too; CSV and text are not read)",
             )
-        if self._weary and not bare:
+        if (
+            self._guesses
+            and self._rested
+            and (value := self._guessed(_BETWEEN if bare else _BLANK)) is not None
+        ):
+            return value
+        self._rested = bare or not self._weary
+        if not self._rested:
             return self._taken(*scan(self._line())[:2])
         wide = WINDOW
         while True:
@@ -126,6 +150,46 @@ class _Text:
                 wide *= 2
                 continue
             return self._taken(value, end)
+
+    def _guessed(self, blank: re.Pattern[str]) -> object | None:
+        """Take an object that ends with its line, or with a line as far indented as its first; None if none.
+
+        An object says itself where it ends: what is complete up to the guessed end is what a parser takes.
+        """
+        text, at = self._text, self._at
+        line_end = text.find("\n", at, at + SHORT)
+        if line_end > at + 2:
+            close, end = "}", text.rfind("}", at, line_end) + 1
+        else:
+            close = f"\n{text[text.rfind(_LINE, 0, at) + 1 : at]}}}"
+            end = text.find(close, at, at + SHORT) + len(close)
+            if close.strip() != "}" or end < at + len(close):
+                return None
+        piece = text[at:end]
+        if self._passes(piece):
+            self._pass_on(end, close, blank)
+            return _PASSED
+        if (value := complete(piece)) is None:
+            self._guesses -= 1
+            return None
+        self._guesses += 1
+        return self._taken(value, end - at)
+
+    def _pass_on(self, end: int, close: str, blank: re.Pattern[str]) -> None:
+        """Go on over the object that ends at ``end``, and over what passes and stands as it does."""
+        text, passes = self._text, self._passes
+        between = blank.match(text, end)[0]  # type: ignore[index]
+        behind = between[: between.find(_LINE) + 1]
+        last = end if behind else len(text)
+        while text.startswith(between, last):
+            start = last + len(between)
+            found = text.find(close + behind, start, start + SHORT)
+            stop = found + len(close)
+            if found < 0 or not passes(text[start:stop]):
+                break
+            end = last = stop
+        self.looked_at += end - self._at
+        self._at = end
 
     def _taken(self, value: object | Undecodable, end: int) -> object | Undecodable:
         self.looked_at += end
