@@ -2,29 +2,32 @@
 
 import asyncio
 import getpass
-import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from logmend.errors import ConfigError
+from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.values import InstanceRef
 from logmend.settings import Settings, duration
 from logmend.stages import identify
 from logmend.stages.identify import NameRef
 from logmend_cli.documented import runbook_names
+from logmend_cli.errors import warn
+from logmend_cli.output import progress
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
 
 T = TypeVar("T")
 
+AT_ONCE = 16
+"""How many requests of the ledger are under way at the same time."""
 TICK = b'{"logmend": "tick"}'
 
 NO_LEDGER = (
@@ -74,6 +77,45 @@ async def tick_function(topic: str | None) -> bool:
     return True
 
 
+async def told_of_tick(topic: str | None) -> str:
+    """Have the function take up what was written to the ledger, and say when it does."""
+    if await tick_function(topic):
+        return "asked for a tick: the function takes it up unless it is stopped or down (`logmend status`)"
+    return "the scheduler's next tick takes it up; with LOGMEND_TOPIC set, this command asks for one"
+
+
+async def some_at_once(work: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Do several things, ``AT_ONCE`` at the same time; gives what each came to, in their order."""
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: Callable[[], Awaitable[T]]) -> T:
+        async with free:
+            return await each()
+
+    return await asyncio.gather(*map(one, work))
+
+
+async def for_each(what: str, work: Mapping[str, Callable[[], Awaitable[str]]]) -> int:
+    """Do one thing for each id and print what it came to; returns how many went wrong.
+
+    What goes wrong with one is told and stops no other.
+    """
+
+    async def one(name: str, do: Callable[[], Awaitable[str]], more: Callable[[int], None]) -> bool:
+        try:
+            click.echo(await do())
+        except (Permanent, Transient) as error:
+            warn(f"{name}: {error.reason}: {error.detail}")
+            return False
+        finally:
+            more(1)
+        return True
+
+    with progress(what, len(work)) as more:
+        done = await some_at_once(partial(one, name, do, more) for name, do in work.items())
+    return done.count(False)
+
+
 async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:
     """Turn what an operator typed into instances; names are looked up."""
     found: list[InstanceRef] = []
@@ -95,18 +137,6 @@ def span(text: str) -> timedelta:
     if lasts <= timedelta():
         raise click.UsageError(f"--for {text}: must be longer than zero")
     return lasts
-
-
-def chosen_ids(path: Path, key: str) -> list[str]:
-    """Read ids from a file: the first word of each line but comments, or ``key`` of each row of JSON."""
-    text = path.read_text()
-    if text.lstrip().startswith("["):
-        try:
-            return [str(row[key]) for row in json.loads(text)]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError([f"{path}: not rows of JSON that each have {key}"]) from error
-    words = (line.replace(",", " ").split() for line in text.splitlines())
-    return [found[0] for found in words if found and not found[0].startswith("#")]
 
 
 def operator() -> str:

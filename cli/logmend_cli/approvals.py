@@ -1,29 +1,32 @@
 """``logmend approvals``: plans that wait for a person."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from logmend.errors import ConfigError, Permanent, Transient
+from logmend.errors import ConfigError
 from logmend.model.state import Approval, By, State
 from logmend.model.struct import Struct
+from logmend.stages import intents
 from logmend.wiring import Application
-from logmend_cli import inputs
+from logmend_cli import inputs, selection
 from logmend_cli.application import (
     by_option,
-    chosen_ids,
+    for_each,
     runbook_option,
     running,
     shared_ledger,
+    some_at_once,
     span,
-    tick_function,
+    told_of_tick,
 )
-from logmend_cli.errors import BAD, DONE, confirm, warn
-from logmend_cli.output import format_option, progress, show_rows
+from logmend_cli.errors import BAD, DONE, confirm
+from logmend_cli.output import format_option, show_rows
 
 COLUMNS = {
     "approval_id": "approval",
@@ -37,8 +40,6 @@ COLUMNS = {
     "expires_at": "expires",
     "decided_by": "by",
 }
-AT_ONCE = 16
-"""Plans that are decided on at the same time."""
 
 
 class Chosen(Struct, frozen=True):
@@ -82,7 +83,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--from",
                 "listed",
                 type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="A file with an id at the beginning of each line, or what `list --format json` prints.",
+                help="A file with an id at the beginning of each line, or what `list` prints as JSON or CSV.",
             ),
             click.option("--why", default="", help="Reason, for the record."),
             click.option("--yes", is_flag=True, help="Do not ask before many are decided on."),
@@ -153,7 +154,7 @@ def withdraw(**chosen: Any) -> int:
     """Take approvals back before they are acted on; what is in hand or done by then is told."""
 
     async def one(app: Application, approval: Approval, by: By) -> str:
-        await app.journal.cancel(f"a-{approval.approval_id}", by, app.settings)
+        await app.journal.cancel(intents.approved_id(approval.approval_id), by, app.settings)
         return f"withdrawn by {by.who}: {_what(approval)}"
 
     return _decide("withdraw the approval of", one, state="approved", **chosen)
@@ -173,7 +174,7 @@ def _decide(
     **narrowed: Any,
 ) -> int:
     """Decide on the plans that are meant, after asking; gives the exit status."""
-    every = (*ids, *(chosen_ids(listed, "approval_id") if listed else ()))
+    every = (*ids, *(selection.ids(listed, "approval_id") if listed else ()))
     chosen = Chosen(every, **narrowed)
     if not every and not chosen.asks:
         raise ConfigError(
@@ -188,7 +189,8 @@ def _decide(
         known = [each async for each in app.controls.approvals()]
         meant = _meant(known, chosen, state, now)
         if state == "approved" and not chosen.ids:  # what was acted on cannot be meant
-            meant = [each for each in meant if await _waits(app, each)]
+            waits = await some_at_once(partial(_waits, app, each) for each in meant)
+            meant = list(compress(meant, waits))
         if not meant:
             click.echo("no such plan")
             return DONE
@@ -198,66 +200,27 @@ def _decide(
             show_rows("table", columns, rows)
             many = "1 plan" if len(meant) == 1 else f"{len(meant)} plans"
             confirm(f"{verb} {many}?")
-        bad = await _each(app, one, meant, By(by, datetime.now(UTC), why))
+        asker = By(by, datetime.now(UTC), why)
+        bad = await for_each("plans", {each.approval_id: partial(one, app, each, asker) for each in meant})
         if ticks and bad < len(meant):
-            _told(ticked=await tick_function(app.settings.topic))
+            click.echo(await told_of_tick(app.settings.topic))
         return BAD if bad else DONE
 
     return running(work, shared_ledger(inputs.settings()))
 
 
 async def _waits(app: Application, approval: Approval) -> bool:
-    known = await app.journal.record(f"a-{approval.approval_id}")
+    known = await app.journal.record(intents.approved_id(approval.approval_id))
     return known is not None and known.state is State.PARKED
-
-
-async def _each(
-    app: Application,
-    one: Callable[[Application, Approval, By], Awaitable[str]],
-    meant: Sequence[Approval],
-    by: By,
-) -> int:
-    """Decide on each, some at once; what goes wrong with one is told and stops no other."""
-    at_once, bad = asyncio.Semaphore(AT_ONCE), 0
-
-    async def decided(approval: Approval, more: Callable[[int], None]) -> None:
-        nonlocal bad
-        async with at_once:
-            try:
-                click.echo(await one(app, approval, by))
-            except (Permanent, Transient) as error:
-                bad += 1
-                warn(f"{approval.approval_id}: {error.reason}: {error.detail}")
-        more(1)
-
-    with progress("plans", len(meant)) as more:
-        await asyncio.gather(*(decided(each, more) for each in meant))
-    return bad
 
 
 def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime) -> list[Approval]:
     """Return the plans that are meant. One that is named has to be there, and one only."""
-    found: dict[str, Approval] = {}
-    for name in chosen.ids:
-        same = [each for each in known if each.approval_id.startswith(name)]
-        exact = [each for each in same if each.approval_id == name] or same
-        if not exact:
-            raise Permanent("no_such_approval", f"there is no approval {name}")
-        if len(exact) > 1:
-            raise ConfigError([f"{name} means {len(exact)} plans: {', '.join(e.approval_id for e in exact)}"])
-        found[exact[0].approval_id] = exact[0]
     if chosen.ids:
-        return [each for each in found.values() if chosen.takes(each)]
+        missing = ("no_such_approval", "there is no approval")
+        named = selection.by_beginning(known, chosen.ids, lambda each: each.approval_id, missing)
+        return [each for each in named if chosen.takes(each)]
     return [each for each in known if state_of(each, now) == state and chosen.takes(each)]
-
-
-def _told(*, ticked: bool) -> None:
-    if ticked:
-        click.echo(
-            "asked for a tick: the function takes it up unless it is stopped or down (`logmend status`)"
-        )
-    else:
-        click.echo("the scheduler's next tick acts on it; with LOGMEND_TOPIC set, this command asks for one")
 
 
 def _what(approval: Approval) -> str:

@@ -2,24 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
-from logmend.errors import ConfigError, Permanent, Transient
+from logmend.errors import ConfigError
 from logmend.model.state import By, Record, State
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
-from logmend_cli import inputs
+from logmend_cli import inputs, selection
 from logmend_cli.application import (
     by_option,
-    chosen_ids,
+    for_each,
     instances,
     runbook_option,
     running,
     shared_ledger,
 )
-from logmend_cli.errors import BAD, DONE, confirm, warn
+from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import show_table
 
 WAITS = (State.PARKED, State.WAITING)
@@ -54,7 +55,7 @@ def command(
     INTENT is an id, or enough of its beginning. Each ends as `skipped: cancelled`, which the next tick
     records. What is in hand, or was begun, is not cancelled: it is told, and the exit status is 1.
     """
-    wanted = (*ids, *(chosen_ids(listed, "intent_id") if listed else ()))
+    wanted = (*ids, *(selection.ids(listed, "intent_id") if listed else ()))
     if not (wanted or everything or named or runbook):
         raise ConfigError(
             ["nothing selected: name what waits, or use --instance, --runbook, --from or --all"]
@@ -77,33 +78,28 @@ def command(
                 ],
             )
             confirm(f"cancel {len(meant)}?")
-        bad = 0
-        for each in meant:
-            try:
-                await app.journal.cancel(each.intent.intent_id, By(by, datetime.now(UTC), why), app.settings)
-                click.echo(f"cancelled by {by}: {each.intent.intent_id}")
-            except (Permanent, Transient) as error:
-                bad += 1
-                warn(f"{each.intent.intent_id}: {error.reason}: {error.detail}")
-        return BAD if bad else DONE
+        asker = By(by, datetime.now(UTC), why)
+        orders = {name: partial(_cancel, app, name, asker) for name in map(_id, meant)}
+        return BAD if await for_each("orders", orders) else DONE
 
     return running(work, shared_ledger(inputs.settings()))
+
+
+async def _cancel(app: Application, intent_id: str, by: By) -> str:
+    await app.journal.cancel(intent_id, by, app.settings)
+    return f"cancelled by {by.who}: {intent_id}"
+
+
+def _id(record: Record) -> str:
+    return record.intent.intent_id
 
 
 def _meant(
     known: Sequence[Record], ids: Sequence[str], refs: Sequence[InstanceRef], runbook: str | None
 ) -> list[Record]:
-    found = {}
-    for name in ids:
-        same = [each for each in known if each.intent.intent_id.startswith(name)]
-        exact = [each for each in same if each.intent.intent_id == name] or same
-        if not exact:
-            raise Permanent("no_such_order", f"nothing waits as {name}")
-        if len(exact) > 1:
-            raise ConfigError([f"{name} means {len(exact)}; give more of it"])
-        found[exact[0].intent.intent_id] = exact[0]
+    named = selection.by_beginning(known, ids, _id, ("no_such_order", "nothing waits as"))
     return [
         each
-        for each in (found.values() if ids else known)
+        for each in (named if ids else known)
         if runbook in (None, each.intent.runbook) and (not refs or each.intent.instance in refs)
     ]

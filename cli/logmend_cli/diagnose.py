@@ -19,7 +19,7 @@ from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import outcomes
-from logmend_cli import application, inputs, orders, output
+from logmend_cli import application, inputs, orders, output, selection
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command, runbook_names
 from logmend_cli.errors import BAD, DONE
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         "logmend diagnose my-project/us-west1-a/web-1 --as-root",
     ),
 )
-@orders.selection
+@selection.of_vms
 @click.option("--runbook", shell_complete=runbook_names, default="ops-agent", show_default=True)
 @click.option(
     "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
@@ -84,7 +84,7 @@ async def _diagnose(
     if as_root and app.pipeline.policies.of(runbook).mode is Mode.OBSERVE:
         problem = f"the mode of {runbook} is observe, which grants no root; set approve or enforce"
         raise ConfigError([f"--as-root: {problem} (LOGMEND_MODE, and its own in LOGMEND_RUNBOOKS)"])
-    refs = await orders.instances(app, named, project, where, scan)
+    refs = await selection.vms(app, named, project, where, scan)
     if not refs:
         raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
     if as_root:

@@ -1,24 +1,22 @@
 """What ``run`` and ``revert`` share: an operator's orders to some VMs, from here or by the function."""
 
 import asyncio
-import json
 import signal
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from logmend.errors import ConfigError, LogmendError, in_words
+from logmend.errors import ConfigError, LogmendError
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
-from logmend_cli import application, inputs, output, waves
+from logmend_cli import application, inputs, output, selection, waves
 from logmend_cli.documented import runbook_names
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
@@ -28,30 +26,11 @@ if TYPE_CHECKING:
 PARALLEL = 16
 
 
-def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command the arguments and options that select VMs."""
-    for decorate in reversed(
-        (
-            click.argument("named", metavar="INSTANCE...", nargs=-1),
-            click.option("--project", help="Project whose VMs --filter selects."),
-            click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
-            click.option(
-                "--from",
-                "scan",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
-            ),
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command the arguments and options of an order."""
     for decorate in reversed(
         (
-            selection,
+            selection.of_vms,
             click.option(
                 "--runbook", shell_complete=runbook_names, default="workload-cert-refresh", show_default=True
             ),
@@ -165,37 +144,6 @@ async def _carry_out(
     return status_of(outcome.result for outcome in outcomes)
 
 
-async def instances(
-    app: "Application", named: Sequence[str], project: str | None, where: str | None, scan: Path | None
-) -> list[InstanceRef]:
-    """Collect the VMs that are meant, each once."""
-    refs = await application.instances(app, named)
-    if where is not None:
-        if project is None:
-            raise ConfigError(["--filter needs --project"])
-        listing = await app.compute.instances(project, where=where)
-        if listing.unreachable:
-            raise ConfigError([f"could not list zones {', '.join(listing.unreachable)}; name the VMs"])
-        refs += [each.ref for each in listing.instances]
-    if scan is not None:
-        refs += await application.instances(app, await asyncio.to_thread(_scanned, scan))
-    return list(dict.fromkeys(refs))
-
-
-def _scanned(path: Path) -> list[str]:
-    try:
-        rows = json.loads(path.read_text())["instances"]
-        return [
-            "{project_id}/{zone}/{instance_id}".format(**row["instance"])
-            for row in rows
-            if row["result"] == "planned"
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            [f"{path}: not the output of `logmend scan --format json` ({in_words(error)})"]
-        ) from error
-
-
 async def _selected(
     app: "Application", action: Action, named: Sequence[str], runbook: str, chosen: dict[str, Any]
 ) -> list[InstanceRef]:
@@ -209,14 +157,16 @@ async def _selected(
     if since := chosen.get("since"):
         if others or not chosen["at_most"]:
             raise ConfigError(["--remediated-since chooses the VMs: name none, and give --at-most N"])
-        ledger = application.shared_ledger(inputs.settings())  # a plan has none of its own
-        async with application.opened(ledger) as known:
-            since_then = inputs.since(since, datetime.now(UTC))
-            assert since_then is not None
-            return await waves.remediated_since(known, since_then, runbook, chosen["zone"])
+        begin = inputs.since(since, datetime.now(UTC))
+        assert begin is not None
+        if app.settings.state != "memory:":
+            return await waves.remediated_since(app, begin, runbook, chosen["zone"])
+        ledger = application.shared_ledger(Settings.from_environment(inputs.environment()))
+        async with application.opened(ledger) as known:  # a plan has none of its own
+            return await waves.remediated_since(known, begin, runbook, chosen["zone"])
     if chosen.get("zone"):
         raise ConfigError(["--zone narrows --remediated-since"])
-    refs = await instances(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    refs = await selection.vms(app, named, chosen["project"], chosen["where"], chosen["scan"])
     if not refs:
         raise ConfigError([f"no VMs selected for {action}: name them, or use --filter or --from"])
     return refs
@@ -298,10 +248,7 @@ async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -
         for each in orders
     ]
     output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
-    if await application.tick_function(app.settings.topic):
-        warn("Ticked: the function takes them up unless it is stopped or down. See `logmend status`.")
-    else:
-        warn("The scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command ticks.")
+    warn(await application.told_of_tick(app.settings.topic))
     return DONE
 
 

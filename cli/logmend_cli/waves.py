@@ -1,14 +1,17 @@
 """Reverts by what happened: the VMs that were fixed since then, a wave at a time."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
+from logmend.errors import Transient
 from logmend.model.enums import Result
-from logmend.model.state import State
+from logmend.model.state import Record, State
 from logmend.model.values import InstanceRef, Intent, Outcome
-from logmend_cli.application import tick_function
+from logmend_cli.application import some_at_once, tick_function
 from logmend_cli.errors import warn
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ GOOD = frozenset({Result.REVERTED, Result.NOTHING_TO_DO, Result.PLANNED, Result.
 """What does not stop the next wave: put back, nothing to put back, or left alone on purpose."""
 POLL = 2.0
 """Seconds between two looks at what the function has done."""
+PATIENCE = 2.0
+"""How often the function's timeout goes by before a wave is left to it."""
 
 _Act = Callable[[Sequence[Intent]], Awaitable[list[Outcome]]]
 
@@ -46,28 +51,44 @@ async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outco
         outcomes += done
         bad = [each for each in done if each.result not in GOOD]
         left = len(orders) - start - len(wave)
-        warn(f"wave {start // size + 1}: {len(wave)} VMs, {len(bad) + len(wave) - len(done)} not put back")
+        warn(f"wave {start // size + 1}: {_came(wave, done)}")
         if left and (bad or len(done) < len(wave)):
             warn(f"stopped: {left} VMs were not begun")
             break
     return outcomes
 
 
+def _came(wave: Sequence[Intent], done: Sequence[Outcome]) -> str:
+    """Say what came of a wave: its VMs by result, and how many have none."""
+    counted = Counter(each.result.value for each in done)
+    counted["not done"] = len(wave) - len(done)
+    words = ", ".join(f"{many} {word}" for word, many in counted.items() if many)
+    return f"{len(wave)} VMs: {words}"
+
+
 async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcome]:
     """Hand a wave to the function and wait for its end; gives the final outcomes that there are in time."""
-    for each in wave:
-        await app.journal.write(each, each.created_at)
+    await some_at_once(partial(app.journal.write, each, each.created_at) for each in wave)
     await tick_function(app.settings.topic)
     done: dict[str, Outcome] = {}
+    left = {each.intent_id for each in wave}
     try:
-        async with asyncio.timeout(2 * app.settings.function_timeout.total_seconds()):
-            while len(done) < len(wave):
-                for each in wave:
-                    known = await app.journal.record(each.intent_id)
+        async with asyncio.timeout(PATIENCE * app.settings.function_timeout.total_seconds()):
+            while left:
+                for known in await some_at_once(partial(_looked_up, app, each) for each in left):
                     if known is not None and known.state is State.DONE and known.outcome is not None:
-                        done[each.intent_id] = known.outcome
-                if len(done) < len(wave):
+                        done[known.intent.intent_id] = known.outcome
+                left -= done.keys()
+                if left:
                     await asyncio.sleep(POLL)
     except TimeoutError:
-        warn(f"{len(wave) - len(done)} of this wave are not done yet: logmend status")
+        warn(f"{len(left)} of this wave are not done yet: logmend status")
     return list(done.values())
+
+
+async def _looked_up(app: "Application", intent_id: str) -> Record | None:
+    """Read what became of an order; a ledger that is out of reach for a moment is asked again."""
+    try:
+        return await app.journal.record(intent_id)
+    except Transient:
+        return None

@@ -300,12 +300,7 @@ class _Replay:
         return acts.explained
 
     async def _tick(self) -> None:
-        if await application.tick_function(self._settings.topic):
-            warn(
-                "asked for a tick: the function takes them up unless it is stopped or down (`logmend status`)"
-            )
-        else:
-            warn("the scheduler's next tick takes them up; with LOGMEND_TOPIC set, this command asks for one")
+        warn(await application.told_of_tick(self._settings.topic))
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from logmend.errors import ConfigError
@@ -32,12 +32,14 @@ NAMESPACES = (
     "--fork",
     "--kill-child",
 )
+ANSWERS = range(100, 104)
+"""What a script may say; after the way back, whether the fault is there again depends on the runbook."""
 LONGEST = 100.0
 """Seconds for one script."""
 
 
 class TrialStep(Struct, frozen=True):
-    """What one script said: ``good`` if its exit code is the one that belongs there."""
+    """What one script said: ``good`` if its exit code is one that belongs there."""
 
     name: str
     code: int
@@ -63,24 +65,28 @@ def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
     """Play a runbook through on a new pretend machine. ``units`` are as ``NAME=ACTIVE[,ENABLED]``."""
     require()
     with tempfile.TemporaryDirectory(prefix="logmend-try-") as folder:
-        machine = Path(folder) / "machine"
+        root, fakes, machine = (Path(folder) / each for each in ("root", "fakes", "machine"))
+        root.mkdir()
+        shutil.copytree(PRETEND / "bin", fakes)
         prepare(machine, units)
+        inside = Path(__file__).with_name("sandbox.sh").read_text(encoding="utf-8")
+        sandbox = [*NAMESPACES, "/bin/sh", "-c", inside, "sandbox", *map(str, (root, fakes, machine))]
         scripts = runbook.scripts
-        plan: list[tuple[str, str, int | None]] = [
-            ("check", scripts.validate, 101),
-            ("enforce", scripts.enforce, 100),
-            ("check", scripts.validate, 100),
-            ("enforce again", scripts.enforce, 100),
+        plan: list[tuple[str, str, Collection[int]]] = [
+            ("check", scripts.validate, {101}),
+            ("enforce", scripts.enforce, {100}),
+            ("check", scripts.validate, {100}),
+            ("enforce again", scripts.enforce, {100}),
         ]
         if not runbook.irreversible:
             plan += [
-                ("check of the way back", scripts.revert_validate, 101),
-                ("way back", scripts.revert_enforce, 100),
-                ("check of the way back", scripts.revert_validate, 100),
-                ("check", scripts.validate, None),
+                ("check of the way back", scripts.revert_validate, {101}),
+                ("way back", scripts.revert_enforce, {100}),
+                ("check of the way back", scripts.revert_validate, {100}),
+                ("check", scripts.validate, ANSWERS),
             ]
         for name, text, wanted in plan:
-            yield _step(machine, Path(folder), name, text, wanted)
+            yield _step(sandbox, name, text, wanted)
 
 
 def objection(runbook: Runbook, event: bytes) -> str:
@@ -115,27 +121,10 @@ def prepare(machine: Path, units: Sequence[str]) -> None:
         (unit / "enabled").write_text(enabled or "enabled")
 
 
-def _step(machine: Path, folder: Path, name: str, text: str, wanted: int | None) -> TrialStep:
-    root, fakes = folder / "root", folder / "fakes"
-    root.mkdir(exist_ok=True)
-    if not fakes.exists():
-        shutil.copytree(PRETEND / "bin", fakes)
-    inside = Path(__file__).with_name("sandbox.sh").read_text(encoding="utf-8")
-    command = [
-        *NAMESPACES,
-        "/bin/sh",
-        "-c",
-        inside,
-        "sandbox",
-        str(root),
-        str(fakes),
-        str(machine),
-        text,
-        secrets.token_hex(16),
-    ]
+def _step(sandbox: Sequence[str], name: str, text: str, wanted: Collection[int]) -> TrialStep:
     try:
         ran = subprocess.run(
-            command,
+            [*sandbox, text, secrets.token_hex(16)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=LONGEST,
@@ -144,5 +133,5 @@ def _step(machine: Path, folder: Path, name: str, text: str, wanted: int | None)
         )
     except subprocess.TimeoutExpired:
         return TrialStep(name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
-    good = wanted is None or ran.returncode == wanted
-    return TrialStep(name, ran.returncode, good, evidence.values(ran.stdout), evidence.error_text(ran.stderr))
+    values, error = evidence.values(ran.stdout), evidence.error_text(ran.stderr)
+    return TrialStep(name, ran.returncode, ran.returncode in wanted, values, error)

@@ -273,7 +273,7 @@ class Controls:
 
     async def approve(self, approval_id: str, by: By) -> Intent:
         """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""
-        mine, ordered = approval_key(approval_id), intent_key(f"a-{approval_id}")
+        mine, ordered = approval_key(approval_id), intent_key(intents.approved_id(approval_id))
         acts_at = acts_key(by.at)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:

@@ -124,10 +124,15 @@ def of_replay(intent: Intent, replay_id: str, original: str, by: str, now: datet
     )
 
 
+def approved_id(approval_id: str) -> str:
+    """Return the id of the intent that a plan becomes when it is approved."""
+    return f"a-{approval_id}"
+
+
 def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
     """Make the intent of a plan that a person approved; nothing but that plan may be done under it."""
     return replace(
-        _next(approval.intent, f"a-{approval.approval_id}", Origin.APPROVAL, now),
+        _next(approval.intent, approved_id(approval.approval_id), Origin.APPROVAL, now),
         requested_by=by,
         approval_id=approval.approval_id,
         approved=approval.plan,

@@ -62,7 +62,7 @@ def test_one_is_named_by_the_beginning_of_its_id_and_never_two(planned: Place) -
     shortest = next(n for n in range(1, 13) if len({each[:n] for each in ids}) == len(ids))
     assert planned.logmend("approvals", "approve", ids[0][:shortest]).exit_code == 0
     both = planned.logmend("approvals", "approve", "", "--yes")
-    assert (both.exit_code, "means 5 plans" in both.stderr) == (2, True)
+    assert (both.exit_code, "means 5: " in both.stderr) == (2, True)
     assert sorted(states(planned).values()) == ["approved"] + ["pending"] * 4
 
 
@@ -79,6 +79,19 @@ def test_a_file_of_ids_and_all_with_what_narrows_them(planned: Place, tmp_path: 
     assert planned.logmend("approvals", "approve", "--zone", "nowhere-1a", "--yes").stdout == "no such plan\n"
     assert planned.logmend("approvals", "approve", "--all", "--zone", "us-west1-a", "--yes").exit_code == 0
     assert sorted(states(planned).values()) == ["approved"] * 3 + ["rejected"] * 2
+
+
+def test_what_list_printed_as_csv_names_plans_and_what_is_no_text_does_not(
+    planned: Place, tmp_path: Path
+) -> None:
+    """Its heading is no id; a file that cannot be read is told as one."""
+    table, binary = tmp_path / "ids.csv", tmp_path / "ids.bin"
+    table.write_text("\ufeff" + planned.logmend("approvals", "list", "--format", "csv").stdout)
+    binary.write_bytes(b"\xff\xfe\x00")
+    ran = planned.logmend("approvals", "reject", "--from", table, "--yes")
+    assert (ran.exit_code, ran.stdout.count("rejected by")) == (0, 5), ran.stderr
+    unread = planned.logmend("approvals", "reject", "--from", binary, "--yes")
+    assert (unread.exit_code, "ids.bin: cannot be read" in unread.stderr) == (2, True)
 
 
 def test_approvals_are_withdrawn_until_they_are_acted_on(planned: Place) -> None:

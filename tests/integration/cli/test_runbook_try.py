@@ -79,6 +79,20 @@ def test_a_healthy_machine_is_no_trial(tmp_path: Path) -> None:
     assert (steps[0].code, steps[0].good) == (100, False)
 
 
+def test_the_last_check_has_to_answer_whatever_it_says(tmp_path: Path) -> None:
+    """The fault may be back after the way back, or not; a check that breaks is no answer."""
+    new.make("my-service", tmp_path)
+    check = tmp_path / "my-service/validate.sh"
+    breaks = "# 100 101 instance_id= .mark\necho >>/machine/n\nset -- $(wc -l </machine/n)\n"
+    check.write_text(f"#!/bin/sh\n{breaks}case $1 in 1) exit 101 ;; 2) exit 100 ;; esac\nexit 1\n")
+    steps = list(trial.run(runbook.load(tmp_path / "my-service"), ["my-service.service=failed"]))
+    assert [(each.code, each.good) for each in steps if each.name == "check"] == [
+        (101, True),
+        (100, True),
+        (1, False),
+    ]
+
+
 def test_whatever_a_script_does_nothing_outside_is_reached(tmp_path: Path) -> None:
     """By whole paths, by writing, by killing everything that it may."""
     made = tmp_path / "books"

@@ -1,0 +1,117 @@
+"""What commands are told to work on: VMs by name, filter or scan, and what waits by id."""
+
+import asyncio
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from logmend.errors import ConfigError, Permanent, in_words
+from logmend.model.values import InstanceRef
+from logmend_cli import application
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+T = TypeVar("T")
+
+SHOWN = 5
+"""Ids that are named when a beginning means more than one."""
+
+
+def of_vms(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command the arguments and options that select VMs."""
+    for decorate in reversed(
+        (
+            click.argument("named", metavar="INSTANCE...", nargs=-1),
+            click.option("--project", help="Project whose VMs --filter selects."),
+            click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
+            click.option(
+                "--from",
+                "scan",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+async def vms(
+    app: "Application", named: Sequence[str], project: str | None, where: str | None, scan: Path | None
+) -> list[InstanceRef]:
+    """Collect the VMs that are meant, each once."""
+    refs = await application.instances(app, named)
+    if where is not None:
+        if project is None:
+            raise ConfigError(["--filter needs --project"])
+        listing = await app.compute.instances(project, where=where)
+        if listing.unreachable:
+            raise ConfigError([f"could not list zones {', '.join(listing.unreachable)}; name the VMs"])
+        refs += [each.ref for each in listing.instances]
+    if scan is not None:
+        refs += await application.instances(app, await asyncio.to_thread(_scanned, scan))
+    return list(dict.fromkeys(refs))
+
+
+def ids(path: Path, key: str) -> list[str]:
+    """Read ids from a file: the first word of each line, or ``key`` of each row of JSON or CSV.
+
+    CSV is known by its headings. Lines that begin with # are comments. ConfigError if the file is unusable.
+    """
+    text = _text(path)
+    if text.lstrip().startswith("["):
+        try:
+            return [str(row[key]) for row in json.loads(text)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError([f"{path}: not rows of JSON that each have {key}"]) from error
+    lines = text.splitlines()
+    if lines and key in lines[0].split(","):
+        return [row[key] for row in csv.DictReader(lines) if row[key]]
+    words = (line.replace(",", " ").split() for line in lines)
+    return [found[0] for found in words if found and not found[0].startswith("#")]
+
+
+def by_beginning(
+    known: Iterable[T], names: Iterable[str], id_of: Callable[[T], str], missing: tuple[str, str]
+) -> list[T]:
+    """Return what ids mean, or their beginnings, each once. One that is named has to be there, and one only.
+
+    ``missing`` is the reason if nothing has that name, and how the sentence about it begins.
+    """
+    there = {id_of(each): each for each in known}
+    found: dict[str, T] = {}
+    for name in names:
+        same = [name] if name in there else [each for each in there if each.startswith(name)]
+        if not same:
+            raise Permanent(missing[0], f"{missing[1]} {name}")
+        if len(same) > 1:
+            more = ", …" if len(same) > SHOWN else ""
+            raise ConfigError([f"{name!r} means {len(same)}: {', '.join(same[:SHOWN])}{more}"])
+        found[same[0]] = there[same[0]]
+    return list(found.values())
+
+
+def _scanned(path: Path) -> list[str]:
+    try:
+        rows = json.loads(_text(path))["instances"]
+        return [
+            "{project_id}/{zone}/{instance_id}".format(**row["instance"])
+            for row in rows
+            if row["result"] == "planned"
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            [f"{path}: not the output of `logmend scan --format json` ({in_words(error)})"]
+        ) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {in_words(error)}"]) from error
