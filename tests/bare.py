@@ -66,13 +66,16 @@ make test
 
 
 def configuration() -> dict[str, str]:
-    """Return what this machine says of where packages come from and whom to trust, as variables."""
+    """Return what this machine says of where packages come from and whom to trust, as variables.
+
+    Not that this is CI: properties are tried with all their examples in the whole suite, once.
+    """
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout
     named = re.findall(r"^(?:global|install|:env:)\.([\w-]+)=(.+)$", listed, re.MULTILINE)
     of_pip = {f"PIP_{name.upper().replace('-', '_')}": ast.literal_eval(value) for name, value in named}
-    names = re.compile(r"SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CI|(?i:(https?|no|all)_proxy)")
+    names = re.compile(r"SSL_CERT_\w+|REQUESTS_CA_BUNDLE|(?i:(https?|no|all)_proxy)")
     return of_pip | {name: value for name, value in os.environ.items() if names.fullmatch(name)}
 
 
