@@ -83,16 +83,24 @@ async def _legacy(machine: Machine) -> None:
     await machine.output("dpkg -i /opt/apt/google-fluentd.deb")
 
 
-async def _locked(machine: Machine) -> None:
+async def _locked(machine: Machine, program: str = "apt-get") -> None:
     """Let a real apt-get hang in a package's script, with the locks that it holds."""
     await agent_package.build(machine)
     await machine.output("touch /opt/hangs")
-    await machine.output("systemd-run --unit=somebody apt-get install -y /opt/apt/google-cloud-ops-agent.deb")
+    await machine.output(
+        f"systemd-run --unit=somebody {program} install -y /opt/apt/google-cloud-ops-agent.deb"
+    )
     for _ in range(100):
         if "half-configured" in (await machine.run(["dpkg", "-s", NAME])).out:
             return
         await asyncio.sleep(0.1)
     raise AssertionError("it does not hang")
+
+
+async def _locked_by_nala(machine: Machine) -> None:
+    """Let a program hold the lock whose name nobody has listed."""
+    await machine.output("cp /usr/bin/apt-get /opt/nala")
+    await _locked(machine, "/opt/nala")
 
 
 async def _interrupted(machine: Machine) -> None:
@@ -129,6 +137,7 @@ INSTALL: Mapping[str, tuple[Prepare, str, str]] = {
         "google-cloud-ops-agent-kinetic-all/Release answers 404",
     ),
     "locked": (_locked, "packages_locked", "lock-frontend is held by process"),
+    "locked by another program": (_locked_by_nala, "packages_locked", "(nala) for"),
     "interrupted": (_interrupted, "packages_interrupted", f"not configured: {NAME}"),
     "clock": (_ahead, "clock_off", "seconds off the metadata server's"),
     "key": (
@@ -184,6 +193,48 @@ async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_someth
         await _has(machine, name)
     found = await asked(machine, book(repository))
     assert found.cause == "not_installed", say(found)
+
+
+async def test_each_file_of_sources_is_read_for_itself_and_what_is_turned_off_is_not_asked(
+    machine: Machine, repository: Repository
+) -> None:
+    """One file's address says nothing of another's suites; what is not enabled is not fetched by apt."""
+    here = repository.folder / "debian" / "dists" / "here"
+    here.mkdir(parents=True)
+    (here / "InRelease").write_text("Codename: here\n")
+    stanza = "Types: deb\nURIs: {}\nSuites: {}\nComponents: main\n"
+    debian, other = f"{repository.url}/debian", f"{repository.url}/other"
+    for name, text in {
+        "debian": stanza.format(debian, "here"),
+        "off": f"enabled: No\n{stanza.format(debian, 'gone')}",
+        "other": f"Enabled: yes\n{stanza.format(other, 'there')}",
+    }.items():
+        await machine.run(f"cat >/etc/apt/sources.list.d/{name}.sources", stdin=text.encode())
+    fetched = await machine.output("apt-get update --print-uris")
+    asks = {
+        url.split("'")[1].removesuffix("/InRelease") for url in fetched.splitlines() if "InRelease" in url
+    }
+    assert asks == {f"{debian}/dists/here", f"{other}/dists/there"}, "as apt itself reads them"
+    found = await asked(machine, book(repository))
+    assert found.cause == "apt_source_dead", say(found)
+    assert f"{other}/dists/there answers 404" in "; ".join(found.evidence), say(found)
+    there = repository.folder / "other" / "dists" / "there"
+    there.mkdir(parents=True)
+    (there / "InRelease").write_text("Codename: there\n")
+    found = await asked(machine, book(repository))
+    assert found.cause == "not_installed", say(found)
+
+
+async def test_no_part_of_a_password_is_told(machine: Machine, repository: Repository) -> None:
+    """Also if the evidence is cut in the middle of it."""
+    before = "E: x" + "x" * (230 - len("last attempt: E: x//user:sec"))
+    await machine.run(
+        "mkdir -p /var/lib/logmend; cat >/var/lib/logmend/ops-agent.try",
+        stdin=f"{before}//user:secret@proxy.example:3128 refuses\n".encode(),
+    )
+    told = "; ".join((await asked(machine, book(repository))).evidence)
+    assert "last attempt: E: x" in told
+    assert "user" not in told, told
 
 
 async def _has(machine: Machine, name: str) -> None:
@@ -294,6 +345,11 @@ WORK: Mapping[str, tuple[Prepare, str, str]] = {
         "20201, which google-cloud-ops-agent-opentelemetry-collector.service needs",
     ),
     "stopped": (shell(f"systemctl stop {NAME}"), "stopped", "it was stopped"),
+    "all of it masked": (
+        shell(f"systemctl mask --now {NAME}"),
+        "masked_by_others",
+        f"{NAME}.service is masked",
+    ),
     "masked": (
         shell(f"systemctl mask --now {NAME}-fluent-bit"),
         "masked_by_others",
@@ -318,6 +374,24 @@ WORK: Mapping[str, tuple[Prepare, str, str]] = {
         "permission_denied",
         "LogApiPermissionErr",
     ),
+    "warned of": (
+        _health(
+            _json("Ports Check", "PASS"),
+            _json("Network Check", "WARNING, Error code: DLApiConnErr, Failure: Request to dl.google.com failed"),
+            _json("API Check", "PASS"),
+        ),
+        UNKNOWN,
+        "all of them run",
+    ),
+    "started anew, and no restart is counted": (
+        shell(
+            f"systemctl restart {NAME}; sleep 1; mv /usr/bin/systemctl /usr/bin/systemctl.real;"
+            " printf '#!/bin/sh\nsystemctl.real \"$@\" | grep -v ^NRestarts=\n' >/usr/bin/systemctl;"
+            " chmod 755 /usr/bin/systemctl"
+        ),
+        UNKNOWN,
+        "all of them run",
+    ),
     "repaired since": (
         _health(
             _json("Ports Check", "PASS"),
@@ -339,7 +413,7 @@ async def test_what_keeps_the_agent_from_working_is_named(
     await install(machine)
     prepare, cause, told = WORK[case]
     await prepare(machine)
-    found = await asked(machine, book(repository))
+    found = await asked(machine, book(repository, settle="90"))
     assert found.cause == cause, say(found)
     assert told in "; ".join(found.evidence), say(found)
 
@@ -358,6 +432,24 @@ async def test_root_reads_who_it_is_and_what_was_said(machine: Machine, reposito
     found = await asked(machine, book(repository), user="root")
     assert found.cause == "port_taken", say(found)
     assert "(busybox)" in found.evidence[0], say(found)
+
+
+async def test_root_is_not_told_that_it_cannot_read_why_the_parent_failed(
+    machine: Machine, repository: Repository
+) -> None:
+    """It reads the parent's last words; a user without rights is told that it is not readable."""
+    await install(machine)
+    await machine.output(
+        f"mkdir -p /etc/systemd/system/{NAME}.service.d; printf '[Service]\nExecStartPre=/bin/sh -c"
+        f' "echo the words of the parent; kill -9 $$$$"\n\' >/etc/systemd/system/{NAME}.service.d/x.conf;'
+        f" systemctl daemon-reload; systemctl restart {NAME}; systemctl start {NAME}-fluent-bit"
+        f" {NAME}-opentelemetry-collector; true"
+    )
+    found = await asked(machine, book(repository))
+    assert (found.cause, found.why) == (UNKNOWN, "not_readable"), say(found)
+    found = await asked(machine, book(repository), user="root")
+    assert (found.cause, found.why) == (UNKNOWN, "no_cause_fits"), say(found)
+    assert "the words of the parent" in "; ".join(found.evidence), say(found)
 
 
 async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
@@ -395,6 +487,16 @@ async def test_whether_the_line_matters_is_answered_for_this_machine(
     found = await asked(machine, book(repository), user="root")
     assert found.cause == UNKNOWN
     assert "nothing else was found, and no way is known" in "; ".join(found.evidence)
+    # The other form, to somebody who may read the syslog and not the journal.
+    await machine.output(
+        "echo 'Nov 28 20:00:00 web gce_workload_cert_refresh[7]: No workload identities found'"
+        " >/var/log/syslog; chmod 644 /var/log/syslog"
+    )
+    said = "; ".join((await asked(machine, book(repository))).evidence)
+    assert "line: found in this VM's log" in said
+    await machine.output("echo nothing >/var/log/syslog")
+    said = "; ".join((await asked(machine, book(repository))).evidence)
+    assert "line: not found in the last 9999 lines of var/log/syslog" in said
     quiet = await boot(timer="disabled", files=repository.files)
     found = await asked(quiet, book(repository), user="root")
     assert "line: not found in the log of the last day" in "; ".join(found.evidence)
@@ -445,7 +547,7 @@ ODD: Mapping[str, tuple[str, dict[str, str]]] = {
         {},
     ),
     "no dpkg status": ("rm /var/lib/dpkg/status", {}),
-    "a broken dpkg": ("printf '#!/bin/sh\nsleep 99\n' >/usr/bin/dpkg", {}),
+    "a broken dpkg": ("printf '#!/bin/sh\nsleep 99\n' | tee /usr/bin/dpkg >/usr/bin/dpkg-query", {}),
     "no locks are told": ("mount --bind /dev/null /proc/locks", {}),
     "an unreadable etc": ("chmod 700 /etc/apt /etc/apt/sources.list.d", {}),
 }

@@ -145,6 +145,34 @@ async def test_what_cannot_be_configured_is_told_in_dpkgs_words(machine: Machine
     assert "demo" in error
 
 
+async def test_it_works_with_a_systemd_that_cannot_collect_failed_units_and_works_again(
+    machine: Machine,
+) -> None:
+    """Before systemd 236 systemd-run has no -G (its NEWS); what failed once is tried anew when it may be."""
+    played = Played(machine, "dpkg-interrupted")
+    await interrupted(machine)
+    await sh(
+        machine,
+        r"""touch /opt/fails
+mv /usr/bin/systemd-run /usr/bin/systemd-run.real
+cat >/usr/bin/systemd-run <<'END'
+#!/bin/sh
+case $1 in -G* | --collect) echo "invalid option: $1" >&2 && exit 1 ;; esac
+exec systemd-run.real "$@"
+END
+chmod 755 /usr/bin/systemd-run
+""",
+    )
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("changed")) == (100, "yes"), error
+    assert (await configured(played))[0] == 1
+    assert "failed" in (await machine.run("systemctl is-failed logmend-dpkg-interrupted")).out
+    await machine.output("rm /opt/fails")
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("changed")) == (100, "yes"), error
+    assert (await configured(played))[0] == 100
+
+
 async def test_a_question_about_a_configuration_file_is_a_persons(machine: Machine) -> None:
     """Changed on the machine and by the package: dpkg would ask, so nothing is begun."""
     played = Played(machine, "dpkg-interrupted")
@@ -322,6 +350,47 @@ async def test_other_sources_and_those_of_installed_agents_are_left_alone(machin
     code, seen, error = await played.check()
     assert (code, seen.get("reason")) == (102, "repository_unknown"), error
     assert (await played.enforce())[1]["changed"] == "no"
+
+
+async def test_a_repository_that_never_answers_is_unknown_and_its_source_stays(machine: Machine) -> None:
+    """Packets that are dropped prove nothing: the check waits for them within its time, and says so."""
+    played = Played(machine, "apt-source-gone")
+    await sh(machine, ARCHIVE)
+    await machine.output(f"echo '{BACKPORTS}' >>/etc/apt/sources.list")
+    await until(lambda: has(played, 101))
+    await machine.output("iptables -I INPUT -p tcp --dport 80 -j DROP")
+    code, seen, error = await played.run(sooner(played.book.scripts.validate))
+    assert (code, seen.get("reason")) == (102, "repository_unknown"), error
+    assert (await played.run(sooner(played.book.scripts.enforce)))[1]["changed"] == "no"
+    assert BACKPORTS in (await machine.output("cat /etc/apt/sources.list")).splitlines()
+
+
+def sooner(script: str) -> str:
+    """Have curl wait for one second where it waits for nine."""
+    assert "curl -qsm9 " in script
+    return script.replace("curl -qsm9 ", "curl -qsm1 ")
+
+
+async def has(played: Played, code: int) -> bool:
+    """Say whether the check ends so."""
+    return (await played.check())[0] == code
+
+
+async def test_what_apt_cannot_read_is_no_success_and_a_copy_is_no_source(machine: Machine) -> None:
+    """apt-get's own exit status is not taken for the script's; only files that apt reads are looked at."""
+    played = Played(machine, "apt-source-gone")
+    await sh(machine, ARCHIVE)
+    await machine.output("printf 'Types: deb\nSuites: x\n' >/etc/apt/sources.list.d/bad.sources")
+    assert (await machine.run("apt-get update --print-uris")).rc == 100
+    assert (await played.check())[0] == 1
+    assert (await played.enforce())[0] == 1
+
+    await machine.output("rm /etc/apt/sources.list.d/bad.sources")
+    await machine.output(f"echo '{BACKPORTS}' >/etc/apt/sources.list.d/x.list.save")
+    stanza = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: buster-backports\nComponents: main\n"
+    await machine.run("cat >/etc/apt/sources.list.d/x.sources", stdin=stanza.encode())
+    await until(lambda: has(played, 102))
+    assert (await played.check())[1].get("reason") == "other_format"
 
 
 async def updates(machine: Machine) -> bool:

@@ -369,7 +369,7 @@ def test_an_errors_end_is_kept_because_that_is_where_it_says_what_went_wrong() -
 
 def test_an_errors_cause_is_kept_though_the_program_ends_with_many_words_of_its_own() -> None:
     """As apt under Google's installer; once each, and without the password of a proxy or mirror."""
-    cause = "W: GPG error: https://me:secret@example.com/apt InRelease: NO_PUBKEY C0BA5CE6DC6315A3\n"
+    cause = "W: GPG error: https://me:sec@ret@example.com/apt InRelease: NO_PUBKEY C0BA5CE6DC6315A3\n"
     cause += "E: The repository 'https://me:secret@example.com/apt bookworm' is not signed.\n"
     said = evidence.error_text((cause * 2 + "Please check your network connectivity. " * 40).encode())
     assert said.startswith(
@@ -377,7 +377,7 @@ def test_an_errors_cause_is_kept_though_the_program_ends_with_many_words_of_its_
     )
     assert "'https://example.com/apt bookworm' is not signed. …" in said
     assert said.endswith("check your network connectivity.")
-    assert (said.count("is not signed"), "secret" in said) == (1, False)
+    assert (said.count("is not signed"), "secret" in said, "ret@" in said) == (1, False, False)
     assert len(said) <= evidence.ERROR_LIMIT
 
 

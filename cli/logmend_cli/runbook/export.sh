@@ -48,7 +48,7 @@ run() { # TEXT MARK: the script's exit code, output and complaints
   /bin/sh -c "$1" logmend "$2" </dev/null >"$work/out" 2>"$work/err"
   code=$?
   out=$(head -c 4096 "$work/out")
-  err=$(tail -n 3 "$work/err" | tr -cd ' -~\n' | tr '\n' ' ' | sed 's|//[^/@ ]*@|//|g' | tail -c 512)
+  err=$(tail -n 3 "$work/err" | tr -cd ' -~\n' | tr '\n' ' ' | sed 's|//[^/ ]*@|//|g' | tail -c 512)
   cat "$work/out" "$work/err" >&2
 }
 value() { # KEY: its value in the output

@@ -23,7 +23,7 @@ RESERVED = frozenset({"exit_code", "finding", "at", "error"})
 _LINE = re.compile(r"([a-z][a-z_]{0,63})=(.*)")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _CAUSE = re.compile(r"[EW]: |Err:|(?:curl|dpkg|rpm|error|fatal): ", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]{1,256}@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]{1,256}@")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 

@@ -7,7 +7,7 @@ f=var/lib/logmend/apt-source-gone
 mkdir -p ${f%/*}
 exec 9>$f.lock
 timeout 60 flock 9
-u=$(timeout 20 apt-get update --print-uris)
+u=$(timeout 20 apt-get update --print-uris) || exit 1
 k=$(timeout 9 dpkg -l 'google-*' 'stack*' 2>&1 | grep ^ii) || :
 c=no
 for d in $(echo "$u" | sed -n "s,^'\(http.*\)/InRelease'.*,\1,p"); do
@@ -17,7 +17,7 @@ for d in $(echo "$u" | sed -n "s,^'\(http.*\)/InRelease'.*,\1,p"); do
     http*://*.debian.org/debian/dists/*-backports-*) ;;
     *) continue ;;
   esac
-  case $(timeout 20 curl -q -sIw '=%{http_code}' $d/InRelease $d/Release) in
+  case $(timeout 20 curl -qsm9 -Iw '=%{http_code}' $d/InRelease $d/Release) in
     *=404*=404) ;;
     *) continue ;;
   esac

@@ -11,7 +11,7 @@ root=''
 [ "$(id -u)" != 0 ] || root=yes
 
 say() {
-  printf '%s' "$*" | tr -s '[:space:][:cntrl:]' ' ' | cut -c 1-230 | sed 's|//[^/@ ]*@|//|g;s/^/evidence=/'
+  printf '%s' "$*" | tr -s '[:space:][:cntrl:]' ' ' | sed 's|//[^/ ]*@|//|g;s/^/evidence=/' | cut -c 1-239
 }
 named() {
   echo "cause=$1"
@@ -30,26 +30,22 @@ journal() {
 }
 # Whether the line about workload certificates is logged here, and that it matters, or does not, for the agent.
 line() {
-  seen=''
+  x='workload certificates may not be configured|No workload identities found'
   if [ "$(journal -n 1 _PID=1)" ]; then
-    seen=no
-    if journal --since -1d SYSLOG_IDENTIFIER=gce_workload_cert_refresh |
-      grep -qE 'workload certificates may not be configured|No workload identities found'; then seen=yes; fi
+    n='the log of the last day'
+    w=$(journal --since -1d SYSLOG_IDENTIFIER=gce_workload_cert_refresh | grep -m 1 -E "$x")
   elif [ -r "$r/var/log/syslog" ]; then
-    seen=no
-    if timeout 9 tail -n 9999 "$r/var/log/syslog" | grep -q 'workload certificates may not be configured'; then
-      seen=yes
-    fi
+    n='the last 9999 lines of var/log/syslog'
+    w=$(timeout 9 tail -n 9999 "$r/var/log/syslog" | grep -m 1 -E "$x")
+  else
+    say "line: not_readable without root; its timer is $(of gce-workload-cert-refresh.timer ActiveState)"
+    return
   fi
-  case $seen in
-    yes) say "line: found in this VM's log; $1" ;;
-    no) say 'line: not found in the log of the last day' ;;
-    *) say "line: not_readable without root; its timer is $(of gce-workload-cert-refresh.timer ActiveState)" ;;
-  esac
+  if [ "$w" ]; then say "line: found in this VM's log; $1"; else say "line: not found in $n"; fi
 }
 has() {
-  timeout 9 dpkg -s "$1" | grep -q ' ok installed' || timeout 9 rpm -q "$1"
-} >/dev/null 2>&1
+  echo "$packages" | grep -q "^$1 .*ok installed"
+}
 os() {
   sed -n "s/^$1=//p" "$r/etc/os-release" 2>/dev/null | tr -d "\"'" | head -n 1
 }
@@ -84,6 +80,16 @@ case $(of logmend-ops-agent.service ActiveState) in
     unknown at_work
     ;;
 esac
+# Asked for at once: what hangs is waited for once.
+all="$p stackdriver-agent google-fluentd lsb-release apt-transport-https ca-certificates gnupg"
+# shellcheck disable=SC2086
+packages=$(timeout 9 dpkg-query -Wf '${Package} ${Status}\n' $all 2>/dev/null)
+if [ $? = 124 ]; then
+  say 'packages: dpkg-query does not answer'
+  unknown not_readable
+fi
+# shellcheck disable=SC2086
+[ "$packages" ] || packages=$(timeout 9 rpm -q --qf '%{NAME} ok installed\n' $all 2>/dev/null)
 installed=''
 if has $p; then installed=yes; fi
 if [ -d "$r/var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin" ] && [ ! "$installed" ]; then
@@ -118,6 +124,10 @@ if [ "${full:-}" ]; then
 fi
 
 if [ "$installed" ]; then
+  if [ "$(of $p.service LoadState)" = masked ]; then
+    say "unit: $p.service is masked"
+    named masked_by_others owner
+  fi
   # The parent does nothing but validate the configuration.
   if [ "$(of $p.service ActiveState)" = failed ] && [ "$(of $p.service Result)" = exit-code ]; then
     w=''
@@ -141,7 +151,7 @@ if [ "$installed" ]; then
       say "unit: $u is masked"
       named masked_by_others owner
     fi
-    if [ "$a" = active ] && [ "$(of "$u" NRestarts)" != 0 ]; then
+    if [ "$a" = active ] && [ "$(of "$u" NRestarts)" -gt 0 ] 2>/dev/null; then
       read -r up _ <"$r/proc/uptime"
       since=$(of "$u" ActiveEnterTimestampMonotonic)
       [ $((${up%.*} - ${since%??????})) -ge @settle@ ] || a=restarting
@@ -189,6 +199,10 @@ if [ "$installed" ]; then
     active/active/active) ;;
     *failed*)
       say "unit: $p.service failed, Result=$(of $p.service Result)"
+      if [ "$root" ]; then
+        say "journal: $(journal -n 3 _SYSTEMD_UNIT=$p.service)"
+        unknown no_cause_fits
+      fi
       unknown not_readable
       ;;
     *inactive*)
@@ -226,13 +240,11 @@ else
       set -- $(ls -i "$r/var/lib/dpkg/$n" 2>/dev/null)
       for pid in $(awk -v i="${1:-none}" '$2 == "POSIX" && $4 == "WRITE" && $6 ~ ":" i "$" {print $5}' "$r/proc/locks"); do
         c=$(cat "$r/proc/$pid/comm" 2>/dev/null)
-        case ,$c in
-          ,apt* | ,dpkg* | ,unattended* | ,packagekit* | ,python* | ,synaptic*) ;;
-          *) continue ;;
-        esac
+        [ "$c" ] || continue
         read -r up _ <"$r/proc/uptime"
         # shellcheck disable=SC2046
-        set -- $(sed 's/.*) //' "$r/proc/$pid/stat")
+        set -- $(sed 's/.*) //' "$r/proc/$pid/stat" 2>/dev/null)
+        [ "${20:-}" ] || continue
         say "lock: var/lib/dpkg/$n is held by process $pid ($c) for $((${up%.*} - ${20} / 100)) seconds"
         named packages_locked owner
       done
@@ -273,7 +285,8 @@ codes() {
       c = /Ports Check/ ? "ports" : /Network Check/ ? "network" : "api"
       if (c == "ports" && last != "ports") said = ""
       last = c
-      if (match($0, /Error code: [A-Za-z]+/)) said = said " " substr($0, RSTART + 12, RLENGTH - 12)
+      # What it only warns of, such as a host that only installing needs, keeps nothing from working.
+      if (/Result: FAIL/ && match($0, /Error code: [A-Za-z]+/)) said = said " " substr($0, RSTART + 12, RLENGTH - 12)
     }
     END {print said}'
 }
@@ -357,14 +370,26 @@ if [ $family = apt ]; then
     # One line each of "URI SUITE", at most six, from both of apt's formats.
     for n in $(cat "$r/etc/apt/sources.list" "$r/etc/apt/sources.list.d"/*.list 2>/dev/null |
       sed -n 's/^deb  *//p' | sed 's/^.*] *//' | awk '$1 ~ /^http/ {print $1 "|" $2}' | grep -v "|$p-" | sort -u | head -n 6) \
-      $(cat "$r/etc/apt/sources.list.d"/*.sources 2>/dev/null | awk -v RS= '{
-        u = ""; n = split($0, l, "\n")
-        for (i = 1; i <= n; i++) { split(l[i], w, " "); if (w[1] == "URIs:") u = w[2] }
-        for (i = 1; i <= n; i++) {
-          m = split(l[i], w, " ")
-          if (w[1] == "Suites:" && u ~ /^http/) for (j = 2; j <= m; j++) print u "|" w[j]
-        }
-      }' | sort -u | head -n 6); do
+      $(for l in "$r/etc/apt/sources.list.d"/*.sources; do
+        awk -v RS= '{
+          split("", v)
+          k = ""
+          n = split($0, l, "\n")
+          for (i = 1; i <= n; i++) {
+            if (l[i] ~ /^#/) continue
+            if (l[i] ~ /^[^ \t]/) {
+              k = tolower(l[i])
+              sub(/[ \t]*:.*/, "", k)
+              sub(/^[^:]*:/, "", l[i])
+            }
+            v[k] = v[k] " " l[i]
+          }
+          if (tolower(v["enabled"]) ~ /^[ \t]*(no|false|without|off|disable|0)[ \t]*$/) next
+          n = split(v["uris"], u)
+          m = split(v["suites"], s)
+          for (i = 1; i <= n; i++) if (u[i] ~ /^http/) for (j = 1; j <= m; j++) print u[i] "|" s[j]
+        }' "$l"
+      done 2>/dev/null | sort -u | head -n 6); do
       u=${n%|*} s=${n#*|}
       case $s in
         */) u=${u%/}/${s%/} ;;

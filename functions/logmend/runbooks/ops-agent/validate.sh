@@ -66,7 +66,7 @@ if [ "$(find "$f.try" -mmin -15 2>/dev/null)" ]; then
   {
     grep -aE '^(E:|W:|Err:|curl:|dpkg:|rpm:|error:)' "$f.try" | tail -n 4
     tail -n 3 "$f.try"
-  } | awk '!seen[$0]++' | sed 's|//[^/@ ]*@|//|g' >&2
+  } | awk '!seen[$0]++' | sed 's|//[^/ ]*@|//|g' >&2
   exit 1
 fi
 exit 101
