@@ -266,7 +266,7 @@ class Settings:
     confirm_silence: bool = _setting(
         default=False,
         parse=boolean,
-        doc="After a fix, read the VM's log: did the line stop while others continued?",
+        doc="After a fix, read the VM's log: did the line stop and others not, or did its agent speak?",
     )
     ops_agent_version: str = _setting(
         "latest",

@@ -5,15 +5,18 @@ due, the tick asks Cloud Logging for many at a time (:class:`Listener`): did the
 entries of that very log and VM come meanwhile? Only then is silence worth anything: a dead shipper is silent,
 too. A line that goes on says nothing by itself (a backlog and a forged entry look the same). The VM is
 checked again, and only what is seen there counts.
+
+A runbook may name what a repaired VM says by itself instead (``confirmed_by``): that is heard, or it is not.
 """
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Result
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceRef, Intent, LogEntry, Outcome, Verdict
 from logmend.runbook import Runbook
@@ -39,7 +42,7 @@ class Entries(Protocol):
 
     def pages(
         self, resources: Sequence[str], where: str, *, newest_first: bool = False
-    ) -> AsyncIterator[Sequence[dict[str, Any]]]:
+    ) -> AsyncIterator[Sequence[JsonObject]]:
         """Return the entries that a filter selects, page by page, oldest first."""
         ...
 
@@ -48,8 +51,12 @@ class Entries(Protocol):
         ...
 
 
+Span = tuple[datetime, datetime]
+"""A time, from its beginning to its end."""
+
+
 class Watch(Struct, frozen=True):
-    """What is asked of one fix: its VM, its log, and the periods after it."""
+    """What is asked of one fix: its VM, its log if that is to fall silent, the periods after it."""
 
     intent_id: str
     instance: InstanceRef
@@ -58,7 +65,12 @@ class Watch(Struct, frozen=True):
     fixed_at: datetime
 
     @property
-    def periods(self) -> list[tuple[datetime, datetime]]:
+    def whole(self) -> Span:
+        """From the beginning of the first period to the end of the last."""
+        return self.periods[0][0], self.periods[-1][1]
+
+    @property
+    def periods(self) -> list[Span]:
         """The periods after the fix, each from its beginning to its end."""
         start, length = self.fixed_at + SETTLING, period(self.runbook)
         return [(start + number * length, start + (number + 1) * length) for number in range(PERIODS)]
@@ -70,24 +82,30 @@ def period(runbook: Runbook) -> timedelta:
 
 
 def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> tuple[Intent, datetime] | None:
-    """Make the intent that listens after a verified fix, and when it is due; None if no log was shipping.
+    """Make the intent that listens after a verified fix, and when it is due; None without anything to hear.
 
     It only ever checks. Its id is the fix's own, so that it is written once.
     """
-    log_name = intent.source.log_name
-    if fixed.result is not Result.REMEDIATED or intent.source.kind != "log_entry" or log_name is None:
+    if fixed.result is not Result.REMEDIATED:
         return None
-    if runbook.repeats is None or runbook.filter is None:
+    if runbook.confirmed_by is None and (
+        intent.source.kind != "log_entry"
+        or intent.source.log_name is None
+        or runbook.repeats is None
+        or runbook.filter is None
+    ):
         return None
     return intents.of_silence(intent, now), now + SETTLING + PERIODS * period(runbook) + INGESTION
 
 
 def watch(intent: Intent, runbooks: Mapping[str, Runbook]) -> Watch | None:
-    """Read what an intent listens for; None if its runbook is gone or has no line any more."""
+    """Read what an intent listens for; None if its runbook is gone or has nothing to hear any more."""
     runbook, source = runbooks.get(intent.runbook), intent.source
-    if runbook is None or runbook.filter is None or source.log_name is None or source.timestamp is None:
+    if runbook is None or source.timestamp is None:
         return None
-    return Watch(intent.intent_id, intent.instance, source.log_name, runbook, source.timestamp)
+    if runbook.confirmed_by is None and (runbook.filter is None or source.log_name is None):
+        return None
+    return Watch(intent.intent_id, intent.instance, source.log_name or "", runbook, source.timestamp)
 
 
 class Listener(Struct, frozen=True):
@@ -107,7 +125,7 @@ class Listener(Struct, frozen=True):
         groups = defaultdict[tuple[str, str], list[Watch]](list)
         for intent in intents:
             if (found := watch(intent, runbooks)) is None:
-                heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has no line to listen for")
+                heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has nothing to listen for")
             else:
                 groups[found.instance.project_id, found.runbook.name].append(found)
         for (project, _), every in groups.items():
@@ -121,6 +139,8 @@ class Listener(Struct, frozen=True):
         return heard
 
     async def _ask(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict | None]:
+        if every[0].runbook.confirmed_by is not None:
+            return await self._confirmed(project, every)
         going_on = await self._going_on(project, every)
         alive = [each for each in every if each.intent_id not in going_on]
         for number in range(PERIODS):
@@ -139,12 +159,23 @@ class Listener(Struct, frozen=True):
             for each in every
         }
 
+    async def _confirmed(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict | None]:
+        """Say whose own proof came. If none did, no check of the VM would tell more than the one before."""
+        spoke = await self._speaking(project, every)
+        live = {each.intent_id for each in spoke}
+        return {
+            each.intent_id: Verdict(Result.SKIPPED, "confirmed", f"heard since {each.fixed_at:%FT%TZ}")
+            if each.intent_id in live
+            else Verdict(Result.SKIPPED, "not_confirmed", f"not heard since {each.fixed_at:%FT%TZ}")
+            for each in every
+        }
+
     async def _going_on(self, project: str, every: Sequence[Watch]) -> set[str]:
         """Name those whose line came again, in any log of the VM."""
         found, by_id = set[str](), defaultdict[str, list[Watch]](list)
         for each in every:
             by_id[each.instance.instance_id].append(each)
-        windows = [_window(each, each.periods[0][0], each.periods[-1][1]) for each in every]
+        windows = [_window(each, *each.whole) for each in every]
         where = f"({every[0].runbook.filter})\nAND ({_any(windows)})"
         async for page in self.entries.pages([project], where):
             for raw in page:
@@ -156,25 +187,34 @@ class Listener(Struct, frozen=True):
         return found
 
     def _is_the_line(self, event: LogEntry, each: Watch) -> bool:
-        start, end = each.periods[0][0], each.periods[-1][1]
-        if event.timestamp is not None and not start <= event.timestamp < end:
+        if not _within(event.timestamp, *each.whole):
             return False  # it is of another fix of the VM
         if event.line_time is not None and event.line_time < each.fixed_at:
             return False  # a backlog: it was said before the fix
         found = match.runbook(event, self.router())
         return found.verdict is None and found.runbook is not None and found.runbook.name == each.runbook.name
 
-    async def _speaking(self, project: str, every: Sequence[Watch], number: int) -> list[Watch]:
-        """Return those whose own log brought anything at all of them in one period.
+    async def _speaking(self, project: str, every: Sequence[Watch], number: int | None = None) -> list[Watch]:
+        """Return those of whom anything at all is found in one period; in any if none is named.
 
         One VM may fill a page by itself: who was heard is left out of the next question, so that each
         question hears one at least, or is the last.
         """
+
+        def of(each: Watch) -> Span:
+            return each.whole if number is None else each.periods[number]
+
         spoke, left = list[Watch](), list(every)
+        by = every[0].runbook.confirmed_by if every else None
         while left:
-            windows = [_spoken(each, number) for each in left]
-            heard = {_instance_id(raw) for raw in await _first(self.entries.pages([project], _any(windows)))}
-            new = [each for each in left if each.instance.instance_id in heard]
+            where = _any([_spoken(each, *of(each)) for each in left])
+            page = await _first(self.entries.pages([project], f"({by})\nAND ({where})" if by else where))
+            heard = [(_instance_id(raw), _timestamp(raw)) for raw in page]
+            new = [
+                each
+                for each in left
+                if any(vm == each.instance.instance_id and _within(at, *of(each)) for vm, at in heard)
+            ]
             if not new:
                 break
             spoke += new
@@ -186,20 +226,30 @@ def _fitting(every: Sequence[Watch]) -> Iterator[list[Watch]]:
     """Divide into questions whose filters the API takes, each with its runbook's own filter in it."""
     together, length = list[Watch](), 0
     for each in every:
-        needs = len(_any([_spoken(each, 0)])) + 4
+        needs = len(_any([_spoken(each, *each.whole)])) + 4
         if together and (len(together) == TOGETHER or length + needs > LONGEST):
             yield together
             together = []
         if not together:
-            length = len(each.runbook.filter or "") + 20
+            length = len(each.runbook.confirmed_by or each.runbook.filter or "") + 20
         together.append(each)
         length += needs
     if together:
         yield together
 
 
-def _spoken(each: Watch, number: int) -> str:
-    return f"logName = {_quoted(each.log_name)} AND {_window(each, *each.periods[number])}"
+def _spoken(each: Watch, start: datetime, end: datetime) -> str:
+    log = "" if each.runbook.confirmed_by else f"logName = {_quoted(each.log_name)} AND "
+    return f"{log}{_window(each, start, end)}"
+
+
+def _within(at: datetime | None, start: datetime, end: datetime) -> bool:
+    return at is None or start <= at < end
+
+
+def _timestamp(raw: JsonObject) -> datetime | None:
+    event = decode.document(raw)
+    return event.timestamp if isinstance(event, LogEntry) else None
 
 
 def _unknown(why: str) -> Verdict:
@@ -226,13 +276,13 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _instance_id(raw: Mapping[str, object]) -> str:
+def _instance_id(raw: JsonObject) -> str:
     resource = raw.get("resource")
     labels = resource.get("labels") if isinstance(resource, dict) else None
     return str(labels.get("instance_id", "")) if isinstance(labels, dict) else ""
 
 
-async def _first(pages: AsyncIterator[Sequence[dict[str, object]]]) -> Sequence[dict[str, object]]:
+async def _first(pages: AsyncIterator[Sequence[JsonObject]]) -> Sequence[JsonObject]:
     async for page in pages:
         if page:
             return page

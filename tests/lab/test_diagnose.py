@@ -377,7 +377,9 @@ WORK: Mapping[str, tuple[Prepare, str, str]] = {
     "warned of": (
         _health(
             _json("Ports Check", "PASS"),
-            _json("Network Check", "WARNING, Error code: DLApiConnErr, Failure: Request to dl.google.com failed"),
+            _json(
+                "Network Check", "WARNING, Error code: DLApiConnErr, Failure: Request to dl.google.com failed"
+            ),
             _json("API Check", "PASS"),
         ),
         UNKNOWN,

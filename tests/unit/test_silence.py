@@ -1,11 +1,11 @@
 """After a verified fix: what Cloud Logging says of the line, and what is made of it."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import REF, World, entry, push, world
+from tests.fakes import REF, World, entry, incident, push, world
 
 from logmend import lql
 from logmend.errors import Permanent, Transient
@@ -257,3 +257,68 @@ async def test_a_vm_that_does_not_answer_is_looked_at_again() -> None:
     assert "failed:line_goes_on" not in await heard(w)
     log.kept.clear()
     assert await heard(w) == ["failed:line_goes_on"]
+
+
+# What a repaired VM says by itself
+
+
+def said(at: datetime, code: str = "LogPingOpsAgent", ref: InstanceRef = REF) -> dict[str, Any]:
+    """Give an entry of the Ops Agent's health log, with the fields that it has."""
+    document = entry(ref, at=at) | {"jsonPayload": {"code": code}, "severity": "DEBUG"}
+    return document | {"logName": f"projects/{ref.project_id}/logs/ops-agent-health"}
+
+
+async def repaired(log: Log) -> tuple[World, datetime]:
+    """Give a world in which an incident had the Ops Agent repaired just now, and when."""
+    w = world(log=log, mode=Mode.ENFORCE, confirm_silence=True)
+    asked = incident(policy_user_labels={"logmend-runbook": "ops-agent"})
+    assert (await w.deliver(push(asked))).result is Result.REMEDIATED
+    return w, w.clock.now()
+
+
+async def test_an_agents_own_ping_after_its_repair_is_the_proof_from_end_to_end() -> None:
+    """No line led to the repair, and none has to stop: the agent's logs arrive. Nobody logs in for it."""
+    log = Log()
+    w, at = await repaired(log)
+    log.kept.append(said(at + timedelta(minutes=11)))
+    opened = w.fleet.opened
+    assert await heard(w) == ["skipped:confirmed"]
+    assert (w.fleet.opened, len(log.asked)) == (opened, 1)
+    assert await heard(w) == [], "it is asked once"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(lambda at: said(at - timedelta(minutes=1)), id="before the repair"),
+        pytest.param(lambda at: said(at + timedelta(minutes=11), "MonApiScopeErr"), id="another code"),
+        pytest.param(
+            lambda at: said(at + timedelta(minutes=11), ref=InstanceRef(REF.project_id, REF.zone, "42")),
+            id="another VM",
+        ),
+    ],
+)
+async def test_what_is_no_ping_of_this_vm_since_proves_nothing(
+    kept: Callable[[datetime], dict[str, Any]],
+) -> None:
+    """The check on the VM still holds, and the outcome says that the proof did not come."""
+    log = Log()
+    w, at = await repaired(log)
+    log.kept.append(kept(at))
+    assert await heard(w) == ["skipped:not_confirmed"]
+
+
+async def test_a_ping_counts_for_the_repair_that_it_followed() -> None:
+    """Two repairs of one VM, asked for together: what came after the first is no proof of the second."""
+    log = Log()
+    w, at = await repaired(log)
+    log.kept.append(said(at + timedelta(minutes=11)))
+    w.clock.tick(seconds=timedelta(hours=2).total_seconds())
+    w.fleet.vms[REF.instance_id].faulty = True
+    again = incident(
+        incident_id="inc-2",
+        started_at=int(w.clock.now().timestamp()),
+        policy_user_labels={"logmend-runbook": "ops-agent"},
+    )
+    assert (await w.deliver(push(again, "2", at=w.clock.now()))).result is Result.REMEDIATED
+    assert sorted(await heard(w)) == ["skipped:confirmed", "skipped:not_confirmed"]

@@ -36,11 +36,9 @@ def skipped() -> list[str]:
 def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
     file, lines = str(path), document(str(path), path.read_text(encoding="utf-8")).lines
     if found.filter is not None:
-        yield from _filter(file, lines[("filter",)], path, found.filter)
-        if not any(each.verdict == "act" for each in found.variants):
-            yield Problem(
-                file, lines[("variants",)], "no variant acts", "give one the verdict act, or drop the filter"
-            )
+        yield from _filter(file, lines, path, "filter", found.filter)
+    if found.confirmed_by is not None:
+        yield from _filter(file, lines, path, "confirmed_by", found.confirmed_by)
     for n, variant in enumerate(found.variants):
         if not _ANCHORED.match(variant.pattern):
             yield Problem(
@@ -65,19 +63,22 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
             )
 
 
-def _filter(file: str, line: int, path: Path, text: str) -> Iterator[Problem]:
-    """Compile the filter; its own lines are counted from the key, or from below it if it is a block."""
+def _filter(
+    file: str, lines: Mapping[tuple[str | int, ...], int], path: Path, key: str, text: str
+) -> Iterator[Problem]:
+    """Compile a filter; its own lines are counted from the key, or from below it if it is a block."""
     from logmend import lql
 
-    block = re.match(r"filter:\s*[|>]", path.read_text(encoding="utf-8").splitlines()[line - 1])
+    line = lines[(key,)]
+    block = re.match(rf"{key}:\s*[|>]", path.read_text(encoding="utf-8").splitlines()[line - 1])
     first = line + 1 if block else line
     try:
         warnings = lql.lint(text)
     except lql.FilterError as error:
-        yield Problem(file, first + error.line - 1, f"filter: {error.message}", error.hint or "")
+        yield Problem(file, first + error.line - 1, f"{key}: {error.message}", error.hint or "")
         return
     for each in warnings:
-        yield Problem(file, first + each.line - 1, f"filter: {each.message}", each.hint)
+        yield Problem(file, first + each.line - 1, f"{key}: {each.message}", each.hint)
 
 
 def _scripts(folder: Path, found: Runbook) -> Iterator[Problem]:

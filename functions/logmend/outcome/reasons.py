@@ -240,6 +240,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             " adds trust.",
             "for the VM's owner: install the repository's present key, as its own pages say",
         ),
+        "agent_cannot_write": Meaning(
+            "The Ops Agent on the VM reports that it cannot write all that it should to Cloud Logging or"
+            " Cloud Monitoring; the variant says why. On its word alone nothing is changed.",
+            "logmend diagnose --runbook ops-agent {instance}, which names the cause and what to do",
+        ),
         "other_source": Meaning(
             "The source that is gone is not among those that the runbook knows.",
             "for the VM's owner: correct or remove the source in /etc/apt",
@@ -295,6 +300,15 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "silence_unknown": Meaning(
             "Cloud Logging does not show whether the line stopped; the check on the VM still holds.",
             "if detail names a permission, grant it; if nothing else arrives from the VM, check its agent",
+        ),
+        "confirmed": Meaning(
+            "After the fix the VM said in Cloud Logging what only a repaired one says, such as the Ops"
+            " Agent's own ping: its logs arrive."
+        ),
+        "not_confirmed": Meaning(
+            "The check on the VM saw the fix, but what a repaired VM says by itself did not come to Cloud"
+            " Logging within an hour. Ops Agents before 2.46 never say it.",
+            "logmend diagnose --runbook {runbook} {instance}",
         ),
         # skipped or parked
         "frozen": Meaning(
@@ -600,7 +614,7 @@ class About(StrEnum):
 
 _OF_THE_EVENT = (
     "malformed not_an_event no_data too_large bad_identity unknown_runbook certificates_configured"
-    " missing_key other_source"
+    " missing_key other_source agent_cannot_write"
     " not_this_timer metadata_server_trouble unknown_variant project_mismatch duplicate stale own_entry"
     " incident_closed test_notification"
 )
@@ -618,7 +632,8 @@ _OF_THE_VM = (
     " metadata_root_only systemd_silent"
     " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
     " conffile_prompt managed_by_plugin_manager other_format repository_unknown"
-    " line_goes_on confirmed_silent silence_unknown guest_attributes_disabled approval_differs"
+    " line_goes_on confirmed_silent silence_unknown confirmed not_confirmed guest_attributes_disabled"
+    " approval_differs"
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"

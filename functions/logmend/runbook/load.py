@@ -217,6 +217,7 @@ def _runbook(
         only=_conditions(top, top.mapping("only")),
         irreversible=irreversible,
         causes=causes,
+        confirmed_by=top.text("confirmed_by", "a filter in the Logging query language"),
     )
 
 

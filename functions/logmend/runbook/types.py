@@ -114,7 +114,8 @@ class Scripts(Struct, frozen=True):
 class Runbook(Struct, frozen=True):
     """One runbook, ready for use.
 
-    ``filter`` is Logging query language (None: never matches an entry), ``repeats`` how often the source
+    ``filter`` is Logging query language (None: never matches an entry), ``confirmed_by`` the filter of what a
+    repaired VM says by itself, ``repeats`` how often the source
     says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
     ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
@@ -144,6 +145,7 @@ class Runbook(Struct, frozen=True):
     only: tuple[Condition, ...] = ()
     irreversible: bool = False
     causes: tuple[Cause, ...] = ()
+    confirmed_by: str | None = None
 
     @property
     def ssh_only(self) -> str:
