@@ -278,7 +278,7 @@ async def test_shutting_down_ends_the_threads(fake: FakeOsLogin, clock: Clock) -
     await oslogin.credential(FACTS)
     assert any(thread.name.startswith("rest") for thread in set(threading.enumerate()) - before)
     await oslogin.aclose()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(each.name.startswith("rest") for each in set(threading.enumerate()) - before):  # noqa: ASYNC110  # polled in a test
             await asyncio.sleep(0.01)
 

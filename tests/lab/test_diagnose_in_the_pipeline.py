@@ -163,7 +163,7 @@ async def test_at_the_default_settling_what_dies_after_a_minute_is_still_faulty(
         intents = [(await a.alert(machine))[0] for machine in (missing, late)]
         began, verdicts = time.monotonic(), ["requested", "requested"]
         while "requested" in verdicts:
-            assert time.monotonic() - began < 200, verdicts
+            assert time.monotonic() - began < 270, verdicts
             await asyncio.sleep(5)
             for intent in intents:
                 if a.function.verdicts(intent_id=intent)[-1] == "requested":

@@ -282,7 +282,11 @@ async def test_a_vm_that_does_not_answer_is_tried_three_times(boot: Boot, tmp_pa
     machine = await boot(period=0.5)
     body = await line(machine)
     hasty = SHORT | {"attempt_deadline": "6s"}
-    async with cloud(tmp_path, machine) as around, around.function(**hasty) as function:
+    async with (
+        cloud(tmp_path, machine) as around,
+        around.function("hasty", **around.shared, **hasty) as function,
+        around.function("patient", **around.shared) as patient,
+    ):
         if how == "it refuses":
             await machine.output("systemctl stop ssh.socket ssh.service")
         else:
@@ -301,7 +305,7 @@ async def test_a_vm_that_does_not_answer_is_tried_three_times(boot: Boot, tmp_pa
         await machine.output("systemctl start ssh.service")
         assert (await function.push(tick())).said["outcomes"] == {}, "it is not time yet"
         await make_due(function, ordered)
-        assert (await function.push(tick())).said["outcomes"] == {"remediated": 1}
+        assert (await patient.push(tick())).said["outcomes"] == {"remediated": 1}
         assert function.verdicts(intent_id=ordered) == ["parked: retry", "remediated"]
     assert await machine.timer_state() == OFF
 
