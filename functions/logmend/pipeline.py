@@ -4,8 +4,9 @@ decode ► :mod:`~logmend.stages.intake` {match ► identify ► guards without 
 attempt (:mod:`logmend.worker`) ► outcome ► answer. The first reason to stop wins; only these three
 files know the order.
 
-An event ends in exactly one final outcome; whatever goes wrong on the way becomes one, or is answered so
-that the message is delivered again. Nothing is decided here: the stages are asked, and obeyed.
+An event ends in exactly one final outcome, which is recorded, or counted with others of its VM that say the
+same; whatever goes wrong on the way becomes one, or is answered so that the message is delivered again.
+Nothing is decided here: the stages are asked, and obeyed.
 """
 
 import logging
@@ -14,15 +15,17 @@ from datetime import datetime
 
 from logmend.errors import Transient
 from logmend.ledger import Journal
+from logmend.ledger.repeats import Day, countable, day_of
 from logmend.model.enums import Result
 from logmend.model.state import Admitted, Expired, Finished, Turned, View
-from logmend.model.struct import Struct
+from logmend.model.struct import Struct, field
 from logmend.model.values import InstanceRef, Intent, Outcome, Tick, Verdict
 from logmend.ports import Clock, DeadLetter, OutcomeFeed, OutcomeLog
 from logmend.runbook import Runbook
-from logmend.settings import Policies
+from logmend.settings import Policies, RepeatsChoice, Settings
 from logmend.stages import act, decide, decode, intake, match, outcomes
 from logmend.stages.intake import Intake
+from logmend.unmatched import Unmatched
 from logmend.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Pipeline(Struct, frozen=True):
     outcome_log: OutcomeLog
     dead_letter: DeadLetter | None
     feed: OutcomeFeed | None = None
+    unmatched: Unmatched = field(default_factory=Unmatched)
 
     async def handle(self, body: bytes, headers: Mapping[str, str]) -> Outcome | Tick:
         """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
@@ -50,6 +54,7 @@ class Pipeline(Struct, frozen=True):
         if isinstance(event, Tick):
             return Tick(delivery.publish_time)
         try:
+            await self.tell_unmatched(self.clock.now())
             return await self._event(intake.read(delivery, event, self.router), body)
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
             trouble = act.trouble(error)
@@ -66,13 +71,51 @@ class Pipeline(Struct, frozen=True):
         if read.verdict is not None:
             if rejected and self.dead_letter is not None:
                 await self.dead_letter.publish(body, read.delivery, read.verdict.reason or "")
-            return await self.emit(outcomes.of_event(read, read.verdict, settings, now))
+            return await self._turned_away(read, read.verdict, settings, now)
         intent = read.intent(now)
         assert intent is not None  # without a verdict it names a runbook and a VM
         verdict = read.refused(intent, settings)
         if verdict is not None and await self.journal.record(intent.intent_id) is None:
-            return await self.emit(outcomes.of_event(read, verdict, settings, now))
+            return await self._turned_away(read, verdict, settings, now)
         return await self.work(intent, published=read.delivery.publish_time)
+
+    async def _turned_away(
+        self, read: Intake, verdict: Verdict, settings: Settings, now: datetime
+    ) -> Outcome:
+        """Record or count what goes no further for what it shows itself."""
+        outcome, intent = outcomes.of_event(read, verdict, settings, now), read.intent(now)
+        if verdict.result is Result.UNMATCHED and self._counts:
+            if self.unmatched.counted(outcome):
+                return outcomes.counted(outcome)
+            await self.emit(outcome)
+            self.unmatched.recorded(outcome, now)
+            return outcome
+        day = self._day(intent, read.delivery.publish_time) if intent else None
+        if intent is None or day is None or not countable(outcome, None):
+            return await self.emit(outcome)
+        if await self.journal.counts.refuse(intent, outcome, day, now):
+            return outcomes.counted(outcome)
+        return await self.emit(outcome)
+
+    @property
+    def _counts(self) -> bool:
+        return self.policies.general.repeats is RepeatsChoice.COUNTED
+
+    def _day(self, intent: Intent, published: datetime | None) -> Day | None:
+        """Return the day on which an event is counted if it says again what is recorded; None: never."""
+        if published is None or not (intent.repeats and intent.message_id and self._counts):
+            return None
+        return day_of(intent.instance, intent.runbook, published)
+
+    async def tell_unmatched(self, now: datetime | None) -> None:
+        """Record how many events of no runbook came in an hour that is over; None: in any."""
+        kinds = self.unmatched.over(now)
+        try:
+            while kinds:
+                await self.emit(kinds[-1].outcome)
+                kinds.pop()
+        finally:
+            self.unmatched.back(kinds)
 
     async def work(
         self,
@@ -98,8 +141,13 @@ class Pipeline(Struct, frozen=True):
         def compose(verdict: Verdict, view: View) -> Outcome:
             return outcomes.of_turned(intent, verdict, view, runbook, settings, now)
 
+        day = None if resume else self._day(intent, published)
         for _ in range(TAKEOVERS):
-            match await self.journal.admit(intent, judge, compose, now, resume=resume):
+            match await self.journal.admit(intent, judge, compose, now, resume=resume, day=day):
+                case Finished(known) if known.counted and known.outcome is not None:
+                    return outcomes.counted(known.outcome)
+                case Turned(outcome, counted=True):
+                    return outcomes.counted(outcome)
                 case Finished(known):
                     return await self.emit(known.outcome or outcomes.of_waiting(known, settings, now))
                 case Turned(outcome, said_before):

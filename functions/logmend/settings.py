@@ -121,6 +121,13 @@ class ExecutorChoice(StrEnum):
     AUTO = "auto"
 
 
+class RepeatsChoice(StrEnum):
+    """Whether an event that says again what is recorded has an entry of its own (``EACH``)."""
+
+    COUNTED = "counted"
+    EACH = "each"
+
+
 class SshRoute(StrEnum):
     """Direct to the VM's address, or IAP TCP forwarding."""
 
@@ -178,6 +185,11 @@ class Settings:
         "stdout",
         grammar.outcomes,
         "Where outcomes are recorded: stdout, cloud (Cloud Logging), file:PATH, or none (commands only).",
+    )
+    repeats: RepeatsChoice = _setting(
+        RepeatsChoice.EACH,
+        _one_of(RepeatsChoice),
+        "Events of a VM that are left alone for the same reason again: counted, or an entry each.",
     )
     project: str | None = _setting(
         None, grammar.project, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."

@@ -21,7 +21,7 @@ from logmend.errors import Permanent, Transient
 from logmend.ledger import Queues
 from logmend.ledger.queues import Unreadable
 from logmend.model.enums import Action, Result
-from logmend.model.state import Acts, Approval, Fleet, Record, Subject
+from logmend.model.state import Acts, Approval, Fleet, Record, Repeats, Subject
 from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
 from logmend.pipeline import Pipeline
@@ -31,8 +31,8 @@ from logmend.stages.intents import SILENCE
 
 log = logging.getLogger(__name__)
 
-_Item = Record | Subject | Acts | Approval
-T = TypeVar("T", Record, Subject, Acts, Approval)
+_Item = Record | Subject | Acts | Approval | Repeats
+T = TypeVar("T", Record, Subject, Acts, Approval, Repeats)
 
 PAGE = 100
 ALL = 10_000
@@ -173,6 +173,8 @@ class Ticker(Struct, frozen=True):
         await self._note_queued(tally)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
+        await self._drain(self.queues.counted, self._count, tally, until)
+        await self.pipeline.tell_unmatched(self.pipeline.clock.now())
         return tally
 
     async def _expire(self, approval: Approval) -> None:
@@ -210,6 +212,12 @@ class Ticker(Struct, frozen=True):
         }
         until = {name: budget.retry_at(now) + TIMELY for name, budget in budgets.items()}
         await self.pipeline.worker.controls.note_queued(until, now)
+
+    async def _count(self, repeats: Repeats) -> None:
+        """Record how often a VM said the same again. Who is killed on the way records the very same again."""
+        counts, now = self.pipeline.journal.counts, self.pipeline.clock.now()
+        done = [each for each in await counts.close(repeats, now) if await self.pipeline.record(each)]
+        await counts.told(repeats, done, now)
 
     async def _guard_breakers(self) -> None:
         """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
@@ -358,6 +366,8 @@ def _name(item: _Item) -> str:
             return item.intent.intent_id
         case Subject():
             return f"{item.instance}/{item.runbook}"
+        case Repeats():
+            return f"{item.instance}/{item.runbook} of day {item.day}"
         case Acts():
             return item.acts_id
         case Approval():

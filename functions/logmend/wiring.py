@@ -9,12 +9,13 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from logmend import catalog
-from logmend.errors import ConfigError
+from logmend.errors import ConfigError, Permanent, Transient
 from logmend.ledger import Contacts, Controls, Journal, Queues
 from logmend.model.struct import Struct
 from logmend.model.values import InstanceFacts
@@ -76,7 +77,9 @@ class Application(Struct, frozen=True):
         return [name]
 
     async def aclose(self) -> None:
-        """Release connections and what credentials left behind."""
+        """Record what was only counted; release connections and what credentials left behind."""
+        with suppress(Transient, Permanent):
+            await self.pipeline.tell_unmatched(None)
         for each in (self.pipeline.outcome_log, self.pipeline.worker.executors, self.compute, self.store):
             await each.aclose()
         if self.pipeline.feed is not None:

@@ -162,11 +162,25 @@ def cohort_key(intent: Intent, name: str) -> Key:
     return shard_key("places", f"{intent.runbook}~{digest}", 0)
 
 
-def still_waits(earlier: Outcome | None, outcome: Outcome) -> bool:
-    """Return whether what is parked still waits for nothing but its turn: for a log, no news."""
-    if earlier is None or not earlier.result is outcome.result is Result.PARKED:
-        return False
-    return earlier.reason in _TURNS and outcome.reason in _TURNS
+def claimed(documents: Documents, claim_at: Key | None, intent: Intent) -> Verdict | None:
+    """Return the verdict on an incident that is another intent already; None if it is not."""
+    claim = documents.get(claim_at) if claim_at else None
+    if claim is None or claim.data["intent_id"] == intent.intent_id:
+        return None
+    return Verdict(Result.SKIPPED, "duplicate", "this incident was notified before")
+
+
+def said_again(earlier: Outcome | None, outcome: Outcome) -> tuple[Outcome, bool]:
+    """Return what to journal of an intent that was turned away, and whether it is no news for a log.
+
+    It is none if the same was said before, or if what is parked still waits for nothing but its turn.
+    """
+    if earlier is None:
+        return outcome, False
+    if (earlier.result, earlier.reason) == (outcome.result, outcome.reason):
+        return earlier, True
+    parked = earlier.result is outcome.result is Result.PARKED
+    return outcome, parked and earlier.reason in _TURNS and outcome.reason in _TURNS
 
 
 _TURNS = frozenset({"busy", "cooling_down", "budget_exhausted"})

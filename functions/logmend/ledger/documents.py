@@ -13,6 +13,7 @@ collection     id                             holds
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
 ``contacts``   the VM's numeric id            :class:`~logmend.ledger.contacts.Contact`
 ``acts``       time and a random part         :class:`~logmend.model.state.Acts`
+``repeats``    ``PROJECT~ZONE~ID~RUNBOOK~N``  :class:`~logmend.model.state.Repeats` of day N of the VM
 =============  =============================  ====================================================
 """
 

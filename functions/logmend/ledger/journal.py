@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from logmend.errors import Permanent, Transient
-from logmend.ledger import changes, contacts, places
+from logmend.ledger import changes, contacts, places, repeats
 from logmend.ledger.changes import Judge
 from logmend.ledger.documents import (
     FLEET,
@@ -60,7 +60,7 @@ from logmend.model.state import (
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.outcome.reasons import ABOUT, About
-from logmend.ports import Document, Key, Store
+from logmend.ports import Document, Key, Step, Store
 from logmend.settings import Budget, Settings
 from logmend.stages.decide import Cohort
 from logmend.stages.outcomes import of_intent
@@ -120,13 +120,22 @@ class Journal(Upkeep):
         self._full: dict[str, datetime] = {}
         self._places: dict[str, list[Key]] = {}
         self._budgets = budgets
+        self.counts = repeats.Counts(store)
 
     async def admit(
-        self, intent: Intent, judge: Judge, compose: Compose, now: datetime, *, resume: bool = False
+        self,
+        intent: Intent,
+        judge: Judge,
+        compose: Compose,
+        now: datetime,
+        *,
+        resume: bool = False,
+        day: repeats.Day | None = None,
     ) -> Admission:
         """Take an intent's lease on its VM or journal why not, in one transaction.
 
         ``resume`` is the tick's: it takes up what a redelivery of the message would only emit again.
+        With a ``day``, what only says again what was recorded is counted there instead.
         ``judge`` and ``compose`` are pure and may be called more than once; it is ``judge`` that sees a
         live lease.
         """
@@ -138,6 +147,7 @@ class Journal(Upkeep):
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
         originals = await self._originals(intent)
         keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *originals]
+        keys += [day.key] if day else []
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, documents[mine]) if mine in documents else None
@@ -148,16 +158,9 @@ class Journal(Upkeep):
                 return ({} if freed == subject else {subject_at: subject_document(freed, now)}), Finished(
                     record
                 )
-            if (
-                claim_at
-                and claim_at in documents
-                and documents[claim_at].data["intent_id"] != intent.intent_id
-            ):
-                return _turn(
-                    view, Verdict(Result.SKIPPED, "duplicate", "this incident was notified before"), documents
-                )
-            verdict = judge(view)
-            if verdict is not None:
+            if record is None and (known := repeats.met(documents, day, intent.intent_id)) is not None:
+                return {}, Turned(compose(known, view), counted=True)
+            if (verdict := changes.claimed(documents, claim_at, intent) or judge(view)) is not None:
                 return _turn(view, verdict, documents)
             lease = subject.lease
             if lease is not None and lease.intent_id != intent.intent_id:
@@ -185,12 +188,7 @@ class Journal(Upkeep):
             record = view.record or Record(intent, State.WAITING)
             if outcome.result is Result.DEFERRED and view.record is not None:
                 return {}, Turned(outcome)  # in hand elsewhere: the record is the holder's to write
-            earlier = record.outcome
-            again = earlier is not None and (earlier.result, earlier.reason) == (
-                outcome.result,
-                outcome.reason,
-            )
-            outcome = earlier if earlier is not None and again else outcome
+            outcome, said_before = changes.said_again(record.outcome, outcome)
             state = changes.STATES.get(outcome.result, State.DONE)
             turned = replace(record, state=state, outcome=outcome, busy_since=None)
             due = verdict.not_before or now if verdict.result is Result.PARKED else None
@@ -205,8 +203,19 @@ class Journal(Upkeep):
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
             writes |= changes.replayed(intent, outcome, originals, documents, now)
-            return writes, Turned(outcome, said_before=again or changes.still_waits(earlier, outcome))
+            if day is not None and repeats.countable(outcome, view.record):
+                said = repeats.Said(day, turned, outcome, view.subject.fence, now)
+                return writes, Turned(outcome, counted=repeats.noted(documents, said, writes, keys))
+            return writes, Turned(outcome, said_before)
 
+        try:
+            return await self._admission(keys, step, now)
+        except repeats.Unread:
+            assert day is not None
+            keys.append(day.before.key)
+            return await self._admission(keys, step, now)
+
+    async def _admission(self, keys: Sequence[Key], step: Step[Admission], now: datetime) -> Admission:
         try:
             return await self._store.transact(keys, step)
         except changes.Older:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from logmend.errors import Permanent
 from logmend.ledger.documents import every, unpack
 from logmend.ledger.places import Shard
-from logmend.model.state import Acts, Approval, Record, Subject
+from logmend.model.state import Acts, Approval, Record, Repeats, Subject
 from logmend.ports import Document, Key, Store
 
 T = TypeVar("T")
@@ -57,6 +57,10 @@ class Queues:
     async def untold(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Acts]:
         """Return what was done to controls and may not have reached the log of outcomes."""
         return _read(Acts, await self._store.due("acts", "untold", now, limit), unreadable)
+
+    async def counted(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Repeats]:
+        """Return counts of events that said the same again and are to be told by now."""
+        return _read(Repeats, await self._store.due("repeats", "counted", now, limit), unreadable)
 
     async def overdue(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Approval]:
         """Return plans that nobody has decided on, once people are to be told or their time is over."""

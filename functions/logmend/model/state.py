@@ -50,7 +50,8 @@ class Record(Kept, frozen=True):
     reported so far, ``before`` keeps the fault and ``enforcement`` what became of enforcing. ``place`` is the
     document of the budget that its place was taken in, ``cohorts`` names those whose limits it counts for as
     well. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that it began.
-    ``busy_since`` is since when each check has found the VM busy.
+    ``busy_since`` is since when each check has found the VM busy. ``counted`` says that its end is not recorded
+    by itself, but counted.
     """
 
     intent: Intent
@@ -69,6 +70,7 @@ class Record(Kept, frozen=True):
     cohorts: tuple[str, ...] = ()
     mark: str | None = None
     busy_since: datetime | None = None
+    counted: bool = False
 
     @property
     def request(self) -> Asked | None:
@@ -195,6 +197,36 @@ class Subject(Kept, frozen=True):
     owner: str | None = None
 
 
+class Tally(Struct, frozen=True):
+    """How often one VM said again what one result and reason stand for, since that was recorded.
+
+    ``fence`` is the VM's when it began (0 if nothing of the VM was asked), ``heard`` when it was said last,
+    by our clock. ``ids`` are the intents that were counted, ``begun`` those that have an entry of their own.
+    ``count``, ``first_at`` and ``latest`` are of what is yet to be told.
+    """
+
+    fence: int
+    heard: datetime
+    ids: tuple[str, ...] = ()
+    begun: tuple[str, ...] = ()
+    count: int = 0
+    first_at: datetime | None = None
+    latest: Outcome | None = None
+
+
+class Repeats(Kept, frozen=True):
+    """What one VM said again under one runbook, of messages that were published on one day of the VM.
+
+    ``tallies`` are by result and reason; ``untold`` are counts that the tick has yet to record.
+    """
+
+    instance: InstanceRef
+    runbook: str
+    day: int
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    untold: tuple[Outcome, ...] = ()
+
+
 class Scope(Struct, frozen=True):
     """What a freeze holds for: everything, a runbook, or a runbook on one VM."""
 
@@ -315,10 +347,14 @@ class Finished(Struct, frozen=True):
 
 
 class Turned(Struct, frozen=True):
-    """Not admitted: the outcome that was journalled for it, and whether it only says again what was said."""
+    """Not admitted: the outcome that was journalled for it, and whether it only says again what was said.
+
+    ``counted`` says that it has no entry of its own.
+    """
 
     outcome: Outcome
     said_before: bool = False
+    counted: bool = False
 
 
 class Expired(Struct, frozen=True):

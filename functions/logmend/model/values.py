@@ -378,7 +378,8 @@ class Outcome(Struct, frozen=True):
 
     ``committed`` says that enforcing may have begun, in this attempt or an earlier one. ``diagnosis`` is why
     the fault is there, ``lineage`` what the VM was made from, ``owner`` what the label of it says that
-    ``LOGMEND_OWNER_LABEL`` names.
+    ``LOGMEND_OWNER_LABEL`` names. ``count`` is of how many events it tells: if it tells of those since
+    ``first_at`` that said the same again, ``message_id`` and ``source`` are the latest's.
     """
 
     result: Result
@@ -413,6 +414,8 @@ class Outcome(Struct, frozen=True):
     diagnosis: Diagnosis | None = None
     lineage: Lineage = Lineage()
     owner: str | None = None
+    count: int = 1
+    first_at: datetime | None = None
 
     @property
     def final(self) -> bool:

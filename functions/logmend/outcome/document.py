@@ -122,6 +122,8 @@ def _document(outcome: Outcome) -> dict[str, object]:
         },
         "outcome_id": outcome.outcome_id,
         "intent_id": outcome.intent_id,
+        "count": outcome.count,
+        "first_at": None if outcome.first_at is None else _time(outcome.first_at),
         "version": outcome.version,
     }
 
@@ -193,6 +195,8 @@ def _outcome(document: JsonObject) -> Outcome:
         credential=document.get("credential"),
         committed=bool(document.get("committed")),
         owner=document.get("owner"),
+        count=int(document.get("count", 1)),
+        first_at=_maybe(document.get("first_at")),
         diagnosis=_diagnosis(document),
         lineage=Lineage(*((instance or {}).get(key) for key in ("group", "template", "image"))),
     )

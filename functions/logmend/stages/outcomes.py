@@ -5,6 +5,7 @@ from datetime import datetime
 from logmend import __version__, relay
 from logmend.model.enums import Result
 from logmend.model.state import Acts, Approval, Lease, Record, View
+from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
     InstanceFacts,
@@ -73,6 +74,34 @@ def of_replayed(waiting: Record, replayed: Outcome) -> Outcome:
         message_id=intent.message_id,
         source=intent.source,
         requested_by=replayed.requested_by,
+    )
+
+
+COUNTED = "counted, with no entry of its own"
+"""What answers a delivery that says again what is recorded."""
+APPROXIMATE = "approximate: one process counted it, and an event that came twice counts twice"
+"""Note on a count that no ledger stands behind."""
+
+
+def counted(outcome: Outcome) -> Outcome:
+    """Return the answer to an event that is counted."""
+    return replace(outcome, detail=relay.joined(outcome.detail, COUNTED))
+
+
+def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Outcome:
+    """Make the outcome that tells of many events which said the same again; ``latest`` is the latest of them.
+
+    Each is told of once, so that the latest one's id names the count.
+    """
+    told = f"{count} more like the one recorded before, from {first_at:%FT%TZ} to {latest.at:%FT%TZ}"
+    return replace(
+        latest,
+        outcome_id=f"n-{latest.outcome_id}",
+        detail=relay.joined(latest.detail, told),
+        intent_id=None,
+        count=count,
+        first_at=first_at,
+        notes=(*latest.notes, *notes),
     )
 
 

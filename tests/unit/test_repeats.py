@@ -1,0 +1,282 @@
+"""A VM that says the same again: an entry when it begins, a count after that, each event once."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.contract.test_ledger_pipeline import Disturbed, Killed
+from tests.fakes import ANN, LINE, REF, World, entry, incident, push, world
+
+from logmend.errors import Transient
+from logmend.ledger import repeats
+from logmend.model.enums import Mode, Result
+from logmend.model.state import Freeze
+from logmend.model.values import InstanceRef, Outcome
+from logmend.outcome import document
+from logmend.settings import RepeatsChoice
+from logmend.stages import outcomes
+
+COUNTED: Mapping[str, Any] = {"repeats": RepeatsChoice.COUNTED}
+TEN = {"minutes": 10}
+
+
+async def says(w: World, number: int, ref: InstanceRef = REF, **changes: Any) -> Outcome:
+    """Deliver one more line of a VM, as it is now."""
+    now = w.clock.now()
+    return await w.deliver(push(entry(ref, at=now, **changes), str(number), at=now))
+
+
+async def complains(w: World, first: int, times: int) -> None:
+    """Let a VM say its line every ten minutes, with a tick after each."""
+    for number in range(first, first + times):
+        await says(w, number)
+        await w.tick(**TEN)
+
+
+def told(w: World) -> list[tuple[str, int]]:
+    """Give every entry in short, each once, with its count."""
+    every = {each.outcome_id: each for each in w.outcomes.written}
+    return [
+        (f"{each.result}: {each.reason}" if each.reason else str(each.result), each.count)
+        for each in every.values()
+    ]
+
+
+def events(w: World) -> int:
+    """Sum up of how many events there is a final outcome."""
+    every = {each.outcome_id: each for each in w.outcomes.written if each.final}
+    return sum(each.count for each in every.values())
+
+
+async def test_a_complaining_vm_has_four_entries_a_day_that_tell_of_every_line() -> None:
+    """In observe: what was seen, that it cools down, how often it said so, and the day's own end."""
+    w = world(**COUNTED)
+    await complains(w, 0, 3 * 144)
+    await w.tick(hours=27)
+    assert events(w) == 3 * 144
+    assert len(told(w)) <= 4 * 4
+    assert [word for word, _ in told(w)[:2]] == ["planned", "skipped: cooling_down"]
+    assert w.fleet.vms[REF.instance_id].checks == 3, "counting changes nothing of what is done"
+
+
+async def test_a_count_says_when_it_began_and_ended_and_names_the_latest() -> None:
+    """An entry of 11 lines has the time of the last, the first's beside it, and no intent of its own."""
+    w = world(**COUNTED)
+    start = w.clock.now()
+    await complains(w, 0, 13)
+    await w.tick(hours=3)
+    last = w.outcomes.written[-1]
+    assert (last.count, last.reason, last.intent_id) == (11, "cooling_down", None)
+    assert last.first_at == start + timedelta(minutes=20)
+    assert last.at == start + timedelta(minutes=120)
+    assert (last.message_id, last.instance) == ("12", REF)
+    assert "11 more like the one recorded before" in last.detail
+    said = document.document(last)
+    assert (said["count"], said["first_at"]) == (11, "2026-03-01T12:20:00.000000Z")
+    assert document.from_json(said) == last
+
+
+async def test_the_answer_says_that_an_event_was_counted() -> None:
+    """Who delivers by hand is told that there is no entry, and the message is acknowledged."""
+    w = world(**COUNTED)
+    for number in range(3):
+        answer = await says(w, number)
+    assert answer.detail.endswith(outcomes.COUNTED)
+    assert answer.result is Result.SKIPPED
+    assert answer.message_id == "2"
+
+
+async def test_a_redelivery_never_counts_twice_and_is_no_second_entry() -> None:
+    """Each message twenty times, in any order, also long after: entries and counts are of three events."""
+    w = world(**COUNTED)
+    bodies = [push(entry(at=w.clock.now()), str(number), at=w.clock.now()) for number in range(3)]
+    for _ in range(20):
+        for body in bodies:
+            await w.deliver(body)
+    await w.tick(hours=3)
+    for body in bodies:
+        await w.deliver(body)
+    w.clock.tick(days=3)
+    for body in bodies:
+        await w.deliver(body)
+    await w.tick(hours=3)
+    assert told(w) == [("planned", 1), ("skipped: cooling_down", 1), ("skipped: cooling_down", 1)]
+
+
+async def test_a_setting_brings_back_an_entry_each() -> None:
+    """LOGMEND_REPEATS=each: every line has its own entry, and nothing is counted anywhere."""
+    w = world(repeats=RepeatsChoice.EACH)
+    await complains(w, 0, 10)
+    await w.tick(hours=3)
+    assert [count for _, count in told(w)] == [1] * 10
+    assert await w.store.scan("repeats", None, 10) == []
+
+
+async def test_a_change_of_state_is_an_entry_at_once_and_the_count_before_it_is_kept() -> None:
+    """Frozen while it cools down, and thawed: what goes on afterwards is no news."""
+    w = world(**COUNTED)
+    await complains(w, 0, 5)
+    await w.controls.freeze(Freeze("ann", w.clock.now()))
+    await complains(w, 5, 5)
+    assert told(w) == [("planned", 1), ("skipped: cooling_down", 1)], "a cooldown comes first"
+    w.clock.tick(days=1)
+    await complains(w, 10, 5)
+    assert ("skipped: frozen", 1) in told(w)
+    await w.controls.resume(ANN)
+    await complains(w, 15, 2)
+    await w.tick(hours=3)
+    assert events(w) == 17
+    assert ("skipped: frozen", 4) in told(w)
+    assert [word for word, _ in told(w)].count("planned") == 2
+
+
+async def test_after_a_silence_the_next_line_is_an_entry_again() -> None:
+    """A VM that was quiet for two hours has ended its state: the tick says how often, then it begins anew."""
+    w = world(**COUNTED)
+    await complains(w, 0, 4)
+    await w.tick(hours=3)
+    assert told(w)[-1] == ("skipped: cooling_down", 2)
+    await says(w, 4)
+    assert told(w)[-1] == ("skipped: cooling_down", 1)
+
+
+async def test_a_line_that_is_refused_for_what_it_says_is_counted_and_leaves_nothing_of_its_vm() -> None:
+    """A forged entry can count, and no more: the VM's own document stays unwritten."""
+    w = world(**COUNTED)
+    text = f"Mar  1 12:00:00 vm google_guest_agent[1]: gce_workload_cert_refresh: {LINE}"
+    for number in range(6):
+        await says(w, number, jsonPayload={"message": text}, logName="projects/other-project/logs/syslog")
+        await w.tick(**TEN)
+    await w.tick(hours=3)
+    assert len({word for word, _ in told(w)}) == 1
+    assert [count for _, count in told(w)] == [1, 5]
+    assert await w.store.scan("subjects", None, 10) == []
+    assert await w.store.scan("intents", None, 10) == []
+
+
+async def test_events_that_do_not_repeat_have_an_entry_each() -> None:
+    """Incidents are notified once: each is told, also if the VM cools down."""
+    w = world(mode=Mode.ENFORCE, **COUNTED)
+    for number in range(4):
+        await w.deliver(push(incident(incident_id="inc-1"), str(number), at=w.clock.now()))
+    assert told(w) == [("remediated", 1), *[("skipped: duplicate", 1)] * 3]
+
+
+async def test_what_asks_for_a_person_is_never_only_counted() -> None:
+    """The first needs_human is an ERROR with an entry; only those after it are counted."""
+    w = world(mode=Mode.ENFORCE, needs_human_after=1, cooldown_failed=timedelta(), **COUNTED)
+    w.fleet.vms[REF.instance_id].fix_works = False
+    await complains(w, 0, 6)
+    await w.tick(hours=3)
+    errors = [each.reason for each in w.outcomes.written if document.severity(each) == "ERROR"]
+    assert errors == ["still_faulty", "needs_human"]
+    assert told(w)[-2:] == [("skipped: needs_human", 1), ("skipped: needs_human", 4)]
+
+
+async def test_more_messages_than_a_document_names_count_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond that each has a record of its own, by which a redelivery is known."""
+    monkeypatch.setattr(repeats, "ROOM", 3)
+    w = world(**COUNTED)
+    bodies = [push(entry(at=w.clock.now()), str(number), at=w.clock.now()) for number in range(9)]
+    for body in [*bodies, *bodies]:
+        await w.deliver(body)
+    await w.tick(hours=3)
+    assert told(w) == [("planned", 1), ("skipped: cooling_down", 1), ("skipped: cooling_down", 7)]
+    assert len(await w.store.scan("intents", None, 20)) == 2 + 4
+
+
+async def test_a_state_goes_on_over_the_end_of_a_vms_day() -> None:
+    """Each day's count is told once, and the first line of the next day is no entry."""
+    w = world(cooldown_planned=timedelta(days=10), **COUNTED)
+    await complains(w, 0, 3 * 144)
+    await w.tick(hours=3)
+    begun = [str(each.result) for each in w.outcomes.written if each.first_at is None]
+    assert begun == ["planned", "skipped"]
+    assert len(told(w)) == len(begun) + 4, "of four days, of which the first and the last are not whole"
+    assert events(w) == 3 * 144
+
+
+async def test_two_days_of_a_fleet_do_not_end_at_once() -> None:
+    """Where a VM's day begins is spread, so that a tick never has a whole fleet's counts to tell."""
+    w = world()
+    refs = [InstanceRef(REF.project_id, REF.zone, str(number)) for number in range(500)]
+    ends = {repeats.day_of(each, "workload-cert-refresh", w.clock.now()).ends.hour for each in refs}
+    assert ends == set(range(24))
+
+
+async def test_a_count_that_could_not_be_recorded_is_recorded_by_the_next_tick() -> None:
+    """The log is away, then the process dies before it notes it: the entry is the very same, once."""
+    w = world(**COUNTED)
+    await complains(w, 0, 5)
+    w.clock.tick(hours=3)
+    w.outcomes.on_write = [Transient("outcome_log_unavailable")]
+    assert (await w.ticker.run()).errors == {"outcome_log_unavailable": 1}
+    await says(w, 5)
+    await w.tick(minutes=5)
+    assert told(w)[2:] == [("skipped: cooling_down", 1), ("skipped: cooling_down", 3)]
+    await w.tick(minutes=5)
+    assert events(w) == 6
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_whichever_transaction_of_a_count_is_killed_each_event_is_told_once(after: bool) -> None:
+    """A process dies at each transaction in turn, its writes done or not; the next one goes on."""
+    disturbed = 0
+    for at in range(1, 60):
+        first = world(**COUNTED)
+        store = Disturbed(first.store, at, Killed(), after)
+        w = world(store=store, fleet=first.fleet, clock=first.clock, **COUNTED)
+        bodies = [push(entry(at=w.clock.now()), str(number), at=w.clock.now()) for number in range(6)]
+        for body in bodies:
+            try:
+                await w.deliver(body)
+            except Killed:
+                later = world(store=first.store, fleet=first.fleet, clock=first.clock, **COUNTED)
+                later.outcomes.written = w.outcomes.written
+                w = later
+                w.clock.tick(minutes=11)
+                await w.deliver(body)
+        for _ in range(3):
+            try:
+                await w.tick(hours=3)
+            except Killed:
+                later = world(store=first.store, fleet=first.fleet, clock=first.clock, **COUNTED)
+                later.outcomes.written = w.outcomes.written
+                w = later
+        assert events(w) == 6, (at, told(w))
+        if store.seen < at:
+            break
+        disturbed += 1
+    assert disturbed > 10
+
+
+async def test_events_of_no_runbook_are_counted_by_process_and_hour_and_say_that_it_is_approximate() -> None:
+    """The first of each kind is an entry; the rest are one, with the first request after the hour."""
+    w = world(**COUNTED)
+    for number in range(30):
+        await says(w, number, jsonPayload={"message": "something else"})
+        w.clock.tick(minutes=1)
+    assert told(w) == [("unmatched", 1)]
+    w.clock.tick(hours=1)
+    await says(w, 30, jsonPayload={"message": "something else"})
+    assert told(w) == [("unmatched", 1), ("unmatched", 29), ("unmatched", 1)]
+    assert w.outcomes.written[1].notes == (outcomes.APPROXIMATE,)
+    await says(w, 31, jsonPayload={"message": "something else"})
+    await w.pipeline.tell_unmatched(None)
+    assert told(w)[3:] == [("unmatched", 1)]
+
+
+async def test_a_count_of_unmatched_events_outlives_a_log_that_is_away() -> None:
+    """What could not be told is told the next time, with what came meanwhile."""
+    w = world(**COUNTED)
+    for number in range(5):
+        await says(w, number, jsonPayload={"message": "something else"})
+    w.clock.tick(hours=2)
+    w.outcomes.on_write = [Transient("outcome_log_unavailable")]
+    with pytest.raises(Transient):
+        await w.pipeline.tell_unmatched(w.clock.now())
+    await w.pipeline.tell_unmatched(w.clock.now())
+    assert told(w) == [("unmatched", 1), ("unmatched", 4)]
