@@ -1,9 +1,12 @@
 locals {
+  # Where outcomes are recorded: on the VM, or on the function if an event names none. PromQL has to name the resource.
+  recorded_on = ["gce_instance", "cloud_run_revision"]
+
   charts = [
-    { title = "Outcomes by result", filter = "metric.type=\"${local.metric}\"", group = ["metric.label.result"] },
+    { title = "Events by result", sum = "result", of = "" },
     { title = "Remediated", filter = "metric.type=\"${local.metric}\" metric.label.result=\"remediated\"", group = ["metric.label.runbook"] },
     { title = "Failed, by reason", filter = "metric.type=\"${local.metric}\" metric.label.result=\"failed\"", group = ["metric.label.reason"] },
-    { title = "Left alone, by reason", filter = "metric.type=\"${local.metric}\" metric.label.result=one_of(\"refused\",\"skipped\",\"parked\")", group = ["metric.label.reason"] },
+    { title = "Left alone, by reason", sum = "reason", of = ",result=~\"refused|skipped\"" },
     { title = "Ticks", filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.ticks.name}\"", group = [] },
     { title = "Function: requests by class", filter = "metric.type=\"run.googleapis.com/request_count\" ${local.function_filter}", group = ["metric.label.response_code_class"] },
     { title = "Oldest message not acknowledged (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" ${local.push_filter}", group = [], aligner = "ALIGN_MAX" },
@@ -27,10 +30,11 @@ resource "google_monitoring_dashboard" "logmend" {
         widget = {
           title = chart.title
           xyChart = {
-            dataSets = [{
+            dataSets = [for query in lookup(chart, "sum", null) == null ? [null] : local.recorded_on : {
               plotType = "STACKED_AREA"
-              timeSeriesQuery = {
-                timeSeriesFilter = {
+              timeSeriesQuery = { for kind, value in {
+                prometheusQuery = query == null ? null : "sum by (${chart.sum}) (increase(${local.events}{monitored_resource=\"${query}\"${chart.of}}[$${__interval}]))"
+                timeSeriesFilter = query != null ? null : {
                   filter = chart.filter
                   aggregation = {
                     alignmentPeriod    = "300s"
@@ -39,7 +43,7 @@ resource "google_monitoring_dashboard" "logmend" {
                     groupByFields      = chart.group
                   }
                 }
-              }
+              } : kind => value if value != null }
             }]
           }
         }

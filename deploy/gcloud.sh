@@ -136,14 +136,14 @@ roles=$(roles "$mode")
 say "ledger" # first, since its indexes take minutes
 there firestore databases describe --database="$name" ||
   gc firestore databases create --database="$name" --location="$region" --type=firestore-native --enable-pitr >/dev/null
-for collection in acts approvals claims intents places samples; do
+for collection in acts approvals claims intents places repeats samples; do
   gc firestore fields ttls update expire_at --collection-group="$collection" --database="$name" --enable-ttl --async >/dev/null
   gc firestore indexes fields update expire_at --collection-group="$collection" --database="$name" --disable-indexes --async >/dev/null
 done
 # Nothing is queried by one field; an index of a rising one would make every write of a fleet hit its end.
 gc firestore indexes fields update '*' --collection-group=__default__ --database="$name" --disable-indexes --async >/dev/null
 indexes=$(gc firestore indexes composite list --database="$name" --format=json)
-for collection in acts approvals intents subjects; do
+for collection in acts approvals intents repeats subjects; do
   case $indexes in
     *"/collectionGroups/$collection/"*) ;;
     *) gc firestore indexes composite create --collection-group="$collection" --database="$name" --async \

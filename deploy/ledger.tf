@@ -13,7 +13,7 @@ resource "google_firestore_database" "ledger" {
 
 # Deletion lags behind expire_at by up to a day, so nothing relies on it.
 resource "google_firestore_field" "expire_at" {
-  for_each = toset(["acts", "approvals", "claims", "intents", "places", "samples"])
+  for_each = toset(["acts", "approvals", "claims", "intents", "places", "repeats", "samples"])
 
   project    = var.project_id
   database   = google_firestore_database.ledger.name
@@ -38,7 +38,7 @@ resource "google_firestore_field" "not_indexed" {
 
 # The work lists: documents of one queue, earliest first. The queue's name has a suffix, so that there are many ranges.
 resource "google_firestore_index" "due" {
-  for_each = toset(["acts", "approvals", "intents", "subjects"])
+  for_each = toset(["acts", "approvals", "intents", "repeats", "subjects"])
 
   project    = var.project_id
   database   = google_firestore_database.ledger.name

@@ -1,8 +1,10 @@
-# One counter over everything that logmend records, told apart by the labels of its entries.
+# What logmend records, told apart by the labels of its entries.
 
 locals {
   outcome_log = "projects/${var.project_id}/logs/logmend"
   metric      = "logging.googleapis.com/user/${google_logging_metric.outcomes.name}"
+  # In PromQL: only it can sum a distribution (cloud.google.com/monitoring/promql/promql-mapping).
+  events = "logging_googleapis_com:user_${replace(google_logging_metric.events.name, "/[^a-zA-Z0-9]/", "_")}_sum"
   # As UNREACHED in functions/logmend/outcome/reasons.py.
   unreached = ["connection_lost", "deadline_exceeded", "no_agent_detected", "no_report", "no_route", "session_refused", "ssh_busy", "ssh_protocol_error", "unreachable"]
 }
@@ -10,7 +12,7 @@ locals {
 resource "google_logging_metric" "outcomes" {
   project     = var.project_id
   name        = "${var.name}/outcomes"
-  description = "Outcomes by result, reason and runbook."
+  description = "Entries by result, reason and runbook."
   filter      = "logName = \"${local.outcome_log}\""
 
   metric_descriptor {
@@ -52,6 +54,56 @@ resource "google_logging_metric" "outcomes" {
     runbook  = "EXTRACT(labels.runbook)"
     cause    = "EXTRACT(labels.cause)"
     severity = "EXTRACT(severity)"
+  }
+
+  depends_on = [time_sleep.apis]
+}
+
+# An entry may tell of many events (LOGMEND_REPEATS=counted): the sum of what each tells is how many there were. It takes
+# a distribution, and a name of its own: the type of a metric cannot be changed. Alerts ask whether there is anything,
+# for which `outcomes` is enough.
+resource "google_logging_metric" "events" {
+  project         = var.project_id
+  name            = "${var.name}/events"
+  description     = "Events by result, reason and runbook: the sum of the entries' count."
+  filter          = "logName = \"${local.outcome_log}\" AND NOT labels.result = (\"controlled\" OR \"deferred\" OR \"interrupted\" OR \"parked\" OR \"requested\" OR \"unverified\")"
+  value_extractor = "EXTRACT(jsonPayload.count)"
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "DISTRIBUTION"
+    unit         = "1"
+    display_name = "logmend events"
+
+    labels {
+      key         = "result"
+      value_type  = "STRING"
+      description = "What became of the event in the end."
+    }
+    labels {
+      key         = "reason"
+      value_type  = "STRING"
+      description = "Why."
+    }
+    labels {
+      key         = "runbook"
+      value_type  = "STRING"
+      description = "Which runbook looked after it."
+    }
+  }
+
+  label_extractors = {
+    result  = "EXTRACT(labels.result)"
+    reason  = "EXTRACT(labels.reason)"
+    runbook = "EXTRACT(labels.runbook)"
+  }
+
+  bucket_options {
+    exponential_buckets {
+      scale              = 1
+      growth_factor      = 2
+      num_finite_buckets = 12
+    }
   }
 
   depends_on = [time_sleep.apis]

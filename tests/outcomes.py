@@ -28,7 +28,7 @@ FILE = FIXTURES / "outcomes.jsonl"
 SETTINGS = replace(Settings(), mode=Mode.ENFORCE)
 LEFT_OUT = (
     "version", "runbook_digest", "mode", "next_step", "latency_ms", "conditions", "event", "guards", "mark",
-    "pending_guards"
+    "pending_guards", "count"
 )  # fmt: skip
 
 

@@ -103,6 +103,8 @@ OUTCOME = record(
     latency_ms=record(queue=maybe(NUMBER), lookup=maybe(NUMBER), act=maybe(NUMBER), total=maybe(NUMBER)),
     outcome_id=TEXT,
     intent_id=maybe(TEXT),
+    count={"type": "integer", "minimum": 1},
+    first_at=maybe(TIME),
     version=TEXT,
 )
 

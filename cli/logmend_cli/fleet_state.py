@@ -214,7 +214,7 @@ class Summing:
         if (met := hash(outcome.outcome_id)) in self._met:
             return
         self._met.add(met)
-        state.outcomes[_word(outcome.result, outcome.reason)] += 1
+        state.outcomes[_word(outcome.result, outcome.reason)] += outcome.count
         state.first = min(state.first or outcome.at, outcome.at)
         state.last = max(state.last or outcome.at, outcome.at)
         for name, values in state.latencies.items():
@@ -268,8 +268,10 @@ class Summing:
 def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
     """Return a VM's state after an outcome as the ledger notes it, as far as outcomes tell.
 
-    Being skipped says nothing new of a VM.
+    Being skipped says nothing new of a VM, nor does a count of what an outcome before it said.
     """
+    if outcome.first_at is not None:
+        return subject
     if outcome.result is Result.CONTROLLED:
         released = outcome.reason == "vm_resumed"
         return replace(subject, needs_human=False, failures=0, relapses=0) if released else subject

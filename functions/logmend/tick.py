@@ -173,8 +173,7 @@ class Ticker(Struct, frozen=True):
         await self._note_queued(tally)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
-        await self._drain(self.queues.counted, self._count, tally, until)
-        await self.pipeline.tell_unmatched(self.pipeline.clock.now())
+        await self._tell_counts(tally, until)
         return tally
 
     async def _expire(self, approval: Approval) -> None:
@@ -212,6 +211,11 @@ class Ticker(Struct, frozen=True):
         }
         until = {name: budget.retry_at(now) + TIMELY for name, budget in budgets.items()}
         await self.pipeline.worker.controls.note_queued(until, now)
+
+    async def _tell_counts(self, tally: Tally, until: float) -> None:
+        """Record how often what was recorded before was said again."""
+        await self._drain(self.queues.counted, self._count, tally, until)
+        await self.pipeline.tell_unmatched(self.pipeline.clock.now())
 
     async def _count(self, repeats: Repeats) -> None:
         """Record how often a VM said the same again. Who is killed on the way records the very same again."""

@@ -307,10 +307,10 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
     assert json.loads(base64.b64decode(job["pubsubTarget"]["data"])) == {"logmend": "tick"}
     paths = [path for method, path, _ in google.requests if method in ("PATCH", "POST")]
     groups = f"v1/projects/{PROJECT}/databases/logmend/collectionGroups"
-    for collection in ("acts", "approvals", "claims", "intents", "places", "samples"):
+    for collection in ("acts", "approvals", "claims", "intents", "places", "repeats", "samples"):
         assert f"{groups}/{collection}/fields/expire_at" in paths
     assert not_indexed(google, f"{groups}/__default__/fields/*")
-    for collection in ("acts", "approvals", "intents", "subjects"):
+    for collection in ("acts", "approvals", "intents", "repeats", "subjects"):
         assert f"{groups}/{collection}/indexes" in paths
 
 

@@ -17,7 +17,7 @@ from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
 
 from logmend import catalog, permissions
-from logmend.model.enums import Mode, Result
+from logmend.model.enums import INTERIM_RESULTS, Mode, Result
 from logmend.model.struct import replace
 from logmend.model.values import Incident, Tick
 from logmend.osconfig import assignment
@@ -494,9 +494,15 @@ def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
     )
     results = set(re.findall(r'metric\.labels?\.result ?= ?\\+"([a-z_]+)', text))
     wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
+    summed = re.findall(r"logging_googleapis_com:user_logmend_(\w+)\{monitored_resource=[^}]*\}", text)
+    assert summed == ["events_sum"] * 4, "of VMs and of the function, by result and by reason"
     assert results == {"failed", "unverified", "remediated"}
     assert wanted == {"needs_human", "breaker_open", "line_goes_on"}
     labels = set[str]()
+    counting = plan.one("google_logging_metric.events")
+    assert counting["value_extractor"] == "EXTRACT(jsonPayload.count)"
+    final = {each for each in Result if each not in INTERIM_RESULTS} - {Result.CONTROLLED}
+    assert not final & set(re.findall(r'"([a-z_]+)"', counting["filter"].partition("NOT")[2]))
     for metric in ("outcomes", "unreached"):
         known = plan.one(f"google_logging_metric.{metric}")
         own = {each["key"] for each in known["metric_descriptor"][0]["labels"]}

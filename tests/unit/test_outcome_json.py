@@ -67,7 +67,7 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
         *("committed", "before", "after", "cause", "cause_why", "cause_concerns", "cause_evidence"),
         *("cause_step", "cause_runbook", "message_id"),
         *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),
-        *("intent_id", "version"),
+        *("intent_id", "count", "first_at", "version"),
     ]
     assert list(outcome_json.document(FULL)) == keys
     assert list(outcome_json.document(BARE)) == keys

@@ -60,7 +60,10 @@ _TEXT = 600
 
 
 class HistoryLine(Struct, frozen=True):
-    """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words."""
+    """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words.
+
+    ``again`` says that it counts what said the same as an outcome before it.
+    """
 
     at: datetime
     result: str
@@ -73,6 +76,7 @@ class HistoryLine(Struct, frozen=True):
     mode: str
     by: str
     milliseconds: int | None
+    again: bool = False
 
 
 @dataclass(slots=True)
@@ -88,8 +92,9 @@ class Vm:
 
     @property
     def latest(self) -> HistoryLine:
-        """What came of it last, skipping aside: being skipped says nothing new of a VM."""
-        return next((line for line in reversed(self.lines) if line.result != "skipped"), self.lines[-1])
+        """What came of it last, skipping aside: being skipped, or a count, says nothing new of a VM."""
+        news = (line for line in reversed(self.lines) if line.result != "skipped" and not line.again)
+        return next(news, self.lines[-1])
 
     @property
     def troubled(self) -> bool:
@@ -121,6 +126,7 @@ class Report:
     _met: set[int] = field(default_factory=set)
     _events: dict[str, int] = field(default_factory=dict)
     _ends: dict[str, str] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome, oldest first; one that comes again counts once."""
@@ -129,25 +135,27 @@ class Report:
             return
         self._met.add(met)
         result = outcome.result.value
-        self.outcomes += 1
-        self.results[result] += 1
-        self.reasons[result, outcome.reason] += 1
-        self.over_time[int(outcome.at.timestamp())][result] += 1
-        self.by_runbook[outcome.runbook or "no runbook"][result] += 1
+        self.outcomes += outcome.count
+        self.results[result] += outcome.count
+        self.reasons[result, outcome.reason] += outcome.count
+        self.over_time[int(outcome.at.timestamp())][result] += outcome.count
+        self.by_runbook[outcome.runbook or "no runbook"][result] += outcome.count
         self.causes.outcome(outcome)
         if outcome.diagnosis is not None:
             self.causes_over_time[int(outcome.at.timestamp())][outcome.diagnosis.cause] += 1
         if outcome.instance is not None:
-            self.by_zone[outcome.instance.zone][result] += 1
+            self.by_zone[outcome.instance.zone][result] += outcome.count
         if outcome.owner is not None:
-            self.by_owner[outcome.owner][result] += 1
+            self.by_owner[outcome.owner][result] += outcome.count
         for name, values in self.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)
         if (step := reached(outcome)) is not None:
-            event = outcome.intent_id or outcome.message_id or outcome.outcome_id
+            single = outcome.intent_id or outcome.message_id
+            event = outcome.outcome_id if outcome.first_at or single is None else single
             self._events[event] = max(step, self._events.get(event, 0))
             self._ends[event] = result
+            self._counts[event] = outcome.count
         if outcome.lineage.group is not None:
             self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += 1
         if outcome.instance is not None and outcome.runbook is not None:
@@ -174,7 +182,9 @@ class Report:
 
     def funnel(self) -> list[tuple[str, int]]:
         """Return how many events came so far, step by step."""
-        reached_by = Counter(self._events.values())
+        reached_by = Counter[int]()
+        for event, step in self._events.items():
+            reached_by[step] += self._counts[event]
         return [
             (name, sum(count for step, count in reached_by.items() if step >= number))
             for number, name in enumerate(STEPS)
@@ -182,7 +192,9 @@ class Report:
 
     def ends(self) -> list[tuple[str, str, int]]:
         """Return how the events ended, each in words and colour with its number; the numbers add up."""
-        ended = Counter(self._ends.values())
+        ended = Counter[str]()
+        for event, result in self._ends.items():
+            ended[result] += self._counts[event]
         return [(words, tone, sum(ended[each] for each in results)) for words, tone, results in ENDS]
 
     def troubles(self) -> list[tuple[HistoryLine, int]]:
@@ -268,6 +280,7 @@ def _line(outcome: Outcome) -> HistoryLine:
         mode=outcome.mode.value,
         by=outcome.requested_by or (outcome.source.kind.replace("_", " ") if outcome.source else ""),
         milliseconds=outcome.latency.total,
+        again=outcome.first_at is not None,
     )
 
 

@@ -1,8 +1,9 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
 ``journal`` admits, commits and concludes intents; ``places`` is the disruption budget; ``controls`` are the
-operators' switches; ``contacts`` is what is known of VMs' SSH servers; ``upkeep`` and ``damage`` repair;
-``documents`` says how values become stored documents, ``migrate`` how older ones do.
+operators' switches; ``contacts`` is what is known of VMs' SSH servers; ``repeats`` counts what is said
+again; ``upkeep`` and ``damage`` repair; ``documents`` says how values become stored documents, ``migrate``
+how older ones do.
 """
 
 from logmend.ledger.contacts import Contacts

@@ -50,8 +50,8 @@ class Record(Kept, frozen=True):
     reported so far, ``before`` keeps the fault and ``enforcement`` what became of enforcing. ``place`` is the
     document of the budget that its place was taken in, ``cohorts`` names those whose limits it counts for as
     well. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that it began.
-    ``busy_since`` is since when each check has found the VM busy. ``counted`` says that its end is not recorded
-    by itself, but counted.
+    ``busy_since`` is since when each check has found the VM busy. ``counted`` says that its end has no entry
+    of its own, but counts.
     """
 
     intent: Intent
