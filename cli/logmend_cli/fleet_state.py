@@ -23,6 +23,7 @@ from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
 from logmend.settings import Budget, Settings
 from logmend.stages import decide
+from logmend_cli import output
 from logmend_cli.alike import Alike, Causes
 
 KEPT = 1000
@@ -177,7 +178,7 @@ class Summing:
             self._unreached[where].add(vm)
         known, word = self._last.get(vm, (None, None)), None
         if subject.last_result is not None:
-            word = _word(subject.last_result, subject.last_reason)
+            word = output.word(subject.last_result, subject.last_reason)
         if known[0] is None or (subject.last_at is not None and subject.last_at > known[0]):
             self._last[vm] = subject.last_at, word or known[1]
         for what, holds in (
@@ -214,28 +215,30 @@ class Summing:
         if (met := hash(outcome.outcome_id)) in self._met:
             return
         self._met.add(met)
-        state.outcomes[_word(outcome.result, outcome.reason)] += outcome.count
+        state.outcomes[output.word(outcome.result, outcome.reason)] += outcome.count
         state.first = min(state.first or outcome.at, outcome.at)
         state.last = max(state.last or outcome.at, outcome.at)
         for name, values in state.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)
         if outcome.result is Result.CONTROLLED:
-            heapq.heappush(self._controls, (outcome.at, len(self._met), outcome))
-            if len(self._controls) > FAILURES:
-                heapq.heappop(self._controls)
+            self._keep_latest(self._controls, outcome)
         self._alike.outcome(outcome)
         if outcome.result in BAD:
             cause = outcome.result, outcome.reason
             number, vms, latest = self._causes.get(cause, (0, set[int](), outcome))
             vms.add(hash(outcome.instance))
             self._causes[cause] = number + 1, vms, max(outcome, latest, key=lambda each: each.at)
-            heapq.heappush(self._failures, (outcome.at, len(self._met), outcome))
-            if len(self._failures) > FAILURES:
-                heapq.heappop(self._failures)
+            self._keep_latest(self._failures, outcome)
         if not self._ledger and outcome.instance is not None and outcome.runbook is not None:
             key = outcome.instance, outcome.runbook
             self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome, self._settings)
+
+    def _keep_latest(self, kept: list[tuple[datetime, int, Outcome]], outcome: Outcome) -> None:
+        """Keep an outcome if it is among the latest ``FAILURES``."""
+        heapq.heappush(kept, (outcome.at, len(self._met), outcome))
+        if len(kept) > FAILURES:
+            heapq.heappop(kept)
 
     def state(self) -> FleetState:
         """Return the sum of everything."""
@@ -390,10 +393,6 @@ def _cause(cause: CauseCount) -> Mapping[str, Any]:
 def _keep(rows: list[Any], row: Any) -> None:
     if len(rows) < KEPT:
         rows.append(row)
-
-
-def _word(result: Result, reason: str | None) -> str:
-    return f"{result.value}: {reason}" if reason else result.value
 
 
 def _time(at: datetime | None) -> str | None:

@@ -54,10 +54,7 @@ def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: st
     if settings.state == "memory:" and source.name is None:
         raise ConfigError([NOTHING])
     rows = asyncio.run(_history(settings, source, vm))
-    if shape == "json":
-        output.show_json(rows)
-    else:
-        output.show_rows(shape, COLUMNS, rows, empty=f"nothing is known of {vm}")
+    output.show_rows(shape, COLUMNS, rows, empty=f"nothing is known of {vm}")
 
 
 async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_Row]:

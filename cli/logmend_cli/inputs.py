@@ -97,15 +97,19 @@ def settings(mode: Mode | None = None) -> Settings:
 
     The environment comes first, then the profile in use, whose fleet is named on standard error.
     """
-    found = Settings.from_environment(environment())
-    if (used := profiles.current()) is not None:
+    used = profiles.current()
+    found = Settings.from_environment(_over(used))
+    if used is not None:
         click.echo(f"logmend: {used.announcement}", err=True)
     return found if mode is None else replace(found, mode=mode)
 
 
 def environment() -> Mapping[str, str]:
     """Return the environment over the variables of the profile in use."""
-    used = profiles.current()
+    return _over(profiles.current())
+
+
+def _over(used: profiles.Profile | None) -> Mapping[str, str]:
     return os.environ if used is None else {**used.variables, **os.environ}
 
 

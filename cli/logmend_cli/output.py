@@ -164,6 +164,21 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
         yield lambda more: bar.advance(task, more)
 
 
+def word(result: str, reason: str | None) -> str:
+    """Return ``result`` or ``result: reason``."""
+    return f"{result}: {reason}" if reason else result
+
+
+def duration_text(milliseconds: int | None) -> str | None:
+    """Return milliseconds as a person would write them: `430 ms`, `1.25 s`, `3.5 min`."""
+    if milliseconds is None:
+        return None
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if milliseconds >= size:
+            return f"{milliseconds / size:.3g} {unit}"
+    return f"{milliseconds} ms"
+
+
 def shortened(text: str, width: int) -> str:
     """Fit text into ``width`` characters on one line, its middle left out if it is longer."""
     text = printable(" ".join(text.split()))

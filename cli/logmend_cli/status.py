@@ -134,7 +134,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     _rows("Plans that wait for a person", found["approvals"], approvals)
     _rows("Controls, as they were used", found["controls"], ("at", "reason", "by", "detail"))
     timed = [
-        (name, each["count"], *(duration_text(each[key]) for key in ("p50", "p95", "max")))
+        (name, each["count"], *(output.duration_text(each[key]) for key in ("p50", "p95", "max")))
         for name, each in found["latency_ms"].items()
         if each["count"]
     ]
@@ -148,7 +148,7 @@ def _blocks(title: str, rows: Sequence[dict[str, Any]]) -> None:
         return
     click.secho(title + _more(rows), bold=True)
     for row in rows[:SHOWN]:
-        word = f"{row['result']}: {row['reason']}" if row["reason"] else str(row["result"])
+        word = output.word(str(row["result"]), row["reason"])
         vm = " ".join(filter(None, (row["name"], row["instance"]))) or "no VM"
         painted = word.replace(row["result"], output.coloured(row["result"]), 1) if row["result"] else ""
         click.echo(f"  {row['at']}  {output.printable(vm)}  {painted}")
@@ -189,18 +189,7 @@ def _tick(last: str | None, now: datetime) -> str:
         return "The tick has never run on this ledger: is the scheduler set up? (logmend tick runs it once)"
     age = now - datetime.fromisoformat(last)
     late = "  It is late: it should run every five minutes." if age.total_seconds() > 15 * 60 else ""
-    return f"Last tick {duration_text(int(age.total_seconds() * 1000))} ago ({last}).{late}"
-
-
-def duration_text(milliseconds: int | None) -> str | None:
-    """Return milliseconds as a person would write them: `430 ms`, `1.25 s`, `3.5 min`."""
-    if milliseconds is None:
-        return None
-    seconds = milliseconds / 1000
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{milliseconds} ms"
+    return f"Last tick {output.duration_text(int(age.total_seconds() * 1000))} ago ({last}).{late}"
 
 
 def _split(word: str) -> tuple[str, str]:

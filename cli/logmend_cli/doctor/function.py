@@ -303,7 +303,7 @@ def agent(facts: Facts, project: str) -> Check:
     name, reply = f"OS Config agent in {project}", facts[f"compute/{project}"]
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
-    if _metadata(reply).get("enable-osconfig", "").strip().lower() != "true":
+    if not vms.is_true(vms.metadata(facts, project).get("enable-osconfig")):
         repair = (
             f"gcloud compute project-info add-metadata --project={project} --metadata=enable-osconfig=TRUE"
         )
@@ -405,8 +405,3 @@ def _is_open(allowed: Mapping[str, Any], port: int) -> bool:
         return False
     spans = [str(each).partition("-") for each in allowed.get("ports") or ("0-65535",)]
     return any(int(low) <= port <= int(high or low) for low, _, high in spans)
-
-
-def _metadata(reply: Reply) -> dict[str, str]:
-    common = (reply.body or {}).get("commonInstanceMetadata") or {}
-    return {str(each.get("key")): str(each.get("value", "")) for each in dicts(common.get("items"))}

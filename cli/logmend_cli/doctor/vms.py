@@ -26,7 +26,7 @@ def sampled(facts: Facts, project: str) -> list[InstanceFacts]:
         for scope in dict(facts.body(f"vms/{project}").get("items") or {}).values()
         for document in scope.get("instances") or ()
     ]
-    inherited = _metadata(facts, project)
+    inherited = metadata(facts, project)
     vms = sorted(
         (instance_json.facts(each, project, "not asked for", "not asked for") for each in found),
         key=lambda each: each.ref,
@@ -55,8 +55,8 @@ def login(facts: Facts, project: str) -> Check:
     if reply.body is None:
         return Check(name, Health.UNKNOWN, reply.why)
     vms = sampled(facts, project)
-    off = [vm for vm in vms if not _true(vm.effective("enable-oslogin"))]
-    everywhere = _true(_metadata(facts, project).get("enable-oslogin"))
+    off = [vm for vm in vms if not is_true(vm.effective("enable-oslogin"))]
+    everywhere = is_true(metadata(facts, project).get("enable-oslogin"))
     set_it = f"gcloud compute project-info add-metadata --project={project} --metadata=enable-oslogin=TRUE"
     if off:
         if everywhere:
@@ -100,7 +100,8 @@ def host_keys(facts: Facts, project: str) -> Check:
     return Check(name, state, f"{said}; host_key_unknown is what comes of {_names(without)}", repair)
 
 
-def _metadata(facts: Facts, project: str) -> dict[str, str]:
+def metadata(facts: Facts, project: str) -> dict[str, str]:
+    """Return a project's common metadata."""
     return dict(instance_json.metadata(facts.body(f"compute/{project}").get("commonInstanceMetadata")))
 
 
@@ -108,7 +109,8 @@ def _has_keys(body: Mapping[str, Any] | None) -> bool:
     return bool(((body or {}).get("queryValue") or {}).get("items"))
 
 
-def _true(value: str | None) -> bool:
+def is_true(value: str | None) -> bool:
+    """Return whether a value of metadata turns something on."""
     return (value or "").strip().lower() == "true"
 
 

@@ -13,7 +13,7 @@ from logmend.outcome import reasons
 from logmend.settings import Policies, Settings
 from logmend.stages import outcomes
 from logmend.stages.intake import Intake
-from logmend_cli import inputs
+from logmend_cli import inputs, output
 from logmend_cli.output import coloured, printable, shortened
 
 _INDENT = 11
@@ -144,8 +144,7 @@ def _columns() -> int:
 def _word(explanation: Explanation) -> str:
     if explanation.verdict is None:
         return "tick"
-    reason = explanation.verdict.reason
-    return f"{explanation.verdict.result}: {reason}" if reason else str(explanation.verdict.result)
+    return output.word(explanation.verdict.result, explanation.verdict.reason)
 
 
 def _event(event: Event | Undecodable) -> str:

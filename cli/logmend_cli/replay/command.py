@@ -328,7 +328,7 @@ class _Replay:
         if self._options.shape == "json":
             self._rows.append(document)
             return
-        result = f"{document['result']}: {document['reason']}" if document["reason"] else document["result"]
+        result = output.word(document["result"], document["reason"])
         vm = "/".join(document["instance"].values()) if document["instance"] else "-"
         word = output.coloured(document["result"]) if document["result"] else document["event"]
         painted = (result or document["event"]).replace(document["result"] or "\0", word, 1)

@@ -16,7 +16,8 @@ from logmend.model.struct import Struct
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.outcome import reasons
 from logmend_cli.alike import Alike, Causes
-from logmend_cli.fleet_state import BAD
+from logmend_cli.fleet_state import BAD, LATENCIES
+from logmend_cli.output import duration_text
 
 STEPS = (
     "events",
@@ -118,7 +119,7 @@ class Report:
     changes: deque[tuple[str, HistoryLine]] = field(default_factory=lambda: deque(maxlen=CHANGES))
     over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     latencies: "dict[str, array[int]]" = field(
-        default_factory=lambda: {name: array("q") for name in ("queue", "lookup", "act", "total")}
+        default_factory=lambda: {name: array("q") for name in LATENCIES}
     )
     vms: dict[tuple[InstanceRef, str], Vm] = field(default_factory=dict)
     causes: Causes = field(default_factory=Causes)
@@ -293,14 +294,7 @@ def _evidence(evidence: Evidence | None) -> str:
 
 def _between(slot: int) -> str:
     if slot == 0:
-        return f"to {_short(_EDGES[0])}"
+        return f"to {duration_text(_EDGES[0])}"
     if slot == len(_EDGES):
-        return f"over {_short(_EDGES[-1])}"
-    return f"to {_short(_EDGES[slot])}"
-
-
-def _short(milliseconds: int) -> str:
-    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
-        if milliseconds >= size:
-            return f"{milliseconds / size:.3g} {unit}"
-    return f"{milliseconds} ms"
+        return f"over {duration_text(_EDGES[-1])}"
+    return f"to {duration_text(_EDGES[slot])}"

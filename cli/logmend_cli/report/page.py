@@ -12,10 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from logmend_cli.fleet_state import quantiles
-from logmend_cli.output import printable, write_csv
+from logmend_cli.output import duration_text, printable, write_csv
 from logmend_cli.report import charts
 from logmend_cli.report.data import TROUBLES, VMS, Report, Vm
-from logmend_cli.status import duration_text
 
 REASONS = 24
 """Reasons that are shown, the most frequent."""

@@ -52,7 +52,11 @@ def list_(runbook: str | None, shape: str) -> int:
     if runbook is not None and runbook not in every:
         raise ConfigError([f"no runbook {runbook!r}; {suggestion(runbook, every)}"])
     there = {name: on.runbooks.get(name, each) for name, each in every.items() if runbook in (None, name)}
-    said = {name: [msgspec.to_builtins(each) for each in values(on, found)] for name, found in there.items()}
+    environment = inputs.environment()
+    said = {
+        name: [msgspec.to_builtins(each) for each in values(on, found, environment)]
+        for name, found in there.items()
+    }
     if shape == "json":
         output.show_json([_row(found) | {"values": said[name]} for name, found in there.items()])
         return DONE

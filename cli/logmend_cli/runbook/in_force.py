@@ -1,6 +1,6 @@
 """What is in force for a runbook, value by value, and who said so."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from logmend import catalog
 from logmend.model.enums import Mode
@@ -9,7 +9,6 @@ from logmend.runbook import Runbook
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, Choice
 from logmend.settings import PREFIX, lower, written
 from logmend.stages import decide
-from logmend_cli import inputs
 
 DEFAULT = "default"
 
@@ -22,8 +21,11 @@ class Effective(Struct, frozen=True):
     origin: str
 
 
-def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
-    """Yield every value that can be set for a runbook, as it is in force."""
+def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]) -> Iterator[Effective]:
+    """Yield every value that can be set for a runbook, as it is in force.
+
+    ``environment`` has the names of the variables that are set.
+    """
     choice = found.choices.get(runbook.name, Choice())
     yield _enabled(found, runbook, choice)
     settings, general = found.policies.of(runbook.name), found.policies.general
@@ -32,7 +34,7 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
     names |= {f"cooldowns.{each}": f"cooldown_{each}" for each in COOLDOWNS}
     names |= {f"scope.{each}": f"scope_{each}" for each in SCOPE}
     for name, field in names.items():
-        value, origin = getattr(settings, field), _environment(field)
+        value, origin = getattr(settings, field), _origin(field, environment)
         if field in choice.settings:
             origin = "configuration"
         if field == "disruption_budget":
@@ -47,7 +49,7 @@ def values(found: catalog.Catalog, runbook: Runbook) -> Iterator[Effective]:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
         yield Effective(name, _said(value), origin)
     for name, text in runbook.parameters.items():
-        yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice))
+        yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice, environment))
 
 
 def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Effective:
@@ -55,16 +57,18 @@ def _enabled(found: catalog.Catalog, runbook: Runbook, choice: Choice) -> Effect
     return Effective("enabled", on, DEFAULT if choice.enabled is None else "configuration")
 
 
-def _environment(field: str) -> str:
-    return f"{PREFIX}{field.upper()}" if inputs.is_set(field) else DEFAULT
+def _origin(field: str, environment: Container[str]) -> str:
+    variable = PREFIX + field.upper()
+    return variable if variable in environment else DEFAULT
 
 
-def _of_parameter(runbook: Runbook, name: str, choice: Choice) -> str:
+def _of_parameter(runbook: Runbook, name: str, choice: Choice, environment: Container[str]) -> str:
     if name in choice.parameters:
         return "configuration"
-    if (runbook.name, name) == ("ops-agent", "version") and inputs.is_set("ops_agent_version"):
-        return _environment("ops_agent_version")
-    return "runbook.yaml"
+    origin = _origin("ops_agent_version", environment)
+    return (
+        origin if (runbook.name, name) == ("ops-agent", "version") and origin != DEFAULT else "runbook.yaml"
+    )
 
 
 def _said(value: object) -> str:

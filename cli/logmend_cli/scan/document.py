@@ -8,6 +8,7 @@ from typing import Any
 from logmend import explain
 from logmend.model.values import InstanceRef, Lineage, Verdict
 from logmend.outcome import reasons
+from logmend_cli import output
 from logmend_cli.alike import Causes
 from logmend_cli.scan.groups import Form, Groups, Scanned
 
@@ -45,13 +46,13 @@ def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, 
     results = Counter[str]()
     seen, alike, owners = [], Causes(), dict[str, set[InstanceRef]]()
     for each in scanned:
-        what = word(each.verdict.result.value, each.verdict.reason)
+        what = output.word(each.verdict.result.value, each.verdict.reason)
         results[what] += 1
         alike.said(each.seen.instance, each.seen.runbook.name, what, each.made)
         seen.append(each.seen)
         if each.owner is not None:
             owners.setdefault(each.owner, set()).add(each.seen.instance)
-    turned = {word(*key): count for key, count in groups.turned_away.most_common()}
+    turned = {output.word(*key): count for key, count in groups.turned_away.most_common()}
     return {
         "instances": len({each.instance for each in seen}),
         "results": dict(results.most_common()),
@@ -104,11 +105,6 @@ def why(document: Mapping[str, Any]) -> str:
     pending = len(document["pending_guards"])
     verdict = f"not looked up: {pending} guards pending" if pending else "no guard objects"
     return f"{verdict}; {document['detail']}" if document["detail"] else verdict
-
-
-def word(result: str, reason: str | None) -> str:
-    """Return ``result`` or ``result: reason``."""
-    return f"{result}: {reason}" if reason else result
 
 
 def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
