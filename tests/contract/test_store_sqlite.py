@@ -5,8 +5,9 @@ import contextlib
 import multiprocessing
 import sqlite3
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -338,3 +339,124 @@ _PRIMARY = {
     "ERROR": Permanent,
     "MISUSE": Permanent, "RANGE": Permanent, "NOTFOUND": Permanent,
 }  # fmt: skip
+
+
+class Crowd:
+    """Transactions that all came while the store's thread was held by another one."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = SqliteStore(path)
+        self.commits: list[str] = []
+        self._begun, self._go_on = threading.Event(), threading.Event()
+
+    async def meet(self, steps: Mapping[str, Any]) -> dict[str, "asyncio.Task[Any]"]:
+        """Let each step, by the id of its document, wait behind a first transaction; then let it go on."""
+        await self.store.transact([KEY], write({}))
+        worker = self.store._worker
+        assert worker is not None
+        await worker.run(lambda file: file.connection.set_trace_callback(self._trace))
+        first = asyncio.create_task(self.store.transact([KEY], self._hold))
+        await asyncio.to_thread(self._begun.wait)
+        tasks = {
+            each: asyncio.create_task(self.store.transact([("leases", each)], step))
+            for each, step in steps.items()
+        }
+        await asyncio.sleep(0)  # each has put itself into the queue
+        self._go_on.set()
+        await first
+        return tasks
+
+    def _hold(self, _: Any) -> Any:
+        self._begun.set()
+        self._go_on.wait()
+        return {}, None
+
+    def _trace(self, statement: str) -> None:
+        if statement == "COMMIT":
+            self.commits.append(statement)
+
+
+def named(each: str) -> Any:
+    """Give the step that writes a document of that id."""
+    return lambda _: ({("leases", each): Document({"id": each})}, each)
+
+
+async def test_transactions_that_wait_share_one_commit_and_none_is_answered_before_it(tmp_path: Path) -> None:
+    """Sixteen at once wait for the disk once. Whoever is told, another connection sees it."""
+    crowd = Crowd(tmp_path / "ledger.sqlite")
+    ids = [f"n{each}" for each in range(16)]
+    tasks = await crowd.meet({each: named(each) for each in ids})
+    await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+    other = SqliteStore(tmp_path / "ledger.sqlite")
+    assert {key[1] for key in await other.get([("leases", each) for each in ids])} == set(ids)
+    assert [await task for task in tasks.values()] == ids
+    assert len(crowd.commits) == 2
+    await other.aclose()
+    await crowd.store.aclose()
+
+
+async def test_each_of_a_shared_commit_sees_what_the_one_before_it_wrote(tmp_path: Path) -> None:
+    """They are as if one had come after the other."""
+    store = SqliteStore(tmp_path / "ledger.sqlite")
+
+    def count(read: Any) -> Any:
+        seen = read[KEY].data["n"] + 1 if KEY in read else 1
+        return {KEY: Document({"n": seen})}, seen
+
+    said = await asyncio.gather(*(store.transact([KEY], count) for _ in range(100)))
+    assert sorted(said) == list(range(1, 101))
+    await store.aclose()
+
+
+async def test_a_step_that_fails_takes_none_of_the_others_with_it(tmp_path: Path) -> None:
+    """Nor does a document that the store or SQLite refuses: each fails by its own fault."""
+    path = tmp_path / "ledger.sqlite"
+    first = SqliteStore(path)
+    await first.transact([KEY], write({}))
+    await first.aclose()
+    with sqlite3.connect(path) as link:
+        link.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON ledger WHEN NEW.id = 'sqlite'"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    link.close()
+
+    def raises(_: Any) -> Any:
+        raise TimeoutError("mine")
+
+    crowd = Crowd(path)
+    tasks = await crowd.meet(
+        {
+            "a": named("a"),
+            "raises": raises,
+            "stranger": named("another"),
+            "sqlite": named("sqlite"),
+            "b": named("b"),
+        }
+    )
+    said = dict(zip(tasks, await asyncio.gather(*tasks.values(), return_exceptions=True), strict=True))
+    assert (said["a"], said["b"]) == ("a", "b")
+    assert type(said["raises"]) is TimeoutError
+    assert isinstance(said["stranger"], ValueError)
+    assert isinstance(said["sqlite"], Permanent)
+    assert said["sqlite"].reason == "ledger_rejected"
+    found = await crowd.store.scan("leases", None, 9)
+    assert [each for each, _ in found] == ["a", "b", "one"]
+    await crowd.store.aclose()
+
+
+async def test_a_caller_that_is_cancelled_while_it_waits_writes_nothing(tmp_path: Path) -> None:
+    """Its transaction has not begun."""
+    crowd = Crowd(tmp_path / "ledger.sqlite")
+    await crowd.store.transact([KEY], write({}))
+    held = asyncio.create_task(crowd.store.transact([KEY], crowd._hold))
+    await asyncio.to_thread(crowd._begun.wait)
+    waiting = asyncio.create_task(crowd.store.transact([("leases", "gone")], named("gone")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    crowd._go_on.set()
+    await held
+    assert [each for each, _ in await crowd.store.scan("leases", None, 9)] == ["one"]
+    await crowd.store.aclose()

@@ -4,26 +4,22 @@ WAL journal with full synchronisation: what a transaction wrote survives a kille
 WAL needs shared memory, so the file must be on a local disk, not on a network file system.
 """
 
-import asyncio
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from logmend.adapters.stores import documents
-from logmend.adapters.stores.sqlite_file import Identity, OpenFile, classify, connect
+from logmend.adapters.stores.sqlite_file import OpenFile
+from logmend.adapters.stores.sqlite_worker import Worker
 from logmend.ports import Clock, Document, Key, Step, T
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = "id, data, queue, due, expire_at"
 
-TRIES = 4
-"""Tries of one call before other processes' transactions count as ``ledger_contention``."""
 PURGE_EVERY = 3600.0
 """Seconds between two removals of expired documents."""
 PURGE_AFTER = timedelta(days=1)
@@ -36,8 +32,9 @@ _R = TypeVar("_R")
 class SqliteStore:
     """A :class:`~logmend.ports.Store` in one SQLite file, opened when first used.
 
-    One thread owns the one connection: tasks of this process queue for it instead of contending, other
-    processes are kept apart by ``BEGIN IMMEDIATE``. A cancelled caller's transaction is done or not begun.
+    One thread owns the one connection: tasks of this process queue for it instead of contending, and those
+    that wait share a commit; other processes are kept apart by ``BEGIN IMMEDIATE``. A cancelled caller's
+    transaction is done or not begun.
     With a ``clock``, documents that expired a day ago are removed now and then; without, never.
 
     Reasons: ``ledger_contention``, ``ledger_unavailable`` (disk full, I/O error) and ``ledger_replaced`` are
@@ -51,12 +48,12 @@ class SqliteStore:
         self.path = path
         self._clock = clock
         self._purged = -PURGE_EVERY
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`. The step runs in the store's thread, under its lock."""
         wanted = documents.checked_keys(keys)
-        answer = await self._run(lambda file: _transact(file, wanted, step))
+        answer = await self._run(lambda file: _stepped(file, wanted, step), within=True)
         if self._clock is not None and time.monotonic() - self._purged > PURGE_EVERY:
             self._purged = time.monotonic()
             expired = _micros(self._clock.now() - PURGE_AFTER)
@@ -103,77 +100,17 @@ class SqliteStore:
         rows: list[_Columns] = await self._run(lambda file: file.connection.execute(query, values).fetchall())
         return [(documents.original_id(row[0]), _document(row)) for row in rows]
 
-    async def _run(self, work: Callable[[OpenFile], _R]) -> _R:
+    async def _run(self, work: Callable[[OpenFile], _R], *, within: bool = False) -> _R:
         if self._worker is None:
-            self._worker = _Worker(self.path)
-        return await self._worker.run(work)
+            self._worker = Worker(self.path)
+        return await self._worker.run(work, within=within)
 
 
-class _Worker:
-    """A thread and the connection that only this thread touches."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="logmend-sqlite")
-        self._file: OpenFile | None = None
-        self._was: Identity | None = None
-
-    async def run(self, work: Callable[[OpenFile], _R]) -> _R:
-        # Exceptions travel as values: a future replaces some of them (TimeoutError) by copies of its own.
-        answer, error = await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, work)
-        if error is not None:
-            raise error
-        return cast("_R", answer)
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
-        self._thread.shutdown(wait=False)
-
-    def _tried(self, work: Callable[[OpenFile], _R]) -> tuple[_R | None, Exception | None]:
-        try:
-            return self._attempt(work), None
-        except Exception as error:  # noqa: BLE001 (raised again where it is awaited)
-            return None, error
-
-    def _attempt(self, work: Callable[[OpenFile], _R]) -> _R:
-        """Work on the connection; wait and try again if other processes hold the lock."""
-        for tries_left in reversed(range(TRIES)):
-            try:
-                if self._file is None:
-                    self._file = connect(self._path, self._was)
-                    self._was = self._file.identity
-                self._file.demand()
-                return work(self._file)
-            except sqlite3.Error as error:
-                verdict = classify(error, self._path)
-                if verdict.reason != "ledger_contention":
-                    self._disconnect()
-                    raise verdict from error
-                if not tries_left:
-                    raise verdict from error
-            time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 (spreads tries, guards nothing)
-        raise AssertionError("the last try returns or raises")
-
-    def _disconnect(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.connection.close()
-
-
-def _transact(file: OpenFile, keys: Sequence[Key], step: Step[T]) -> T:
-    connection = file.connection
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        writes, answer = step(_read(connection, keys))
-        for key, row in documents.rows(keys, writes).items():
-            _write(connection, key, row)
-        file.demand()  # at the last moment: the lock may have been waited for
-        connection.execute("COMMIT")
-    except BaseException:
-        # A failed statement may have ended the transaction already (disk full): then there is none.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+def _stepped(file: OpenFile, keys: Sequence[Key], step: Step[T]) -> T:
+    """Do a step within a transaction."""
+    writes, answer = step(_read(file.connection, keys))
+    for key, row in documents.rows(keys, writes).items():
+        _write(file.connection, key, row)
     return answer
 
 
