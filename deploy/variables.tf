@@ -79,7 +79,7 @@ variable "disruption_budget" {
 }
 
 variable "follow_up" {
-  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) runs on every VM that was remediated."
+  description = "Whether a runbook's follow-up (the Ops Agent, after the certificate timer) runs on every VM that was remediated, and the runbook of a cause goes first."
   type        = bool
   default     = false
 

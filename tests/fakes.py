@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from logmend import catalog
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Permanent
 from logmend.ledger import Controls, Journal, Queues
@@ -317,6 +318,7 @@ def world(
         fleet.add()
     store = store or MemoryStore()
     loaded = load_all()
+    loaded = {name: catalog.among(each, loaded) for name, each in loaded.items()}
     budgets = {name: decide.budget(each, policies.of(name)) for name, each in loaded.items()}
     journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
     outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()

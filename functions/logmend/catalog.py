@@ -67,7 +67,7 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
             by_runbook[name] = replace(policy, mode=Mode.APPROVE)
     if problems:
         raise ConfigError([str(each) for each in problems])
-    loaded = {name: _without_those_off(each, found) for name, each in found.items()}
+    loaded = {name: among(each, found) for name, each in found.items()}
     return Catalog(MappingProxyType(loaded), Policies(settings, by_runbook), folders, choices)
 
 
@@ -179,6 +179,8 @@ def _greedy(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[P
     ]
 
 
-def _without_those_off(runbook: Runbook, on: Mapping[str, Runbook]) -> Runbook:
-    """Let nothing follow that is off."""
-    return runbook if runbook.follow_up in on else replace(runbook, follow_up=None)
+def among(runbook: Runbook, on: Mapping[str, Runbook]) -> Runbook:
+    """Join a runbook with those that are on: nothing that is off follows it, or goes first."""
+    others = {each.runbook for each in runbook.causes if each.runbook in on} - {None, runbook.name}
+    follows = runbook.follow_up if runbook.follow_up in on else None
+    return replace(runbook, follow_up=follows, goes_first=frozenset(str(each) for each in others))

@@ -273,7 +273,9 @@ class Settings:
     )
     unverified_looks: int = _setting(3, whole, "Checks of an unverified VM before it counts as failed.")
     follow_up: bool = _setting(
-        default=False, parse=boolean, doc="Run a runbook's follow-up after success, on every VM."
+        default=False,
+        parse=boolean,
+        doc="On every VM: run a runbook's follow-up after success, and what remediates its cause before it.",
     )
     confirm_silence: bool = _setting(
         default=False,

@@ -164,6 +164,7 @@ class Worker(Struct, frozen=True):
             commit if may_enforce else None,
             mark,
             settings.attempt_deadline,
+            decide.goes_first(intent, runbook, facts, self.policies),
         )
         return replace(attempt, committed=passed)
 

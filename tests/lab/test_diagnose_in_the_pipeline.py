@@ -8,13 +8,14 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab import agent_package, ops_agent_repository
-from tests.lab.cloud import Cloud, cloud, make_due, tick, until_given_up
+from tests.lab.cloud import Cloud, cloud, make_due, tick, until, until_given_up, until_listening
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import Repository
@@ -29,7 +30,8 @@ from tests.lab.test_diagnose import (
     install,
     shell,
 )
-from tests.lab.test_ops_agent_on_machines import RUNNING, alerted
+from tests.lab.test_library_on_machines import interrupted
+from tests.lab.test_ops_agent_on_machines import RUNNING, Alerted, alerted
 
 
 async def machines(boot: Boot, repository: Repository, number: int) -> list[Machine]:
@@ -136,6 +138,66 @@ async def test_what_a_runbook_remediates_goes_from_incident_to_verified_agent(
         assert verdict == "requested"
         assert await a.closed(intent) == "remediated"
     assert await agent_package.status(machine) == RUNNING
+
+
+async def _source_gone(machine: Machine) -> None:
+    """Give apt a suite that its archive, here of the machine's own, does not have any more."""
+    await machine.output(
+        "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
+        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty;"
+        f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
+    )
+    await until_listening(machine, 80)
+
+
+FIRST: dict[str, tuple[Prepare, str]] = {
+    "packages_interrupted": (interrupted, "dpkg-interrupted"),
+    "apt_source_gone": (_source_gone, "apt-source-gone"),
+}
+CHOSEN = """runbooks:
+  ops-agent:
+    parameters: {{repo_url: '{url}', packages_url: '{url}', settle: '4'}}
+  apt-source-gone: {{enabled: true}}
+  dpkg-interrupted: {{enabled: true, allow_irreversible: true}}
+"""
+
+
+async def test_what_another_runbook_remediates_goes_first_and_the_agent_is_installed_after_it(
+    boot: Boot, tmp_path: Path, repository: Repository
+) -> None:
+    """One incident, one chain: cause, its own runbook, the agent; each with an outcome of its own."""
+    every = await machines(boot, repository, len(FIRST))
+    await asyncio.gather(
+        *(prepare(machine) for machine, (prepare, _) in zip(every, FIRST.values(), strict=True))
+    )
+    chosen = tmp_path / "logmend.yaml"
+    chosen.write_text(CHOSEN.format(url=repository.url))
+    async with alerted(tmp_path, repository, *every, runbooks=chosen) as a:
+        intents = []
+        for machine, (cause, (_, runbook)) in zip(every, FIRST.items(), strict=True):
+            a.around.instance(machine).labels["logmend-follow-up"] = "on"
+            intent, verdict = await a.alert(machine)
+            assert verdict == "skipped: goes_first"
+            (first,) = a.function.outcomes(intent_id=intent)
+            assert (first["cause"], first["cause_runbook"], first["committed"]) == (cause, runbook, False)
+            intents.append(intent)
+        for follows in [f"f-{each}" for each in intents] + [f"f-f-{each}" for each in intents]:
+            await until(partial(_taken_up, a, follows))
+            assert await a.closed(follows) == "remediated"
+        for intent, (_, runbook) in zip(intents, FIRST.values(), strict=True):
+            assert a.function.outcomes(intent_id=f"f-{intent}")[-1]["runbook"] == runbook
+            last = a.function.outcomes(intent_id=f"f-f-{intent}")[-1]
+            assert (last["runbook"], last["before"]["package"]) == ("ops-agent", "absent")
+    for machine in every:
+        assert await agent_package.status(machine) == RUNNING
+
+
+async def _taken_up(a: Alerted, intent: str) -> bool:
+    """Let the tick take an intent up, unless it was already."""
+    if [each for each in a.function.verdicts(intent_id=intent) if not each.startswith("parked")]:
+        return True
+    await a.function.push(tick())
+    return False
 
 
 async def test_an_enforcement_in_vain_says_why(boot: Boot, tmp_path: Path, repository: Repository) -> None:

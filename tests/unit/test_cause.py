@@ -162,3 +162,69 @@ async def test_metadata_that_is_no_path_of_a_group_is_not_repeated() -> None:
     step = reasons.next_step(outcome)
     assert "rm -rf" not in step
     assert "reboot" not in step
+
+
+# What another runbook remediates goes first
+
+GONE = Diagnosis("apt_source_gone", "logmend", (), "comment it out: {instance}", "apt-source-gone")
+
+
+async def through(w: World) -> list[str]:
+    """Deliver the alert and let ticks run until nothing waits; gives each verdict after its runbook."""
+    await w.deliver(alert())
+    for _ in range(4):
+        w.clock.tick(seconds=3600)
+        await w.ticker.run()
+    return [
+        f"{each.runbook} {each.result}{f':{each.reason}' if each.reason else ''}"
+        for each in w.outcomes.written
+        if each.result not in ("parked", "requested")
+    ]
+
+
+async def test_what_stops_a_runbook_is_remediated_first_by_its_own_and_then_it_comes_again() -> None:
+    """One chain of three intents, each with its outcome; nothing of the first was begun."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    vm = vm_of(w, GONE)
+    said = await through(w)
+    assert said == [
+        "ops-agent skipped:goes_first",
+        "apt-source-gone remediated",
+        "ops-agent nothing_to_do",
+    ]
+    first, then, again = (each for each in w.outcomes.written if each.result not in ("parked", "requested"))
+    assert (first.diagnosis, first.committed) == (GONE, False)
+    assert (then.intent_id, again.intent_id) == (f"f-{first.intent_id}", f"f-f-{first.intent_id}")
+    assert vm.enforcements == 1
+
+
+async def test_what_went_first_does_not_do_so_twice() -> None:
+    """The cause is still told after it: the runbook is tried all the same, and the chain ends."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    vm = vm_of(w, GONE)
+    vm.on_check = [None, None, None, lambda: setattr(vm, "faulty", True)]
+    said = await through(w)
+    assert said == [
+        "ops-agent skipped:goes_first",
+        "apt-source-gone remediated",
+        "ops-agent remediated",
+    ]
+    assert vm.enforcements == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        pytest.param({"mode": Mode.ENFORCE}, GONE, id="nobody opted in"),
+        pytest.param({"mode": Mode.OBSERVE, "follow_up": True}, GONE, id="nothing may be changed"),
+        pytest.param({"mode": Mode.ENFORCE, "follow_up": True}, MINE, id="its own"),
+        pytest.param({"mode": Mode.ENFORCE, "follow_up": True}, FULL, id="for a person"),
+    ],
+)
+async def test_nothing_goes_first_without_consent_leave_and_a_runbook_for_it(
+    settings: dict[str, Any], found: Diagnosis
+) -> None:
+    """Otherwise it is as it was: planned, or tried."""
+    w = world(**settings)
+    vm_of(w, found)
+    assert (await w.deliver(alert())).reason != "goes_first"

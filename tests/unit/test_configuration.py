@@ -81,6 +81,13 @@ def test_nothing_follows_that_is_off(tmp_path: Path) -> None:
     assert less.runbooks[RUNBOOK].follow_up is None
 
 
+def test_nothing_goes_first_that_is_off(tmp_path: Path) -> None:
+    """Of the runbooks that remediate what stops another, those that are on."""
+    assert configured(tmp_path, "{}").runbooks["ops-agent"].goes_first == frozenset()
+    more = configured(tmp_path, "runbooks: {apt-source-gone: {enabled: true}}")
+    assert more.runbooks["ops-agent"].goes_first == {"apt-source-gone"}
+
+
 def test_a_name_that_is_there_twice_is_an_error_unless_one_says_that_it_replaces(own: Path) -> None:
     """The built-in runbook is never shadowed by accident, nor one folder by another."""
     shutil.copytree(BUILT_IN / RUNBOOK, own / "own" / RUNBOOK)

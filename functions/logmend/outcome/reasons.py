@@ -310,6 +310,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             " Logging within an hour. Ops Agents before 2.46 never say it.",
             "logmend diagnose --runbook {runbook} {instance}",
         ),
+        "goes_first": Meaning(
+            "What stops this runbook is another one's to remediate (detail says which). That one goes first,"
+            " and this one comes again after it.",
+            "nothing, if both are remediated; if the other is not, see its outcome",
+        ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
@@ -638,7 +643,7 @@ _OF_THE_VM = (
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
-    " diagnosed_as_root plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
+    " diagnosed_as_root goes_first plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expiring approval_expired bad_credential out_of_files login_profile_full"
     " iap_request_refused iap_reauthenticate"

@@ -122,7 +122,7 @@ class Runbook(Struct, frozen=True):
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     ``unless`` and ``only`` are the guards that it writes itself.
     ``irreversible`` says that nothing can put back what it changes. ``causes`` are all that ``diagnose.sh``
-    may name.
+    may name, ``goes_first`` the runbooks beside this one that are on and remediate one of them.
     """
 
     name: str
@@ -146,6 +146,7 @@ class Runbook(Struct, frozen=True):
     irreversible: bool = False
     causes: tuple[Cause, ...] = ()
     confirmed_by: str | None = None
+    goes_first: frozenset[str] = frozenset()
 
     @property
     def ssh_only(self) -> str:

@@ -14,7 +14,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Intent, Outcome, Verdict
 from logmend.settle.ending import Ending, closes, starts, work
 from logmend.settle.verdicts import Settled, of_error, settled, unknown_runbook, without_facts
-from logmend.stages import decide, intents, outcomes
+from logmend.stages import act, decide, intents, outcomes
 
 __all__ = ["Ending", "closes", "conclusion", "of_error", "unknown_runbook", "without_facts"]
 
@@ -96,9 +96,14 @@ def _watch(end: Ending, outcome: Outcome) -> tuple[Intent, datetime] | None:
 
 
 def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
-    runbook, facts = end.runbook, end.facts
+    runbook, facts, intent = end.runbook, end.facts, end.intent
+    cause = end.attempt.diagnosis if end.attempt else None
+    if verdict.reason == act.GOES_FIRST and cause is not None and cause.runbook is not None:
+        return intents.goes_first(intent, cause.runbook, end.now)
+    if intent.back_to is not None and verdict.result in (Result.REMEDIATED, Result.NOTHING_TO_DO):
+        return intents.follow_up(intent, intent.back_to, end.now)
     if verdict.result is not Result.REMEDIATED or runbook is None or facts is None:
         return None
     if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, end.settings):
         return None
-    return intents.follow_up(end.intent, runbook.follow_up, end.now)
+    return intents.follow_up(intent, runbook.follow_up, end.now)

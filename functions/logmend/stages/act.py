@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.model.enums import Action, Finding
+from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
 from logmend.model.struct import replace
 from logmend.model.values import (
@@ -39,6 +39,9 @@ DIAGNOSIS = 30.0
 """Seconds that a diagnosis may take of an attempt's time, at most, and ``_LEFT`` that it leaves over."""
 _LEFT = 3.0
 
+GOES_FIRST = "goes_first"
+"""Reason of an attempt that leaves the VM to the runbook that remediates what stops its own."""
+
 NEXT_ROUTE = frozenset({"unreachable", "no_route"})
 """Troubles after which another executor may do better."""
 
@@ -51,12 +54,14 @@ async def work(
     commit: Commit | None,
     mark: str,
     deadline: timedelta,
+    first: frozenset[str] = frozenset(),
 ) -> Attempt:
     """Work on a VM through the first executor that reaches it.
 
     ``commit`` is the commit point; None means: only check. ``mark`` is what enforcing in a session leaves on
-    the VM, for a later check to find there. ``deadline`` bounds each executor's part. Every
-    error comes back as ``trouble`` with whatever was seen and done before it; only
+    the VM, for a later check to find there. If one of the runbooks ``first`` remediates what stops this one,
+    the attempt ends before the commit point (:data:`GOES_FIRST`). ``deadline`` bounds each executor's part.
+    Every error comes back as ``trouble`` with whatever was seen and done before it; only
     :class:`~logmend.errors.Superseded` is raised.
     """
     attempt = Attempt(
@@ -64,7 +69,7 @@ async def work(
     )
     for executor in executors:
         if isinstance(executor, SessionExecutor):
-            attempt = await _in_session(executor, facts, runbook, intent, commit, mark, deadline)
+            attempt = await _in_session(executor, facts, runbook, intent, commit, mark, deadline, first)
         else:
             attempt = await _by_request(executor, facts, runbook, intent, commit, deadline)
         if attempt.enforced or attempt.trouble is None or attempt.trouble.reason not in NEXT_ROUTE:
@@ -80,6 +85,7 @@ async def _in_session(
     commit: Commit | None,
     mark: str,
     deadline: timedelta,
+    first: frozenset[str],
 ) -> Attempt:
     """Work on a VM that answers now."""
     attempt = Attempt(executor.name)
@@ -92,6 +98,11 @@ async def _in_session(
             attempt = replace(attempt, before=await vm.check())
             if commit is None or not _faulty_there(attempt.before, intent):
                 return await _diagnosed(vm, attempt, runbook, intent, limit)
+            if first:
+                asked = await _diagnosed(vm, attempt, runbook, intent, limit)
+                if (found := asked.diagnosis) is not None and found.runbook in first:
+                    detail = f"{found.runbook}: {found.cause}"
+                    return replace(asked, halted=Verdict(Result.SKIPPED, GOES_FIRST, detail))
             verdict = await commit(attempt.before)
             if verdict is not None:
                 return await _diagnosed(vm, replace(attempt, halted=verdict), runbook, intent, limit)

@@ -143,7 +143,13 @@ def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
 def follow_up(intent: Intent, runbook: str, now: datetime) -> Intent:
     """Make the intent of the runbook that follows a verified fix."""
     following = _next(intent, f"f-{intent.intent_id}", Origin.FOLLOW_UP, now)
-    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None)
+    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None, back_to=None)
+
+
+def goes_first(intent: Intent, runbook: str, now: datetime) -> Intent:
+    """Make the intent of the runbook that goes before an intent's own, which comes again after it."""
+    before = follow_up(intent, runbook, now)
+    return replace(before, back_to=intent.runbook, gone_first=(*intent.gone_first, runbook))
 
 
 def of_silence(intent: Intent, now: datetime) -> Intent:

@@ -6,7 +6,7 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 :func:`aftermath` (what a result means for the VM's next events).
 """
 
-from logmend.stages.decide.aftermath import aftermath, noted, notes, superseding, wants_follow_up
+from logmend.stages.decide.aftermath import aftermath, goes_first, noted, notes, superseding, wants_follow_up
 from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.gates import (
     OLD_FACTS,
@@ -57,6 +57,7 @@ __all__ = [
     "commit",
     "event",
     "executors",
+    "goes_first",
     "guards",
     "judge_guards",
     "no_route",

@@ -8,8 +8,8 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, FIRST_NEEDS_HUMAN, About
 from logmend.runbook import Runbook
-from logmend.settings import Settings
-from logmend.stages.decide.gates import RELAPSE_HINT, only_looks
+from logmend.settings import Policies, Settings
+from logmend.stages.decide.gates import RELAPSE_HINT, ceiling, only_looks
 
 _TOUCHED = frozenset(
     {Result.PLANNED, Result.NOTHING_TO_DO, Result.REMEDIATED, Result.REVERTED, Result.UNVERIFIED}
@@ -164,6 +164,19 @@ def notes(
 
 def wants_follow_up(runbook: Runbook, facts: InstanceFacts, settings: Settings) -> bool:
     """Return whether the operator opted this VM in to the runbook's follow-up, by setting or label."""
-    return runbook.follow_up is not None and (
-        settings.follow_up or facts.labels.get("logmend-follow-up") == "on"
-    )
+    return runbook.follow_up is not None and _opted_in(facts, settings)
+
+
+def goes_first(intent: Intent, runbook: Runbook, facts: InstanceFacts, policies: Policies) -> frozenset[str]:
+    """Name the runbooks that may go before this one if they remediate what stops it.
+
+    The operator opted in as to a follow-up, the mode of each lets it enforce, and none goes first twice.
+    """
+    if not (intent.automatic and _opted_in(facts, policies.of(runbook.name))):
+        return frozenset()
+    wanted = runbook.goes_first.difference(intent.gone_first)
+    return frozenset(each for each in wanted if ceiling(intent, policies.of(each)))
+
+
+def _opted_in(facts: InstanceFacts, settings: Settings) -> bool:
+    return settings.follow_up or facts.labels.get("logmend-follow-up") == "on"
