@@ -398,6 +398,207 @@ async def updates(machine: Machine) -> bool:
     return (await machine.run("apt-get update")).rc == 0
 
 
+OSCONFIG_UNIT = "google-osconfig-agent.service"
+OSCONFIG_AGENT = """[Unit]
+Description=Google OSConfig Agent
+After=local-fs.target network-online.target
+
+[Service]
+ExecStart=/opt/google_osconfig_agent
+Restart=always
+RestartSec=100ms
+StartLimitInterval=120
+StartLimitBurst=3
+KillMode=mixed
+KillSignal=SIGTERM
+"""
+"""The unit as Google's package has it, but for where the program is, and a shorter pause."""
+WAITING = """#!/bin/sh
+trap exit TERM
+[ ! -e /opt/dies ] || exit 2
+[ ! -e /opt/does ] || sh /opt/does
+while :; do sleep 1; done
+"""
+"""Waits for the package manager that it began, also when it is to stop: so does Google's (osconfig#298)."""
+MUTE = r"""set -e
+rm -f /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] http://127.0.0.1/debian stable main' >/etc/apt/sources.list
+echo 'Acquire::http::Timeout "3600";' >/etc/apt/apt.conf.d/lab
+systemd-run -qu mute busybox nc -ll -p 80 -e sleep 3600
+"""
+"""An archive that takes the call and says nothing."""
+
+
+async def osconfig_runs(machine: Machine, does: str = ":") -> None:
+    """Install the OS Config agent, and have it begin something."""
+    for path, text in {
+        f"/etc/systemd/system/{OSCONFIG_UNIT}": OSCONFIG_AGENT,
+        "/opt/google_osconfig_agent": WAITING,
+        "/opt/does": f"{does}\n",
+    }.items():
+        await sh(machine, f"cat >{path} <<'END'\n{text}END\n")
+    await machine.output("chmod 755 /opt/google_osconfig_agent; systemctl daemon-reload")
+    await machine.output(f"systemctl restart {OSCONFIG_UNIT}")
+
+
+async def hours_later(machine: Machine) -> None:
+    """Have the machine's clock since boot show seven hours more, as all that runs has then run."""
+    await sh(
+        machine,
+        "echo $(($(cut -d. -f1 /proc/uptime) + 25200)).00 0.00 >/opt/uptime\n"
+        "mount --bind /opt/uptime /proc/uptime",
+    )
+
+
+async def runs_in(machine: Machine, program: str) -> bool:
+    """Say whether a program runs in the OS Config agent's control group."""
+    listed = f"cat $(grep -ls /{OSCONFIG_UNIT} /proc/[0-9]*/cgroup | sed s/cgroup/comm/)"
+    return program in (await machine.run(listed)).out.split()
+
+
+async def test_an_apt_get_update_that_hangs_in_the_os_config_agent_ends_and_the_agent_runs_anew(
+    machine: Machine,
+) -> None:
+    """A real apt-get that waits for its archive: one that is young is left alone, and nothing is put back."""
+    played = Played(machine, "os-config-agent", settle="1")
+    assert (await played.check())[1].get("reason") == "unit_absent"
+    await sh(machine, MUTE)
+    await osconfig_runs(machine, "apt-get update")
+    await until(lambda: runs_in(machine, "apt-get"))
+    code, seen, error = await played.check()
+    assert (code, seen["service"], seen["hangs"]) == (100, "active", "no"), error
+    assert (await played.enforce())[1]["changed"] == "no"
+
+    await hours_later(machine)
+    code, seen, error = await played.check()
+    assert (code, seen["service"], seen["hangs"]) == (101, "active", "yes"), error
+    await machine.output("rm /opt/does")
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("changed")) == (100, "yes"), error
+    code, seen, error = await played.check()
+    assert (code, seen["service"], seen["hangs"]) == (100, "active", "no"), error
+    assert not await runs_in(machine, "apt-get")
+    assert (await played.enforce())[1]["changed"] == "no"
+    for script in (played.book.scripts.revert_validate, played.book.scripts.revert_enforce):
+        assert (await played.run(script))[1].get("reason") == "no_previous_state"
+
+
+async def test_an_os_config_agent_that_systemd_gave_up_is_started_again_and_stopped_by_a_revert(
+    machine: Machine,
+) -> None:
+    """Failed, started, at work; what dies again is no success; masked, nobody starts it."""
+    played = Played(machine, "os-config-agent", settle="1")
+    await machine.output("touch /opt/dies")
+    await osconfig_runs(machine)
+    await until_given_up(machine, "google-osconfig-agent")
+    assert (await played.enforce())[1]["changed"] == "yes"
+
+    async def failed_again() -> bool:
+        return (await played.check())[0] == 101
+
+    await until(failed_again)
+    await machine.output("rm /opt/dies")
+    assert (await played.enforce())[0] == 100
+    code, seen, error = await played.check()
+    assert (code, seen["service"]) == (100, "active"), error
+    scripts = played.book.scripts
+    assert (await played.run(scripts.revert_validate))[0] == 101
+    assert (await played.run(scripts.revert_enforce))[1]["changed"] == "yes"
+    code, seen, error = await played.run(scripts.revert_validate)
+    assert (code, seen["service"]) == (100, "inactive"), error
+    assert (await played.check())[0] == 100
+    await machine.output(f"rm /etc/systemd/system/{OSCONFIG_UNIT}; systemctl mask {OSCONFIG_UNIT}")
+    assert (await played.check())[1].get("reason") == "masked_by_others"
+
+
+async def test_an_os_config_agent_that_installs_is_left_alone_and_cannot_restart_itself(
+    machine: Machine,
+) -> None:
+    """A real dpkg in its control group, however old; and a script that the agent runs would end with it."""
+    played = Played(machine, "os-config-agent", settle="1")
+    await sh(machine, PACKAGE)
+    await machine.output("touch /opt/hangs")
+    await osconfig_runs(machine, "apt-get install -y /opt/apt/demo_2.deb")
+    await until(lambda: runs_in(machine, "dpkg"))
+    await hours_later(machine)
+    for said in (await played.check(), await played.enforce()):
+        assert (said[0], said[1].get("reason")) == (102, "dpkg_at_work"), said
+    assert await runs_in(machine, "dpkg")
+
+    await machine.output(f"systemctl kill -s KILL {OSCONFIG_UNIT}")
+    await machine.run("cat >/opt/enforce", stdin=played.book.scripts.enforce.encode())
+    await osconfig_runs(machine, "sh /opt/enforce >/opt/said; echo $? >/opt/code")
+
+    async def said_so() -> bool:
+        return (await machine.run("cat /opt/said /opt/code")).out.split() == ["reason=needs_ssh", "102"]
+
+    await until(said_so)
+
+
+SELF_LOG = "/var/log/google-cloud-ops-agent/subagents/logging-module.log"
+SMALL = f"""set -e
+mkdir -p /srv/small /var/lib/logmend {SELF_LOG.rpartition("/")[0]}
+mount -t tmpfs -o size=16m,mode=755 small /srv/small
+mkdir -m 755 /srv/small/log /srv/small/lib
+mount --bind /srv/small/log {SELF_LOG.rpartition("/")[0]}
+mount --bind /srv/small/lib /var/lib/logmend
+"""
+"""A disk of 16 MB for the agent's log and for our own records."""
+FILL = "yes 'a line of a log' | dd bs=64k oflag=append conv=notrunc iflag=fullblock"
+
+
+async def test_the_ops_agents_own_log_is_cut_where_it_has_filled_the_disk(machine: Machine) -> None:
+    """The last part is kept, whoever has it open goes on writing, and the record waits in memory for room."""
+    played = Played(machine, "agent-log-disk", megabytes="8")
+    assert (await played.check())[0] == 100
+    assert (await played.enforce())[1]["changed"] == "no"
+    await sh(machine, SMALL)
+    await machine.output(f"{FILL} count=192 of={SELF_LOG} 2>/dev/null")
+    writer = f"exec >>{SELF_LOG}; until [ -e /opt/goes-on ]; do sleep 0.1; done; echo alive"
+    await machine.run(["systemd-run", "-qu", "writer", "sh", "-c", writer])
+    refused = await machine.run(f"LC_ALL=C {FILL} of=/srv/small/other")
+    line = next(each for each in refused.err.splitlines() if each.startswith("dd: error"))
+    assert played.meant(f"google_metadata_script_runner: startup-script: {line}") == "full: act"
+    assert (await machine.run("sh -c 'echo x >/var/lib/logmend/x'")).rc != 0
+
+    code, seen, error = await played.check()
+    assert (code, seen["log"], seen["megabytes"]) == (101, SELF_LOG, "12"), (seen, error)
+    last = await machine.output(f"tail -c 1048576 {SELF_LOG} | md5sum")
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("changed")) == (100, "yes"), error
+    code, seen, error = await played.check()
+    assert (code, seen["full"]) == (100, "no"), error
+    assert await machine.output("md5sum </var/lib/logmend/agent-log-disk.tail") == last
+    assert (await machine.output("stat -c %a /var/lib/logmend/agent-log-disk.tail")).strip() == "600"
+    assert "agent-log-disk.mark" not in await machine.output("ls /run/logmend")
+
+    async def goes_on() -> bool:
+        return (await machine.output(f"cat {SELF_LOG}")) == "alive\n"
+
+    await machine.output("touch /opt/goes-on")
+    await until(goes_on)
+    assert (await played.enforce())[1]["changed"] == "no"
+
+
+async def test_no_other_file_is_cut_and_none_without_a_record(machine: Machine) -> None:
+    """Another cause, a link, and a record that finds no room: nothing is changed."""
+    played = Played(machine, "agent-log-disk", megabytes="8")
+    await sh(machine, SMALL)
+    await machine.run(f"{FILL} of=/srv/small/other")
+    await machine.output(f"ln -s /srv/small/other {SELF_LOG}")
+    for said in (await played.check(), await played.enforce()):
+        assert (said[0], said[1].get("reason")) == (102, "other_cause"), said
+    await machine.output(f"ln -f /srv/small/other /srv/small/log/{SELF_LOG.rpartition('/')[2]}")
+    for said in (await played.check(), await played.enforce()):
+        assert (said[0], said[1].get("reason")) == (102, "other_cause"), said
+
+    await machine.output("rm /srv/small/other; mount -t tmpfs -o size=64k none /run/logmend")
+    assert (await played.check())[0] == 101
+    code, seen, error = await played.enforce()
+    assert (code, seen.get("reason")) == (102, "record_does_not_fit"), error
+    assert (await played.check())[0] == 101
+
+
 @asynccontextmanager
 async def served(
     folder: Path, machine: Machine, executor: str

@@ -257,6 +257,19 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The VM could not ask the repository whether the source is gone (only apt knows its proxy, say).",
             "for the VM's owner: apt-get update",
         ),
+        "dpkg_at_work": Meaning("The OS Config agent is installing something: a restart would cut it off."),
+        "needs_ssh": Meaning(
+            "The runbook restarts the very agent that was asked to run it.",
+            f"{_AGAIN}, with LOGMEND_EXECUTOR=ssh",
+        ),
+        "other_cause": Meaning(
+            "The disk is full, and not of the file that the runbook knows.",
+            "for the VM's owner: make room, or grow the disk",
+        ),
+        "record_does_not_fit": Meaning(
+            "There is no room for the part of the log that is kept and for logmend's own record.",
+            "for the VM's owner: make room in /run, which is in memory",
+        ),
         "no_way_back": Meaning("The runbook is irreversible: nothing can put back what it changed."),
         "observe_mode": Meaning(
             "The function, or this runbook, only observes.",
@@ -518,7 +531,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         # requested or unverified: what the OS Config agent reported, or did not
         "no_report": Meaning(
             "The OS Config agent has not reported since it was asked.",
-            "check that google-osconfig-agent runs on the VM; a report may take an hour",
+            "check that google-osconfig-agent runs on the VM (runbook os-config-agent does); a report may"
+            " take an hour",
         ),
         "not_enforced": Meaning("The OS Config agent sees the fault and has not reported enforcing it."),
         "task_timeout": Meaning("The OS Config agent did not finish in time; it tries again by itself."),
@@ -637,6 +651,7 @@ _OF_THE_VM = (
     " metadata_root_only systemd_silent"
     " sudo_noexec password_expired account_expired login_closed not_accepting_logins key_type_refused"
     " conffile_prompt managed_by_plugin_manager other_format repository_unknown"
+    " dpkg_at_work other_cause record_does_not_fit"
     " line_goes_on confirmed_silent silence_unknown confirmed not_confirmed guest_attributes_disabled"
     " approval_differs"
 )
@@ -654,6 +669,7 @@ _OF_LOGMEND = (
     " api_unreachable api_protocol_error api_disabled rate_limited unauthenticated credentials_unavailable"
     " no_credentials credentials_unusable invalid_request failed_precondition not_found already_exists"
     " no_way_back conflict unexpected_error ledger_replaced scripts_too_long key_not_imported"
+    " needs_ssh"
 )
 ABOUT: Mapping[str, About] = MappingProxyType(
     {
