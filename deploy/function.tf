@@ -20,6 +20,8 @@ locals {
     LOGMEND_SCOPE_LABELS      = join(",", [for key, value in var.scope_labels : "${key}=${value}"])
     LOGMEND_EXEMPT_LABEL      = var.exempt_label
     LOGMEND_DISRUPTION_BUDGET = var.disruption_budget
+    LOGMEND_WINDOWS           = join("; ", var.windows)
+    LOGMEND_BLACKOUTS         = join("; ", var.blackouts)
     LOGMEND_ATTEMPT_DEADLINE  = "${var.attempt_deadline_seconds}s"
     LOGMEND_FUNCTION_TIMEOUT  = "${local.function_timeout_seconds}s"
     LOGMEND_LEASE             = "${local.lease_seconds}s"

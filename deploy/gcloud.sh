@@ -10,8 +10,10 @@
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
 # that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET
 # names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
-# for fleets without OS Login. With CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether
-# the line stopped. With OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how (docs/runbooks.md): source,
+# for fleets without OS Login. WINDOWS and BLACKOUTS say when VMs may be changed (docs/settings.md). With
+# CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether the line stopped. With
+# OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. LOGMEND_RUNBOOKS names a file that
+# says which runbooks are on, and how (docs/runbooks.md): source,
 # sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud, logged in as an owner, and
 # Python 3.11 or newer.
 set -eu
@@ -211,14 +213,18 @@ for _ in $(seq 60); do
 done
 
 say "function in mode $mode"
+environment=$(echo \
+  "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
+  "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
+  "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
+  "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told${SETTINGS:+,$SETTINGS}" | tr -d ' ')
+if [ -n "${WINDOWS:-}${BLACKOUTS:-}" ]; then # they have commas and spaces of their own (gcloud topic escaping)
+  environment="^|^$(echo "$environment" | tr , '|')${WINDOWS:+|LOGMEND_WINDOWS=$WINDOWS}${BLACKOUTS:+|LOGMEND_BLACKOUTS=$BLACKOUTS}"
+fi
 gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$source" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
-  --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$(echo \
-    "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
-    "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
-    "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
-    "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told${SETTINGS:+,$SETTINGS}" | tr -d ' ')" \
+  --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$environment" \
   "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then

@@ -135,7 +135,7 @@ variable "runbooks_dir" {
 
 # An object type would drop a misspelt key in silence, so that the keys and values are checked here.
 variable "runbooks" {
-  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget and disruption_limits (string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
+  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget and disruption_limits (string), windows and blackouts (list of string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
   type        = any
   default     = {}
 
@@ -145,9 +145,9 @@ variable "runbooks" {
   }
   validation {
     condition = try(alltrue([for name, each in var.runbooks :
-      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "cooldowns", "scope", "parameters"])) == 0
+      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "windows", "blackouts", "cooldowns", "scope", "parameters"])) == 0
     ]), true)
-    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, disruption_limits, cooldowns, scope, parameters."
+    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "windows", "blackouts", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, disruption_limits, windows, blackouts, cooldowns, scope, parameters."
   }
   validation {
     condition     = try(alltrue([for name, each in var.runbooks : contains(["observe", "approve", "enforce"], lookup(each, "mode", "observe"))]), false)
@@ -172,6 +172,12 @@ variable "runbooks" {
     error_message = "cooldowns: planned, refused, nothing_to_do, remediated, failed, failed_max, each a duration such as 4h."
   }
   validation {
+    condition = try(alltrue(flatten([for name, each in var.runbooks : [for value in concat(try(each.windows, []), try(each.blackouts, [])) :
+      can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", value))
+    ]])), false)
+    error_message = "windows, blackouts: lists of [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE."
+  }
+  validation {
     condition = try(alltrue(flatten([for name, each in var.runbooks : [for part, values in try(each.scope, {}) :
       contains(["projects", "zones", "labels"], part) && alltrue([for value in values : can(regex("^[^ ,]+$", value))])
     ]])), false)
@@ -182,6 +188,30 @@ variable "runbooks" {
       can(regex("", value)) && try(tostring(value) == value, false)
     ]])), false)
     error_message = "parameters: text, in quotes if it is a number."
+  }
+}
+
+# When
+
+variable "windows" {
+  description = "Maintenance windows, in which alone VMs are changed: [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as Mon-Fri 22:00-06:00 Europe/Berlin. Those for any VM and those for each label that a VM has: one of each has to be open. Empty: at any time."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for each in var.windows : can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", each))])
+    error_message = "Each [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as Mon-Fri 22:00-06:00 Europe/Berlin."
+  }
+}
+
+variable "blackouts" {
+  description = "Times in which VMs are not changed, written as windows are: 12-24..01-02 Europe/Berlin."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for each in var.blackouts : can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", each))])
+    error_message = "Each [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as 12-24..01-02 Europe/Berlin."
   }
 }
 

@@ -183,6 +183,7 @@ STATUS = record(
     stopped=WORDS,
     freezes=rows(name=TEXT, scope=TEXT, by=TEXT, since=TIME, until=maybe(TIME), why=TEXT),
     held=rows(instance=VM, name=maybe(TEXT), runbook=TEXT, held_by=maybe(TEXT), next_step=TEXT),
+    closed=rows(scope=TEXT, runbooks=WORDS, closed=TEXT, opens=maybe(TIME)),
     budgets=rows(runbook=TEXT, used=NUMBER, limit=NUMBER, frees=maybe(TIME)),
     last_tick=maybe(TIME),
     unreached=rows(project_id=TEXT, zone=TEXT, instances=NUMBER, of=NUMBER),

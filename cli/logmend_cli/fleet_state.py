@@ -25,6 +25,7 @@ from logmend.settings import Budget, Settings
 from logmend.stages import decide
 from logmend_cli import output
 from logmend_cli.alike import Alike, Causes
+from logmend_cli.closed import Shut
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -86,6 +87,7 @@ class FleetState:
     approvals: list[Approval] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
+    closed: list[Shut] = field(default_factory=list)
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
     owners: list[Mapping[str, Any]] = field(default_factory=list)
@@ -110,6 +112,7 @@ class FleetState:
             "last_outcome": _time(self.last),
             "stopped": self.stopped,
             "freezes": [_freeze(*each) for each in self.freezes],
+            "closed": [each._asdict() | {"opens": _time(each.opens)} for each in self.closed],
             "held": [_held(each) for each in self.held],
             "budgets": [
                 {"runbook": each.runbook, "used": each.used, "limit": each.limit, "frees": _time(each.frees)}
@@ -203,6 +206,10 @@ class Summing:
     def budget(self, spent: Spent) -> None:
         """Keep what is used of a runbook's budget."""
         self._state.budgets.append(spent)
+
+    def closed(self, shut: Iterable[Shut]) -> None:
+        """Keep which windows are closed."""
+        self._state.closed += shut
 
     def approval(self, approval: Approval, now: datetime) -> None:
         """Keep a plan that a person has yet to decide on."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from logmend import windows
 from logmend.errors import ConfigError, LogmendError
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
@@ -211,6 +212,9 @@ async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) 
     }
     if (breaker := fleet.breakers.get(runbook)) is not None:
         found[breaker.mark] = f"the breaker of {runbook} is open since {breaker.opened_at:%FT%TZ}"
+    settings = app.pipeline.policies.of(runbook)
+    if shut := windows.closed(settings.windows, settings.blackouts, None, datetime.now(UTC)):
+        found["outside_window"] = f"it is {shut}"
     return found
 
 

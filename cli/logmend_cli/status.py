@@ -14,6 +14,7 @@ from logmend.settings import Settings
 from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
+from logmend_cli.closed import now_closed
 from logmend_cli.documented import Command
 from logmend_cli.fleet_state import FleetState, Summing, spent, spent_by_cohorts
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
@@ -93,6 +94,7 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
         budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
         for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
             summing.budget(used)
+        summing.closed(now_closed(app.pipeline.policies, app.pipeline.runbooks, now))
     return summing
 
 
@@ -110,6 +112,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
     freezes = ("name", "scope", "by", "since", "until", "why")
     _rows("Frozen (logmend resume NAME)", found["freezes"], freezes)
+    shut = [each | {"runbooks": ", ".join(each["runbooks"])} for each in found["closed"]]
+    _rows("Closed now, by the windows set here", shut, ("scope", "runbooks", "closed", "opens"))
     held = ("instance", "name", "runbook", "held_by")
     _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
@@ -170,6 +174,7 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
         "instance": "VM",
         "project_id": "project",
         "instances": "VMs",
+        "runbooks": "for",
         "of": "of those tried",
         "limit": "of",
         "frees": "next place free by",

@@ -176,7 +176,7 @@ def foreseen(
     for judged in decide.judge_guards(intent, runbook, facts, settings):
         if isinstance(judged.answer, Verdict):
             return judged.answer
-    return Verdict(Result.PLANNED)
+    return decide.outside(intent, settings, intent.created_at, facts) or Verdict(Result.PLANNED)
 
 
 def judge(

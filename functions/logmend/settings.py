@@ -18,6 +18,7 @@ from logmend import grammar
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
 from logmend.model.json import JsonObject
+from logmend.windows import Hours, Window, opening, spans
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -249,6 +250,19 @@ class Settings:
         "Most enforcements per runbook in the budget's window among VMs that share a zone, a managed instance"
         " group or the value of a label: zone=2,mig=1,label:role=1. Empty: none but the budget.",
     )
+    windows: tuple[Hours, ...] = _setting(
+        (),
+        opening,
+        "Maintenance windows, with ; between them: VMs are changed in them alone. Each is"
+        " [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, e.g. Mon-Fri 22:00-06:00 Europe/Berlin. Those"
+        " for any VM and those for each label that a VM has: one of each has to be open. Empty: at any time.",
+    )
+    blackouts: tuple[Window, ...] = _setting(
+        (),
+        spans,
+        "Times in which VMs are not changed, written as LOGMEND_WINDOWS is: 12-24..01-02 Europe/Berlin;"
+        " label:role=db Mon-Fri 08:00-18:00 UTC.",
+    )
     breaker_ratio: float = _setting(0.5, ratio, "Share of failing VMs at which a runbook's breaker opens.")
     breaker_minimum: int = _setting(
         5, whole, "Number of VMs in the window below which the breaker stays closed."
@@ -437,8 +451,8 @@ def lower(one: Mode, other: Mode) -> Mode:
 def narrowed(general: Settings, own: JsonObject) -> Settings:
     """Return the settings of a runbook for which ``own`` fields are set.
 
-    The mode is at most the function's; a scope is the function's too, of which it takes a part. ValueError
-    says what does not fit together, each in a sentence.
+    The mode is at most the function's; a scope is the function's too, of which it takes a part; windows and
+    blackouts hold beside the function's. ValueError says what does not fit together, each in a sentence.
     """
     values, problems = dict(own), list[str]()
     if (mode := own.get("mode")) is not None:
@@ -451,6 +465,8 @@ def narrowed(general: Settings, own: JsonObject) -> Settings:
     values["scope_labels"] = tuple(dict.fromkeys((*general.scope_labels, *labels)))
     if len(dict(values["scope_labels"])) < len(values["scope_labels"]):
         problems.append(f"scope.labels and {PREFIX}SCOPE_LABELS demand one label with two values")
+    for name in ("windows", "blackouts"):
+        values[name] = (*getattr(general, name), *own.get(name, ()))
     settings = replace(general, **values)
     if settings.exempt_label in settings.scope_labels:
         problems.append(f"scope.labels demands {PREFIX}EXEMPT_LABEL: no VM would be touched")

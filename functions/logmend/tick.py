@@ -338,7 +338,7 @@ class Ticker(Struct, frozen=True):
         if now >= asked.since + settings.request_deadline:
             return True
         subject = await self.pipeline.worker.controls.subject(intent.instance, intent.runbook)
-        if subject is None or decide.recall(intent, asked, subject, fleet, settings) is not None:
+        if subject is None or decide.recall(intent, asked, subject, fleet, settings, now) is not None:
             return True
         runbook = self.pipeline.runbooks.get(intent.runbook)
         try:

@@ -61,7 +61,7 @@ class Worker(Struct, frozen=True):
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, settings)
                 if verdict is None:
-                    verdict = self._crowded(held, runbook, facts)
+                    verdict = self._not_now(held, runbook, facts)
                 if verdict is None:
                     attempt = await self._act(held, facts, runbook)
                     started.acted()
@@ -101,20 +101,28 @@ class Worker(Struct, frozen=True):
         return facts, decide.guards(intent, runbook, facts, self.policies.of(intent.runbook))
 
     async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Verdict | None:
-        """Return what guards have by now against work that an agent is out for; None if it may go on.
+        """Return what guards and windows have by now against work that an agent is out for; None if nothing.
 
         ``Transient`` while Compute gives no answer. A check changes nothing, so it is not asked about.
         """
         if asked.action is Action.CHECK:
             return None
-        _, verdict = await self.guarded(intent, runbook)
-        return verdict
+        facts, verdict = await self.guarded(intent, runbook)
+        if verdict is not None:
+            return verdict
+        return decide.waiting(
+            decide.outside(intent, self.policies.of(intent.runbook), self.clock.now(), facts)
+        )
 
-    def _crowded(self, held: Admitted, runbook: Runbook, facts: InstanceFacts) -> Verdict | None:
-        """Give the answer if a cohort's limit is known to be full, so that nobody logs in in vain."""
+    def _not_now(self, held: Admitted, runbook: Runbook, facts: InstanceFacts) -> Verdict | None:
+        """Answer if no window is open, or a cohort is known to be full, so that nobody logs in in vain."""
         intent, now = held.record.intent, self.clock.now()
         settings = self.policies.of(intent.runbook)
-        if held.record.committed or not intent.automatic or not decide.ceiling(intent, settings):
+        if held.record.committed:
+            return None
+        if (verdict := decide.outside(intent, settings, now, facts)) is not None:
+            return verdict
+        if not intent.automatic or not decide.ceiling(intent, settings):
             return None
         for cohort in decide.cohorts(intent, runbook, facts, settings, now):
             until = self.journal.full_until(intent.runbook, cohort.name)
@@ -142,11 +150,16 @@ class Worker(Struct, frozen=True):
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
 
-                def judge(view: View, read_at: datetime = read_at) -> Verdict | None:
-                    return decide.commit(intent, view, settings, self.clock.now() - read_at)
+                seen = known or facts
+
+                def judge(
+                    view: View, read_at: datetime = read_at, seen: InstanceFacts = seen
+                ) -> Verdict | None:
+                    at = self.clock.now()
+                    return decide.commit(intent, view, settings, at, seen, at - read_at)
 
                 detached = runbook.detached or timedelta()
-                cohorts = decide.cohorts(intent, runbook, known or facts, settings, now)
+                cohorts = decide.cohorts(intent, runbook, seen, settings, now)
                 verdict = await self.journal.commit(
                     held, before, judge, budget, full, now, mark=mark, detached=detached, cohorts=cohorts
                 )
@@ -178,7 +191,9 @@ class Worker(Struct, frozen=True):
         attempt = await act.report(agent, asked, held.record, settings.attempt_deadline)
         if runbook is None:
             return attempt, settle.unknown_runbook(intent)
-        stop = decide.recall(intent, asked, held.subject, await self.controls.fleet(), settings)
+        stop = decide.recall(
+            intent, asked, held.subject, await self.controls.fleet(), settings, self.clock.now()
+        )
         with suppress(Transient):  # what was reported is told all the same; the next tick asks again
             stop = stop or await self.objection(intent, asked, runbook)
         verdict = verify.report(

@@ -112,7 +112,7 @@ class Books:
         return await self.journal.commit(
             held,
             FAULT,
-            lambda view: decide.commit(intent, view, settings),
+            lambda view: decide.commit(intent, view, settings, now, None),
             budget,
             FULL,
             now,
@@ -288,8 +288,9 @@ async def test_evidence_that_is_on_record_stays(store: Store, books: Books) -> N
     later = await other.admitted(message(1), at() + LEASE)
     seen = evidence(101, at() + LEASE, unit_present="yes")
     intent = later.record.intent
+    now = at() + LEASE
     await other.journal.commit(
-        later, seen, lambda view: decide.commit(intent, view, SETTINGS), ROOMY, FULL, at() + LEASE
+        later, seen, lambda view: decide.commit(intent, view, SETTINGS, now, None), ROOMY, FULL, now
     )
     known = await books.journal.record("m-1")
     assert known is not None

@@ -27,6 +27,7 @@ from tests.provider_schema import ROOT
 from logmend import catalog, permissions, sink_filter
 from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, Settings, SshRoute
+from logmend.windows import opening
 
 pytestmark = pytest.mark.timeout(1200)  # real gcloud starts once for each of some eighty commands
 
@@ -342,6 +343,7 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
     more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
     more["OUTCOME_TOPIC"] = "true"
     more["SETTINGS"] = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+    more["WINDOWS"] = "Mon,Wed 22:00-06:00 Europe/Berlin; label:env=prod Sat UTC"
     chosen = {"time-sync": {"mode": "approve"}, "ops-agent": {"enabled": False}}
     own(tmp_path / "mine")
     (tmp_path / "logmend.yaml").write_text(json.dumps({"folders": ["mine"], "runbooks": chosen}))
@@ -367,6 +369,7 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
     assert settings.outcome_topic == f"projects/{PROJECT}/topics/logmend-outcomes"
     (publisher,) = google.policies[f"v1/{settings.outcome_topic}"]["bindings"]
     assert publisher["role"] == f"projects/{PROJECT}/roles/logmend_dead_letter"
+    assert settings.windows == opening(more["WINDOWS"])
     mounted = {
         f"{each['mountPath']}/{version['path'].lstrip('/')}": (each["secret"], version["version"])
         for each in function(google)["secretVolumes"]

@@ -127,6 +127,8 @@ def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, varia
             "attempt_deadline_seconds": (300, "30 to 240"),
             "disruption_budget": ("twenty", "COUNT/DURATION"),
             "exempt_label": ("logmend", "KEY=VALUE"),
+            "windows": (["Mon-Fri 22:00-06:00"], "22:00-06:00 Europe/Berlin"),
+            "blackouts": (["24 December Europe/Berlin"], "12-24..01-02 Europe/Berlin"),
             "operators": (["allUsers"], "allUsers is not one"),
             "incident_runbooks": (["opsagent"], "have a policy"),
             "message_retention_days": (32, "1 to 31"),
@@ -204,7 +206,13 @@ def test_applying_twice_changes_nothing_and_destroying_leaves_no_resource(deploy
             "confirm_silence": True,
         },
         {"mode": "approve", "executor": "auto", "zones": [ZONE], "projects": ["shop-prod", "shop-test"]},
-        ORGANIZATION | {"scope_labels": {"team": "shop"}, "settings": {"LOGMEND_COOLDOWN_PLANNED": "12h"}},
+        ORGANIZATION
+        | {
+            "scope_labels": {"team": "shop"},
+            "settings": {"LOGMEND_COOLDOWN_PLANNED": "12h"},
+            "windows": ["Mon-Fri,Sun 22:00-06:00 America/Port-au-Prince", "label:env=prod Sat UTC"],
+            "blackouts": ["12-24..01-02 Europe/Berlin"],
+        },
     ],
 )
 def test_the_functions_environment_is_what_settings_read(deploy, variables):
@@ -225,6 +233,8 @@ def test_the_functions_environment_is_what_settings_read(deploy, variables):
     assert settings.scope_projects == tuple(variables.get("projects", [] if wide else [PROJECT]))
     assert settings.scope_zones == tuple(variables.get("zones", []))
     assert dict(settings.scope_labels) == variables.get("scope_labels", {})
+    assert "; ".join(map(str, settings.windows)) == "; ".join(variables.get("windows", []))
+    assert "; ".join(map(str, settings.blackouts)) == "; ".join(variables.get("blackouts", []))
     assert settings.service_account == f"logmend@{PROJECT}.iam.gserviceaccount.com"
     assert settings.dead_letter_topic == f"projects/{PROJECT}/topics/logmend-dead-letter"
 

@@ -57,6 +57,8 @@ RUNBOOKS: dict[str, Any] = {
     "time-sync": {
         "executor": "auto",
         "disruption_budget": "5/1h",
+        "windows": ["Mon-Fri 22:00-06:00 Europe/Berlin", "Sat,Sun UTC"],
+        "blackouts": ["12-24..01-02 Europe/Berlin"],
         "cooldowns": {"remediated": "4h"},
         "scope": {"projects": [PROJECT], "zones": [ZONE], "labels": ["team=shop"]},
         "parameters": {"unit": "chronyd.service"},
@@ -109,6 +111,9 @@ def test_what_is_planned_is_what_the_function_reads_out_of_its_archive(
         "workload-cert-refresh": (Mode.OBSERVE, ExecutorChoice.OSCONFIG),
     }
     assert policies["time-sync"].scope_labels == (("team", "shop"),)
+    for name in ("windows", "blackouts"):
+        said = "; ".join(map(str, getattr(policies["time-sync"], name)))
+        assert said == "; ".join(RUNBOOKS["time-sync"][name])
     assert "https://mirror.example/agents" in found.runbooks["ops-agent"].scripts.enforce
     sink = plan.one(f'module.sink.google_logging_project_sink.this["{PROJECT}"]')
     assert sink["filter"] == sink_filter.compose(found.runbooks) + "\n"
@@ -193,6 +198,7 @@ def test_without_a_word_nothing_is_added_to_the_archive(deploy: Terraform, tmp_p
         ({"ops-agent": {"executor": "agent"}}, "executor: ssh, osconfig or auto"),
         ({"ops-agent": {"enabled": "maybe"}}, "true or false"),
         ({"ops-agent": {"disruption_budget": "twenty"}}, "COUNT/DURATION"),
+        ({"ops-agent": {"windows": ["22:00-06:00"]}}, "windows, blackouts: lists"),
         ({"ops-agent": {"cooldowns": {"remedied": "4h"}}}, "cooldowns: planned"),
         ({"ops-agent": {"scope": {"zone": ["x"]}}}, "scope: projects, zones, labels"),
         ({"ops-agent": {"parameters": {"settle": "9; reboot"}}}, "not of its pattern: ops-agent: settle"),

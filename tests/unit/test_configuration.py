@@ -17,7 +17,7 @@ from logmend.model.enums import Action, Mode, Result
 from logmend.model.state import By
 from logmend.model.values import InstanceFacts
 from logmend.runbook import BUILT_IN
-from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE
+from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, TIMES
 from logmend.settings import Budget, Settings
 from logmend.stages import decide
 
@@ -339,7 +339,7 @@ def test_the_documentation_names_every_key_and_its_example_is_read(own: Path) ->
     section = page.partition("## Which runbooks, each in which mode\n")[2].partition("\n## ")[0]
     keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     assert sorted(keys) == sorted(
-        ["enabled", "replaces", "allow_irreversible", *FIELDS, "cooldowns", "scope", "parameters"]
+        ["enabled", "replaces", "allow_irreversible", *FIELDS, *TIMES, "cooldowns", "scope", "parameters"]
     )
     assert all(f"`{each}`" in section for each in (*COOLDOWNS, *SCOPE))
     (example,) = re.findall(r"^```yaml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)

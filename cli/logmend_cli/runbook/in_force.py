@@ -6,11 +6,14 @@ from logmend import catalog
 from logmend.model.enums import Mode
 from logmend.model.struct import Struct
 from logmend.runbook import Runbook
-from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, Choice
+from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, TIMES, Choice
 from logmend.settings import PREFIX, lower, written
 from logmend.stages import decide
+from logmend.windows import Hours, Window
 
 DEFAULT = "default"
+_NONE = frozenset({"blackouts", "disruption_limits"})
+"""What is bounded by nothing if nothing is said, rather than open to any."""
 
 
 class Effective(Struct, frozen=True):
@@ -32,11 +35,13 @@ def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]
     asked: Mode = choice.settings.get("mode", general.mode)
     names = {each: each for each in FIELDS}
     names |= {f"cooldowns.{each}": f"cooldown_{each}" for each in COOLDOWNS}
-    names |= {f"scope.{each}": f"scope_{each}" for each in SCOPE}
+    names |= {f"scope.{each}": f"scope_{each}" for each in SCOPE} | {each: each for each in TIMES}
     for name, field in names.items():
         value, origin = getattr(settings, field), _origin(field, environment)
         if field in choice.settings:
             origin = "configuration"
+            if field in TIMES and getattr(general, field):
+                origin = f"{_origin(field, environment)} and configuration"
         if field == "disruption_budget":
             value = decide.budget(runbook, settings)
             if field not in choice.settings and value != settings.disruption_budget:
@@ -47,7 +52,7 @@ def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]
             origin = f"{PREFIX}MODE, the ceiling; configuration says {asked}"
         if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
-        yield Effective(name, _said(value), origin)
+        yield Effective(name, "none" if field in _NONE and not value else _said(value), origin)
     for name, text in runbook.parameters.items():
         yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice, environment))
 
@@ -73,5 +78,6 @@ def _of_parameter(runbook: Runbook, name: str, choice: Choice, environment: Cont
 
 def _said(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(each if isinstance(each, str) else written(each) for each in value) or "any"
+        between = "; " if value and isinstance(value[0], Hours | Window) else ","
+        return between.join(each if isinstance(each, str) else written(each) for each in value) or "any"
     return written(value)

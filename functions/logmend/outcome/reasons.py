@@ -339,6 +339,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "nothing, places become free when the window has passed; to go faster, raise"
             " LOGMEND_DISRUPTION_BUDGET",
         ),
+        "outside_window": Meaning(
+            "No maintenance window is open to the VM, or a blackout holds (detail says until when).",
+            "nothing, it goes on when the window opens; logmend status shows what is closed; to go sooner,"
+            " change LOGMEND_WINDOWS or LOGMEND_BLACKOUTS",
+        ),
         "breaker_open": Meaning(
             "Too many VMs failed: the breaker is open.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
@@ -659,7 +664,7 @@ _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
     " diagnosed_as_root goes_first plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
-    " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
+    " frozen outside_window budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expiring approval_expired bad_credential out_of_files login_profile_full"
     " iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"

@@ -18,6 +18,7 @@ from logmend.settings import parsed
 FIELDS = ("mode", "executor", "disruption_budget", "disruption_limits")
 COOLDOWNS = ("planned", "refused", "nothing_to_do", "remediated", "failed", "failed_max")
 SCOPE = ("projects", "zones", "labels")
+TIMES = ("windows", "blackouts")
 
 
 class Choice(Struct, frozen=True):
@@ -66,6 +67,9 @@ def _choice(each: Reader) -> Choice:
     values: dict[str, Any] = {}
     for name in FIELDS:
         _take(each, name, name, values)
+    for name in TIMES:
+        if listed := each.strings(name, "window", r"[^;]+"):
+            _parse(each, name, name, ";".join(listed), values)
     cooldowns = each.mapping("cooldowns")
     for name in COOLDOWNS:
         _take(cooldowns, name, f"cooldown_{name}", values)

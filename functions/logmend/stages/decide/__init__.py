@@ -17,7 +17,9 @@ from logmend.stages.decide.gates import (
     event,
     guards,
     judge_guards,
+    outside,
     recall,
+    waiting,
 )
 from logmend.stages.decide.limits import (
     BUDGET_EXHAUSTED,
@@ -64,11 +66,13 @@ __all__ = [
     "noted",
     "notes",
     "osconfig_enabled",
+    "outside",
     "plan",
     "recall",
     "request_deadline",
     "retry",
     "sample",
     "superseding",
+    "waiting",
     "wants_follow_up",
 ]

@@ -1,16 +1,17 @@
 """Whether an intent may go on, as the pipeline asks: at admission, on the facts, before enforcing.
 
-What a freeze or a breaker holds back is skipped if its source will say it again, parked if it would be
-lost.
+What a freeze, an open breaker or a closed window holds back is skipped if its source will say it again,
+parked if it would be lost.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from logmend import conditions
+from logmend import conditions, windows
 from logmend import guards as guards_
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import Fleet, Record, State, Subject, View
-from logmend.model.struct import Struct
+from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, InstanceFacts, Intent, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
@@ -18,6 +19,9 @@ from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
 
 RELEASE = timedelta(hours=1)
 """How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
+
+SETTLED = timedelta(days=1)
+"""How soon at the latest the tick asks again for what waits for a window: somebody may have moved it."""
 
 FRESH = timedelta(seconds=5)
 """How old the facts may be on which guards are judged when enforcing is committed to."""
@@ -60,9 +64,9 @@ def admission(
         return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
     if view.record is not None and view.record.asked and view.record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
-        stop = stopped(intent, subject, view.fleet)
+        stop = stopped(intent, subject, view.fleet, settings, now)
         if stop is not None:
-            return Verdict(Result.PARKED, stop.reason, stop.detail, now + RECHECK)
+            return Verdict(Result.PARKED, stop.reason, stop.detail, stop.not_before or now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(intent, view.record, subject, now)
@@ -98,7 +102,7 @@ def admission(
                 f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
                 min(cooldown.until, now + RELEASE),
             )
-    if (stop := stopped(intent, subject, view.fleet)) is not None:
+    if (stop := stopped(intent, subject, view.fleet, settings, now)) is not None:
         return stop
     if subject.open_request not in (None, intent.intent_id):
         if intent.repeats:
@@ -161,8 +165,15 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
             return False
 
 
-def commit(intent: Intent, view: View, settings: Settings, age: timedelta = timedelta()) -> Verdict | None:
-    """Ask once more, with the fault seen on the VM a moment ago: hold, freeze, breaker, mode and relapses.
+def commit(
+    intent: Intent,
+    view: View,
+    settings: Settings,
+    now: datetime,
+    facts: InstanceFacts | None,
+    age: timedelta = timedelta(),
+) -> Verdict | None:
+    """Ask once more, with the fault seen on the VM a moment ago: all that may stop it, mode and relapses.
 
     ``age`` is that of the facts on which the guards had nothing against it.
     """
@@ -170,7 +181,7 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
         return OLD_FACTS
     if (no := reverted_since(intent, view.subject)) is not None:
         return no
-    if (stop := stopped(intent, view.subject, view.fleet)) is not None:
+    if (stop := stopped(intent, view.subject, view.fleet, settings, now, facts)) is not None:
         return stop
     if not ceiling(intent, settings):
         return Verdict(Result.REFUSED, "observe_mode", "the mode does not let it enforce")
@@ -185,9 +196,9 @@ def commit(intent: Intent, view: View, settings: Settings, age: timedelta = time
 
 
 def recall(
-    intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings
+    intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings, now: datetime
 ) -> Verdict | None:
-    """Return why work that an agent was asked for must not go on: a freeze, a breaker, or the mode by now.
+    """Return why work that an agent was asked for must not go on: a freeze, a breaker, a window, or the mode.
 
     What is taken back is not said again by anyone, so that it waits, whatever its source.
     """
@@ -195,8 +206,12 @@ def recall(
         return Verdict(Result.REFUSED, "observe_mode", f"the mode is {settings.mode} by now")
     if asked.action is Action.ENFORCE and (no := reverted_since(intent, subject)) is not None:
         return no
-    stop = stopped(intent, subject, fleet)
-    return None if stop is None else Verdict(Result.PARKED, stop.reason, stop.detail)
+    return waiting(stopped(intent, subject, fleet, settings, now))
+
+
+def waiting(stop: Verdict | None) -> Verdict | None:
+    """Let what was taken back wait: nobody says it again."""
+    return stop and replace(stop, result=Result.PARKED)
 
 
 def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
@@ -217,24 +232,59 @@ def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
     )
 
 
-def stopped(intent: Intent, subject: Subject, fleet: Fleet) -> Verdict | None:
-    """Return what a freeze or an open breaker means for this intent; None if there is none.
+def stopped(
+    intent: Intent,
+    subject: Subject,
+    fleet: Fleet,
+    settings: Settings,
+    now: datetime,
+    facts: InstanceFacts | None = None,
+) -> Verdict | None:
+    """Return what a freeze, an open breaker or a closed window means for this intent; None if there is none.
 
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
-    An order to enforce may name the open breaker, and nothing else: a canary.
+    An order to enforce may name the open breaker, and nothing else: a canary. No window closes to a revert.
     """
     if only_looks(intent) and by_person(intent):
         return None  # an operator may always look
-    passed = intent.passes if intent.puts_back else ()
+    for stop in _stops(intent, subject, fleet):
+        if stop.mark not in (intent.passes if stop.passed else ()):
+            return hold_back(intent, stop.reason, stop.detail)
+    return outside(intent, settings, now, facts)
+
+
+class _Stop(Struct, frozen=True):
+    """What a person or logmend has stopped, by a name that this intent may have been told (``passed``)."""
+
+    reason: str
+    mark: str
+    detail: str
+    passed: bool
+
+
+def _stops(intent: Intent, subject: Subject, fleet: Fleet) -> Iterator[_Stop]:
     for scope in (fleet.frozen, fleet.frozen_runbooks.get(intent.runbook), subject.frozen):
         for freeze in scope.stack if scope else ():
-            if freeze.mark not in passed:
-                return hold_back(intent, "frozen", str(freeze))
-    breaker = fleet.breakers.get(intent.runbook)
-    canary = intent.passes if intent.origin is Origin.OPERATOR else ()
-    if breaker is not None and breaker.mark not in canary:
-        return hold_back(intent, "breaker_open", str(breaker))
-    return None
+            yield _Stop("frozen", freeze.mark, str(freeze), intent.puts_back)
+    if (breaker := fleet.breakers.get(intent.runbook)) is not None:
+        yield _Stop("breaker_open", breaker.mark, str(breaker), intent.origin is Origin.OPERATOR)
+
+
+def outside(
+    intent: Intent, settings: Settings, now: datetime, facts: InstanceFacts | None = None
+) -> Verdict | None:
+    """Return when this intent may change the VM if it may not now; None if a window is open to it.
+
+    Looking at a VM, and planning, go on at any time; so does a person's revert. Without facts, what holds for
+    labels is not asked. It waits for the opening, and is asked again in between, as settings may change.
+    """
+    if intent.puts_back or not ceiling(intent, settings):
+        return None
+    labels = None if facts is None else facts.labels
+    shut = windows.closed(settings.windows, settings.blackouts, labels, now)
+    if shut is None:
+        return None
+    return hold_back(intent, "outside_window", str(shut), min(shut.opens or now + SETTLED, now + SETTLED))
 
 
 def _was_accepted(intent: Intent, record: Record | None) -> bool:

@@ -2,6 +2,7 @@
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
+from logmend.model.struct import replace
 from logmend.model.values import Attempt, Intent, Trouble, Verdict
 from logmend.stages.intents import SILENCE
 from logmend.stages.verify import proof
@@ -25,9 +26,8 @@ def report(
     verdict = _reported(intent, attempt, record, detached=detached, held=held)
     if verdict.result is not Result.REQUESTED or stop is None:
         return verdict
-    return Verdict(
-        stop.result, stop.reason, f"the request is withdrawn, an agent that had begun goes on: {stop.detail}"
-    )
+    detail = f"the request is withdrawn, an agent that had begun goes on: {stop.detail}"
+    return replace(stop, detail=detail)
 
 
 def _reported(intent: Intent, attempt: Attempt, record: Record, *, detached: bool, held: bool) -> Verdict:
