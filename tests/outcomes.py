@@ -18,7 +18,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts
 from logmend.outcome import document
 from logmend.runbook import BUILT_IN
-from logmend.settings import Settings
+from logmend.settings import RepeatsChoice, Settings
 from logmend.stages import decode
 from logmend_cli import cases
 from tests.fakes import FakeFleet, ManualClock, push, world
@@ -87,7 +87,7 @@ def _world(said: explain.Explanation, facts: InstanceFacts | None) -> Any:
     if facts is not None:
         fleet.add(facts.ref)
         fleet.facts_of[facts.ref.instance_id] = facts
-    return world(clock=clock, fleet=fleet, mode=Mode.ENFORCE)
+    return world(clock=clock, fleet=fleet, mode=Mode.ENFORCE, repeats=RepeatsChoice.EACH)
 
 
 def _present(found: Mapping[str, Any]) -> dict[str, Any]:

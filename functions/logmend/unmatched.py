@@ -18,7 +18,7 @@ KINDS = 100
 
 
 @dataclass(slots=True)
-class Kind:
+class Hour:
     """Events of one kind that have no entry of their own, in the hour that ends at ``until``."""
 
     until: datetime
@@ -36,7 +36,7 @@ class Unmatched:
     """The count of one process."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, Kind] = {}
+        self._kinds: dict[str, Hour] = {}
 
     def counted(self, outcome: Outcome) -> bool:
         """Count an event of a kind that was recorded in this hour; False if it is to be recorded itself."""
@@ -50,16 +50,16 @@ class Unmatched:
     def recorded(self, outcome: Outcome, now: datetime) -> None:
         """Begin the hour of a kind with an event that was recorded."""
         if len(self._kinds) < KINDS:
-            self._kinds.setdefault(outcome.detail, Kind(now + HOUR, outcome.at, outcome))
+            self._kinds.setdefault(outcome.detail, Hour(now + HOUR, outcome.at, outcome))
 
-    def over(self, now: datetime | None = None) -> list[Kind]:
+    def over(self, now: datetime | None = None) -> list[Hour]:
         """Take out kinds whose hour is over by ``now`` (None: all), and return those with a count."""
         ended = [each for each in self._kinds.values() if now is None or each.until <= now]
         for each in ended:
             del self._kinds[each.latest.detail]
         return [each for each in ended if each.count]
 
-    def back(self, kinds: Iterable[Kind]) -> None:
+    def back(self, kinds: Iterable[Hour]) -> None:
         """Take back what could not be told, for the next time."""
         for each in kinds:
             if (since := self._kinds.setdefault(each.latest.detail, each)) is not each:

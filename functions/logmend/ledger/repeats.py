@@ -11,14 +11,15 @@ comes next has an entry of its own again. The tick records the count then, and a
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from logmend.errors import Transient
 from logmend.ledger import changes
 from logmend.ledger.documents import KEEP, intent_key, pack, shard_of, subject_key, unpack
+from logmend.ledger.upkeep import Documents
 from logmend.model.enums import INTERIM_RESULTS, Result
-from logmend.model.state import Record, Repeats, State, Tally
+from logmend.model.state import Record, Repeats, Repetition, State
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef, Intent, Outcome, Verdict
 from logmend.outcome.document import severity
@@ -33,7 +34,6 @@ ROOM = 1000
 _DAY = timedelta(days=1)
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 
-Documents = Mapping[Key, Document]
 Writes = dict[Key, Document | None]
 
 
@@ -120,7 +120,7 @@ def noted(documents: Documents, said: Said, writes: Writes, keys: Sequence[Key])
     if known is None and said.day.before.key not in keys:
         raise Unread
     latest = known or _read(documents, said.day.before).tallies.get(word)
-    old = known or Tally(said.fence, now)
+    old = known or Repetition(said.fence, now)
     going_on = latest is not None and latest.fence == said.fence and now - latest.heard < QUIET
     if not going_on or severity(said.outcome) != "INFO":
         begun = (*old.begun, mine[1])
@@ -215,17 +215,17 @@ def _read(documents: Documents, day: Day) -> Repeats:
     return Repeats(day.instance, day.runbook, day.number)
 
 
-def _with(found: Repeats, word: str, tally: Tally) -> Repeats:
+def _with(found: Repeats, word: str, tally: Repetition) -> Repeats:
     return replace(found, tallies=dict(found.tallies) | {word: tally})
 
 
-def _added(tally: Tally, outcome: Outcome, *, ids: tuple[str, ...], heard: datetime) -> Tally:
+def _added(tally: Repetition, outcome: Outcome, *, ids: tuple[str, ...], heard: datetime) -> Repetition:
     latest = tally.latest if tally.latest and tally.latest.at > outcome.at else outcome
     first = min(tally.first_at or outcome.at, outcome.at)
     return replace(tally, ids=ids, heard=heard, count=tally.count + 1, first_at=first, latest=latest)
 
 
-def _emptied(tally: Tally) -> Tally:
+def _emptied(tally: Repetition) -> Repetition:
     return replace(tally, count=0, first_at=None, latest=None)
 
 

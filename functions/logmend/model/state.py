@@ -197,7 +197,7 @@ class Subject(Kept, frozen=True):
     owner: str | None = None
 
 
-class Tally(Struct, frozen=True):
+class Repetition(Struct, frozen=True):
     """How often one VM said again what one result and reason stand for, since that was recorded.
 
     ``fence`` is the VM's when it began (0 if nothing of the VM was asked), ``heard`` when it was said last,
@@ -223,7 +223,7 @@ class Repeats(Kept, frozen=True):
     instance: InstanceRef
     runbook: str
     day: int
-    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    tallies: Mapping[str, Repetition] = field(default_factory=dict)
     untold: tuple[Outcome, ...] = ()
 
 
