@@ -14,6 +14,7 @@
 # Needs what deploy/gcloud.sh needs, the network "default" and, for the revert, the command logmend (on the path, in
 # .venv, or LOGMEND=…) with application default credentials. Only the VM with this run's own label is ever touched.
 set -eu
+export ALERTS=false # nobody is to be told, and alerts would wait ten minutes for their metrics
 
 usage="usage: deploy/acceptance.sh PROJECT [--yes|--clean]"
 project=${1:?$usage}

@@ -6,6 +6,8 @@ locals {
     { title = "Events by result", sum = "result", of = "" },
     { title = "Remediated", filter = "metric.type=\"${local.metric}\" metric.label.result=\"remediated\"", group = ["metric.label.runbook"] },
     { title = "Failed, by reason", filter = "metric.type=\"${local.metric}\" metric.label.result=\"failed\"", group = ["metric.label.reason"] },
+    { title = "Failed, by owner", filter = "metric.type=\"${local.metric}\" metric.label.result=\"failed\"", group = ["metric.label.owner"] },
+    { title = "Plans made, and about to expire", filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.approvals.name}\"", group = ["metric.label.result"] },
     { title = "Left alone, by reason", sum = "reason", of = ",result=~\"refused|skipped\"" },
     { title = "Ticks", filter = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.ticks.name}\"", group = [] },
     { title = "Function: requests by class", filter = "metric.type=\"run.googleapis.com/request_count\" ${local.function_filter}", group = ["metric.label.response_code_class"] },

@@ -1,8 +1,8 @@
 #!/bin/sh
 # logmend by gcloud alone, for those without Terraform: one project, executor ssh. It makes what deploy/*.tf makes but
-# for dashboard, alerts and OS policies. Each step looks at what is there and makes the rest, so that it may be run
-# again at any time: after it stopped half-way, to change the mode, to deploy a new release. Without a mode it keeps the one
-# that is deployed, and begins with observe.
+# for OS policies, owners, and other thresholds of alerts. Each step looks at what is there and makes the rest, so that it
+# may be run again at any time: after it stopped half-way, to change the mode, to deploy a new release. Without a mode it
+# keeps the one that is deployed, and begins with observe.
 #
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
 #   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
@@ -12,10 +12,11 @@
 # names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
 # for fleets without OS Login. WINDOWS and BLACKOUTS say when VMs may be changed (docs/settings.md). With
 # CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether the line stopped. With
-# OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. LOGMEND_RUNBOOKS names a file that
-# says which runbooks are on, and how (docs/runbooks.md): source,
-# sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud, logged in as an owner, and
-# Python 3.11 or newer.
+# OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. Alerts go to ALERT_CHANNELS
+# (projects/P/notificationChannels/ID,…) and link to GUIDE_URL, where your people read docs/operations.md; ALERTS=false
+# leaves out metrics, alerts and dashboard. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how
+# (docs/runbooks.md): source, sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud,
+# logged in as an owner, and Python 3.11 or newer.
 set -eu
 
 usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
@@ -66,6 +67,10 @@ if [ -n "$remove" ]; then
     # shellcheck disable=SC2086 # the kind is words of a command
     if there $kind describe "$@"; then say "$kind $1" && gc $kind delete "$@" >/dev/null; fi
   }
+  if [ "${ALERTS:-true}" = true ]; then
+    say "metrics, alerts, dashboard"
+    ACCESS_TOKEN=$(gcloud auth print-access-token) python3 "$here/deploy/monitoring.py" "$project" "$name" --remove
+  fi
   gone "scheduler jobs" "$name-tick" --location="$region"
   gone "logging sinks" "$name"
   for each in "$name-push" "$name-dead-letter"; do gone "pubsub subscriptions" "$each"; done
@@ -253,5 +258,10 @@ say "tick"
 there scheduler jobs describe "$name-tick" --location="$region" ||
   gc scheduler jobs create pubsub "$name-tick" --location="$region" --schedule='*/5 * * * *' --time-zone=Etc/UTC \
     --topic="$name" --message-body='{"logmend":"tick"}' >/dev/null
+
+if [ "${ALERTS:-true}" = true ]; then
+  say "metrics, alerts, dashboard" # the alerts wait until their metrics are there, up to ten minutes
+  ACCESS_TOKEN=$(gcloud auth print-access-token) python3 "$here/deploy/monitoring.py" "$project" "$name"
+fi
 
 say "done: LOGMEND_STATE=firestore:$project/$name; logmend doctor checks the rest"

@@ -5,6 +5,8 @@ locals {
   metric      = "logging.googleapis.com/user/${google_logging_metric.outcomes.name}"
   # In PromQL: only it can sum a distribution (cloud.google.com/monitoring/promql/promql-mapping).
   events = "logging_googleapis_com:user_${replace(google_logging_metric.events.name, "/[^a-zA-Z0-9]/", "_")}_sum"
+  # Only those that are known: anybody who may label a VM could make new values, and each is a series. No label has a comma.
+  known_owner = "REGEXP_EXTRACT(jsonPayload.owner, \"^(${length(var.owners) > 0 ? join("|", keys(var.owners)) : ","})$\")"
   # As UNREACHED in functions/logmend/outcome/reasons.py.
   unreached = ["connection_lost", "deadline_exceeded", "no_agent_detected", "no_report", "no_route", "session_refused", "ssh_busy", "ssh_protocol_error", "unreachable"]
 }
@@ -46,9 +48,15 @@ resource "google_logging_metric" "outcomes" {
       value_type  = "STRING"
       description = "ERROR asks for a person."
     }
+    labels {
+      key         = "owner"
+      value_type  = "STRING"
+      description = "Whose VM it is, if variable owners knows whom its label names."
+    }
   }
 
   label_extractors = {
+    owner    = local.known_owner
     result   = "EXTRACT(labels.result)"
     reason   = "EXTRACT(labels.reason)"
     runbook  = "EXTRACT(labels.runbook)"
@@ -109,40 +117,73 @@ resource "google_logging_metric" "events" {
   depends_on = [time_sleep.apis]
 }
 
-# Dark VMs are counted by themselves, where they are: they open no breaker.
-resource "google_logging_metric" "unreached" {
+# Plans that wait for a person, and that are about to expire.
+resource "google_logging_metric" "approvals" {
   project     = var.project_id
-  name        = "${var.name}/unreached"
-  description = "VMs that could not be reached, by project and zone."
-  filter      = "logName = \"${local.outcome_log}\" AND labels.result = (\"failed\" OR \"unverified\") AND labels.reason = (${join(" OR ", [for reason in local.unreached : "\"${reason}\""])})"
+  name        = "${var.name}/approvals"
+  description = "Plans made for a person to decide on, and those that nobody decided on so far."
+  filter      = "logName = \"${local.outcome_log}\" AND ((labels.result = \"planned\" AND jsonPayload.approval.id:*) OR labels.reason = \"approval_expiring\")"
 
   metric_descriptor {
     metric_kind  = "DELTA"
     value_type   = "INT64"
     unit         = "1"
-    display_name = "logmend VMs not reached"
+    display_name = "logmend plans"
 
     labels {
-      key         = "project"
+      key         = "result"
       value_type  = "STRING"
-      description = "The VM's project."
-    }
-    labels {
-      key         = "zone"
-      value_type  = "STRING"
-      description = "The VM's zone."
+      description = "planned, or controlled if it is about to expire."
     }
     labels {
       key         = "reason"
       value_type  = "STRING"
       description = "Why."
     }
+    labels {
+      key         = "runbook"
+      value_type  = "STRING"
+      description = "Which runbook looks after it."
+    }
+    labels {
+      key         = "owner"
+      value_type  = "STRING"
+      description = "Whose VM it is, if variable owners knows whom its label names."
+    }
   }
 
   label_extractors = {
-    project = "EXTRACT(jsonPayload.instance.project_id)"
-    zone    = "EXTRACT(jsonPayload.instance.zone)"
+    owner   = local.known_owner
+    result  = "EXTRACT(labels.result)"
     reason  = "EXTRACT(labels.reason)"
+    runbook = "EXTRACT(labels.runbook)"
+  }
+
+  depends_on = [time_sleep.apis]
+}
+
+# The function says so of each outcome that its topic did not take.
+resource "google_logging_metric" "unpublished" {
+  project     = var.project_id
+  name        = "${var.name}/unpublished"
+  description = "Outcomes that could not be published to their topic, by reason."
+  filter      = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${var.name}\" AND jsonPayload.logger = \"logmend.adapters.google.outcome_topic\""
+
+  metric_descriptor {
+    metric_kind  = "DELTA"
+    value_type   = "INT64"
+    unit         = "1"
+    display_name = "logmend outcomes not published"
+
+    labels {
+      key         = "reason"
+      value_type  = "STRING"
+      description = "Why; paused: nothing is tried for a minute after no answer."
+    }
+  }
+
+  label_extractors = {
+    reason = "REGEXP_EXTRACT(jsonPayload.message, \"^not published: ([a-z_]+)\")"
   }
 
   depends_on = [time_sleep.apis]

@@ -552,6 +552,70 @@ variable "notification_channels" {
   }
 }
 
+variable "alerts" {
+  description = "What is other than the default of an alert, by its name in docs/operations.md: enabled (bool), threshold (at least so many VMs in an hour, or what else it counts), share (at least so much of the VMs that were attempted, 0 to 1), owner_threshold (the same as threshold for one owner's VMs; 0: owners are not told)."
+  type = map(object({
+    enabled         = optional(bool)
+    threshold       = optional(number)
+    share           = optional(number)
+    owner_threshold = optional(number)
+  }))
+  default = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.alerts), keys(local.alert_defaults))) == 0
+    error_message = "No such alert: ${join(", ", setsubtract(keys(var.alerts), keys(local.alert_defaults)))}. There are: ${join(", ", keys(local.alert_defaults))}."
+  }
+  validation {
+    condition = alltrue([for name, each in var.alerts : alltrue([for key in ["threshold", "share", "owner_threshold"] :
+      each[key] == null || try(contains(keys(local.alert_defaults[name]), key), true)
+    ])])
+    error_message = "share and owner_threshold are of alerts that count VMs; missed_tick has no threshold."
+  }
+  validation {
+    condition     = alltrue([for each in values(var.alerts) : try(each.threshold >= 1 && floor(each.threshold) == each.threshold, each.threshold == null)])
+    error_message = "threshold: a whole number of at least 1."
+  }
+  validation {
+    condition     = alltrue([for each in values(var.alerts) : try(each.owner_threshold >= 0 && floor(each.owner_threshold) == each.owner_threshold, each.owner_threshold == null)])
+    error_message = "owner_threshold: a whole number, 0 for no such alert."
+  }
+  validation {
+    condition     = alltrue([for each in values(var.alerts) : try(each.share >= 0 && each.share <= 1, each.share == null)])
+    error_message = "share: from 0 to 1."
+  }
+}
+
+variable "guide_url" {
+  description = "Address under which your people read docs/operations.md; each alert links to its own section there. null: alerts name the section only."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.guide_url == null || can(regex("^https?://[^ #]+$", var.guide_url))
+    error_message = "An http(s) address without # and what follows it."
+  }
+}
+
+variable "owners" {
+  description = "Owners of VMs, as the label that settings.LOGMEND_OWNER_LABEL names has them, each with existing notification channels, projects/PROJECT/notificationChannels/ID: alerts about an owner's VMs go there as well."
+  type        = map(list(string))
+  default     = {}
+
+  validation {
+    condition     = alltrue([for owner in keys(var.owners) : can(regex("^[a-z0-9_-]{1,40}$", owner))])
+    error_message = "Owners as a label's value: 1 to 40 lower-case letters, digits, underscores and hyphens."
+  }
+  validation {
+    condition     = alltrue(flatten([for channels in values(var.owners) : [for channel in channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", channel))]]))
+    error_message = "projects/PROJECT/notificationChannels/ID."
+  }
+  validation {
+    condition     = length(var.owners) == 0 || contains(keys(var.settings), "LOGMEND_OWNER_LABEL")
+    error_message = "owners needs settings.LOGMEND_OWNER_LABEL, the key of the label that names a VM's owner."
+  }
+}
+
 variable "incident_runbooks" {
   description = "Runbooks that an alert policy starts: ops-agent (the agent fell silent), workload-cert-refresh (a log-based metric counts the line)."
   type        = list(string)

@@ -29,7 +29,7 @@ resource "time_sleep" "metrics" {
   create_duration = "600s"
   triggers = {
     metrics = join(" ", concat(
-      [google_logging_metric.outcomes.id, google_logging_metric.ticks.id, google_logging_metric.unreached.id],
+      [google_logging_metric.outcomes.id, google_logging_metric.ticks.id, google_logging_metric.approvals.id, google_logging_metric.unpublished.id],
       [for each in google_logging_metric.certificate_line : each.id],
     ))
   }

@@ -40,6 +40,7 @@ SERVICES = {
     "FIRESTORE": "/",
     "IAM": "/",
     "LOGGING": "/",
+    "MONITORING": "/",
     "PUBSUB": "/",
     "RUN": "/",
     "SECRETMANAGER": "/",
@@ -119,10 +120,13 @@ class Google(ThreadingHTTPServer):
         return self.create(method, resource, body or {})
 
     def listed(self, path: str) -> dict[str, Any] | None:
-        """List indexes and custom roles, which the script asks for as a whole."""
+        """List indexes, custom roles, alerts and dashboards, which the script asks for as a whole."""
         if path.endswith("/collectionGroups/-/indexes"):
             found = [each for name, each in self.kept.items() if name.endswith("/indexes")]
             return {"indexes": found}
+        for kind in ("alertPolicies", "dashboards"):
+            if path.endswith(f"/{kind}"):
+                return {kind: [each for name, each in self.kept.items() if name.startswith(f"{path}/")]}
         if path.endswith("/roles"):
             return {"roles": [each for name, each in self.kept.items() if name.startswith(f"{path}/")]}
         return None
@@ -146,6 +150,9 @@ class Google(ThreadingHTTPServer):
             name = f"{path}/{body['name']}"
         elif path.endswith("/databases"):
             name = f"{path}/logmend"
+        elif path.endswith(("/alertPolicies", "/dashboards")):
+            name = f"{path}/{len(self.requests)}"
+            kept = body | {"name": name.partition("/")[2], "etag": "ACAB"}
         elif path.endswith("/jobs"):
             name = f"v1/{body['name']}"
         elif path.endswith("/functions"):
@@ -313,6 +320,15 @@ def test_sink_tick_and_ledger_are_those_of_terraform(google):
     assert not_indexed(google, f"{groups}/__default__/fields/*")
     for collection in ("acts", "approvals", "intents", "repeats", "subjects"):
         assert f"{groups}/{collection}/indexes" in paths
+
+
+def test_metrics_alerts_and_dashboard_are_made(google):
+    """All of them; other tests see what they are, and that they are Terraform's."""
+    kinds = [name.split("/")[3] for name in google.kept if name.startswith(f"v3/projects/{PROJECT}/")]
+    assert set(kinds) == {"alertPolicies"}
+    assert len(kinds) == 14
+    assert f"v2/projects/{PROJECT}/metrics/logmend/outcomes" in google.kept
+    assert [name for name in google.kept if name.startswith(f"v1/projects/{PROJECT}/dashboards/")]
 
 
 def test_the_source_that_is_uploaded_is_the_function_whole(google):

@@ -119,6 +119,7 @@ class Model:
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "MODEL_STATE": str(self.folder / "state"),
             "PAUSE": "0",
+            "ALERTS": "false",  # test_monitoring_script has these
         }
 
     def left(self) -> set[str]:

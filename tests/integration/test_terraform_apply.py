@@ -44,7 +44,7 @@ def test_a_first_apply_passes_in_one_go_and_a_second_has_nothing_to_do(deploy):
 @pytest.mark.parametrize(
     ("wait", "target", "speed", "said"),
     [
-        ("deploy metrics", "google_monitoring_alert_policy.missed_tick", SPEED, "404: Cannot find metric"),
+        ("deploy metrics", "google_monitoring_alert_policy.alert", SPEED, "404: Cannot find metric"),
         ("deploy apis", "google_pubsub_subscription.push", 0.2, "403: API has not been used"),
         ("deploy roles", "google_cloudfunctions2_function.remediate", 0.05, "storage.objects.get access"),
         ("deploy notification_agent", "google_pubsub_topic_iam_member.incidents", 0.1,

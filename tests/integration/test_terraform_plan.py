@@ -1,27 +1,35 @@
 """Real Terraform evaluates our modules; the plan is held against what the function itself expects."""
 
+import asyncio
 import base64
 import itertools
 import json
 import os
 import re
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from tests import monitoring
 from tests.conftest import needs
 from tests.provider_schema import ROOT
 from tests.terraform_run import PROJECT, Plan, Terraform
+from tests.unit.test_outcome_json import but as outcome
 
-from logmend import catalog, permissions
+from logmend import catalog, lql, permissions
+from logmend.adapters.google.outcome_topic import OutcomeTopic
+from logmend.adapters.google.pubsub import Publisher
+from logmend.errors import Permanent
 from logmend.model.enums import INTERIM_RESULTS, Mode, Result
 from logmend.model.struct import replace
-from logmend.model.values import Incident, Tick
+from logmend.model.values import Incident, Outcome, Tick
 from logmend.osconfig import assignment
-from logmend.outcome import reasons
+from logmend.outcome import document, reasons
 from logmend.runbook import load_all
 from logmend.settings import PREFIX, ExecutorChoice, Settings, SshRoute
 from logmend.stages import decode, identify, match
@@ -137,17 +145,22 @@ def test_it_plans_while_nothing_is_known_that_only_google_can_tell(deploy, varia
             "name": ("sre", "6 to 20"),
             "ssh_host_keys": ("known-hosts:/tmp/x", "auto, pinned, published or insecure"),
             "ssh_user": ("sre", "go together"),
+            "alerts": ({"failed": {"share": 5}}, "from 0 to 1"),
+            "guide_url": ("docs/operations.md", "without #"),
         },
         {
             "executor": ("osconfig", "needs zones"),
             "connector": ({"network": "default", "ip_cidr_range": "10.8.0.0/16"}, "/28"),
             "folder_id": ("folders/42", "without folders/"),
             "settings": ({"LOGMEND_MODE": "enforce"}, "variable of its own"),
+            "alerts": ({"faild": {}}, "No such alert: faild"),
             "vm_service_accounts": ({"shop-prod": ["somebody@example.com"]}, "email addresses"),
         },
         {
             "ssh_route": ("direct", "needs connector"),
             "zones": (["us-central1"], "Zones such as"),
+            "alerts": ({"missed_tick": {"threshold": 2}}, "missed_tick has no threshold"),
+            "owners": ({"web": []}, "owners needs settings.LOGMEND_OWNER_LABEL"),
         },
     ],
     ids=["each", "together", "route"],
@@ -496,49 +509,266 @@ def as_rest(value: Any) -> Any:
 # What people see
 
 
-def test_alerts_ask_for_results_and_reasons_that_exist(deploy):
-    """An alert on a misspelt result would stay silent for ever."""
-    plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
-    text = json.dumps(list(plan.of_type("google_monitoring_alert_policy").values())) + json.dumps(
-        plan.one("google_monitoring_dashboard.logmend")
-    )
-    results = set(re.findall(r'metric\.labels?\.result ?= ?\\+"([a-z_]+)', text))
-    wanted = set(re.findall(r'metric\.labels?\.reason ?= ?\\+"([a-z_]+)', text))
+def test_the_dashboard_shows_results_and_labels_that_exist(deploy):
+    """A chart of a misspelt result would stay empty for ever; events are summed, not entries."""
+    plan = deploy.plan(known=True)
+    text = json.dumps(plan.one("google_monitoring_dashboard.logmend"))
+    assert set(re.findall(r'metric\.labels?\.result ?= ?\\+"([a-z_]+)', text)) == {"failed", "remediated"}
     summed = re.findall(r"logging_googleapis_com:user_logmend_(\w+)\{monitored_resource=[^}]*\}", text)
     assert summed == ["events_sum"] * 4, "of VMs and of the function, by result and by reason"
-    assert results == {"failed", "unverified", "remediated"}
-    assert wanted == {"needs_human", "breaker_open", "line_goes_on"}
-    labels = set[str]()
     counting = plan.one("google_logging_metric.events")
     assert counting["value_extractor"] == "EXTRACT(jsonPayload.count)"
     final = {each for each in Result if each not in INTERIM_RESULTS} - {Result.CONTROLLED}
     assert not final & set(re.findall(r'"([a-z_]+)"', counting["filter"].partition("NOT")[2]))
-    for metric in ("outcomes", "unreached"):
-        known = plan.one(f"google_logging_metric.{metric}")
-        own = {each["key"] for each in known["metric_descriptor"][0]["labels"]}
-        assert own == known["label_extractors"].keys()
-        labels |= own
-    counted = set(re.findall(r'"([a-z_]+)"', known["filter"].partition("labels.reason")[2]))
-    assert counted == reasons.UNREACHED
-    used = set(re.findall(r"metric\.labels?\.([a-z_]+)", text)) - {"response_code_class", "version"}
-    assert used <= labels
-    assert results <= set(Result)
-    assert wanted <= reasons.REASONS.keys()
+    outcomes = monitoring.rest(plan.one("google_logging_metric.outcomes"))["labelExtractors"]
+    used = set(re.findall(r"metric\.labels?\.([a-z_]+)", text)) - {"response_code_class"}
+    assert used <= outcomes.keys()
+
+
+OWNERS = {"payments": ["projects/p/notificationChannels/1"], "web": ["projects/p/notificationChannels/2"]}
+EMAIL = 'google_monitoring_notification_channel.email["sre@example.com"]'
+TOLD: dict[str, Any] = {
+    "outcome_topic": True,
+    "alert_emails": ["sre@example.com"],
+    "guide_url": "https://git.example/operations.md",
+    "owners": OWNERS,
+    "settings": {"LOGMEND_OWNER_LABEL": "team"},
+}
+"""Everything of which people can be told."""
+ASKED_FOR: dict[str, Callable[[Outcome], bool]] = {
+    "failed": lambda each: each.result is Result.FAILED,
+    "unverified": lambda each: each.result is Result.UNVERIFIED,
+    "needs_human": lambda each: each.reason == "needs_human" and document.severity(each) == "ERROR",
+    "line_goes_on": lambda each: each.reason == "line_goes_on",
+    "approval_waits": lambda each: each.result is Result.PLANNED and each.approval_id is not None,
+    "approval_expiring": lambda each: each.reason == "approval_expiring",
+    "unreached": lambda each: (
+        each.result in (Result.FAILED, Result.UNVERIFIED) and each.reason in reasons.UNREACHED
+    ),
+    "breaker_open": lambda each: each.reason == "breaker_open",
+}
+"""Of which outcomes each alert tells, said once more by itself."""
+OF_THE_PLATFORM = {
+    "pubsub.googleapis.com/subscription/num_undelivered_messages": "pubsub_subscription",
+    "pubsub.googleapis.com/subscription/oldest_unacked_message_age": "pubsub_subscription",
+    "logging.googleapis.com/exports/error_count": "logging_sink",
+    "run.googleapis.com/request_count": "cloud_run_revision",
+}
+"""Metrics of Google's that we ask for, by resource (cloud.google.com/monitoring/api/metrics_gcp)."""
+
+
+def every_outcome() -> list[Outcome]:
+    """Give an outcome of each result with each reason that there is, of VMs of three owners and of none."""
+    found = []
+    owners: list[str | None] = [*OWNERS, "somebody", None]
+    pairs = itertools.product(enumerate(Result), enumerate([None, *reasons.REASONS]))
+    for (row, result), (column, reason) in pairs:  # each result, and each reason, of every owner's
+        owner = owners[(row + column) % len(owners)]
+        plain = outcome(result=result, reason=reason, owner=owner, approval_id=None, notes=())
+        if reason != "approval_expiring":
+            first = replace(plain, notes=(reasons.FIRST_NEEDS_HUMAN,))
+            found += [plain, first, replace(plain, approval_id="a1")]
+        elif result is Result.CONTROLLED:  # it is of controls alone
+            found += [replace(plain, owner=owner) for owner in owners]
+    return found
+
+
+def logged(each: Outcome) -> dict[str, Any]:
+    """Give the entry that Cloud Logging has of an outcome of a VM."""
+    assert each.instance is not None
+    return {
+        "logName": f"projects/{PROJECT}/logs/{document.LOG_ID}",
+        "resource": {
+            "type": "gce_instance",
+            "labels": {
+                "project_id": each.instance.project_id,
+                "zone": each.instance.zone,
+                "instance_id": each.instance.instance_id,
+            },
+        },
+        "labels": document.labels(each),
+        "severity": document.severity(each),
+        "jsonPayload": document.document(each),
+    }
+
+
+def test_each_alert_counts_the_outcomes_that_it_tells_of_and_no_others(deploy):
+    """Every outcome there may be goes through the metric's filter and labels, and the alert's own matchers.
+
+    Labels that an alert groups by, and variables of its text, are of that metric or of the VM. The link to
+    the log shows the same outcomes, whoever their owner is.
+    """
+    defined = monitoring.definitions(deploy.plan(known=True, **TOLD))
+    outcomes = every_outcome()
+    entries = [logged(each) for each in outcomes]
+    series = {
+        each["name"].partition("/")[2]: monitoring.series(each, entries)
+        for each in defined["metrics"]
+        if each["name"] != "logmend/latency"  # of which no alert asks, and whose labels are none
+    }
+    asked = set()
+    for policy in defined["policies"]:
+        name, _, owner = policy["userLabels"]["logmend-alert"].partition("-")
+        condition = policy["conditions"][0]
+        if (promql := condition.get("conditionPrometheusQueryLanguage")) is not None:
+            (found, known) = counted_by_promql(promql["query"], series)
+        else:
+            threshold = condition.get("conditionThreshold") or condition["conditionAbsent"]
+            (found, known) = counted_by_filter(threshold, series)
+        texts = json.dumps(policy["documentation"])
+        assert set(re.findall(r"\$\{metric_or_resource\.label\.(\w+)\}", texts)) <= known, name
+        assert ("${metric.label.value}" in texts) is (promql is not None)
+        if (wanted := ASKED_FOR.get(name)) is None:
+            assert found is None, name
+            continue
+        asked.add(name)
+        meant = [at for at, each in enumerate(outcomes) if wanted(each)]
+        assert found == [at for at in meant if not owner or outcomes[at].owner == owner], name
+        links = {each["displayName"]: each["url"] for each in policy["documentation"]["links"]}
+        query = re.search(r"query=([^;]+);duration=PT1H", links["Outcomes of the last hour"])
+        assert query is not None
+        shown = lql.compile(unquote(query[1]))
+        assert set(meant) <= {at for at, entry in enumerate(entries) if shown.matches(entry)}, name
+        assert not shown.matches(logged(outcome(result=Result.REMEDIATED, reason=None, approval_id=None)))
+    assert asked == ASKED_FOR.keys()
+
+
+Series = Mapping[str, Sequence[Mapping[str, str]]]
+"""By metric, the labels that each of its entries counts under."""
+
+
+def counted_by_promql(query: str, series: Series) -> tuple[list[int] | None, set[str]]:
+    """Give which entries the query selects, and the labels of its result. Each selector has to find some."""
+    chosen: list[list[int]] = []
+    for name, matchers in monitoring.selectors(query):
+        known = series[name.removeprefix("logging_googleapis_com:user_logmend_")]
+        assert matchers.pop("monitored_resource") == "gce_instance"
+        assert matchers.keys() <= known[0].keys(), matchers
+        found = [
+            int(each["#"])
+            for each in known
+            if all(re.fullmatch(worth, each[label]) for label, worth in matchers.items())
+        ]
+        assert found, matchers
+        chosen.append(found)
+    for grouped in re.findall(r"(?:by|on) \(([^)]*)\)", query):
+        assert set(grouped.split(", ")) <= known[0].keys(), grouped
+    result = re.match(r"\(count by \(([^)]*)\)", query)
+    assert result is not None
+    return chosen[0], set(result[1].split(", "))
+
+
+def counted_by_filter(condition: Mapping[str, Any], series: Series) -> tuple[list[int] | None, set[str]]:
+    """Give the same of a condition with a filter; None if nothing that it counts is an outcome."""
+    asked: dict[str, str] = dict(re.findall(r'([\w.]+) = "([^"]*)"', condition["filter"]))
+    assert " AND ".join(f'{field} = "{worth}"' for field, worth in asked.items()) == condition["filter"]
+    kind = asked.pop("metric.type")
+    groups = {
+        each.removeprefix("metric.label.") for each in condition["aggregations"][0].get("groupByFields", [])
+    }
+    if kind in OF_THE_PLATFORM:
+        assert asked["resource.type"] == OF_THE_PLATFORM[kind]
+        assert groups == set()
+        return None, groups
+    known = series[kind.removeprefix("logging.googleapis.com/user/logmend/")]
+    if not known:  # of the function's own log, which has tests of its own
+        return None, groups
+    assert groups <= known[0].keys()
+    fields = {field.removeprefix("metric.labels."): worth for field, worth in asked.items()}
+    found = [int(each["#"]) for each in known if all(each[label] == worth for label, worth in fields.items())]
+    return found, groups
+
+
+def test_an_outcome_that_was_not_published_is_counted_by_its_reason(deploy, caplog):
+    """The adapter's own line, as the function's log has it, under the metric that the alert asks for."""
+    metric = monitoring.rest(deploy.plan(known=True).one("google_logging_metric.unpublished"))
+
+    class Refused(Publisher):
+        async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+            raise Permanent("not_permitted", "roles/pubsub.publisher")
+
+    assert asyncio.run(OutcomeTopic("projects/p/topics/t", Refused()).publish(outcome()))
+    (record,) = caplog.records
+    entry = {
+        "resource": {"type": "cloud_run_revision", "labels": {"service_name": "logmend"}},
+        "jsonPayload": {"logger": record.name, "message": record.getMessage()},
+    }
+    (counted,) = monitoring.series(metric, [entry])
+    assert (counted["reason"], counted["resource.type"]) == ("not_permitted", "cloud_run_revision")
+
+
+def test_only_owners_that_are_known_become_series(deploy):
+    """Anybody who may label a VM could else make as many as there are names."""
+    plan = deploy.plan(known=True, **TOLD)
+    for name in ("outcomes", "approvals"):
+        metric = monitoring.rest(plan.one(f"google_logging_metric.{name}"))
+        counted = monitoring.series(metric, [logged(each) for each in every_outcome()])
+        assert {each["owner"] for each in counted} == {"payments", "web", ""}
+        declared = {each["key"] for each in metric["metricDescriptor"]["labels"]}
+        assert declared == metric["labelExtractors"].keys()
+    plain = monitoring.rest(deploy.plan(known=True).one("google_logging_metric.outcomes"))
+    assert {each["owner"] for each in monitoring.series(plain, map(logged, every_outcome()))} == {""}
+
+
+def test_an_owner_is_told_of_its_own_vms_only_and_by_its_own_channels(deploy):
+    """What concerns one owner's VMs goes to everybody's channels and to theirs; the rest to everybody's."""
+    plan = deploy.plan(known=True, **TOLD)
+    told = {
+        at.split('"')[1]: each["notification_channels"]
+        for at, each in plan.of_type("google_monitoring_alert_policy").items()
+    }
+    own = {name for name in told if "-" in name}
+    kinds = {"failed", "unverified", "needs_human", "line_goes_on", "approval_waits", "approval_expiring"}
+    assert own == {f"{kind}-{owner}" for kind in kinds for owner in OWNERS}
+    for name, channels in told.items():
+        assert channels == OWNERS.get(name.partition("-")[2], [plan.one(EMAIL)["id"]]), name
+
+
+def test_alerts_may_be_turned_off_and_given_other_thresholds(deploy):
+    """By name; what is not said stays as it is, and what makes no sense is refused."""
+    changed = {
+        "failed": {"threshold": 40, "share": 0.2},
+        "unverified": {"enabled": False},
+        "oldest_message": {"threshold": 600},
+        "missed_tick": {"enabled": False},
+        "needs_human": {"owner_threshold": 0},
+    }
+    plan = deploy.plan(known=True, alerts=changed, **TOLD)
+    conditions = {
+        at.split('"')[1]: each["conditions"][0]
+        for at, each in plan.of_type("google_monitoring_alert_policy").items()
+    }
+    assert not {"missed_tick", "needs_human-web", "unverified", "unverified-web"} & conditions.keys()
+    query = conditions["failed"]["condition_prometheus_query_language"][0]["query"]
+    assert re.findall(r">= ([0-9.]+)\)", query) == ["40", "0.2"]
+    query = conditions["failed-web"]["condition_prometheus_query_language"][0]["query"]
+    assert re.findall(r">= ([0-9.]+)\)", query) == ["3", "0.2"]
+    assert conditions["oldest_message"]["condition_threshold"][0]["threshold_value"] == 599
+    assert conditions["dead_letter"]["condition_threshold"][0]["threshold_value"] == 0
 
 
 def test_every_alert_has_its_paragraph_in_the_operations_guide_and_reaches_people(deploy):
-    """Whoever is woken finds what the alert means and what to do next under its name."""
+    """Whoever is woken finds what the alert means and what to do next under its name, by one click."""
     guide = (ROOT / "docs" / "operations.md").read_text()
-    plan = deploy.plan(known=True, alert_emails=["sre@example.com"])
-    policies = plan.of_type("google_monitoring_alert_policy")
-    assert len(policies) == 11
-    loudest = [each["display_name"] for each in policies.values() if each["severity"] == "CRITICAL"]
-    assert loudest == ["logmend: a verified fix did not last"]
+    policies = deploy.plan(known=True, **TOLD).of_type("google_monitoring_alert_policy")
+    assert sum("-" not in at for at in policies) == 14
+    loudest = [each for each in policies.values() if each["severity"] == "CRITICAL"]
+    assert {each["documentation"][0]["content"][-15:] for each in loudest} == {'"line_goes_on".'}
     for at, each in policies.items():
         named = re.search(r'docs/operations\.md, "([a-z_]+)"', each["documentation"][0]["content"])
         assert named is not None, at
-        assert f"### `{named[1]}`" in guide
+        assert f"### `{named[1]}`" in guide, named[1]
         assert len(each["notification_channels"]) == 1
+        links = each["documentation"][0]["links"]
+        assert links[0]["url"] == f"https://git.example/operations.md#{named[1]}"
+        assert len(links) <= 3
+        assert all(len(link["url"]) < 2083 and len(link["display_name"]) < 64 for link in links)
+        assert len(each["documentation"][0]["subject"]) < 255
+
+
+def test_the_definitions_for_gcloud_are_those_of_terraform(deploy):
+    """``python -m tests.monitoring`` writes the file anew."""
+    assert monitoring.FILE.read_text() == monitoring.page(deploy)
 
 
 def test_an_incident_of_the_shipped_policies_asks_for_its_runbook_on_its_vm(deploy):
