@@ -5,7 +5,10 @@ host's side of the link, and a clock is off against the metadata server, since a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -454,10 +457,77 @@ async def test_root_is_not_told_that_it_cannot_read_why_the_parent_failed(
     assert "the words of the parent" in "; ".join(found.evidence), say(found)
 
 
+MEMORY = Path("/sys/fs/cgroup/memory")
+"""The hierarchy by which the kernel bounds memory, if it is one of its own (cgroup v1)."""
+
+
+@contextmanager
+def small(machine: Machine) -> Iterator[None]:
+    """Leave a machine 256 MiB, as a VM of the smallest kind."""
+    if not (MEMORY / "memory.limit_in_bytes").exists():
+        pytest.skip("no memory hierarchy of its own: a machine's memory cannot be bounded here")
+    group = MEMORY / machine.name
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text("256M")
+        _move(machine, group)
+        yield
+    finally:
+        for _ in range(100):
+            _move(machine, MEMORY)
+            with suppress(OSError):
+                group.rmdir()
+                break
+
+
+def _move(machine: Machine, group: Path) -> None:
+    for process in machine.slot.processes():
+        with suppress(OSError):  # it has ended since
+            (group / "cgroup.procs").write_text(str(process))
+
+
+def _kernel_said(words: str) -> str:
+    """Give the last line of the host's kernel with these words, without its time."""
+    log = subprocess.run(["dmesg"], capture_output=True, check=True).stdout.decode("utf-8", "replace")
+    return next(line for line in reversed(log.splitlines()) if words in line).partition("] ")[2]
+
+
+async def test_a_sub_agent_that_the_kernel_kills_for_memory_is_told_to_root(
+    machine: Machine, repository: Repository
+) -> None:
+    """It really eats all there is, and the kernel's own line says so.
+
+    Nothing inside a machine of the lab reads the kernel's log, so journalctl is handed that line.
+    """
+    await install(machine)
+    program = f"/opt/{NAME}/subagents/opentelemetry-collector/otelopscol"
+    await machine.output(
+        f"cp /usr/bin/tail {program}; mkdir -p /etc/systemd/system/{COLLECTOR}.service.d;"
+        f" printf '[Service]\nExecStart=\nExecStart={program} /dev/zero\n'"
+        f" >/etc/systemd/system/{COLLECTOR}.service.d/eats.conf; systemctl daemon-reload"
+    )
+    with small(machine):
+        await machine.output(f"systemctl restart {COLLECTOR}")
+        await until_given_up(machine, COLLECTOR)
+    found = await asked(machine, book(repository))
+    assert (found.cause, found.why) == (UNKNOWN, "not_readable"), say(found)
+    killed = _kernel_said("(otelopscol)")
+    assert "Killed process" in killed
+    await machine.run("cat >/opt/kernel", stdin=f"{killed}\n".encode())
+    await machine.output(
+        "mv /usr/bin/journalctl /usr/bin/journalctl.real;"
+        ' printf \'#!/bin/sh\ncase " $* " in *" -k "*) exec cat /opt/kernel ;; esac\n'
+        'exec journalctl.real "$@"\n\' >/usr/bin/journalctl; chmod 755 /usr/bin/journalctl'
+    )
+    found = await asked(machine, book(repository), user="root")
+    assert found.cause == "killed_for_memory", say(found)
+    assert "Killed process" in found.evidence[0]
+
+
 async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
     machine: Machine, repository: Repository
 ) -> None:
-    """By systemd's own word, put into its mouth: the lab's machines have no memory of their own."""
+    """By systemd's own word, put into its mouth: it has it of cgroup v2 alone, which not every host has."""
     await install(machine)
     await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/fluent-bit; systemctl restart {NAME}")
     await until_given_up(machine, f"{NAME}-fluent-bit")
