@@ -19,7 +19,7 @@ from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import outcomes
-from logmend_cli import application, inputs, orders, output, selection
+from logmend_cli import application, inputs, local, orders, output, selection
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command, runbook_names
 from logmend_cli.errors import BAD, DONE
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         "logmend diagnose my-project/us-west1-a/web-1",
         'logmend diagnose --project my-project --filter "labels.env = prod" --format json',
         "logmend diagnose my-project/us-west1-a/web-1 --as-root",
+        "logmend diagnose --local",
     ),
 )
 @selection.of_vms
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
 )
+@local.option
 @click.option("--parallel", type=click.IntRange(1, 200), default=orders.PARALLEL, show_default=True)
 @application.by_option
 @output.format_option("table", "json", "csv")
@@ -53,7 +55,12 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     those that the runbook declares, or unknown with what was seen. --as-root is for modes that grant root
     (LOGMEND_MODE=approve or enforce); it is an outcome of its own (LOGMEND_OUTCOMES), beside the VM's
     log of sudo. Exit status 1 if a VM's cause stays unknown.
+
+    --local asks the VM that this runs on, without SSH, Compute or a ledger; root looks as nobody there,
+    unless --as-root is given.
     """
+    if chosen.pop("local"):
+        return _told([local.diagnosed(named, chosen)], chosen["shape"])
     return application.running(lambda app: _diagnose(app, named, **chosen), _settings())
 
 
@@ -91,8 +98,7 @@ async def _diagnose(
         await _noted(app, refs, runbook, by)
     with output.progress("VMs", len(refs)) as more:
         told = await _each(app, refs, found, parallel, more, as_root=as_root)
-    _show(told, shape)
-    return BAD if any(each.diagnosis.cause == UNKNOWN for each in told) else DONE
+    return _told(told, shape)
 
 
 async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, by: str) -> None:
@@ -145,6 +151,11 @@ def document(told: Diagnosed) -> dict[str, Any]:
         "next_step": reasons.filled(found.next_step, ref) or None,
         "runbook": found.runbook,
     }
+
+
+def _told(told: Sequence[Diagnosed], shape: str) -> int:
+    _show(told, shape)
+    return BAD if any(each.diagnosis.cause == UNKNOWN for each in told) else DONE
 
 
 def _show(told: Sequence[Diagnosed], shape: str) -> None:

@@ -17,7 +17,7 @@ from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
-from logmend_cli import application, inputs, output, selection, waves
+from logmend_cli import application, inputs, local, output, selection, waves
 from logmend_cli.documented import runbook_names
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
@@ -43,6 +43,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Queue the request for the function. It only checks unless you add --enforce.",
             ),
             click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
+            local.options,
             click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
             application.by_option,
             output.format_option("table", "json", "csv"),
@@ -54,6 +55,11 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def carry_out(action: Action, named: Sequence[str], **chosen: Any) -> int:
     """Carry an order out, or show what it would do; gives the exit status."""
+    unchecked = chosen.pop("labels_unchecked")
+    if chosen.pop("local"):
+        return local.carry_out(action, named, chosen | {"labels_unchecked": unchecked})
+    if unchecked:
+        raise ConfigError(["--labels-unchecked goes with --local: labels of other VMs are looked up"])
     settings = _settings(chosen)
     return application.running(lambda app: _carry_out(app, action, named, **chosen), settings)
 

@@ -25,5 +25,8 @@ def command(named: Sequence[str], **chosen: Any) -> int:
 
     --canary VM --enforce goes through an open breaker on that one VM, to see whether the cause is mended. A
     freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
+
+    --local works on the VM that this runs on, by the script of `logmend runbook export`: there is no
+    ledger, so no budget, breaker or cooldown, and --enforce takes --labels-unchecked and root.
     """
     return orders.carry_out(Action.ENFORCE, named, **chosen)

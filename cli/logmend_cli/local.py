@@ -1,0 +1,152 @@
+"""``--local``: the very scripts of ``runbook export``, and ``diagnose.sh``, on the VM that one sits on.
+
+No ledger, no look-up and no SSH: what only those know is not asked, and the outcome says so. Metadata
+``logmend=off`` of the VM or its project refuses here as everywhere; labels cannot be seen from the VM.
+"""
+
+import json
+import os
+import pwd
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from logmend import catalog
+from logmend.diagnose import Diagnosed
+from logmend.errors import ConfigError
+from logmend.model.enums import Action, Mode, Result
+from logmend.model.evidence import error_text
+from logmend.model.values import Diagnosis, InstanceRef
+from logmend.runbook import Runbook, diagnosis, load
+from logmend.runbook.decode import suggestion
+from logmend.runbook.load import NONE
+from logmend_cli import inputs, output
+from logmend_cli.errors import UNUSABLE, confirm, status_of, warn
+from logmend_cli.runbook import export
+
+LONGEST = 100
+"""Seconds that ``diagnose.sh`` may take; each thing in it that can block has its own limit."""
+
+NOBODY = "nobody"
+"""Whom root becomes to look, unless told otherwise."""
+
+_ALONE = frozenset({"runbook", "enforce", "yes", "labels_unchecked", "as_root", "by", "parallel", "shape"})
+
+option = click.option("--local", is_flag=True, help="Work on the VM that this command runs on, without SSH.")
+"""The option of the commands that can."""
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command the options of an order to the VM that it runs on."""
+    unchecked = "With --local --enforce: the VM's labels, such as logmend=off, cannot be seen from it."
+    return option(click.option("--labels-unchecked", is_flag=True, help=unchecked)(command))
+
+
+def carry_out(action: Action, named: Sequence[str], chosen: Mapping[str, Any]) -> int:
+    """Carry out an order on this VM, or show what it would do; gives the exit status."""
+    settings, enforce = inputs.settings(), chosen["enforce"]
+    _alone(named, chosen)
+    if enforce != chosen["labels_unchecked"]:
+        raise ConfigError(["--local: --enforce and --labels-unchecked go together; labels are not seen here"])
+    if enforce and inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
+        raise ConfigError(["LOGMEND_MODE=observe: nothing is changed from here; unset it"])
+    script = export.script(_runbook(chosen["runbook"]), revert=action is Action.REVERT)
+    if enforce and not chosen["yes"]:
+        confirm(f"{action} {chosen['runbook']} on this VM?")
+    words = ["--enforce", "--labels-unchecked"] if enforce else []
+    ran = subprocess.run(
+        ["/bin/sh", "-s", "--", *words], input=script.encode(), stdout=subprocess.PIPE, check=False
+    )
+    if not (lines := ran.stdout.decode(errors="replace").splitlines()):
+        return ran.returncode or UNUSABLE  # it said why
+    outcome = json.loads(lines[-1])
+    if chosen["shape"] == "json":
+        output.show_json([outcome])
+    else:
+        row = {**outcome, "vm": outcome["instance"]["instance_id"]}
+        columns = {"vm": "VM", "result": "result", "reason": "reason", "detail": "what was seen"}
+        output.show_rows(chosen["shape"], columns, [row])
+        for note in outcome["notes"]:
+            warn(note)
+    if not enforce:
+        warn("Nothing was changed. Act with --enforce --labels-unchecked.")
+    return status_of([Result(outcome["result"])])
+
+
+def diagnosed(named: Sequence[str], chosen: Mapping[str, Any]) -> Diagnosed:
+    """Run ``diagnose.sh`` here: as whoever asks, and root as nobody unless ``as_root``."""
+    _alone(named, chosen)
+    found, root = _runbook(chosen["runbook"]), os.geteuid() == 0
+    if not found.scripts.diagnose:
+        raise ConfigError([f"runbook {found.name} has no diagnose.sh"])
+    if chosen["as_root"] and not root:
+        raise ConfigError(["--local --as-root takes root: run it with sudo"])
+    ref, exempt = _here()
+    if exempt:
+        return Diagnosed(ref, diagnosis.unknown("not_asked", "exempt: metadata logmend=off"))
+    return Diagnosed(ref, _diagnosis(found, ref, as_nobody=root and not chosen["as_root"]))
+
+
+def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosis:
+    user = pwd.getpwnam(NOBODY) if as_nobody else None
+    try:
+        ran = subprocess.run(
+            ["/bin/sh", "-s"],
+            input=found.scripts.diagnose.encode(),
+            capture_output=True,
+            timeout=LONGEST,
+            check=False,
+            cwd="/",
+            user=user and user.pw_uid,
+            group=user and user.pw_gid,
+            extra_groups=[] if user else None,
+        )
+    except subprocess.TimeoutExpired:
+        return diagnosis.unknown("not_ended", f"diagnose.sh took more than {LONGEST} s")
+    return diagnosis.decoded(found, ref.instance_id, ran.returncode, ran.stdout, error_text(ran.stderr))
+
+
+def _alone(named: Sequence[str], chosen: Mapping[str, Any]) -> None:
+    """Refuse what selects other VMs, or takes a ledger."""
+    others = [f"--{name.replace('_', '-')}" for name in chosen if name not in _ALONE and chosen[name]]
+    if named or others:
+        raise ConfigError([f"--local is for this VM alone: leave out {', '.join([*named, *others])}"])
+
+
+def _runbook(name: str) -> Runbook:
+    settings = inputs.settings()
+    folders = catalog.folders(settings)
+    if name not in folders:
+        raise ConfigError([f"no runbook {name}; {suggestion(name, folders)}"])
+    return load(folders[name], catalog.parameters(settings).get(name, NONE))
+
+
+class _Here(NamedTuple):
+    ref: InstanceRef
+    exempt: bool
+
+
+def _here() -> _Here:
+    """Ask the metadata server which VM this is, and whether its owner took it out."""
+    zone = _metadata("instance/zone").rpartition("/")[2]
+    ref = InstanceRef(_metadata("project/project-id"), zone, _metadata("instance/id"))
+    if not ref.instance_id:
+        raise ConfigError(["--local: the metadata server did not say which VM this is"])
+    own = _metadata("instance/attributes/logmend") or _metadata("project/attributes/logmend")
+    return _Here(ref, own == "off")
+
+
+def _metadata(path: str) -> str:
+    """Return a value of the metadata server's, empty if it has none; ConfigError if it does not answer."""
+    url = f"http://169.254.169.254/computeMetadata/v1/{path}"
+    command = ["curl", "-q", "-sm", "9", "-x", "", "-HMetadata-Flavor:Google", "-w", "\n%{http_code}", url]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError as error:
+        raise ConfigError(["--local: curl is missing"]) from error
+    value, _, status = said.rpartition("\n")
+    if status not in ("200", "404"):
+        raise ConfigError(["--local: the metadata server does not answer; is this a Compute Engine VM?"])
+    return value.strip() if status == "200" else ""

@@ -1,0 +1,131 @@
+"""``--local`` on a pretend machine: the exported script, diagnose.sh, what refuses them."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.fakes import REF
+
+from logmend import runbook
+from logmend_cli import main
+from logmend_cli.pretend.compute_api import PretendInstance
+from logmend_cli.pretend.fleet import Machine
+
+METADATA = "pretend/http/169.254.169.254/computeMetadata/v1"
+ROOT = os.geteuid() == 0
+ENFORCE = ("--enforce", "--labels-unchecked", "--yes")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Make a machine that has the fault and knows which VM it is."""
+    made = Machine(PretendInstance(REF.project_id, REF.zone, REF.instance_id, "web-1"), tmp_path / "machine")
+    made.make()
+    for path, text in {
+        "instance/zone": f"projects/1/zones/{REF.zone}",
+        "project/project-id": REF.project_id,
+    }.items():
+        at = made.folder / METADATA / path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(text)
+    return made
+
+
+Run = Callable[..., tuple[int, Any, str]]
+
+
+@pytest.fixture
+def logmend(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command there; gives exit status, JSON and standard error."""
+    for name, value in machine.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str) -> tuple[int, Any, str]:
+        ran = CliRunner().invoke(main.logmend, [*words, "--format", "json"])
+        return ran.exit_code, json.loads(ran.stdout or "null"), ran.stderr
+
+    return run
+
+
+def test_it_looks_with_the_very_script_and_changes_nothing(machine: Machine, logmend: Run) -> None:
+    """The outcome names the digest that a function would have run, and what could not be asked."""
+    status, (said,), error = logmend("run", "--local")
+    assert (status, said["result"], said["executor"]) == (0, "planned", "local"), error
+    digest = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").digest
+    assert said["runbook_digest"] == digest
+    assert said["instance"] == {
+        "project_id": REF.project_id,
+        "zone": REF.zone,
+        "instance_id": REF.instance_id,
+    }
+    assert machine.timer() == "enabled active"
+    assert "Nothing was changed" in error
+
+
+@pytest.mark.skipif(not ROOT, reason="enforcing takes root")
+def test_enforcing_takes_both_words_and_says_that_labels_were_not_seen(
+    machine: Machine, logmend: Run
+) -> None:
+    """Then the way back, in the same way."""
+    for words in (["--enforce", "--yes"], ["--labels-unchecked"]):
+        status, said, error = logmend("run", "--local", *words)
+        assert (status, said, "go together" in error) == (2, None, True)
+    status, (said,), error = logmend("run", "--local", *ENFORCE)
+    assert (status, said["result"], said["mode"]) == (0, "remediated", "enforce"), error
+    assert said["notes"][0].startswith("labels unchecked")
+    assert machine.timer() == "disabled inactive"
+    status, (said,), error = logmend("revert", "--local", *ENFORCE)
+    assert (status, said["result"]) == (0, "reverted"), error
+    assert machine.timer() == "enabled active"
+
+
+def test_an_owners_no_in_the_metadata_binds_whoever_sits_there(machine: Machine, logmend: Run) -> None:
+    """The VM is neither checked nor diagnosed."""
+    at = machine.folder / METADATA / "instance/attributes/logmend"
+    at.parent.mkdir()
+    at.write_text("off")
+    status, (said,), _ = logmend("run", "--local")
+    assert (status, said["result"], said["reason"]) == (0, "refused", "exempt")
+    status, said, _ = logmend("diagnose", "--local")
+    assert (status, said["instances"][0]["why"]) == (1, "not_asked")
+
+
+def test_a_cause_is_named_for_the_vm_itself(machine: Machine, logmend: Run) -> None:
+    """By diagnose.sh, as whoever asks: nobody, whom root becomes, could not look into this test's folder."""
+    (machine.folder / "var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin").mkdir(parents=True)
+    status, said, error = logmend("diagnose", "--local", *(["--as-root"] if ROOT else []))
+    (told,) = said["instances"]
+    assert (status, told["cause"], told["concerns"]) == (0, "managed_by_plugin", "fleet"), error
+    assert told["instance"]["instance_id"] == REF.instance_id
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--local", str(REF)], "is for this VM alone"),
+        (["run", "--local", "--via-function"], "leave out --via-function"),
+        (["diagnose", "--local", "--project", "p", "--filter", "x"], "leave out --project, --where"),
+        (["run", "--local", "--runbook", "ops-agnet"], "did you mean ops-agent"),
+        (["run", str(REF), "--labels-unchecked"], "goes with --local"),
+    ],
+)
+def test_what_is_meant_for_other_vms_is_refused(
+    machine: Machine, logmend: Run, words: list[str], said: str
+) -> None:
+    """Nothing is run."""
+    status, _, error = logmend(*words)
+    assert (status, said in error) == (2, True), error
+    assert machine.calls() == []
+
+
+def test_a_computer_without_a_metadata_server_is_no_vm(machine: Machine, logmend: Run) -> None:
+    """Whoever tries it on a workstation is told so, and no check is run there."""
+    (machine.folder / "pretend/http/169.254.169.254.down").touch()
+    status, _, error = logmend("diagnose", "--local")
+    assert (status, "is this a Compute Engine VM?" in error) == (2, True), error
+    status, (said,), _ = logmend("run", "--local")
+    assert (status, said["reason"], said["before"]) == (0, "facts_unknown", None)
