@@ -181,6 +181,7 @@ def _greedy(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[P
 
 def among(runbook: Runbook, on: Mapping[str, Runbook]) -> Runbook:
     """Join a runbook with those that are on: nothing that is off follows it, or goes first."""
-    others = {each.runbook for each in runbook.causes if each.runbook in on} - {None, runbook.name}
+    named = {runbook.after, *(each.runbook for each in runbook.causes)} - {runbook.name}
     follows = runbook.follow_up if runbook.follow_up in on else None
-    return replace(runbook, follow_up=follows, goes_first=frozenset(str(each) for each in others))
+    first = frozenset(each for each in named if each is not None and each in on)
+    return replace(runbook, follow_up=follows, goes_first=first)

@@ -1,13 +1,17 @@
 """Why a VM has its fault, in the outcome: asked after a check that saw it, and never at its cost."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import REF, World, evidence, incident, push, world
+from tests.fakes import REF, World, entry, evidence, incident, push, world
+from tests.unit.test_pipeline import operator
+from tests.unit.test_requests import agents_world, fixed
 
+from logmend import catalog
 from logmend.errors import Transient
-from logmend.model.enums import Mode
+from logmend.model.enums import Action, Mode
 from logmend.model.struct import replace
 from logmend.model.values import Diagnosis, Outcome
 from logmend.outcome import document, reasons
@@ -228,3 +232,77 @@ async def test_nothing_goes_first_without_consent_leave_and_a_runbook_for_it(
     w = world(**settings)
     vm_of(w, found)
     assert (await w.deliver(alert())).reason != "goes_first"
+
+
+def ordered(w: World, after: dict[str, str]) -> None:
+    """Have runbooks name in ``after`` which one goes first."""
+    books = {name: replace(each, after=after.get(name)) for name, each in w.pipeline.runbooks.items()}
+    w.pipeline = replace(
+        w.pipeline, runbooks={name: catalog.among(each, books) for name, each in books.items()}
+    )
+    w.ticker = replace(w.ticker, pipeline=w.pipeline)
+
+
+async def test_a_runbook_that_comes_after_others_waits_for_each_in_turn() -> None:
+    """A chain: the first is remediated first, and each comes again once the one before it is through."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    ordered(w, {"ops-agent": "google-guest-agent", "google-guest-agent": "apt-source-gone"})
+    assert await through(w) == [
+        "ops-agent skipped:goes_first",
+        "google-guest-agent skipped:goes_first",
+        "apt-source-gone remediated",
+        "google-guest-agent nothing_to_do",
+        "ops-agent nothing_to_do",
+    ]
+    assert w.fleet.vms[REF.instance_id].enforcements == 1
+
+
+async def test_what_was_well_a_moment_ago_is_looked_at_again_for_the_one_that_waits() -> None:
+    """Its cooldown would leave the other one waiting for hours; its own failures still do."""
+    w = world(mode=Mode.ENFORCE, follow_up=True, cooldown_nothing_to_do=timedelta(days=7))
+    ordered(w, {"ops-agent": "apt-source-gone"})
+    vm = w.fleet.vms[REF.instance_id]
+    vm.faulty = False
+    looked = push(incident(policy_user_labels={"logmend-runbook": "apt-source-gone"}), message_id="2")
+    assert (await w.deliver(looked)).result == "nothing_to_do"
+    vm.faulty = True
+    assert (await through(w))[1:] == [
+        "ops-agent skipped:goes_first",
+        "apt-source-gone remediated",
+        "ops-agent nothing_to_do",
+    ]
+
+
+async def test_what_goes_first_and_fails_lets_nothing_come_after_it() -> None:
+    """The one that was asked for says who goes first, and that one says what it failed of."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    ordered(w, {"ops-agent": "apt-source-gone"})
+    w.fleet.vms[REF.instance_id].fix_works = False
+    said = await through(w)
+    assert said == ["ops-agent skipped:goes_first", "apt-source-gone failed:still_faulty"]
+    first = w.outcomes.written[0]
+    assert first.detail == "apt-source-gone: ops-agent comes after it"
+
+
+async def test_an_agent_is_asked_for_what_goes_first_before_anything_else() -> None:
+    """By OS Config nothing is known of the fault before: the label of the one that waits is never set."""
+    w, agents = agents_world(follow_up=True)
+    ordered(w, {"workload-cert-refresh": "google-guest-agent"})
+    assert (await w.deliver(push(entry()))).reason == "goes_first"
+    assert agents.label() is None
+    await w.tick()
+    assert agents.label(runbook="google-guest-agent") == "enforce"
+    w.clock.tick(minutes=1)
+    agents.says(Action.ENFORCE, fixed())
+    await w.tick()
+    assert agents.label() == "enforce"
+
+
+async def test_a_person_and_a_vm_that_is_not_opted_in_get_what_they_asked_for() -> None:
+    """No detour: an order is what it says, and nobody opted in."""
+    for opted_in, ask in ((True, "person"), (False, "event")):
+        w = world(mode=Mode.ENFORCE, follow_up=opted_in)
+        ordered(w, {"ops-agent": "apt-source-gone"})
+        order = replace(operator(), runbook="ops-agent")
+        said = await (w.pipeline.work(order) if ask == "person" else w.deliver(alert()))
+        assert (said.runbook, said.result) == ("ops-agent", "remediated")

@@ -1,5 +1,6 @@
 """Runbooks are data, decoded strictly: what is wrong with one is said in full, with file and line."""
 
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -291,6 +292,32 @@ def test_a_folder_of_runbooks_is_read_by_name(folder: Path) -> None:
         "parameters for othr, but no such runbook; did you mean other?",
         "follow_up: no runbook mien; did you mean mine?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "circle"),
+    [
+        ("after: mine", "", {"mine"}),
+        ("after: other", "after: mine", {"mine", "other"}),
+        ("follow_up: other", "follow_up: mine", {"mine", "other"}),
+        ("follow_up: other", "after: other", {"other"}),
+        ("after: other", "follow_up: mine", set()),
+        ("after: other", "", set()),
+    ],
+)
+def test_no_runbook_comes_before_itself(folder: Path, mine: str, other: str, circle: set[str]) -> None:
+    """By what goes first and what follows alike: it would never end, or never begin."""
+    load(folder, MINIMAL)
+    shutil.copytree(folder, folder.parent / "other")
+    for name, key in (("mine", mine), ("other", other)):
+        path = folder.parent / name / "runbook.yaml"
+        path.write_text(f"name: {name}\nsummary: Mend {name}.\n{key}\n")
+    found: set[str] = set()
+    try:
+        runbook.load_all(folder.parent)
+    except ConfigError as error:
+        found = {re.findall(r"(\w+) comes before itself", each)[0] for each in error.problems}
+    assert found == circle
 
 
 def test_a_folder_without_runbooks_is_an_error(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ FULL = MATCHING | {
     "permissions": ["compute.instances.get"],
     "approval_keys": [],
     "follow_up": "other",
+    "after": "third",
     "parameters": {},
     "causes": [],
 }

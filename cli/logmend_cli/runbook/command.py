@@ -13,7 +13,7 @@ from logmend.errors import ConfigError
 from logmend.model.struct import Struct
 from logmend.runbook import Problem, Runbook, load
 from logmend.runbook.decode import suggestion
-from logmend.runbook.load import NONE
+from logmend.runbook.load import NONE, below, dangling
 from logmend.settings import Settings
 from logmend_cli import inputs, output
 from logmend_cli.documented import Group
@@ -145,7 +145,12 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
     if not problems:
         loaded = [load(one.folder, one.parameters) for one in chosen]
         ssh_only = {each.name: each.ssh_only for each in loaded if each.ssh_only}
-        problems += sink_rules.check({each.name: each for each in loaded})
+        by_name = {each.name: each for each in loaded}
+        folders = dict(catalog.folders(settings))
+        for one in chosen:
+            folders |= below(one.folder.resolve().parent)
+        problems += dangling(by_name, folders)
+        problems += sink_rules.check(by_name)
     skipped = runbook_lint.skipped()
     if shape == "json":
         told = [msgspec.to_builtins(each) for each in problems]
@@ -312,6 +317,7 @@ def _row(runbook: Runbook) -> dict[str, Any]:
         "repeats_s": runbook.repeats.total_seconds() if runbook.repeats else None,
         "detached_s": runbook.detached.total_seconds() if runbook.detached else None,
         "follow_up": runbook.follow_up,
+        "after": runbook.after,
         "permissions": list(runbook.permissions),
         "digest": runbook.digest,
     }

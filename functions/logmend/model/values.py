@@ -144,8 +144,8 @@ class Intent(Struct, frozen=True):
     person knew of and takes back. ``approved`` is what the person who approved it saw, and nothing else may
     be done under that approval. A person's revert goes on through the freezes and the breaker that it names
     in ``passes`` (an order to enforce: through the breaker alone), on at most ``at_most`` VMs in a window of
-    the budget (None: no limit). ``back_to`` is the runbook that this one goes before, and that comes again
-    once this one is through; ``gone_first`` are all that went first, none of which does so twice.
+    the budget (None: no limit). ``back_to`` are the runbooks that this one goes before, the last of
+    which comes again once this one is through; ``gone_first`` are all that went first, none does so twice.
     """
 
     intent_id: str
@@ -171,7 +171,7 @@ class Intent(Struct, frozen=True):
     passes: tuple[str, ...] = ()
     at_most: int | None = None
     approved: Plan | None = None
-    back_to: str | None = None
+    back_to: tuple[str, ...] = ()
     gone_first: tuple[str, ...] = ()
 
     @property

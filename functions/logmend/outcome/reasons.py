@@ -324,8 +324,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "logmend diagnose --runbook {runbook} {instance}",
         ),
         "goes_first": Meaning(
-            "What stops this runbook is another one's to remediate (detail says which). That one goes first,"
-            " and this one comes again after it.",
+            "Another runbook goes first (detail says which), since it remediates what stops this one, or this"
+            " one names it in `after`. This one comes again after it.",
             "nothing, if both are remediated; if the other is not, see its outcome",
         ),
         # skipped or parked

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -105,8 +105,8 @@ def load_each(
 
 
 def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
-    """Return the follow-ups, and the remedies of causes, that name no runbook."""
-    return [
+    """Return what names no runbook, as follow-up, to go first or for a cause; and circles."""
+    return [*_circles(found, folders)] + [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
             None,
@@ -116,10 +116,33 @@ def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[
         for each in found.values()
         for key, name in (
             ("follow_up", each.follow_up),
+            ("after", each.after),
             *((f"causes.{cause.name}", cause.runbook) for cause in each.causes),
         )
         if name is not None and name not in folders
     ]
+
+
+def _circles(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> Iterator[Problem]:
+    """Yield each runbook that is its own forerunner, by ``after`` and ``follow_up``.
+
+    What remediates a cause is left out: that depends on the VM, and none goes first twice for one event.
+    """
+    ahead_of: dict[str, set[str]] = {name: set() for name in found}
+    for each in found.values():
+        if each.after in ahead_of:
+            ahead_of[each.name].add(each.after)
+        if each.follow_up in ahead_of:
+            ahead_of[each.follow_up].add(each.name)
+    for name in found:
+        seen: set[str] = set()
+        ahead = ahead_of[name]
+        while ahead:
+            seen |= ahead
+            ahead = {first for later in ahead for first in ahead_of[later]} - seen
+        if name in seen:
+            at = str(folders[name] / "runbook.yaml")
+            yield Problem(at, None, f"{name} comes before itself, by after and follow_up")
 
 
 def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | None, list[Problem]]:
@@ -207,6 +230,7 @@ def _runbook(
         detached=top.duration("detached"),
         permissions=top.strings("permissions", "IAM permission", r"[a-z]+(?:\.[a-zA-Z]+){2}"),
         follow_up=top.text("follow_up", "name of a runbook", pattern=KEBAB),
+        after=top.text("after", "name of a runbook", pattern=KEBAB),
         scripts=scripts,
         digest=_digest(text, scripts),
         programs=top.strings("programs", "program's name", r"[^\s\[\]:/]{1,128}"),

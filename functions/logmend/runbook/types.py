@@ -122,7 +122,8 @@ class Runbook(Struct, frozen=True):
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     ``unless`` and ``only`` are the guards that it writes itself.
     ``irreversible`` says that nothing can put back what it changes. ``causes`` are all that ``diagnose.sh``
-    may name, ``goes_first`` the runbooks beside this one that are on and remediate one of them.
+    may name, ``after`` the runbook that goes first, ``goes_first`` all that are on and
+    may: that one, and those that remediate a cause.
     """
 
     name: str
@@ -146,6 +147,7 @@ class Runbook(Struct, frozen=True):
     irreversible: bool = False
     causes: tuple[Cause, ...] = ()
     confirmed_by: str | None = None
+    after: str | None = None
     goes_first: frozenset[str] = frozenset()
 
     @property

@@ -98,11 +98,13 @@ def _watch(end: Ending, outcome: Outcome) -> tuple[Intent, datetime] | None:
 def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
     runbook, facts, intent = end.runbook, end.facts, end.intent
     cause = end.attempt.diagnosis if end.attempt else None
-    if verdict.reason == act.GOES_FIRST and cause is not None and cause.runbook is not None:
-        return intents.goes_first(intent, cause.runbook, end.now)
-    if intent.back_to is not None and verdict.result in (Result.REMEDIATED, Result.NOTHING_TO_DO):
-        return intents.follow_up(intent, intent.back_to, end.now)
-    if verdict.result is not Result.REMEDIATED or runbook is None or facts is None:
+    if runbook is None:
+        return None
+    if verdict.reason == act.GOES_FIRST and (first := cause.runbook if cause else runbook.after) is not None:
+        return intents.goes_first(intent, first, end.now)
+    if intent.back_to and verdict.result in (Result.REMEDIATED, Result.NOTHING_TO_DO):
+        return intents.back(intent, end.now)
+    if verdict.result is not Result.REMEDIATED or facts is None:
         return None
     if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, end.settings):
         return None

@@ -60,9 +60,9 @@ async def work(
 
     ``commit`` is the commit point; None means: only check. ``mark`` is what enforcing in a session leaves on
     the VM, for a later check to find there. If one of the runbooks ``first`` remediates what stops this one,
-    the attempt ends before the commit point (:data:`GOES_FIRST`). ``deadline`` bounds each executor's part.
-    Every error comes back as ``trouble`` with whatever was seen and done before it; only
-    :class:`~logmend.errors.Superseded` is raised.
+    or this one comes after it, the attempt ends before the commit point (:data:`GOES_FIRST`).
+    ``deadline`` bounds each executor's part. Every error comes back as ``trouble`` with whatever was seen and
+    done before it; only :class:`~logmend.errors.Superseded` is raised.
     """
     attempt = Attempt(
         "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor serves this VM")
@@ -71,7 +71,7 @@ async def work(
         if isinstance(executor, SessionExecutor):
             attempt = await _in_session(executor, facts, runbook, intent, commit, mark, deadline, first)
         else:
-            attempt = await _by_request(executor, facts, runbook, intent, commit, deadline)
+            attempt = await _by_request(executor, facts, runbook, intent, commit, deadline, first)
         if attempt.enforced or attempt.trouble is None or attempt.trouble.reason not in NEXT_ROUTE:
             break
     return attempt
@@ -98,6 +98,8 @@ async def _in_session(
             attempt = replace(attempt, before=await vm.check())
             if commit is None or not _faulty_there(attempt.before, intent):
                 return await _diagnosed(vm, attempt, runbook, intent, limit)
+            if runbook.after in first:
+                return replace(attempt, halted=_after(runbook))
             if first:
                 asked = await _diagnosed(vm, attempt, runbook, intent, limit)
                 if (found := asked.diagnosis) is not None and found.runbook in first:
@@ -119,6 +121,10 @@ async def _in_session(
     except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
         return replace(attempt, trouble=trouble(error))
     return attempt
+
+
+def _after(runbook: Runbook) -> Verdict:
+    return Verdict(Result.SKIPPED, GOES_FIRST, f"{runbook.after}: {runbook.name} comes after it")
 
 
 async def _diagnosed(
@@ -151,6 +157,7 @@ async def _by_request(
     intent: Intent,
     commit: Commit | None,
     deadline: timedelta,
+    first: frozenset[str],
 ) -> Attempt:
     """Hand the work to the agent on a VM; without ``commit``, a check only.
 
@@ -161,6 +168,8 @@ async def _by_request(
     if commit is None and intent.action is Action.REVERT:
         unchecked = Trouble(False, "revert_not_checked", "no assignment checks a revert without enforcing it")
         return replace(attempt, trouble=unchecked)
+    if commit is not None and runbook.after in first:
+        return replace(attempt, halted=_after(runbook))
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             await executor.ready(facts, runbook, action)

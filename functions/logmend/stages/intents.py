@@ -141,15 +141,21 @@ def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
 
 
 def follow_up(intent: Intent, runbook: str, now: datetime) -> Intent:
-    """Make the intent of the runbook that follows a verified fix."""
+    """Make the intent of a runbook that comes after another: as follow-up, or since it let that go first."""
     following = _next(intent, f"f-{intent.intent_id}", Origin.FOLLOW_UP, now)
-    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None, back_to=None)
+    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None)
 
 
 def goes_first(intent: Intent, runbook: str, now: datetime) -> Intent:
     """Make the intent of the runbook that goes before an intent's own, which comes again after it."""
     before = follow_up(intent, runbook, now)
-    return replace(before, back_to=intent.runbook, gone_first=(*intent.gone_first, runbook))
+    back_to, gone_first = (*intent.back_to, intent.runbook), (*intent.gone_first, runbook)
+    return replace(before, back_to=back_to, gone_first=gone_first)
+
+
+def back(intent: Intent, now: datetime) -> Intent:
+    """Make the intent of the runbook that let an intent's own go first."""
+    return replace(follow_up(intent, intent.back_to[-1], now), back_to=intent.back_to[:-1])
 
 
 def of_silence(intent: Intent, now: datetime) -> Intent:

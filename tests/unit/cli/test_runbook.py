@@ -207,6 +207,21 @@ def test_a_folder_of_its_own_is_linted_by_itself(run: Run, copied: Path, tmp_pat
     assert f"{own}/validate.sh: cannot be read" in ran.stdout
 
 
+def test_a_circle_of_runbooks_and_a_name_that_is_none_are_no_sound_ones(run: Run, copied: Path) -> None:
+    """By ``after`` and ``follow_up`` together; the function would not start with them either."""
+    path = copied / "workload-cert-refresh" / "runbook.yaml"
+    path.write_text(path.read_text() + "after: ops-agent\n")
+    ran = run("runbook", "lint", runbooks=str(copied))
+    assert ran.exit_code == 1
+    for name in ("ops-agent", "workload-cert-refresh"):
+        assert f"{name} comes before itself, by after and follow_up" in ran.stdout
+    assert "comes before itself" in run("filter", "show", runbooks=str(copied)).stderr
+    path.write_text(path.read_text().replace("after: ops-agent", "after: ops-agnet"))
+    assert (
+        "after: no runbook ops-agnet; did you mean ops-agent?" in run("runbook", "lint", path.parent).stdout
+    )
+
+
 @pytest.mark.parametrize("what", ["lint", "test"])
 def test_a_runbook_that_does_not_exist_gives_status_2(run: Run, tmp_path: Path, what: str) -> None:
     """With a suggestion; a folder of runbooks that holds none cannot be used either."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from logmend import conditions, windows
 from logmend import guards as guards_
 from logmend.model.enums import Action, Mode, Origin, Result
-from logmend.model.state import Fleet, Record, State, Subject, View
+from logmend.model.state import Cooldown, Fleet, Record, State, Subject, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, InstanceFacts, Intent, Verdict
 from logmend.runbook import Runbook
@@ -95,7 +95,7 @@ def admission(
         if declined is not None and (declined.until is None or declined.until > now):
             return Verdict(Result.SKIPPED, "declined", str(declined))
         cooldown = subject.cooldown
-        if not only_looks(intent) and cooldown and cooldown.until > now and not _outgrown(subject, settings):
+        if cooldown and cooldown.until > now and not _passes_cooldown(intent, subject, cooldown, settings):
             return hold_back(
                 intent,
                 "cooling_down",
@@ -330,6 +330,16 @@ def only_looks(intent: Intent) -> bool:
 def by_person(intent: Intent) -> bool:
     """Return whether a person asked for it."""
     return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
+
+
+def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, settings: Settings) -> bool:
+    """Return whether a cooldown does not bind: to look, in a mode that may act by now, or to go first.
+
+    Another runbook waits for what goes first, and its own cooldown bounds how often: all being well here the
+    last time is no reason to leave it waiting.
+    """
+    well = intent.back_to and cooldown.result in (Result.REMEDIATED, Result.NOTHING_TO_DO)
+    return only_looks(intent) or bool(well) or _outgrown(subject, settings)
 
 
 def _outgrown(subject: Subject, settings: Settings) -> bool:
