@@ -6,6 +6,9 @@ that Pub/Sub allows) instead of ten, no OIDC token; and it is :mod:`tests.pusher
 
 import asyncio
 import json
+import os
+import re
+import shlex
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,8 +20,10 @@ from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 from google.pubsub_v1 import types
 from tests.emulators import PUBSUB_PROJECT
+from tests.provider_schema import ROOT
 from tests.pusher import LENT, Body, Pusher, rfc3339
 
+GUIDE = (ROOT / "docs" / "operations.md").read_text()
 DELIVERY_ATTEMPTS = 5
 CONCURRENCY = 40
 """Requests that an instance takes at once: the variable ``concurrency`` of ``deploy/``."""
@@ -103,9 +108,25 @@ class Post:
         return [await asyncio.wrap_future(future) for future in futures]
 
     async def seek(self, moment: datetime) -> None:
-        """Have everything that was published since ``moment`` delivered again, acknowledged or not."""
-        request = types.SeekRequest(subscription=self.push_subscription, time=moment)
-        await asyncio.to_thread(self.subscriber.seek, request)
+        """Have everything that was published since ``moment`` delivered again, by the guide's own line."""
+        (command,) = re.findall(r"(?m)^(gcloud pubsub subscriptions seek logmend-push) --time=\S+$", GUIDE)
+        name = self.push_subscription.rpartition("/")[2]
+        ran = await asyncio.create_subprocess_exec(
+            *shlex.split(command.replace("logmend-push", name)),
+            f"--time={rfc3339(moment)}",
+            env=os.environ
+            | {
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{os.environ['PUBSUB_EMULATOR_HOST']}/",
+                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+                "CLOUDSDK_CORE_PROJECT": PUBSUB_PROJECT,
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await ran.communicate()
+        assert ran.returncode == 0, printed.decode()
 
     async def dead_letters(self, count: int, *, within: float = 45.0) -> list[types.PubsubMessage]:
         """Wait until so many messages are in the dead letter; take and give them."""

@@ -10,10 +10,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.e2e.conftest import PROJECT, Serve
+from tests.e2e.conftest import PROJECT, Serve, fixes
 from tests.e2e.function_process import Function
 from tests.e2e.post import Post
 from tests.e2e.test_delivery import settled, vm
@@ -65,6 +66,17 @@ class Desk:
         out, _ = await shell.communicate(b"y\n" * 3)
         assert shell.returncode == 0, out.decode()
         return out.decode()
+
+
+def replays() -> tuple[str, str, str]:
+    """Give the command for a dead letter, and what the table adds to publish and to order."""
+    section = GUIDE.partition("\n## Replay, seek or dead letter\n")[2]
+    command = "logmend replay --subscription logmend-dead-letter"
+    look = re.search(f"`({command})`; then with `(--publish)`", section)
+    order = re.search(r"the same with `(--allow-stale)`", section)
+    assert look is not None
+    assert order is not None
+    return look[1], f"{look[1]} {look[2]}", f"{look[1]} {order[1]}"
 
 
 async def until(function: Function, machine: str, wanted: str, *, within: float = 60.0) -> None:
@@ -124,3 +136,42 @@ async def test_a_plan_is_approved_and_carried_out_by_the_function(
         await desk.types(block, {"approve ID": f"approve {plan['approval_id']}"})
         await until(function, "vm-2", "remediated")
     assert machine.timer() == OFF
+
+
+async def test_dead_letters_are_replayed_as_the_table_says(
+    post: Post, fleet: PretendFleet, serve: Serve, tmp_path: Path
+) -> None:
+    """Explained, nothing happens; what failed is published again; what is too old for that is ordered."""
+    failed, old = fleet.machines["vm-1"], fleet.machines["vm-2"]
+    look, publish, order = (each.replace("logmend-dead-letter", post.pull_subscription) for each in replays())
+    fleet.compute.fail(f"v1/.*/instances/{failed.instance.instance_id}$", 503)
+    async with serve() as function:
+        await post.push_to(function.url)
+        desk = Desk(tmp_path / "desk", post, function)
+        await post.publish(entry(vm(failed)))
+        explained = ""
+        for _ in range(40):
+            if "planned" in (explained := await desk.types(look)):
+                break
+        assert "1 explained" in explained
+        assert failed.calls() == []
+
+        fleet.compute.recover()
+        line = entry(vm(old), at=datetime.now(UTC) - timedelta(hours=2))
+        await asyncio.wrap_future(post.publisher.publish(post.dead_letter, json.dumps(line).encode()))
+        published = await desk.types(publish)
+        assert "1 published" in published
+        message = published.split("published ")[1].split()[0]
+        assert await settled(function, [message]) == {message: "remediated"}
+        (outcome,) = function.outcomes(message_id=message)
+        assert outcome["replay_of"]
+        assert outcome["replay_of"] != message
+
+        assert "skipped: stale" in published
+        assert old.calls() == []
+        assert "1 ordered" in await desk.types(order)
+        for _ in range(300):
+            if old.timer() == OFF:
+                break
+            await asyncio.sleep(0.2)
+    assert (fixes(failed), fixes(old)) == (1, 1)
