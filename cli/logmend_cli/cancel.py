@@ -22,6 +22,7 @@ from logmend_cli.application import (
 )
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import show_table
+from logmend_cli.scanned import complete_vms
 
 WAITS = (State.PARKED, State.WAITING)
 
@@ -29,7 +30,14 @@ WAITS = (State.PARKED, State.WAITING)
 @click.command()
 @click.argument("ids", metavar="[INTENT]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything that waits and the other options leave.")
-@click.option("--instance", "named", multiple=True, metavar="INSTANCE", help="What waits for a VM.")
+@click.option(
+    "--instance",
+    "named",
+    multiple=True,
+    metavar="INSTANCE",
+    shell_complete=complete_vms,
+    help="What waits for a VM.",
+)
 @runbook_option
 @click.option(
     "--from",

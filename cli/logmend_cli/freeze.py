@@ -21,6 +21,7 @@ from logmend_cli.application import (
     tick_function,
 )
 from logmend_cli.errors import warn
+from logmend_cli.scanned import complete_vms
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 100
@@ -39,7 +40,12 @@ OTHERS = (
 @click.command()
 @runbook_option
 @click.option(
-    "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
+    "--instance",
+    "named",
+    multiple=True,
+    metavar="INSTANCE",
+    shell_complete=complete_vms,
+    help="PROJECT/ZONE/ID; may be repeated.",
 )
 @click.option("--why", default="", help="Reason, for the record.")
 @click.option("--for", "time", metavar="DURATION", help="Lift it automatically after 90m, 2h, 3d, …")

@@ -20,6 +20,7 @@ from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import instances, opened
 from logmend_cli.documented import Command
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
+from logmend_cli.scanned import complete_vms
 
 _Row = dict[str, Any]
 
@@ -37,7 +38,7 @@ COLUMNS = {"at": "time", "what": "what", "runbook": "runbook", "by": "by", "deta
         "logmend history my-project/us-west1-a/web-1 --cloud --since 30d --format json",
     ),
 )
-@click.argument("vm", metavar="INSTANCE")
+@click.argument("vm", metavar="INSTANCE", shell_complete=complete_vms)
 @outcome_source.options
 @output.format_option("table", "json", "csv")
 def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: str) -> None:

@@ -15,6 +15,7 @@ from logmend_cli import inputs
 from logmend_cli.documented import runbook_names
 from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import format_option, progress, show_rows
+from logmend_cli.scanned import complete_projects
 
 if TYPE_CHECKING:
     from logmend.adapters.google.osconfig_policies import Applied, AssignmentPlace, Assignments
@@ -57,7 +58,11 @@ def _chosen(function: F) -> F:
 def _placed(function: F) -> F:
     """Add the options that say where."""
     project = click.option(
-        "--project", "projects", multiple=True, help="Project; default LOGMEND_SCOPE_PROJECTS, or your own."
+        "--project",
+        "projects",
+        multiple=True,
+        shell_complete=complete_projects,
+        help="Project; default LOGMEND_SCOPE_PROJECTS, or your own.",
     )
     zone = click.option("--zone", "zones", multiple=True, help="Zone; default LOGMEND_SCOPE_ZONES.")
     return project(zone(function))

@@ -66,6 +66,12 @@ def folder() -> Path:
     return Path(home) / "logmend"
 
 
+def state() -> Path:
+    """Return where the command notes what it did."""
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home) / "logmend"
+
+
 def current() -> Profile | None:
     """Return the profile in use; None if there is none. ConfigError if it cannot be read."""
     try:
@@ -89,8 +95,8 @@ def known() -> list[str]:
 
 def keep(profile: Profile) -> None:
     """Keep a profile and use it from now on."""
-    _write(_path(profile.name), msgspec.json.format(msgspec.json.encode(profile), indent=2))
-    _write(folder() / "current", profile.name.encode() + b"\n")
+    write(_path(profile.name), msgspec.json.format(msgspec.json.encode(profile), indent=2))
+    write(folder() / "current", profile.name.encode() + b"\n")
 
 
 def forget() -> None:
@@ -103,8 +109,8 @@ def _path(name: str) -> Path:
     return folder() / "profiles" / f"{project}~{region}~{function}.json"
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file whole, readable by its owner alone."""
+def write(path: Path, content: bytes) -> None:
+    """Replace a file whole, readable by its owner alone, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     with os.fdopen(descriptor, "wb") as file:

@@ -25,7 +25,9 @@ This page is made from `--help` (`python -m logmend_cli.reference > docs/cli.md`
 - **Files**: `-` is standard input. Events are read in any shape that Google's tools print: a document, an
   array, JSON lines, or documents in a row.
 - **Completion** in the shell: `eval "$(_LOGMEND_COMPLETE=bash_source logmend)"` (or `zsh_source`); for fish
-  `_LOGMEND_COMPLETE=fish_source logmend | source`.
+  `_LOGMEND_COMPLETE=fish_source logmend | source`. Beside commands and options it knows runbooks, profiles,
+  and the VMs and projects of the last `logmend scan` (at most 5,000 VMs).
+- **Man page**: `man logmend`, if `pipx` or `pip` installed the package; made from `--help` as well.
 """
 
 

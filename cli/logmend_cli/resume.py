@@ -13,13 +13,19 @@ from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger
+from logmend_cli.scanned import complete_vms
 
 
 @click.command()
 @click.argument("freezes", metavar="[FREEZE]...", nargs=-1)
 @runbook_option
 @click.option(
-    "--instance", "named", multiple=True, metavar="INSTANCE", help="PROJECT/ZONE/ID; may be repeated."
+    "--instance",
+    "named",
+    multiple=True,
+    metavar="INSTANCE",
+    shell_complete=complete_vms,
+    help="PROJECT/ZONE/ID; may be repeated.",
 )
 @click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
 @click.option("--why", default="", help="Reason, for the record.")

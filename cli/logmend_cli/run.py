@@ -7,6 +7,7 @@ import click
 
 from logmend.model.enums import Action
 from logmend_cli import orders
+from logmend_cli.scanned import complete_vms
 
 
 @click.command()
@@ -14,6 +15,7 @@ from logmend_cli import orders
 @click.option(
     "--canary",
     metavar="INSTANCE",
+    shell_complete=complete_vms,
     help="Enforce on this VM alone, through an open breaker, and say what of it.",
 )
 def command(named: Sequence[str], **chosen: Any) -> int:

@@ -11,7 +11,7 @@ import click
 
 from logmend.errors import ConfigError, Permanent, in_words
 from logmend.model.values import InstanceRef
-from logmend_cli import application
+from logmend_cli import application, scanned
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -26,8 +26,12 @@ def of_vms(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command the arguments and options that select VMs."""
     for decorate in reversed(
         (
-            click.argument("named", metavar="INSTANCE...", nargs=-1),
-            click.option("--project", help="Project whose VMs --filter selects."),
+            click.argument("named", metavar="INSTANCE...", nargs=-1, shell_complete=scanned.complete_vms),
+            click.option(
+                "--project",
+                shell_complete=scanned.complete_projects,
+                help="Project whose VMs --filter selects.",
+            ),
             click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
             click.option(
                 "--from",

@@ -15,6 +15,7 @@ from logmend_cli.apis import Apis, Deployment
 from logmend_cli.documented import Command
 from logmend_cli.errors import DONE
 from logmend_cli.output import printable
+from logmend_cli.scanned import complete_projects
 
 OF_THE_FUNCTION = {
     "LOGMEND_RUNBOOKS": "name the same configuration here, if it has runbooks of your own",
@@ -26,12 +27,18 @@ PAGES = 20
 """Pages of a hundred functions that are looked through."""
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a profile that is kept, or a project of the last scan."""
+    known = [each for each in profiles.known() if each.startswith(incomplete)]
+    return known + complete_projects(ctx, param, incomplete)
+
+
 @click.command(
     "use",
     cls=Command,
     examples=("logmend use my-project", "logmend use my-project/europe-west1/logmend", "logmend use --none"),
 )
-@click.argument("name", required=False, metavar="PROJECT[/REGION[/FUNCTION]]")
+@click.argument("name", required=False, metavar="PROJECT[/REGION[/FUNCTION]]", shell_complete=_complete)
 @click.option("--none", is_flag=True, help="Use no profile: environment variables alone.")
 @click.option("--endpoint", hidden=True, help="One address for every API: a fake, or a proxy.")
 def command(name: str | None, none: bool, endpoint: str | None) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import lacking, needs
 
+from logmend import __version__
 from logmend.runbook.load import BUILT_IN
 from logmend_cli.main import COMMANDS
 from logmend_cli.pretend.fleet import free_port
@@ -93,15 +94,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the wheel, with what it declares, into an empty environment; give its folder of commands."""
+    """Have pipx install the wheel, with what it declares; give its folder of commands."""
     folder = tmp_path_factory.mktemp("installed")
     (wheel,) = (built / "from-sdist").glob("logmend-*.whl")
-    made = ran(sys.executable, "-m", "venv", folder / "venv", folder=folder)
-    assert made.returncode == 0, made.stderr
-    python = folder / "venv" / "bin" / "python"
-    got = ran(python, *PIP, "install", wheel, "-c", ROOT / "constraints.txt", folder=folder)
+    programs = built / "venv" / "bin"
+    got = ran(programs / "python", *PIP, "install", "pipx>=1.7", folder=folder)
     assert got.returncode == 0, got.stderr
-    return folder / "venv" / "bin"
+    places = {
+        "PIPX_HOME": str(folder / "pipx"),
+        "PIPX_BIN_DIR": str(folder / "bin"),
+        "PIPX_MAN_DIR": str(folder / "man"),
+    }
+    pinned = f"--pip-args=-c {ROOT / 'constraints.txt'}"
+    got = ran(programs / "pipx", "install", pinned, wheel, folder=folder, **places)
+    assert got.returncode == 0, got.stdout + got.stderr
+    return folder / "bin"
 
 
 def test_the_sdist_makes_the_same_wheel(built: Path) -> None:
@@ -119,6 +126,7 @@ def test_the_sdist_makes_the_same_wheel(built: Path) -> None:
         "logmend/runbooks/workload-cert-refresh/enforce.sh",
         "logmend/lql/grammar.lark",
         "logmend_cli/report/report.html.j2",
+        f"logmend-{__version__}.data/data/share/man/man1/logmend.1",
     } <= set(tree)
     assert {name.partition("/")[0].partition("-")[0] for name in tree} == {"logmend", "logmend_cli"}
 
@@ -146,6 +154,12 @@ def test_every_command_works_outside_a_clone(installed: Path, tmp_path: Path) ->
     assert (tmp_path / "report.html").is_file()
     outcomes = [json.loads(line) for line in (tmp_path / "demo" / "outcomes.jsonl").read_text().splitlines()]
     assert sum(each["result"] == "remediated" for each in outcomes) >= 12
+
+
+def test_its_man_page_is_where_man_looks(installed: Path) -> None:
+    """Pipx links it beside the command."""
+    page = installed.parent / "man" / "man1" / "logmend.1"
+    assert page.read_text() == (ROOT / "cli/logmend.1").read_text()
 
 
 def test_the_installed_function_serves_and_stops_at_once(installed: Path, tmp_path: Path) -> None:
@@ -176,7 +190,7 @@ def test_an_installation_says_what_it_is(installed: Path, tmp_path: Path) -> Non
     needs(linux=True)
     lines = ran(installed / "logmend", "--version", folder=tmp_path).stdout.splitlines()
     shown = ran(
-        installed / "python",
+        installed.parent / "pipx/venvs/logmend/bin/python",
         "-c",
         "import importlib.metadata as m; print(m.version('logmend'))",
         folder=tmp_path,

@@ -14,6 +14,7 @@ from logmend_cli.apis import Deployment
 from logmend_cli.doctor.facts import Health
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE
+from logmend_cli.scanned import complete_projects
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_black"}
 
@@ -27,7 +28,11 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "bright_b
         "logmend doctor --project my-project --organization 123456789012 --format json > doctor.json",
     ),
 )
-@click.option("--project", help="Project that logmend runs in. [default: LOGMEND_PROJECT]")
+@click.option(
+    "--project",
+    shell_complete=complete_projects,
+    help="Project that logmend runs in. [default: LOGMEND_PROJECT]",
+)
 @click.option("--region", help="Region of the function. [default: the profile's, else us-central1]")
 @click.option(
     "--name", help="Name that everything was deployed under. [default: the profile's, else logmend]"

@@ -24,6 +24,7 @@ from logmend_cli.errors import BAD, status_of, warn
 from logmend_cli.replay import acts
 from logmend_cli.replay.acts import Done, Handler
 from logmend_cli.replay.journal import ReplayJournal, default_path
+from logmend_cli.scanned import complete_projects
 
 if TYPE_CHECKING:
     from logmend.model.enums import Result
@@ -51,7 +52,8 @@ _END, _LIMIT, _STOPPED = "end", "limit", "stopped"
 @click.option("--filter", "where", help="Read the log entries of --project that this Logging query selects.")
 @click.option("--since", metavar="TIME", help="With --filter: from when, 90m, 7d or RFC 3339. [default: 1d]")
 @click.option("--outcome", metavar="ID", help="The event behind this outcome (or intent, or message id).")
-@click.option("--project", help="Project of --subscription and --filter. [default: LOGMEND_PROJECT]")
+@click.option("--project", shell_complete=complete_projects,
+              help="Project of --subscription and --filter. [default: LOGMEND_PROJECT]")  # fmt: skip
 @click.option("--publish", is_flag=True, help="Publish the events again, for the function.")
 @click.option("--topic", help="Where to, projects/P/topics/T. [default: LOGMEND_TOPIC]")
 @click.option(

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from logmend.errors import ConfigError
+from logmend_cli import profiles
 
 
 class ReplayJournal:
@@ -83,6 +84,5 @@ def _own(path: str, flags: int) -> int:
 
 def default_path(*parts: str) -> Path:
     """Return the journal's place for a replay that is asked for in these words."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-    return Path(state) / "logmend" / f"replay-{digest}.jsonl"
+    return profiles.state() / f"replay-{digest}.jsonl"

@@ -14,7 +14,7 @@ from logmend.model.enums import PROJECT_PATTERN
 from logmend.model.values import Event, LogEntry, Undecodable
 from logmend.settings import Policies, Settings
 from logmend.stages import decode
-from logmend_cli import inputs, output
+from logmend_cli import inputs, output, scanned
 from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, NO_CREDENTIALS, status_of, warn
 from logmend_cli.scan import document
@@ -44,7 +44,13 @@ CSV = (
     ),
 )
 @click.argument("file", metavar="[FILE]", required=False)
-@click.option("--project", "projects", multiple=True, help="Read this project's logs; may be repeated.")
+@click.option(
+    "--project",
+    "projects",
+    multiple=True,
+    shell_complete=scanned.complete_projects,
+    help="Read this project's logs; may be repeated.",
+)
 @click.option("--folder", help="Read the logs of every project below this folder (its number).")
 @click.option("--organization", help="Read the logs of every project of this organization (its number).")
 @click.option(
@@ -94,6 +100,7 @@ def command(
     if not offline:
         facts, offline = asyncio.run(_facts(groups, found.policies))
     judged = list(groups.judged(facts, found.policies))
+    scanned.keep((each.seen.instance, each.name) for each in judged)
     instances = [document.instance(each) for each in judged]
     totals = document.totals(groups, judged, "none" if offline else "compute")
     _show(instances, totals, shape)

@@ -18,8 +18,9 @@ from logmend import __version__
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.lql import FilterError
 from logmend.model.enums import Result
+from logmend.model.values import InstanceRef
 from logmend.runbook import load_all
-from logmend_cli import main, reference
+from logmend_cli import main, manual, profiles, reference, scanned
 
 ROOT = Path(__file__).resolve().parents[3]
 HEAVY = (
@@ -267,6 +268,20 @@ def test_the_page_says_what_help_says() -> None:
     assert (ROOT / "docs/cli.md").read_text() == reference.page()
 
 
+def test_the_man_page_says_what_help_says() -> None:
+    """It is made as well: `python -m logmend_cli.manual > cli/logmend.1`."""
+    page = (ROOT / "cli/logmend.1").read_text(encoding="ascii")
+    assert page == manual.page()
+    told = set(re.findall(r"^\.SS (.*)$", page.replace("\\-", "-"), re.MULTILINE))
+    assert told == {" ".join(["logmend", *path]) for _, path in _commands(main.logmend, [])}
+
+
+def test_nothing_of_a_help_text_is_an_order_to_roff() -> None:
+    """A line that begins as one, a backslash and what is not ASCII come out as they are."""
+    assert manual.escaped(".so a") == "\\&.so a"
+    assert manual.escaped("a\\nb -x …") == "a\\enb \\-x \\[u2026]"
+
+
 def test_the_page_is_made_the_same_on_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its width is its own."""
     monkeypatch.setenv("COLUMNS", "40")
@@ -311,6 +326,45 @@ def test_a_shell_completes_commands_options_and_runbooks(typed: str, offered: li
     asked = {"_LOGMEND_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": words}
     said = process(**asked).stdout.split()
     assert [each.rpartition(",")[2] for each in said] == offered
+
+
+VM, OTHER = "my-project/us-west1-a/42", "demo-project/us-west1-b/7"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("logmend run my", ["my-project/us-west1-a/web-1"]),
+        ("logmend revert my-project/us-west1-a/4", [VM]),
+        ("logmend history demo", [OTHER]),
+        ("logmend freeze --instance my", ["my-project/us-west1-a/web-1"]),
+        ("logmend scan --project my", ["my-project"]),
+        ("logmend use demo", ["demo-project"]),
+        ("logmend run other", []),
+    ],
+)
+def test_vms_and_projects_of_the_last_scan_are_completed(
+    typed: str, offered: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, or by id if that was begun; a name that is none of Compute Engine's is not offered."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    scanned.keep([(InstanceRef(*VM.split("/")), "web-1"), (InstanceRef(*OTHER.split("/")), "$(reboot)")])
+    scanned.keep([])
+    words = str(len(typed.split()) - 1)
+    ran = process(_LOGMEND_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=words)
+    assert [each.rpartition(",")[2] for each in ran.stdout.split()] == offered, ran.stderr
+
+
+def test_a_scan_keeps_its_vms_for_the_shell(run: Run) -> None:
+    """Those of the entries that it read; a state folder that cannot be written fails no scan."""
+    assert run("scan", "-", "--offline", stdin=json.dumps(entry())).exit_code == 0
+    found = profiles.state() / "scanned"
+    ref = "/".join(entry()["resource"]["labels"][key] for key in ("project_id", "zone", "instance_id"))
+    assert found.read_text() == f"{ref}\n"
+    found.unlink()
+    found.parent.rmdir()
+    found.parent.write_text("")
+    assert run("scan", "-", "--offline", stdin=json.dumps(entry())).exit_code == 0
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

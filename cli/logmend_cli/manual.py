@@ -1,0 +1,95 @@
+"""The man page, made from the commands' own help: ``python -m logmend_cli.manual > cli/logmend.1``.
+
+A test compares the two. The macros are those of man(7).
+"""
+
+import inspect
+from collections.abc import Iterator
+
+import click
+
+from logmend_cli.main import COMMANDS, logmend
+
+_END = """\
+.SH EXIT STATUS
+.TP
+.B 0
+done, or nothing to do (any result that is not below)
+.TP
+.B 1
+failed, unverified, rejected, unmatched or a failing check; the worst of several
+.TP
+.B 2
+invalid input or options
+.SH ENVIRONMENT
+Settings come from
+.B LOGMEND_*
+variables, the same as the function's, over those of the profile that
+.B logmend use
+made.
+.SH FILES
+.TP
+.I $XDG_CONFIG_HOME/logmend
+profiles of deployed functions
+.TP
+.I $XDG_STATE_HOME/logmend
+the VMs of the last scan, for completion; how far unfinished replays are
+"""
+
+
+def page() -> str:
+    """Write the whole page."""
+    names = logmend.context_settings["help_option_names"]
+    root = click.Context(logmend, info_name="logmend", help_option_names=names)
+    summary = logmend.get_short_help_str(200).rstrip(".")
+    lines = ['.TH LOGMEND 1 "" "" "User Commands"', ".SH NAME", f"logmend \\- {escaped(summary)}"]
+    lines += [".SH SYNOPSIS", *_usage(logmend, root), ".SH DESCRIPTION", *_said(logmend, root)]
+    lines.append(".SH COMMANDS")
+    for name in COMMANDS:
+        command = logmend.get_command(root, name)
+        assert command is not None
+        lines += _command(command, root, name)
+    return "\n".join(lines) + "\n" + _END
+
+
+def _command(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
+    context = click.Context(command, parent=parent, info_name=name)
+    yield f".SS {escaped(context.command_path)}"
+    yield from _usage(command, context)
+    yield from _said(command, context)
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            inner = command.get_command(context, each)
+            assert inner is not None
+            yield from _command(inner, context, each)
+
+
+def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f".B {escaped(context.command_path)}"
+    yield escaped(" ".join(command.collect_usage_pieces(context)))
+
+
+def _said(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Yield what one command does, its options and its examples."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        yield from (".PP", escaped(" ".join(paragraph.split())))
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and record[1]:
+            yield from (".TP", f".B {escaped(record[0])}", escaped(" ".join(record[1].split())))
+    if examples := getattr(command, "examples", ()):
+        yield from (".PP", "Examples:", ".PP", ".nf", *map(escaped, examples), ".fi")
+
+
+def escaped(text: str) -> str:
+    """Keep roff from reading anything into text: escapes, hyphens, a control character at its beginning.
+
+    What is not ASCII is named by its code, which every roff takes whatever the locale.
+    """
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    text = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in text)
+    return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
+if __name__ == "__main__":
+    click.echo(page(), nl=False)
