@@ -2,20 +2,16 @@
 
 import json
 import shutil
-import zipfile
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tests.conftest import needs
 from tests.e2e.conftest import PROJECT, make_fleet
 from tests.e2e.function_process import function_process
 from tests.fakes import push
 from tests.provider_schema import ROOT
-from tests.terraform_run import Terraform
 from tests.unit.cli.test_runbook_guide import FILES
 
 from logmend import catalog, lql, sink_filter
@@ -27,17 +23,6 @@ from logmend_cli.pretend.fleet import USER
 pytestmark = pytest.mark.timeout(300)
 
 CHOICES = {"time-sync": {"mode": "enforce"}, "workload-cert-refresh": {"mode": "observe"}}
-Pack = Callable[[Path, Path], Path]
-
-
-def by_terraform(own: Path, folder: Path) -> Path:
-    """Unpack what a plan packs."""
-    needs(commands=("terraform",))
-    deploy = Terraform(folder / "terraform", "deploy")
-    deploy.plan(known=True, mode="enforce", runbooks_dir=str(own / "runbooks"), runbooks=CHOICES)
-    with zipfile.ZipFile(deploy.module / ".terraform" / "logmend-source.zip") as archive:
-        archive.extractall(folder / "workspace")
-    return folder / "workspace"
 
 
 def by_command(own: Path, folder: Path) -> Path:
@@ -71,15 +56,12 @@ def line(vm: tuple[str, str, str]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("pack", [by_terraform, by_command])
-async def test_its_line_is_routed_and_ends_remediated_beside_ours_that_only_observes(
-    pack: Pack, tmp_path: Path
-) -> None:
+async def test_its_line_is_routed_and_ends_remediated_beside_ours_that_only_observes(tmp_path: Path) -> None:
     """Packed, served as the platform does, by SSH on a pretend machine; each in its own mode, one digest."""
     for name, text in FILES.items():
         (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "own" / name).write_text(text)
-    source = pack(tmp_path / "own", tmp_path / "packed")
+    source = by_command(tmp_path / "own", tmp_path / "packed")
     found = catalog.read_all(Settings(runbooks=source / "runbooks.yaml"))
     async with make_fleet(tmp_path / "fleet", 1).running() as fleet:
         (machine,) = fleet.machines.values()

@@ -34,7 +34,7 @@ async def run(
 
 
 @pytest.mark.parametrize(
-    ("shell", "release"), [("dash", "bookworm"), ("bash", "trixie"), ("busybox", "bookworm")]
+    ("shell", "release"), [("dash", "bookworm"), ("bash", "trixie"), ("busybox", "bullseye")]
 )
 async def test_it_looks_then_fixes_then_finds_nothing_and_gives_back(
     boot: Boot, shell: Shell, release: str
