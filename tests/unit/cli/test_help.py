@@ -271,7 +271,7 @@ def test_the_page_says_what_help_says() -> None:
 def test_the_man_page_says_what_help_says() -> None:
     """It is made as well: `python -m logmend_cli.manual > cli/logmend.1`."""
     page = (ROOT / "cli/logmend.1").read_text(encoding="ascii")
-    assert page == manual.page()
+    assert page == manual.page(), "python -m logmend_cli.manual > cli/logmend.1"
     told = set(re.findall(r"^\.SS (.*)$", page.replace("\\-", "-"), re.MULTILINE))
     assert told == {" ".join(["logmend", *path]) for _, path in _commands(main.logmend, [])}
 
