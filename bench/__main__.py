@@ -32,6 +32,7 @@ NAMES = (
     "command",
     "cost",
     "storm",
+    "blast",
     "scan",
     "soak",
 )

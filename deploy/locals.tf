@@ -6,6 +6,7 @@ locals {
   direct   = local.ssh && var.ssh_route == "direct"
 
   # Whether anything at all may be changed on a VM, by ssh.
+  changes  = anytrue([for name, mode in local.runbook_modes : mode != "observe"])
   ssh_root = anytrue([for name, executor in local.runbook_executors : executor != "osconfig" && local.runbook_modes[name] != "observe"])
 
   # Secrets that the function reads as files: latest versions, read anew for each attempt.

@@ -12,6 +12,7 @@ locals {
   permissions_outcomes    = ["logging.logEntries.create"]
   permissions_dead_letter = ["pubsub.topics.publish"]
   permissions_lookup      = ["compute.instances.get", "compute.instances.list", "compute.projects.get"]
+  permissions_groups      = ["compute.instanceGroupManagers.get"]
   permissions_ssh         = ["compute.instances.getGuestAttributes", "compute.instances.osLogin"]
   permissions_ssh_root    = ["compute.instances.osAdminLogin"]
   permissions_ssh_iap     = ["iap.tunnelInstances.accessViaIAP"]
@@ -34,6 +35,7 @@ locals {
   permissions_fleet = distinct(concat(
     local.permissions_lookup,
     local.declared_permissions,
+    local.changes ? local.permissions_groups : [],
     local.ssh ? local.permissions_ssh : [],
     local.ssh_root ? local.permissions_ssh_root : [],
     local.ssh && var.ssh_route == "iap" ? local.permissions_ssh_iap : [],
@@ -43,6 +45,6 @@ locals {
 
   # Nothing of a runbook's file can make the role wider than what the function calls at all.
   permissions_grantable = concat(
-    local.permissions_lookup, local.permissions_ssh, local.permissions_ssh_root, local.permissions_ssh_iap, local.permissions_osconfig
+    local.permissions_lookup, local.permissions_groups, local.permissions_ssh, local.permissions_ssh_root, local.permissions_ssh_iap, local.permissions_osconfig
   )
 }

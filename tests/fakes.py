@@ -25,6 +25,7 @@ from logmend.model.values import (
     Delivery,
     Diagnosis,
     Evidence,
+    Group,
     InstanceFacts,
     InstanceRef,
     Login,
@@ -87,6 +88,7 @@ class FakeFleet:
     opened: int = 0
     on_facts: list[Exception] = field(default_factory=list)
     on_open: list[Exception | None] = field(default_factory=list)
+    groups: dict[str, Group | None] = field(default_factory=dict)
     name: str = "ssh"
 
     def add(self, ref: InstanceRef = REF, **facts: Any) -> FakeVm:
@@ -110,6 +112,14 @@ class FakeFleet:
         if ref.instance_id not in self.facts_of:
             raise Permanent("instance_gone", "404")
         return self.facts_of[ref.instance_id]
+
+    async def group(self, path: str) -> Group | None:
+        """Give the group that a test made up, or the VMs that say they are of it, those that run well."""
+        if path in self.groups:
+            return self.groups[path]
+        mine = {vm: each for vm, each in self.facts_of.items() if each.lineage.group == path}
+        well = {vm for vm, each in mine.items() if each.status == "RUNNING"}
+        return Group(len(mine), frozenset(mine), frozenset(well))
 
     async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
         labels = {k: v for k, v in facts.labels.items() if k != key} | ({key: value} if value else {})

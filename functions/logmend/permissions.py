@@ -29,6 +29,9 @@ OUTCOMES = frozenset({"logging.logEntries.create"})
 LOOKUP = frozenset({"compute.instances.get", "compute.instances.list", "compute.projects.get"})
 """Facts of a VM, or of many in one call, and its project's common metadata (an opt-in may stand there)."""
 
+GROUPS = frozenset({"compute.instanceGroupManagers.get"})
+"""Size and health of a managed instance group, of which a share is changed. Never granted in observe mode."""
+
 SSH = frozenset({"compute.instances.getGuestAttributes", "compute.instances.osLogin"})
 """Log in through OS Login without root, against pinned host keys."""
 
@@ -58,7 +61,7 @@ SILENCE = frozenset({"logging.logEntries.list"})
 DEAD_LETTER = frozenset({"pubsub.topics.publish"})
 """Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
 
-GRANTABLE = LOOKUP | SSH | SSH_ROOT | SSH_IAP | OSCONFIG
+GRANTABLE = LOOKUP | GROUPS | SSH | SSH_ROOT | SSH_IAP | OSCONFIG
 """What a runbook may declare: what the function itself calls on a VM's project, and nothing wider."""
 
 Use = tuple[Mode, ExecutorChoice]
@@ -74,6 +77,8 @@ def fleet_of(
     """
     wanted = {*LOOKUP, *declared}
     for mode, executor in uses:
+        if mode is not Mode.OBSERVE:
+            wanted |= GROUPS
         if executor is not ExecutorChoice.OSCONFIG:
             wanted |= SSH
             if mode is not Mode.OBSERVE:

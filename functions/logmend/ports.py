@@ -18,6 +18,7 @@ from logmend.model.values import (
     Delivery,
     Diagnosis,
     Evidence,
+    Group,
     InstanceFacts,
     InstanceRef,
     Login,
@@ -110,6 +111,13 @@ class Compute(Protocol):
 
         ``Permanent("instance_gone")`` for 404, ``Permanent("opt_in_unknown", …)`` if the answer is
         forbidden, ``Transient`` for 429, 5xx and no answer. The id in the answer is checked against ``ref``.
+        """
+        ...
+
+    async def group(self, path: str) -> Group | None:
+        """Look up a managed instance group, as its VMs name it (``created-by``), as of half a minute ago.
+
+        None if it cannot be known: it is not there, may not be read, or does not answer.
         """
         ...
 

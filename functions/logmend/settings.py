@@ -129,6 +129,13 @@ class RepeatsChoice(StrEnum):
     EACH = "each"
 
 
+class Lone(StrEnum):
+    """What the only VM of a managed instance group needs before it is changed."""
+
+    APPROVE = "approve"
+    ENFORCE = "enforce"
+
+
 class SshRoute(StrEnum):
     """Direct to the VM's address, or IAP TCP forwarding."""
 
@@ -249,6 +256,17 @@ class Settings:
         cohorts,
         "Most enforcements per runbook in the budget's window among VMs that share a zone, a managed instance"
         " group or the value of a label: zone=2,mig=1,label:role=1. Empty: none but the budget.",
+    )
+    group_share: float = _setting(
+        0.25,
+        ratio,
+        "Largest share of a managed instance group that is changed in the budget's window, by all runbooks,"
+        " and at least one VM; never its last healthy one. 1: groups do not matter, and are not looked up.",
+    )
+    groups_of_one: Lone = _setting(
+        Lone.APPROVE,
+        _one_of(Lone),
+        "Whether the only VM of a managed instance group is changed without a person: approve or enforce.",
     )
     windows: tuple[Hours, ...] = _setting(
         (),

@@ -15,10 +15,20 @@ from logmend.ledger import Controls, Journal
 from logmend.model.enums import Action
 from logmend.model.state import Admitted, State, View
 from logmend.model.struct import Struct, replace
-from logmend.model.values import Asked, Attempt, Evidence, InstanceFacts, Intent, Latency, Outcome, Verdict
+from logmend.model.values import (
+    Asked,
+    Attempt,
+    Evidence,
+    Group,
+    InstanceFacts,
+    Intent,
+    Latency,
+    Outcome,
+    Verdict,
+)
 from logmend.ports import Clock, Compute, Executors, RequestExecutor
 from logmend.runbook import Runbook
-from logmend.settings import Policies
+from logmend.settings import Policies, Settings
 from logmend.stages import act, decide, verify
 
 LOOKS_AT_COMMIT = 3
@@ -61,9 +71,12 @@ class Worker(Struct, frozen=True):
                 started.looked_up()
                 verdict = decide.guards(intent, runbook, facts, settings)
                 if verdict is None:
-                    verdict = self._not_now(held, runbook, facts)
+                    group = await self._group(intent, facts, settings)
+                    if not held.record.committed:  # what was begun is finished
+                        settings = decide.of_group(settings, group)
+                    verdict = self._not_now(held, runbook, facts, settings, group)
                 if verdict is None:
-                    attempt = await self._act(held, facts, runbook)
+                    attempt = await self._act(held, facts, runbook, settings)
                     started.acted()
                     verdict = verify.result_of(
                         intent,
@@ -72,6 +85,7 @@ class Worker(Struct, frozen=True):
                         detached=runbook.detached is not None,
                         held=held.subject.held,
                     )
+                    verdict = decide.told_of_group(verdict, settings, self.policies.of(intent.runbook))
             end = settle.Ending(held, runbook, facts, attempt, verdict, settings, self.clock.now())
             if settle.closes(end):
                 end = await self._take_back(end, agent)
@@ -114,25 +128,39 @@ class Worker(Struct, frozen=True):
             decide.outside(intent, self.policies.of(intent.runbook), self.clock.now(), facts)
         )
 
-    def _not_now(self, held: Admitted, runbook: Runbook, facts: InstanceFacts) -> Verdict | None:
+    async def _group(self, intent: Intent, facts: InstanceFacts, settings: Settings) -> Group | None:
+        """Look the VM's managed instance group up, if it bounds what this intent may do; None: not known."""
+        path = facts.lineage.group
+        if path is None or not decide.asks_for_group(facts, settings) or intent.puts_back:
+            return None
+        return await self.compute.group(path) if decide.ceiling(intent, settings) else None
+
+    def _not_now(
+        self,
+        held: Admitted,
+        runbook: Runbook,
+        facts: InstanceFacts,
+        settings: Settings,
+        group: Group | None,
+    ) -> Verdict | None:
         """Answer if no window is open, or a cohort is known to be full, so that nobody logs in in vain."""
         intent, now = held.record.intent, self.clock.now()
-        settings = self.policies.of(intent.runbook)
         if held.record.committed:
             return None
         if (verdict := decide.outside(intent, settings, now, facts)) is not None:
             return verdict
         if not intent.automatic or not decide.ceiling(intent, settings):
             return None
-        for cohort in decide.cohorts(intent, runbook, facts, settings, now):
+        for cohort in decide.cohorts(intent, runbook, facts, settings, now, group):
             until = self.journal.full_until(intent.runbook, cohort.name)
-            if until is not None and now < until:
+            if cohort.budget.count == 0 or (until is not None and now < until):
                 return cohort.full
         return None
 
-    async def _act(self, held: Admitted, facts: InstanceFacts, runbook: Runbook) -> Attempt:
+    async def _act(
+        self, held: Admitted, facts: InstanceFacts, runbook: Runbook, settings: Settings
+    ) -> Attempt:
         intent = held.record.intent
-        settings = self.policies.of(intent.runbook)
         budget, mark = decide.budget(runbook, settings, intent), secrets.token_hex(16)
         passed = False
 
@@ -147,10 +175,13 @@ class Worker(Struct, frozen=True):
                 differs = decide.approved(intent, runbook, known, before, settings)
                 if differs is not None and not held.record.committed:  # what was begun is finished
                     return differs
+                seen = known or facts
+                group = await self._group(intent, seen, settings)
+                alone = not decide.ceiling(intent, decide.of_group(settings, group))
+                if alone and not held.record.committed:
+                    return decide.SHRUNK
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
-
-                seen = known or facts
 
                 def judge(
                     view: View, read_at: datetime = read_at, seen: InstanceFacts = seen
@@ -159,7 +190,7 @@ class Worker(Struct, frozen=True):
                     return decide.commit(intent, view, settings, at, seen, at - read_at)
 
                 detached = runbook.detached or timedelta()
-                cohorts = decide.cohorts(intent, runbook, seen, settings, now)
+                cohorts = decide.cohorts(intent, runbook, seen, settings, now, group)
                 verdict = await self.journal.commit(
                     held, before, judge, budget, full, now, mark=mark, detached=detached, cohorts=cohorts
                 )

@@ -542,3 +542,48 @@ def test_the_adapter_costs_no_heavy_import() -> None:
     path = {"PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=path)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_group_is_its_vms_and_those_that_are_well() -> None:
+    """Leaving VMs do not count; one that is restarted, stopped or unhealthy is there and not healthy."""
+    where = "zones/us-west1-a/instanceGroupManagers/web"
+    made = {"metadata": {"created-by": f"projects/123/{where}"}}
+    pretend = PretendCompute(
+        [
+            vm(instance_id="1", name="web-1", **made),
+            vm(instance_id="2", name="web-2", health="HEALTHY", **made),
+            vm(instance_id="3", name="web-3", health="UNHEALTHY", **made),
+            vm(instance_id="4", name="web-4", current_action="RESTARTING", **made),
+            vm(instance_id="5", name="web-5", status="TERMINATED", **made),
+            vm(instance_id="6", name="web-6", current_action="DELETING", **made),
+            vm(instance_id="7", name="db-1"),
+        ]
+    )
+    async with api(pretend) as compute:
+        group = await compute.group(f"projects/123/{where}")
+    assert group is not None
+    assert (group.size, sorted(group.members), sorted(group.healthy)) == (5, list("12345"), list("12"))
+
+
+async def test_a_group_is_read_once_for_all_who_ask_and_every_page_of_it() -> None:
+    """A regional one; a storm of its VMs takes one answer."""
+    where = "regions/us-west1/instanceGroupManagers/web"
+    made = {"metadata": {"created-by": f"projects/123/{where}"}}
+    pretend = PretendCompute([vm(instance_id=str(n), name=f"web-{n}", **made) for n in range(1, 702)])
+    async with api(pretend) as compute:
+        found = await asyncio.gather(*(compute.group(f"projects/123/{where}") for _ in range(50)))
+    assert {each.size if each else None for each in found} == {701}
+    assert len(pretend.calls) == 2
+
+
+@pytest.mark.parametrize("kind", [403, 404, 503, "garbage"])
+async def test_a_group_that_cannot_be_read_is_not_known(kind: int | str) -> None:
+    """Which lets one of its VMs be changed at a time; it is asked for again after a while, not each time."""
+    where = "zones/us-west1-a/instanceGroupManagers/web"
+    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{where}"})])
+    pretend.fail("listManagedInstances", kind)
+    async with api(pretend) as compute:
+        assert await compute.group(f"projects/123/{where}") is None
+        calls = len(pretend.calls)
+        assert await compute.group(f"projects/123/{where}") is None
+    assert len(pretend.calls) == calls

@@ -109,6 +109,27 @@ async def test_every_field_of_an_answer_is_one_of_the_apis(
     message.from_json(answer.text, ignore_unknown_fields=False)
 
 
+async def test_googles_client_reads_managed_instance_groups(
+    pretend: PretendCompute, options: dict[str, Any]
+) -> None:
+    """Zonal and regional ones; every field that logmend reads is where the API's schema has it."""
+    for where, client, place in (
+        ("zones/us-west1-a", compute_v1.InstanceGroupManagersClient, {"zone": "us-west1-a"}),
+        ("regions/us-west1", compute_v1.RegionInstanceGroupManagersClient, {"region": "us-west1"}),
+    ):
+        pretend.instances[0].metadata["created-by"] = f"projects/123/{where}/instanceGroupManagers/web"
+        pretend.instances[0].health = "HEALTHY"
+        asked: dict[str, Any] = {"project": "web-prod", "instance_group_manager": "web", **place}
+        listed = await asyncio.to_thread(lambda: list(client(**options).list_managed_instances(**asked)))  # noqa: B023
+        (found,) = listed
+        assert (found.id, found.current_action, found.instance_status) == (
+            4775836342981993096,
+            "NONE",
+            "RUNNING",
+        )
+        assert [each.detailed_health_state for each in found.instance_health] == ["HEALTHY"]
+
+
 async def test_googles_client_swaps_labels_and_waits_for_the_operation(
     pretend: PretendCompute, options: dict[str, Any]
 ) -> None:

@@ -20,6 +20,7 @@ from logmend.model.enums import Mode
 from logmend.settings import ExecutorChoice, SshRoute
 
 VM = "/compute/v1/projects/p/zones/us-west1-a/instances/4775836342981993096"
+GROUP = "/compute/v1/projects/p/zones/us-west1-a/instanceGroupManagers/web/listManagedInstances"
 SIGN = "/v1/projects/p/locations/us-west1:signSshPublicKey"
 
 
@@ -29,6 +30,8 @@ SIGN = "/v1/projects/p/locations/us-west1:signSshPublicKey"
         ("GET", VM, {}, None, ""),
         ("POST", f"{VM}/setLabels", {}, {"labels": {"a": "b"}, "labelFingerprint": "x"}, ""),
         ("POST", SIGN, {}, {"sshPublicKey": "k", "serviceAccount": "a", "computeInstance": "i"}, ""),
+        ("POST", GROUP, {"maxResults": "500"}, None, ""),
+        ("POST", GROUP.replace("zones/us-west1-a", "regions/us-west1"), {"pageToken": "x"}, None, ""),
         ("GET", f"{VM}/guestAttributes", {}, None, "no such method"),
         ("POST", VM, {}, None, "no such method"),
         (

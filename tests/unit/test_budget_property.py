@@ -160,11 +160,16 @@ class Simulation:
     """Two processes over one ledger, some of which are killed."""
 
     def __init__(
-        self, rng: Random, executor: ExecutorChoice, count: int, limits: tuple[tuple[str, int], ...] = ()
+        self,
+        rng: Random,
+        executor: ExecutorChoice,
+        count: int,
+        limits: tuple[tuple[str, int], ...] = (),
+        share: float = 1.0,
     ) -> None:
         self.rng, self.clock, self.store = rng, SimClock(), MemoryStore()
         self.fleet = SimFleet(self.clock, rng)
-        self.executor, self.count, self.limits = executor, count, limits
+        self.executor, self.count, self.limits, self.share = executor, count, limits, share
         self.refs = [
             InstanceRef(REF.project_id, f"us-west1-{'abc'[n % 3]}", str(1000 + n))
             for n in range(3 * count + 3)
@@ -182,7 +187,7 @@ class Simulation:
         w = world(
             store=self.store, fleet=self.fleet, clock=self.clock, owner=f"p{self.starts}", mode=Mode.ENFORCE,
             executor=self.executor, disruption_budget=Budget(self.count, WINDOW), breaker_minimum=10_000,
-            disruption_limits=self.limits,
+            disruption_limits=self.limits, group_share=self.share,
             request_deadline=REQUEST_DEADLINE, unreachable_tries=100,
         )  # fmt: skip
         w.outcomes.written = KeptOutcomes().written
@@ -334,3 +339,27 @@ def test_no_span_of_the_window_sees_more_vms_of_a_zone_or_group_enforced_than_th
     assert simulation.most_in_a_window(lambda ref: ref.zone) <= zone
     assert simulation.most_in_a_window(lambda ref: group(ref) or ref) <= mig
     assert simulation.fleet.spans
+
+
+@pytest.mark.parametrize("executor", [ExecutorChoice.SSH, ExecutorChoice.OSCONFIG])
+@given(seed=st.integers(0, 2**32), share=st.sampled_from([0.2, 0.25, 0.45]))
+@examples(10)
+def test_no_span_of_the_window_sees_more_than_a_share_of_a_group_enforced(
+    executor: ExecutorChoice, seed: int, share: float
+) -> None:
+    """With killed processes and late agents as above; the budget of all is not what binds here."""
+
+    @mock.patch("tests.fakes.load_all", RUNBOOKS)
+    async def run() -> Simulation:
+        simulation = Simulation(Random(seed), executor, 5, share=share)  # noqa: S311  damage, not secrets
+        await simulation.run(4)
+        return simulation
+
+    simulation = asyncio.run(run())
+    sizes = [len(vms) for name, vms in _members(simulation.refs).items() if name]
+    assert simulation.most_in_a_window(lambda ref: group(ref) or ref) <= max(1, int(share * max(sizes)))
+    assert simulation.fleet.spans
+
+
+def _members(refs: list[InstanceRef]) -> dict[str | None, list[InstanceRef]]:
+    return {name: [ref for ref in refs if group(ref) == name] for name in map(group, refs)}

@@ -15,6 +15,7 @@ from logmend.model.enums import Action, Mode
 from logmend.model.struct import replace
 from logmend.model.values import Diagnosis, Outcome
 from logmend.outcome import document, reasons
+from logmend.settings import Lone
 
 FULL = Diagnosis("disk_full", "owner", ("disk: /var",), "make room on {instance}")
 MINE = Diagnosis("not_installed", "logmend", (), "install it: {instance}", "ops-agent")
@@ -147,7 +148,7 @@ async def test_a_vm_of_a_group_names_the_template_and_the_image() -> None:
 
 async def test_a_remediation_of_such_a_vm_is_said_to_last_until_it_is_recreated() -> None:
     """In a note, and the place in the next step."""
-    w = world(mode=Mode.ENFORCE)
+    w = world(mode=Mode.ENFORCE, groups_of_one=Lone.ENFORCE)
     made(w, **OF_A_GROUP)
     outcome = await w.deliver(push(incident()))
     assert outcome.result == "remediated"

@@ -15,6 +15,7 @@ from logmend.permissions import (
     ACT_AS,
     DEAD_LETTER,
     GRANTABLE,
+    GROUPS,
     LEDGER,
     LOOKUP,
     OPERATOR,
@@ -160,6 +161,7 @@ def test_the_permissions_in_terraform_are_those_of_the_python_list_group_by_grou
         "outcomes": OUTCOMES,
         "dead_letter": DEAD_LETTER,
         "lookup": LOOKUP,
+        "groups": GROUPS,
         "ssh": SSH,
         "ssh_root": SSH_ROOT,
         "ssh_iap": SSH_IAP,
@@ -190,7 +192,10 @@ def test_the_list_holds_what_the_adapters_name_at_their_calls_and_nothing_else()
         named |= set(re.findall(calls, path.read_text()))
     # Asked for when a VM lets somebody in, not by a call.
     login = {"compute.instances.osLogin", "compute.instances.osAdminLogin"}
-    assert named == {each for each in LOOKUP | SSH | SSH_ROOT | OSCONFIG if re.fullmatch(calls, each)} - login
+    assert (
+        named
+        == {each for each in LOOKUP | GROUPS | SSH | SSH_ROOT | OSCONFIG if re.fullmatch(calls, each)} - login
+    )
 
 
 @pytest.mark.parametrize(("mode", "executor", "route"), [*itertools.product(Mode, ExecutorChoice, SshRoute)])

@@ -48,6 +48,8 @@ class PretendInstance:
     partner_metadata: dict[str, object] = field(default_factory=dict)
     guest_attributes: dict[str, str] = field(default_factory=dict)
     generation: int = 0
+    health: str | None = None
+    current_action: str = "NONE"
 
     @property
     def fingerprint(self) -> str:
@@ -99,6 +101,19 @@ class PretendInstance:
         return document
 
 
+def _member(vm: PretendInstance) -> dict[str, object]:
+    """Return a VM as ``listManagedInstances`` does, with ``instanceHealth`` if there is a health check."""
+    checked = [{"healthCheck": f"{_BASE}/check", "detailedHealthState": vm.health}] if vm.health else []
+    return {
+        "id": vm.instance_id,
+        "instance": f"{_BASE}/{vm.path}",
+        "name": vm.name,
+        "instanceStatus": vm.status,
+        "currentAction": vm.current_action,
+        **({"instanceHealth": checked} if checked else {}),
+    }
+
+
 @dataclass
 class Failure:
     """What to do to calls whose ``METHOD path`` the pattern is found in, ``times`` times (None: for ever)."""
@@ -140,6 +155,15 @@ class PretendCompute:
                 Route(zone + "/instances/{instance}/setLabels", self._handler(self._set), methods=["POST"]),
                 Route(zone + "/instances/{instance}", self._handler(self._get)),
                 Route(zone + "/instances", self._handler(self._list)),
+                *(
+                    Route(
+                        f"/compute/{{version}}/projects/{{project}}/{where}/instanceGroupManagers/{{group}}"
+                        "/listManagedInstances",
+                        self._handler(self._managed),
+                        methods=["POST"],
+                    )
+                    for where in ("zones/{zone}", "regions/{region}")
+                ),
                 Route(zone + "/operations/{operation}", self._handler(self._operation)),
                 Route("/compute/{version}/projects/{project}/aggregated/instances", self._handler(self._all)),
                 Route("/compute/{version}/projects/{project}", self._handler(self._project)),
@@ -188,6 +212,20 @@ class PretendCompute:
         if "partnerMetadata" in request.query_params.get("fields", "") and not self.knows_partner_metadata:
             raise _Error(400, "Request contains an invalid argument. Invalid field selection partnerMetadata")
         return request.query_params.get("view") == "FULL" and self.knows_partner_metadata
+
+    async def _managed(self, request: Request) -> dict[str, object]:
+        """List the VMs whose ``created-by`` names the group, in whichever project's words it does.
+
+        Unlike the real one it always pages, and no VM is yet to be made. A group without VMs is not there.
+        """
+        where = request.url.path.partition("/listManagedInstances")[0].split("/")[5:]
+        mine = [
+            each for each in self.instances if each.metadata.get("created-by", "").split("/")[2:] == where
+        ]
+        if not mine:
+            raise _Error(404, f"The resource '{'/'.join(where)}' was not found")
+        page, token = _page(request, mine)
+        return {"managedInstances": [_member(each) for each in page]} | token
 
     async def _list(self, request: Request) -> dict[str, object]:
         chosen = [

@@ -37,7 +37,7 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.ports import Document, Key
 from logmend.settings import Budget
-from logmend.stages.decide import Cohort, superseding
+from logmend.stages.decide import GROUP, Cohort, superseding
 from logmend.stages.outcomes import of_replayed
 
 Judge = Callable[[View], Verdict | None]
@@ -157,9 +157,9 @@ def place_key(intent: Intent, number: int) -> Key:
 
 
 def cohort_key(intent: Intent, name: str) -> Key:
-    """Name the document of a cohort's limit."""
+    """Name the document of a cohort's limit; all runbooks share that of a managed instance group."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return shard_key("places", f"{intent.runbook}~{digest}", 0)
+    return shard_key("places", f"{'' if name.startswith(GROUP) else intent.runbook}~{digest}", 0)
 
 
 def claimed(documents: Documents, claim_at: Key | None, intent: Intent) -> Verdict | None:

@@ -258,7 +258,8 @@ class Journal(Upkeep):
             if isinstance(answer, changes.Full):
                 frees = min(frees, answer.frees or frees)
                 if answer.cohort is not None:
-                    self._full[f"{intent.runbook} {answer.cohort.name}"] = frees
+                    if answer.cohort.budget.count:  # no place at all: of this VM alone
+                        self._full[f"{intent.runbook} {answer.cohort.name}"] = frees
                     return answer.cohort.full
                 continue
             if answer is None:

@@ -197,6 +197,14 @@ class Lineage(Struct, frozen=True):
     image: str | None = None
 
 
+class Group(Struct, frozen=True):
+    """A managed instance group: how many VMs it has or is to have, their ids, and those of healthy ones."""
+
+    size: int
+    members: frozenset[str]
+    healthy: frozenset[str]
+
+
 _GROUP = re.compile(r"projects/[\w.:-]{1,99}/(?:zones|regions)/[\w-]{1,63}/instanceGroupManagers/[\w-]{1,63}")
 _TEMPLATE = re.compile(r"projects/[\w.:-]{1,99}/(?:global|regions/[\w-]{1,63})/instanceTemplates/[\w-]{1,63}")
 

@@ -339,6 +339,15 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "nothing, places become free when the window has passed; to go faster, raise"
             " LOGMEND_DISRUPTION_BUDGET",
         ),
+        "group_of_one": Meaning(
+            "It is the only VM of its managed instance group, so a person decides (LOGMEND_GROUPS_OF_ONE).",
+            _DECIDE,
+        ),
+        "last_healthy": Meaning(
+            "The VM is the last healthy one of its managed instance group.",
+            "find out why the others are not healthy: gcloud compute instance-groups managed list-instances;"
+            " it goes on when one of them is",
+        ),
         "outside_window": Meaning(
             "No maintenance window is open to the VM, or a blackout holds (detail says until when).",
             "nothing, it goes on when the window opens; logmend status shows what is closed; to go sooner,"
@@ -643,6 +652,7 @@ _OF_THE_EVENT = (
     " incident_closed test_notification"
 )
 _OF_THE_VM = (
+    "group_of_one "
     "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
     " unit_absent legacy_agent_present managed_by_plugin managed_by_policy"
     " excluded_by_runbook not_for_this_vm facts_unknown"
@@ -664,7 +674,8 @@ _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
     " diagnosed_as_root goes_first plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
-    " frozen outside_window budget_exhausted breaker_open busy retry no_such_approval approval_decided"
+    " last_healthy outside_window"
+    " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expiring approval_expired bad_credential out_of_files login_profile_full"
     " iap_request_refused iap_reauthenticate"
     " iap_unavailable iap_protocol_error iap_unknown_close osconfig_api_disabled rollout_in_progress"

@@ -29,12 +29,13 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from logmend import instance_json
+from logmend.adapters.google.groups import Groups
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
 from logmend.errors import Permanent, Transient
 from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, replace
-from logmend.model.values import InstanceFacts, InstanceRef
+from logmend.model.values import Group, InstanceFacts, InstanceRef
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class ComputeApi:
         self._locks: dict[str, asyncio.Lock] = {}
         self._together = Together(self._looked_up, pace=PACE)
         self._alone_until: dict[str, float] = {}
+        self._groups = Groups(self._rest)
 
     async def facts(self, ref: InstanceRef) -> InstanceFacts:
         """Look a VM up by its numeric id; all there is to know of it, in one round trip's time.
@@ -108,6 +110,10 @@ class ComputeApi:
         if facts.ref != ref:
             raise Permanent("wrong_instance", f"asked for {ref}, the Compute API answered with {facts.ref}")
         return facts
+
+    async def group(self, path: str) -> Group | None:
+        """Return the size and the healthy VMs of a managed instance group; see :class:`Groups`."""
+        return await self._groups(path)
 
     async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:
         """Look VMs up by name: one if the zone is given, else one for each zone that has that name.

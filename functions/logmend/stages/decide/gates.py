@@ -14,8 +14,8 @@ from logmend.model.state import Cooldown, Fleet, Record, State, Subject, View
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, InstanceFacts, Intent, Verdict
 from logmend.runbook import Runbook
-from logmend.settings import Settings
-from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
+from logmend.settings import Lone, Settings
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, ONE, RECHECK, hold_back
 
 RELEASE = timedelta(hours=1)
 """How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
@@ -348,6 +348,7 @@ def _outgrown(subject: Subject, settings: Settings) -> bool:
     return (
         cooldown is not None
         and cooldown.mode is not settings.mode
+        and (cooldown.reason != ONE or settings.groups_of_one is Lone.ENFORCE)
         and (cooldown.mode is Mode.OBSERVE or cooldown.result is Result.PLANNED)
     )
 
