@@ -123,14 +123,14 @@ class Machine:
 
     async def reboot(self, *, wait: bool = True) -> None:
         """Reboot as ``systemctl reboot`` does; the disk stays. ``wait=False`` returns when it has begun."""
-        before = self._leader()
+        before = self.leader()
         await self.run("systemctl reboot")
         if wait:
             await self.wait_until_up(other_than=before)
 
     async def reset(self, *, wait: bool = True) -> None:
         """Cut the power and boot again: no goodbye to anyone, and only what was on the disk stays."""
-        before = self._leader()
+        before = self.leader()
         await self.cut_network()
         await asyncio.to_thread(self._hardware.pull_the_plug, before, then="again")
         await self.restore_network()
@@ -140,7 +140,7 @@ class Machine:
     async def power_off(self) -> None:
         """Switch the machine off for good: until the test ends its address is there and silent."""
         await self.cut_network()
-        await asyncio.to_thread(self._hardware.pull_the_plug, self._leader(), then="off")
+        await asyncio.to_thread(self._hardware.pull_the_plug, self.leader(), then="off")
 
     async def cut_network(self) -> None:
         """Let packets between host and machine vanish silently, both ways; open connections just hang."""
@@ -152,7 +152,7 @@ class Machine:
 
     def hang_systemd(self) -> None:
         """Stop PID 1 as a signal from outside can: everything else runs on, and systemd answers nobody."""
-        os.kill(self._leader(), signal.SIGSTOP)
+        os.kill(self.leader(), signal.SIGSTOP)
 
     async def stop(self) -> None:
         """Take the machine away, with its processes, link and mounts. More than once is fine."""
@@ -171,7 +171,7 @@ class Machine:
         if user != "root":
             argv = ["runuser", "-u", user, "--", *argv]
         async with asyncio.timeout(timeout):
-            return await self._enter(self._leader(), argv, stdin)
+            return await self._enter(self.leader(), argv, stdin)
 
     @contextlib.asynccontextmanager
     async def connect(self, *, host_key: str | None = None) -> AsyncIterator[asyncssh.SSHClientConnection]:
@@ -249,7 +249,7 @@ class Machine:
     async def _starts(self) -> int:
         return len(await self.journal(f"UNIT={SERVICE}", f"MESSAGE_ID={UNIT_STARTING}"))
 
-    def _leader(self) -> int:
+    def leader(self) -> int:
         leader = self._hardware.leader()
         assert leader is not None, f"{self.name} is not running"
         return leader
