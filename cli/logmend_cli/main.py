@@ -4,8 +4,7 @@ To add one: a module ``logmend_cli/NAME.py`` or ``NAME/command.py`` with a click
 ``command``, and a line in ``COMMANDS``. What a command needs that is slow to import (rich, Google's clients)
 it imports in its function.
 A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
-docs/cli.md and the man page are made from all of it: ``python -m logmend_cli.reference > docs/cli.md``, and
-``python -m logmend_cli.manual > cli/logmend.1``.
+docs/cli.md and the man page are made from all of it: ``python -m logmend_cli.reference``.
 """
 
 import importlib

@@ -1,6 +1,6 @@
-"""The man page, made from the commands' own help: ``python -m logmend_cli.manual > cli/logmend.1``.
+"""The man page, cli/logmend.1, made from the commands' own help: ``python -m logmend_cli.reference``.
 
-A test compares the two. The macros are those of man(7).
+The macros are those of man(7).
 """
 
 import inspect
@@ -89,7 +89,3 @@ def escaped(text: str) -> str:
     text = text.replace("\\", "\\e").replace("-", "\\-")
     text = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in text)
     return f"\\&{text}" if text.startswith((".", "'")) else text
-
-
-if __name__ == "__main__":
-    click.echo(page(), nl=False)

@@ -1,19 +1,21 @@
-"""docs/cli.md, made from the commands' own help: ``python -m logmend_cli.reference > docs/cli.md``.
+"""docs/cli.md, made from the commands' own help: ``python -m logmend_cli.reference``, in a clone.
 
-A test compares the two, so that the page never says other than ``--help``.
+It writes the man page as well (:mod:`logmend_cli.manual`). Tests compare both with the help, so that no page
+says other than ``--help``.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
-from logmend_cli import rights
+from logmend_cli import manual, rights
 from logmend_cli.main import COMMANDS, logmend
 
 _INTRODUCTION = """\
 # The command `logmend`
 
-This page is made from `--help` (`python -m logmend_cli.reference > docs/cli.md`); a test keeps the two alike.
+This page is made from `--help` (`python -m logmend_cli.reference`); a test keeps the two alike.
 
 - **Exit status**: 0 done or nothing to do (any result that is not below), 1 for `failed`, `unverified`,
   `rejected`, `unmatched` or a failing check (the worst of several), 2 for invalid input or options.
@@ -59,4 +61,6 @@ def _block(text: str) -> str:
 
 
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    clone = Path(__file__).resolve().parents[2]
+    (clone / "docs" / "cli.md").write_text(page(), encoding="utf-8")
+    (clone / "cli" / "logmend.1").write_text(manual.page(), encoding="ascii")

@@ -264,14 +264,14 @@ def test_options_of_a_command_are_completed_too() -> None:
 
 
 def test_the_page_says_what_help_says() -> None:
-    """docs/cli.md is made, not written: `python -m logmend_cli.reference > docs/cli.md`."""
+    """docs/cli.md is made, not written: `python -m logmend_cli.reference`."""
     assert (ROOT / "docs/cli.md").read_text() == reference.page()
 
 
 def test_the_man_page_says_what_help_says() -> None:
-    """It is made as well: `python -m logmend_cli.manual > cli/logmend.1`."""
+    """It is made as well, by the same program."""
     page = (ROOT / "cli/logmend.1").read_text(encoding="ascii")
-    assert page == manual.page(), "python -m logmend_cli.manual > cli/logmend.1"
+    assert page == manual.page(), "python -m logmend_cli.reference"
     told = set(re.findall(r"^\.SS (.*)$", page.replace("\\-", "-"), re.MULTILINE))
     assert told == {" ".join(["logmend", *path]) for _, path in _commands(main.logmend, [])}
 
