@@ -363,6 +363,12 @@ class Settings:
     compute_endpoint: str | None = _setting(
         None, grammar.url, "Compute API endpoint instead of the public one."
     )
+    compute_reads: int = _setting(
+        1500,
+        whole,
+        "Most calls a minute by which one instance of the function reads from the Compute API, per project."
+        " VMs that come later are parked. The quota is the project's: divide it by the instances.",
+    )
     logging_endpoint: str | None = _setting(
         None, grammar.url, "Cloud Logging API endpoint instead of the public one."
     )

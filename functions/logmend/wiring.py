@@ -272,7 +272,7 @@ def open_compute(settings: Settings) -> "ComputeApi":
     """Open the Compute API; dialled when first asked."""
     from logmend.adapters.google.compute import ComputeApi
 
-    return ComputeApi(settings.compute_endpoint)
+    return ComputeApi(settings.compute_endpoint, reads=settings.compute_reads)
 
 
 def open_host_keys(settings: Settings, clock: Clock, compute: "ComputeApi", contacts: Contacts) -> "HostKeys":

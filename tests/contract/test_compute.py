@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.contract.http_fake import mute, serving
 
+from logmend.adapters.google import compute as compute_module
 from logmend.adapters.google.compute import ComputeApi
 from logmend.adapters.ssh.host_keys import PublishedHostKeys
 from logmend.errors import Permanent, Transient
@@ -254,6 +255,26 @@ async def test_project_metadata_is_asked_for_once_a_minute_however_many_vms_repo
     assert {each.name for each in found} == {each.name for each in instances}
     assert all(each.project_metadata == {"a": "b"} for each in found)
     assert sum(call.endswith("projects/web-prod") for call in pretend.calls) == 1
+
+
+async def test_reads_beyond_the_limit_wait_and_are_then_refused_without_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The refusal says when to come back; another project has a quota of its own."""
+    monkeypatch.setattr(compute_module, "PATIENCE", 0.0)
+    other = "other-proj"
+    pretend = PretendCompute([vm(), vm(project_id=other)], {"web-prod": {}, other: {}})
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, reads=3)  # the instance, its partner metadata, and the project's
+        await compute.facts(REF)
+        calls = len(pretend.calls)
+        with pytest.raises(Transient) as caught:
+            await compute.facts(REF)
+        assert caught.value.reason == "rate_limited"
+        assert 0 < (caught.value.retry_after or 0) <= 60
+        assert len(pretend.calls) <= calls + 1, "the partner metadata, which goes beside it"
+        assert (await compute.facts(replace(REF, project_id=other))).ref.project_id == other
+        await compute.aclose()
 
 
 # many at once

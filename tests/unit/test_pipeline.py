@@ -255,6 +255,21 @@ class TestDelivery:
         results = [(await w.deliver(push(entry()))).result for _ in range(7)]
         assert results == [Result.DEFERRED] * 6 + [Result.REMEDIATED]
 
+    async def test_a_quota_that_is_used_up_parks_the_vm_and_never_counts_as_its_failure(self) -> None:
+        """The message is answered for and the tick comes back to it; the VM keeps all its tries."""
+        w = world(**ENFORCE)
+        used_up = Transient("rate_limited", "1500 calls in 60 s are used", retry_after=30.0)
+        w.fleet.on_facts = [used_up] * 5
+        outcome = await w.deliver(push(entry()))
+        assert (outcome.result, outcome.reason) == (Result.PARKED, "retry")
+        assert ack.status(outcome.result) == 200
+        w.fleet.on_open = [used_up] * 5  # as the relay's 429 is
+        for _ in range(12):
+            await w.tick(hours=2)
+        told = [each.result for each in w.outcomes.written]
+        assert told[-1] is Result.REMEDIATED
+        assert Result.FAILED not in told
+
     async def test_garbage_is_rejected_acknowledged_and_kept(self) -> None:
         """What can never be decoded goes to the dead letter with its reason."""
         w = world()

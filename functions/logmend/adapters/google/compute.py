@@ -30,6 +30,7 @@ from urllib.parse import quote
 
 from logmend import instance_json
 from logmend.adapters.google.groups import Groups
+from logmend.adapters.google.quota import Quota
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
 from logmend.errors import Permanent, Transient
@@ -53,6 +54,12 @@ _PROJECTS = 256
 
 GUEST_ATTRIBUTES_POLICY = "constraints/compute.disableGuestAttributesAccess"
 """The organization policy under which guest attributes can neither be read nor written."""
+
+READS = 1_500
+"""Calls a minute that read, of one project: the quota that a project has by default, shared with everything
+else that reads there (cloud.google.com/compute/api-quota; each group of methods has its own, per project)."""
+PATIENCE = 5.0
+"""Seconds that a call waits for its place in that quota, before its VM is parked instead."""
 
 PACE = 0.25
 """Seconds between two calls in a storm; VMs that come meanwhile are asked for together."""
@@ -81,14 +88,23 @@ class ComputeApi:
     """The Compute Engine API; see :class:`logmend.ports.Compute`.
 
     ``endpoint`` replaces the public one, without ``/compute/v1``; an ``http://`` one gets no credentials.
+    ``reads`` is how many calls a minute may read from one project: who comes later waits for :data:`PATIENCE`
+    seconds, and is then told ``Transient("rate_limited")`` with the seconds left.
     """
 
     def __init__(
-        self, endpoint: str | None = None, *, connect_timeout: float = 5.0, timeout: float = 15.0
+        self,
+        endpoint: str | None = None,
+        *,
+        connect_timeout: float = 5.0,
+        timeout: float = 15.0,
+        reads: int = READS,
     ) -> None:
         self._rest = Rest(endpoint or ENDPOINT, connect_timeout=connect_timeout, timeout=timeout)
         self._projects: dict[str, tuple[float, Mapping[str, str] | str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._quotas: dict[str, Quota] = {}
+        self._reads = reads
         self._together = Together(self._looked_up, pace=PACE)
         self._alone_until: dict[str, float] = {}
         self._groups = Groups(self._rest)
@@ -322,6 +338,7 @@ class ComputeApi:
 
     async def _best_effort(self, path: str, query: Mapping[str, str]) -> HttpReply | str:
         """Return an answer, or say why there is none; a look-up waits no longer than this for it."""
+        self._quota(path).spend()  # what goes with it has waited
         try:
             async with asyncio.timeout(PARTNER_TIMEOUT):
                 return await self._rest.call("GET", path, query=query)
@@ -362,10 +379,21 @@ class ComputeApi:
         *,
         body: JsonObject | None = None,
     ) -> HttpReply:
+        if method == "GET":
+            await self._quota(path).take(PATIENCE)
         try:
             return await self._rest.call(method, path, query=query, body=body)
         except Transient as error:
             raise _unavailable(error) from error
+
+    def _quota(self, path: str) -> Quota:
+        """Return the quota of the project that a path is in: ``/compute/VERSION/projects/PROJECT…``."""
+        project_id = path.split("/")[4]
+        if project_id not in self._quotas:
+            while len(self._quotas) >= _PROJECTS:
+                self._quotas.pop(next(iter(self._quotas)))
+            self._quotas[project_id] = Quota(self._reads)
+        return self._quotas[project_id]
 
     async def _done(self, ref: InstanceRef, operation: JsonObject) -> None:
         """Wait for a zone operation. Asking again for one that is not done in time finds it done."""

@@ -43,3 +43,7 @@ class Quota:
         self._taken.append(at)
         if at > now:
             await self._sleep(at - now)
+
+    def spend(self) -> None:
+        """Take a place without waiting: for a call that cannot be put off."""
+        self._taken.append(self._now())
