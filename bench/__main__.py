@@ -143,6 +143,9 @@ def main() -> int:
         _write(asked.out, report | {"seconds": seconds, "figures": [asdict(each) for each in rows]})
     processes.clean()
     print(figures.table(rows))
+    print("\n| bench | what a user gains |\n|---|---|")
+    for name in asked.only or NAMES:
+        print(f"| {name} | {import_module(f'bench.{name}').GAINS} |")
     return 1 if failed else 0
 
 

@@ -21,6 +21,7 @@ from bench.load import load
 from bench.processes import ROOT, ask, beside, environment, ours, push, served, workshop
 
 BENCH = "attempts"
+GAINS = "How many VMs one instance can work on at once, hence how soon a fleet is remediated."
 CROWDS = (1, 10, 100, 200)
 ROUNDS = {1: 5, 10: 5, 100: 3, 200: 3}
 LIMIT_MIB = 128

@@ -9,6 +9,7 @@ from bench.figures import Figure, paired
 from bench.processes import ask, noop, ours, push, served, workshop
 
 BENCH = "cold"
+GAINS = "How long the first event after a pause waits for its answer."
 ROUNDS = 9
 SAME = "import asyncssh\nimport google.auth.transport.requests\nimport requests"
 """The libraries that reaching a VM takes here."""

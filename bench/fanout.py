@@ -25,6 +25,7 @@ from bench.load import load
 from bench.processes import ask, ours, push, served, workshop
 
 BENCH = "fanout"
+GAINS = "How long an operator waits for a whole fleet, and what it costs the own machine."
 MACHINES = 16
 BOOT_LIMIT = 30.0
 ROUNDS = 3

@@ -28,10 +28,14 @@ from bench.processes import (
     served,
     workshop,
 )
+from logmend.adapters.stores.firestore import FirestoreStore
+from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.ports import Document, Store
 from logmend_cli.pretend import emulator
 from logmend_cli.pretend.entries import incident
 
 BENCH = "rate"
+GAINS = "How many VMs' complaints one instance takes in, hence what a storm costs."
 ROUNDS = 4
 CONNECTIONS = 16
 VMS = 50
@@ -46,12 +50,14 @@ def measure() -> Iterator[Figure]:
         states = {"memory": "memory:", "sqlite": f"sqlite:{folder / 'ledger'}"}
         yield from _unmatched(settings)
         for name, state in states.items():
-            yield from _ledger(name, settings | {"state": state}, folder)
+            yield from _ledger(name, settings | {"state": state})
+        yield from _store("sqlite", folder, 3.0)
         if not emulator.installed("cloud-firestore-emulator"):
             yield plain(BENCH, "skipped: firestore: this machine lacks Java or the Cloud SDK's emulator", "")
             return
         with emulator.running(emulator.firestore_emulator_process(), "FIRESTORE_EMULATOR_HOST"):
-            yield from _ledger("firestore", settings | {"state": "firestore:bench-project"}, folder)
+            yield from _ledger("firestore", settings | {"state": "firestore:bench-project"})
+            yield from _store("firestore", folder, 1.0)
 
 
 def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
@@ -66,7 +72,7 @@ def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
         yield paired(BENCH, "unmatched events", "no-op function", mine, theirs, unit="/s", least=0.7)
 
 
-def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Figure]:
+def _ledger(name: str, settings: dict[str, object]) -> Iterator[Figure]:
     with served(noop()) as other, served(ours(), **settings) as function:
         _warm(other, function)
         seen = range(vms.OPTED_IN, vms.OPTED_IN + VMS)  # over so many VMs the events are spread
@@ -76,7 +82,7 @@ def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Fi
             ("duplicate", _incident, "skipped: duplicate"),
             ("cooling-down", vms.line, "skipped: cooling_down"),
         ):
-            mine, plainly, bare = [], [], []
+            mine, plainly = [], []
             for number in range(ROUNDS):
                 count = COUNTS[name]
                 bodies = [
@@ -84,19 +90,26 @@ def _ledger(name: str, settings: dict[str, object], folder: Path) -> Iterator[Fi
                 ]
                 plainly.append(_rate(other, bodies, "nothing"))
                 mine.append(_rate(function, bodies, said))
-                if name != "memory":
-                    bare.append(_bare(name, folder, count, f"{kind}-{number}"))
             yield paired(BENCH, f"{kind} events, {name} ledger", "no-op function", mine, plainly, unit="/s")
-            if bare:
-                what = "bare google-cloud-firestore" if name == "firestore" else "bare sqlite3"
-                yield paired(
-                    BENCH,
-                    f"{kind} events, {name} ledger",
-                    f"{what}: one transaction, three documents read, one written, same concurrency",
-                    mine,
-                    bare,
-                    unit="/s",
-                )
+
+
+def _store(name: str, folder: Path, least: float) -> Iterator[Figure]:
+    """Measure a ledger's transactions alone: three documents read, one of them written, sixteen at once."""
+    mine, bare = [], []
+    for number in range(ROUNDS):
+        count = COUNTS[name]
+        bare.append(_transactions(f"bare {name}", folder, count, f"{number}"))
+        mine.append(_transactions(f"our {name}", folder, count, f"{number}"))
+    what = "google-cloud-firestore" if name == "firestore" else "sqlite3, one after the other"
+    yield paired(
+        BENCH,
+        f"ledger transactions in the store alone, 16 at once: {name}",
+        f"bare {what}: one transaction, three documents read, one written",
+        mine,
+        bare,
+        unit="/s",
+        least=least,
+    )
 
 
 def _incident(vm: int) -> dict[str, Any]:
@@ -116,12 +129,12 @@ def _rate(function: Served, bodies: list[bytes], expected: str) -> float:
     return float(len(bodies) / found["seconds"])
 
 
-def _bare(name: str, folder: Path, count: int, prefix: str) -> float:
-    """Run the alternative in a process of its own; give transactions per second."""
+def _transactions(way: str, folder: Path, count: int, prefix: str) -> float:
+    """Do them in a process of its own; give how many there are in a second."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench.rate", name, str(folder / f"bare-{free_port()}"), str(count), prefix],
+        [sys.executable, "-m", "bench.rate", way, str(folder / f"store-{free_port()}"), str(count), prefix],
         cwd=ROOT,
-        env=beside(),
+        env=beside() | {"PYTHONPATH": f"{workshop() / 'functions'}:{ROOT}"},
         stdout=subprocess.PIPE,
         check=True,
         timeout=120,
@@ -144,6 +157,28 @@ def _bare_sqlite(path: Path, count: int) -> float:
         link.execute("INSERT INTO documents VALUES (?, ?, ?)", ("intents", str(number), text))
         link.execute("COMMIT")
     return count / (time.perf_counter() - started)
+
+
+async def _ours(store: Store, count: int, prefix: str) -> float:
+    data = {"of": "about the size of a record " * 40}
+    waiting = iter(range(-16, count))
+    started = 0.0
+
+    async def some() -> None:
+        nonlocal started
+        for number in waiting:
+            if number == 0:
+                started = time.perf_counter()
+            mine = ("intents", f"{prefix}-{number}")
+            await store.transact(
+                [mine, ("subjects", "1"), ("fleet", "1")],
+                lambda _, mine=mine: ({mine: Document(data)}, None),  # type: ignore[misc]
+            )
+
+    await asyncio.gather(*(some() for _ in range(CONNECTIONS)))
+    rate = count / (time.perf_counter() - started)
+    await store.aclose()
+    return rate
 
 
 async def _bare_firestore(count: int, prefix: str) -> float:
@@ -172,10 +207,17 @@ async def _bare_firestore(count: int, prefix: str) -> float:
     return count / (time.perf_counter() - started)
 
 
+def _alone(way: str, path: Path, count: int, prefix: str) -> float:
+    match way:
+        case "bare sqlite":
+            return _bare_sqlite(path, count)
+        case "our sqlite":
+            return asyncio.run(_ours(SqliteStore(path), count, prefix))
+        case "our firestore":
+            return asyncio.run(_ours(FirestoreStore("bench-project", "ours"), count, prefix))
+        case _:
+            return asyncio.run(_bare_firestore(count, prefix))
+
+
 if __name__ == "__main__":
-    where, total = Path(sys.argv[2]), int(sys.argv[3])
-    print(
-        _bare_sqlite(where, total)
-        if sys.argv[1] == "sqlite"
-        else asyncio.run(_bare_firestore(total, sys.argv[4] + str(os.getpid())))
-    )
+    print(_alone(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] + str(os.getpid())))

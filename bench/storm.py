@@ -25,6 +25,7 @@ from logmend.model.values import InstanceRef
 from logmend.settings import Budget
 
 BENCH = "storm"
+GAINS = "Whether a VM costs the same when 100,000 complain."
 SIZES = (1_000, 10_000, 100_000)
 ENTRIES = 6
 AGAIN = 0.1
