@@ -9,7 +9,7 @@ from unittest import mock
 
 from tests.contract.stores import Backend, SharedBackend
 
-from logmend.adapters.stores import firestore_wire
+from logmend.adapters.stores import firestore_wire, spread
 from logmend.ports import Document, Key, Store
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "ledger"
@@ -52,6 +52,7 @@ async def put_back(backend: Backend, schema: int) -> datetime:
     with (
         mock.patch.object(firestore_wire, "SCHEMA", schema),
         mock.patch.object(firestore_wire, "_range", lambda queue, _: queue),  # schema 1 had one range each
+        mock.patch.object(spread, "COLLECTIONS", frozenset()),
     ):
         await _put(store, documents)
     await store.aclose()

@@ -335,6 +335,104 @@ async def test_a_work_list_is_spread_over_ranges_and_read_as_one() -> None:
     await store.aclose()
 
 
+def client_of(store: FirestoreStore) -> Any:
+    """Give Google's own client of the same database."""
+    from google.cloud import firestore as google_firestore
+
+    return google_firestore.Client(project=store._project, database=store._database)
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_ids_that_follow_one_another_are_stored_apart_and_listed_in_order() -> None:
+    """Messages of one second do not all hit the end of the collection; nobody else sees that."""
+    from logmend.adapters.stores import firestore_wire
+
+    store, ids = new_store(), [f"m-{10**16 + number}" for number in range(64)]
+    due = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    for start in range(0, 64, 16):
+        new: dict[Key, Document | None] = {
+            ("intents", each): Document({"n": each}, "parked", due) for each in ids[start : start + 16]
+        }
+        await store.transact(list(new), lambda _, new=new: (new, None))  # type: ignore[misc]
+    assert [name for name, _ in await store.due("intents", "parked", due, 20)] == ids[:20]
+    for size in (1, 7, 64, 100):
+        listed, after = list[str](), None
+        while page := await store.scan("intents", after, size):
+            listed += [name for name, _ in page]
+            after = listed[-1]
+        assert listed == ids
+    client = client_of(store)
+    ranges = [each.id[:3] for each in client.collection("intents").stream()]
+    client.close()
+    assert set(ranges) == {f"%{number}~" for number in range(firestore_wire.RANGES)}
+    assert max(map(ranges.count, ranges)) <= 20
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_what_an_older_version_stored_is_found_and_stays_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Read, changed, listed in order and removed under the id that it has; what is new is stored apart."""
+    from logmend.adapters.stores import spread
+
+    store, due = new_store(), datetime(2026, 11, 22, 12, tzinfo=UTC)
+    old: list[Key] = [("intents", f"m-{number}") for number in (1, 3, 5)]
+    both: list[Key] = [("intents", f"m-{number}") for number in range(1, 7)]
+    with monkeypatch.context() as as_before:
+        as_before.setattr(spread, "COLLECTIONS", frozenset())
+        for key in old:
+            await store.transact([key], lambda _, key=key: ({key: Document({"n": 1}, "parked", due)}, None))  # type: ignore[misc]
+
+    def again(found: Found) -> Any:
+        return {key: Document({"n": 2, "was": key in found}, "parked", due) for key in both}, None
+
+    await store.transact(both, again)
+    listed = [name for _, name in both]
+    assert [name for name, _ in await store.scan("intents", None, 10)] == listed
+    assert [name for name, _ in await store.scan("intents", "m-2", 2)] == ["m-3", "m-4"]
+    assert [name for name, _ in await store.due("intents", "parked", due, 10)] == listed
+    found = await store.get(both)
+    assert [key for key in both if found[key].data["was"]] == old
+    await store.transact(both, lambda _: ({old[0]: None}, None))
+    client = client_of(store)
+    stored = {each.id for each in client.collection("intents").stream()}
+    client.close()
+    assert stored == {"m-3", "m-5", *(spread.name("intents", f"m-{number}") for number in (2, 4, 6))}
+    await store.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_document_is_asked_for_once_when_none_of_an_older_version_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each read is paid for. If one turns up after all, as of a command that is too old, it is found."""
+    from logmend.adapters.stores import firestore_wire, spread
+
+    monkeypatch.setattr(firestore_wire, "ASK_AGAIN", 0.0)
+    store, due = new_store(), datetime(2026, 11, 22, 12, tzinfo=UTC)
+    new: Key = ("intents", "m-1")
+    late: Key = ("intents", "o-late")
+    await store.transact([new], write(new, {}))
+    await store.get([new])
+    asked, api = list[int](), store._connected()._api
+    real = api.batch_get_documents
+
+    def counting(*, request: Any, **options: Any) -> Any:
+        asked.append(len(request["documents"]))
+        return real(request=request, **options)
+
+    monkeypatch.setattr(api, "batch_get_documents", counting)
+    await store.get([new])
+    assert asked == [1]
+    with monkeypatch.context() as as_before:
+        as_before.setattr(spread, "COLLECTIONS", frozenset())
+        await store.transact([late], lambda _: ({late: Document({"n": 1}, "parked", due)}, None))
+    assert [name for name, _ in await store.due("intents", "parked", due, 10)] == ["o-late"]
+    assert (await store.get([late]))[late].data == {"n": 1}
+    await store.aclose()
+
+
 def test_every_query_is_served_by_an_index_that_is_declared() -> None:
     """The emulator checks none: Terraform and gcloud.sh declare what the one query with a condition needs."""
     from logmend.adapters.stores import firestore_wire
@@ -344,6 +442,7 @@ def test_every_query_is_served_by_an_index_that_is_declared() -> None:
     class Asking(firestore_wire.Database):
         def __init__(self) -> None:
             self._name = "projects/p/databases/d"
+            self._older, self._asked = True, -firestore_wire.ASK_AGAIN
 
         async def _run(self, query: Any) -> Any:
             asked.append(query)
@@ -351,14 +450,20 @@ def test_every_query_is_served_by_an_index_that_is_declared() -> None:
                 yield nothing
 
     database = Asking()
-    asyncio.run(database.due("intents", "parked", datetime.now(UTC), 5))
-    asyncio.run(database.scan("intents", "m-1", 5))
-    due, scan = asked
-    filtered = [each.field_filter.field.field_path for each in due.where.composite_filter.filters]
-    assert filtered == ["queue", "due"]
-    assert [each.field.field_path for each in due.order_by] == ["due", "__name__"]
-    assert not scan.where.composite_filter.filters
-    assert [each.field.field_path for each in scan.order_by] == ["__name__"]
+    for collection in ("intents", "subjects"):
+        asyncio.run(database.scan(collection, "m-1", 5))
+    scans = asked.copy()
+    asked.clear()
+    for collection in ("intents", "subjects"):
+        asyncio.run(database.due(collection, "parked", datetime.now(UTC), 5))
+    assert (len(scans), len(asked)) == (firestore_wire.RANGES + 1 + 2 + 1, firestore_wire.RANGES + 1 + 1)
+    for scan in scans:
+        assert not scan.where.composite_filter.filters
+        assert [each.field.field_path for each in scan.order_by] == ["__name__"]
+    for due in asked:
+        filtered = [each.field_filter.field.field_path for each in due.where.composite_filter.filters]
+        assert filtered == ["queue", "due"]
+        assert [each.field.field_path for each in due.order_by] == ["due", "__name__"]
     root = Path(__file__).parents[2] / "deploy"
     index = (root / "ledger.tf").read_text().partition('"google_firestore_index" "due"')[2]
     assert re.findall(r'field_path = "(\w+)"', index) == filtered

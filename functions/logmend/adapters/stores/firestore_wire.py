@@ -8,10 +8,11 @@ Importing this module costs a third of a second: :mod:`logmend.adapters.stores.f
 first call.
 """
 
+import asyncio
 import os
-import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +21,8 @@ from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
-from logmend.adapters.stores import documents
+from logmend.adapters.stores import documents, spread
+from logmend.adapters.stores.spread import Found
 from logmend.errors import Permanent
 from logmend.model.struct import Struct, replace
 from logmend.ports import STOP, Document, Key
@@ -30,9 +32,11 @@ SCHEMA, OLDEST = 2, 1
 
 No extra call is needed to check it. Releases that knew only 1 refuse a document that has 2."""
 
-RANGES = 8
-"""Ranges of the index over which a work list is spread. ``due`` rises with time, and one rising range takes
-500 writes a second (https://firebase.google.com/docs/firestore/solutions/shard-timestamp, 2026-11)."""
+RANGES = spread.RANGES
+"""Ranges of the index over which a work list is spread, since ``due`` rises with time."""
+
+ASK_AGAIN = 600.0
+"""Seconds until it is asked again whether documents are left whose ids older versions did not spread."""
 
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take."""
@@ -66,10 +70,11 @@ Version = tuple[int, int]
 
 
 class Stored(Struct, frozen=True):
-    """A document and its version."""
+    """A document, its version, and its name in the database."""
 
     document: Document
     version: Version
+    path: str
 
 
 class Database:
@@ -81,6 +86,7 @@ class Database:
     def __init__(self, project: str, database: str, endpoint: str | None) -> None:
         self._name = f"projects/{project}/databases/{database}"
         self._metadata = (("google-cloud-resource-prefix", self._name),)
+        self._older, self._asked = True, -ASK_AGAIN
         if emulator := os.environ.get("FIRESTORE_EMULATOR_HOST"):
             host, channel = emulator, grpc.aio.insecure_channel(emulator, _CHANNEL_OPTIONS)
         else:
@@ -92,7 +98,7 @@ class Database:
     async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Read the documents that exist, as they all were at one moment. Takes no locks."""
         found, _ = await self._batch_get(keys)
-        return {key: Stored(_decoded(raw), _version(raw)) for key, raw in found.items()}
+        return {key: Stored(_decoded(raw), _version(raw), raw.name) for key, raw in found.items()}
 
     async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
         """Begin a transaction by reading which versions these documents have; its commit needs them so.
@@ -136,14 +142,36 @@ class Database:
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> list[tuple[str, Document]]:
         """Run the query that the composite index (queue, due) serves, over all ranges of the queue."""
-        ranges = _Array(values=[_Value(string_value=each) for each in _ranges(queue)])
+        ranges = _ranges(queue)
+        if collection not in spread.COLLECTIONS:
+            return _listed(await self._due(collection, ranges, before, None, limit))
+        # One by one: within a range ids are in order, over all of them they are not.
+        parts = [partial(self._due, collection, [each], before) for each in ranges]
+        found = await spread.merged(parts, limit)
+        self._older = self._older or not all(spread.is_spread(each.stored) for each in found)
+        return _listed(found)
+
+    async def scan(self, collection: str, after: str | None, limit: int) -> list[tuple[str, Document]]:
+        """List a collection in order of id."""
+        behind = None if after is None else documents.stored_id(after)
+        if collection not in spread.COLLECTIONS:
+            return _listed(await self._page(collection, "", None, behind, None, limit))
+        parts = [partial(self._page, collection, *spread.bounds(n), behind) for n in range(RANGES)]
+        if await self._has_older():
+            parts.append(partial(self._page, collection, spread.PLAIN, None, behind))
+        return _listed(await spread.merged(parts, limit))
+
+    async def _due(
+        self, collection: str, ranges: Sequence[str], before: datetime, last: Found | None, limit: int
+    ) -> list[Found]:
         query = _Query(limit={"value": limit})
         query.from_.add(collection_id=collection)
         where = query.where.composite_filter
         where.op = types.StructuredQuery.CompositeFilter.Operator.AND
         operator = types.StructuredQuery.FieldFilter.Operator
+        of_queue = _Array(values=[_Value(string_value=each) for each in ranges])
         for field, op, value in (
-            ("queue", operator.IN, _Value(array_value=ranges)),
+            ("queue", operator.IN, _Value(array_value=of_queue)),
             ("due", operator.LESS_THAN_OR_EQUAL, _Value(timestamp_value=_timestamp(before))),
         ):
             each = where.filters.add().field_filter
@@ -151,17 +179,53 @@ class Database:
             each.value.CopyFrom(value)
         self._order_by(query, "due")
         self._order_by(query, "__name__")
-        return [found async for found in self._run(query)]
+        if last is not None and last.document.due is not None:
+            query.start_at.values.add(timestamp_value=_timestamp(last.document.due))
+            query.start_at.values.add(reference_value=self._of(collection, last.stored))
+        return [
+            Found((document.due, _bare(stored)), stored, document)
+            async for stored, document in self._run(query)
+        ]
 
-    async def scan(self, collection: str, after: str | None, limit: int) -> list[tuple[str, Document]]:
-        """List a collection in order of id."""
+    async def _page(
+        self,
+        collection: str,
+        first: str,
+        end: str | None,
+        behind: str | None,
+        last: Found | None,
+        limit: int,
+    ) -> list[Found]:
+        """List ids from ``first`` to before ``end``, behind an id of the caller's and the last one found."""
         query = _Query(limit={"value": limit})
         query.from_.add(collection_id=collection)
         self._order_by(query, "__name__")
-        if after is not None:
-            query.start_at.values.add(reference_value=self._path((collection, after)))
-            query.start_at.before = False
-        return [found async for found in self._run(query)]
+        prefix = first if end else ""
+        start = last.stored if last else prefix + behind if behind is not None else ""
+        if start > first:
+            query.start_at.values.add(reference_value=self._of(collection, start))
+        elif first:
+            query.start_at.values.add(reference_value=self._of(collection, first))
+            query.start_at.before = True
+        if end is not None:
+            query.end_at.values.add(reference_value=self._of(collection, end))
+            query.end_at.before = True
+        return [Found((_bare(stored),), stored, document) async for stored, document in self._run(query)]
+
+    async def _has_older(self) -> bool:
+        """Return whether documents may be left that older versions stored under ids that are not spread.
+
+        Their last ones go a month after the upgrade. Nobody stores any more once the ledger is migrated: the
+        first that is spread is stored after that.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._older and now >= self._asked + ASK_AGAIN:
+            self._asked = now  # whoever comes meanwhile goes on with what is known
+            for collection in spread.COLLECTIONS:
+                left = await self._page(collection, spread.PLAIN, None, None, None, 1)
+                begun = await self._page(collection, "", spread.PLAIN, None, None, 1)
+                self._older = bool(left) or not begun
+        return self._older
 
     async def close(self, grace: float | None = None) -> None:
         """Close the connection; calls in flight get ``grace`` seconds."""
@@ -170,7 +234,9 @@ class Database:
     async def _batch_get(
         self, keys: Sequence[Key], options: Mapping[str, Any] = MappingProxyType({})
     ) -> tuple[dict[Key, Any], bytes]:
-        keys_by_path = {self._path(key): key for key in keys}
+        older = any(key[0] in spread.COLLECTIONS for key in keys) and await self._has_older()
+        keys_by_path = {self._of(key[0], documents.stored_id(key[1])): key for key in keys if older}
+        keys_by_path |= {self._path(key): key for key in keys}
         request = {"database": self._name, "documents": list(keys_by_path), **options}
         found, transaction = {}, b""
         async for answer in await self._api.batch_get_documents(request=request, **self._call()):
@@ -187,15 +253,14 @@ class Database:
         async for answer in await self._api.run_query(request=request, **self._call()):
             raw: Any = type(answer).pb(answer)
             if raw.HasField("document"):
-                stored = raw.document.name.rpartition("/")[2]
-                yield documents.original_id(stored), _decoded(raw.document)
+                yield raw.document.name.rpartition("/")[2], _decoded(raw.document)
 
     def _write(self, key: Key, row: documents.StoredRow | None, read: Stored | None) -> Any:
-        write = _Write()
+        write, path = _Write(), read.path if read else self._path(key)
         if row is None:
-            write.delete = self._path(key)
+            write.delete = path
         else:
-            write.update.CopyFrom(_Document(name=self._path(key), fields=_fields(key, row)))
+            write.update.CopyFrom(_Document(name=path, fields=_fields(key, row)))
         if read is None:
             write.current_document.exists = False  # the first claim: create, never overwrite
         else:
@@ -205,7 +270,10 @@ class Database:
         return types.Write.wrap(write)
 
     def _path(self, key: Key) -> str:
-        return f"{self._name}/documents/{key[0]}/{documents.stored_id(key[1])}"
+        return self._of(key[0], spread.name(*key))
+
+    def _of(self, collection: str, stored: str) -> str:
+        return f"{self._name}/documents/{collection}/{stored}"
 
     def _call(self, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
         # retry=None: the client's own retries would repeat a commit whose fate is unknown.
@@ -217,14 +285,23 @@ class Database:
         order.field.field_path = field
 
 
+def _bare(stored: str) -> str:
+    """Return the stored spelling of an id without its range: lists are in its order."""
+    return documents.stored_id(spread.original(stored))
+
+
+def _listed(found: Sequence[Found]) -> list[tuple[str, Document]]:
+    return [(spread.original(each.stored), each.document) for each in found]
+
+
 def _ranges(queue: str) -> list[str]:
     """Name the ranges of a queue; its bare name is what schema 1 wrote."""
     return [queue, *(f"{queue}~{each}" for each in range(RANGES))]
 
 
 def _range(queue: str, document_id: str) -> str:
-    """Name the range that a document is in: a digest spreads ids that follow one another."""
-    return f"{queue}~{zlib.crc32(document_id.encode()) % RANGES}"
+    """Name the range that a document is in, the same as that of its id if that is spread."""
+    return f"{queue}~{spread.number(document_id)}"
 
 
 def _fields(key: Key, row: documents.StoredRow) -> dict[str, Any]:
