@@ -31,6 +31,7 @@ NAMES = (
     "attempts",
     "command",
     "cost",
+    "ceilings",
     "storm",
     "blast",
     "scan",

@@ -4,7 +4,10 @@ import inspect
 
 import pytest
 from bench import __main__ as runner
+from bench import ceilings
 from bench.figures import paired, plain, table
+
+from logmend.adapters.stores import spread
 
 
 @pytest.mark.parametrize("name", runner.NAMES)
@@ -26,3 +29,18 @@ def test_the_table_has_a_line_for_each_figure_whether_it_could_be_measured_or_no
     lines = table([paired("b", "m", "a", [1.0], [2.0]), plain("c", "skipped: the lab needs: root", "")])
     assert len(lines.splitlines()) == 4
     assert "skipped: the lab needs: root" in lines
+
+
+def test_a_range_rises_if_what_is_new_lies_behind_all_that_was_there() -> None:
+    """Message ids do, and those of one range that they are spread over; all ranges together do not."""
+    whole, spread_out, part = ceilings.Range(), ceilings.Range(), ceilings.Range()
+    for number in range(2_000):
+        intent_id = f"m-{10**16 + number}"
+        stored = spread.name("intents", intent_id)
+        whole.add((intent_id,), new=True)
+        spread_out.add((stored,), new=True)
+        if stored.startswith("%3~"):
+            part.add((stored,), new=True)
+            part.add((stored,), new=False)
+    assert (whole.rises, spread_out.rises, part.rises) == (True, False, True)
+    assert part.writes == 2 * part.new < 2 * 2_000 / 6

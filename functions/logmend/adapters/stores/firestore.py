@@ -10,7 +10,8 @@ What the database needs besides, made by ``deploy/``:
 * a TTL policy on ``expire_at`` of each collection whose documents expire (deletion lags up to a day);
 * no index on single fields: none is queried by itself, ``data`` begins with an id, and times rise.
 
-``queue`` is stored with one of a few suffixes, so that no range of the index takes all writes of a storm.
+``queue`` is stored with one of a few suffixes, and ids that rise with time with one of a few prefixes
+(:mod:`logmend.adapters.stores.spread`), so that no range takes all writes of a storm.
 
 ``FIRESTORE_EMULATOR_HOST`` in the environment sends everything to an emulator, as with Google's own clients.
 """
