@@ -92,7 +92,7 @@ class Store(Protocol):
         ...
 
     async def scan(self, collection: str, after: str | None, limit: int) -> Sequence[tuple[str, Document]]:
-        """One page of a collection in order of id, from behind ``after``."""
+        """One page of a collection in order of id, from behind ``after``; the last alone is not full."""
         ...
 
     async def aclose(self) -> None:

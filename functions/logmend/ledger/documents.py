@@ -68,9 +68,12 @@ def unpack(kind: type[T], document: Document) -> T:
 async def every(store: Store, collection: str, page: int = 500) -> AsyncIterator[tuple[Key, Document]]:
     """Walk through a collection in order of id, so many documents at a time."""
     after: str | None = None
-    while found := await store.scan(collection, after, page):
+    while True:
+        found = await store.scan(collection, after, page)
         for name, document in found:
             yield (collection, name), document
+        if len(found) < page:
+            return
         after = found[-1][0]
 
 

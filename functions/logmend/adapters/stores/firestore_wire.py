@@ -143,19 +143,24 @@ class Database:
     ) -> list[tuple[str, Document]]:
         """Run the query that the composite index (queue, due) serves, over all ranges of the queue."""
         ranges = _ranges(queue)
+        found = await self._due(collection, ranges, before, None, limit)
         if collection not in spread.COLLECTIONS:
-            return _listed(await self._due(collection, ranges, before, None, limit))
-        # One by one: within a range ids are in order, over all of them they are not.
-        parts = [partial(self._due, collection, [each], before) for each in ranges]
-        found = await spread.merged(parts, limit)
+            return _listed(found)
+        if len(found) == limit:
+            # More fall due at the same time, perhaps: within a range they are in order of id, over all not.
+            parts = [partial(self._due, collection, [each], before) for each in ranges]
+            found = await spread.merged(parts, limit)
         self._older = self._older or not all(spread.is_spread(each.stored) for each in found)
-        return _listed(found)
+        return _listed(sorted(found, key=spread.order))
 
     async def scan(self, collection: str, after: str | None, limit: int) -> list[tuple[str, Document]]:
         """List a collection in order of id."""
         behind = None if after is None else documents.stored_id(after)
-        if collection not in spread.COLLECTIONS:
-            return _listed(await self._page(collection, "", None, behind, None, limit))
+        spread_out = collection in spread.COLLECTIONS
+        if not spread_out or behind is None:
+            found = await self._page(collection, "", None, behind, None, limit)
+            if not spread_out or len(found) < limit:
+                return _listed(sorted(found, key=spread.order))
         parts = [partial(self._page, collection, *spread.bounds(n), behind) for n in range(RANGES)]
         if await self._has_older():
             parts.append(partial(self._page, collection, spread.PLAIN, None, behind))

@@ -79,11 +79,12 @@ async def merged(parts: Sequence[Part], limit: int) -> list[Found]:
             found[n] += more
             if len(more) < page:
                 unread.discard(n)
-        first = sorted((each for part in found for each in part), key=_order)[:limit]
+        first = sorted((each for part in found for each in part), key=order)[:limit]
         asked = {n for n in unread if len(first) < limit or found[n][-1].order < first[-1].order}
         if not asked:
             return first
 
 
-def _order(found: Found) -> tuple[object, ...]:
+def order(found: Found) -> tuple[object, ...]:
+    """Return what a list is ordered by."""
     return found.order
