@@ -125,9 +125,10 @@ async def test_a_server_that_accepts_and_never_answers_is_transient(monkeypatch:
         await asyncio.wait_for(store.transact([ONE], write(ONE, {})), 30)
     assert caught.value.reason == "ledger_unavailable"
     await store.aclose()
+    server.close()
     for writer in held:
         writer.close()
-    server.close()
+    await asyncio.gather(*(writer.wait_closed() for writer in held), return_exceptions=True)
 
 
 async def test_nobody_listening_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,16 @@ async def test_a_revert_that_waits_supersedes_older_orders_before_it_is_carried_
     assert ended["o-older"] == "superseded_by_revert"
 
 
+async def test_a_revert_takes_back_a_request_that_an_agent_has_not_carried_out() -> None:
+    """It does not wait until the agent did what is to be undone: one label goes, the other comes."""
+    w, agents = agents_world()
+    assert (await w.pipeline.work(operator(intent_id="o-older"))).result is Result.REQUESTED
+    assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).reason == "busy"
+    await later(w)
+    assert w.outcomes.results[-2:] == ["skipped:superseded_by_revert", "requested"]
+    assert agents.label() == "revert"
+
+
 async def test_a_revert_with_nothing_to_put_back_holds_no_automatic_work_off() -> None:
     """It undid nothing, so that nothing could undo it; the next line is acted on as before."""
     w = world(**ENFORCE)
