@@ -11,7 +11,7 @@ PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 JOBS   ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit coverage deployed check lint lock lab tools chaos bench dist fmt clean
+.PHONY: help demo test unit coverage deployed check lint lock lab tools pictures chaos bench dist fmt clean
 
 help: ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ out/tools/checkov/bin/checkov:
 # 49 MB, 400 unpacked and never imported: fetched, not installed.
 $(PROVIDER): | $(READY)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest out/tools cdktf-cdktf-provider-google==16.12.1
+
+pictures: $(READY) ## The README's pictures of a report, anew (needs chromium).
+	$(BIN)/python -m tests.pictures
 
 chaos: $(READY) ## The fault suite, long: 1,000 tries and more.
 	LOGMEND_CHAOS_TRIES=$${LOGMEND_CHAOS_TRIES:-1000} $(BIN)/python -m pytest tests/chaos -s

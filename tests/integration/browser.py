@@ -90,10 +90,13 @@ class Page:
         assert "exceptionDetails" not in said, said
         return said["result"].get("value")
 
-    async def screenshot(self, width: int, height: int, scale: float = 1.0) -> bytes:
-        """Take a picture of the page's top left corner, PNG."""
+    async def screenshot(
+        self, width: int, height: int, scale: float = 1.0, *, form: str = "png", **options: int
+    ) -> bytes:
+        """Take a picture of the page's top left corner."""
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": scale}
-        return base64.b64decode((await self.call("Page.captureScreenshot", format="png", clip=clip))["data"])
+        taken = await self.call("Page.captureScreenshot", format=form, clip=clip, **options)
+        return base64.b64decode(taken["data"])
 
 
 @asynccontextmanager

@@ -141,3 +141,13 @@ def test_the_dependency_rule_on_the_page_is_the_one_that_lint_enforces() -> None
         lines = rules[f"importlinter:contract:{name}"]["layers"].split("\n")
         enforced = [set(line.split(" | ")) for line in lines if line]
         assert [layer for layer in said if layer != {"logmend_cli"}] == enforced, name
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    """``make pictures`` takes them anew; whoever clones this carries them all."""
+    shown = re.findall(r"\]\((docs/pictures/[^)]+)\)", page("README.md"))
+    assert {Path(each).name for each in shown} == {each.name for each in (ROOT / "docs/pictures").iterdir()}
+    for each in shown:
+        picture = (ROOT / each).read_bytes()
+        assert picture[:4] + picture[8:12] == b"RIFFWEBP"
+        assert len(picture) < 100_000
