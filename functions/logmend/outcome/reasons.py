@@ -241,8 +241,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: install the repository's present key, as its own pages say",
         ),
         "agent_cannot_write": Meaning(
-            "The Ops Agent on the VM reports that it cannot write all that it should to Cloud Logging or"
-            " Cloud Monitoring; the variant says why. On its word alone nothing is changed.",
+            "The Ops Agent on the VM reported at its start that it could not write all that it should to"
+            " Cloud Logging or Cloud Monitoring; the variant says why. On its word alone nothing is changed.",
             "logmend diagnose --runbook ops-agent {instance}, which names the cause and what to do",
         ),
         "other_source": Meaning(
