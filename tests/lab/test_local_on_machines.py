@@ -48,6 +48,6 @@ async def _through(machine: Machine) -> None:
 
 async def _logmend(machine: Machine, command: Sequence[str], *words: str) -> Any:
     """Run the command in there, as root; gives its JSON."""
-    ran = await machine.run([*command, *words, "--local", "--format", "json"], timeout=100)
+    ran = await machine.run([*command, *words, "--local", "--format", "json"], timeout=300)
     assert ran.out, ran.err
     return json.loads(ran.out)
