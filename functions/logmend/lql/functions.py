@@ -4,6 +4,7 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from logmend.lql import search
 from logmend.lql.errors import FilterError
@@ -39,12 +40,16 @@ def _log_id(call: Call) -> Predicate:
 
     def test(entry: Mapping[str, object]) -> bool:
         name = entry.get("logName")
-        if not isinstance(name, str):
-            return False
-        log_id = name.partition("/logs/")[2]
-        return fold(urllib.parse.unquote(log_id) if "%" in log_id else log_id) == wanted
+        return isinstance(name, str) and _decoded(name) == wanted
 
     return test
+
+
+@lru_cache(maxsize=16)
+def _decoded(name: str) -> str:
+    """Return the folded log ID of a logName: a filter asks for several of one entry."""
+    log_id = name.partition("/logs/")[2]
+    return fold(urllib.parse.unquote(log_id) if "%" in log_id else log_id)
 
 
 def _source(call: Call) -> Predicate:
