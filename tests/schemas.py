@@ -134,6 +134,7 @@ SCAN = record(
         detail=TEXT,
         **MADE_OF,
         owner=maybe(TEXT),
+        labels={"type": "object", "additionalProperties": maybe(TEXT)},
         pending_guards=WORDS,
         forms=rows(**_FORM),
     ),
@@ -156,6 +157,7 @@ SCAN = record(
         facts={"enum": ["compute", "none"]},
         alike=rows(**ALIKE),
         owners=COUNTS,
+        labels={"type": "object", "additionalProperties": COUNTS},
     ),
 )
 

@@ -104,18 +104,23 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also show plans that are decided or expired.")
+@click.option(
+    "--label-column", "columns", multiple=True, metavar="KEY", help="Also show this label of the VMs."
+)
 @format_option("table", "json", "csv")
-def list_(everything: bool, shape: str) -> None:
+def list_(everything: bool, columns: Sequence[str], shape: str) -> None:
     """List the plans, those that expire first at the top."""
 
-    async def work(app: Application) -> list[dict[str, object]]:
+    async def work(app: Application) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
         found = sorted([each async for each in app.controls.approvals()], key=lambda each: each.expires_at)
         return [row(each, app, now) for each in found]
 
     rows = running(work, shared_ledger(inputs.settings()))
     shown = [each for each in rows if everything or each["state"] == "pending"]
-    show_rows(shape, COLUMNS, shown, empty="no plan waits")
+    if shape != "json":  # which has all labels
+        shown = [each | {f"label:{key}": each["labels"].get(key) for key in columns} for each in shown]
+    show_rows(shape, COLUMNS | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
 
 
 @command.command()

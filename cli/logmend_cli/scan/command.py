@@ -60,6 +60,13 @@ CSV = (
 )
 @click.option("--until", metavar="TIME", help="Until when, likewise. Default: now.")
 @click.option("--offline", is_flag=True, help="Do not look VMs up with the Compute Engine API.")
+@click.option(
+    "--label-column",
+    "columns",
+    multiple=True,
+    metavar="KEY",
+    help="Also show this label of the VMs, and count by it; may be repeated.",
+)
 @output.format_option("table", "json", "csv")
 def command(
     file: str | None,
@@ -69,6 +76,7 @@ def command(
     since: str | None,
     until: str | None,
     offline: bool,
+    columns: Sequence[str],
     shape: str,
 ) -> int:
     """Find the VMs that have the fault, and say what would be done to each and why.
@@ -101,9 +109,9 @@ def command(
         facts, offline = asyncio.run(_facts(groups, found.policies))
     judged = list(groups.judged(facts, found.policies))
     scanned.keep((each.seen.instance, each.name) for each in judged)
-    instances = [document.instance(each) for each in judged]
-    totals = document.totals(groups, judged, "none" if offline else "compute")
-    _show(instances, totals, shape)
+    instances = [document.instance(each, columns) for each in judged]
+    totals = document.totals(groups, judged, "none" if offline else "compute", columns)
+    _show(instances, totals, shape, columns)
     return BAD if groups.spoken.entries else status_of(each.verdict.result for each in judged)
 
 
@@ -218,12 +226,15 @@ async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]"
         await compute.aclose()
 
 
-def _show(instances: Sequence[dict[str, object]], totals: dict[str, object], shape: str) -> None:
+def _show(
+    instances: Sequence[dict[str, object]], totals: dict[str, object], shape: str, columns: Sequence[str]
+) -> None:
     if shape == "json":
         output.show_json({"instances": list(instances), "totals": totals})
         return
     if shape == "csv":
-        output.show_rows("csv", {key: key for key in CSV}, [document.flat(each) for each in instances])
+        keys = (*CSV, *document.by_label(dict.fromkeys(columns)))
+        output.show_rows("csv", {key: key for key in keys}, [document.flat(each) for each in instances])
         for line in scan_text.spoken(totals):
             warn(line.strip())
         return

@@ -1,7 +1,7 @@
 """What a scan says, as JSON data: ``{"instances": […], "totals": {…}}``, every key always there. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,8 @@ from logmend_cli.alike import Causes
 from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
-def instance(scanned: Scanned) -> dict[str, Any]:
-    """Return the object of one VM under one runbook."""
+def instance(scanned: Scanned, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the object of one VM under one runbook; ``columns`` are the keys of labels that are shown."""
     seen, verdict = scanned.seen, scanned.verdict
     ref = seen.instance
     return {
@@ -36,15 +36,19 @@ def instance(scanned: Scanned) -> dict[str, Any]:
         "detail": verdict.detail,
         **_made(scanned.made),
         "owner": scanned.owner,
+        "labels": {key: scanned.labels.get(key) for key in columns},
         "pending_guards": list(scanned.pending),
         "forms": [_form(form, verdict) for form, verdict in scanned.forms],
     }
 
 
-def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, object]:
-    """Sum up. ``facts`` is where they come from: ``compute`` or ``none``."""
+def totals(
+    groups: Groups, scanned: Iterable[Scanned], facts: str, columns: Sequence[str] = ()
+) -> dict[str, object]:
+    """Sum up. ``facts`` is where they come from: ``compute`` or ``none``; ``columns`` as in instance."""
     results = Counter[str]()
     seen, alike, owners = [], Causes(), dict[str, set[InstanceRef]]()
+    labels = {key: dict[str, set[InstanceRef]]() for key in columns}
     for each in scanned:
         what = output.word(each.verdict.result.value, each.verdict.reason)
         results[what] += 1
@@ -52,6 +56,9 @@ def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, 
         seen.append(each.seen)
         if each.owner is not None:
             owners.setdefault(each.owner, set()).add(each.seen.instance)
+        for key, values in labels.items():
+            if (value := each.labels.get(key)) is not None:
+                values.setdefault(value, set()).add(each.seen.instance)
     turned = {output.word(*key): count for key, count in groups.turned_away.most_common()}
     return {
         "instances": len({each.instance for each in seen}),
@@ -71,8 +78,18 @@ def totals(groups: Groups, scanned: Iterable[Scanned], facts: str) -> dict[str, 
         "last_seen": _time(max((each.last for each in seen if each.last), default=None)),
         "facts": facts,
         "alike": [each.row for each in alike.rows()],
-        "owners": dict(sorted(((each, len(vms)) for each, vms in owners.items()), key=lambda each: -each[1])),
+        "owners": _counted(owners),
+        "labels": {key: _counted(values) for key, values in labels.items()},
     }
+
+
+def _counted(vms: Mapping[str, set[InstanceRef]]) -> dict[str, int]:
+    return dict(sorted(((each, len(those)) for each, those in vms.items()), key=lambda each: -each[1]))
+
+
+def by_label(labels: Mapping[str, object]) -> dict[str, object]:
+    """Return labels as columns of a table or of CSV: ``label:KEY``."""
+    return {f"label:{key}": value for key, value in labels.items()}
 
 
 def _made(made: Lineage) -> dict[str, Any]:
@@ -82,7 +99,7 @@ def _made(made: Lineage) -> dict[str, Any]:
 def flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """Make one flat row of an instance's object, for CSV."""
     joined = {key: "; ".join(document[key]) for key in ("log_paths", "variants", "pending_guards")}
-    return {**document["instance"], **document, **joined}
+    return {**document["instance"], **document, **joined, **by_label(document["labels"])}
 
 
 def row(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +112,7 @@ def row(document: Mapping[str, Any]) -> dict[str, Any]:
         "why": why(document),
         "first_seen": _brief(document["first_seen"]),
         "last_seen": _brief(document["last_seen"]),
+        **by_label(document["labels"]),
     }
 
 

@@ -93,7 +93,8 @@ class Seen:
 class Scanned(Struct, frozen=True):
     """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays.
 
-    ``made`` is what the VM was made from, ``owner`` what the label says that ``LOGMEND_OWNER_LABEL`` names.
+    ``made`` is what the VM was made from, ``owner`` what the label says that ``LOGMEND_OWNER_LABEL`` names;
+    ``labels`` are all of the VM's, none if it was not looked up.
     """
 
     seen: Seen
@@ -104,6 +105,7 @@ class Scanned(Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     made: Lineage = Lineage()
     owner: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -213,6 +215,7 @@ class Groups:
                 hosts=hosts,
                 made=facts_known.lineage if facts_known else Lineage(),
                 owner=settings.owner_of(facts_known.labels) if facts_known else None,
+                labels=facts_known.labels if facts_known else {},
             )
 
 

@@ -29,6 +29,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, empty: str = EMPTY) -> None:
         return
     columns = {"vm": "VM"} | ({"project_id": "project"} if several else {}) | {"zone": "zone"}
     columns |= {"owner": "owner"} if any(row["owner"] for row in rows) else {}
+    columns |= {f"label:{key}": key for key in (rows[0]["labels"] if rows else ())}
     columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
     columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
     output.show_rows("table", columns, rows, empty=empty)
@@ -48,12 +49,17 @@ def summary(totals: Mapping[str, Any]) -> Iterator[str]:
     for name, count in totals["ill_formed"].items():
         yield f"{count} could not be read ({name})"
     if totals["owners"]:
-        yield "By owner: " + ", ".join(f"{name} {count}" for name, count in totals["owners"].items())
+        yield _by("owner", totals["owners"])
+    yield from (_by(key, counts) for key, counts in totals["labels"].items())
     yield from spoken(totals)
     yield from alike(totals["alike"])
     if any(name.startswith("planned") for name in totals["results"]):
         yield "Next, only check those VMs (from outside their network with LOGMEND_SSH_ROUTE=iap):"
         yield "  logmend scan … --format json > scan.json; logmend run --from scan.json"
+
+
+def _by(what: str, counts: Mapping[str, int]) -> str:
+    return f"By {what}: {', '.join(f'{name} {count}' for name, count in counts.items()) or 'none'}"
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -100,6 +106,7 @@ def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
     table.add_column("would be\nwhy", overflow="fold", min_width=24)
     for row in rows:
         place = f"{row['project_id']} {row['zone']}" if several else row["zone"]
+        place += "".join(f" {key}={value}" for key, value in row["labels"].items() if value is not None)
         would = Text(row["result"], style=output.colour(row["result"]))
         cells = [_pair(row["vm"], place), str(row["count"])]
         if with_times:

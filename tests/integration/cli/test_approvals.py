@@ -38,7 +38,10 @@ def test_the_table_shows_what_a_person_decides_on(planned: Place) -> None:
     assert "timer_enabled=enabled" in first["evidence"]
     assert first["will"].startswith("check, enforce workload-cert-refresh (")
     assert first["labels"] == {"team": "red"}
-    shown = planned.logmend("approvals", "list").stdout
+    listed = ("approvals", "list", "--label-column", "team")
+    assert planned.logmend(*listed, "--format", "csv").stdout.splitlines()[0].endswith(",label:team")
+    shown = planned.logmend(*listed).stdout
+    assert ("team" in shown, "blue" in shown) == (True, True)
     assert all(word in shown for word in ("web-0", "config_status=404", "0 min", "what will happen"))
 
 

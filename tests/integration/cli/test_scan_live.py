@@ -1,6 +1,7 @@
 """`logmend scan` against Cloud Logging and the Compute Engine API, as far as the pretend ones go."""
 
 import contextlib
+import csv
 import json
 import os
 import socket
@@ -83,6 +84,24 @@ def test_each_vms_owner_is_named_and_counted(place: Place) -> None:
     assert told["totals"]["owners"] == {"shop": 1, "search": 1}
     assert "By owner: " in place.logmend("scan", "-", stdin=text, owner_label="team").stdout
     assert "By owner" not in place.logmend("scan", "-", stdin=text).stdout
+
+
+def test_labels_that_are_asked_for_are_shown_and_counted_by(place: Place) -> None:
+    """In JSON, the table and CSV; a VM without the label has none, and nobody who asks for none sees any."""
+    for name, env in (("web-1", "prod"), ("web-2", "prod"), ("cert-1", "=HYPERLINK")):
+        place.machine(name).instance.labels["env"] = env
+    text = json.dumps(lines(place))
+    asked = ("scan", "-", "--label-column", "env", "--label-column", "tier")
+    told = json.loads(place.logmend(*asked, "--format", "json", stdin=text).stdout)
+    labels = {each["name"]: each["labels"] for each in told["instances"]}
+    assert labels["web-1"] == {"env": "prod", "tier": None}
+    assert labels["fine-1"] == {"env": None, "tier": None}
+    assert told["totals"]["labels"] == {"env": {"prod": 2, "=HYPERLINK": 1}, "tier": {}}
+    assert "By env: prod 2, =HYPERLINK 1" in place.logmend(*asked, stdin=text).stdout
+    rows = list(csv.DictReader(place.logmend(*asked, "--format", "csv", stdin=text).stdout.splitlines()))
+    assert {each["name"]: each["label:env"] for each in rows}["cert-1"] == "'=HYPERLINK"
+    plain = json.loads(place.logmend("scan", "-", "--format", "json", stdin=text).stdout)
+    assert {str(each["labels"]) for each in plain["instances"]} == {"{}"}
 
 
 def test_a_span_of_time_bounds_what_is_read(place: Place) -> None:
