@@ -88,6 +88,7 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
             "LOGMEND_SSH_PORT": str(fleet.ssh_port),
             "LOGMEND_DISRUPTION_BUDGET": "100/10m",
             "LOGMEND_BREAKER_MINIMUM": "100",
+            "LOGMEND_REPEATS": "each",  # a row for each scene
         }
         async with function_process.serving(settings, out / "function.log") as url:
             with _board(scenes, form) as board:

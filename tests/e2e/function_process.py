@@ -169,7 +169,8 @@ async def function_process(
     """Run ``functions/main.py`` with ``settings``: ``mode="enforce"`` sets ``LOGMEND_MODE``.
 
     ``folder`` keeps its log and, where the settings do not say otherwise, ledger and outcomes; it may be
-    shared by several functions only if they share those. Nothing of the caller's own ``LOGMEND_*``
+    shared by several functions only if they share those. Tests ask what became of each event: unless they say
+    otherwise, each has an outcome of its own. Nothing of the caller's own ``LOGMEND_*``
     reaches it. On leaving it is ended, and it is an error if anything of it is left. ``prefix`` is a command
     that runs it, ``environment`` adds to its environment, ``port`` is a fixed one instead of a free one. Its
     environment is the platform's. ``source`` is a folder with another ``main.py``, in which it is run and of
@@ -177,7 +178,11 @@ async def function_process(
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     outcomes = folder / "outcomes.jsonl"
-    chosen = {"state": f"sqlite:{folder / 'ledger.sqlite'}", "outcomes": f"file:{outcomes}"} | settings
+    chosen = {
+        "state": f"sqlite:{folder / 'ledger.sqlite'}",
+        "outcomes": f"file:{outcomes}",
+        "repeats": "each",
+    } | settings
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LOGMEND_", "K_", "FUNCTION_"))}
     platform = PLATFORM.copy()
     if not str(chosen["state"]).startswith("firestore:"):
