@@ -37,7 +37,7 @@ locals {
   }
 
   # cloud.google.com/monitoring/promql/promql-mapping: the first / of a metric's name is a colon, other characters are _.
-  promql = { for name in ["outcomes", "approvals"] : name => "logging_googleapis_com:user_${replace(var.name, "-", "_")}_${name}" }
+  promql = { for name in ["outcomes", "approvals", "events"] : name => "logging_googleapis_com:user_${replace(var.name, "-", "_")}_${name}" }
 
   # Which entries of the log of outcomes, in the labels that their metric takes from them; `by` tells incidents apart.
   vm_alerts = {

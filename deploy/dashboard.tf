@@ -35,7 +35,7 @@ resource "google_monitoring_dashboard" "logmend" {
             dataSets = [for query in lookup(chart, "sum", null) == null ? [null] : local.recorded_on : {
               plotType = "STACKED_AREA"
               timeSeriesQuery = { for kind, value in {
-                prometheusQuery = query == null ? null : "sum by (${chart.sum}) (increase(${local.events}{monitored_resource=\"${query}\"${chart.of}}[$${__interval}]))"
+                prometheusQuery = query == null ? null : "sum by (${chart.sum}) (increase(${local.promql.events}_sum{monitored_resource=\"${query}\"${chart.of}}[$${__interval}]))"
                 timeSeriesFilter = query != null ? null : {
                   filter = chart.filter
                   aggregation = {

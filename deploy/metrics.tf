@@ -3,8 +3,6 @@
 locals {
   outcome_log = "projects/${var.project_id}/logs/logmend"
   metric      = "logging.googleapis.com/user/${google_logging_metric.outcomes.name}"
-  # In PromQL: only it can sum a distribution (cloud.google.com/monitoring/promql/promql-mapping).
-  events = "logging_googleapis_com:user_${replace(google_logging_metric.events.name, "/[^a-zA-Z0-9]/", "_")}_sum"
   # Only those that are known: anybody who may label a VM could make new values, and each is a series. No label has a comma.
   known_owner = "REGEXP_EXTRACT(jsonPayload.owner, \"^(${length(var.owners) > 0 ? join("|", keys(var.owners)) : ","})$\")"
   # As UNREACHED in functions/logmend/outcome/reasons.py.
@@ -69,7 +67,7 @@ resource "google_logging_metric" "outcomes" {
 
 # An entry may tell of many events (LOGMEND_REPEATS=counted): the sum of what each tells is how many there were. It takes
 # a distribution, and a name of its own: the type of a metric cannot be changed. Alerts ask whether there is anything,
-# for which `outcomes` is enough.
+# for which `outcomes` is enough. Only PromQL can sum a distribution (cloud.google.com/monitoring/promql/promql-mapping).
 resource "google_logging_metric" "events" {
   project         = var.project_id
   name            = "${var.name}/events"
