@@ -1,5 +1,6 @@
 """The pipeline on each store, killed and disturbed at every transaction: nothing lost, nothing done twice."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from logmend.model.state import Freeze, State
 from logmend.model.values import InstanceFacts, InstanceRef, Outcome
 from logmend.outcome import ack
 from logmend.ports import Document, Key, Step, Store, T
+from logmend.settings import RepeatsChoice
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 RUNBOOK = "workload-cert-refresh"
@@ -305,3 +307,23 @@ async def test_an_attempt_outlives_a_clock_that_steps_back_meanwhile(store: Stor
     known = await w.journal.record("m-1")
     assert known is not None
     assert known.state is State.DONE
+
+
+async def test_messages_that_come_to_two_processes_at_once_are_each_told_of_once(
+    store: Store,
+) -> None:
+    """What a VM says again is counted by name: whoever it comes to, and however often."""
+    counting: dict[str, Any] = {"store": store, "repeats": RepeatsChoice.COUNTED}
+    first = world(**counting)
+    second = world(fleet=first.fleet, clock=first.clock, owner="second", **counting)
+    second.outcomes.written = first.outcomes.written
+    await first.deliver(push(entry(), "0"))
+    bodies = [push(entry(), str(number)) for number in range(1, 7)]
+    for _ in range(3):
+        await asyncio.gather(*(delivered(w, body) for body in bodies for w in (first, second)))
+    first.clock.tick(hours=3)
+    await asyncio.gather(first.ticker.run(), second.ticker.run())
+    told = {each.outcome_id: each for each in first.outcomes.written if each.final}
+    assert [each.reason for each in told.values()] == [None, "cooling_down", "cooling_down"]
+    assert [each.count for each in told.values()] == [1, 1, 5]
+    assert await Queues(store).counted(first.clock.now().replace(year=9999), 10) == []
