@@ -13,6 +13,7 @@ from logmend.model.state import By, Freeze
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Source
 from logmend.outcome import ack
+from logmend.settings import RepeatsChoice
 
 SAID = "Error getting config status, workload certificates may not be configured: HTTP 404"
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
