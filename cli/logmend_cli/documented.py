@@ -22,7 +22,7 @@ class Command(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{each}\n")
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """A group of such commands."""
 
     command_class = Command

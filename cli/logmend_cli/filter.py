@@ -10,11 +10,11 @@ from logmend.errors import ConfigError
 from logmend.model.values import Undecodable
 from logmend.settings import Settings
 from logmend_cli import inputs
-from logmend_cli.documented import Group, runbook_names
+from logmend_cli.documented import CommandGroup, runbook_names
 from logmend_cli.errors import BAD, DONE, UNUSABLE, warn
 
 
-@click.group("filter", cls=Group, short_help="The filters that select log entries: show, match.")
+@click.group("filter", cls=CommandGroup, short_help="The filters that select log entries: show, match.")
 def command() -> None:
     """Show and try the filters that select log entries.
 

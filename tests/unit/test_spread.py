@@ -51,7 +51,7 @@ def test_ranges_are_read_as_one_list_in_order(limit: int, sizes: tuple[int, ...]
     kept = [sorted(numbers[sum(sizes[:n]) : sum(sizes[: n + 1])]) for n in range(len(sizes))]
     read = 0
 
-    def part(own: Sequence[int]) -> spread.Part:
+    def part(own: Sequence[int]) -> spread.Fetch:
         async def page(last: Found | None, count: int) -> list[Found]:
             nonlocal read
             behind = [each for each in own if last is None or (each,) > last.order][:count]

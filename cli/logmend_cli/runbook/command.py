@@ -16,14 +16,14 @@ from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE, below, dangling
 from logmend.settings import Settings
 from logmend_cli import inputs, output
-from logmend_cli.documented import Group
+from logmend_cli.documented import CommandGroup
 from logmend_cli.errors import BAD, DONE, warn
 
 if TYPE_CHECKING:
     from logmend_cli.runbook.golden import Ran
 
 
-@click.group("runbook", cls=Group, short_help="The runbooks: list, lint, test.")
+@click.group("runbook", cls=CommandGroup, short_help="The runbooks: list, lint, test.")
 def command() -> None:
     """Look at runbooks, check them, and run their golden cases.
 

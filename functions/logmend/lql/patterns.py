@@ -21,7 +21,7 @@ MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
 _PLAIN = re.compile(r"[\w /:,;=<>@%&~'\"!#-]+(?:\|[\w /:,;=<>@%&~'\"!#-]+)*", re.ASCII)
 
 
-class Found(Protocol):
+class _Found(Protocol):
     """What RE2 found in a text; its module has no types."""
 
     def group(self, number: int) -> bytes | None:
@@ -34,7 +34,7 @@ class Compiled(Protocol):
     groups: int
     programsize: int
 
-    def search(self, text: bytes) -> Found | None:
+    def search(self, text: bytes) -> _Found | None:
         """Return the first match."""
 
 

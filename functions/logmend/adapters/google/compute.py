@@ -29,7 +29,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from logmend import instance_json
-from logmend.adapters.google.groups import Groups
+from logmend.adapters.google.groups import GroupHealth
 from logmend.adapters.google.quota import Quota
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
@@ -107,7 +107,7 @@ class ComputeApi:
         self._reads = reads
         self._together = Together(self._looked_up, pace=PACE)
         self._alone_until: dict[str, float] = {}
-        self._groups = Groups(self._rest)
+        self._groups = GroupHealth(self._rest)
 
     async def facts(self, ref: InstanceRef) -> InstanceFacts:
         """Look a VM up by its numeric id; all there is to know of it, in one round trip's time.
@@ -128,7 +128,7 @@ class ComputeApi:
         return facts
 
     async def group(self, path: str) -> Group | None:
-        """Return the size and the healthy VMs of a managed instance group; see :class:`Groups`."""
+        """Return the size and the healthy VMs of a managed instance group; see :class:`GroupHealth`."""
         return await self._groups(path)
 
     async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:

@@ -29,7 +29,7 @@ PAGE = "500"
 _LEAVING = frozenset({"DELETING", "ABANDONING"})
 
 
-class Groups:
+class GroupHealth:
     """Reads groups, each once for all who ask at the same time."""
 
     def __init__(self, rest: Rest) -> None:

@@ -63,11 +63,11 @@ class Found(Struct, frozen=True):
     document: Document
 
 
-Part = Callable[[Found | None, int], Awaitable[Sequence[Found]]]
+Fetch = Callable[[Found | None, int], Awaitable[Sequence[Found]]]
 """Reads on in one range: from behind what was found last, so many."""
 
 
-async def merged(parts: Sequence[Part], limit: int) -> list[Found]:
+async def merged(parts: Sequence[Fetch], limit: int) -> list[Found]:
     """Read ranges side by side, of each its part of ``limit`` and some, until the first of all are known."""
     found: list[list[Found]] = [[] for _ in parts]
     unread, asked = set(range(len(parts))), set(range(len(parts)))

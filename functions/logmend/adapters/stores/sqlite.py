@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from logmend.adapters.stores import documents
 from logmend.adapters.stores.sqlite_file import OpenFile
-from logmend.adapters.stores.sqlite_worker import Worker
+from logmend.adapters.stores.sqlite_worker import Writer
 from logmend.ports import Clock, Document, Key, Step, T
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,7 +48,7 @@ class SqliteStore:
         self.path = path
         self._clock = clock
         self._purged = -PURGE_EVERY
-        self._worker: Worker | None = None
+        self._worker: Writer | None = None
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`. The step runs in the store's thread, under its lock."""
@@ -102,7 +102,7 @@ class SqliteStore:
 
     async def _run(self, work: Callable[[OpenFile], _R], *, within: bool = False) -> _R:
         if self._worker is None:
-            self._worker = Worker(self.path)
+            self._worker = Writer(self.path)
         return await self._worker.run(work, within=within)
 
 

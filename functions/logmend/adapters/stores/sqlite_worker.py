@@ -41,7 +41,7 @@ class _Job(Generic[_R]):
     future: "asyncio.Future[_Answer[_R]]"
 
 
-class Worker:
+class Writer:
     """A thread and the connection that only this thread touches, opened when first used.
 
     Work is done in the order in which it came; that of a caller who is cancelled before it begins, never.
