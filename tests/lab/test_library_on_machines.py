@@ -8,24 +8,26 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from logmend import runbook
+from logmend import catalog, runbook
 from logmend.model import evidence
 from logmend.osconfig import assignment
+from logmend.settings import Settings
 from logmend_cli.pretend.fleet import free_port, serving
 from tests.contract.osconfig_server import OsConfigServer
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import osconfig_agent
-from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until, until_given_up
+from tests.lab.cloud import Cloud, cloud, make_due, new_id, standing, tick, until, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.roots import RELEASES
-from tests.lab.test_osconfig_on_machines import deploy
+from tests.lab.test_osconfig_on_machines import put
 
 PACKAGE = r"""set -e
 d=$(mktemp -d)
@@ -601,22 +603,73 @@ async def test_no_other_file_is_cut_and_none_without_a_record(machine: Machine) 
 
 @asynccontextmanager
 async def served(
-    folder: Path, machine: Machine, executor: str
+    folder: Path, chosen: str, executor: str, *machines: Machine
 ) -> AsyncIterator[tuple[Function, Cloud, OsConfigServer]]:
-    """Run a function that has the runbook on and allowed, and the APIs around it."""
-    chosen = folder / "logmend.yaml"
-    chosen.write_text("runbooks:\n  dpkg-interrupted: {enabled: true, allow_irreversible: true}\n")
+    """Run a function that has these runbooks on, and the APIs around it."""
+    path = folder / "logmend.yaml"
+    path.write_text(chosen)
     server, port = OsConfigServer(), free_port()
     async with AsyncExitStack() as stack:
-        around = await stack.enter_async_context(cloud(folder, machine))
+        around = await stack.enter_async_context(cloud(folder, *machines))
         await stack.enter_async_context(serving(server.app, port))
-        instance = around.instance(machine)
-        instance.metadata["enable-osconfig"] = "TRUE"
-        instance.service_account = "vm@lab-project.iam.gserviceaccount.com"
-        deploy(server, machine.ref.project_id, machine.ref.zone)
+        for machine in machines:
+            instance = around.instance(machine)
+            instance.metadata["enable-osconfig"] = "TRUE"
+            instance.service_account = "vm@lab-project.iam.gserviceaccount.com"
+            for each in catalog.read_all(Settings(runbooks=path)).runbooks.values():
+                put(server, machine.ref.project_id, machine.ref.zone, each)
         settings: dict[str, Any] = {"executor": executor, "osconfig_endpoint": f"http://127.0.0.1:{port}"}
-        function = await stack.enter_async_context(around.function(runbooks=chosen, **settings))
+        function = await stack.enter_async_context(around.function(runbooks=path, **settings))
         yield function, around, server
+
+
+def alert(machine: Machine, name: str) -> dict[str, Any]:
+    """Give the incident of an alert policy that names a runbook."""
+    body = incident(machine.ref, incident_id=str(uuid.uuid4()))
+    body["incident"]["policy_user_labels"] = {"logmend-runbook": name}
+    body["incident"]["started_at"] = int(datetime.now(UTC).timestamp())
+    return body
+
+
+BY_AGENT = """runbooks:
+  google-guest-agent: {enabled: true, parameters: {settle: '1'}}
+  apt-source-gone: {enabled: true}
+  agent-log-disk: {enabled: true, allow_irreversible: true, parameters: {megabytes: '8'}}
+"""
+
+
+async def test_what_an_os_policy_can_carry_is_remediated_by_the_os_config_agent_too(
+    boot: Boot, tmp_path: Path
+) -> None:
+    """By label and report alone, each fault on a machine of its own; nobody logs in."""
+    dead, apt, disk = await asyncio.gather(*(boot(timer="disabled") for _ in range(3)))
+    await given_up(dead)
+    await dead.output("rm /opt/dies")
+    await sh(apt, ARCHIVE)
+    await until(lambda: updates(apt))
+    await apt.output(f"echo '{BACKPORTS}' >>/etc/apt/sources.list")
+    await sh(disk, SMALL)
+    await disk.run(f"{FILL} of={SELF_LOG}")
+    wanted = {"google-guest-agent": dead, "apt-source-gone": apt, "agent-log-disk": disk}
+    async with served(tmp_path, BY_AGENT, "osconfig", *wanted.values()) as (function, around, server):
+
+        async def over(name: str, machine: Machine, intent: str) -> bool:
+            await osconfig_agent.run(machine, server, around.compute)
+            await make_due(function, intent)
+            await function.push(tick())
+            assert set(function.verdicts(intent_id=intent)) <= {"requested", "remediated"}, name
+            return function.verdicts(intent_id=intent)[-1] == "remediated"
+
+        for name, machine in wanted.items():
+            message = new_id()
+            body = push(alert(machine, name), message, at=datetime.now(UTC))
+            assert (await function.push(body)).verdict == "requested"
+            await until(partial(over, name, machine, f"m-{message}"))
+            assert assignment.label(name) not in around.instance(machine).labels
+            assert (await standing(machine)).as_root == 0
+    assert (await dead.output("systemctl is-active google-guest-agent")).strip() == "active"
+    assert await updates(apt)
+    assert "100%" not in await disk.output(f"df -P {SELF_LOG}")
 
 
 @pytest.mark.parametrize("executor", ["ssh", "osconfig"])
@@ -626,13 +679,11 @@ async def test_a_held_lock_is_waited_for_through_the_whole_pipeline(
     """Parked while somebody's apt is at it, taken up by the tick, and remediated when it was killed."""
     machine: Machine = await boot(timer="disabled")
     await at_work(machine)
-    async with served(tmp_path, machine, executor) as (function, around, server):
+    chosen = "runbooks:\n  dpkg-interrupted: {enabled: true, allow_irreversible: true}\n"
+    async with served(tmp_path, chosen, executor, machine) as (function, around, server):
         label = assignment.label("dpkg-interrupted")
-        body = incident(machine.ref, incident_id=str(uuid.uuid4()))
-        body["incident"]["policy_user_labels"] = {"logmend-runbook": "dpkg-interrupted"}
-        body["incident"]["started_at"] = int(datetime.now(UTC).timestamp())
         message = new_id()
-        await function.push(push(body, message, at=datetime.now(UTC)))
+        await function.push(push(alert(machine, "dpkg-interrupted"), message, at=datetime.now(UTC)))
 
         async def look() -> str:
             if executor == "osconfig":

@@ -20,7 +20,7 @@ from logmend.model.enums import INTERIM_RESULTS, Action
 from logmend.model.struct import replace
 from logmend.osconfig import assignment
 from logmend.ports import Document, Key
-from logmend.runbook import load_all
+from logmend.runbook import Runbook, load_all
 from logmend_cli.pretend.fleet import free_port, serving
 from tests.contract.osconfig_server import Kept, OsConfigServer
 from tests.e2e.function_process import Function
@@ -93,13 +93,18 @@ class Fleet:
 def deploy(server: OsConfigServer, project: str, zone: str, runbooks: Path | None = None) -> None:
     """Put every assignment of every runbook in a zone, rolled out."""
     for runbook in load_all(runbooks).values():
-        for action in assignment.actions(runbook):
-            wanted = assignment.assignment(runbook, action, ("logmend", "off"))
-            document = OSPolicyAssignment.from_json(json.dumps(wanted))
-            name = assignment.assignment_id(runbook.name, action)
-            document.name = f"{assignment.parent(project, zone)}/osPolicyAssignments/{name}"
-            document.revision_id = "rev-1"
-            server.kept[document.name] = Kept([document])
+        put(server, project, zone, runbook)
+
+
+def put(server: OsConfigServer, project: str, zone: str, runbook: Runbook) -> None:
+    """Put every assignment of a runbook in a zone."""
+    for action in assignment.actions(runbook):
+        wanted = assignment.assignment(runbook, action, ("logmend", "off"))
+        document = OSPolicyAssignment.from_json(json.dumps(wanted))
+        name = assignment.assignment_id(runbook.name, action)
+        document.name = f"{assignment.parent(project, zone)}/osPolicyAssignments/{name}"
+        document.revision_id = "rev-1"
+        server.kept[document.name] = Kept([document])
 
 
 @asynccontextmanager
