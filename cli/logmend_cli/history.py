@@ -100,6 +100,9 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
             if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
                 forgotten.add(act.at)
                 yield of_outcome(outcomes.of_act(acts, number, app.settings))
+    for runbook in app.pipeline.runbooks:
+        for each in await app.journal.counts.waiting(ref, runbook, app.pipeline.clock.now()):
+            yield of_outcome(each) | {"kind": "now", "what": f"counted: {each.result}: {each.reason}"}
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)

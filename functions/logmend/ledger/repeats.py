@@ -184,6 +184,18 @@ class Counts:
             keys.append(day.before.key)
             return await self._store.transact(keys, step)
 
+    async def waiting(self, instance: InstanceRef, runbook: str, now: datetime) -> list[Outcome]:
+        """Return what is counted of a VM and not recorded yet, as it would be told now."""
+        today = day_of(instance, runbook, now)
+        found = await self._store.get([today.before.key, today.key])
+        told = list[Outcome]()
+        for day in (today.before, today):
+            after = _read(found, day)
+            for word in after.tallies:
+                after = _closed(after, word)
+            told += after.untold
+        return told
+
     async def close(self, found: Repeats, now: datetime) -> tuple[Outcome, ...]:
         """Return what is to be told of a day: what is over by now. It stays until it is :meth:`told`."""
         day = Day(found.instance, found.runbook, found.day)

@@ -273,6 +273,17 @@ def test_the_history_of_a_vm_tells_what_was_done_and_by_whom(place: Place) -> No
     assert {each["what"] for each in later} == {"held by a revert", "frozen"}
 
 
+def test_the_history_shows_what_is_counted_and_not_recorded_yet(place: Place) -> None:
+    """A VM that is left alone again and again: how often, before the tick records it."""
+    for _ in range(4):
+        deliver(place, "web-1", mode="observe", repeats="counted")
+    deliver(place, "web-2", mode="observe", repeats="counted")
+    rows = place.json("history", place.ref("web-1"))
+    counted = [each for each in rows if each["what"].startswith("counted")]
+    assert [(each["kind"], each["what"]) for each in counted] == [("now", "counted: skipped: cooling_down")]
+    assert "2 more like the one recorded before" in counted[0]["detail"]
+
+
 def test_a_vm_that_nobody_knows_has_no_history(place: Place) -> None:
     """That is said, and is no error."""
     ran = place.logmend("history", "demo-project/us-west1-a/1")
