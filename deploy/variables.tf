@@ -135,7 +135,7 @@ variable "runbooks_dir" {
 
 # An object type would drop a misspelt key in silence, so that the keys and values are checked here.
 variable "runbooks" {
-  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget and disruption_limits (string), windows and blackouts (list of string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
+  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget, disruption_limits and waves (string), windows and blackouts (list of string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
   type        = any
   default     = {}
 
@@ -145,9 +145,9 @@ variable "runbooks" {
   }
   validation {
     condition = try(alltrue([for name, each in var.runbooks :
-      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "windows", "blackouts", "cooldowns", "scope", "parameters"])) == 0
+      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "waves", "windows", "blackouts", "cooldowns", "scope", "parameters"])) == 0
     ]), true)
-    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "windows", "blackouts", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, disruption_limits, windows, blackouts, cooldowns, scope, parameters."
+    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "waves", "windows", "blackouts", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, disruption_limits, waves, windows, blackouts, cooldowns, scope, parameters."
   }
   validation {
     condition     = try(alltrue([for name, each in var.runbooks : contains(["observe", "approve", "enforce"], lookup(each, "mode", "observe"))]), false)

@@ -185,6 +185,7 @@ STATUS = record(
     stopped=WORDS,
     freezes=rows(name=TEXT, scope=TEXT, by=TEXT, since=TIME, until=maybe(TIME), why=TEXT),
     held=rows(instance=VM, name=maybe(TEXT), runbook=TEXT, held_by=maybe(TEXT), next_step=TEXT),
+    waves=rows(runbook=TEXT, wave=TEXT, since=TIME, held_by=maybe(TEXT)),
     closed=rows(scope=TEXT, runbooks=WORDS, closed=TEXT, opens=maybe(TIME)),
     budgets=rows(runbook=TEXT, used=NUMBER, limit=NUMBER, frees=maybe(TIME)),
     last_tick=maybe(TIME),

@@ -16,7 +16,7 @@ from typing import Any
 from logmend.ledger import places
 from logmend.ledger.freezes import of_fleet
 from logmend.model.enums import Mode, Result
-from logmend.model.state import Approval, Fleet, Freeze, Record, Scope, State, Subject
+from logmend.model.state import Approval, Fleet, Freeze, Record, Scope, State, Subject, Wave
 from logmend.model.struct import Struct, replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
@@ -88,6 +88,7 @@ class FleetState:
     stopped: list[str] = field(default_factory=list)
     freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
     closed: list[Shut] = field(default_factory=list)
+    waves: list[Mapping[str, Any]] = field(default_factory=list)
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
     owners: list[Mapping[str, Any]] = field(default_factory=list)
@@ -113,6 +114,7 @@ class FleetState:
             "stopped": self.stopped,
             "freezes": [_freeze(*each) for each in self.freezes],
             "closed": [each._asdict() | {"opens": _time(each.opens)} for each in self.closed],
+            "waves": self.waves,
             "held": [_held(each) for each in self.held],
             "budgets": [
                 {"runbook": each.runbook, "used": each.used, "limit": each.limit, "frees": _time(each.frees)}
@@ -206,6 +208,12 @@ class Summing:
     def budget(self, spent: Spent) -> None:
         """Keep what is used of a runbook's budget."""
         self._state.budgets.append(spent)
+
+    def wave(self, runbook: str, said: str, wave: Wave) -> None:
+        """Keep how far a runbook's waves have come."""
+        held = f"{wave.held.who} at {wave.held.at:%FT%TZ} {wave.held.why}".strip() if wave.held else None
+        row = {"runbook": runbook, "wave": said, "since": _time(wave.since), "held_by": held}
+        self._state.waves.append(row)
 
     def closed(self, shut: Iterable[Shut]) -> None:
         """Keep which windows are closed."""

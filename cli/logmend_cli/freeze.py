@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
-from logmend.model.state import Freeze
+from logmend.model.state import By, Freeze
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
@@ -47,22 +47,31 @@ OTHERS = (
     shell_complete=complete_vms,
     help="PROJECT/ZONE/ID; may be repeated.",
 )
+@click.option("--wave", is_flag=True, help="Only keep the runbook's wave from growing (LOGMEND_WAVES).")
 @click.option("--why", default="", help="Reason, for the record.")
 @click.option("--for", "time", metavar="DURATION", help="Lift it automatically after 90m, 2h, 3d, …")
 @by_option
-def command(runbook: str | None, named: Sequence[str], why: str, time: str | None, by: str) -> None:
+def command(
+    runbook: str | None, named: Sequence[str], why: str, time: str | None, by: str, *, wave: bool
+) -> None:
     """Stop all enforcement, that of one runbook, or that on some VMs, until `logmend resume`.
 
     It takes effect at once for every attempt that has not passed its commit point: each asks the ledger once
     more before it enforces. Events that will not repeat are parked, and the next tick withdraws OS Config
     requests. Freezes stack: each needs its own `logmend resume`, by the name that is printed here. With
-    --for, the first tick after that time lifts it, and records that as `freeze_over`.
+    --for, the first tick after that time lifts it, and records that as `freeze_over`. --wave freezes
+    nothing: what the runbook's wave allows goes on, and the next does not begin.
 
     Shows what is in progress, and whether the function has read the freeze: if LOGMEND_TOPIC is set, the
     command asks for a tick, waits for it, and names the instance that began it. A freeze does not reach a
     process that uses another ledger.
     """
     now = datetime.now(UTC)
+    if wave:
+        if runbook is None or named or time:
+            raise ConfigError(["--wave needs --runbook, and neither --instance nor --for"])
+        click.echo(hold_wave(runbook, By(by, now, why), hold=True))
+        return
     freeze = Freeze(by, now, why, until=now + span(time) if time else None)
 
     async def work(app: Application) -> tuple[list[str], list[str]]:
@@ -86,6 +95,19 @@ def command(runbook: str | None, named: Sequence[str], why: str, time: str | Non
     click.echo(f"frozen by {by}{until}: {', '.join(frozen)}. Resume with: logmend resume {freeze.name}")
     for line in reach:
         click.echo(f"  {line}")
+
+
+def hold_wave(runbook: str, by: By, *, hold: bool) -> str:
+    """Keep a runbook's wave where it is, or let it go on, and say so."""
+
+    async def work(app: Application) -> bool:
+        app.chosen_runbooks(runbook)
+        return await app.controls.hold_wave(runbook, by, hold=hold)
+
+    changed = running(work, shared_ledger(inputs.settings()))
+    if not hold:
+        return f"{runbook}: the waves go on" if changed else f"{runbook}: no wave is held"
+    return f"{runbook}: the wave stays where it is" if changed else f"{runbook}: no wave that is not held"
 
 
 async def _reach(app: Application) -> list[str]:

@@ -13,6 +13,7 @@ from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger
+from logmend_cli.freeze import hold_wave
 from logmend_cli.scanned import complete_vms
 
 
@@ -28,10 +29,18 @@ from logmend_cli.scanned import complete_vms
     help="PROJECT/ZONE/ID; may be repeated.",
 )
 @click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
+@click.option("--wave", is_flag=True, help="Let the runbook's waves go on that `freeze --wave` held.")
 @click.option("--why", default="", help="Reason, for the record.")
 @by_option
 def command(
-    freezes: Sequence[str], runbook: str | None, named: Sequence[str], *, forget: bool, why: str, by: str
+    freezes: Sequence[str],
+    runbook: str | None,
+    named: Sequence[str],
+    *,
+    forget: bool,
+    wave: bool,
+    why: str,
+    by: str,
 ) -> None:
     """Lift the freezes that are named, wherever they hold; or the global one; or a runbook's, or a VM's.
 
@@ -49,6 +58,11 @@ def command(
         raise ConfigError(["a FREEZE is lifted wherever it is: leave out --runbook and --instance"])
 
     mine = By(by, datetime.now(UTC), why)
+    if wave:
+        if runbook is None or named or freezes:
+            raise ConfigError(["--wave needs --runbook, and no FREEZE or --instance"])
+        click.echo(hold_wave(runbook, mine, hold=False))
+        return
 
     async def work(app: Application) -> list[str]:
         if freezes:

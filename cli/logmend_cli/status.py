@@ -94,6 +94,11 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
         budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
         for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
             summing.budget(used)
+        fleet = await app.controls.fleet()
+        for name, runbook in app.pipeline.runbooks.items():
+            policy = app.pipeline.policies.of(name)
+            if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
+                summing.wave(name, decide.said(wave, runbook, policy), wave)
         summing.closed(now_closed(app.pipeline.policies, app.pipeline.runbooks, now))
     return summing
 
@@ -114,6 +119,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     _rows("Frozen (logmend resume NAME)", found["freezes"], freezes)
     shut = [each | {"runbooks": ", ".join(each["runbooks"])} for each in found["closed"]]
     _rows("Closed now, by the windows set here", shut, ("scope", "runbooks", "closed", "opens"))
+    _rows("Waves, by the settings here", found["waves"], ("runbook", "wave", "since", "held_by"))
     held = ("instance", "name", "runbook", "held_by")
     _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))

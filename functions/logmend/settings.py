@@ -170,6 +170,42 @@ class Budget:
         return now + self.window / 10
 
 
+@dataclass(frozen=True, slots=True)
+class Waves:
+    """How a budget is opened: ``steps`` are counts, or shares of it; each has to stand for ``soak``."""
+
+    steps: tuple[int | float, ...]
+    soak: timedelta
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Waves":
+        """Parse ``1,5%,25%/1h``."""
+        listed, slash, soak = text.strip().rpartition("/")
+        if not slash:
+            raise ValueError("expected STEPS/DURATION such as 1,5%,25%/1h")
+        steps = tuple(_step(each.strip()) for each in listed.split(","))
+        return cls(steps, span(soak), text.strip())
+
+    def count(self, step: int, budget: int) -> int:
+        """Return how many of a budget's places a step opens: at least one, at most what a document keeps."""
+        wanted = self.steps[step]
+        places = int(wanted * budget) if isinstance(wanted, float) else wanted
+        return max(1, min(places, budget, MOST_IN_COHORT))
+
+    def __str__(self) -> str:
+        """Return them as they were written."""
+        return self.text
+
+
+def _step(text: str) -> int | float:
+    if not text.endswith("%"):
+        return whole(text)
+    if not 0 < (percent := whole(text.removesuffix("%"))) < 100:
+        raise ValueError("expected a count, or a share below 100%: all is open after the last")
+    return percent / 100
+
+
 def _setting(default: Any, parse: Callable[[str], Any], doc: str) -> Any:
     return field(default=default, metadata={"parse": parse, "doc": doc})
 
@@ -267,6 +303,12 @@ class Settings:
         Lone.APPROVE,
         _one_of(Lone),
         "Whether the only VM of a managed instance group is changed without a person: approve or enforce.",
+    )
+    waves: Waves | None = _setting(
+        None,
+        Waves.parse,
+        "How much of its budget a runbook may use at first, step by step, and how long that has to stand"
+        " before the next: 1,5%,25%/1h. Then all. It begins anew with each digest. Unset: all at once.",
     )
     windows: tuple[Hours, ...] = _setting(
         (),

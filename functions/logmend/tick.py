@@ -229,6 +229,7 @@ class Ticker(Struct, frozen=True):
         open_already = (await worker.controls.fleet()).breakers
         for runbook in self.pipeline.runbooks:
             failed = None if runbook in open_already else await worker.journal.last_failure(runbook)
+            await worker.move_wave(self.pipeline.runbooks[runbook], now)
             if failed is not None and failed > now - worker.policies.of(runbook).breaker_window:
                 await worker.guard_breaker(runbook, failed)
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from logmend import settle
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
-from logmend.model.enums import Action
-from logmend.model.state import Admitted, State, View
+from logmend.model.enums import Action, Mode
+from logmend.model.state import Admitted, Breaker, State, View, Wave
 from logmend.model.struct import Struct, replace
 from logmend.model.values import (
     Asked,
@@ -155,7 +155,8 @@ class Worker(Struct, frozen=True):
             until = self.journal.full_until(intent.runbook, cohort.name)
             if cohort.budget.count == 0 or (until is not None and now < until):
                 return cohort.full
-        return None
+        until = self.journal.full_until(intent.runbook, decide.WAVE)
+        return decide.wave_full(intent, until) if until is not None and now < until else None
 
     async def _act(
         self, held: Admitted, facts: InstanceFacts, runbook: Runbook, settings: Settings
@@ -191,6 +192,9 @@ class Worker(Struct, frozen=True):
 
                 detached = runbook.detached or timedelta()
                 cohorts = decide.cohorts(intent, runbook, seen, settings, now, group)
+                if settings.waves is not None:
+                    fleet = await self.controls.fleet()
+                    cohorts += decide.of_wave(intent, runbook, fleet, settings, now)
                 verdict = await self.journal.commit(
                     held, before, judge, budget, full, now, mark=mark, detached=detached, cohorts=cohorts
                 )
@@ -246,6 +250,27 @@ class Worker(Struct, frozen=True):
         if end.facts is None:
             return end
         return replace(end, left=await act.take_back(self.executors, end.facts, end.intent))
+
+    async def move_wave(self, runbook: Runbook, now: datetime) -> None:
+        """Move a runbook's wave on if what it changed has stood long enough; pause it if too much failed."""
+        settings, name = self.policies.of(runbook.name), runbook.name
+        if settings.waves is None or settings.mode is not Mode.ENFORCE:
+            return
+        fleet = await self.controls.fleet()
+        known, current = fleet.waves.get(name), decide.wave(runbook, fleet, settings, now)
+        if current is None or name in fleet.breakers:
+            return
+        moved: Wave | Breaker = current
+        if current is known:
+            inclusive = timedelta(microseconds=1)
+            samples = await self.journal.samples(name, now - current.since + inclusive, now)
+            recent = await self.journal.samples(name, settings.waves.soak, now)
+            moved = decide.moved(current, runbook, settings, samples, recent, now)
+        if isinstance(moved, Breaker):
+            await self.controls.open_breaker(name, moved)
+        elif moved is not known:
+            act = decide.wave_act(moved, runbook, settings, now)
+            await self.controls.set_wave(name, known, moved, act)
 
     async def guard_breaker(self, runbook: str, now: datetime) -> None:
         """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""

@@ -38,6 +38,7 @@ from logmend.model.state import (
     Freeze,
     Scope,
     Subject,
+    Wave,
 )
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent
@@ -121,6 +122,25 @@ class Controls:
             return opened, [Act("breaker_opened", breaker.opened_at, detail=f"{breaker}", runbook=runbook)]
 
         await self._change_fleet(change, breaker.opened_at)
+
+    async def set_wave(self, runbook: str, before: Wave | None, wave: Wave, act: Act) -> None:
+        """Move a runbook's wave, unless it was moved meanwhile."""
+
+        def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            if fleet.waves.get(runbook) != before:
+                return fleet, []
+            return replace(fleet, waves=dict(fleet.waves) | {runbook: wave}), [act]
+
+        await self._change_fleet(change, act.at)
+
+    async def hold_wave(self, runbook: str, by: By, *, hold: bool) -> bool:
+        """Keep a runbook's wave where it is, or let it go on; False if there is none, or it is so already."""
+        wave = (await self.fleet()).waves.get(runbook)
+        if wave is None or (wave.held is not None) is hold:
+            return False
+        act = _act("wave_held" if hold else "wave_released", by, f"wave {wave.step + 1}", runbook)
+        await self.set_wave(runbook, wave, replace(wave, held=by if hold else None), act)
+        return True
 
     async def note_tick(self, now: datetime, by: str | None = None) -> None:
         """Remember when the last tick began, and on which instance."""

@@ -148,6 +148,15 @@ class Breaker(Struct, frozen=True):
         return f"{self.failing} of {self.seen} VMs failed by {self.opened_at:%FT%TZ}"
 
 
+class Wave(Struct, frozen=True):
+    """How far a runbook's waves have come: ``step`` counts from 0, ``held`` says who keeps it there."""
+
+    digest: str
+    step: int
+    since: datetime
+    held: "By | None" = None
+
+
 class Declined(Struct, frozen=True):
     """A person rejected a plan for a VM: automatic work is held off until then, or (None) a release."""
 
@@ -258,6 +267,7 @@ class Fleet(Kept, frozen=True):
     thawing: tuple[Scope, ...] = ()
     last_tick_by: str | None = None
     queued: Mapping[str, datetime] = field(default_factory=dict)
+    waves: Mapping[str, Wave] = field(default_factory=dict)
 
 
 class By(Struct, frozen=True):

@@ -396,6 +396,15 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "host_key_forgotten": Meaning(
             "A VM's pinned host key was forgotten; the next contact is a first one."
         ),
+        "wave_begun": Meaning(
+            "A wave of a runbook began: what was changed before has stood for long enough.",
+            "nothing; to keep it there: logmend freeze --wave --runbook {runbook}",
+        ),
+        "wave_held": Meaning(
+            "A person keeps a runbook's wave where it is.",
+            "to let it go on: logmend resume --wave --runbook {runbook}",
+        ),
+        "wave_released": Meaning("A person lets a runbook's waves go on."),
         "breaker_opened": Meaning(
             "Too many VMs failed, so the runbook enforces nothing.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
@@ -673,6 +682,7 @@ _OF_THE_VM = (
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
+    " wave_begun wave_held wave_released"
     " diagnosed_as_root goes_first plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
     " last_healthy outside_window"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"

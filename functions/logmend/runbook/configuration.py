@@ -15,7 +15,7 @@ from logmend.runbook.decode import Reader
 from logmend.runbook.types import Problem
 from logmend.settings import parsed
 
-FIELDS = ("mode", "executor", "disruption_budget", "disruption_limits")
+FIELDS = ("mode", "executor", "disruption_budget", "disruption_limits", "waves")
 COOLDOWNS = ("planned", "refused", "nothing_to_do", "remediated", "failed", "failed_max")
 SCOPE = ("projects", "zones", "labels")
 TIMES = ("windows", "blackouts")

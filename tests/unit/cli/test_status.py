@@ -22,7 +22,7 @@ from logmend_cli.fleet_state import Summing, noted, quantiles, spent
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
-    "freezes", "closed", "held", "budgets", "last_tick",
+    "freezes", "closed", "waves", "held", "budgets", "last_tick",
     "unreached",
     "owners",
     "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting", "approvals",

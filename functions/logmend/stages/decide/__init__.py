@@ -41,6 +41,7 @@ from logmend.stages.decide.limits import (
     sample,
     told_of_group,
 )
+from logmend.stages.decide.waves import WAVE, allowed, moved, of_wave, said, wave, wave_act, wave_full
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
@@ -51,9 +52,11 @@ __all__ = [
     "RECHECK",
     "SHRUNK",
     "VM_TROUBLES",
+    "WAVE",
     "Cohort",
     "admission",
     "aftermath",
+    "allowed",
     "approved",
     "asks_for_group",
     "breaker",
@@ -70,19 +73,25 @@ __all__ = [
     "goes_first",
     "guards",
     "judge_guards",
+    "moved",
     "no_route",
     "noted",
     "notes",
     "of_group",
+    "of_wave",
     "osconfig_enabled",
     "outside",
     "plan",
     "recall",
     "request_deadline",
     "retry",
+    "said",
     "sample",
     "superseding",
     "told_of_group",
     "waiting",
     "wants_follow_up",
+    "wave",
+    "wave_act",
+    "wave_full",
 ]
