@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OTHER = InstanceRef("demo-project", "us-west1-b", "42")
 KEYS = [
     "instance", "name", "runbook", "count", "first_seen", "last_seen", "log_paths", "variants", "hosts",
-    "result", "reason", "detail", "group", "template", "image", "owner", "pending_guards", "forms",
+    "result", "reason", "detail", "group", "template", "image", "owner", "labels", "pending_guards", "forms",
 ]  # fmt: skip
 TOTALS = [
     "instances", "results", "entries", "matched", "unmatched", "turned_away", "unknown_form", "quoted_by",
