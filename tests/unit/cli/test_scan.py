@@ -32,7 +32,7 @@ KEYS = [
 ]  # fmt: skip
 TOTALS = [
     "instances", "results", "entries", "matched", "unmatched", "turned_away", "unknown_form", "quoted_by",
-    "ill_formed", "first_seen", "last_seen", "facts", "alike", "owners",
+    "ill_formed", "first_seen", "last_seen", "facts", "alike", "owners", "labels",
 ]  # fmt: skip
 
 
