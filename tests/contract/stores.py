@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from logmend.adapters.stores.firestore import FirestoreStore
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.adapters.stores.sqlite import SqliteStore
+from logmend.ledger.documents import every, unpack
+from logmend.model.state import Repeats
 from logmend.ports import Store
 
 START_TIMEOUT = 240.0
@@ -32,6 +34,16 @@ def open_named(name: str) -> Store:
         return SqliteStore(Path(rest))
     project, _, database = rest.partition("/")
     return FirestoreStore(project, database)
+
+
+async def counted_in(store: Store) -> dict[str, str]:
+    """Name the messages that the ledger counts, each with ``RESULT: REASON``."""
+    return {
+        intent_id.removeprefix("m-"): word.replace(" ", ": ")
+        async for _, document in every(store, "repeats")
+        for word, said in unpack(Repeats, document).tallies.items()
+        for intent_id in said.ids
+    }
 
 
 class Backend(Protocol):
