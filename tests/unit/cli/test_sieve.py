@@ -106,7 +106,7 @@ def entries(draw: st.DrawFn) -> str:
     return "{" + ", ".join([named, *draw(st.permutations(rest))]) + "}"
 
 
-@examples(500)
+@examples(300)
 @given(entries(), st.sampled_from(EVERY))
 def test_what_passes_is_what_no_filter_selects_and_speaks_of_nothing(text: str, rules: Rules) -> None:
     """Whatever the shape, the escapes and the case: read to the end, it would have counted as unmatched."""
@@ -164,7 +164,7 @@ def scanned(file: Path, sieve: Sieve | None) -> Any:
     return [document.instance(each) for each in judged], document.totals(groups, judged, "none")
 
 
-@examples(100)
+@examples(50)
 @given(
     st.lists(
         st.sampled_from([*PIECES, *[entry(jsonPayload={"message": f"n {n}"}) for n in range(60)]]),
