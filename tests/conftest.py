@@ -26,6 +26,14 @@ def pytest_configure() -> None:
         os.environ["XDG_CONFIG_HOME"] = str(without)
 
 
+@pytest.fixture
+def state_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep what commands remember of their runs in a folder of the test's own."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
 REQUIRE_ALL = os.environ.get("LOGMEND_REQUIRE_ALL") == "1"
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, state_home: Path) -> Run:
     """Run `logmend ARGS`; settings are given by keyword in lower case, standard input as `stdin`."""
     for name in [each for each in os.environ if each.startswith("LOGMEND_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    assert os.environ["XDG_STATE_HOME"] == str(state_home)
 
     def invoke(*args: Any, stdin: bytes | str | None = None, **settings: str) -> Result:
         environment = {f"LOGMEND_{name.upper()}": value for name, value in settings.items()}

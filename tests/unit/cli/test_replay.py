@@ -19,11 +19,10 @@ from logmend.model.values import Delivery, Intent
 from logmend_cli.replay.journal import ReplayJournal
 
 
-@pytest.fixture(autouse=True)
-def journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep journals of runs in a folder of the test's own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state" / "logmend"
+@pytest.fixture
+def journals(state_home: Path) -> Path:
+    """Name the folder in which journals of runs are kept."""
+    return state_home / "logmend"
 
 
 @pytest.fixture
