@@ -608,3 +608,20 @@ async def test_a_group_that_cannot_be_read_is_not_known(kind: int | str) -> None
         calls = len(pretend.calls)
         assert await compute.group(f"projects/123/{where}") is None
     assert len(pretend.calls) == calls
+
+
+async def test_groups_are_read_within_the_quota_and_are_not_known_beyond_it() -> None:
+    """Nine hundred groups must not use up what the look-ups of VMs need."""
+    where = "zones/us-west1-a/instanceGroupManagers"
+    pretend = PretendCompute(
+        [
+            vm(instance_id=str(n), name=f"web-{n}", metadata={"created-by": f"projects/123/{where}/g{n}"})
+            for n in range(1, 4)
+        ]
+    )
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, timeout=5.0, reads=2)
+        found = [await compute.group(f"projects/123/{where}/g{n}") for n in range(1, 4)]
+        await compute.aclose()
+    assert [each is not None for each in found] == [True, True, False]
+    assert len(pretend.calls) == 2

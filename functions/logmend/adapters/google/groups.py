@@ -8,10 +8,10 @@ answer is kept for a while, and whoever asks meanwhile waits for the same.
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
-from logmend.adapters.google.rest import Rest
+from logmend.adapters.google.rest import HttpReply
 from logmend.errors import Permanent, Transient
 from logmend.model.json import JsonObject
 from logmend.model.values import Group
@@ -32,8 +32,8 @@ _LEAVING = frozenset({"DELETING", "ABANDONING"})
 class GroupHealth:
     """Reads groups, each once for all who ask at the same time."""
 
-    def __init__(self, rest: Rest) -> None:
-        self._rest = rest
+    def __init__(self, ask: Callable[[str, Mapping[str, str]], Awaitable[HttpReply]]) -> None:
+        self._ask = ask
         self._kept: dict[str, tuple[float, Group | None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -61,7 +61,7 @@ class GroupHealth:
         query, found = {"maxResults": PAGE}, list[JsonObject]()
         while True:
             address = f"/compute/v1/{quote(path)}/listManagedInstances"
-            answer = await self._rest.call("POST", address, query=query)
+            answer = await self._ask(address, query)
             if not answer.ok:
                 raise answer.error(needs="compute.instanceGroupManagers.get")
             page = answer.json or {}
