@@ -151,7 +151,7 @@ async def test_trouble_with_the_second_look_up_is_waited_out() -> None:
 
     async def away(ref: InstanceRef) -> InstanceFacts:
         if vm.checks:
-            raise Transient("rate_limited")
+            raise Transient("compute_unavailable")
         return await real(ref)
 
     w.fleet.facts = away  # type: ignore[method-assign]
