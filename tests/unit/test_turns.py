@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from tests.fakes import ANN, REF, START, ManualClock, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed
 
 from logmend.errors import Transient
+from logmend.ledger.documents import subject_key
 from logmend.model.enums import Action, Result
 from logmend.model.state import Admitted, Freeze
 from logmend.model.struct import replace
@@ -53,14 +55,17 @@ async def test_what_waits_for_a_vm_is_due_when_the_other_is_done() -> None:
     assert subject.waiting == ()
 
 
-async def test_waking_that_fails_changes_nothing_of_what_was_done() -> None:
+@pytest.mark.parametrize("what", ["the ledger is silent", "the VM is forgotten"])
+async def test_waking_that_fails_changes_nothing_of_what_was_done(what: str) -> None:
     """The order that is done says so, and the one that waits is taken up at its own time."""
     w = world(**ENFORCE, lease=timedelta(minutes=10))
-    transact = w.store.transact
+    transact, vm = w.store.transact, subject_key(REF, RUNBOOK)
 
     async def failing(keys: Sequence[Key], step: Step[T]) -> T:
         if ("intents", "o-first") not in keys and ("intents", "o-second") in keys and woken:
-            raise Transient("ledger_unavailable", "it does not answer")
+            if what == "the ledger is silent":
+                raise Transient("ledger_unavailable", "it does not answer")
+            await transact([vm], lambda _: ({vm: None}, None))
         woken.extend([True] if ("intents", "o-second") in keys else [])
         return await transact(keys, step)
 

@@ -391,9 +391,9 @@ class Journal(Upkeep):
         def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
             subject = changes.subject_of(documents, subject_at, instance, runbook)
             left = tuple(each for each in subject.waiting if each not in waiting)
-            writes: dict[Key, Document | None] = {
-                subject_at: replace(documents[subject_at], data=pack(replace(subject, waiting=left)))
-            }
+            writes: dict[Key, Document | None] = {}
+            if (kept := documents.get(subject_at)) is not None:  # or it was forgotten meanwhile
+                writes[subject_at] = replace(kept, data=pack(replace(subject, waiting=left)))
             for mine in map(intent_key, waiting):
                 document = documents.get(mine)
                 if document is not None and document.queue == State.PARKED.value:
