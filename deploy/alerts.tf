@@ -102,9 +102,10 @@ locals {
       more => "count by (${join(", ", each.by)}${more}) (sum by (${join(", ", distinct(concat(each.by, ["project_id", "zone", "instance_id"])))}${more}) (increase(${local.promql[each.metric]}{${join(",", ["monitored_resource=\"gce_instance\"", join(",", [for label, value in labels : "${label}=~\"${value}\""])])}}[1h])) > 0)"
     }
   } }
-  # One series, and so one incident, for each reason that at least a fifth of those VMs have; its value is how many.
+  # One series, and so one incident, for each reason that at least a fifth of those VMs have; its value is how many. If no
+  # reason is that common, one series of all those VMs, whose reason is "various" (an absent label reads "null" in a text).
   queries = { for name, each in local.vm_policies : name => join(" and on (${join(", ", each.by)}) ", concat(
-    ["(${local.counted[name].selected[", reason"]} >= on (${join(", ", each.by)}) group_left () 0.2 * ${local.counted[name].selected[""]})"],
+    ["((${local.counted[name].selected[", reason"]} >= on (${join(", ", each.by)}) group_left () 0.2 * ${local.counted[name].selected[""]}) or on (${join(", ", each.by)}) label_replace(${local.counted[name].selected[""]}, \"reason\", \"various\", \"${each.by[0]}\", \".*\"))"],
     ["(${local.counted[name].selected[""]} >= ${each.threshold})"],
     each.share == 0 ? [] : ["(${local.counted[name].selected[""]} / ${local.counted[name].attempted[""]} >= ${each.share})"],
   )) }

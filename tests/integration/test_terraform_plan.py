@@ -653,9 +653,32 @@ def counted_by_promql(query: str, series: Series) -> tuple[list[int] | None, set
         chosen.append(found)
     for grouped in re.findall(r"(?:by|on) \(([^)]*)\)", query):
         assert set(grouped.split(", ")) <= known[0].keys(), grouped
-    result = re.match(r"\(count by \(([^)]*)\)", query)
+    result = re.match(r"\(\(count by \(([^)]*)\)", query)
     assert result is not None
     return chosen[0], set(result[1].split(", "))
+
+
+def test_an_alert_fires_also_if_no_reason_is_common(deploy):
+    """Where no reason is a fifth of the VMs, one series of all of them is compared with the thresholds."""
+    policies = monitoring.definitions(deploy.plan(known=True, **TOLD))["policies"]
+    found = {each["userLabels"]["logmend-alert"]: each["conditions"][0] for each in policies}
+    queries = {
+        name: each["conditionPrometheusQueryLanguage"]["query"]
+        for name, each in found.items()
+        if "conditionPrometheusQueryLanguage" in each
+    }
+    assert {"failed", "failed-web", "unreached"} < queries.keys()
+    for name, query in queries.items():
+        by = "project_id, zone" if name == "unreached" else "runbook"
+        every = re.escape(f"count by ({by}) ") + r"\(sum by \([^)]*\) \(increase\([^)]*\)\) > 0\)"
+        first = by.partition(",")[0]
+        common = re.escape(f" >= on ({by}) group_left () 0.2 * ")
+        or_all = re.escape(f" or on ({by}) label_replace(")
+        said = re.escape(f', "reason", "various", "{first}", ".*"))')
+        shape = rf"\(\(count by .*{common}({every})\){or_all}({every}){said} and on .*"
+        parts = re.fullmatch(shape, query)
+        assert parts is not None, query
+        assert parts[1] == parts[2], name
 
 
 def counted_by_filter(condition: Mapping[str, Any], series: Series) -> tuple[list[int] | None, set[str]]:
