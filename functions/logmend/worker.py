@@ -161,7 +161,9 @@ class Worker(Struct, frozen=True):
     async def _act(
         self, held: Admitted, facts: InstanceFacts, runbook: Runbook, settings: Settings
     ) -> Attempt:
-        intent = held.record.intent
+        intent, begun = held.record.intent, held.record.committed
+        if begun:  # it waits for what holds it back: no other event finishes it
+            intent = replace(intent, repeats=False)
         budget, mark = decide.budget(runbook, settings, intent), secrets.token_hex(16)
         passed = False
 
@@ -212,7 +214,8 @@ class Worker(Struct, frozen=True):
             commit if may_enforce else None,
             mark,
             settings.attempt_deadline,
-            decide.goes_first(intent, runbook, facts, self.policies),
+            # What was begun is finished: it is not skipped for another runbook.
+            frozenset() if begun else decide.goes_first(intent, runbook, facts, self.policies),
         )
         return replace(attempt, committed=passed)
 

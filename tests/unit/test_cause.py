@@ -307,3 +307,48 @@ async def test_a_person_and_a_vm_that_is_not_opted_in_get_what_they_asked_for() 
         order = replace(operator(), runbook="ops-agent")
         said = await (w.pipeline.work(order) if ask == "person" else w.deliver(alert()))
         assert (said.runbook, said.result) == ("ops-agent", "remediated")
+
+
+async def taken_over(w: World, begun: Any) -> Outcome:
+    """Let an attempt die once it is committed, and have another process finish its intent."""
+    with pytest.raises(asyncio.CancelledError):
+        await w.deliver(begun)
+    w.clock.tick(minutes=40)
+    before = len(w.outcomes.written)
+    await w.ticker.run()
+    return next(each for each in w.outcomes.written[before:] if each.result != "interrupted")
+
+
+@pytest.mark.parametrize("by", ["diagnosis", "after"])
+async def test_what_may_have_begun_is_not_skipped_for_another(by: str) -> None:
+    """It is finished, whatever would go first by now: skipped says that nothing was done."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    vm = vm_of(w, MINE)
+    vm.fix_works = False
+
+    def dies() -> None:
+        vm.diagnosis = GONE
+        if by == "after":
+            ordered(w, {"ops-agent": "apt-source-gone"})
+        raise asyncio.CancelledError
+
+    vm.on_enforce = [dies]
+    said = await taken_over(w, alert())
+    assert (said.runbook, said.reason, said.committed) == ("ops-agent", None, True)
+    assert vm.enforcements == 2
+
+
+async def test_what_an_agent_may_have_begun_is_not_skipped_for_another() -> None:
+    """Its label may have been set before the attempt died: it is asked again, and waited for."""
+    w, agents = agents_world(follow_up=True)
+    real = agents.request
+
+    async def dies(*asked: Any) -> None:
+        await real(*asked)
+        ordered(w, {"workload-cert-refresh": "google-guest-agent"})
+        agents.request = real  # type: ignore[method-assign]
+        raise asyncio.CancelledError
+
+    agents.request = dies  # type: ignore[method-assign, assignment]
+    said = await taken_over(w, push(entry()))
+    assert (said.result, agents.label()) == ("requested", "enforce")
