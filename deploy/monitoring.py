@@ -68,6 +68,15 @@ def definitions(project: str, name: str) -> dict[str, Any]:
     return defined
 
 
+def put(method: str, at: str, policy: dict[str, Any], told: list[str]) -> None:
+    """Make or change an alert, once its metric is there."""
+    for _ in range(TRIES):
+        if call(method, at, policy | {"notificationChannels": told}) is not None:
+            return
+        time.sleep(PAUSE)
+    sys.exit(f"{policy['displayName']}: its metric is not there yet; run this again in some minutes")
+
+
 def alerts(url: str, name: str, wanted: dict[str, dict[str, Any]]) -> None:
     """Change, make and delete alerts, so that there are those that are wanted, each once."""
     told = [each for each in os.environ.get("ALERT_CHANNELS", "").split(",") if each]
@@ -80,16 +89,9 @@ def alerts(url: str, name: str, wanted: dict[str, dict[str, Any]]) -> None:
         if (policy := missing.pop(labels.get("logmend-alert"), None)) is None:
             call("DELETE", at)
         else:
-            call(
-                "PATCH", at, policy | {"notificationChannels": told or there.get("notificationChannels", [])}
-            )
+            put("PATCH", at, policy, told or there.get("notificationChannels", []))
     for policy in missing.values():
-        for _ in range(TRIES):
-            if call("POST", url, policy | {"notificationChannels": told}) is not None:
-                break
-            time.sleep(PAUSE)
-        else:
-            sys.exit(f"{policy['displayName']}: its metric is not there yet; run this again in some minutes")
+        put("POST", url, policy, told)
 
 
 def dashboard(url: str, wanted: dict[str, Any], *, remove: bool) -> None:

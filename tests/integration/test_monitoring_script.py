@@ -31,7 +31,7 @@ class Stopping(Google):
             self.stop -= 1
             if self.stop < 0:
                 return 503, {"error": {"code": 503, "status": "UNAVAILABLE"}}
-        if method == "POST" and path.endswith("/alertPolicies") and self.not_yet:
+        if method in ("POST", "PATCH") and "/alertPolicies" in path and self.not_yet:
             self.not_yet -= 1
             return 404, {"error": {"code": 404, "message": "Cannot find metric that matches type"}}
         return super().answer(method, path, body)
@@ -124,6 +124,21 @@ def test_again_it_makes_nothing_twice_keeps_channels_and_leaves_others_alone(goo
     assert {name.partition("/")[0] for name in google.alerts()} == {"logmend-two"}
     assert f"v2/projects/{PROJECT}/metrics/logmend/outcomes" not in google.kept
     assert f"v2/projects/{PROJECT}/metrics/logmend-two/outcomes" in google.kept
+
+
+def test_an_alert_that_is_changed_waits_for_its_metric_as_a_new_one_does(google: Stopping) -> None:
+    """A change that Monitoring refused for a metric that it does not know yet is made in the end."""
+    assert run(google, ALERT_CHANNELS=CHANNEL) == 0
+    for each in google.alerts().values():
+        each["severity"] = each["conditions"] = "of an earlier release"
+    google.not_yet = 1
+    assert run(google) == 0
+    policies = {f"logmend/{each['userLabels']['logmend-alert']}": each for each in defined()["policies"]}
+    for name, each in google.alerts().items():
+        assert each["conditions"] == policies[name]["conditions"], name
+        assert each["notificationChannels"] == [CHANNEL]
+    google.not_yet = 1000
+    assert run(google) != 0
 
 
 def test_wherever_it_stopped_the_next_run_comes_to_the_same(google: Stopping) -> None:
