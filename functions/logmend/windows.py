@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace  # noqa: TID251  as in settings, which is read without packages
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,8 @@ DAY = 24 * 60
 """Minutes on the wall clock from one midnight to the next."""
 HORIZON = 400
 """Days that are looked through for an opening: more than a year."""
+REMEMBERED = 256
+"""Sets of windows whose openings are remembered: those of labels that VMs have together, for a day each."""
 
 _DATE = r"(?:([0-9]{4})-)?([0-9]{2})-([0-9]{2})"
 _DATES = re.compile(rf"{_DATE}(?:\.\.{_DATE})?")
@@ -58,9 +61,9 @@ class Window:
         """Return whether the wall clock of its zone shows a time in it."""
         local = now.astimezone(ZoneInfo(self.zone))
         minute, today = 60 * local.hour + local.minute, local.date()
-        if self._on(today) and self.begins <= minute < self.ends:
+        if self.on(today) and self.begins <= minute < self.ends:
             return True
-        return self._on(today - timedelta(days=1)) and minute + DAY < self.ends
+        return self.on(today - timedelta(days=1)) and minute + DAY < self.ends
 
     def changes(self, day: date) -> Iterator[datetime]:
         """Yield every moment of a day (UTC) at which it may begin or end."""
@@ -74,7 +77,8 @@ class Window:
             if midnight.utcoffset() != next_midnight.utcoffset():
                 yield _shift(midnight.astimezone(UTC), next_midnight.astimezone(UTC), zone)
 
-    def _on(self, day: date) -> bool:
+    def on(self, day: date) -> bool:
+        """Return whether it begins on a day of its zone."""
         if day.weekday() not in self.days or self.dates is None:
             return day.weekday() in self.days
         (year, *first), (_, *last) = self.dates
@@ -141,14 +145,40 @@ def _what(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) ->
 
 
 def _opens(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) -> datetime | None:
+    known = _openings(tuple(hours), tuple(blackouts), now.astimezone(UTC).date())
+    return next((each for each in known if each > now), None)
+
+
+@lru_cache(REMEMBERED)
+def _openings(hours: tuple[Hours, ...], blackouts: tuple[Window, ...], today: date) -> tuple[datetime, ...]:
+    """Return every mark of a day (UTC) at which nothing is closed, and the first of a later day.
+
+    It is asked for each event: the answer is the same for the whole day, and a search through all the days
+    may take a second.
+    """
     every = [*blackouts, *(window for each in hours for window in each.windows)]
+    found = list[datetime]()
     for offset in range(HORIZON):
-        day = now.astimezone(UTC).date() + timedelta(days=offset)
-        marks = {mark for each in every for mark in each.changes(day) if mark.date() == day and mark > now}
-        for mark in sorted(marks):
-            if _what(hours, blackouts, mark) is None:
-                return mark
-    return None
+        day = today + timedelta(days=offset)
+        if _closed_on(hours, blackouts, day):
+            continue
+        marks = sorted({mark for each in every for mark in each.changes(day) if mark.date() == day})
+        opened = [mark for mark in marks if _what(hours, blackouts, mark) is None]
+        if offset and opened:
+            return (*found, opened[0])
+        found += opened
+    return tuple(found)
+
+
+def _closed_on(hours: Sequence[Hours], blackouts: Sequence[Window], day: date) -> bool:
+    """Return whether a day (UTC) is known to have no opening, without a look at the clock.
+
+    In other zones it is also the day before and the day after; hours go on from the day before.
+    """
+    before, *local = (day + timedelta(days=offset) for offset in (-2, -1, 0, 1))
+    if any(each.begins == 0 and each.ends == DAY and all(map(each.on, local)) for each in blackouts):
+        return True
+    return any(not any(window.on(at) for window in each.windows for at in (before, *local)) for each in hours)
 
 
 def _shift(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from logmend import catalog
+from logmend import catalog, windows
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.ledger import Contacts, Controls, Journal, Queues
 from logmend.model.struct import Struct
@@ -123,10 +123,20 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     )
     if settings.ssh_host_keys == "insecure":
         log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
+    _warn_of_windows(policies, clock.now())
     listener = open_listener(settings, pipeline.router) if settings.confirm_silence else None
     return Application(
         settings, pipeline, Ticker(pipeline, queues, listener), store, queues, controls, journal, compute
     )
+
+
+def _warn_of_windows(policies: Policies, now: datetime) -> None:
+    """Name the windows that never open again: the VMs that they are for are not changed any more."""
+    every = [policies.general, *policies.by_runbook.values()]
+    for each in dict.fromkeys(hours for settings in every for hours in settings.windows):
+        shut = windows.closed((each,), (), dict([each.label]) if each.label else {}, now)
+        if shut is not None and shut.opens is None:
+            log.warning("no VM is changed %s", shut)
 
 
 def open_listener(settings: Settings, router: Callable[[], match.Router]) -> Listener:

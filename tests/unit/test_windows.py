@@ -1,6 +1,7 @@
 """Maintenance windows and blackouts: when a VM may be changed, and that nothing is lost or done meanwhile."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from logmend import windows
 from logmend.model.enums import Action, Mode
 from logmend.model.state import By, Freeze
 from logmend.model.struct import replace
+from logmend.settings import Settings
+from logmend.wiring import application
 
 NIGHT = windows.opening("Mon-Fri 22:00-06:00 UTC")
 """START is a Sunday at noon: it opens in 34 hours."""
@@ -118,6 +121,52 @@ def test_what_never_opens_says_so() -> None:
     assert shut is not None
     assert shut.opens is None
     assert "for the next 400 days" in str(shut)
+
+
+@pytest.mark.parametrize(
+    ("hours", "blackouts"),
+    [
+        ("2025-01-03 20:00-23:00 UTC; 2025-01-04 UTC; 2025-01-05 Asia/Tokyo; 2025-01-06 18:00-06:00 UTC", ""),
+        ("", "Europe/Berlin"),
+        ("label:a=b 10:00-12:00 UTC; 12:00-13:00 UTC", ""),
+        ("Fri 22:00-23:00 UTC", "Fri UTC"),
+    ],
+)
+def test_what_never_opens_is_searched_once_a_day(
+    hours: str, blackouts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for each event: a window that is over must not make every one of them pay."""
+    searched = list[object]()
+    changes = windows.Window.changes
+
+    def counted(window: windows.Window, day: date) -> Iterator[datetime]:
+        searched.append(day)
+        return changes(window, day)
+
+    monkeypatch.setattr(windows.Window, "changes", counted)
+    opening = windows.opening(hours) if hours else ()
+    black = windows.spans(blackouts) if blackouts else ()
+    start = at("2026-03-01T00:00:07")
+
+    def shut(minutes: int) -> windows.Closed | None:
+        return windows.closed(opening, black, {"a": "b"}, start + timedelta(minutes=minutes))
+
+    first = shut(0)
+    assert first is not None
+    assert first.opens is None
+    once = len(searched)
+    assert all(shut(minutes) == first for minutes in range(0, 540, 5))
+    assert len(searched) == once, "nothing was searched again"
+    if "2025" in hours or not hours:
+        assert once == 0, "no day is looked at on which no window is open"
+
+
+def test_the_start_names_windows_that_never_open_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of a label too, each once; one that opens next week is not named."""
+    hours = "Fri UTC; label:env=prod 2020-01-01 UTC; label:env=prod 2020-01-02 UTC"
+    application(Settings(windows=windows.opening(hours)))
+    over = "label:env=prod 2020-01-01 UTC; label:env=prod 2020-01-02 UTC"
+    assert caplog.messages == [f"no VM is changed outside {over}, for the next 400 days"]
 
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Cairo", "UTC")
