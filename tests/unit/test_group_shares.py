@@ -1,6 +1,7 @@
 """A managed instance group: a share of it at most is changed, and never its last healthy VM."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from logmend.model.enums import Action
 from logmend.model.state import By
 from logmend.model.struct import replace
 from logmend.model.values import Group, InstanceRef, Intent
-from logmend.settings import Lone
+from logmend.settings import Budget, Lone
 
 GROUP = "projects/123/zones/us-west1-a/instanceGroupManagers/web"
 MADE = {"created-by": GROUP}
@@ -65,6 +66,23 @@ async def test_two_runbooks_share_a_groups_places() -> None:
     await storm(w, refs[:4])
     await storm(w, refs[4:], "ops-agent")
     assert enforced(w) == 2
+
+
+async def test_a_short_window_forgets_nothing_that_a_long_one_counts() -> None:
+    """ops-agent may change two in an hour, however often another changes VMs of the group meanwhile."""
+    w, refs = fleet(8, disruption_budget=Budget(40, timedelta(minutes=10)))
+    await storm(w, refs[:2], "ops-agent")
+    w.clock.tick(minutes=11)
+    await storm(w, refs[2:3])
+    assert enforced(w) == 3, "what the long window counts, the short one does not"
+    w.clock.tick(minutes=1)
+    await storm(w, refs[3:5], "ops-agent")
+    assert enforced(w) == 3
+    assert w.outcomes.results[-2:] == ["parked:budget_exhausted"] * 2
+    await w.tick(minutes=50)
+    assert enforced(w) == 4, "the other's lies in this window as well"
+    await w.tick(minutes=10)
+    assert enforced(w) == 5
 
 
 @pytest.mark.parametrize("known", [None, Group(100, frozenset(), frozenset())])

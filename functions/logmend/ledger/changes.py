@@ -110,9 +110,11 @@ def committing(
         taken: dict[Key, Document | None] = {}
         for each in wanted:
             shard = unpack(Shard, documents[each.key]) if each.key in documents else Shard()
-            shard = replace(places.current(shard, each.window, now), name=each.name)
-            if intent.intent_id not in shard.out and places.taken(shard) >= each.room:
-                return {}, Full(places.frees(shard, each.window), each.cohort)
+            counted = replace(places.current(shard, each.window, now), name=each.name)
+            if intent.intent_id not in counted.out and places.taken(counted) >= each.room:
+                return {}, Full(places.frees(counted, each.window), each.cohort)
+            of_all = each.name.startswith(GROUP)
+            shard = replace(places.shared(shard, each.window, now), name=each.name) if of_all else counted
             taken[each.key] = budget_document(places.take(shard, intent.intent_id, until, now))
         committed = replace(
             record,

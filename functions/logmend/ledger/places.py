@@ -6,7 +6,8 @@ whoever commits sees every change whose end lies less than a window back, and th
 
 What is over is counted by slices of a sixtieth of the window, each kept until its *latest* end is a window
 old: a place may be free a sixtieth of a window later than it might, never sooner, and a document has no more
-than 61 counts however many changes there were.
+than 61 counts however many changes there were. If runbooks share a document, that is the longest of their
+windows, and each counts what lies in its own.
 """
 
 import math
@@ -54,7 +55,7 @@ class Over(Struct, frozen=True):
 
 
 class Shard(Struct, frozen=True):
-    """One document of a budget. ``window`` is that of whoever committed last, in seconds.
+    """One document of a budget. ``window`` is for how long what is over is kept, in seconds.
 
     ``name`` is what the VMs of a cohort have in common; empty in a runbook's own budget.
     """
@@ -86,6 +87,13 @@ def current(shard: Shard, window: timedelta, now: datetime) -> Shard:
         {name: each for name, each in shard.over.items() if each.latest + window > now},
         shard.name,
     )
+
+
+def shared(shard: Shard, window: timedelta, now: datetime) -> Shard:
+    """Leave out what counts for no runbook: another that shares the document may have a longer window."""
+    longest = max(window, timedelta(seconds=shard.window))
+    kept = current(shard, longest, now)
+    return kept if kept.out or kept.over else current(kept, window, now)
 
 
 def taken(shard: Shard) -> int:
