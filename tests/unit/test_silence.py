@@ -1,21 +1,23 @@
 """After a verified fix: what Cloud Logging says of the line, and what is made of it."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.fakes import REF, World, entry, incident, push, world
+from tests.unit.test_cause import ordered
 
 from logmend import lql
 from logmend.errors import Permanent, Transient
 from logmend.lql.syntax import MAX_CHARACTERS
 from logmend.model.enums import Action, Mode, Origin, Result
+from logmend.model.struct import replace
 from logmend.model.values import Evidence, InstanceRef, Intent, LogEntry, Source
 from logmend.outcome import document
 from logmend.settings import Budget
 from logmend.silence import INGESTION, LONGEST, PATIENCE, PERIOD, PERIODS, SETTLING
-from logmend.stages import decode
+from logmend.stages import decode, intents
 
 AFTER = (SETTLING + PERIODS * PERIOD + INGESTION).total_seconds()
 
@@ -146,6 +148,37 @@ async def test_a_line_that_goes_on_over_a_mended_vm_is_no_alarm() -> None:
     w, at = await fixed(log)
     log.add(at + timedelta(minutes=20), LINE)
     assert await heard(w) == ["nothing_to_do"]
+
+
+async def test_nothing_comes_after_what_only_listens() -> None:
+    """The runbook that let another go first comes again after its fix, and not once more after the line."""
+    log = Log()
+    w = world(log=log, mode=Mode.ENFORCE, confirm_silence=True, follow_up=True)
+    books = w.pipeline.runbooks
+    first = replace(books["apt-source-gone"], repeats=PERIOD)
+    w.pipeline = replace(w.pipeline, runbooks={**books, first.name: first})
+    ordered(w, {"workload-cert-refresh": first.name})
+    assert (await w.deliver(push(entry(), "9"))).reason == "goes_first"
+    await w.ticker.run()
+    gone = "https://packages.cloud.google.com/apt google-cloud-monitoring-buster-all Release"
+    line = f"E: The repository '{gone}' does not have a Release file."
+    log.add(w.clock.now() + timedelta(minutes=20), f"google_metadata_script_runner: startup-script: {line}")
+    for _ in range(3):
+        await heard(w)
+    assert {each.intent_id: str(each.result) for each in w.outcomes.written if each.final} == {
+        "m-9": "skipped",
+        "f-m-9": "remediated",
+        "f-f-m-9": "nothing_to_do",
+        "s-f-m-9": "nothing_to_do",
+    }
+
+
+def test_an_intent_that_listens_belongs_to_no_chain() -> None:
+    """It knows neither whom it went before nor who went before it."""
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    fix = Intent("f-m-9", "a", Action.ENFORCE, REF, Origin.FOLLOW_UP, Source("log_entry"), at)
+    listening = intents.of_silence(replace(fix, back_to=("b",), gone_first=("a",)), at)
+    assert (listening.intent_id, listening.back_to, listening.gone_first) == ("s-f-m-9", (), ())
 
 
 async def test_a_line_that_was_written_before_the_fix_and_came_late_does_not_count() -> None:

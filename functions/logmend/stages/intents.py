@@ -159,10 +159,11 @@ def back(intent: Intent, now: datetime) -> Intent:
 
 
 def of_silence(intent: Intent, now: datetime) -> Intent:
-    """Make the intent that listens after a verified fix. It only ever checks."""
+    """Make the intent that listens after a verified fix. It only ever checks, and nothing comes after it."""
     listening = _next(intent, f"s-{intent.intent_id}", Origin.FOLLOW_UP, now)
     source = Source(SILENCE, intent.source.log_name, timestamp=now)
-    return replace(listening, action=Action.CHECK, source=source, approval_id=None)
+    listening = replace(listening, action=Action.CHECK, source=source, approval_id=None)
+    return replace(listening, back_to=(), gone_first=())
 
 
 def _next(intent: Intent, intent_id: str, origin: Origin, now: datetime) -> Intent:
