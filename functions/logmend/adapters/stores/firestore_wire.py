@@ -220,8 +220,9 @@ class Database:
     async def _has_older(self) -> bool:
         """Return whether documents may be left that older versions stored under ids that are not spread.
 
-        Their last ones go a month after the upgrade. Nobody stores any more once the ledger is migrated: the
-        first that is spread is stored after that.
+        Their last ones go a month after the upgrade. Released versions that store such ids have schema 1, and
+        store none once the ledger is migrated: the first that is spread is stored after that. Unreleased
+        snapshots from before ids were spread may have schema 2, which does not keep them from storing more.
         """
         now = asyncio.get_running_loop().time()
         if self._older and now >= self._asked + ASK_AGAIN:
