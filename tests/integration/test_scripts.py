@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import needs
 
 from logmend import runbook
+from logmend.model.struct import replace
 from logmend_cli import pretend
 
 PRETEND = Path(pretend.__file__).parent
@@ -27,6 +28,10 @@ INSTALLER = "http/dl.google.com/cloudagents/add-google-cloud-ops-agent-repo.sh"
 AGENT = "google-cloud-ops-agent.service"
 PARTS = tuple(f"google-cloud-ops-agent-{each}.service" for each in ("fluent-bit", "opentelemetry-collector"))
 UNIT = "logmend-ops-agent.service"
+OS_CONFIG = runbook.load(runbook.BUILT_IN / "os-config-agent", {"settle": "0"}).scripts
+OS_CONFIG_UNIT = "google-osconfig-agent.service"
+LOG_DISK = runbook.load(runbook.BUILT_IN / "agent-log-disk", {"megabytes": "1"}).scripts
+SELF_LOG = "var/log/google-cloud-ops-agent/subagents/logging-module.log"
 
 
 @dataclass(frozen=True)
@@ -803,3 +808,177 @@ def test_nothing_is_removed_under_an_installation(bare: Machine) -> None:
     assert bare.run(OPS_AGENT.revert_validate).values["state"] == "at_work"
     assert bare.run(OPS_AGENT.revert_enforce).code not in (100, 101, 102)
     assert bare.state(AGENT) == ("enabled", "active")
+
+
+# os-config-agent and agent-log-disk
+
+ONE_SHELL = pytest.mark.parametrize("machine", ["dash"], indirect=True)
+
+
+def process(machine: Machine, pid: str, comm: str, command: str, begun: int = 0) -> None:
+    """Have a process in the OS Config agent's control group, begun so many seconds after the boot."""
+    folder = machine.root / "proc" / pid
+    folder.mkdir(parents=True)
+    (folder / "cgroup").write_text(f"0::/system.slice/{OS_CONFIG_UNIT}\n")
+    (folder / "comm").write_text(f"{comm}\n")
+    (folder / "cmdline").write_text("".join(f"{word}\0" for word in command.split()))
+    (folder / "stat").write_text(f"7 ({comm}) S {'0 ' * 18}{begun * 100} 0\n")
+
+
+@pytest.fixture
+def agent(machine: Machine) -> Machine:
+    """Have an OS Config agent at work on a machine that has been up for a day."""
+    machine.unit(OS_CONFIG_UNIT, enabled="enabled", active="active")
+    (machine.root / "proc/self").mkdir(parents=True)
+    (machine.root / "proc/self/cgroup").write_text("0::/system.slice/ssh.service\n")
+    (machine.root / "proc/uptime").write_text("86400.00 1.00\n")
+    return machine
+
+
+def replaced(machine: Machine, tmp_path: Path, name: str, text: str) -> Machine:
+    """Put a program of the test's own before the machine's."""
+    folder = tmp_path / "own"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    return replace(machine, path=f"{folder}:{machine.path}")
+
+
+def test_all_that_waits_for_a_hanging_apt_get_ends_with_it(agent: Machine) -> None:
+    """In one step, before the restart: an `apt-get install` that comes next never begins."""
+    process(agent, "41", "apt-get", "apt-get update")
+    assert agent.run(OS_CONFIG.validate).code == 101
+    assert agent.run(OS_CONFIG.enforce).values["changed"] == "yes"
+    assert agent.changes() == [
+        f"systemctl kill -s KILL {OS_CONFIG_UNIT}",
+        f"systemctl reset-failed {OS_CONFIG_UNIT}",
+        f"systemctl -q restart {OS_CONFIG_UNIT}",
+    ]
+    assert agent.state(OS_CONFIG_UNIT)[1] == "active"
+
+
+@ONE_SHELL
+def test_an_agent_that_failed_is_started_and_nothing_is_killed(agent: Machine) -> None:
+    """Nothing hangs, so nothing is ended."""
+    agent.unit(OS_CONFIG_UNIT, enabled="enabled", active="failed")
+    assert agent.run(OS_CONFIG.enforce).values["changed"] == "yes"
+    assert [each for each in agent.changes() if " kill " in each] == []
+
+
+@ONE_SHELL
+def test_the_record_of_an_earlier_failure_does_not_outlive_a_hang(agent: Machine) -> None:
+    """An agent that hung was healthy before, so a revert never stops it."""
+    agent.unit(OS_CONFIG_UNIT, enabled="enabled", active="failed")
+    agent.run(OS_CONFIG.enforce)
+    process(agent, "41", "apt-get", "apt-get update")
+    for _ in range(2):
+        agent.run(OS_CONFIG.enforce)
+        for script in (OS_CONFIG.revert_validate, OS_CONFIG.revert_enforce):
+            answer = agent.run(script)
+            assert (answer.code, answer.values.get("reason")) == (102, "no_previous_state")
+        (agent.root / "var/lib/logmend/os-config-agent.reverted").write_text("ActiveState=failed\n")
+    assert agent.state(OS_CONFIG_UNIT)[1] == "active"
+
+
+@ONE_SHELL
+def test_the_os_config_agent_does_not_stop_itself(agent: Machine) -> None:
+    """A script that the agent runs would end with it: both ways are left to SSH."""
+    agent.unit(OS_CONFIG_UNIT, enabled="enabled", active="failed")
+    agent.run(OS_CONFIG.enforce)
+    (agent.root / "proc/self/cgroup").write_text(f"0::/system.slice/{OS_CONFIG_UNIT}\n")
+    for script in (OS_CONFIG.enforce, OS_CONFIG.revert_enforce):
+        answer = agent.run(script)
+        assert (answer.code, answer.values) == (102, {"reason": "needs_ssh"})
+    assert agent.state(OS_CONFIG_UNIT)[1] == "active"
+
+
+@ONE_SHELL
+def test_a_revert_does_not_end_a_dpkg(agent: Machine) -> None:
+    """To stop the agent would end a patch job's dpkg half-way."""
+    agent.unit(OS_CONFIG_UNIT, enabled="enabled", active="failed")
+    agent.run(OS_CONFIG.enforce)
+    process(agent, "42", "dpkg", "dpkg --configure -a")
+    answer = agent.run(OS_CONFIG.revert_enforce)
+    assert (answer.code, answer.values["reason"]) == (102, "dpkg_at_work")
+    assert agent.state(OS_CONFIG_UNIT)[1] == "active"
+
+
+@ONE_SHELL
+@pytest.mark.parametrize(
+    ("command", "begun", "code"),
+    [
+        ("apt-get update", 0, 101),
+        ("/usr/bin/apt-get -q update -o x=y", 0, 101),
+        ("apt-get update", 86000, 100),
+        ("apt-get install -y update-notifier-common", 0, 100),
+        ("apt-get install -y software-updates", 0, 100),
+    ],
+)
+def test_only_an_update_that_is_old_hangs(agent: Machine, command: str, begun: int, code: int) -> None:
+    """A package whose name begins like it is no update."""
+    process(agent, "41", "apt-get", command, begun)
+    assert agent.run(OS_CONFIG.validate).code == code
+    assert agent.run(OS_CONFIG.enforce).values["changed"] == ("yes" if code == 101 else "no")
+
+
+@ONE_SHELL
+def test_a_process_that_ends_while_it_is_looked_at_hangs_no_more(agent: Machine) -> None:
+    """It has no age any more; that is no error."""
+    process(agent, "41", "apt-get", "apt-get update")
+    (agent.root / "proc/41/stat").unlink()
+    for script in (OS_CONFIG.validate, OS_CONFIG.enforce):
+        assert agent.run(script).code == 100
+    assert agent.changes() == []
+
+
+@pytest.fixture
+def full(machine: Machine, tmp_path: Path) -> Machine:
+    """Have a log of two megabytes on a disk that it has filled."""
+    log = machine.root / SELF_LOG
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"a line of a log\n" * 131072)
+    return replaced(machine, tmp_path, "df", "echo 'x 9 9 0 100% /'")
+
+
+def test_the_log_that_has_filled_the_disk_is_cut(full: Machine) -> None:
+    """Its last megabyte is kept for root."""
+    assert full.run(LOG_DISK.validate).code == 101
+    answer = full.run(LOG_DISK.enforce, MARK)
+    assert (answer.code, answer.values.get("changed")) == (100, "yes"), answer.error
+    assert (full.root / SELF_LOG).stat().st_size == 0
+    kept = full.root / "var/lib/logmend/agent-log-disk.tail"
+    assert (kept.stat().st_size, kept.stat().st_mode & 0o777) == (1048576, 0o600)
+    assert full.run(LOG_DISK.validate).values["mark"] == MARK
+
+
+def test_a_link_that_is_put_in_its_place_meanwhile_is_not_followed(full: Machine, tmp_path: Path) -> None:
+    """What was judged is what is cut, whatever the path has become."""
+    victim, log = tmp_path / "victim", full.root / SELF_LOG
+    victim.write_text("of somebody else")
+    swap = f"mv '{log}' '{log}.1'; ln -s '{victim}' '{log}'; exec {shutil.which('tail')} \"$@\""
+    answer = replaced(full, tmp_path, "tail", swap).run(LOG_DISK.enforce)
+    assert answer.values["changed"] == "yes", answer.error
+    assert victim.read_text() == "of somebody else"
+    assert log.with_name(f"{log.name}.1").stat().st_size == 0
+
+
+def test_a_link_that_is_there_when_it_is_opened_is_not_followed(full: Machine, tmp_path: Path) -> None:
+    """Put there after the path was looked at, and of a size that would be cut: it is known by its name."""
+    victim, log = tmp_path / "victim", full.root / SELF_LOG
+    log.rename(victim)
+    log.symlink_to(victim)
+    unguarded = LOG_DISK.enforce.replace(" && [ ! -L $l ]", "")
+    assert unguarded != LOG_DISK.enforce
+    for script in (LOG_DISK.enforce, unguarded):
+        answer = full.run(script)
+        assert (answer.code, answer.values.get("reason")) == (102, "other_cause"), answer.error
+    assert victim.stat().st_size == 2097152
+
+
+def test_a_disk_without_inodes_is_full_and_not_of_the_log(full: Machine, tmp_path: Path) -> None:
+    """The kernel says the same of both; no log's size has to do with it."""
+    text = 'case $* in -Pi*) echo "x 9 9 0 100% /" ;; *) echo "x 9 1 8 11% /" ;; esac'
+    inodes = replaced(full, tmp_path, "df", text)
+    answer = inodes.run(LOG_DISK.validate)
+    assert (answer.code, answer.values["full"], answer.values["reason"]) == (102, "yes", "other_cause")
+    assert inodes.run(LOG_DISK.enforce).values["changed"] == "no"

@@ -20,7 +20,7 @@ for p in $(grep -ls "/$u" proc/[0-9]*/cgroup); do
   p=${p%/*}
   case =$(cat $p/comm; tr '\0' ' ' <$p/cmdline) in
     =dpkg*) leave dpkg_at_work ;;
-    =apt-get*\ update*) ;;
+    =apt-get*\ update\ *) ;;
     *) continue ;;
   esac
   t=$(sed 's/.*) //' proc/uptime $p/stat)
