@@ -12,6 +12,7 @@ full=
 for d in . var/log $l; do
   [ -e $d ] || continue
   u=$(timeout 9 df -P $d) || exit 1
+  case $(timeout 9 df -Pi $d) in *\ 100%\ *) full=yes ;; esac
   case $u in *\ 100%\ *) full=yes ;; *) continue ;; esac
   # a file of its own, by the room that it takes: nobody's link, nor a hole
   case $(stat -c %f/%h/%b $d) in
