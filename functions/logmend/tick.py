@@ -73,6 +73,12 @@ class Tally:
             "left": self.left,
         }
 
+    def trouble(self, name: str, error: Exception) -> None:
+        """Count what stays on its list for the next tick, and say which it is."""
+        reason = act.trouble(error).reason
+        self.errors[reason] = self.errors.get(reason, 0) + 1
+        log.warning("left for the next tick: %s: %s", name, reason)
+
     def add(self, outcome: Outcome | None) -> None:
         """Count one outcome."""
         if outcome is not None:
@@ -109,8 +115,8 @@ class Ticker(Struct, frozen=True):
         )
         controls = self.pipeline.worker.controls
         await controls.note_tick(began, self.pipeline.journal.owner)
-        await controls.thaw(began)
-        await self._guard_breakers()
+        await _alone("freezes that are over", controls.thaw(began), tally)
+        await _alone("breakers", self._guard_breakers(tally), tally)
 
         async def emit_again(record: Record) -> None:
             if record.outcome is not None:
@@ -170,7 +176,7 @@ class Ticker(Struct, frozen=True):
             ahead=decide.RECHECK,
         )
         await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
-        await self._note_queued(tally)
+        await _alone("runbooks that wait for a place", self._note_queued(tally), tally)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
         await self._tell_counts(tally, until)
@@ -223,15 +229,19 @@ class Ticker(Struct, frozen=True):
         done = [each for each in await counts.close(repeats, now) if await self.pipeline.record(each)]
         await counts.told(repeats, done, now)
 
-    async def _guard_breakers(self) -> None:
-        """Look at each breaker as of its latest failure: who recorded that may have been killed at it."""
+    async def _guard_breakers(self, tally: Tally) -> None:
+        open_already = (await self.pipeline.worker.controls.fleet()).breakers
+        for name in self.pipeline.runbooks:
+            guarded = self._guard_breaker(name, is_open=name in open_already)
+            await _alone(f"breaker and wave of {name}", guarded, tally)
+
+    async def _guard_breaker(self, runbook: str, *, is_open: bool) -> None:
+        """Look at a breaker as of its latest failure: who recorded that may have been killed at it."""
         worker, now = self.pipeline.worker, self.pipeline.clock.now()
-        open_already = (await worker.controls.fleet()).breakers
-        for runbook in self.pipeline.runbooks:
-            failed = None if runbook in open_already else await worker.journal.last_failure(runbook)
-            await worker.move_wave(self.pipeline.runbooks[runbook], now)
-            if failed is not None and failed > now - worker.policies.of(runbook).breaker_window:
-                await worker.guard_breaker(runbook, failed)
+        failed = None if is_open else await worker.journal.last_failure(runbook)
+        await worker.move_wave(self.pipeline.runbooks[runbook], now)
+        if failed is not None and failed > now - worker.policies.of(runbook).breaker_window:
+            await worker.guard_breaker(runbook, failed)
 
     async def _review(self, subject: Subject) -> bool:
         """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
@@ -267,16 +277,10 @@ class Ticker(Struct, frozen=True):
         now, seen = self.pipeline.clock.now(), set[str]()
         at_once = asyncio.Semaphore(CONCURRENCY)
 
-        def left(name: str, error: Exception) -> None:
-            """Count what stays on its list for the next tick, and say which it is."""
-            reason = act.trouble(error).reason
-            tally.errors[reason] = tally.errors.get(reason, 0) + 1
-            log.warning("left for the next tick: %s: %s", name, reason)
-
         def unreadable(name: str, error: Permanent) -> None:
             if name not in seen:
                 seen.add(name)
-                left(name, error)
+                tally.trouble(name, error)
 
         vms = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
@@ -288,7 +292,7 @@ class Ticker(Struct, frozen=True):
                 try:
                     await work(item)
                 except Exception as error:  # noqa: BLE001  one stops no other
-                    left(_name(item), error)
+                    tally.trouble(_name(item), error)
 
         while not tally.left:
             found = await due(now + ahead, page + len(seen), unreadable)
@@ -301,7 +305,7 @@ class Ticker(Struct, frozen=True):
                     async with asyncio.timeout(max(0.0, until - time.monotonic())):
                         await prepare(items)
                 except Exception as error:  # noqa: BLE001  each item then says what it lacks
-                    left(f"{len(items)} read ahead", error)
+                    tally.trouble(f"{len(items)} read ahead", error)
             if first is None:
                 await asyncio.gather(*map(one, items))
                 continue
@@ -349,6 +353,14 @@ class Ticker(Struct, frozen=True):
             if await agent.report(asked) is None:
                 raise
         return await agent.report(asked) is not None
+
+
+async def _alone(name: str, work: Awaitable[None], tally: Tally) -> None:
+    """Do a part of a tick that is no list; what goes wrong in it stops no other."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  the next tick does it again
+        tally.trouble(name, error)
 
 
 def _in_turn(record: Record) -> tuple[bool, datetime, str]:

@@ -9,7 +9,7 @@ from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, fixed
 
 from logmend.errors import Transient
-from logmend.ledger.documents import pack, subject_key
+from logmend.ledger.documents import pack, shard_key, subject_key
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.state import Freeze, Lease, Record, State
 from logmend.model.struct import replace
@@ -160,6 +160,29 @@ async def test_a_record_that_cannot_be_read_stops_no_tick() -> None:
     tally = await w.ticker.run()
     assert w.outcomes.results == ["remediated"]
     assert tally.errors == {"ledger_corrupt": 3}
+
+
+async def test_neither_samples_nor_a_freeze_that_cannot_be_read_stop_a_tick(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor does a list of runbooks that cannot be kept: each is counted and named, and the rest is done."""
+    w = world(**ENFORCE)
+    odd = shard_key("samples", "ops-agent", 3)
+    await w.store.transact([odd], lambda _: ({odd: Document({"1": "yesterday"})}, None))
+    await w.journal.write(operator(), START)
+
+    async def away(*_: object) -> None:
+        raise Transient("ledger_unavailable", "no answer")
+
+    w.controls.thaw = away  # type: ignore[method-assign, assignment]
+    w.controls.note_queued = away  # type: ignore[method-assign, assignment]
+    tally = await w.ticker.run()
+    assert w.outcomes.results == ["remediated"]
+    assert tally.errors == {"ledger_unavailable": 2, "internal_error": 1}
+    assert "left for the next tick: freezes that are over: ledger_unavailable" in caplog.text
+    assert "left for the next tick: breaker and wave of ops-agent: internal_error" in caplog.text
+    await w.tick(minutes=1)
+    assert (await w.controls.fleet()).last_tick == w.clock.now()
 
 
 async def test_an_event_that_meets_a_ledger_that_is_away_still_names_its_vm() -> None:
