@@ -181,10 +181,13 @@ class Pipeline(Struct, frozen=True):
         return await self.emit(outcome, journalled=True)
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
-        """Record an outcome in its log; the ledger notes it, if it lists what is not recorded yet."""
+        """Record an outcome in its log; the ledger notes it, if that is not what it holds already.
+
+        It lists one that is ``journalled`` as not recorded yet, and any other that it keeps as recorded.
+        """
         done = await self.record(outcome)
-        if journalled and outcome.final and done:
-            await self.journal.note_emitted(outcome)
+        if outcome.final and done is journalled:
+            await self.journal.note_emitted(outcome, self.clock.now(), done=done)
         return outcome
 
     async def record(self, outcome: Outcome) -> bool:

@@ -503,10 +503,24 @@ async def test_what_is_concluded_waits_to_be_emitted_until_it_is_noted(books: Bo
     held = await books.admitted(message(1))
     outcome = await books.conclude(held)
     assert [each.outcome for each in await books.queues.unemitted(at(), 10)] == [outcome]
-    await books.journal.note_emitted(outcome)
-    await books.journal.note_emitted(outcome)
+    await books.journal.note_emitted(outcome, at())
+    await books.journal.note_emitted(outcome, at())
     assert await books.queues.unemitted(at(days=1), 10) == []
     assert isinstance(await books.admit(message(1)), Finished)
+
+
+async def test_what_did_not_reach_everybody_is_listed_again_if_it_is_what_the_ledger_keeps(
+    books: Books,
+) -> None:
+    """Another outcome of the same intent, or of one that has no record, is not listed."""
+    held = await books.admitted(message(1))
+    outcome = await books.conclude(held)
+    await books.journal.note_emitted(outcome, at())
+    for strange in ({"outcome_id": "another"}, {"intent_id": "m-9"}, {"intent_id": None}):
+        await books.journal.note_emitted(replace(outcome, **strange), at(), done=False)
+    assert await books.queues.unemitted(at(days=1), 10) == []
+    await books.journal.note_emitted(outcome, at(), done=False)
+    assert [each.outcome for each in await books.queues.unemitted(at(), 10)] == [outcome]
 
 
 @pytest.mark.parametrize("state", [State.PARKED, State.REQUESTED, State.UNVERIFIED])

@@ -15,7 +15,7 @@ from logmend.model.state import Freeze, Lease, Record, State
 from logmend.model.struct import replace
 from logmend.model.values import Attempt, Outcome
 from logmend.ports import Document, Key
-from logmend.settings import ExecutorChoice
+from logmend.settings import ExecutorChoice, RepeatsChoice
 from logmend.stages import verify
 
 RUNBOOK = "workload-cert-refresh"
@@ -56,6 +56,61 @@ async def test_the_last_word_on_a_parked_event_is_emitted_though_the_log_was_awa
     await w.ticker.run()
     assert w.outcomes.results[-1] == "skipped:reverted"
     assert [o.message_id for o in w.outcomes.written if o.final] == [None, "1"]
+
+
+class Feed:
+    """A topic that is there or does not answer."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.got = list[Outcome]()
+
+    async def publish(self, outcome: Outcome) -> bool:
+        if self.up:
+            self.got.append(outcome)
+        return self.up
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("repeats", RepeatsChoice)
+async def test_what_was_not_admitted_reaches_a_topic_that_was_away(repeats: RepeatsChoice) -> None:
+    """The first needs_human is an ERROR that somebody waits for: the tick hands it on, once."""
+    w = world(mode=Mode.ENFORCE, needs_human_after=1, cooldown_failed=timedelta(), repeats=repeats)
+    feed = Feed()
+    w.pipeline = replace(w.pipeline, feed=feed)
+    w.ticker = replace(w.ticker, pipeline=w.pipeline)
+    w.fleet.vms[REF.instance_id].fix_works = False
+    await w.deliver(push(entry(at=w.clock.now()), "1", at=w.clock.now()))
+    w.clock.tick(minutes=10)
+    feed.up = False
+    body = push(entry(at=w.clock.now()), "2", at=w.clock.now())
+    for _ in range(2):  # also if its answer is lost
+        assert (await w.deliver(body)).reason == "needs_human"
+    await w.tick()
+    assert [each.reason for each in feed.got] == ["still_faulty"]
+    feed.up = True
+    for _ in range(3):
+        await w.tick()
+    assert [each.reason for each in feed.got] == ["still_faulty", "needs_human"]
+
+
+async def test_a_redelivery_is_handed_on_though_the_topic_went_away_between_log_and_topic() -> None:
+    """The log was away at the first delivery, the topic at the second, which is acknowledged."""
+    w = world(mode=Mode.ENFORCE)
+    feed = Feed()
+    w.pipeline = replace(w.pipeline, feed=feed)
+    w.ticker = replace(w.ticker, pipeline=w.pipeline)
+    await w.controls.freeze(Freeze("sre", START))
+    w.outcomes.on_write = [Transient("outcome_log_unavailable")]
+    assert (await w.deliver(push(entry()))).result is Result.DEFERRED
+    feed.up = False
+    assert (await w.deliver(push(entry()))).reason == "frozen"
+    feed.up = True
+    for _ in range(2):
+        await w.tick()
+    assert [each.reason for each in feed.got if each.message_id] == ["frozen"]
 
 
 async def test_an_unverified_vm_that_another_attempt_holds_is_looked_at_later() -> None:

@@ -422,17 +422,24 @@ class Journal(Upkeep):
         if await self._store.transact([mine, subject_at], step):
             await self._wake(intent.instance, intent.runbook, due)
 
-    async def note_emitted(self, outcome: Outcome) -> None:
-        """Take a journalled outcome off the list of what still has to be emitted."""
+    async def note_emitted(self, outcome: Outcome, now: datetime, *, done: bool = True) -> None:
+        """Take a journalled outcome off the list of what still has to be emitted; not ``done``: put it there.
+
+        Nothing is listed that the ledger does not keep as the outcome of an intent.
+        """
         if outcome.intent_id is None:
             return
         mine = intent_key(outcome.intent_id)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
             document = documents.get(mine)
-            if document is None or document.queue != "unemitted":
+            if document is None or document.queue != ("unemitted" if done else None):
                 return {}, None
-            return {mine: replace(document, queue=None, due=None)}, None
+            if done:
+                return {mine: replace(document, queue=None, due=None)}, None
+            record = unpack(Record, document)
+            kept = record.outcome is not None and record.outcome.outcome_id == outcome.outcome_id
+            return {mine: changes.filed(record, None, now, emitted=False)} if kept else {}, None
 
         await self._store.transact([mine], step)
 
