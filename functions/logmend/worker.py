@@ -174,7 +174,7 @@ class Worker(Struct, frozen=True):
                 read_at = self.clock.now()
                 known, verdict = await self.guarded(intent, runbook)
                 if verdict is not None:
-                    return verdict
+                    return settle.objected(verdict, held.record)
                 differs = decide.approved(intent, runbook, known, before, settings)
                 if differs is not None and not held.record.committed:  # what was begun is finished
                     return differs

@@ -107,3 +107,21 @@ async def test_it_waits_for_a_place(settings: dict[str, Any]) -> None:
     assert (said.result, said.reason) == ("parked", "budget_exhausted")
     w.clock.tick(minutes=15)
     assert (await taken_over(w)).result == "remediated"
+
+
+async def test_a_guard_that_objects_at_the_last_moment_does_not_say_that_nothing_was_done() -> None:
+    """The owner exempts the VM while it is checked: it is changed no more, and a person hears of it."""
+    w = await begun(world(**ENFORCE))
+    vm = w.fleet.vms[REF.instance_id]
+
+    def exempted() -> None:
+        w.fleet.add(REF, metadata=MADE, labels={"logmend": "off"})
+        w.fleet.vms[REF.instance_id] = vm
+
+    vm.on_check = [exempted]
+    said = await taken_over(w)
+    assert (said.result, said.reason, vm.enforcements) == ("unverified", "exempt", 1)
+    for _ in range(4):
+        w.clock.tick(minutes=6)
+        said = await taken_over(w)
+    assert (said.result, said.reason, vm.enforcements) == ("failed", "unverifiable", 1)

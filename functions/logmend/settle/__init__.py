@@ -13,10 +13,10 @@ from logmend.model.state import Approval
 from logmend.model.struct import replace
 from logmend.model.values import Intent, Outcome, Verdict
 from logmend.settle.ending import Ending, closes, starts, work
-from logmend.settle.verdicts import Settled, of_error, settled, unknown_runbook, without_facts
+from logmend.settle.verdicts import Settled, objected, of_error, settled, unknown_runbook, without_facts
 from logmend.stages import act, decide, intents, outcomes
 
-__all__ = ["Ending", "closes", "conclusion", "of_error", "unknown_runbook", "without_facts"]
+__all__ = ["Ending", "closes", "conclusion", "objected", "of_error", "unknown_runbook", "without_facts"]
 
 
 def conclusion(end: Ending) -> Conclusion | None:

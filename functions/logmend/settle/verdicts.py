@@ -7,7 +7,7 @@ from datetime import datetime
 
 from logmend.errors import Permanent
 from logmend.model.enums import Finding, Result
-from logmend.model.state import State
+from logmend.model.state import Record, State
 from logmend.model.struct import Struct
 from logmend.model.values import Intent, Trouble, Verdict
 from logmend.settle.ending import Ending, overdue
@@ -46,6 +46,14 @@ def without_facts(error: Exception) -> Verdict | None:
             return Verdict(Result.REFUSED, error.reason, error.detail)
         case _:
             return None
+
+
+def objected(no: Verdict, prior: Record) -> Verdict:
+    """Return what a guard's no at the commit point means: of what may have begun it is no last word."""
+    if not _begun(prior) or no.result not in (Result.SKIPPED, Result.REFUSED) or no.reason == "instance_gone":
+        return no
+    detail = f"the fault is still seen, and enforcing may have begun before: {no.detail}"
+    return Verdict(Result.UNVERIFIED, no.reason, detail)
 
 
 def unknown_runbook(intent: Intent) -> Verdict:
@@ -112,8 +120,11 @@ def _unchecked(end: Ending) -> bool:
 
     Skipped and refused say that nothing was done. A VM that is gone has nothing left to check.
     """
-    begun = end.prior.committed and end.prior.before is not None
-    return end.attempt is None and begun and end.verdict.reason != "instance_gone"
+    return end.attempt is None and _begun(end.prior) and end.verdict.reason != "instance_gone"
+
+
+def _begun(prior: Record) -> bool:
+    return prior.committed and prior.before is not None
 
 
 def _unverified(end: Ending, verdict: Verdict) -> Settled:
