@@ -208,7 +208,14 @@ def test_without_a_word_nothing_is_added_to_the_archive(deploy: Terraform, tmp_p
         ),
         ({"ops-agnet": {"mode": "observe"}}, "no such runbook: ops-agnet"),
         ({"ops-agent": {"replaces": True}}, "replaces = true needs an own and a built-in"),
-        ({"workload-cert-refresh": {"enabled": False}}, "would be empty, which routes every log entry"),
+        (
+            {
+                "workload-cert-refresh": {"enabled": False},
+                "ops-agent": {"enabled": False},
+                "os-config-agent": {"enabled": True},
+            },
+            "would be empty, which routes every log entry",
+        ),
         ({"ops-agent": {"executor": "osconfig"}}, "needs zones"),
     ],
 )
