@@ -6,6 +6,7 @@ comma-separated; Booleans are ``true`` or ``false``.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace  # noqa: TID251  permissions.py has no package
@@ -150,6 +151,12 @@ class SshAddress(StrEnum):
     EXTERNAL = "external"
 
 
+MOST_IN_SOAK = 1500
+"""VMs that waves may change while one has to stand: three quarters of the samples that the ledger keeps of a
+runbook (:data:`logmend.ledger.journal.SAMPLES`), since those are spread by chance. Of more, none would ever
+be seen to have stood."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """At most ``count`` enforcements in any span of ``window``."""
@@ -192,6 +199,18 @@ class Waves:
         wanted = self.steps[step]
         places = int(wanted * budget) if isinstance(wanted, float) else wanted
         return max(1, min(places, budget, MOST_IN_COHORT))
+
+    def misfit(self, budget: Budget) -> str | None:
+        """Say what is wrong if so many VMs may be changed while a step has to stand that none is seen to."""
+        most = max(self.count(step, budget.count) for step in range(len(self.steps)))
+        changed = math.ceil(most * (self.soak / budget.window + 1))
+        if changed <= MOST_IN_SOAK:
+            return None
+        return (
+            f"a step opens {most} places in {written(budget.window)}, so {changed} VMs could be changed while"
+            f" it has to stand for {written(self.soak)}; {MOST_IN_SOAK} are sure to be remembered. Make the"
+            " steps smaller, or that time shorter"
+        )
 
     def __str__(self) -> str:
         """Return them as they were written."""
@@ -479,6 +498,8 @@ class Settings:
             )
         if (self.ssh_key is None) != (self.ssh_user is None):
             problems.append("LOGMEND_SSH_KEY and LOGMEND_SSH_USER go together")
+        if self.waves is not None and (misfit := self.waves.misfit(self.disruption_budget)):
+            problems.append(f"LOGMEND_WAVES does not fit LOGMEND_DISRUPTION_BUDGET: {misfit}")
         if self.exempt_label in self.scope_labels:
             problems.append("LOGMEND_SCOPE_LABELS demands LOGMEND_EXEMPT_LABEL: no VM would be touched")
         if self.cooldown_failed > self.cooldown_failed_max:

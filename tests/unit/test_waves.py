@@ -1,17 +1,23 @@
 """Waves: a budget opens step by step, each after what the one before changed has stood for a while."""
 
 import asyncio
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fakes import ANN, REF, World, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
+from logmend.errors import ConfigError
+from logmend.ledger.documents import SHARDS
+from logmend.ledger.journal import SAMPLES
 from logmend.model.state import Act, Wave
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
-from logmend.settings import Budget, Waves
+from logmend.settings import MOST_IN_SOAK, Budget, Settings, Waves
+from logmend.wiring import application
 
 RUNBOOK = "workload-cert-refresh"
 BUDGET = Budget(40, timedelta(minutes=10))
@@ -165,3 +171,31 @@ def test_what_are_no_waves_is_an_error(text: str) -> None:
     """At the start."""
     with pytest.raises(ValueError, match="expected"):
         Waves.parse(text)
+
+
+def test_waves_that_change_more_than_is_remembered_while_they_stand_are_refused() -> None:
+    """30 VMs in ten minutes are 4,350 in a day: none would ever be seen to have stood."""
+
+    def misfits(waves: str, budget: str) -> list[str]:
+        chosen = Settings(waves=Waves.parse(waves), disruption_budget=Budget.parse(budget))
+        return chosen.misfits(cloud=False)
+
+    (problem,) = misfits("25%/1d", "120/10m")
+    assert "LOGMEND_WAVES" in problem
+    assert "30 places in 10m, so 4350 VMs could be changed while it has to stand for 1d" in problem
+    for waves, budget in (("1,5%,25%/1h", "20/10m"), ("1,5%,25%/1h", "120/10m"), ("1,5%/1d", "120/10m")):
+        assert misfits(waves, budget) == []
+
+
+def test_a_runbooks_own_waves_have_to_fit_its_own_budget(tmp_path: Path) -> None:
+    """The start is refused as it is for all runbooks together."""
+    file = tmp_path / "runbooks.json"
+    own = {"waves": "25%/1d", "disruption_budget": "120/10m"}
+    file.write_text(json.dumps({"runbooks": {RUNBOOK: own}}))
+    with pytest.raises(ConfigError, match=f"the waves of {RUNBOOK} do not fit its budget: a step opens 30"):
+        application(Settings(runbooks=file))
+
+
+def test_what_waves_may_change_is_less_than_what_the_ledger_keeps() -> None:
+    """With a quarter to spare, since VMs meet in its documents by chance."""
+    assert MOST_IN_SOAK <= 0.75 * SAMPLES * SHARDS
