@@ -54,7 +54,7 @@ class Fleet(FakeFleet):
             ill.popleft()
         return self.members[path] - {vm for _, vm in ill}
 
-    async def group(self, path: str) -> Group | None:
+    async def group(self, path: str, project_id: str) -> Group | None:  # noqa: ARG002
         """Give a group as it is now."""
         return Group(len(self.members[path]), self.members[path], self.well(path))
 

@@ -113,7 +113,7 @@ class FakeFleet:
             raise Permanent("instance_gone", "404")
         return self.facts_of[ref.instance_id]
 
-    async def group(self, path: str) -> Group | None:
+    async def group(self, path: str, project_id: str) -> Group | None:
         """Give the group that a test made up, or the VMs that say they are of it, those that run well."""
         if path in self.groups:
             return self.groups[path]

@@ -114,10 +114,11 @@ class Compute(Protocol):
         """
         ...
 
-    async def group(self, path: str) -> Group | None:
+    async def group(self, path: str, project_id: str) -> Group | None:
         """Look up a managed instance group, as its VMs name it (``created-by``), as of half a minute ago.
 
-        None if it cannot be known: it is not there, may not be read, or does not answer.
+        None if it cannot be known: it is not there, or may not be read. ``Transient`` for 429, 5xx and no
+        answer. ``project_id`` is the VM's, whose quota the look-up takes.
         """
         ...
 

@@ -133,7 +133,9 @@ class Worker(Struct, frozen=True):
         path = facts.lineage.group
         if path is None or not decide.asks_for_group(facts, settings) or intent.puts_back:
             return None
-        return await self.compute.group(path) if decide.ceiling(intent, settings) else None
+        return (
+            await self.compute.group(path, facts.ref.project_id) if decide.ceiling(intent, settings) else None
+        )
 
     def _not_now(
         self,

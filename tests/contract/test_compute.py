@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import asyncssh
 import pytest
@@ -17,6 +18,7 @@ from tests.contract.http_fake import mute, serving
 
 from logmend.adapters.google import compute as compute_module
 from logmend.adapters.google.compute import ComputeApi
+from logmend.adapters.google.quota import Quota
 from logmend.adapters.ssh.host_keys import PublishedHostKeys
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
@@ -24,6 +26,7 @@ from logmend.model.values import InstanceRef
 from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
 
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
+MANAGER = "zones/us-west1-a/instanceGroupManagers/web"
 
 
 def vm(**changes: object) -> PretendInstance:
@@ -151,7 +154,7 @@ async def test_trouble_of_the_api_is_transient_and_its_wish_to_wait_is_kept(
     async with api(pretend) as compute:
         with pytest.raises(Transient) as caught:
             await compute.facts(REF)
-    assert caught.value.reason == "compute_unavailable"
+    assert caught.value.reason == ("rate_limited" if kind == 429 else "compute_unavailable")
     assert caught.value.retry_after == (None if kind == "garbage" else 7)
 
 
@@ -272,8 +275,78 @@ async def test_reads_beyond_the_limit_wait_and_are_then_refused_without_a_call(
             await compute.facts(REF)
         assert caught.value.reason == "rate_limited"
         assert 0 < (caught.value.retry_after or 0) <= 60
-        assert len(pretend.calls) <= calls + 1, "the partner metadata, which goes beside it"
+        assert len(pretend.calls) == calls
         assert (await compute.facts(replace(REF, project_id=other))).ref.project_id == other
+        await compute.aclose()
+
+
+async def test_look_ups_that_are_refused_do_not_keep_the_quota_used_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two VMs a second for ten minutes, of ten calls a minute: each minute has five of them looked up."""
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(compute_module, "Quota", partial(Quota, now=lambda: now, sleep=sleep))
+    pretend, found = PretendCompute([vm()], {"web-prod": {}}), 0
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, reads=10)
+        while now < 600:
+            with suppress(Transient):
+                await compute.facts(REF)
+                found += 1
+            now += 0.5
+        await compute.aclose()
+    assert 45 <= found <= 55
+    assert len(pretend.calls) == 2 * found + 1
+
+
+async def test_a_quota_that_another_used_up_is_named_as_one() -> None:
+    """The API's own 429 parks a VM as our refusal does; it is no API that is away."""
+    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{MANAGER}"})])
+    pretend.fail(".", 429, message="RESOURCE_EXHAUSTED: Quota exceeded for quota metric 'Read requests'")
+    async with api(pretend) as compute:
+        for ask in (
+            compute.facts(REF),
+            compute.find("web-prod", "web-1"),
+            compute.group(f"projects/123/{MANAGER}", "web-prod"),
+        ):
+            with pytest.raises(Transient) as caught:
+                await ask
+            assert caught.value.reason == "rate_limited"
+            assert caught.value.detail.startswith("RESOURCE_EXHAUSTED")
+
+
+async def test_a_group_takes_the_quota_of_the_project_of_its_vm() -> None:
+    """A VM names its group by the project's number, or by whatever it likes."""
+    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{MANAGER}"})], {"web-prod": {}})
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, reads=3)
+        await compute.facts(REF)
+        calls = len(pretend.calls)
+        with pytest.raises(Transient, match=r"^rate_limited"):
+            await compute.group(f"projects/123/{MANAGER}", "web-prod")
+        assert len(pretend.calls) == calls
+        await compute.aclose()
+
+
+async def test_the_quota_of_a_busy_project_is_not_forgotten_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of more projects than are kept, those go that were not read for the longest time."""
+    monkeypatch.setattr(compute_module, "_PROJECTS", 2)
+    names = ["web-prod", "proj-b", "proj-c"]
+    pretend = PretendCompute([vm(project_id=name) for name in names], {name: {} for name in names})
+    async with serving(pretend.app) as url:
+        compute = ComputeApi(url, reads=3)
+        await compute.facts(REF)
+        for other in names[1:]:
+            await compute.facts(replace(REF, project_id=other))
+            with pytest.raises(Transient, match=r"^rate_limited"):
+                await compute.facts(REF)
         await compute.aclose()
 
 
@@ -383,7 +456,7 @@ async def test_a_quota_that_is_used_up_is_not_asked_for_every_vm_again() -> None
             *(compute.facts(ref) for ref in refs(instances)), return_exceptions=True
         )
     found = [first, *others]
-    assert {getattr(each, "reason", None) for each in found} == {"compute_unavailable"}
+    assert {getattr(each, "reason", None) for each in found} == {"rate_limited"}
     assert {getattr(each, "retry_after", None) for each in found} == {7.0}
     assert not any("/v1/" in call and "/instances/" in call for call in pretend.calls)
 
@@ -433,7 +506,7 @@ async def test_racing_writers_lose_no_label() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [(403, "not_permitted"), (404, "instance_gone"), (412, "conflict"), (429, "compute_unavailable")],
+    [(403, "not_permitted"), (404, "instance_gone"), (412, "conflict"), (429, "rate_limited")],
 )
 async def test_a_label_that_cannot_be_set_says_why(kind: int, reason: str) -> None:
     """Permanent or transient, in one word."""
@@ -581,7 +654,7 @@ async def test_a_group_is_its_vms_and_those_that_are_well() -> None:
         ]
     )
     async with api(pretend) as compute:
-        group = await compute.group(f"projects/123/{where}")
+        group = await compute.group(f"projects/123/{where}", REF.project_id)
     assert group is not None
     assert (group.size, sorted(group.members), sorted(group.healthy)) == (5, list("12345"), list("12"))
 
@@ -592,26 +665,47 @@ async def test_a_group_is_read_once_for_all_who_ask_and_every_page_of_it() -> No
     made = {"metadata": {"created-by": f"projects/123/{where}"}}
     pretend = PretendCompute([vm(instance_id=str(n), name=f"web-{n}", **made) for n in range(1, 702)])
     async with api(pretend) as compute:
-        found = await asyncio.gather(*(compute.group(f"projects/123/{where}") for _ in range(50)))
+        found = await asyncio.gather(
+            *(compute.group(f"projects/123/{where}", REF.project_id) for _ in range(50))
+        )
     assert {each.size if each else None for each in found} == {701}
     assert len(pretend.calls) == 2
 
 
-@pytest.mark.parametrize("kind", [403, 404, 503, "garbage"])
-async def test_a_group_that_cannot_be_read_is_not_known(kind: int | str) -> None:
+@pytest.mark.parametrize("kind", [403, 404])
+async def test_a_group_that_may_not_be_read_is_not_known(kind: int) -> None:
     """Which lets one of its VMs be changed at a time; it is asked for again after a while, not each time."""
-    where = "zones/us-west1-a/instanceGroupManagers/web"
-    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{where}"})])
+    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{MANAGER}"})])
     pretend.fail("listManagedInstances", kind)
     async with api(pretend) as compute:
-        assert await compute.group(f"projects/123/{where}") is None
+        assert await compute.group(f"projects/123/{MANAGER}", REF.project_id) is None
         calls = len(pretend.calls)
-        assert await compute.group(f"projects/123/{where}") is None
+        assert await compute.group(f"projects/123/{MANAGER}", REF.project_id) is None
     assert len(pretend.calls) == calls
 
 
-async def test_groups_are_read_within_the_quota_and_are_not_known_beyond_it() -> None:
-    """Nine hundred groups must not use up what the look-ups of VMs need."""
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(503, "compute_unavailable"), ("garbage", "compute_unavailable"), (429, "rate_limited")],
+)
+async def test_an_api_that_gives_no_answer_says_nothing_of_a_group(kind: int | str, reason: str) -> None:
+    """Whoever asked meanwhile is told the same; the next one to ask gets the answer that there is then."""
+    pretend = PretendCompute([vm(metadata={"created-by": f"projects/123/{MANAGER}"})])
+    async with api(pretend) as compute:
+
+        async def asked() -> object:
+            return await compute.group(f"projects/123/{MANAGER}", REF.project_id)
+
+        pretend.fail("listManagedInstances", kind)
+        found = await asyncio.gather(*(asked() for _ in range(20)), return_exceptions=True)
+        assert {getattr(each, "reason", each) for each in found} == {reason}
+        assert len(pretend.calls) == 1
+        pretend.recover()
+        assert await asked() is not None
+
+
+async def test_groups_beyond_the_quota_are_waited_for() -> None:
+    """Nine hundred groups must not use up what the look-ups of VMs need; none is taken for one not known."""
     where = "zones/us-west1-a/instanceGroupManagers"
     pretend = PretendCompute(
         [
@@ -621,7 +715,10 @@ async def test_groups_are_read_within_the_quota_and_are_not_known_beyond_it() ->
     )
     async with serving(pretend.app) as url:
         compute = ComputeApi(url, timeout=5.0, reads=2)
-        found = [await compute.group(f"projects/123/{where}/g{n}") for n in range(1, 4)]
+        for n in range(1, 3):
+            assert await compute.group(f"projects/123/{where}/g{n}", REF.project_id) is not None
+        with pytest.raises(Transient, match=r"^rate_limited"):
+            await compute.group(f"projects/123/{where}/g3", REF.project_id)
+        assert await compute.group(f"projects/123/{where}/g1", REF.project_id) is not None, "it is kept"
         await compute.aclose()
-    assert [each is not None for each in found] == [True, True, False]
     assert len(pretend.calls) == 2

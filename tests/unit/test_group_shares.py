@@ -8,6 +8,7 @@ import pytest
 from tests.fakes import REF, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
+from logmend.errors import Transient
 from logmend.model.enums import Action
 from logmend.model.state import By
 from logmend.model.struct import replace
@@ -95,6 +96,31 @@ async def test_of_a_group_that_is_not_known_one_at_a_time_is_changed(known: Grou
     assert any("whose size is not known" in each.detail for each in w.outcomes.written)
 
 
+@pytest.mark.parametrize("trouble", ["compute_unavailable", "rate_limited"])
+@pytest.mark.parametrize("at", ["first", "commit"])
+async def test_a_group_that_cannot_be_asked_for_now_is_waited_for(trouble: str, at: str) -> None:
+    """Its VM is not changed on no answer, neither before it is checked nor after."""
+    w, (ref,) = fleet(1)
+    w.fleet.groups[GROUP] = Group(2, frozenset({"1", ref.instance_id}), frozenset({"1", ref.instance_id}))
+    real, vm = w.fleet.group, w.fleet.vms[ref.instance_id]
+
+    async def away(path: str, project_id: str) -> Group | None:
+        if at == "commit" and not vm.checks:
+            return await real(path, project_id)
+        raise Transient(trouble)
+
+    w.fleet.group = away  # type: ignore[method-assign]
+    outcome = await w.deliver(push(incident(ref)))
+    assert (outcome.result, outcome.reason) in {("deferred", "compute_unavailable"), ("parked", "retry")}
+    assert trouble in f"{outcome.reason} {outcome.detail}"
+    assert enforced(w) == 0
+    w.fleet.group = real  # type: ignore[method-assign]
+    w.clock.tick(minutes=10)
+    await w.deliver(push(incident(ref)))
+    await w.ticker.run()
+    assert enforced(w) == 1
+
+
 async def test_the_last_healthy_one_is_not_touched_whoever_asks() -> None:
     """No login to it; a VM that is not healthy itself may be repaired, and then the other too."""
     w, refs = fleet(4)
@@ -158,7 +184,7 @@ async def test_with_a_share_of_one_groups_do_not_matter() -> None:
     """Nothing is looked up for it, and no permission is needed."""
     w, refs = fleet(5, group_share=1.0)
 
-    async def never(path: str) -> Group | None:
+    async def never(path: str, project_id: str) -> Group | None:
         raise AssertionError(path)
 
     w.fleet.group = never  # type: ignore[method-assign]
@@ -171,7 +197,7 @@ async def test_observing_looks_no_group_up() -> None:
     w = world()
     w.fleet.add(REF, metadata=MADE)
 
-    async def never(path: str) -> Group | None:
+    async def never(path: str, project_id: str) -> Group | None:
         raise AssertionError(path)
 
     w.fleet.group = never  # type: ignore[method-assign]

@@ -110,10 +110,11 @@ PUBLISH = (
 """What publishes a running VM's host keys as its guest agent does on the first boot, and never again
 (guest-agent, instance_setup.go). Metadata ``enable-guest-attributes`` has to be TRUE."""
 _ACCOUNT = "repair the account on the VM (chage -l USER shows what has expired), or let OS Login make it"
+TICK = "nothing; the tick tries again"
 WAIT = "nothing; Pub/Sub delivers the message again"
 """The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
 _SETTLED = {
-    Result.PARKED: "nothing; the tick tries again",
+    Result.PARKED: TICK,
     Result.REQUESTED: "nothing; the tick checks again",
 }
 _ENFORCED_IN_VAIN = frozenset({"still_faulty", "unverifiable"})
@@ -624,7 +625,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "api_unreachable": Meaning("A Google API cannot be reached.", WAIT),
         "api_protocol_error": Meaning("A Google API gave an unreadable answer.", WAIT),
         "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
-        "rate_limited": Meaning("A Google API's quota is used up for now.", WAIT),
+        "rate_limited": Meaning("A Google API's quota is used up for now.", TICK),
         "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
         "credentials_unavailable": Meaning("No access token is available at the moment.", WAIT),
         "no_credentials": Meaning(
@@ -755,7 +756,9 @@ def next_step(outcome: Outcome) -> str:
         step = _MEND
     if outcome.reason == "busy" and outcome.result is not Result.FAILED:
         step = WAIT
-    if step == WAIT and outcome.result is not Result.DEFERRED:
+    if step in (WAIT, TICK) and outcome.result is Result.DEFERRED:
+        step = WAIT
+    elif step in (WAIT, TICK):
         step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
     elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
         step = f"nothing yet, the tick looks again; if it stays so: {step}"

@@ -16,7 +16,8 @@ instance: 404             ``Permanent("instance_gone")``
 instance: 403, 400        ``Permanent("opt_in_unknown")``, the detail names permission and role
 project: 403, 404, 400    ``project_metadata`` None, the reason in ``unknown["project_metadata"]``
 partner metadata: any no  ``partner_namespaces`` None, the reason in ``unknown["partner_namespaces"]``
-429, 5xx, none, garbage   ``Transient("compute_unavailable")`` with ``retry_after`` if the API said so
+429, a used-up quota      ``Transient("rate_limited")`` with ``retry_after`` if the API said so
+5xx, none, garbage        ``Transient("compute_unavailable")``, likewise
 ========================  =================================================================================
 """
 
@@ -58,8 +59,9 @@ GUEST_ATTRIBUTES_POLICY = "constraints/compute.disableGuestAttributesAccess"
 READS = 1_500
 """Calls a minute that read, of one project: the quota that a project has by default, shared with everything
 else that reads there (cloud.google.com/compute/api-quota; each group of methods has its own, per project)."""
-PATIENCE = 5.0
-"""Seconds that a call waits for its place in that quota, before its VM is parked instead."""
+PATIENCE = 2.0
+"""Seconds that a call waits for its place in that quota, before it is refused. A VM and its group are read
+one after the other at the commit point: both waits must leave the facts young enough to enforce on."""
 
 PACE = 0.25
 """Seconds between two calls in a storm; VMs that come meanwhile are asked for together."""
@@ -127,9 +129,12 @@ class ComputeApi:
             raise Permanent("wrong_instance", f"asked for {ref}, the Compute API answered with {facts.ref}")
         return facts
 
-    async def group(self, path: str) -> Group | None:
-        """Return the size and the healthy VMs of a managed instance group; see :class:`GroupHealth`."""
-        return await self._groups(path)
+    async def group(self, path: str, project_id: str) -> Group | None:
+        """Return the size and the healthy VMs of a managed instance group; see :class:`GroupHealth`.
+
+        ``project_id`` is the VM's: the path is the VM's own word, and names the project by its number.
+        """
+        return await self._groups(path, project_id)
 
     async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:
         """Look VMs up by name: one if the zone is given, else one for each zone that has that name.
@@ -141,7 +146,7 @@ class ComputeApi:
             raise Permanent("instance_gone", f"{name!r} is no name of an instance")
         if zone is not None:
             path = f"/compute/v1/projects/{quote(project_id)}/zones/{quote(zone)}/instances/{name}"
-            document = _instance_of(await self._call("GET", path), name, by_operator=True)
+            document = _instance_of(await self._read(project_id, path), name, by_operator=True)
             return (_readable(lambda: instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
         found = await self.instances(project_id, where=f'name = "{name}"')
         if not found.instances:
@@ -159,7 +164,7 @@ class ComputeApi:
         instances: list[InstanceFacts] = []
         unreachable: set[str] = set()
         while True:
-            answer = await self._call("GET", path, query)
+            answer = await self._read(project_id, path, query)
             if answer.status == 400 and "returnPartialSuccess" in query:
                 del query["returnPartialSuccess"]  # Compute v1 no longer documents it
                 continue
@@ -174,6 +179,7 @@ class ComputeApi:
 
     async def completed(self, facts: InstanceFacts) -> InstanceFacts:
         """Add to facts out of a listing what only :meth:`facts` asks for: partner and project metadata."""
+        await self._quota(facts.ref.project_id).take(PATIENCE)
         partner, project = await asyncio.gather(self._partner(facts.ref), self._project(facts.ref.project_id))
         unknown = {"partner_namespaces": partner, "project_metadata": project}
         return replace(
@@ -189,7 +195,7 @@ class ComputeApi:
         ``Permanent("not_found")`` if there are none, ``Permanent("not_permitted")`` naming the permission,
         ``Permanent("guest_attributes_disabled")`` naming the organization policy that forbids them (412).
         """
-        answer = await self._call("GET", _path(ref) + "/getGuestAttributes", {"queryPath": path})
+        answer = await self._read(ref.project_id, _path(ref) + "/getGuestAttributes", {"queryPath": path})
         if answer.status == 412:
             said = answer.error().detail
             raise Permanent("guest_attributes_disabled", f"{GUEST_ATTRIBUTES_POLICY} ({said})")
@@ -208,6 +214,7 @@ class ComputeApi:
         labels, fingerprint = facts.labels, facts.label_fingerprint
         for _ in range(_SWAPS):
             if not fingerprint:
+                await self._quota(facts.ref.project_id).take(PATIENCE)
                 document = await self._instance(facts.ref)
                 labels, fingerprint = _readable(functools.partial(instance_json.labels, document))
             if labels.get(key) == value:
@@ -268,6 +275,10 @@ class ComputeApi:
         return {**listed, **dict(zip(rest, answers, strict=True))}
 
     async def _alone(self, ref: InstanceRef) -> Looked | Exception:
+        try:
+            await self._quota(ref.project_id).take(PATIENCE, 2)
+        except Transient as error:
+            return error
         document, partner = await asyncio.gather(
             self._instance(ref), self._partner(ref), return_exceptions=True
         )
@@ -284,6 +295,7 @@ class ComputeApi:
         for ref in refs:
             zones.setdefault(ref.zone, []).append(ref)
         query = {"filter": _ids(refs), "maxResults": str(TOGETHER)}
+        await self._quota(project_id).take(PATIENCE, 1 + len(zones))
         answer, partners = await asyncio.gather(
             self._call("GET", path, query),
             asyncio.gather(*(self._partners(project_id, *each) for each in zones.items())),
@@ -337,8 +349,10 @@ class ComputeApi:
         return _namespaces(answer.json or {}) if answer.ok else str(answer.error(needs=VIEWER))
 
     async def _best_effort(self, path: str, query: Mapping[str, str]) -> HttpReply | str:
-        """Return an answer, or say why there is none; a look-up waits no longer than this for it."""
-        self._quota(path).spend()  # what goes with it has waited
+        """Return an answer, or say why there is none; a look-up waits no longer than this for it.
+
+        Its place in the quota is taken with that of what it goes with.
+        """
         try:
             async with asyncio.timeout(PARTNER_TIMEOUT):
                 return await self._rest.call("GET", path, query=query)
@@ -354,7 +368,7 @@ class ComputeApi:
             until, kept = self._projects.get(project_id, (0.0, ""))
             if until > loop.time():
                 return kept
-            answer = await self._call("GET", f"/compute/v1/projects/{quote(project_id)}")
+            answer = await self._read(project_id, f"/compute/v1/projects/{quote(project_id)}")
             found: Mapping[str, str] | str
             if answer.ok:
                 document = answer.json or {}
@@ -371,6 +385,11 @@ class ComputeApi:
                 self._locks.pop(oldest, None)
             return found
 
+    async def _read(self, project_id: str, path: str, query: Mapping[str, str] | None = None) -> HttpReply:
+        """Read, once it has a place in the project's quota; looking up VMs takes its places itself."""
+        await self._quota(project_id).take(PATIENCE)
+        return await self._call("GET", path, query)
+
     async def _call(
         self,
         method: str,
@@ -379,26 +398,27 @@ class ComputeApi:
         *,
         body: JsonObject | None = None,
     ) -> HttpReply:
-        if method == "GET":
-            await self._quota(path).take(PATIENCE)
         try:
             return await self._rest.call(method, path, query=query, body=body)
         except Transient as error:
             raise _unavailable(error) from error
 
-    async def _listed_by_group(self, path: str, query: Mapping[str, str]) -> HttpReply:
+    async def _listed_by_group(self, project_id: str, path: str, query: Mapping[str, str]) -> JsonObject:
         """List a group's VMs, within the quota as whatever reads; the method is POST all the same."""
-        await self._quota(path).take(PATIENCE)
-        return await self._rest.call("POST", path, query=query)
+        await self._quota(project_id).take(PATIENCE)
+        answer = await self._call("POST", path, query)
+        if answer.ok:
+            return answer.json or {}
+        error = answer.error(needs="compute.instanceGroupManagers.get")
+        raise error if isinstance(error, Permanent) else _unavailable(error)
 
-    def _quota(self, path: str) -> Quota:
-        """Return the quota of the project that a path is in: ``/compute/VERSION/projects/PROJECT…``."""
-        project_id = path.split("/")[4]
-        if project_id not in self._quotas:
-            while len(self._quotas) >= _PROJECTS:
-                self._quotas.pop(next(iter(self._quotas)))
-            self._quotas[project_id] = Quota(self._reads)
-        return self._quotas[project_id]
+    def _quota(self, project_id: str) -> Quota:
+        """Return the quota of a project; that of the least recently used is forgotten."""
+        quota = self._quotas.pop(project_id, None) or Quota(self._reads)
+        self._quotas[project_id] = quota
+        while len(self._quotas) > _PROJECTS:
+            self._quotas.pop(next(iter(self._quotas)))
+        return quota
 
     async def _done(self, ref: InstanceRef, operation: JsonObject) -> None:
         """Wait for a zone operation. Asking again for one that is not done in time finds it done."""
@@ -413,7 +433,7 @@ class ComputeApi:
             await asyncio.sleep(pause)
             name = quote(str(operation.get("name", "")), safe="")
             path = f"/compute/v1/projects/{quote(ref.project_id)}/zones/{ref.zone}/operations/{name}"
-            answer = await self._call("GET", path)
+            answer = await self._read(ref.project_id, path)
             if not answer.ok:
                 raise _unavailable(answer.error(needs="compute.zoneOperations.get"))
             operation = answer.json or {}
@@ -442,7 +462,12 @@ def _instance_of(
 
 
 def _unavailable(error: Transient | Permanent) -> Transient:
-    return Transient("compute_unavailable", str(error), retry_after=getattr(error, "retry_after", None))
+    """Name the API that gives no answer; a used-up quota stays one, whoever it was that counted."""
+    if isinstance(error, Permanent):
+        return Transient("compute_unavailable", str(error))
+    if error.reason == "rate_limited":
+        return Transient(error.reason, error.detail, retry_after=error.retry_after)
+    return Transient("compute_unavailable", str(error), retry_after=error.retry_after)
 
 
 def _readable(read: Callable[[], T]) -> T:

@@ -3,7 +3,8 @@
 One call lists a group's VMs, with what the group does to each and what its health checks say of it; it takes
 the permission ``compute.instanceGroupManagers.get`` (``instanceGroupManagers.listManagedInstances`` in the
 reference, 2026-11; the page of the regional method was not found, so that its permission is inferred). An
-answer is kept for a while, and whoever asks meanwhile waits for the same.
+answer is kept for a while, and whoever asks meanwhile waits for the same. An API that is away, or a quota
+that is used up, says nothing of a group: that is told to those who wait, and not kept.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
-from logmend.adapters.google.rest import HttpReply
 from logmend.errors import Permanent, Transient
 from logmend.model.json import JsonObject
 from logmend.model.values import Group
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TTL = 30.0
 """Seconds for which an answer is taken as read. How many VMs are in hand is the ledger's to know."""
 UNKNOWN_TTL = 60.0
-"""Seconds until a group that could not be read is asked for again."""
+"""Seconds until a group that may not be read, or is not there, is asked for again."""
 KEPT = 2000
 PAGE = "500"
 """VMs on a page, the most that there may be; the API pages only if the group says so."""
@@ -32,42 +32,53 @@ _LEAVING = frozenset({"DELETING", "ABANDONING"})
 class GroupHealth:
     """Reads groups, each once for all who ask at the same time."""
 
-    def __init__(self, ask: Callable[[str, Mapping[str, str]], Awaitable[HttpReply]]) -> None:
+    def __init__(self, ask: Callable[[str, str, Mapping[str, str]], Awaitable[JsonObject]]) -> None:
         self._ask = ask
-        self._kept: dict[str, tuple[float, Group | None]] = {}
+        self._kept: dict[str, tuple[float, Group | Transient | None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def __call__(self, path: str) -> Group | None:
-        """Return what ``projects/…/instanceGroupManagers/NAME`` is made of; None if that cannot be known."""
+    async def __call__(self, path: str, project_id: str) -> Group | None:
+        """Return what ``projects/…/instanceGroupManagers/NAME`` is made of; None if that may not be known.
+
+        ``Transient`` if the API gives no answer now, to all who waited for it. ``project_id`` is whose quota
+        it takes.
+        """
         clock = asyncio.get_running_loop().time
+        asked = clock()
         async with self._locks.setdefault(path, asyncio.Lock()):
             until, group = self._kept.get(path, (0.0, None))
-            if until > clock():
+            if isinstance(group, Transient):
+                if asked < until:
+                    raise group
+            elif until > clock():
                 return group
             try:
-                group = _group(await self._listed(path))
-            except (Transient, Permanent) as error:
+                group = _group(await self._listed(path, project_id))
+            except Permanent as error:
                 log.warning("size and health of %s are not known: %s", path, error)
                 group = None
-            self._kept.pop(path, None)
-            self._kept[path] = clock() + (TTL if group else UNKNOWN_TTL), group
-            while len(self._kept) > KEPT:
-                oldest = next(iter(self._kept))
-                self._kept.pop(oldest)
-                self._locks.pop(oldest, None)
+            except Transient as error:
+                self._keep(path, clock(), error)
+                raise
+            self._keep(path, clock() + (TTL if group else UNKNOWN_TTL), group)
             return group
 
-    async def _listed(self, path: str) -> list[JsonObject]:
+    def _keep(self, path: str, until: float, answer: Group | Transient | None) -> None:
+        """Keep an answer until then; that there was none, for those alone who had asked before."""
+        self._kept.pop(path, None)
+        self._kept[path] = until, answer
+        while len(self._kept) > KEPT:
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest)
+            self._locks.pop(oldest, None)
+
+    async def _listed(self, path: str, project_id: str) -> list[JsonObject]:
         query, found = {"maxResults": PAGE}, list[JsonObject]()
         while True:
-            address = f"/compute/v1/{quote(path)}/listManagedInstances"
-            answer = await self._ask(address, query)
-            if not answer.ok:
-                raise answer.error(needs="compute.instanceGroupManagers.get")
-            page = answer.json or {}
+            page = await self._ask(project_id, f"/compute/v1/{quote(path)}/listManagedInstances", query)
             listed = page.get("managedInstances") or []
             if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
-                raise Permanent("api_protocol_error", "managedInstances is not a list of objects")
+                raise Transient("compute_unavailable", "managedInstances is not a list of objects")
             found += listed
             if not (token := page.get("nextPageToken")):
                 return found

@@ -28,22 +28,20 @@ class Quota:
         self._sleep = sleep
         self._taken: deque[float] = deque()
 
-    async def take(self, patience: float) -> None:
-        """Wait for a place; ``Transient("rate_limited")`` at once if it is over ``patience`` seconds."""
-        now = self._now()
+    async def take(self, patience: float, calls: int = 1) -> None:
+        """Wait for a place for each of ``calls``; ``Transient("rate_limited")`` at once if that takes longer.
+
+        ``patience`` is in seconds. Whoever is refused has taken no place.
+        """
+        now, calls = self._now(), min(calls, self._calls)
         while self._taken and self._taken[0] <= now - self._window:
             self._taken.popleft()
-        at = now
-        if len(self._taken) >= self._calls:
-            at = max(now, self._taken[-self._calls] + self._window)
+        over = len(self._taken) + calls - self._calls
+        at = max(now, self._taken[over - 1] + self._window) if over > 0 else now
         if at - now > patience:
             raise Transient(
                 "rate_limited", f"{self._calls} calls in {self._window:g} s are used", retry_after=at - now
             )
-        self._taken.append(at)
+        self._taken.extend([at] * calls)
         if at > now:
             await self._sleep(at - now)
-
-    def spend(self) -> None:
-        """Take a place without waiting: for a call that cannot be put off."""
-        self._taken.append(self._now())
