@@ -2,7 +2,8 @@
 # logmend by gcloud alone, for those without Terraform: one project, executor ssh. It makes what deploy/*.tf makes but
 # for OS policies, owners, and other thresholds of alerts. Each step looks at what is there and makes the rest, so that it
 # may be run again at any time: after it stopped half-way, to change the mode, to deploy a new release. Without a mode it
-# keeps the one that is deployed, and begins with observe.
+# keeps the one that is deployed, and begins with observe. So it does with SETTINGS, WINDOWS, BLACKOUTS, OUTCOME_TOPIC,
+# CONFIRM_SILENCE, KNOWN_HOSTS_SECRET, KEY_SECRET and SSH_USER: unset, what is deployed stays; set but empty, it goes.
 #
 #   deploy/gcloud.sh PROJECT [observe|approve|enforce]
 #   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
@@ -15,8 +16,8 @@
 # OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. Alerts go to ALERT_CHANNELS
 # (projects/P/notificationChannels/ID,…) and link to GUIDE_URL, where your people read docs/operations.md; ALERTS=false
 # leaves out metrics, alerts and dashboard. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how
-# (docs/runbooks.md): source, sink and roles then follow it, by the command `logmend`; give it each time. Needs gcloud,
-# logged in as an owner, and Python 3.11 or newer.
+# (docs/runbooks.md): source, sink and roles then follow it, by the command `logmend`; give it each time, as
+# NETWORK and SUBNET. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
 set -eu
 
 usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
@@ -104,10 +105,10 @@ fi
 
 silence=${CONFIRM_SILENCE:-false}
 case $silence in true | false) ;; *) echo "CONFIRM_SILENCE=$silence: true or false" >&2 && exit 2 ;; esac
-listens=
-[ "$silence" = false ] || listens=silence
 
 roles() {
+  listens=
+  [ "$silence" = false ] || listens=silence
   if [ -n "${LOGMEND_RUNBOOKS:-}" ]; then
     LOGMEND_MODE=$1 LOGMEND_EXECUTOR=ssh LOGMEND_SSH_ROUTE=$route LOGMEND_CONFIRM_SILENCE=$silence logmend runbook permissions
   else
@@ -134,10 +135,27 @@ number=$(gc projects describe "$project" --format='value(projectNumber)')
 agent=serviceAccount:service-$number@gcp-sa-pubsub.iam.gserviceaccount.com
 vm=$number-compute@developer.gserviceaccount.com
 
-if [ -z "$mode" ] && there functions describe "$name" --gen2 --region="$region"; then
-  mode=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.environmentVariables.LOGMEND_MODE)')
+deployed=
+if there functions describe "$name" --gen2 --region="$region"; then
+  deployed=$(gc functions describe "$name" --gen2 --region="$region" \
+    --format='flattened[no-pad](serviceConfig.environmentVariables)')
 fi
+kept() { printf '%s\n' "$deployed" | sed -n "s/^serviceConfig\.environmentVariables\.LOGMEND_$1: *//p"; }
+if [ -z "${LOGMEND_RUNBOOKS+set}" ] && [ -n "$(kept RUNBOOKS)" ]; then
+  echo "a file of runbooks is deployed: give it again as LOGMEND_RUNBOOKS, or LOGMEND_RUNBOOKS= to deploy without it" >&2
+  exit 2
+fi
+mode=${mode:-$(kept MODE)}
 mode=${mode:-observe}
+silence=${CONFIRM_SILENCE-$(kept CONFIRM_SILENCE)}
+silence=${silence:-false}
+windows=${WINDOWS-$(kept WINDOWS)}
+blackouts=${BLACKOUTS-$(kept BLACKOUTS)}
+topic=${OUTCOME_TOPIC-$(kept OUTCOME_TOPIC)}
+[ "$topic" != "projects/$project/topics/$name-outcomes" ] || topic=true
+hosts_secret=${KNOWN_HOSTS_SECRET-$(kept SSH_HOST_KEYS | sed -n 's|^known-hosts:/secrets/\(.*\)/value$|\1|p')}
+key_secret=${KEY_SECRET-$(kept SSH_KEY | sed -n 's|^/secrets/\(.*\)/value$|\1|p')}
+ssh_user=${SSH_USER-$(kept SSH_USER)}
 roles=$(roles "$mode")
 
 say "ledger" # first, since its indexes take minutes
@@ -183,15 +201,15 @@ for builder in artifactregistry.writer logging.logWriter storage.objectViewer; d
 done
 
 mounts='' ways=LOGMEND_SSH_ROUTE=$route
-for secret in ${KNOWN_HOSTS_SECRET:-} ${KEY_SECRET:-}; do
+for secret in $hosts_secret $key_secret; do
   [ -n "$mounts" ] || gc services enable secretmanager.googleapis.com
   gc secrets add-iam-policy-binding "$secret" --member="$function" --role=roles/secretmanager.secretAccessor >/dev/null
   mounts=$mounts,/secrets/$secret/value=$secret:latest
 done
 secrets=--clear-secrets
 [ -z "$mounts" ] || secrets=--set-secrets=${mounts#,}
-[ -z "${KNOWN_HOSTS_SECRET:-}" ] || ways=$ways,LOGMEND_SSH_HOST_KEYS=known-hosts:/secrets/$KNOWN_HOSTS_SECRET/value
-[ -z "${KEY_SECRET:-}" ] || ways=$ways,LOGMEND_SSH_KEY=/secrets/$KEY_SECRET/value,LOGMEND_SSH_USER=$SSH_USER
+[ -z "$hosts_secret" ] || ways=$ways,LOGMEND_SSH_HOST_KEYS=known-hosts:/secrets/$hosts_secret/value
+[ -z "$key_secret" ] || ways=$ways,LOGMEND_SSH_KEY=/secrets/$key_secret/value,LOGMEND_SSH_USER=$ssh_user
 
 say "topics"
 there pubsub topics describe "$name" ||
@@ -204,7 +222,7 @@ there pubsub subscriptions describe "$name-dead-letter" ||
 patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$function" --role="${role}_dead_letter"
 patiently gc pubsub topics add-iam-policy-binding "$name-dead-letter" --member="$agent" --role=roles/pubsub.publisher
 told=
-if [ "${OUTCOME_TOPIC:-false}" = true ]; then
+if [ "$topic" = true ]; then
   there pubsub topics describe "$name-outcomes" ||
     gc pubsub topics create "$name-outcomes" --message-retention-duration=7d >/dev/null
   patiently gc pubsub topics add-iam-policy-binding "$name-outcomes" --member="$function" --role="${role}_dead_letter"
@@ -223,14 +241,24 @@ environment=$(echo \
   "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
   "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
   "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told${SETTINGS:+,$SETTINGS}" | tr -d ' ')
-if [ -n "${WINDOWS:-}${BLACKOUTS:-}" ]; then # they have commas and spaces of their own (gcloud topic escaping)
-  environment="^|^$(echo "$environment" | tr , '|')${WINDOWS:+|LOGMEND_WINDOWS=$WINDOWS}${BLACKOUTS:+|LOGMEND_BLACKOUTS=$BLACKOUTS}"
+if [ -n "$windows$blackouts" ]; then # they have commas and spaces of their own (gcloud topic escaping)
+  environment="^|^$(echo "$environment" | tr , '|')${windows:+|LOGMEND_WINDOWS=$windows}${blackouts:+|LOGMEND_BLACKOUTS=$blackouts}"
+fi
+how=set without=
+if [ -z "${SETTINGS+set}" ]; then # whatever else is deployed stays
+  how=update
+  [ -n "$runbooks" ] || without=$without,LOGMEND_RUNBOOKS
+  [ -n "$windows" ] || without=$without,LOGMEND_WINDOWS
+  [ -n "$blackouts" ] || without=$without,LOGMEND_BLACKOUTS
+  [ -n "$told" ] || [ -z "${OUTCOME_TOPIC+set}" ] || without=$without,LOGMEND_OUTCOME_TOPIC
+  [ -n "$hosts_secret" ] || [ -z "${KNOWN_HOSTS_SECRET+set}" ] || without=$without,LOGMEND_SSH_HOST_KEYS
+  [ -n "$key_secret" ] || [ -z "${KEY_SECRET+set}" ] || without=$without,LOGMEND_SSH_KEY,LOGMEND_SSH_USER
 fi
 gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$source" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
-  --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 --set-env-vars="$environment" \
-  "$secrets"
+  --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 "--$how-env-vars=$environment" \
+  ${without:+"--remove-env-vars=${without#,}"} "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then
   gc run services update "$name" --region="$region" --network="$NETWORK" --subnet="$SUBNET" --vpc-egress=private-ranges-only

@@ -237,7 +237,8 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        deployed(server, tmp_path_factory.mktemp("gcloud"), PROJECT)
+        settings = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+        deployed(server, tmp_path_factory.mktemp("gcloud"), PROJECT, SETTINGS=settings)
         yield server
     finally:
         server.shutdown()
@@ -351,15 +352,17 @@ def packed(google: Google, folder: Path) -> catalog.Catalog:
 def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_path):
     """A second run without a mode, of what enforces by now, updates what is there and goes on enforcing.
 
-    With a file of runbooks, source, sink and roles are those of the file.
+    Settings that it says nothing of stay as well; blackouts that are set but empty go. With a file of
+    runbooks, source, sink and roles are those of the file.
     """
     function(google)["environmentVariables"]["LOGMEND_MODE"] = "enforce"
+    function(google)["environmentVariables"]["LOGMEND_BLACKOUTS"] = "12-24..01-02 Europe/Berlin"
     first = len(google.requests)
     assert "secretVolumes" not in function(google)
     more = {"KNOWN_HOSTS_SECRET": "hosts", "KEY_SECRET": "key", "SSH_USER": "sre", "CONFIRM_SILENCE": "true"}
     more["OUTCOME_TOPIC"] = "true"
-    more["SETTINGS"] = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
     more["WINDOWS"] = "Mon,Wed 22:00-06:00 Europe/Berlin; label:env=prod Sat UTC"
+    more["BLACKOUTS"] = ""
     chosen = {"time-sync": {"mode": "approve"}, "ops-agent": {"enabled": False}}
     own(tmp_path / "mine")
     (tmp_path / "logmend.yaml").write_text(json.dumps({"folders": ["mine"], "runbooks": chosen}))
@@ -386,6 +389,7 @@ def test_running_it_again_keeps_the_mode_and_makes_nothing_twice(google, tmp_pat
     (publisher,) = google.policies[f"v1/{settings.outcome_topic}"]["bindings"]
     assert publisher["role"] == f"projects/{PROJECT}/roles/logmend_dead_letter"
     assert settings.windows == opening(more["WINDOWS"])
+    assert "LOGMEND_BLACKOUTS" not in function(google)["environmentVariables"]
     mounted = {
         f"{each['mountPath']}/{version['path'].lstrip('/')}": (each["secret"], version["version"])
         for each in function(google)["secretVolumes"]

@@ -166,3 +166,91 @@ def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path):
     assert model.changes() == 2
     model.run("logmend-home")
     assert {"firestore indexes composite intents", "firestore fields ttls samples"} <= model.made().keys()
+
+
+GIVEN = {
+    "SETTINGS": "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m",
+    "WINDOWS": "Mon,Wed 22:00-06:00 Europe/Berlin; label:env=prod Sat UTC",
+    "BLACKOUTS": "12-24..01-02 Europe/Berlin",
+    "OUTCOME_TOPIC": "true",
+    "CONFIRM_SILENCE": "true",
+    "KNOWN_HOSTS_SECRET": "hosts",
+    "KEY_SECRET": "key",
+    "SSH_USER": "sre",
+}
+
+
+class Quick:
+    """A gcloud for the function's settings alone, much faster: all is there, and only a deploy counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: dict[str, str] = {}
+        self.flags: dict[str, str] = {}
+        folder.mkdir()
+        program = folder / "gcloud"
+        program.write_text(QUICK)
+        program.chmod(0o755)
+
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the script on what is deployed, and deploy what it says, as gcloud merges it."""
+        lines = [f"serviceConfig.environmentVariables.{key}: {each}" for key, each in self.settings.items()]
+        (self.folder / "deployed").write_text("".join(f"{line}\n" for line in lines))
+        (self.folder / "flags").unlink(missing_ok=True)
+        environ = {"PATH": f"{self.folder}:{os.environ['PATH']}", "FOLDER": str(self.folder)}
+        environ |= {"PAUSE": "0", "ALERTS": "false"} | more
+        command = [str(ROOT / "deploy" / "gcloud.sh"), "logmend-home", *arguments]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+        if (self.folder / "flags").exists():
+            given = (self.folder / "flags").read_text().splitlines()
+            self.flags = {flag: value for flag, _, value in (each.partition("=") for each in given)}
+            gone = self.flags.get("--remove-env-vars", "").split(",")
+            old = {} if "--set-env-vars" in self.flags else self.settings
+            text = self.flags.get("--set-env-vars") or self.flags["--update-env-vars"]
+            sign, text = text[1:].split("^", 1) if text.startswith("^") else (",", text)
+            fresh = dict(each.split("=", 1) for each in text.split(sign))
+            assert not fresh.keys() & set(gone)
+            self.settings = {key: each for key, each in old.items() if key not in gone} | fresh
+        return done
+
+
+QUICK = """#!/bin/sh
+case "$*" in
+  *"functions describe"*flattened*) cat "$FOLDER/deployed" ;;
+  *"functions deploy"*) printf '%s\\n' "$@" >"$FOLDER/flags" ;;
+esac
+"""
+
+
+def test_a_later_run_that_says_nothing_of_a_setting_keeps_what_is_deployed(tmp_path):
+    """Windows, blackouts, scope and the rest last through a new release; set but empty takes them away."""
+    model = Quick(tmp_path / "kept")
+    model.run("enforce", **GIVEN)
+    before = model.settings
+    assert before["LOGMEND_WINDOWS"] == GIVEN["WINDOWS"]
+    assert before["LOGMEND_BLACKOUTS"] == GIVEN["BLACKOUTS"]
+    assert before["LOGMEND_SCOPE_LABELS"] == "pilot=yes"
+    model.run()
+    assert model.settings == before
+    assert model.flags["--set-secrets"] == "/secrets/hosts/value=hosts:latest,/secrets/key/value=key:latest"
+    model.run(SETTINGS="LOGMEND_SCOPE_LABELS=pilot=no")
+    changed = {"LOGMEND_SCOPE_LABELS": "pilot=no"}
+    assert model.settings == {k: v for k, v in before.items() if k != "LOGMEND_COOLDOWN_PLANNED"} | changed
+    model.run(WINDOWS="", OUTCOME_TOPIC="false")
+    gone = {"LOGMEND_WINDOWS", "LOGMEND_OUTCOME_TOPIC", "LOGMEND_COOLDOWN_PLANNED"}
+    assert model.settings == {k: v for k, v in before.items() if k not in gone} | changed
+    model.run(**dict.fromkeys(GIVEN, ""))
+    plain = Quick(tmp_path / "plain")
+    plain.run("enforce")
+    assert model.settings == plain.settings
+
+
+def test_runbooks_of_a_file_are_not_replaced_by_our_own_for_want_of_the_file(tmp_path):
+    """The file may hold a runbook in a lower mode: a run without it has to say so."""
+    model = Quick(tmp_path / "runbooks")
+    model.run(SETTINGS="LOGMEND_RUNBOOKS=runbooks.yaml")
+    done = model.run()
+    assert done.returncode == 2
+    assert "LOGMEND_RUNBOOKS" in done.stderr
+    model.run(LOGMEND_RUNBOOKS="")
+    assert "LOGMEND_RUNBOOKS" not in model.settings
