@@ -262,7 +262,7 @@ class TestDelivery:
         w = world(**ENFORCE)
         used_up = Transient("rate_limited", "1500 calls in 60 s are used", retry_after=30.0)
         w.fleet.on_facts = [used_up] * 5
-        outcome = await w.deliver(push(entry()))
+        outcome = await w.deliver(push(incident()))
         assert (outcome.result, outcome.reason) == (Result.PARKED, "retry")
         assert ack.status(outcome.result) == 200
         w.fleet.on_open = [used_up] * 5  # as the relay's 429 is
@@ -271,6 +271,19 @@ class TestDelivery:
         told = [each.result for each in w.outcomes.written]
         assert told[-1] is Result.REMEDIATED
         assert Result.FAILED not in told
+
+    async def test_lines_that_come_again_do_not_wait_for_a_quota_one_by_one(self) -> None:
+        """Each is skipped and answered for, without a cooldown; one that finds a place is remediated."""
+        w = world(**ENFORCE)
+        w.fleet.on_facts = [Transient("rate_limited", "1500 calls in 60 s are used", retry_after=30.0)] * 6
+        for number in range(6):
+            outcome = await w.deliver(push(entry(at=w.clock.now()), f"line {number}"))
+            assert (outcome.result, outcome.reason) == (Result.SKIPPED, "rate_limited")
+            assert ack.status(outcome.result) == 200
+            await w.tick(minutes=10)
+        assert w.fleet.lookups == 6, "nothing of it waits for the tick"
+        last = await w.deliver(push(entry(at=w.clock.now()), "last"))
+        assert last.result is Result.REMEDIATED
 
     async def test_garbage_is_rejected_acknowledged_and_kept(self) -> None:
         """What can never be decoded goes to the dead letter with its reason."""

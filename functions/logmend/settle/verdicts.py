@@ -96,7 +96,15 @@ def _deferred(end: Ending) -> Settled:
     trouble = trouble or Trouble(True, verdict.reason or "", verdict.detail)
     tries = end.prior.tries + (1 if trouble.reason in decide.VM_TROUBLES else 0)
     acknowledged = end.held.was not in (None, State.WAITING)
-    again = decide.retry(end.intent, tries, trouble, end.settings, end.now, acknowledged=acknowledged)
+    again = decide.retry(
+        end.intent,
+        tries,
+        trouble,
+        end.settings,
+        end.now,
+        acknowledged=acknowledged,
+        begun=_may_have_begun(end),
+    )
     if decide.no_route(trouble, end.settings):
         detail = f"{verdict.detail}; OS Config is not enabled there"
         again = Verdict(Result.FAILED, "no_route", detail)
@@ -146,11 +154,15 @@ def _busy_since(end: Ending) -> datetime | None:
     return (end.prior.busy_since or end.now) if busy else None
 
 
+def _may_have_begun(end: Ending) -> bool:
+    """Return whether enforcing may have begun, in this attempt or an earlier one."""
+    begun = end.prior.committed or (end.attempt is not None and end.attempt.enforced)
+    return begun and not end.changed_nothing
+
+
 def _busy(end: Ending, verdict: Verdict, since: datetime) -> Settled:
     """Wait for a busy VM, unless it has been waited for long enough, or the event will be said again."""
-    begun = end.prior.committed or (end.attempt is not None and end.attempt.enforced)
-    begun = begun and not end.changed_nothing
-    last = decide.busy(end.intent, verdict, since, end.settings, end.now, begun=begun)
+    last = decide.busy(end.intent, verdict, since, end.settings, end.now, begun=_may_have_begun(end))
     due = decide.busy_until(since, end.now)
     if last.result not in (Result.PARKED, Result.UNVERIFIED):
         return Settled(last, busy_since=since)

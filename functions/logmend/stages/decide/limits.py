@@ -195,17 +195,22 @@ def retry(
     now: datetime,
     *,
     acknowledged: bool = False,
+    begun: bool = False,
 ) -> Verdict | None:
     """Return how to wait out a transient error before anything was enforced; None: it has been tried enough.
 
     ``acknowledged`` says that the intent's message was answered for before, so that only the ledger keeps it.
     A quota that is used up is waited for in the ledger: deliveries in a row would ask for it again and again.
+    What its source says again is skipped instead, or each line of a VM would wait for itself; unless
+    enforcing may have ``begun``.
     """
     if intent.look_only or (trouble.reason in VM_TROUBLES and tries >= settings.unreachable_tries):
         return None
     delivered_again = intent.message_id is not None and intent.origin is not Origin.APPROVAL
     if delivered_again and not acknowledged and trouble.reason != "rate_limited":
         return Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
+    if delivered_again and not acknowledged and intent.repeats and not begun:
+        return Verdict(Result.SKIPPED, trouble.reason, trouble.detail)
     wait = timedelta(seconds=trouble.retry_after or 0)
     return Verdict(
         Result.PARKED,
