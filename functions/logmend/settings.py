@@ -428,7 +428,7 @@ class Settings:
         1500,
         whole,
         "Most calls a minute by which one instance of the function reads from the Compute API, per project."
-        " VMs that come later are parked. The quota is the project's: divide it by the instances.",
+        " VMs that come later are skipped or parked. The quota is the project's: divide it by the instances.",
     )
     logging_endpoint: str | None = _setting(
         None, grammar.url, "Cloud Logging API endpoint instead of the public one."
