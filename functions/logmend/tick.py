@@ -221,7 +221,8 @@ class Ticker(Struct, frozen=True):
     async def _tell_counts(self, tally: Tally, until: float) -> None:
         """Record how often what was recorded before was said again."""
         await self._drain(self.queues.counted, self._count, tally, until)
-        await self.pipeline.tell_unmatched(self.pipeline.clock.now())
+        telling = self.pipeline.tell_unmatched(self.pipeline.clock.now())
+        await _alone("the count of unmatched events", telling, tally)
 
     async def _count(self, repeats: Repeats) -> None:
         """Record how often a VM said the same again. Who is killed on the way records the very same again."""
@@ -295,7 +296,11 @@ class Ticker(Struct, frozen=True):
                     tally.trouble(_name(item), error)
 
         while not tally.left:
-            found = await due(now + ahead, page + len(seen), unreadable)
+            try:
+                found = await due(now + ahead, page + len(seen), unreadable)
+            except Permanent as error:  # a list without its index, say: the others are read all the same
+                tally.trouble("a list of what is due", error)
+                return
             items = [item for item in found if _name(item) not in seen]
             if not items:
                 return

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from tests.contract.test_ledger_pipeline import Disturbed, Killed
 from tests.fakes import ANN, LINE, REF, World, entry, incident, push, world
+from tests.unit.test_pipeline import operator
 
-from logmend.errors import Transient
+from logmend.errors import Permanent, Transient
 from logmend.ledger import repeats
 from logmend.model.enums import Mode, Result
 from logmend.model.state import Freeze
@@ -280,3 +281,48 @@ async def test_a_count_of_unmatched_events_outlives_a_log_that_is_away() -> None
         await w.pipeline.tell_unmatched(w.clock.now())
     await w.pipeline.tell_unmatched(w.clock.now())
     assert told(w) == [("unmatched", 1), ("unmatched", 4)]
+
+
+@pytest.mark.parametrize("which", ["counted", "untold", "pending", "unemitted", "unverified", "kept"])
+async def test_a_list_without_its_index_is_an_error_of_the_tick_and_does_not_end_it(which: str) -> None:
+    """The function may be updated before its indexes are: what else waits is taken up all the same."""
+    w = world(mode=Mode.ENFORCE)
+    await w.journal.write(operator(), w.clock.now())
+    due = w.store.due
+
+    async def without(asked: str, queue: str, *more: Any) -> Any:
+        if queue == which:
+            raise Permanent("ledger_rejected", "The query requires an index.")
+        return await due(asked, queue, *more)
+
+    w.store.due = without  # type: ignore[method-assign, assignment]
+    tally = await w.ticker.run()
+    assert set(tally.errors) == {"ledger_rejected"}
+    assert w.outcomes.results == ["remediated"]
+
+
+async def test_a_ledger_that_does_not_answer_lets_the_tick_come_again() -> None:
+    """That is no fault of one list: the caller is told, and asks again at once."""
+    w = world()
+
+    async def away(*_: Any) -> Any:
+        raise Transient("ledger_unavailable")
+
+    w.store.due = away  # type: ignore[method-assign, assignment]
+    with pytest.raises(Transient):
+        await w.ticker.run()
+
+
+@pytest.mark.parametrize("error", [Permanent("not_permitted"), Transient("outcome_log_unavailable")])
+async def test_a_log_that_does_not_take_the_count_of_unmatched_events_is_an_error_of_the_tick(
+    error: Permanent | Transient,
+) -> None:
+    """It is counted like any other, and the count is recorded by the next tick."""
+    w = world(**COUNTED)
+    for number in range(3):
+        await says(w, number, jsonPayload={"message": "something else"})
+    w.outcomes.on_write = [error]
+    w.clock.tick(hours=2)
+    assert (await w.ticker.run()).errors == {error.reason: 1}
+    await w.tick()
+    assert told(w) == [("unmatched", 1), ("unmatched", 2)]
