@@ -4,6 +4,7 @@ Nothing is dialled and no heavy library imported before an event needs it, so th
 once what needs none of them.
 """
 
+import asyncio
 import functools
 import logging
 import os
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TELL = 1.5
+"""Seconds that the last count of a process may take; :data:`logmend.shutdown.RELEASE` is for all."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -77,10 +81,12 @@ class Application(Struct, frozen=True):
         return [name]
 
     async def aclose(self) -> None:
-        """Record what was only counted; release connections and what credentials left behind."""
-        with suppress(Transient, Permanent):
-            await self.pipeline.tell_unmatched(None)
-        for each in (self.pipeline.outcome_log, self.pipeline.worker.executors, self.compute, self.store):
+        """Release what credentials left behind, record what was only counted, and disconnect."""
+        await self.pipeline.worker.executors.aclose()
+        with suppress(Transient, Permanent, TimeoutError):
+            async with asyncio.timeout(TELL):
+                await self.pipeline.tell_unmatched(None)
+        for each in (self.pipeline.outcome_log, self.compute, self.store):
             await each.aclose()
         if self.pipeline.feed is not None:
             await self.pipeline.feed.aclose()

@@ -1,5 +1,6 @@
 """The file that says which runbooks are on, and how: read strictly, and in force wherever one decides."""
 
+import asyncio
 import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes import REF, FakeAgentFleet, ManualClock, World, entry, incident, push, world
+from tests.fakes import REF, START, FakeAgentFleet, ManualClock, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend import catalog, wiring
 from logmend.errors import ConfigError
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.state import By
-from logmend.model.values import InstanceFacts
+from logmend.model.struct import replace
+from logmend.model.values import InstanceFacts, Outcome
 from logmend.runbook import BUILT_IN
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, TIMES
 from logmend.settings import Budget, Settings
@@ -287,6 +289,40 @@ def test_each_runbook_goes_by_its_own_executor(tmp_path: Path) -> None:
         for name in app.pipeline.runbooks
     }
     assert names == {RUNBOOK: ["osconfig"], "ops-agent": ["ssh"]}
+
+
+class NeverWrites:
+    """A log of outcomes whose write does not return."""
+
+    async def write(self, outcome: Outcome) -> None:
+        del outcome
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_log_that_never_answers_does_not_keep_a_process_from_releasing_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The login key is given back first; the last count is given up, and the rest is closed."""
+    monkeypatch.setattr(wiring, "TELL", 0.01)
+    app = wiring.application(Settings())
+    app = replace(app, pipeline=replace(app.pipeline, outcome_log=NeverWrites()))
+    line = Outcome(Result.UNMATCHED, None, "no runbook", START, "m-1", Mode.OBSERVE, "0")
+    app.pipeline.unmatched.recorded(line, START)
+    assert app.pipeline.unmatched.counted(line)
+    closed = list[str]()
+
+    async def released() -> None:
+        assert app.pipeline.unmatched.over() != [], "before anything is told"
+        app.pipeline.unmatched.recorded(line, START)
+        app.pipeline.unmatched.counted(line)
+        closed.append("executors")
+
+    monkeypatch.setattr(app.pipeline.worker.executors, "aclose", released)
+    await asyncio.wait_for(app.aclose(), 60)
+    assert closed == ["executors"]
 
 
 # Parameters
