@@ -64,7 +64,9 @@ def done(name: str) -> dict[str, Any]:
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return old | {
-        key: _merged(old[key], value) if isinstance(value, dict) and isinstance(old.get(key), dict) else value
+        key: _merged(old[key], value)
+        if isinstance(value, dict) and isinstance(old.get(key), dict) and key != "environmentVariables"
+        else value
         for key, value in new.items()
     }
 
