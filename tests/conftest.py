@@ -82,12 +82,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(tier)
 
 
+class Scheduling(LoadFileScheduling):
+    """Keep a file on one worker, and the fault suite: each of its tests keeps several processes busy."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return "tests/chaos" if scope.startswith("tests/chaos/") else scope
+
+
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     """Keep a file on one worker: what its tests share is started once.
 
     Files come in the order of their folders, so that the many short ones of tests/unit even out the end.
     ``--dist=loadgroup`` of xdist 3.8 groups nothing under pytest 9.2, whose ids take no suffix.
     """
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return Scheduling(config, log)
