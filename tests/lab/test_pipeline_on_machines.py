@@ -363,12 +363,14 @@ async def test_where_the_owner_opted_in_the_agent_follows_the_fix(boot: Boot, tm
 class Interrupted:
     """An attempt on a watched machine that something happens to, by a function that does not wait for long.
 
-    ``patient`` shares its ledger and has time for the later look, however busy the host.
+    ``patient`` shares its ledger and has time for the later look, however busy the host. A tick takes up
+    whatever is due: ``turn`` lets one of them look at a time.
     """
 
     machine: Machine
     function: Function
     patient: Function
+    turn: asyncio.Lock
 
     async def when(self, held: str, disaster: Callable[[], Awaitable[Any]]) -> str:
         """Push the machine's line; the disaster strikes while the change is held. Gives the message id.
@@ -388,8 +390,9 @@ class Interrupted:
 
     async def look(self, message_id: str, by: Function | None = None) -> str:
         """Let the tick look again; gives the verdict, whose claim is compared with the machine."""
-        await make_due(self.function, f"m-{message_id}")
-        await (by or self.patient).push(tick())
+        async with self.turn:
+            await make_due(self.function, f"m-{message_id}")
+            await (by or self.patient).push(tick())
         last = self.function.outcomes(message_id=message_id)[-1]
         if last["after"] is not None:
             assert claims(last["after"]) == await seen(self.machine)
@@ -402,6 +405,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
     """Power or network goes before, after or behind the change: a later look decides, by what it sees."""
     machines = await asyncio.gather(*(boot(period=0.5) for _ in range(4)))
     unlucky, cut_off, rebooted, unchecked = machines
+    turn = asyncio.Lock()
     # Four machines at once: each has to get to its change in time. No lease may run out here.
     hurried = {"attempt_deadline": "20s", "function_timeout": "21s", "lease": "60s"}
     async with (
@@ -411,7 +415,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
     ):
 
         async def power_fails_before_the_change() -> None:
-            attempt = Interrupted(unlucky, hasty, patient)
+            attempt = Interrupted(unlucky, hasty, patient, turn)
             message = await attempt.when("before", unlucky.reset)
             assert await unlucky.timer_state() == ON
             assert await attempt.look(message) == "failed: still_faulty"
@@ -422,7 +426,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_off(cut_off)
                 await cut_off.cut_network()
 
-            attempt = Interrupted(cut_off, hasty, patient)
+            attempt = Interrupted(cut_off, hasty, patient, turn)
             message = await attempt.when("after", disaster)
             assert (await attempt.look(message, by=hasty)).startswith("unverified"), "still no evidence"
             await cut_off.restore_network()
@@ -435,7 +439,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_off(rebooted)
                 await rebooted.reboot()
 
-            attempt = Interrupted(rebooted, hasty, patient)
+            attempt = Interrupted(rebooted, hasty, patient, turn)
             message = await attempt.when("after", disaster)
             assert await attempt.look(message) == "remediated"
 
@@ -446,7 +450,7 @@ async def test_a_machine_lost_in_the_middle_is_never_called_fixed_without_eviden
                 await until_changed(unchecked)
                 await unchecked.cut_network()
 
-            attempt = Interrupted(unchecked, hasty, patient)
+            attempt = Interrupted(unchecked, hasty, patient, turn)
             message = await attempt.when("before", disaster)
             await unchecked.restore_network()
             await let_go(unchecked, "check")
