@@ -27,6 +27,7 @@ from logmend.model.values import Group, InstanceRef
 from logmend.settings import Budget
 
 BENCH = "blast"
+GAINS = "That no limit is passed, and no group loses its last healthy VM, in the worst storm."
 SIZE = 10_000
 """VMs of a run of everything, which has to stay within its time."""
 ZONES = 40

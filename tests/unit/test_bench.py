@@ -12,8 +12,9 @@ from logmend.adapters.stores import spread
 
 @pytest.mark.parametrize("name", runner.NAMES)
 def test_every_benchmark_that_can_be_asked_for_is_there(name: str) -> None:
-    """Importing one starts nothing; measuring is a generator's work."""
+    """Importing one starts nothing; measuring is a generator's work. It says what a user gains."""
     assert inspect.isgeneratorfunction(runner.bench(name))
+    assert runner.gains(name).endswith(".")
 
 
 def test_a_ratio_is_the_median_of_the_pairs_and_held_against_its_aim() -> None:
