@@ -10,7 +10,6 @@ import asyncio
 import heapq
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict, deque
@@ -20,7 +19,7 @@ from datetime import timedelta
 from tests.fakes import FakeFleet, ManualClock, entry, push, world
 
 from bench.figures import Figure, plain
-from bench.processes import ROOT, beside
+from bench.processes import alone
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.model.enums import Mode
 from logmend.model.values import Group, InstanceRef
@@ -82,15 +81,7 @@ class Spans:
 
 def measure() -> Iterator[Figure]:
     """Run it once, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.blast", str(SIZE)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=1800,
-        env=beside(),
-    )
-    one: dict[str, float] = json.loads(done.stdout)
+    one: dict[str, float] = alone(BENCH, SIZE, timeout=1800)
     yield plain(
         BENCH,
         f"{SIZE:,} VMs: limits exceeded at any moment; last healthy VMs touched",
@@ -124,19 +115,18 @@ async def storm(size: int) -> dict[str, float]:
     fleet.vms.clear()
     spans, said = Spans(), Counter[str]()
     paths: dict[str, str] = {}
+    bounds = {"": BUDGET}
     last_touched = 0
 
-    def limits(ref: InstanceRef) -> dict[str, int]:
-        path = paths[ref.instance_id]
-        share = max(1, int(SHARE * len(fleet.members[path])))
-        return {"": BUDGET, ref.zone: ZONE, path: share}
+    def cohorts(ref: InstanceRef) -> tuple[str, str, str]:
+        return "", ref.zone, paths[ref.instance_id]
 
     def enforced(ref: InstanceRef) -> None:
         nonlocal last_touched
         at, path = clock.now().timestamp(), paths[ref.instance_id]
         last_touched += not fleet.well(path) - {ref.instance_id}
         fleet.ill[path].append((at + ILL, ref.instance_id))
-        for name in limits(ref):
+        for name in cohorts(ref):
             spans.add(name, at)
 
     queue, number, start = list[tuple[float, int, InstanceRef]](), 0, clock.now().timestamp()
@@ -146,6 +136,7 @@ async def storm(size: int) -> dict[str, float]:
         path = f"projects/1/zones/{zone}/instanceGroupManagers/g{len(fleet.members)}"
         ids = [str(10**18 + number + each) for each in range(members)]
         fleet.members[path] = frozenset(ids)
+        bounds |= {zone: ZONE, path: max(1, int(SHARE * members))}
         for vm in ids:
             ref = InstanceRef("demo-project", zone, vm)
             fleet.add(ref, metadata={"created-by": path})
@@ -163,20 +154,18 @@ async def storm(size: int) -> dict[str, float]:
         around.outcomes.written.clear()
         if fleet.vms[ref.instance_id].faulty:
             refused, now = refused + 1, clock.now().timestamp()
-            if all(spans.now(name, now) < most for name, most in limits(ref).items()):
+            if all(spans.now(name, now) < bounds[name] for name in cohorts(ref)):
                 path = paths[ref.instance_id]
                 false += len(fleet.well(path) - {ref.instance_id}) > spans.now(path, now)
             heapq.heappush(queue, (at + AGAIN, order, ref))
-    most = {path: max(1, int(SHARE * len(vms))) for path, vms in fleet.members.items()}
-    most |= {f"us-west{each}-a": ZONE for each in range(ZONES)} | {"": BUDGET}
     return {
         "vms": number,
         "remediated": sum(vm.changes == 1 and not vm.faulty for vm in fleet.vms.values()),
-        "exceeded": sum(spans.most[name] > bound for name, bound in most.items()),
+        "exceeded": sum(spans.most[name] > bound for name, bound in bounds.items()),
         "last_touched": last_touched,
         "most": spans.most[""],
         "most_in_zone": max(spans.most[f"us-west{each}-a"] for each in range(ZONES)),
-        "full_groups": sum(spans.most[path] == most[path] for path in fleet.members),
+        "full_groups": sum(spans.most[path] == bounds[path] for path in fleet.members),
         "refused": refused,
         "false": false,
         "groups": len(fleet.members),

@@ -96,9 +96,22 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     return kept | {f"LOGMEND_{name.upper()}": str(value) for name, value in settings.items()}
 
 
-def beside() -> dict[str, str]:
-    """Give an environment in which this package and logmend are imported from this repository."""
-    return environment({}) | {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
+def beside(source: Path = ROOT / "functions") -> dict[str, str]:
+    """Give an environment that imports this package from this repository, and logmend from ``source``."""
+    return environment({}) | {"PYTHONPATH": f"{source}:{ROOT}"}
+
+
+def alone(module: str, *words: object, timeout: float, source: Path = ROOT / "functions") -> Any:
+    """Run a benchmark's module as a process, with logmend from ``source``; give the JSON that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"bench.{module}", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=timeout,
+        env=beside(source),
+    )
+    return json.loads(done.stdout)
 
 
 @dataclass(frozen=True, slots=True)

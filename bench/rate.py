@@ -4,10 +4,9 @@ import asyncio
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from bench import vms
 from bench.figures import Figure, paired, plain
 from bench.load import load
 from bench.processes import (
-    ROOT,
     Served,
+    alone,
     ask,
-    beside,
     free_port,
     noop,
     ours,
@@ -131,15 +129,8 @@ def _rate(function: Served, bodies: list[bytes], expected: str) -> float:
 
 def _transactions(way: str, folder: Path, count: int, prefix: str) -> float:
     """Do them in a process of its own; give how many there are in a second."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.rate", way, str(folder / f"store-{free_port()}"), str(count), prefix],
-        cwd=ROOT,
-        env=beside() | {"PYTHONPATH": f"{workshop() / 'functions'}:{ROOT}"},
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=120,
-    )
-    return float(json.loads(done.stdout))
+    store = folder / f"store-{free_port()}"
+    return float(alone(BENCH, way, store, count, prefix, timeout=120, source=workshop() / "functions"))
 
 
 def _bare_sqlite(path: Path, count: int) -> float:
@@ -159,8 +150,8 @@ def _bare_sqlite(path: Path, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-async def _ours(store: Store, count: int, prefix: str) -> float:
-    data = {"of": "about the size of a record " * 40}
+async def _at_once(count: int, one: Callable[[int], Awaitable[None]]) -> float:
+    """Do so many, some at a time, after a few that warm up; give how many there are in a second."""
     waiting = iter(range(-16, count))
     started = 0.0
 
@@ -169,14 +160,22 @@ async def _ours(store: Store, count: int, prefix: str) -> float:
         for number in waiting:
             if number == 0:
                 started = time.perf_counter()
-            mine = ("intents", f"{prefix}-{number}")
-            await store.transact(
-                [mine, ("subjects", "1"), ("fleet", "1")],
-                lambda _, mine=mine: ({mine: Document(data)}, None),  # type: ignore[misc]
-            )
+            await one(number)
 
     await asyncio.gather(*(some() for _ in range(CONNECTIONS)))
-    rate = count / (time.perf_counter() - started)
+    return count / (time.perf_counter() - started)
+
+
+async def _ours(store: Store, count: int, prefix: str) -> float:
+    data = {"of": "about the size of a record " * 40}
+
+    async def one(number: int) -> None:
+        mine = ("intents", f"{prefix}-{number}")
+        await store.transact(
+            [mine, ("subjects", "1"), ("fleet", "1")], lambda _: ({mine: Document(data)}, None)
+        )
+
+    rate = await _at_once(count, one)
     await store.aclose()
     return rate
 
@@ -186,25 +185,17 @@ async def _bare_firestore(count: int, prefix: str) -> float:
     text = json.dumps({"of": "about the size of a record " * 40})
 
     @firestore.async_transactional
-    async def one(transaction: firestore.AsyncTransaction, number: int) -> None:
+    async def written(transaction: firestore.AsyncTransaction, number: int) -> None:
         mine = client.document(f"intents/{prefix}-{number}")
         others = [client.document("subjects/1"), client.document("fleet/1")]
         async for _ in client.get_all([mine, *others], transaction=transaction):
             pass
         transaction.set(mine, {"data": text})
 
-    waiting = iter(range(-16, count))
-    started = 0.0
+    async def one(number: int) -> None:
+        await written(client.transaction(), number)
 
-    async def some() -> None:
-        nonlocal started
-        for number in waiting:
-            if number == 0:
-                started = time.perf_counter()
-            await one(client.transaction(), number)
-
-    await asyncio.gather(*(some() for _ in range(CONNECTIONS)))
-    return count / (time.perf_counter() - started)
+    return await _at_once(count, one)
 
 
 def _alone(way: str, path: Path, count: int, prefix: str) -> float:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import json
 import random
-import subprocess
 import sys
 import time
 from collections import Counter, deque
@@ -18,7 +17,7 @@ from datetime import timedelta
 from tests.fakes import FakeFleet, ManualClock, entry, push, world
 
 from bench.figures import Figure, paired, plain
-from bench.processes import ROOT, beside, memory
+from bench.processes import alone, memory
 from logmend.adapters.stores.memory import MemoryStore
 from logmend.model.enums import Mode
 from logmend.model.values import InstanceRef
@@ -42,7 +41,7 @@ def measure() -> Iterator[Figure]:
     """Run each size against the smallest, in turns as far as the time allows."""
     found: dict[int, list[dict[str, float]]] = {size: [] for size in SIZES}
     for size in (1_000, 10_000, 1_000, 10_000, 1_000, 100_000):
-        found[size].append(_run(size))
+        found[size].append(alone(BENCH, size, timeout=900))
     for size in SIZES[1:]:
         large = [each["us_per_event"] for each in found[size]]
         small = [each["us_per_event"] for each in found[1_000]][-len(large) :]
@@ -64,19 +63,6 @@ def measure() -> Iterator[Figure]:
             f"{one['left_bytes_per_event']:.0f} B",
             note=f"peak {one['peak_mib']:.0f} MiB, of which documents {one['documents_mib']:.0f} MiB",
         )
-
-
-def _run(size: int) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.storm", str(size)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-        timeout=900,
-        env=beside(),
-    )
-    said: dict[str, float] = json.loads(done.stdout)
-    return said
 
 
 async def _storm(size: int) -> dict[str, float]:
