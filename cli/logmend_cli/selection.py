@@ -65,8 +65,15 @@ async def vms(
 def ids(path: Path, key: str) -> list[str]:
     """Read ids from a file: the first word of each line, or ``key`` of each row of JSON or CSV.
 
-    CSV is known by its headings. Lines that begin with # are comments. ConfigError if the file is unusable.
+    CSV is known by its headings. Lines that begin with # are comments. ConfigError if the file is unusable,
+    or has no id in it: whoever gives one means those in it, never everything.
     """
+    if not (found := _ids(path, key)):
+        raise ConfigError([f"{path}: no id is in it"])
+    return found
+
+
+def _ids(path: Path, key: str) -> list[str]:
     text = _text(path)
     if text.lstrip().startswith("["):
         try:

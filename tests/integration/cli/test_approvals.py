@@ -97,6 +97,20 @@ def test_what_list_printed_as_csv_names_plans_and_what_is_no_text_does_not(
     assert (unread.exit_code, "ids.bin: cannot be read" in unread.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("nothing", ["", "# none yet\n\n", "approval_id,intent_id\n", "[]"])
+def test_a_file_that_names_nothing_never_means_everything(
+    planned: Place, tmp_path: Path, nothing: str
+) -> None:
+    """Whatever else narrows the choice; a script that found none decides on none."""
+    listed = tmp_path / "none"
+    listed.write_text(nothing)
+    for command in (["approvals", "approve"], ["approvals", "reject"], ["cancel"]):
+        for more in (["--all"], ["--runbook", "workload-cert-refresh"]):
+            ran = planned.logmend(*command, "--from", listed, *more, "--yes")
+            assert (ran.exit_code, "none: no id is in it" in ran.stderr) == (2, True), ran.output
+    assert set(states(planned).values()) == {"pending"}
+
+
 def test_approvals_are_withdrawn_until_they_are_acted_on(planned: Place) -> None:
     """Then they are not meant any more; one that is named says where it stands."""
     assert planned.logmend("approvals", "approve", "--all", "--yes").exit_code == 0
