@@ -120,7 +120,8 @@ def list_(everything: bool, columns: Sequence[str], shape: str) -> None:
     shown = [each for each in rows if everything or each["state"] == "pending"]
     if shape != "json":  # which has all labels
         shown = [each | {f"label:{key}": each["labels"].get(key) for key in columns} for each in shown]
-    show_rows(shape, COLUMNS | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
+    known = COLUMNS | ({"intent_id": "intent"} if shape == "csv" else {})
+    show_rows(shape, known | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
 
 
 @command.command()
@@ -247,12 +248,13 @@ def state_of(approval: Approval, now: datetime) -> str:
 
 def row(approval: Approval, app: Application, now: datetime) -> dict[str, Any]:
     """Return what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
-    intent = approval.intent
+    intent, approved = approval.intent, approval.state == "approved"
     runbook = app.pipeline.runbooks.get(intent.runbook)
     summary = f" ({runbook.summary})" if runbook else ""
     seen = approval.plan.evidence if approval.plan else {}
     return {
         "approval_id": approval.approval_id,
+        "intent_id": intents.approved_id(approval.approval_id) if approved else None,
         "state": state_of(approval, now),
         "name": approval.name,
         "instance": str(intent.instance),

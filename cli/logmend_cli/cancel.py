@@ -43,7 +43,7 @@ WAITS = (State.PARKED, State.WAITING)
     "--from",
     "listed",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with an id at the beginning of each line.",
+    help="A file with an id at the beginning of each line, or what `approvals list` prints as JSON or CSV.",
 )
 @click.option("--why", default="", help="Reason, for the record.")
 @click.option("--yes", is_flag=True, help="Do not ask before many are ended.")

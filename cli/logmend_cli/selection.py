@@ -63,7 +63,7 @@ async def vms(
 
 
 def ids(path: Path, key: str) -> list[str]:
-    """Read ids from a file: the first word of each line, or ``key`` of each row of JSON or CSV.
+    """Read ids from a file: the first word of each line, or ``key`` of each row of JSON or CSV that has one.
 
     CSV is known by its headings. Lines that begin with # are comments. ConfigError if the file is unusable,
     or has no id in it: whoever gives one means those in it, never everything.
@@ -77,7 +77,7 @@ def _ids(path: Path, key: str) -> list[str]:
     text = _text(path)
     if text.lstrip().startswith("["):
         try:
-            return [str(row[key]) for row in json.loads(text)]
+            return [str(row[key]) for row in json.loads(text) if row[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError([f"{path}: not rows of JSON that each have {key}"]) from error
     lines = text.splitlines()

@@ -97,6 +97,20 @@ def test_what_list_printed_as_csv_names_plans_and_what_is_no_text_does_not(
     assert (unread.exit_code, "ids.bin: cannot be read" in unread.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("shape", ["csv", "json"])
+def test_what_list_printed_names_the_orders_that_plans_became(
+    planned: Place, tmp_path: Path, shape: str
+) -> None:
+    """`cancel` takes it as well: the plans that are approved have an order, those that wait have none."""
+    assert planned.logmend("approvals", "approve", "--label", "team=red", "--yes").exit_code == 0
+    listed = tmp_path / "plans"
+    listed.write_text(planned.logmend("approvals", "list", "--all", "--format", shape).stdout)
+    ran = planned.logmend("cancel", "--from", listed, "--yes")
+    assert (ran.exit_code, ran.stdout.count("cancelled by")) == (0, 2), ran.output
+    assert sorted(states(planned).values()) == ["pending"] * 3 + ["withdrawn"] * 2
+    assert "intent" not in planned.logmend("approvals", "list", "--all").stdout
+
+
 @pytest.mark.parametrize("nothing", ["", "# none yet\n\n", "approval_id,intent_id\n", "[]"])
 def test_a_file_that_names_nothing_never_means_everything(
     planned: Place, tmp_path: Path, nothing: str
