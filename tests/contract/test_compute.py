@@ -260,6 +260,19 @@ async def test_project_metadata_is_asked_for_once_a_minute_however_many_vms_repo
     assert sum(call.endswith("projects/web-prod") for call in pretend.calls) == 1
 
 
+async def test_a_project_that_gives_no_answer_is_asked_once_for_all_who_wait() -> None:
+    """They are told the same, not one after the other; the next one gets the answer that there is then."""
+    instances = fleet(20)
+    pretend = PretendCompute(instances, {"web-prod": {}})
+    pretend.fail("projects/web-prod$", 500)
+    async with api(pretend) as compute:
+        found = await asyncio.gather(*(compute.facts(ref) for ref in refs(instances)), return_exceptions=True)
+        assert {getattr(each, "reason", each) for each in found} == {"compute_unavailable"}
+        assert sum(call.endswith("projects/web-prod") for call in pretend.calls) == 1
+        pretend.recover()
+        assert (await compute.facts(refs(instances)[0])).project_metadata == {}
+
+
 async def test_reads_beyond_the_limit_wait_and_are_then_refused_without_a_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -31,6 +31,7 @@ from urllib.parse import quote
 
 from logmend import instance_json
 from logmend.adapters.google.groups import GroupHealth
+from logmend.adapters.google.kept import Kept
 from logmend.adapters.google.quota import Quota
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
@@ -103,8 +104,7 @@ class ComputeApi:
         reads: int = READS,
     ) -> None:
         self._rest = Rest(endpoint or ENDPOINT, connect_timeout=connect_timeout, timeout=timeout)
-        self._projects: dict[str, tuple[float, Mapping[str, str] | str]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._projects = Kept[Mapping[str, str] | str](_PROJECTS)
         self._quotas: dict[str, Quota] = {}
         self._reads = reads
         self._together = Together(self._looked_up, pace=PACE)
@@ -363,27 +363,18 @@ class ComputeApi:
 
     async def _project(self, project_id: str) -> Mapping[str, str] | str:
         """Return a project's common metadata, or why it is not known; either for a minute."""
-        loop = asyncio.get_running_loop()
-        async with self._locks.setdefault(project_id, asyncio.Lock()):
-            until, kept = self._projects.get(project_id, (0.0, ""))
-            if until > loop.time():
-                return kept
-            answer = await self._read(project_id, f"/compute/v1/projects/{quote(project_id)}")
-            found: Mapping[str, str] | str
-            if answer.ok:
-                document = answer.json or {}
-                found = _readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
-            else:
-                error = answer.error(needs=f"compute.projects.get ({VIEWER})")
-                if isinstance(error, Transient):
-                    raise _unavailable(error)
-                found = str(error)
-            self._projects[project_id] = (loop.time() + PROJECT_TTL, found)
-            while len(self._projects) > _PROJECTS:
-                oldest = next(iter(self._projects))
-                self._projects.pop(oldest)
-                self._locks.pop(oldest, None)
-            return found
+        return await self._projects.get(project_id, lambda: self._project_read(project_id))
+
+    async def _project_read(self, project_id: str) -> tuple[Mapping[str, str] | str, float]:
+        answer = await self._read(project_id, f"/compute/v1/projects/{quote(project_id)}")
+        if answer.ok:
+            document = answer.json or {}
+            found = _readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
+            return found, PROJECT_TTL
+        error = answer.error(needs=f"compute.projects.get ({VIEWER})")
+        if isinstance(error, Transient):
+            raise _unavailable(error)
+        return str(error), PROJECT_TTL
 
     async def _read(self, project_id: str, path: str, query: Mapping[str, str] | None = None) -> HttpReply:
         """Read, once it has a place in the project's quota; looking up VMs takes its places itself."""

@@ -7,11 +7,11 @@ answer is kept for a while, and whoever asks meanwhile waits for the same. An AP
 that is used up, says nothing of a group: that is told to those who wait, and not kept.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
+from logmend.adapters.google.kept import Kept
 from logmend.errors import Permanent, Transient
 from logmend.model.json import JsonObject
 from logmend.model.values import Group
@@ -34,8 +34,7 @@ class GroupHealth:
 
     def __init__(self, ask: Callable[[str, str, Mapping[str, str]], Awaitable[JsonObject]]) -> None:
         self._ask = ask
-        self._kept: dict[str, tuple[float, Group | Transient | None]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._kept = Kept[Group | None](KEPT)
 
     async def __call__(self, path: str, project_id: str) -> Group | None:
         """Return what ``projects/…/instanceGroupManagers/NAME`` is made of; None if that may not be known.
@@ -43,34 +42,14 @@ class GroupHealth:
         ``Transient`` if the API gives no answer now, to all who waited for it. ``project_id`` is whose quota
         it takes.
         """
-        clock = asyncio.get_running_loop().time
-        asked = clock()
-        async with self._locks.setdefault(path, asyncio.Lock()):
-            until, group = self._kept.get(path, (0.0, None))
-            if isinstance(group, Transient):
-                if asked < until:
-                    raise group
-            elif until > clock():
-                return group
-            try:
-                group = _group(await self._listed(path, project_id))
-            except Permanent as error:
-                log.warning("size and health of %s are not known: %s", path, error)
-                group = None
-            except Transient as error:
-                self._keep(path, clock(), error)
-                raise
-            self._keep(path, clock() + (TTL if group else UNKNOWN_TTL), group)
-            return group
+        return await self._kept.get(path, lambda: self._read(path, project_id))
 
-    def _keep(self, path: str, until: float, answer: Group | Transient | None) -> None:
-        """Keep an answer until then; that there was none, for those alone who had asked before."""
-        self._kept.pop(path, None)
-        self._kept[path] = until, answer
-        while len(self._kept) > KEPT:
-            oldest = next(iter(self._kept))
-            self._kept.pop(oldest)
-            self._locks.pop(oldest, None)
+    async def _read(self, path: str, project_id: str) -> tuple[Group | None, float]:
+        try:
+            return _group(await self._listed(path, project_id)), TTL
+        except Permanent as error:
+            log.warning("size and health of %s are not known: %s", path, error)
+            return None, UNKNOWN_TTL
 
     async def _listed(self, path: str, project_id: str) -> list[JsonObject]:
         query, found = {"maxResults": PAGE}, list[JsonObject]()

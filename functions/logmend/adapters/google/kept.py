@@ -1,0 +1,51 @@
+"""Answers that are kept for a while, each asked for once for all who ask at the same time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from logmend.errors import Transient
+
+V = TypeVar("V")
+
+
+class Kept(Generic[V]):
+    """The answers for the last ``most`` keys.
+
+    Whoever asks while a key is asked for waits for the same answer. That there is none now (``Transient``) is
+    told to all who waited for it, rather than found out by each after the other, and it is not kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: dict[str, tuple[float, V | Transient]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
+        """Return the answer for a key; ``ask`` gives it if it is not kept, and for how many seconds it is."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if found := self._kept.get(key):
+                until, kept = found
+                if isinstance(kept, Transient):
+                    if asked < until:
+                        raise kept
+                elif until > clock():
+                    return kept
+            try:
+                answer, ttl = await ask()
+            except Transient as error:
+                self._keep(key, clock(), error)
+                raise
+            self._keep(key, clock() + ttl, answer)
+            return answer
+
+    def _keep(self, key: str, until: float, answer: V | Transient) -> None:
+        """Keep an answer until then; that there was none, for those alone who had asked before."""
+        self._kept.pop(key, None)
+        self._kept[key] = until, answer
+        while len(self._kept) > self._most:
+            oldest = next(iter(self._kept))
+            self._kept.pop(oldest)
+            self._locks.pop(oldest, None)
