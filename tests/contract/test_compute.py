@@ -717,6 +717,30 @@ async def test_an_api_that_gives_no_answer_says_nothing_of_a_group(kind: int | s
         assert await asked() is not None
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "7",
+        '"web-1"',
+        '["web-1"]',
+        '[{"id": "1", "instanceStatus": "RUNNING", "instanceHealth": ["HEALTHY"]}]',
+        '[{"id": "1", "instanceStatus": "RUNNING", "instanceHealth": 1}]',
+    ],
+)
+async def test_a_list_of_a_groups_vms_that_cannot_be_read_is_no_answer(listed: str) -> None:
+    """Whichever part of it is of another shape: it is asked for again, and counts as no group without VMs."""
+
+    async def answer(_request: Request) -> Response:
+        return Response(f'{{"managedInstances": {listed}}}', media_type="application/json")
+
+    async with serving(Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])) as url:
+        compute = ComputeApi(url)
+        with pytest.raises(Transient) as caught:
+            await compute.group(f"projects/123/{MANAGER}", REF.project_id)
+        await compute.aclose()
+    assert caught.value.reason == "compute_unavailable"
+
+
 async def test_groups_beyond_the_quota_are_waited_for() -> None:
     """Nine hundred groups must not use up what the look-ups of VMs need; none is taken for one not known."""
     where = "zones/us-west1-a/instanceGroupManagers"

@@ -25,11 +25,11 @@ import asyncio
 import functools
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from logmend import instance_json
+from logmend.adapters.google.compute_answers import VIEWER, instance_of, readable, unavailable
 from logmend.adapters.google.groups import GroupHealth
 from logmend.adapters.google.kept import Kept
 from logmend.adapters.google.quota import Quota
@@ -42,12 +42,10 @@ from logmend.model.values import Group, InstanceFacts, InstanceRef
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Looked = tuple[JsonObject, tuple[str, ...] | str]
 """An instance's document, and the namespaces of its partner metadata or why they are not known."""
 
 ENDPOINT = "https://compute.googleapis.com"
-VIEWER = "roles/compute.viewer"
 LIST = "compute.instances.list"
 
 PROJECT_TTL = 60.0
@@ -124,7 +122,7 @@ class ComputeApi:
         if isinstance(project, BaseException):
             raise project
         document, partner = found
-        facts = _readable(lambda: instance_json.facts(document, ref.project_id, partner, project))
+        facts = readable(lambda: instance_json.facts(document, ref.project_id, partner, project))
         if facts.ref != ref:
             raise Permanent("wrong_instance", f"asked for {ref}, the Compute API answered with {facts.ref}")
         return facts
@@ -146,8 +144,8 @@ class ComputeApi:
             raise Permanent("instance_gone", f"{name!r} is no name of an instance")
         if zone is not None:
             path = f"/compute/v1/projects/{quote(project_id)}/zones/{quote(zone)}/instances/{name}"
-            document = _instance_of(await self._read(project_id, path), name, by_operator=True)
-            return (_readable(lambda: instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
+            document = instance_of(await self._read(project_id, path), name, by_operator=True)
+            return (readable(lambda: instance_json.facts(document, project_id, NOT_ASKED, NOT_ASKED)),)
         found = await self.instances(project_id, where=f'name = "{name}"')
         if not found.instances:
             raise Permanent("instance_gone", f"project {project_id} has no instance {name}")
@@ -168,8 +166,8 @@ class ComputeApi:
             if answer.status == 400 and "returnPartialSuccess" in query:
                 del query["returnPartialSuccess"]  # Compute v1 no longer documents it
                 continue
-            page = _instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
-            instances += _readable(functools.partial(_page, page, project_id))
+            page = instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
+            instances += readable(functools.partial(_page, page, project_id))
             unreachable |= {str(each).rpartition("/")[2] for each in page.get("unreachables") or ()}
             if not (token := page.get("nextPageToken")):
                 return Listing(
@@ -201,9 +199,9 @@ class ComputeApi:
             raise Permanent("guest_attributes_disabled", f"{GUEST_ATTRIBUTES_POLICY} ({said})")
         if not answer.ok:
             error = answer.error(needs="compute.instances.getGuestAttributes (roles/compute.osLogin has it)")
-            raise error if isinstance(error, Permanent) else _unavailable(error)
+            raise error if isinstance(error, Permanent) else unavailable(error)
         value = (answer.json or {}).get("queryValue") or {}
-        return _readable(lambda: {str(item["key"]): str(item["value"]) for item in value.get("items") or ()})
+        return readable(lambda: {str(item["key"]): str(item["value"]) for item in value.get("items") or ()})
 
     async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
         """Set one label, or remove it (None), by compare-and-swap; other labels are never lost.
@@ -216,7 +214,7 @@ class ComputeApi:
             if not fingerprint:
                 await self._quota(facts.ref.project_id).take(PATIENCE)
                 document = await self._instance(facts.ref)
-                labels, fingerprint = _readable(functools.partial(instance_json.labels, document))
+                labels, fingerprint = readable(functools.partial(instance_json.labels, document))
             if labels.get(key) == value:
                 return
             wanted = {name: text for name, text in labels.items() if name != key}
@@ -231,7 +229,7 @@ class ComputeApi:
             if answer.status == 404:
                 raise Permanent("instance_gone", error.detail)
             if answer.status != 412:
-                raise error if isinstance(error, Permanent) else _unavailable(error)
+                raise error if isinstance(error, Permanent) else unavailable(error)
             fingerprint = ""
         raise Transient("conflict", f"the labels of {facts.ref} change faster than they can be swapped")
 
@@ -300,10 +298,10 @@ class ComputeApi:
             self._call("GET", path, query),
             asyncio.gather(*(self._partners(project_id, *each) for each in zones.items())),
         )
-        page = _instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
+        page = instance_of(answer, f"project {project_id}", by_operator=True, needs=LIST)
         known = {ref: partner for each in partners for ref, partner in each.items()}
-        documents = _readable(lambda: [each for group in _scopes(page) for each in group])
-        named = {_readable(functools.partial(_ref, project_id, each)): each for each in documents}
+        documents = readable(lambda: [each for group in _scopes(page) for each in group])
+        named = {readable(functools.partial(_ref, project_id, each)): each for each in documents}
         return {ref: (named[ref], known[ref]) for ref in refs if ref in named and ref in known}
 
     async def _partners(
@@ -335,7 +333,7 @@ class ComputeApi:
         return {ref: named[ref.instance_id] for ref in refs if ref.instance_id in named}
 
     async def _instance(self, ref: InstanceRef) -> JsonObject:
-        return _instance_of(await self._call("GET", _path(ref)), str(ref))
+        return instance_of(await self._call("GET", _path(ref)), str(ref))
 
     async def _partner(self, ref: InstanceRef) -> tuple[str, ...] | str:
         """Namespaces of the partner metadata, or why they are not known.
@@ -369,11 +367,11 @@ class ComputeApi:
         answer = await self._read(project_id, f"/compute/v1/projects/{quote(project_id)}")
         if answer.ok:
             document = answer.json or {}
-            found = _readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
+            found = readable(lambda: instance_json.metadata(document.get("commonInstanceMetadata")))
             return found, PROJECT_TTL
         error = answer.error(needs=f"compute.projects.get ({VIEWER})")
         if isinstance(error, Transient):
-            raise _unavailable(error)
+            raise unavailable(error)
         return str(error), PROJECT_TTL
 
     async def _read(self, project_id: str, path: str, query: Mapping[str, str] | None = None) -> HttpReply:
@@ -392,7 +390,7 @@ class ComputeApi:
         try:
             return await self._rest.call(method, path, query=query, body=body)
         except Transient as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def _listed_by_group(self, project_id: str, path: str, query: Mapping[str, str]) -> JsonObject:
         """List a group's VMs, within the quota as whatever reads; the method is POST all the same."""
@@ -401,7 +399,7 @@ class ComputeApi:
         if answer.ok:
             return answer.json or {}
         error = answer.error(needs="compute.instanceGroupManagers.get")
-        raise error if isinstance(error, Permanent) else _unavailable(error)
+        raise error if isinstance(error, Permanent) else unavailable(error)
 
     def _quota(self, project_id: str) -> Quota:
         """Return the quota of a project; that of the least recently used is forgotten."""
@@ -426,48 +424,13 @@ class ComputeApi:
             path = f"/compute/v1/projects/{quote(ref.project_id)}/zones/{ref.zone}/operations/{name}"
             answer = await self._read(ref.project_id, path)
             if not answer.ok:
-                raise _unavailable(answer.error(needs="compute.zoneOperations.get"))
+                raise unavailable(answer.error(needs="compute.zoneOperations.get"))
             operation = answer.json or {}
         raise Transient("compute_unavailable", "setLabels is accepted, but not done yet")
 
 
 def _path(ref: InstanceRef, version: str = "v1") -> str:
     return f"/compute/{version}/projects/{quote(ref.project_id)}/zones/{ref.zone}/instances/{ref.instance_id}"
-
-
-def _instance_of(
-    answer: HttpReply, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
-) -> JsonObject:
-    """Return the body of an answer about instances, or raise what it means.
-
-    For an event, a look-up that is refused means ``opt_in_unknown``; an operator gets the error itself.
-    """
-    if answer.ok:
-        return answer.json or {}
-    error = answer.error(needs=f"{needs} ({VIEWER})")
-    if answer.status == 404:
-        raise Permanent("instance_gone", error.detail or what)
-    if isinstance(error, Permanent):
-        raise error if by_operator else Permanent("opt_in_unknown", str(error))
-    raise _unavailable(error)
-
-
-def _unavailable(error: Transient | Permanent) -> Transient:
-    """Name the API that gives no answer; a used-up quota stays one, whoever it was that counted."""
-    if isinstance(error, Permanent):
-        return Transient("compute_unavailable", str(error))
-    if error.reason == "rate_limited":
-        return Transient(error.reason, error.detail, retry_after=error.retry_after)
-    return Transient("compute_unavailable", str(error), retry_after=error.retry_after)
-
-
-def _readable(read: Callable[[], T]) -> T:
-    """Read an answer; one that does not have the documented shape is no answer."""
-    try:
-        return read()
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        detail = f"the Compute API's answer cannot be read: {type(error).__name__}: {error}"
-        raise Transient("compute_unavailable", detail) from error
 
 
 def _ids(refs: Sequence[InstanceRef]) -> str:

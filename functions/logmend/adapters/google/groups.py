@@ -11,8 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
+from logmend.adapters.google.compute_answers import readable
 from logmend.adapters.google.kept import Kept
-from logmend.errors import Permanent, Transient
+from logmend.errors import Permanent
 from logmend.model.json import JsonObject
 from logmend.model.values import Group
 
@@ -46,25 +47,24 @@ class GroupHealth:
 
     async def _read(self, path: str, project_id: str) -> tuple[Group | None, float]:
         try:
-            return _group(await self._listed(path, project_id)), TTL
+            pages = await self._pages(path, project_id)
         except Permanent as error:
             log.warning("size and health of %s are not known: %s", path, error)
             return None, UNKNOWN_TTL
+        return readable(lambda: _group(pages)), TTL
 
-    async def _listed(self, path: str, project_id: str) -> list[JsonObject]:
-        query, found = {"maxResults": PAGE}, list[JsonObject]()
+    async def _pages(self, path: str, project_id: str) -> list[JsonObject]:
+        query, pages = {"maxResults": PAGE}, list[JsonObject]()
         while True:
             page = await self._ask(project_id, f"/compute/v1/{quote(path)}/listManagedInstances", query)
-            listed = page.get("managedInstances") or []
-            if not isinstance(listed, list) or not all(isinstance(each, Mapping) for each in listed):
-                raise Transient("compute_unavailable", "managedInstances is not a list of objects")
-            found += listed
+            pages.append(page)
             if not (token := page.get("nextPageToken")):
-                return found
+                return pages
             query["pageToken"] = str(token)
 
 
-def _group(listed: list[JsonObject]) -> Group:
+def _group(pages: list[JsonObject]) -> Group:
+    listed = [each for page in pages for each in page.get("managedInstances") or ()]
     staying = [each for each in listed if each.get("currentAction") not in _LEAVING]
     ids = {str(each["id"]): each for each in staying if each.get("id")}
     return Group(
