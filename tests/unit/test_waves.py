@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from tests.fakes import ANN, REF, World, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend.errors import ConfigError
-from logmend.ledger.documents import SHARDS
+from logmend.ledger.documents import FLEET, SHARDS, fleet_of
 from logmend.ledger.journal import SAMPLES
 from logmend.model.state import Act, Wave
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
+from logmend.ports import Document, Key
 from logmend.settings import MOST_IN_SOAK, Budget, Settings, Waves
 from logmend.wiring import application
 
@@ -129,6 +131,26 @@ async def test_a_wave_that_is_held_stays_and_goes_on_when_it_is_released() -> No
     told = [(each.reason, each.requested_by) for each in w.outcomes.controlled]
     assert ("wave_held", "ann") in told
     assert ("wave_released", "ann") in told
+
+
+async def test_a_wave_that_moves_while_a_person_holds_it_is_held_all_the_same() -> None:
+    """The tick moves it on while the command is at work: nobody is told of a hold that is none."""
+    w, _ = fleet(1)
+    await w.tick(seconds=1)
+    read = w.store.get
+
+    async def moved_meanwhile(keys: Sequence[Key]) -> Mapping[Key, Document]:
+        found = await read(keys)
+        known = fleet_of(await read([FLEET])).waves[RUNBOOK]
+        if known.held is None:
+            await w.controls.set_wave(RUNBOOK, known, replace(known, step=1), Act("wave_begun", ANN.at))
+        return found
+
+    w.store.get = moved_meanwhile  # type: ignore[method-assign]
+    assert await w.controls.hold_wave(RUNBOOK, ANN, hold=True)
+    held = (await w.controls.fleet()).waves[RUNBOOK]
+    assert held.held is not None
+    assert not await w.controls.hold_wave(RUNBOOK, ANN, hold=True)
 
 
 async def test_another_digest_begins_with_the_first_wave() -> None:

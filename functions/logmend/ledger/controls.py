@@ -135,12 +135,17 @@ class Controls:
 
     async def hold_wave(self, runbook: str, by: By, *, hold: bool) -> bool:
         """Keep a runbook's wave where it is, or let it go on; False if there is none, or it is so already."""
-        wave = (await self.fleet()).waves.get(runbook)
-        if wave is None or (wave.held is not None) is hold:
-            return False
-        act = _act("wave_held" if hold else "wave_released", by, f"wave {wave.step + 1}", runbook)
-        await self.set_wave(runbook, wave, replace(wave, held=by if hold else None), act)
-        return True
+
+        def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            wave = fleet.waves.get(runbook)
+            if wave is None or (wave.held is not None) is hold:
+                return fleet, []
+            kept = replace(wave, held=by if hold else None)
+            reason = "wave_held" if hold else "wave_released"
+            act = _act(reason, by, f"wave {wave.step + 1}", runbook)
+            return replace(fleet, waves=dict(fleet.waves) | {runbook: kept}), [act]
+
+        return await self._change_fleet(change, by.at)
 
     async def note_tick(self, now: datetime, by: str | None = None) -> None:
         """Remember when the last tick began, and on which instance."""
@@ -358,17 +363,18 @@ class Controls:
 
     async def _change_fleet(
         self, change: Callable[[Fleet], tuple[Fleet, Sequence[Act]]], now: datetime
-    ) -> None:
+    ) -> bool:
+        """Change the switches of every VM in one transaction; False if they are as they were."""
         acts_at = acts_key(now)
 
-        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+        def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], bool]:
             fleet = fleet_of(documents)
             changed, acts = change(fleet)
             if changed == fleet:
-                return {}, None
-            return {FLEET: Document(pack(changed))} | _kept(acts_at, acts), None
+                return {}, False
+            return {FLEET: Document(pack(changed))} | _kept(acts_at, acts), True
 
-        await self._store.transact([FLEET, acts_at], step)
+        return await self._store.transact([FLEET, acts_at], step)
 
     async def _change_subject(
         self,
