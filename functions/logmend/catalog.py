@@ -14,6 +14,7 @@ from logmend.runbook.configuration import Choice, Configuration, read
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import below, dangling
 from logmend.settings import Budget, ExecutorChoice, Policies, Settings, lower, narrowed
+from logmend.stages import decide
 
 ON = frozenset({"workload-cert-refresh", "ops-agent"})
 """Built-in runbooks that are on unless somebody says otherwise. ``ops-agent`` has no filter: it is run by
@@ -65,6 +66,8 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
         allowed = name in choices and choices[name].allow_irreversible
         if each.irreversible and not allowed and policy.mode is Mode.ENFORCE:
             by_runbook[name] = replace(policy, mode=Mode.APPROVE)
+        if _on(name, choices.get(name), folders[name]):
+            problems += _floods(each, policy)
     if problems:
         raise ConfigError([str(each) for each in problems])
     loaded = {name: among(each, found) for name, each in found.items()}
@@ -154,6 +157,15 @@ def _misfits(runbook: Runbook, choice: Choice, path: Path | None) -> list[Proble
     if choice.settings.get("executor") is not ExecutorChoice.OSCONFIG or not runbook.ssh_only:
         return []
     return [Problem(str(path), None, f"runbooks.{runbook.name}.executor: over SSH only", runbook.ssh_only)]
+
+
+def _floods(runbook: Runbook, policy: Settings) -> list[Problem]:
+    """Refuse waves that could never move on within a runbook's own budget."""
+    misfit = policy.waves and policy.waves.misfit(decide.budget(runbook, policy))
+    if not misfit:
+        return []
+    where = str(policy.runbooks or "LOGMEND_WAVES")
+    return [Problem(where, None, f"the waves of {runbook.name} do not fit its budget: {misfit}")]
 
 
 def _unguarded(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:

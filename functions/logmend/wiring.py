@@ -31,7 +31,7 @@ from logmend.ports import (
     Store,
 )
 from logmend.runbook import Runbook
-from logmend.settings import Budget, ExecutorChoice, Policies, Settings, SshRoute
+from logmend.settings import ExecutorChoice, Policies, Settings, SshRoute
 from logmend.silence import Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -100,13 +100,11 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     store = store or open_store(settings.state, clock)
     found = catalog.read_all(settings)
     loaded, policies = found.runbooks, found.policies
-    budgets = {name: decide.budget(each, policies.of(name)) for name, each in loaded.items()}
-    _waves_fit(policies, budgets)
     journal = Journal(
         store,
         owner=owner(),
         lease=settings.lease,
-        budgets=budgets,
+        budgets={name: decide.budget(each, policies.of(name)) for name, each in loaded.items()},
     )
     controls, queues = Controls(store), Queues(store)
     compute = open_compute(settings)
@@ -136,17 +134,6 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     return Application(
         settings, pipeline, Ticker(pipeline, queues, listener), store, queues, controls, journal, compute
     )
-
-
-def _waves_fit(policies: Policies, budgets: Mapping[str, Budget]) -> None:
-    """Refuse waves that could never move on within a runbook's own budget."""
-    problems = list[str]()
-    for name, budget in budgets.items():
-        waves = policies.of(name).waves
-        if waves is not None and (misfit := waves.misfit(budget)) is not None:
-            problems.append(f"the waves of {name} do not fit its budget: {misfit}")
-    if problems:
-        raise ConfigError(problems)
 
 
 def _warn_of_windows(policies: Policies, now: datetime) -> None:

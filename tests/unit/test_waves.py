@@ -11,6 +11,7 @@ import pytest
 from tests.fakes import ANN, REF, World, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 
+from logmend import catalog
 from logmend.errors import ConfigError
 from logmend.ledger.documents import FLEET, SHARDS, fleet_of
 from logmend.ledger.journal import SAMPLES
@@ -210,12 +211,16 @@ def test_waves_that_change_more_than_is_remembered_while_they_stand_are_refused(
 
 
 def test_a_runbooks_own_waves_have_to_fit_its_own_budget(tmp_path: Path) -> None:
-    """The start is refused as it is for all runbooks together."""
+    """So say the start and, before it, each command that reads the file; one that is off needs none."""
     file = tmp_path / "runbooks.json"
-    own = {"waves": "25%/1d", "disruption_budget": "120/10m"}
+    own: dict[str, Any] = {"waves": "25%/1d", "disruption_budget": "120/10m"}
     file.write_text(json.dumps({"runbooks": {RUNBOOK: own}}))
-    with pytest.raises(ConfigError, match=f"the waves of {RUNBOOK} do not fit its budget: a step opens 30"):
-        application(Settings(runbooks=file))
+    said = f"the waves of {RUNBOOK} do not fit its budget: a step opens 30"
+    for reads in (catalog.read_all, application):
+        with pytest.raises(ConfigError, match=said):
+            reads(Settings(runbooks=file))
+    file.write_text(json.dumps({"runbooks": {RUNBOOK: own | {"enabled": False}}}))
+    assert RUNBOOK in catalog.read_all(Settings(runbooks=file), every=True).runbooks
 
 
 def test_what_waves_may_change_is_less_than_what_the_ledger_keeps() -> None:
