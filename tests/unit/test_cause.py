@@ -235,6 +235,21 @@ async def test_nothing_goes_first_without_consent_leave_and_a_runbook_for_it(
     assert (await w.deliver(alert())).reason != "goes_first"
 
 
+async def test_the_cause_of_what_is_stopped_at_the_last_moment_is_asked_for_once() -> None:
+    """It was asked for before the commit point, to know what goes first; nothing was changed since."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    vm = vm_of(w)
+
+    def exempted() -> None:
+        w.fleet.add(REF, labels={"logmend": "off"})
+        w.fleet.vms[REF.instance_id] = vm
+
+    vm.on_check = [exempted]
+    outcome = await w.deliver(alert())
+    assert (outcome.reason, outcome.diagnosis) == ("exempt", FULL)
+    assert vm.diagnoses == 1
+
+
 def ordered(w: World, after: dict[str, str]) -> None:
     """Have runbooks name in ``after`` which one goes first."""
     books = {name: replace(each, after=after.get(name)) for name, each in w.pipeline.runbooks.items()}

@@ -100,14 +100,13 @@ async def _in_session(
                 return await _diagnosed(vm, attempt, runbook, intent, limit)
             if runbook.after in first:
                 return replace(attempt, halted=_after(runbook))
-            if first:
-                asked = await _diagnosed(vm, attempt, runbook, intent, limit)
-                if (found := asked.diagnosis) is not None and found.runbook in first:
-                    detail = f"{found.runbook}: {found.cause}"
-                    return replace(asked, halted=Verdict(Result.SKIPPED, GOES_FIRST, detail))
-            verdict = await commit(attempt.before)
-            if verdict is not None:
-                return await _diagnosed(vm, replace(attempt, halted=verdict), runbook, intent, limit)
+            asked = await _diagnosed(vm, attempt, runbook, intent, limit) if first else attempt
+            if (found := asked.diagnosis) is not None and found.runbook in first:
+                detail = f"{found.runbook}: {found.cause}"
+                return replace(asked, halted=Verdict(Result.SKIPPED, GOES_FIRST, detail))
+            if (verdict := await commit(attempt.before)) is not None:
+                halted = replace(asked, halted=verdict)
+                return halted if found else await _diagnosed(vm, halted, runbook, intent, limit)
             attempt = replace(attempt, enforced=True)
             try:
                 attempt = replace(attempt, enforcement=await vm.enforce(mark))
