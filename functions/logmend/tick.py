@@ -184,9 +184,9 @@ class Ticker(Struct, frozen=True):
 
     async def _expire(self, approval: Approval) -> None:
         """End a plan that nobody decided on in time, or tell that it is about to end."""
-        owner_label = self.pipeline.policies.of(approval.intent.runbook).owner_label
+        owner = self.pipeline.policies.of(approval.intent.runbook).owner_of(approval.labels)
         controls, now = self.pipeline.worker.controls, self.pipeline.clock.now()
-        await controls.expire(approval.approval_id, now, owner_label)
+        await controls.expire(approval.approval_id, now, owner)
 
     async def _tell(self, acts: Acts) -> None:
         """Record what was done to controls. Who is killed before it is noted tells it again, the same."""

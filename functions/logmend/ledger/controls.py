@@ -336,10 +336,10 @@ class Controls:
         await self._store.transact([mine, subject_at, acts_at], step)
         return intent
 
-    async def expire(self, approval_id: str, now: datetime, owner_label: str | None = None) -> None:
+    async def expire(self, approval_id: str, now: datetime, owner: str | None = None) -> None:
         """End a plan that nobody decided on in time, once; before that, have it told once that it will end.
 
-        ``owner_label`` is the key of the VM's label that names whom it concerns.
+        ``owner`` is whom its VM's label names.
         """
         mine, acts_at = approval_key(approval_id), acts_key(now)
 
@@ -347,17 +347,17 @@ class Controls:
             approval = unpack(Approval, documents[mine]) if mine in documents else None
             if approval is None or approval.state != "pending":
                 return {}, None
-            if approval.expires_at > now:
-                if approval.warned or approval.warn_at > now:
-                    return {}, None
-                act = _of_plan("approval_expiring", approval, None, f" until {approval.expires_at:%FT%TZ}")
-                act = replace(act, at=now, owner=approval.labels.get(owner_label or ""))
+            if approval.expires_at <= now:
+                written = decided(approval, "expired", approval.expires_at)
+                act = _of_plan("approval_expired", approval, None)
+            elif not approval.warned and approval.warn_at <= now:
                 warned = pack(replace(approval, warned=True))
-                waits = replace(documents[mine], data=warned, due=approval.expires_at)
-                return {mine: waits} | _kept(acts_at, [act]), None
-            act = _of_plan("approval_expired", approval, None)
-            act = replace(act, owner=approval.labels.get(owner_label or ""))
-            return {mine: decided(approval, "expired", approval.expires_at)} | _kept(acts_at, [act]), None
+                written = replace(documents[mine], data=warned, due=approval.expires_at)
+                act = _of_plan("approval_expiring", approval, None, f" until {approval.expires_at:%FT%TZ}")
+                act = replace(act, at=now)
+            else:
+                return {}, None
+            return {mine: written} | _kept(acts_at, [replace(act, owner=owner)]), None
 
         await self._store.transact([mine, acts_at], step)
 
