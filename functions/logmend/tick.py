@@ -25,6 +25,7 @@ from logmend.model.state import Acts, Approval, Fleet, Record, Repeats, Subject
 from logmend.model.struct import Struct
 from logmend.model.values import Asked, Intent, Outcome, Tick, Verdict
 from logmend.pipeline import Pipeline
+from logmend.runbook import Runbook
 from logmend.silence import Listener
 from logmend.stages import act, decide, outcomes
 from logmend.stages.intents import SILENCE
@@ -231,18 +232,20 @@ class Ticker(Struct, frozen=True):
         await counts.told(repeats, done, now)
 
     async def _guard_breakers(self, tally: Tally) -> None:
-        open_already = (await self.pipeline.worker.controls.fleet()).breakers
-        for name in self.pipeline.runbooks:
-            guarded = self._guard_breaker(name, is_open=name in open_already)
-            await _alone(f"breaker and wave of {name}", guarded, tally)
+        fleet = await self.pipeline.worker.controls.fleet()
+        for runbook in self.pipeline.runbooks.values():
+            guarded = self._guard_breaker(runbook, fleet)
+            await _alone(f"breaker and wave of {runbook.name}", guarded, tally)
 
-    async def _guard_breaker(self, runbook: str, *, is_open: bool) -> None:
+    async def _guard_breaker(self, runbook: Runbook, fleet: Fleet) -> None:
         """Look at a breaker as of its latest failure: who recorded that may have been killed at it."""
-        worker, now = self.pipeline.worker, self.pipeline.clock.now()
-        failed = None if is_open else await worker.journal.last_failure(runbook)
-        await worker.move_wave(self.pipeline.runbooks[runbook], now)
-        if failed is not None and failed > now - worker.policies.of(runbook).breaker_window:
-            await worker.guard_breaker(runbook, failed)
+        worker, name, now = self.pipeline.worker, runbook.name, self.pipeline.clock.now()
+        if name in fleet.breakers:
+            return  # which pauses its wave as well
+        failed = await worker.journal.last_failure(name)
+        await worker.move_wave(runbook, fleet, now)
+        if failed is not None and failed > now - worker.policies.of(name).breaker_window:
+            await worker.guard_breaker(name, failed)
 
     async def _review(self, subject: Subject) -> bool:
         """Forget a VM that Compute no longer knows, with all that was held of it; say whether it was."""
@@ -290,10 +293,7 @@ class Ticker(Struct, frozen=True):
                 if time.monotonic() > until:
                     tally.left = True
                     return
-                try:
-                    await work(item)
-                except Exception as error:  # noqa: BLE001  one stops no other
-                    tally.trouble(_name(item), error)
+                await _alone(_name(item), work(item), tally)
 
         while not tally.left:
             try:
@@ -361,7 +361,7 @@ class Ticker(Struct, frozen=True):
 
 
 async def _alone(name: str, work: Awaitable[None], tally: Tally) -> None:
-    """Do a part of a tick that is no list; what goes wrong in it stops no other."""
+    """Do a part of a tick; what goes wrong in it stops no other."""
     try:
         await work
     except Exception as error:  # noqa: BLE001  the next tick does it again

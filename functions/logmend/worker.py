@@ -13,7 +13,7 @@ from logmend import settle
 from logmend.errors import Permanent, Superseded, Transient
 from logmend.ledger import Controls, Journal
 from logmend.model.enums import Action, Mode
-from logmend.model.state import Admitted, Breaker, State, View, Wave
+from logmend.model.state import Admitted, Breaker, Fleet, State, View, Wave
 from logmend.model.struct import Struct, replace
 from logmend.model.values import (
     Asked,
@@ -256,14 +256,13 @@ class Worker(Struct, frozen=True):
             return end
         return replace(end, left=await act.take_back(self.executors, end.facts, end.intent))
 
-    async def move_wave(self, runbook: Runbook, now: datetime) -> None:
+    async def move_wave(self, runbook: Runbook, fleet: Fleet, now: datetime) -> None:
         """Move a runbook's wave on if what it changed has stood long enough; pause it if too much failed."""
         settings, name = self.policies.of(runbook.name), runbook.name
         if settings.waves is None or settings.mode is not Mode.ENFORCE:
             return
-        fleet = await self.controls.fleet()
         known, current = fleet.waves.get(name), decide.wave(runbook, fleet, settings, now)
-        if current is None or name in fleet.breakers:
+        if current is None:
             return
         moved: Wave | Breaker = current
         if current is known:
@@ -274,8 +273,8 @@ class Worker(Struct, frozen=True):
         if isinstance(moved, Breaker):
             await self.controls.open_breaker(name, moved)
         elif moved is not known:
-            act = decide.wave_act(moved, runbook, settings, now)
-            await self.controls.set_wave(name, known, moved, act)
+            begun = decide.wave_act(moved, runbook, settings, now)
+            await self.controls.set_wave(name, known, moved, begun)
 
     async def guard_breaker(self, runbook: str, now: datetime) -> None:
         """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""
