@@ -131,11 +131,10 @@ class Worker(Struct, frozen=True):
     async def _group(self, intent: Intent, facts: InstanceFacts, settings: Settings) -> Group | None:
         """Look the VM's managed instance group up, if it bounds what this intent may do; None: not known."""
         path = facts.lineage.group
-        if path is None or not decide.asks_for_group(facts, settings) or intent.puts_back:
+        bounds = decide.asks_for_group(facts, settings) and decide.ceiling(intent, settings)
+        if path is None or not bounds or intent.puts_back:
             return None
-        return (
-            await self.compute.group(path, facts.ref.project_id) if decide.ceiling(intent, settings) else None
-        )
+        return await self.compute.group(path, facts.ref.project_id)
 
     def _not_now(
         self,
@@ -178,12 +177,12 @@ class Worker(Struct, frozen=True):
                 if verdict is not None:
                     return settle.objected(verdict, held.record)
                 differs = decide.approved(intent, runbook, known, before, settings)
-                if differs is not None and not held.record.committed:  # what was begun is finished
+                if differs is not None and not begun:  # what was begun is finished
                     return differs
                 seen = known or facts
                 group = await self._group(intent, seen, settings)
                 alone = not decide.ceiling(intent, decide.of_group(settings, group))
-                if alone and not held.record.committed:
+                if alone and not begun:
                     return decide.SHRUNK
                 now = self.clock.now()
                 full = decide.budget_exhausted(intent, budget, now)
