@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncssh
 from google.cloud import oslogin_v1
 from google.cloud.oslogin_v1.common import types as common
+from tests.threaded import serving
 
 ACCOUNT = "logmend@my-project.iam.gserviceaccount.com"
 USERNAME = "sa_117284590"
@@ -188,11 +188,5 @@ def running() -> Iterator[FakeOsLogin]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": fake}))
     server.daemon_threads = True
     fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

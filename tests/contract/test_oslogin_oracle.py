@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from google.cloud.oslogin_v1.common import types as common
 from tests.conftest import needs
 from tests.contract import oslogin_fake
 from tests.contract.oslogin_fake import ACCOUNT, USERNAME, FakeOsLogin
+from tests.threaded import serving
 
 INSTANCE = {
     "id": "4775836342981993096",
@@ -87,32 +87,26 @@ def gcloud(folder: Path, fake: FakeOsLogin, metadata: dict[str, str], *arguments
     """Run gcloud against the fakes, with nothing of this machine's configuration; its standard output."""
     (folder / "token").write_text("ya29.oracle")
     handler = type("Handler", (Compute,), {"metadata": metadata})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as compute:
-        thread = threading.Thread(target=compute.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            done = subprocess.run(
-                [shutil.which("gcloud") or "gcloud", *arguments],
-                env={
-                    "PATH": os.environ["PATH"],
-                    "HOME": str(folder),
-                    "CLOUDSDK_CONFIG": str(folder / "gcloud"),
-                    "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(folder / "token"),
-                    "CLOUDSDK_CORE_ACCOUNT": ACCOUNT,
-                    "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-                    "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
-                    "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
-                    "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"http://127.0.0.1:{compute.server_port}/compute/v1/",
-                    "CLOUDSDK_API_ENDPOINT_OVERRIDES_OSLOGIN": fake.url + "/",
-                },
-                capture_output=True,
-                text=True,
-                timeout=90,
-                check=False,
-            )
-        finally:
-            compute.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as compute:
+        done = subprocess.run(
+            [shutil.which("gcloud") or "gcloud", *arguments],
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "CLOUDSDK_CONFIG": str(folder / "gcloud"),
+                "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE": str(folder / "token"),
+                "CLOUDSDK_CORE_ACCOUNT": ACCOUNT,
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+                "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
+                "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"http://127.0.0.1:{compute.server_port}/compute/v1/",
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_OSLOGIN": fake.url + "/",
+            },
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

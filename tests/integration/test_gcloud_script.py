@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +22,7 @@ import pytest
 from tests.conftest import needs
 from tests.integration.test_terraform_runbooks import own
 from tests.provider_schema import ROOT
+from tests.threaded import serving
 
 from logmend import catalog, permissions, sink_filter
 from logmend.model.enums import Mode
@@ -235,17 +235,10 @@ def deployed(google: Google, folder: Path, *arguments: str, **environ: str) -> N
 def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
     """Hold what Google would after the script ran once, in observe mode."""
     needs(commands=("gcloud",))
-    server = Google()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        settings = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+    settings = "LOGMEND_SCOPE_LABELS=pilot=yes,LOGMEND_COOLDOWN_PLANNED=1m"
+    with serving(Google()) as server:
         deployed(server, tmp_path_factory.mktemp("gcloud"), PROJECT, SETTINGS=settings)
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def function(google: Google) -> dict[str, Any]:

@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tests.integration.test_gcloud_script import PROJECT, Google
 from tests.provider_schema import ROOT
+from tests.threaded import serving
 
 CHANNEL = f"projects/{PROJECT}/notificationChannels/7"
 
@@ -51,13 +51,8 @@ class Stopping(Google):
 @pytest.fixture
 def google() -> Iterator[Stopping]:
     """Give an empty project."""
-    server = Stopping()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Stopping()) as server:
+        yield server
 
 
 def run(google: Google, *arguments: str, name: str = "logmend", **environ: str) -> int:

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import unquote
 import pytest
 from flask import Request
 from tests.provider_schema import ROOT
+from tests.threaded import serving
 from tests.unit.test_outcome_json import but as outcome
 from werkzeug.test import EnvironBuilder
 
@@ -64,13 +64,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[Service]:
     """Give what stands for Chat, or for the ticket system."""
-    server = Service()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Service()) as server:
+        yield server
 
 
 def example(name: str) -> Callable[[Request], tuple[str, int]]:

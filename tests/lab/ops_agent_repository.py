@@ -8,7 +8,6 @@ import hashlib
 import ipaddress
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests import threaded
 from tests.lab import agent_installer, agent_package, roots
 from tests.lab.slots import HOST_ADDRESS
 
@@ -54,14 +54,8 @@ def serving(folder: Path) -> Iterator[Repository]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     url = f"https://{HOST_ADDRESS}:{server.server_port}"
     _fill(folder / "www", url)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with threaded.serving(server):
         yield Repository(url, authority.read_text(), folder / "www")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Quiet(SimpleHTTPRequestHandler):
