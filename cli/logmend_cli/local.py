@@ -110,7 +110,8 @@ def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosi
 
 def _alone(named: Sequence[str], chosen: Mapping[str, Any]) -> None:
     """Refuse what selects other VMs, or takes a ledger."""
-    others = [f"--{name.replace('_', '-')}" for name in chosen if name not in _ALONE and chosen[name]]
+    typed = {each.name: each.opts[0] for each in click.get_current_context().command.params}
+    others = [typed[name] for name in chosen if name not in _ALONE and chosen[name]]
     if named or others:
         raise ConfigError([f"--local is for this VM alone: leave out {', '.join([*named, *others])}"])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from tests.conftest import needs
 from tests.fakes import REF
 
 from logmend import runbook
@@ -66,11 +67,11 @@ def test_it_looks_with_the_very_script_and_changes_nothing(machine: Machine, log
     assert "Nothing was changed" in error
 
 
-@pytest.mark.skipif(not ROOT, reason="enforcing takes root")
 def test_enforcing_takes_both_words_and_says_that_labels_were_not_seen(
     machine: Machine, logmend: Run
 ) -> None:
     """Then the way back, in the same way."""
+    needs(root=True)
     for words in (["--enforce", "--yes"], ["--labels-unchecked"]):
         status, said, error = logmend("run", "--local", *words)
         assert (status, said, "go together" in error) == (2, None, True)
@@ -108,7 +109,7 @@ def test_a_cause_is_named_for_the_vm_itself(machine: Machine, logmend: Run) -> N
     [
         (["run", "--local", str(REF)], "is for this VM alone"),
         (["run", "--local", "--via-function"], "leave out --via-function"),
-        (["diagnose", "--local", "--project", "p", "--filter", "x"], "leave out --project, --where"),
+        (["diagnose", "--local", "--project", "p", "--filter", "x"], "leave out --project, --filter"),
         (["run", "--local", "--runbook", "ops-agnet"], "did you mean ops-agent"),
         (["run", str(REF), "--labels-unchecked"], "goes with --local"),
     ],
