@@ -14,6 +14,10 @@ locals {
     name => secret if local.ssh && secret != null
   }
 
+  # What variables are held to. Which days, dates and zones there are is the function's to say.
+  runbook_keys = ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "waves", "windows", "blackouts", "cooldowns", "scope", "parameters"]
+  window_form  = "^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$"
+
   # attempt < function < lease, and function < ack deadline: a handler slower than the ack deadline is handed the
   # message again while it still works on it; one that outlives its lease is taken over.
   function_timeout_seconds = 300

@@ -145,9 +145,9 @@ variable "runbooks" {
   }
   validation {
     condition = try(alltrue([for name, each in var.runbooks :
-      length(setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "waves", "windows", "blackouts", "cooldowns", "scope", "parameters"])) == 0
+      length(setsubtract(keys(each), local.runbook_keys)) == 0
     ]), true)
-    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), ["enabled", "replaces", "allow_irreversible", "mode", "executor", "disruption_budget", "disruption_limits", "waves", "windows", "blackouts", "cooldowns", "scope", "parameters"])])), "")}; known: enabled, replaces, allow_irreversible, mode, executor, disruption_budget, disruption_limits, waves, windows, blackouts, cooldowns, scope, parameters."
+    error_message = "Unknown key ${try(join(", ", flatten([for name, each in var.runbooks : setsubtract(keys(each), local.runbook_keys)])), "")}; known: ${join(", ", local.runbook_keys)}."
   }
   validation {
     condition     = try(alltrue([for name, each in var.runbooks : contains(["observe", "approve", "enforce"], lookup(each, "mode", "observe"))]), false)
@@ -173,7 +173,7 @@ variable "runbooks" {
   }
   validation {
     condition = try(alltrue(flatten([for name, each in var.runbooks : [for value in concat(try(each.windows, []), try(each.blackouts, [])) :
-      can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", value))
+      can(regex(local.window_form, value))
     ]])), false)
     error_message = "windows, blackouts: lists of [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE."
   }
@@ -199,7 +199,7 @@ variable "windows" {
   default     = []
 
   validation {
-    condition     = alltrue([for each in var.windows : can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", each))])
+    condition     = alltrue([for each in var.windows : can(regex(local.window_form, each))])
     error_message = "Each [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as Mon-Fri 22:00-06:00 Europe/Berlin."
   }
 }
@@ -210,7 +210,7 @@ variable "blackouts" {
   default     = []
 
   validation {
-    condition     = alltrue([for each in var.blackouts : can(regex("^((label:[^ ;]+|[A-Z][a-z]{2}([-,][A-Z][a-z]{2})*|([0-9]{4}-)?[0-9]{2}-[0-9]{2}(\\.\\.([0-9]{4}-)?[0-9]{2}-[0-9]{2})?|[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}) )*[A-Z][A-Za-z0-9_+/-]*$", each))])
+    condition     = alltrue([for each in var.blackouts : can(regex(local.window_form, each))])
     error_message = "Each [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as 12-24..01-02 Europe/Berlin."
   }
 }
