@@ -625,7 +625,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "api_unreachable": Meaning("A Google API cannot be reached.", WAIT),
         "api_protocol_error": Meaning("A Google API gave an unreadable answer.", WAIT),
         "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
-        "rate_limited": Meaning("A Google API's quota is used up for now.", TICK),
+        "rate_limited": Meaning(
+            "A Google API's quota is used up for now; a line that comes again is skipped.", TICK
+        ),
         "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
         "credentials_unavailable": Meaning("No access token is available at the moment.", WAIT),
         "no_credentials": Meaning(
