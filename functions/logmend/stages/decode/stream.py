@@ -75,7 +75,6 @@ class _Text:
         self._stream = stream
         self._passes = passes
         self._guesses = GUESSES
-        self._rested = True
         self._ended = False
         start = stream.read(CHUNK)
         wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -128,15 +127,10 @@ class _Text:
                 "malformed",
                 "not JSON (gcloud prints it with --format=json, bq too; CSV and text are not read)",
             )
-        if (
-            self._guesses
-            and self._rested
-            and (value := self._guessed(_BETWEEN if bare else _BLANK)) is not None
-        ):
-            return value
-        self._rested = bare or not self._weary
-        if not self._rested:
+        if self._weary and not bare:
             return self._taken(*scan(self._line())[:2])
+        if self._guesses and (value := self._guessed(_BETWEEN if bare else _BLANK)) is not None:
+            return value
         wide = WINDOW
         while True:
             # A copy of its own: to say where a text is no JSON, `json` counts its lines from the beginning.
