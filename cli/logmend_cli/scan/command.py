@@ -20,13 +20,10 @@ from logmend_cli.errors import BAD, NO_CREDENTIALS, status_of, warn
 from logmend_cli.scan import document
 from logmend_cli.scan import text as scan_text
 from logmend_cli.scan.groups import Groups
-from logmend_cli.scan.sieve import Sieve
+from logmend_cli.scan.sieve import EVERY, Sieve
 
 if TYPE_CHECKING:
     from logmend_cli.scan.facts import FactsByVm
-
-EVERY = 1000
-"""Entries after which progress is shown."""
 
 CSV = (
     "project_id", "zone", "instance_id", "name", "runbook", "count", "first_seen", "last_seen", "log_paths",

@@ -13,6 +13,7 @@ import msgspec
 from logmend.explain import Rules
 from logmend.lql import needles
 from logmend.lql.needles import Needle
+from logmend.model.values import log_id_of
 from logmend.stages.decode.payload import MAX_DEPTH
 from logmend.stages.match import OWN_LOG_IDS
 from logmend_cli.inputs import Passing
@@ -102,17 +103,16 @@ class Sieve(Passing):
         """Return what is looked for in an entry of a log, with and without regard to case; None: read it."""
         if len(self._by_log) >= LOGS:
             self._by_log.clear()
-        found = _needles(self._rules, log_name)
-        split = None
+        found, looked_for = _needles(self._rules, log_name), None
         if found is not None:
-            split = tuple(tuple(each.text for each in found if each.folded is way) for way in (False, True))
-        self._by_log[log_name] = split  # type: ignore[assignment]
-        return self._by_log[log_name]
+            folded = tuple(each.text for each in found if each.folded)
+            looked_for = tuple(each.text for each in found if not each.folded), folded
+        self._by_log[log_name] = looked_for
+        return looked_for
 
 
 def _needles(rules: Rules, log_name: str) -> tuple[Needle, ...] | None:
-    log_id = log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
-    if log_id in OWN_LOG_IDS:
+    if log_id_of(log_name) in OWN_LOG_IDS:
         return None
     every = []
     for runbook, selects in rules.filters:

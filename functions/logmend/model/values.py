@@ -71,8 +71,13 @@ class LogEntry(Struct, frozen=True):
 
     @property
     def log_id(self) -> str:
-        """The decoded part after ``/logs/`` of the log name; empty if there is none."""
-        return self.log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
+        """The part of the log name that :func:`log_id_of` gives."""
+        return log_id_of(self.log_name)
+
+
+def log_id_of(log_name: str) -> str:
+    """Return the decoded part after ``/logs/`` of a log's name; empty if there is none."""
+    return log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
 
 
 class Incident(Struct, frozen=True):
