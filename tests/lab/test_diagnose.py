@@ -638,3 +638,15 @@ async def test_an_odd_machine_is_unknown_or_right_never_wrong(
     assert found.cause in RIGHT, say(found)
     assert (await machine.run("ls /tmp/ran")).rc != 0
     print(f"{case}: {say(found)}")
+
+
+async def test_packages_that_cannot_be_asked_for_are_not_taken_for_absent(
+    machine: Machine, repository: Repository
+) -> None:
+    """Whichever of the two does not answer is named; an agent that may be there is not installed for it."""
+    hangs = "printf '#!/bin/sh\nsleep 99\n' >/usr/bin/{0}; chmod +x /usr/bin/{0}"
+    for tool in ("rpm", "dpkg-query"):
+        await machine.output(f"rm -f /usr/bin/dpkg-query; {hangs.format(tool)}")
+        found = await asked(machine, book(repository))
+        assert found.cause == UNKNOWN, say(found)
+        assert f"packages: {tool} does not answer" in found.evidence, say(found)

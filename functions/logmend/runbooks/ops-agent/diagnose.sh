@@ -80,16 +80,18 @@ case $(of logmend-ops-agent.service ActiveState) in
     unknown at_work
     ;;
 esac
+silent() {
+  say "packages: $1 does not answer"
+  unknown not_readable
+}
 # Asked for at once: what hangs is waited for once.
 all="$p stackdriver-agent google-fluentd lsb-release apt-transport-https ca-certificates gnupg"
 # shellcheck disable=SC2086
 packages=$(timeout 9 dpkg-query -Wf '${Package} ${Status}\n' $all 2>/dev/null)
-if [ $? = 124 ]; then
-  say 'packages: dpkg-query does not answer'
-  unknown not_readable
-fi
+[ $? != 124 ] || silent dpkg-query
 # shellcheck disable=SC2086
 [ "$packages" ] || packages=$(timeout 9 rpm -q --qf '%{NAME} ok installed\n' $all 2>/dev/null)
+[ $? != 124 ] || silent rpm
 installed=''
 if has $p; then installed=yes; fi
 if [ -d "$r/var/lib/google-guest-agent/agent_state/plugins/ops-agent-plugin" ] && [ ! "$installed" ]; then
