@@ -113,7 +113,8 @@ _ACCOUNT = "repair the account on the VM (chage -l USER shows what has expired),
 TICK = "nothing; the tick tries again"
 WAIT = "nothing; Pub/Sub delivers the message again"
 """The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
-_SETTLED = {
+_BY_ITSELF = {
+    Result.DEFERRED: WAIT,
     Result.PARKED: TICK,
     Result.REQUESTED: "nothing; the tick checks again",
 }
@@ -664,7 +665,6 @@ _OF_THE_EVENT = (
     " incident_closed test_notification"
 )
 _OF_THE_VM = (
-    "group_of_one "
     "opted_in opt_in_unknown certificates_in_use config_status_unknown exempt out_of_scope masked_by_others"
     " unit_absent legacy_agent_present managed_by_plugin managed_by_policy"
     " excluded_by_runbook not_for_this_vm facts_unknown"
@@ -680,7 +680,7 @@ _OF_THE_VM = (
     " conffile_prompt managed_by_plugin_manager other_format repository_unknown"
     " dpkg_at_work other_cause record_does_not_fit"
     " line_goes_on confirmed_silent silence_unknown confirmed not_confirmed guest_attributes_disabled"
-    " approval_differs"
+    " approval_differs group_of_one"
 )
 _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
@@ -758,10 +758,8 @@ def next_step(outcome: Outcome) -> str:
         step = _MEND
     if outcome.reason == "busy" and outcome.result is not Result.FAILED:
         step = WAIT
-    if step in (WAIT, TICK) and outcome.result is Result.DEFERRED:
-        step = WAIT
-    elif step in (WAIT, TICK):
-        step = _SETTLED.get(outcome.result) or RESULTS[outcome.result].next_step
+    if step in (WAIT, TICK):
+        step = _BY_ITSELF.get(outcome.result) or RESULTS[outcome.result].next_step
     elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
         step = f"nothing yet, the tick looks again; if it stays so: {step}"
     if IRREVERSIBLE in outcome.notes:
