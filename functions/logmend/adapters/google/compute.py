@@ -31,7 +31,7 @@ from urllib.parse import quote
 from logmend import instance_json
 from logmend.adapters.google.compute_answers import VIEWER, instance_of, readable, unavailable
 from logmend.adapters.google.groups import GroupHealth
-from logmend.adapters.google.kept import Kept
+from logmend.adapters.google.kept import Answers
 from logmend.adapters.google.quota import Quota
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.adapters.google.together import Together
@@ -102,7 +102,7 @@ class ComputeApi:
         reads: int = READS,
     ) -> None:
         self._rest = Rest(endpoint or ENDPOINT, connect_timeout=connect_timeout, timeout=timeout)
-        self._projects = Kept[Mapping[str, str] | str](_PROJECTS)
+        self._projects = Answers[Mapping[str, str] | str](_PROJECTS)
         self._quotas: dict[str, Quota] = {}
         self._reads = reads
         self._together = Together(self._looked_up, pace=PACE)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
 from logmend.adapters.google.compute_answers import readable
-from logmend.adapters.google.kept import Kept
+from logmend.adapters.google.kept import Answers
 from logmend.errors import Permanent
 from logmend.model.json import JsonObject
 from logmend.model.values import Group
@@ -35,7 +35,7 @@ class GroupHealth:
 
     def __init__(self, ask: Callable[[str, str, Mapping[str, str]], Awaitable[JsonObject]]) -> None:
         self._ask = ask
-        self._kept = Kept[Group | None](KEPT)
+        self._kept = Answers[Group | None](KEPT)
 
     async def __call__(self, path: str, project_id: str) -> Group | None:
         """Return what ``projects/…/instanceGroupManagers/NAME`` is made of; None if that may not be known.

@@ -9,7 +9,7 @@ from logmend.errors import Transient
 V = TypeVar("V")
 
 
-class Kept(Generic[V]):
+class Answers(Generic[V]):
     """The answers for the last ``most`` keys.
 
     Whoever asks while a key is asked for waits for the same answer. That there is none now (``Transient``) is
