@@ -56,8 +56,8 @@ resource "google_pubsub_subscription_iam_member" "dead_letter_service_agent" {
   member       = local.service_agent["gcp-sa-pubsub"]
 }
 
-# Every final outcome, for tickets and chat (docs/outcome-topic.md). Who subscribes to it is the caller's business: without
-# a subscription nothing is kept.
+# Every final outcome, for tickets and chat (docs/outcome-topic.md). Who subscribes to it is the caller's business; what is
+# retained is there for a later subscription too (cloud.google.com/pubsub/docs/replay-overview).
 resource "google_pubsub_topic" "outcomes" {
   # checkov:skip=CKV_GCP_83: messages are outcomes, which hold no text of a log entry, encrypted at rest by Google like their log
   count = var.outcome_topic ? 1 : 0
