@@ -183,13 +183,8 @@ async def test_a_source_that_is_gone_stops_the_installer_only_if_it_needs_someth
         f" >/etc/apt/sources.list.d/old.sources; : >{SOURCES}"
     )
     assert (await asked(machine, book(repository))).cause == "apt_source_dead"
-    await machine.output(
-        "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
-        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty;"
-        f" rm /etc/apt/sources.list.d/old.sources;"
-        f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
-    )
-    await until_listening(machine, 80)
+    await machine.output("rm /etc/apt/sources.list.d/old.sources")
+    await source_gone(machine)
     found = await asked(machine, book(repository))
     assert (found.cause, found.runbook) == ("apt_source_gone", "apt-source-gone"), say(found)
     for name in ("lsb-release", "apt-transport-https", "ca-certificates", "gnupg"):
@@ -296,6 +291,22 @@ async def test_a_package_that_cannot_be_configured_is_told_apart_from_a_cut_off_
 
 
 # What keeps it from working
+
+
+async def source_gone(machine: Machine) -> None:
+    """Give apt a suite that its archive, here of the machine's own, does not have any more."""
+    await machine.output(
+        "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
+        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty;"
+        f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
+    )
+    await until_listening(machine, 80)
+
+
+async def given_up(machine: Machine, program: str = "otelopscol", unit: str = COLLECTOR) -> None:
+    """Let a sub-agent die at each start, until systemd starts it no more."""
+    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/{program}; systemctl restart {NAME}")
+    await until_given_up(machine, unit)
 
 
 async def _invalid(machine: Machine) -> None:
@@ -426,8 +437,7 @@ async def test_what_keeps_the_agent_from_working_is_named(
 async def test_root_reads_who_it_is_and_what_was_said(machine: Machine, repository: Repository) -> None:
     """What a user without rights cannot: the process that holds a port, and a dead unit's last lines."""
     await install(machine)
-    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}")
-    await until_given_up(machine, COLLECTOR)
+    await given_up(machine)
     found = await asked(machine, book(repository))
     assert (found.cause, found.why) == (UNKNOWN, "not_readable"), say(found)
     found = await asked(machine, book(repository), user="root")
@@ -529,8 +539,7 @@ async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
 ) -> None:
     """By systemd's own word, put into its mouth: it has it of cgroup v2 alone, which not every host has."""
     await install(machine)
-    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/fluent-bit; systemctl restart {NAME}")
-    await until_given_up(machine, f"{NAME}-fluent-bit")
+    await given_up(machine, "fluent-bit", f"{NAME}-fluent-bit")
     await machine.output(
         "mv /usr/bin/systemctl /usr/bin/systemctl.real;"
         " printf '#!/bin/sh\nsystemctl.real \"$@\" | sed s/=exit-code/=oom-kill/\n'"
@@ -554,8 +563,7 @@ async def test_whether_the_line_matters_is_answered_for_this_machine(
     assert found.cause == "not_installed"
     assert "line: found in this VM's log; it is not the cause" in "; ".join(found.evidence)
     await install(machine)
-    await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {NAME}")
-    await until_given_up(machine, COLLECTOR)
+    await given_up(machine)
     found = await asked(machine, book(repository), user="root")
     assert found.cause == UNKNOWN
     assert "nothing else was found, and no way is known" in "; ".join(found.evidence)

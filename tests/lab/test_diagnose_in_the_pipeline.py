@@ -15,20 +15,21 @@ from typing import Any
 import pytest
 
 from tests.lab import agent_package, ops_agent_repository
-from tests.lab.cloud import Cloud, cloud, make_due, tick, until, until_given_up, until_listening
+from tests.lab.cloud import Cloud, cloud, make_due, tick, until
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import Repository
 from tests.lab.test_diagnose import (
-    COLLECTOR,
     EVERYTHING,
     INSTALL,
     SCOPES,
     SOURCES,
     WORK,
     Prepare,
+    given_up,
     install,
     shell,
+    source_gone,
 )
 from tests.lab.test_library_on_machines import interrupted
 from tests.lab.test_ops_agent_on_machines import RUNNING, Alerted, alerted
@@ -71,10 +72,7 @@ async def test_the_command_asks_many_vms_and_root_only_if_told(
     await INSTALL["disk"][0](full)
     for machine in (healthy, dying):
         await install(machine)
-    await dying.output(
-        f"mkdir /opt/dies; echo 0 >/opt/dies/otelopscol; systemctl restart {agent_package.NAME}"
-    )
-    await until_given_up(dying, COLLECTOR)
+    await given_up(dying)
     folder = ops_agent_repository.runbooks(tmp_path, repository.url)
     every = [full, healthy, dying, governed]
     async with cloud(tmp_path, *every) as around:
@@ -140,19 +138,9 @@ async def test_what_a_runbook_remediates_goes_from_incident_to_verified_agent(
     assert await agent_package.status(machine) == RUNNING
 
 
-async def _source_gone(machine: Machine) -> None:
-    """Give apt a suite that its archive, here of the machine's own, does not have any more."""
-    await machine.output(
-        "echo '127.0.0.1 deb.debian.org' >>/etc/hosts; mkdir /opt/empty;"
-        " systemd-run --unit=mirror busybox httpd -f -p 127.0.0.1:80 -h /opt/empty;"
-        f" echo 'deb http://deb.debian.org/debian buster-backports main' >{SOURCES}"
-    )
-    await until_listening(machine, 80)
-
-
 FIRST: dict[str, tuple[Prepare, str]] = {
     "packages_interrupted": (interrupted, "dpkg-interrupted"),
-    "apt_source_gone": (_source_gone, "apt-source-gone"),
+    "apt_source_gone": (source_gone, "apt-source-gone"),
 }
 CHOSEN = """runbooks:
   ops-agent:
