@@ -255,6 +255,19 @@ async def test_what_a_label_closes_is_known_once_the_vm_is_looked_up() -> None:
     assert (await w.deliver(push(incident(incident_id="inc-2"), "2"))).result == "remediated"
 
 
+async def test_what_a_label_closes_is_told_once_and_waits_for_the_opening() -> None:
+    """As what closes for any VM: nobody looks it up, or tells it, every few minutes until then."""
+    w = world(**ENFORCE, blackouts=windows.spans("label:env=prod 12:00-22:00 UTC"))
+    facts = w.fleet.facts_of[REF.instance_id]
+    w.fleet.facts_of[REF.instance_id] = replace(facts, labels={"env": "prod"})
+    await w.deliver(push(incident()))
+    for _ in range(9):
+        await w.tick(hours=1)
+    assert w.outcomes.results == ["parked:outside_window"]
+    await w.tick(hours=1)
+    assert w.outcomes.results == ["parked:outside_window", "remediated"]
+
+
 async def test_a_window_that_closes_during_the_check_is_closed_at_the_commit_point() -> None:
     """The check saw the fault in time, and enforcing came too late: nothing is changed."""
     w = world(**ENFORCE, windows=windows.opening("00:00-12:01 UTC"))

@@ -83,8 +83,7 @@ def settled(end: Ending) -> Settled | None:
         case Result.PARKED if (since := _busy_since(end)) is not None:
             return _busy(end, verdict, since)
         case Result.PARKED:
-            halted = end.attempt.halted if end.attempt else None
-            return Settled(verdict, (halted and halted.not_before) or end.now + decide.RECHECK)
+            return Settled(verdict, verdict.not_before or end.now + decide.RECHECK)
         case _:
             return Settled(verdict)
 

@@ -64,9 +64,9 @@ def admission(
         return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
     if view.record is not None and view.record.asked and view.record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
-        stop = stopped(intent, subject, view.fleet, settings, now)
+        stop = waiting(stopped(intent, subject, view.fleet, settings, now))
         if stop is not None:
-            return Verdict(Result.PARKED, stop.reason, stop.detail, stop.not_before or now + RECHECK)
+            return replace(stop, not_before=stop.not_before or now + RECHECK)
     if view.record is not None and _begun(view.record):
         # What was begun is finished, if not now, then later; commit asks again.
         return _held_elsewhere(intent, view.record, subject, now)
