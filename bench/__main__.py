@@ -1,7 +1,6 @@
 """Run the benchmarks, print a table, and write out/bench.json: ``python -m bench [--only NAME]…``.
 
-The soak, which measures no time, runs in a process of its own beside ``scan``, which measures CPU: all of it
-fits into twenty minutes that way.
+The soak, which measures no time, runs in a process of its own beside ``scan``, which measures CPU.
 """
 
 import argparse
