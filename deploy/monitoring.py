@@ -2,9 +2,9 @@
 
     ACCESS_TOKEN=$(gcloud auth print-access-token) python3 deploy/monitoring.py PROJECT NAME [--remove]
 
-What is there is changed, what is missing made, and what is not defined any more removed: run it again at any
-time. ALERT_CHANNELS (projects/P/notificationChannels/ID,…) are told; without it, those that were before.
-GUIDE_URL is where your people read docs/operations.md. gcloud's own variables replace endpoints.
+What is there is changed, what is missing made, and alerts that are not defined any more are removed: run it
+again at any time. ALERT_CHANNELS (projects/P/notificationChannels/ID,…) are told; without it, those that were
+before. GUIDE_URL is where your people read docs/operations.md. gcloud's own variables replace endpoints.
 """
 
 import json
