@@ -86,15 +86,19 @@ locals {
     }
   }
   vm_policies = merge([for owner in concat([""], keys(var.owners)) : {
-    for key, each in local.vm_alerts : owner == "" ? key : "${key}-${owner}" => merge({ metric = "outcomes", by = ["runbook"], severity = "ERROR", reasons = true }, each, {
-      key                                                                                      = key
-      channels                                                                                 = owner == "" ? local.channels : var.owners[owner]
-      whose                                                                                    = owner == "" ? "" : " (${owner})"
-      threshold                                                                                = local.alert_settings[key][owner == "" ? "threshold" : "owner_threshold"]
-      share                                                                                    = local.alert_settings[key].share
-      selected                                                                                 = merge(each.match, owner == "" ? {} : { owner = owner })
-      attempted                                                                                = merge({ result = "remediated|nothing_to_do|planned|failed|unverified|reverted" }, owner == "" ? {} : { owner = owner })
-    }) if local.alert_settings[key].enabled && (owner == "" || local.alert_settings[key].owner_threshold > 0)
+    for key, each in local.vm_alerts : owner == "" ? key : "${key}-${owner}" => merge(
+      { metric = "outcomes", by = ["runbook"], severity = "ERROR", reasons = true },
+      each,
+      {
+        key       = key
+        channels  = owner == "" ? local.channels : var.owners[owner]
+        whose     = owner == "" ? "" : " (${owner})"
+        threshold = local.alert_settings[key][owner == "" ? "threshold" : "owner_threshold"]
+        share     = local.alert_settings[key].share
+        selected  = merge(each.match, owner == "" ? {} : { owner = owner })
+        attempted = merge({ result = "remediated|nothing_to_do|planned|failed|unverified|reverted" }, owner == "" ? {} : { owner = owner })
+      },
+    ) if local.alert_settings[key].enabled && (owner == "" || local.alert_settings[key].owner_threshold > 0)
   }]...)
   # A VM counts if it had such an outcome within the last hour.
   counted = { for name, each in local.vm_policies : name => { for what, labels in { selected = each.selected, attempted = each.attempted } :
@@ -182,14 +186,18 @@ locals {
       period    = null
       group     = []
     } },
-    { for name, each in local.alerts : name => merge({ severity = "ERROR", absent = null, duration = "0s", aligner = "ALIGN_DELTA", period = "300s", group = [], shows = null }, each, {
-      key                                                       = name
-      channels                                                  = local.channels
-      query                                                     = null
-      subject                                                   = "logmend: ${each.title}"
-      content                                                   = each.next
-      threshold                                                 = try(local.alert_settings[name].threshold, 1) - 1 # the comparison is GT, and all these are whole numbers
-    }) if local.alert_settings[name].enabled && (name != "unpublished" || var.outcome_topic) },
+    { for name, each in local.alerts : name => merge(
+      { severity = "ERROR", absent = null, duration = "0s", aligner = "ALIGN_DELTA", period = "300s", group = [], shows = null },
+      each,
+      {
+        key       = name
+        channels  = local.channels
+        query     = null
+        subject   = "logmend: ${each.title}"
+        content   = each.next
+        threshold = try(local.alert_settings[name].threshold, 1) - 1 # the comparison is GT, and all these are whole numbers
+      },
+    ) if local.alert_settings[name].enabled && (name != "unpublished" || var.outcome_topic) },
   )
 }
 
