@@ -127,6 +127,16 @@ async def test_a_failed_installation_says_why_and_can_be_tried_again(machine: Ma
     assert (await settled(machine))[0] == 100
 
 
+async def test_packages_that_cannot_be_asked_for_are_not_taken_for_absent(boot: Boot) -> None:
+    """Exit 1, of this VM, whichever of the two does not answer: the agent may be there and well."""
+    machine = await boot(timer="disabled", files=FILES)
+    hangs = "printf '#!/bin/sh\nsleep 99\n' >/usr/bin/{0}; chmod +x /usr/bin/{0}"
+    for tool in ("rpm", "dpkg"):
+        await machine.output(f"rm -f /usr/bin/dpkg; {hangs.format(tool)}")
+        code, seen, _ = await play(machine, SCRIPTS.validate)
+        assert (code, seen) == (1, {"instance_id": machine.ref.instance_id}), tool
+
+
 async def test_an_unreachable_repository_says_so(machine: Machine) -> None:
     """Nothing downloaded, nothing run."""
     await machine.output("rm -r /opt/mirror")

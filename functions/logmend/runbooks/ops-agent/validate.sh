@@ -3,8 +3,15 @@
 {
 f=${LOGMEND_ROOT:-}/var/lib/logmend/ops-agent
 p=google-cloud-ops-agent
+# What does not answer says nothing of what is installed.
 has() {
-  timeout 9 dpkg -s "$1" | grep -q ' ok installed' || timeout 9 rpm -q "$1"
+  case $(timeout 9 dpkg -s "$1" || echo "=$?") in
+    *' ok installed'*) return 0 ;;
+    *=124) exit 1 ;;
+  esac
+  timeout 9 rpm -q "$1" && return 0
+  [ $? != 124 ] || exit 1
+  return 1
 } >/dev/null 2>&1
 leave() {
   echo "reason=$1"
@@ -12,10 +19,10 @@ leave() {
 }
 i=$(timeout 5 curl -q -fsx '' -HMetadata-Flavor:Google \
   169.254.169.254/computeMetadata/v1/instance/id)
+echo "instance_id=${i%%[!0-9]*}"
 package=absent
 if has $p; then package=installed; fi
-echo "instance_id=${i%%[!0-9]*}
-package=$package"
+echo "package=$package"
 cat "$f.mark" 2>&1
 
 # The parent is a oneshot that has ended: the work is in the others. One that systemd had to start again is up once it
