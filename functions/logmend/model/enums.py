@@ -25,7 +25,7 @@ class Mode(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where an intent comes from. Only the first two arrive as messages; they are *automatic*."""
+    """Where an intent comes from. Only the first two arrive as messages."""
 
     LOG_ENTRY = "log_entry"
     INCIDENT = "incident"

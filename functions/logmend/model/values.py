@@ -187,7 +187,7 @@ class Intent(Struct, frozen=True):
     @property
     def automatic(self) -> bool:
         """No person stands behind it: cooldowns and holds bind it."""
-        return self.origin in (Origin.LOG_ENTRY, Origin.INCIDENT, Origin.FOLLOW_UP)
+        return self.origin not in (Origin.OPERATOR, Origin.APPROVAL)
 
 
 class Lineage(Struct, frozen=True):

@@ -329,7 +329,7 @@ def only_looks(intent: Intent) -> bool:
 
 def by_person(intent: Intent) -> bool:
     """Return whether a person asked for it."""
-    return intent.origin in (Origin.OPERATOR, Origin.APPROVAL)
+    return not intent.automatic
 
 
 def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, settings: Settings) -> bool:

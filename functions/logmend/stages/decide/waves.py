@@ -46,10 +46,8 @@ def of_wave(
     return (Cohort(WAVE, own, budget_exhausted(intent, own, now, f" of wave {current.step + 1}")),)
 
 
-def wave_full(intent: Intent, until: datetime) -> Verdict | None:
-    """Return the verdict of a wave that was found full; None for what a person ordered."""
-    if by_person(intent):
-        return None
+def wave_full(intent: Intent, until: datetime) -> Verdict:
+    """Return the verdict of a wave that was found full."""
     return hold_back(intent, BUDGET_EXHAUSTED, f"the wave has no place until {until:%FT%TZ}", until)
 
 
