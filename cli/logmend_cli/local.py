@@ -142,12 +142,16 @@ def _here() -> _Here:
 def _metadata(path: str) -> str:
     """Return a value of the metadata server's, empty if it has none; ConfigError if it does not answer."""
     url = f"http://169.254.169.254/computeMetadata/v1/{path}"
-    command = ["curl", "-q", "-sm", "9", "-x", "", "-HMetadata-Flavor:Google", "-w", "\n%{http_code}", url]
+    command = ["curl", "-q", "-sSm", "9", "-x", "", "-HMetadata-Flavor:Google", "-w", "\n%{http_code}", url]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise ConfigError(["--local: curl is missing"]) from error
-    value, _, status = said.rpartition("\n")
+    value, _, status = ran.stdout.rpartition("\n")
+    if status in ("", "000"):
+        why = output.shortened(ran.stderr, 200) or f"curl: exit code {ran.returncode}"
+        silent = "the metadata server does not answer; is this a Compute Engine VM?"
+        raise ConfigError([f"--local: {silent} ({why})"])
     if status not in ("200", "404"):
-        raise ConfigError(["--local: the metadata server does not answer; is this a Compute Engine VM?"])
+        raise ConfigError([f"--local: the metadata server answered {status} for {path}"])
     return value.strip() if status == "200" else ""

@@ -110,6 +110,8 @@ def test_a_cause_is_named_for_the_vm_itself(machine: Machine, logmend: Run) -> N
         (["run", "--local", str(REF)], "is for this VM alone"),
         (["run", "--local", "--via-function"], "leave out --via-function"),
         (["diagnose", "--local", "--project", "p", "--filter", "x"], "leave out --project, --filter"),
+        (["run", "--local", "--from", "/dev/null"], "leave out --from"),
+        (["revert", "--local", "--remediated-since", "1d"], "leave out --remediated-since"),
         (["run", "--local", "--runbook", "ops-agnet"], "did you mean ops-agent"),
         (["run", str(REF), "--labels-unchecked"], "goes with --local"),
     ],
@@ -123,10 +125,17 @@ def test_what_is_meant_for_other_vms_is_refused(
     assert machine.calls() == []
 
 
+def test_a_metadata_server_in_trouble_is_told_with_its_answer(machine: Machine, logmend: Run) -> None:
+    """It is not said to be silent, nor the VM to be none."""
+    (machine.folder / METADATA / "instance/zone.status").write_text("503")
+    status, _, error = logmend("diagnose", "--local")
+    assert (status, "the metadata server answered 503" in error) == (2, True), error
+
+
 def test_a_computer_without_a_metadata_server_is_no_vm(machine: Machine, logmend: Run) -> None:
     """Whoever tries it on a workstation is told so, and no check is run there."""
     (machine.folder / "pretend/http/169.254.169.254.down").touch()
     status, _, error = logmend("diagnose", "--local")
-    assert (status, "is this a Compute Engine VM?" in error) == (2, True), error
+    assert (status, "is this a Compute Engine VM?" in error, "curl: (7)" in error) == (2, True, True), error
     status, (said,), _ = logmend("run", "--local")
     assert (status, said["reason"], said["before"]) == (0, "facts_unknown", None)
