@@ -158,7 +158,7 @@ class Report:
             self._ends[event] = result
             self._counts[event] = outcome.count
         if outcome.lineage.group is not None:
-            self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += 1
+            self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += outcome.count
         if outcome.instance is not None and outcome.runbook is not None:
             self._note(outcome.instance, outcome.runbook, outcome)
 

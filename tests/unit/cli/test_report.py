@@ -12,7 +12,7 @@ from tests.unit.cli.outcomes import REF, START, lines, outcome
 
 from logmend.model.enums import Action, Mode, Result
 from logmend.model.struct import replace
-from logmend.model.values import Evidence, InstanceRef, Latency, Outcome
+from logmend.model.values import Evidence, InstanceRef, Latency, Lineage, Outcome
 from logmend_cli.report import charts
 from logmend_cli.report.charts import COLOURS
 from logmend_cli.report.data import ENDS, HISTORY, STEPS, VMS, Report, reached
@@ -195,6 +195,21 @@ def test_outcomes_are_counted_by_owner_if_any_has_one(run: Run, tmp_path: Path) 
     assert "By owner" not in written(run, tmp_path, plain)
     assert "By owner" in written(run, tmp_path, plain, replace(outcome(2), owner="shop"))
     assert report(replace(plain, owner="shop")).by_owner["shop"].total() == 1
+
+
+def test_a_count_weighs_in_every_share_as_many_as_it_tells() -> None:
+    """Twelve of one zone are twelve of its group as well."""
+    counted = replace(
+        outcome(1, Result.REFUSED, "opted_in"),
+        count=12,
+        first_at=START,
+        owner="shop",
+        lineage=Lineage(group="projects/p/zones/us-west1-a/instanceGroupManagers/web"),
+    )
+    found = report(counted)
+    for of in (found.by_runbook, found.by_zone, found.by_owner, found.by_group):
+        assert [each.total() for each in of.values()] == [12]
+    assert [count for _, count in found.funnel()][:2] == [12, 12]
 
 
 def test_the_page_is_small(run: Run, tmp_path: Path) -> None:
