@@ -103,6 +103,14 @@ class Vm:
         return self.latest.result in BAD or any(line.reason == "needs_human" for line in self.lines)
 
 
+class _Event(Struct, frozen=True):
+    """How far an event ever came in ``STEPS``, its latest result, and of how many it tells."""
+
+    step: int
+    result: str
+    count: int
+
+
 @dataclass(slots=True)
 class Report:
     """Everything that the page shows. ``over_time`` is by second; see :meth:`buckets`."""
@@ -125,9 +133,7 @@ class Report:
     causes: Causes = field(default_factory=Causes)
     causes_over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _met: set[int] = field(default_factory=set)
-    _events: dict[str, int] = field(default_factory=dict)
-    _ends: dict[str, str] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
+    _events: dict[str, _Event] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome, oldest first; one that comes again counts once."""
@@ -154,9 +160,8 @@ class Report:
         if (step := reached(outcome)) is not None:
             single = outcome.intent_id or outcome.message_id
             event = outcome.outcome_id if outcome.first_at or single is None else single
-            self._events[event] = max(step, self._events.get(event, 0))
-            self._ends[event] = result
-            self._counts[event] = outcome.count
+            known = self._events.get(event)
+            self._events[event] = _Event(max(step, known.step) if known else step, result, outcome.count)
         if outcome.lineage.group is not None:
             self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += outcome.count
         if outcome.instance is not None and outcome.runbook is not None:
@@ -184,8 +189,8 @@ class Report:
     def funnel(self) -> list[tuple[str, int]]:
         """Return how many events came so far, step by step."""
         reached_by = Counter[int]()
-        for event, step in self._events.items():
-            reached_by[step] += self._counts[event]
+        for event in self._events.values():
+            reached_by[event.step] += event.count
         return [
             (name, sum(count for step, count in reached_by.items() if step >= number))
             for number, name in enumerate(STEPS)
@@ -194,8 +199,8 @@ class Report:
     def ends(self) -> list[tuple[str, str, int]]:
         """Return how the events ended, each in words and colour with its number; the numbers add up."""
         ended = Counter[str]()
-        for event, result in self._ends.items():
-            ended[result] += self._counts[event]
+        for event in self._events.values():
+            ended[event.result] += event.count
         return [(words, tone, sum(ended[each] for each in results)) for words, tone, results in ENDS]
 
     def troubles(self) -> list[tuple[HistoryLine, int]]:
