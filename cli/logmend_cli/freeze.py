@@ -142,9 +142,7 @@ async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
     for ref in refs:
         try:
             await app.compute.facts(ref)
-        except Permanent as error:
+        except (Permanent, Transient) as error:
             if error.reason == "instance_gone":
                 raise ConfigError([f"there is no VM {ref}; nothing was frozen"]) from error
-            warn(f"{ref}: not looked up ({error.reason})")
-        except Transient as error:
-            warn(f"{ref}: not looked up ({error.reason})")
+            warn(f"{ref}: not looked up ({error})")

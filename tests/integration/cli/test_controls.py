@@ -199,6 +199,14 @@ def test_a_switch_of_no_use_is_told(place: Place, command: str) -> None:
         assert told in ran.stderr
 
 
+def test_a_freeze_goes_on_without_compute_and_says_what_is_wrong_with_it(place: Place) -> None:
+    """In its own words: a reason alone does not say which of many things is in the way."""
+    ran = place.logmend("freeze", "--instance", place.ref("web-1"), compute_endpoint="http://127.0.0.1:1")
+    assert ran.exit_code == 0, ran.stderr
+    assert f"{place.ref('web-1')}: not looked up (compute_unavailable: " in ran.stderr
+    assert deliver(place, "web-1", mode="enforce").reason == "frozen"
+
+
 def test_a_vm_that_does_not_exist_is_not_frozen(place: Place) -> None:
     """A mistyped id would freeze nothing and look as if it did."""
     ran = place.logmend("freeze", "--instance", "demo-project/us-west1-a/77")
