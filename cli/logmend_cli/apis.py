@@ -72,21 +72,19 @@ class Deployment(Struct, frozen=True):
 class Apis:
     """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy).
 
-    ``without`` says why there are no credentials, once that is known (``refusal`` is the error itself); then
-    nothing is asked any more.
+    ``refusal`` says why there are no credentials, once that is known; then nothing is asked any more.
     """
 
     endpoint: str | None = None
     token: str | None = None
     opened: dict[str, Rest] = field(default_factory=dict)
-    without: str | None = None
     refusal: Transient | Permanent | None = None
     skews: list[float] = field(default_factory=list)
 
     async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
         """Ask one thing: POST if there is a ``body``, else GET."""
-        if self.without is not None:
-            return Reply(why=self.without, error=self.refusal)
+        if self.refusal is not None:
+            return _unasked(self.refusal)
         if service not in self.opened:
             where = self.endpoint or f"https://{service}.googleapis.com"
             self.opened[service] = Rest(where, token=self.token, threads=4, **_TIMES)
@@ -94,9 +92,9 @@ class Apis:
             method, sent = "GET" if body is None else "POST", None if body is NO_BODY else body
             answer = await self.opened[service].call(method, path, body=sent)
         except (Transient, Permanent) as error:
-            if error.reason in NO_CREDENTIALS:  # saying once in full why nothing can be asked is enough
-                self.without, self.refusal = f"{error.reason}: nothing was asked of Google Cloud", error
-                return Reply(why=self.without, error=error)
+            if error.reason in NO_CREDENTIALS:
+                self.refusal = error
+                return _unasked(error)
             return Reply(why=f"{service}: {error}", error=error)
         if answer.date:
             self.skews.append((datetime.now(UTC) - parsedate_to_datetime(answer.date)).total_seconds())
@@ -111,3 +109,8 @@ class Apis:
         """Close connections."""
         for each in self.opened.values():
             await each.aclose()
+
+
+def _unasked(refusal: Transient | Permanent) -> Reply:
+    """Return the answer to what cannot be asked; to say once in full why is enough."""
+    return Reply(why=f"{refusal.reason}: nothing was asked of Google Cloud", error=refusal)

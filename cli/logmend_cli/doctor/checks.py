@@ -30,8 +30,10 @@ _TOKEN_CREATORS = ("roles/iam.serviceAccountOpenIdTokenCreator", "roles/iam.serv
 def path(facts: Facts) -> Iterator[Check]:
     """Check the way of an event up to the function, in the order in which it takes it."""
     if facts.without is not None:
-        repair = REASONS[facts.without.partition(":")[0]].next_step
-        yield Check("Google credentials", FAIL, f"{facts.without}; what they are for is unknown", repair)
+        repair = REASONS[facts.without.reason].next_step
+        why = str(facts.without).rstrip(".")
+        said = f"{why}; nothing was asked of Google Cloud, and what they are for is unknown"
+        yield Check("Google credentials", FAIL, said, repair)
     yield clock(facts)
     for project in dict.fromkeys((facts.place.project, *facts.place.fleet)):
         yield apis(facts, project)

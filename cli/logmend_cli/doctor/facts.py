@@ -8,7 +8,7 @@ from typing import Any
 
 from logmend import catalog, permissions
 from logmend.catalog import Catalog
-from logmend.errors import ConfigError
+from logmend.errors import ConfigError, Permanent, Transient
 from logmend.ledger.damage import Damage
 from logmend.model.enums import Mode
 from logmend.model.state import Fleet
@@ -57,7 +57,7 @@ class Facts(Struct, frozen=True):
     damage: Sequence[Damage] = ()
     repaired: Sequence[Damage] = ()
     skew: float | None = None
-    without: str | None = None
+    without: Transient | Permanent | None = None
     own_settings: Settings = field(default_factory=Settings)
 
     @property

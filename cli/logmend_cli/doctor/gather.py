@@ -45,7 +45,7 @@ async def gather(
         facts = await _with_ledger(facts, endpoint, repair=repair)
     finally:
         await apis.aclose()
-    facts = replace(facts, without=apis.without)
+    facts = replace(facts, without=apis.refusal)
     return replace(
         facts, now=datetime.now(UTC), skew=sorted(apis.skews)[len(apis.skews) // 2] if apis.skews else None
     )

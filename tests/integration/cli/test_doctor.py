@@ -405,6 +405,7 @@ def test_without_credentials_what_needs_none_is_checked_and_the_rest_is_unknown(
     failed = [name for name, each in found.items() if each["state"] == "fail"]
     assert failed == ["Google credentials"]
     assert found["Google credentials"]["repair"] == "gcloud auth application-default login"
+    assert "File of GOOGLE_APPLICATION_CREDENTIALS was not found; " in found["Google credentials"]["evidence"]
     assert found["ledger"]["state"] == found["ledger's documents"]["state"] == "ok"
     assert {found[name]["state"] for name in ("topic", "push subscription", "function", "scheduler")} == {
         "unknown"
