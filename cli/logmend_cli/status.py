@@ -72,7 +72,8 @@ async def _sum(settings: Settings, source: OutcomeQuery, *, ledger: bool) -> Fle
 
 async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summing:
     async with opened(settings) as app:
-        summing, now = Summing(await app.controls.fleet(), source.since, settings), datetime.now(UTC)
+        fleet, now = await app.controls.fleet(), datetime.now(UTC)
+        summing = Summing(fleet, source.since, settings)
         async for subject in app.queues.subjects():
             summing.subject(subject)
             more(1)
@@ -94,7 +95,6 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
         budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
         for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
             summing.budget(used)
-        fleet = await app.controls.fleet()
         for name, runbook in app.pipeline.runbooks.items():
             policy = app.pipeline.policies.of(name)
             if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
