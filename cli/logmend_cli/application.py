@@ -149,4 +149,5 @@ def operator() -> str:
 
 
 by_option = click.option("--by", default=operator, show_default="USER@HOST", help="Who asks, for the record.")
+why_option = click.option("--why", default="", help="Reason, for the record.")
 runbook_option = click.option("--runbook", shell_complete=runbook_names, help="Name of a runbook.")

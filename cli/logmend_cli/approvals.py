@@ -24,7 +24,9 @@ from logmend_cli.application import (
     some_at_once,
     span,
     told_of_tick,
+    why_option,
 )
+from logmend_cli.documented import together
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import format_option, show_rows
 
@@ -66,32 +68,18 @@ class Chosen(Struct, frozen=True):
         )
 
 
-def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command the options that say which plans are meant."""
-    for decorate in reversed(
-        (
-            click.argument("ids", metavar="[APPROVAL]...", nargs=-1),
-            click.option(
-                "--all", "everything", is_flag=True, help="Every plan that the other options leave."
-            ),
-            click.option("--zone", help="Plans for VMs of a zone."),
-            click.option(
-                "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Of VMs with a label."
-            ),
-            runbook_option,
-            click.option(
-                "--from",
-                "listed",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="A file with an id at the beginning of each line, or what `list` prints as JSON or CSV.",
-            ),
-            click.option("--why", default="", help="Reason, for the record."),
-            click.option("--yes", is_flag=True, help="Do not ask before many are decided on."),
-            by_option,
-        )
-    ):
-        command = decorate(command)
-    return command
+_selection = together(
+    click.argument("ids", metavar="[APPROVAL]...", nargs=-1),
+    click.option("--all", "everything", is_flag=True, help="Every plan that the other options leave."),
+    click.option("--zone", help="Plans for VMs of a zone."),
+    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Of VMs with a label."),
+    runbook_option,
+    selection.ids_option,
+    why_option,
+    click.option("--yes", is_flag=True, help="Do not ask before many are decided on."),
+    by_option,
+)
+"""The options that say which plans are meant."""
 
 
 @click.group()

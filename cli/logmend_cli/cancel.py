@@ -19,10 +19,10 @@ from logmend_cli.application import (
     runbook_option,
     running,
     shared_ledger,
+    why_option,
 )
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import show_table
-from logmend_cli.scanned import complete_vms
 
 WAITS = (State.PARKED, State.WAITING)
 
@@ -30,22 +30,10 @@ WAITS = (State.PARKED, State.WAITING)
 @click.command()
 @click.argument("ids", metavar="[INTENT]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything that waits and the other options leave.")
-@click.option(
-    "--instance",
-    "named",
-    multiple=True,
-    metavar="INSTANCE",
-    shell_complete=complete_vms,
-    help="What waits for a VM.",
-)
+@selection.instances_option("What waits for a VM.")
 @runbook_option
-@click.option(
-    "--from",
-    "listed",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with an id at the beginning of each line, or what `approvals list` prints as JSON or CSV.",
-)
-@click.option("--why", default="", help="Reason, for the record.")
+@selection.ids_option
+@why_option
 @click.option("--yes", is_flag=True, help="Do not ask before many are ended.")
 @by_option
 def command(

@@ -1,9 +1,12 @@
-"""click commands whose help ends in examples, kept as they are typed."""
+"""What commands are made of: examples at the end of their help, options that several share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What gives a command an option, or several."""
 
 
 class Command(click.Command):
@@ -26,6 +29,17 @@ class CommandGroup(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+
+def together(*options: Decorator) -> Decorator:
+    """Return what gives a command all of these, in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def runbook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:

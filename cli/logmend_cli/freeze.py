@@ -10,7 +10,7 @@ from logmend.errors import ConfigError, Permanent, Transient
 from logmend.model.state import By, Freeze
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
-from logmend_cli import inputs
+from logmend_cli import inputs, selection
 from logmend_cli.application import (
     by_option,
     instances,
@@ -19,9 +19,9 @@ from logmend_cli.application import (
     shared_ledger,
     span,
     tick_function,
+    why_option,
 )
 from logmend_cli.errors import warn
-from logmend_cli.scanned import complete_vms
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 100
@@ -39,16 +39,9 @@ OTHERS = (
 
 @click.command()
 @runbook_option
-@click.option(
-    "--instance",
-    "named",
-    multiple=True,
-    metavar="INSTANCE",
-    shell_complete=complete_vms,
-    help="PROJECT/ZONE/ID; may be repeated.",
-)
+@selection.instances_option("PROJECT/ZONE/ID; may be repeated.")
 @click.option("--wave", is_flag=True, help="Only keep the runbook's wave from growing (LOGMEND_WAVES).")
-@click.option("--why", default="", help="Reason, for the record.")
+@why_option
 @click.option("--for", "time", metavar="DURATION", help="Lift it automatically after 90m, 2h, 3d, …")
 @by_option
 def command(

@@ -8,7 +8,7 @@ import json
 import os
 import pwd
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -23,6 +23,7 @@ from logmend.runbook import Runbook, diagnosis, load
 from logmend.runbook.decode import suggestion
 from logmend.runbook.load import NONE
 from logmend_cli import inputs, output
+from logmend_cli.documented import together
 from logmend_cli.errors import UNUSABLE, confirm, status_of, warn
 from logmend_cli.runbook import export
 
@@ -38,10 +39,15 @@ option = click.option("--local", is_flag=True, help="Work on the VM that this co
 """The option of the commands that can."""
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command the options of an order to the VM that it runs on."""
-    unchecked = "With --local --enforce: the VM's labels, such as logmend=off, cannot be seen from it."
-    return option(click.option("--labels-unchecked", is_flag=True, help=unchecked)(command))
+options = together(
+    option,
+    click.option(
+        "--labels-unchecked",
+        is_flag=True,
+        help="With --local --enforce: the VM's labels, such as logmend=off, cannot be seen from it.",
+    ),
+)
+"""The options of an order to the VM that it runs on."""
 
 
 def carry_out(action: Action, named: Sequence[str], chosen: Mapping[str, Any]) -> int:

@@ -18,7 +18,7 @@ from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
 from logmend_cli import application, inputs, local, output, selection, waves
-from logmend_cli.documented import runbook_names
+from logmend_cli.documented import runbook_names, together
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
 if TYPE_CHECKING:
@@ -27,30 +27,25 @@ if TYPE_CHECKING:
 PARALLEL = 16
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command the arguments and options of an order."""
-    for decorate in reversed(
-        (
-            selection.of_vms,
-            click.option(
-                "--runbook", shell_complete=runbook_names, default="workload-cert-refresh", show_default=True
-            ),
-            click.option("--enforce", is_flag=True, help="Act. Without it, only check and show the plan."),
-            click.option("--yes", is_flag=True, help="Do not ask before acting."),
-            click.option(
-                "--via-function",
-                is_flag=True,
-                help="Queue the request for the function. It only checks unless you add --enforce.",
-            ),
-            click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
-            local.options,
-            click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
-            application.by_option,
-            output.format_option("table", "json", "csv"),
-        )
-    ):
-        command = decorate(command)
-    return command
+options = together(
+    selection.of_vms,
+    click.option(
+        "--runbook", shell_complete=runbook_names, default="workload-cert-refresh", show_default=True
+    ),
+    click.option("--enforce", is_flag=True, help="Act. Without it, only check and show the plan."),
+    click.option("--yes", is_flag=True, help="Do not ask before acting."),
+    click.option(
+        "--via-function",
+        is_flag=True,
+        help="Queue the request for the function. It only checks unless you add --enforce.",
+    ),
+    click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
+    local.options,
+    click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
+    application.by_option,
+    output.format_option("table", "json", "csv"),
+)
+"""The arguments and options of an order."""
 
 
 def carry_out(action: Action, named: Sequence[str], **chosen: Any) -> int:

@@ -1,10 +1,9 @@
 """Where ``status`` and ``report`` have outcomes from: a file, Cloud Logging, or what the ledger keeps."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,6 +14,7 @@ from logmend.outcome import document
 from logmend.settings import Settings
 from logmend.stages.decode.stream import values
 from logmend_cli import inputs
+from logmend_cli.documented import together
 from logmend_cli.errors import warn
 
 NOTHING = (
@@ -41,15 +41,12 @@ class OutcomeQuery(Struct, frozen=True):
         return f"log {document.LOG_ID} of project {self.project}" if self.project else None
 
 
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command its options: FILE, --cloud, --since."""
-    for decorate in (
-        click.option("--since", metavar="TIME", help="Only from then on: 7d, 36h, or RFC 3339."),
-        click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
-        click.argument("file", metavar="[FILE]", required=False),
-    ):
-        command = decorate(command)
-    return command
+options = together(
+    click.argument("file", metavar="[FILE]", required=False),
+    click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
+    click.option("--since", metavar="TIME", help="Only from then on: 7d, 36h, or RFC 3339."),
+)
+"""The options that say where outcomes come from."""
 
 
 def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> OutcomeQuery:

@@ -11,26 +11,18 @@ from logmend.ledger.freezes import of_fleet, of_subject
 from logmend.model.state import By, Freeze, Scope
 from logmend.model.values import InstanceRef
 from logmend.wiring import Application
-from logmend_cli import inputs
-from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger
+from logmend_cli import inputs, selection
+from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger, why_option
 from logmend_cli.freeze import hold_wave
-from logmend_cli.scanned import complete_vms
 
 
 @click.command()
 @click.argument("freezes", metavar="[FREEZE]...", nargs=-1)
 @runbook_option
-@click.option(
-    "--instance",
-    "named",
-    multiple=True,
-    metavar="INSTANCE",
-    shell_complete=complete_vms,
-    help="PROJECT/ZONE/ID; may be repeated.",
-)
+@selection.instances_option("PROJECT/ZONE/ID; may be repeated.")
 @click.option("--forget-host-key", "forget", is_flag=True, help="Also forget the VMs' pinned SSH host keys.")
 @click.option("--wave", is_flag=True, help="Let the runbook's waves go on that `freeze --wave` held.")
-@click.option("--why", default="", help="Reason, for the record.")
+@why_option
 @by_option
 def command(
     freezes: Sequence[str],

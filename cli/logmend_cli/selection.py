@@ -5,13 +5,14 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from logmend.errors import ConfigError, Permanent, in_words
 from logmend.model.values import InstanceRef
 from logmend_cli import application, scanned
+from logmend_cli.documented import Decorator, together
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -22,27 +23,40 @@ SHOWN = 5
 """Ids that are named when a beginning means more than one."""
 
 
-def of_vms(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command the arguments and options that select VMs."""
-    for decorate in reversed(
-        (
-            click.argument("named", metavar="INSTANCE...", nargs=-1, shell_complete=scanned.complete_vms),
-            click.option(
-                "--project",
-                shell_complete=scanned.complete_projects,
-                help="Project whose VMs --filter selects.",
-            ),
-            click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
-            click.option(
-                "--from",
-                "scan",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
-            ),
-        )
-    ):
-        command = decorate(command)
-    return command
+of_vms = together(
+    click.argument("named", metavar="INSTANCE...", nargs=-1, shell_complete=scanned.complete_vms),
+    click.option(
+        "--project", shell_complete=scanned.complete_projects, help="Project whose VMs --filter selects."
+    ),
+    click.option("--filter", "where", help='Filter of the Compute API, e.g. "labels.env = prod".'),
+    click.option(
+        "--from",
+        "scan",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="JSON that `logmend scan --format json` printed: the VMs that have the fault.",
+    ),
+)
+"""The arguments and options that select VMs."""
+
+ids_option = click.option(
+    "--from",
+    "listed",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with an id at the beginning of each line, or what `approvals list` prints as JSON or CSV.",
+)
+"""The option whose file :func:`ids` reads."""
+
+
+def instances_option(help_: str) -> Decorator:
+    """Make the option that names VMs, ``--instance``; the argument is ``named``."""
+    return click.option(
+        "--instance",
+        "named",
+        multiple=True,
+        metavar="INSTANCE",
+        shell_complete=scanned.complete_vms,
+        help=help_,
+    )
 
 
 async def vms(
