@@ -166,6 +166,20 @@ async def test_the_only_vm_of_a_group_waits_for_a_person() -> None:
     assert (await w.deliver(push(entry(ref)))).result == "remediated"
 
 
+async def test_what_becomes_the_only_vm_during_the_check_is_planned_by_the_next_attempt() -> None:
+    """It is not changed, and the Compute API, which gave its answer, is not blamed for it."""
+    w, (ref, _) = fleet(2)
+    vm, only = w.fleet.vms[ref.instance_id], frozenset({ref.instance_id})
+    vm.on_check = [lambda: w.fleet.groups.update({GROUP: Group(1, only, only)})]
+    message = push(incident(ref), "1")
+    said = [await w.deliver(message) for _ in range(2)]
+    assert [(each.result, each.reason) for each in said] == [
+        ("deferred", "conflict"),
+        ("planned", "group_of_one"),
+    ]
+    assert vm.enforcements == 0
+
+
 async def test_a_person_may_order_and_put_back_what_a_share_would_hold() -> None:
     """An order goes to the only VM of a group; a revert asks for no share."""
     w, [ref] = fleet(1)

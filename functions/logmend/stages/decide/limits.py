@@ -100,7 +100,7 @@ def cohorts(
 ONE = "group_of_one"
 """Why there is a plan although the mode is to enforce: nothing else does the VM's work meanwhile."""
 
-SHRUNK = Verdict(Result.DEFERRED, "compute_unavailable", "its group has become one of this VM alone")
+SHRUNK = Verdict(Result.DEFERRED, "conflict", "its group has become one of this VM alone")
 
 GROUP = "group "
 """How the name of the cohort begins that is a managed instance group, whichever runbook changes its VMs."""
