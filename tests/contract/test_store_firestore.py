@@ -437,6 +437,24 @@ async def test_a_document_is_asked_for_once_when_none_of_an_older_version_is_lef
     await store.aclose()
 
 
+@pytest.mark.parametrize("behind", ["intents", "others"])
+async def test_one_collection_with_documents_of_an_older_version_is_enough(
+    behind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever is asked last: they are looked for as long as any has some."""
+    from logmend.adapters.stores import firestore_wire, spread
+
+    class Asked(firestore_wire.Database):
+        def __init__(self) -> None:
+            self._older, self._asked = True, -firestore_wire.ASK_AGAIN
+
+        async def _page(self, collection: str, first: str, *_rest: Any) -> list[Any]:
+            return ["m-1"] if not first or collection == behind else []
+
+    monkeypatch.setattr(spread, "COLLECTIONS", ("intents", "others"))
+    assert await Asked()._has_older()
+
+
 def test_every_query_is_served_by_an_index_that_is_declared() -> None:
     """The emulator checks none: Terraform and gcloud.sh declare what the one query with a condition needs."""
     from logmend.adapters.stores import firestore_wire

@@ -227,10 +227,12 @@ class Database:
         now = asyncio.get_running_loop().time()
         if self._older and now >= self._asked + ASK_AGAIN:
             self._asked = now  # whoever comes meanwhile goes on with what is known
+            older = False
             for collection in spread.COLLECTIONS:
                 left = await self._page(collection, spread.PLAIN, None, None, None, 1)
                 begun = await self._page(collection, "", spread.PLAIN, None, None, 1)
-                self._older = bool(left) or not begun
+                older = older or bool(left) or not begun
+            self._older = older
         return self._older
 
     async def close(self, grace: float | None = None) -> None:
