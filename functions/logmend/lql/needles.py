@@ -27,7 +27,8 @@ Needles = frozenset[Needle]
 _SAYING = frozenset({"textPayload", "jsonPayload", "protoPayload"})
 """Fields that tell entries of one log apart; a resource's type does not."""
 _PLAIN = re.compile(r"[ !#$%()*+,.0-9:;?@A-Z\[\]^_`a-z{|}~-]+")
-"""What JSON writes as itself, whoever writes it: some escape ``& ' < = >`` and some ``/``, too."""
+"""What JSON writes as itself, whoever writes it. Some escape ``& ' < = >``, too (Gson, unless told not to be
+HTML-safe; Go's ``encoding/json`` three of these), and some ``/`` (PHP, without JSON_UNESCAPED_SLASHES)."""
 _QUANTIFIER = re.compile(r"[?*+]|\{[0-9]+(?:,[0-9]*)?\}")
 _ESCAPE = re.compile(r"[pP](?:\{[^}]*\}|.)|x(?:\{[^}]*\}|..)|[0-7]{1,3}|[A-Za-z]")
 _CLASS = re.compile(r"\[\^?\]?(?:\[:[^\]]*:\]|\\.|[^\]\\])*\]", re.DOTALL)
