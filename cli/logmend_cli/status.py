@@ -16,8 +16,9 @@ from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.closed import now_closed
 from logmend_cli.documented import Command
-from logmend_cli.fleet_state import FleetState, Summing, spent, spent_by_cohorts
+from logmend_cli.fleet_state import FleetState
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
+from logmend_cli.summing import Summing, spent, spent_by_cohorts
 
 if TYPE_CHECKING:
     from logmend.wiring import Application

@@ -5,7 +5,7 @@ from tests.unit.test_pipeline import ENFORCE
 
 from logmend.model.struct import replace
 from logmend.outcome import document
-from logmend_cli.fleet_state import Summing
+from logmend_cli.summing import Summing
 
 
 async def test_an_outcome_names_the_owner_also_if_the_vm_was_not_looked_up() -> None:

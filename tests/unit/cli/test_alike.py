@@ -10,9 +10,9 @@ from logmend.model.enums import Result
 from logmend.model.state import Fleet
 from logmend.model.values import Diagnosis, InstanceRef, Lineage
 from logmend_cli.alike import Causes
-from logmend_cli.fleet_state import Summing
 from logmend_cli.report import charts, page
 from logmend_cli.report.data import Report
+from logmend_cli.summing import Summing
 
 __all__ = ["run"]
 

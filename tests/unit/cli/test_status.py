@@ -18,7 +18,8 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Budget
-from logmend_cli.fleet_state import Summing, noted, quantiles, spent
+from logmend_cli.fleet_state import quantiles
+from logmend_cli.summing import Summing, noted, spent
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",

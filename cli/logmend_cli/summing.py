@@ -1,0 +1,238 @@
+"""Sums the fleet's state up from what the ledger keeps and from outcomes. Pure.
+
+The ledger knows what is: what waits, what stands still, who needs a person. Outcomes know what was: how
+often, how fast, what failed. Either alone is enough for the part that it knows; if there is no ledger, the
+latest outcome about a VM stands for it.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from logmend.ledger import places
+from logmend.ledger.freezes import of_fleet
+from logmend.model.enums import Result
+from logmend.model.state import Approval, Fleet, Record, Scope, State, Subject, Wave
+from logmend.model.struct import replace
+from logmend.model.values import InstanceRef, Outcome
+from logmend.outcome import reasons
+from logmend.settings import Budget, Settings
+from logmend.stages import decide
+from logmend_cli import output
+from logmend_cli.alike import Causes
+from logmend_cli.closed import Shut
+from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
+
+KEPT = 1000
+"""Rows that each list keeps; counts are of everything."""
+FAILURES = 50
+"""Failures, and uses of controls, that are kept, the latest."""
+
+
+class Summing:
+    """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
+
+    Beside a ledger, outcomes may come in any order: it tells them by id, and their time decides. Without one
+    they come oldest first, as logs and files have them, since each VM's state is made up from them. One that
+    comes again counts once. ``since`` bounds what is counted; what stands still or waits now is told whatever
+    its age. ``settings`` say after how many failures a VM is left to a person.
+    """
+
+    def __init__(
+        self, fleet: Fleet | None = None, since: datetime | None = None, settings: Settings | None = None
+    ) -> None:
+        self._ledger, self._since, self._settings = fleet is not None, since, settings or Settings()
+        self._state = FleetState()
+        if fleet is not None:
+            self._state.last_tick, self._state.stopped = fleet.last_tick, _stopped(fleet)
+            self._state.freezes = of_fleet(fleet, lambda _: True)[1]
+        self._last = dict[int, tuple[datetime | None, str | None]]()
+        self._causes = dict[tuple[Result, str | None], tuple[int, set[int], Outcome]]()
+        self._alike = Causes()
+        self._met: set[int] = set()
+        self._failures: list[tuple[datetime, int, Outcome]] = []
+        self._controls: list[tuple[datetime, int, Outcome]] = []
+        self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
+        self._owners = defaultdict[str | None, defaultdict[str, set[int]]](lambda: defaultdict(set))
+        self._tried = defaultdict[tuple[str, str], set[int]](set)
+        self._unreached = defaultdict[tuple[str, str], set[int]](set)
+
+    def subject(self, subject: Subject) -> None:
+        """Count one VM under one runbook."""
+        state = self._state
+        for freeze in subject.frozen.stack if subject.frozen else ():
+            state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
+            _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))
+        if subject.held or subject.declined:
+            _keep(state.held, subject)
+        if self._since is not None and (subject.last_at is None or subject.last_at < self._since):
+            return
+        where, vm = (subject.instance.project_id, subject.instance.zone), hash(subject.instance)
+        self._tried[where].add(vm)
+        if subject.last_reason in reasons.UNREACHED:
+            self._unreached[where].add(vm)
+        known, word = self._last.get(vm, (None, None)), None
+        if subject.last_result is not None:
+            word = output.word(subject.last_result, subject.last_reason)
+        if known[0] is None or (subject.last_at is not None and subject.last_at > known[0]):
+            self._last[vm] = subject.last_at, word or known[1]
+        for what, holds in (
+            ("instances", True),
+            ("needs_human", subject.needs_human),
+            ("failed", subject.last_result is Result.FAILED),
+        ):
+            if holds:
+                self._owners[subject.owner][what].add(vm)
+        if subject.needs_human:
+            _keep(state.needs_human, subject)
+        if subject.relapses:
+            _keep(state.relapsed, subject)
+
+    def record(self, record: Record) -> None:
+        """Count one intent; those that wait are listed."""
+        if self._since is None or record.state is not State.DONE or record.intent.created_at >= self._since:
+            self._state.by_state[record.state] += 1
+        if record.state is not State.DONE:
+            _keep(self._state.waiting, record)
+
+    def budget(self, spent: Spent) -> None:
+        """Keep what is used of a runbook's budget."""
+        self._state.budgets.append(spent)
+
+    def wave(self, runbook: str, said: str, wave: Wave) -> None:
+        """Keep how far a runbook's waves have come."""
+        self._state.waves.append((runbook, said, wave))
+
+    def closed(self, shut: Iterable[Shut]) -> None:
+        """Keep which windows are closed."""
+        self._state.closed += shut
+
+    def approval(self, approval: Approval, now: datetime) -> None:
+        """Keep a plan that a person has yet to decide on."""
+        if approval.state == "pending" and approval.expires_at > now:
+            _keep(self._state.approvals, approval)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Count one outcome, and what it says of its VM."""
+        state = self._state
+        if (met := hash(outcome.outcome_id)) in self._met:
+            return
+        self._met.add(met)
+        state.outcomes[output.word(outcome.result, outcome.reason)] += outcome.count
+        state.first = min(state.first or outcome.at, outcome.at)
+        state.last = max(state.last or outcome.at, outcome.at)
+        for name, values in state.latencies.items():
+            if (value := getattr(outcome.latency, name)) is not None:
+                values.append(value)
+        if outcome.result is Result.CONTROLLED:
+            self._keep_latest(self._controls, outcome)
+        self._alike.outcome(outcome)
+        if outcome.result in BAD:
+            cause = outcome.result, outcome.reason
+            number, vms, latest = self._causes.get(cause, (0, set[int](), outcome))
+            vms.add(hash(outcome.instance))
+            self._causes[cause] = number + 1, vms, max(outcome, latest, key=lambda each: each.at)
+            self._keep_latest(self._failures, outcome)
+        if not self._ledger and outcome.instance is not None and outcome.runbook is not None:
+            key = outcome.instance, outcome.runbook
+            self._subjects[key] = noted(self._subjects.get(key) or Subject(*key), outcome, self._settings)
+
+    def _keep_latest(self, kept: list[tuple[datetime, int, Outcome]], outcome: Outcome) -> None:
+        """Keep an outcome if it is among the latest ``FAILURES``."""
+        heapq.heappush(kept, (outcome.at, len(self._met), outcome))
+        if len(kept) > FAILURES:
+            heapq.heappop(kept)
+
+    def state(self) -> FleetState:
+        """Return the sum of everything."""
+        for subject in self._subjects.values():
+            self.subject(subject)
+        self._subjects.clear()
+        self._state.instances = len(self._last)
+        if any(self._owners):
+            self._state.owners = [
+                {"owner": owner} | {key: len(vms[key]) for key in ("instances", "needs_human", "failed")}
+                for owner, vms in sorted(self._owners.items(), key=lambda each: -len(each[1]["instances"]))
+            ]
+        self._state.by_result = Counter(word for _, word in self._last.values() if word)
+        self._state.alike = self._alike.rows()
+        self._state.causes = [
+            CauseCount(result.value, reason, number, len(vms), latest)
+            for (result, reason), (number, vms, latest) in sorted(
+                self._causes.items(), key=lambda each: (-len(each[1][1]), -each[1][0])
+            )
+        ]
+        self._state.unreached = [
+            Unreached(*where, len(vms), len(self._tried[where]))
+            for where, vms in sorted(self._unreached.items(), key=lambda each: -len(each[1]))
+        ]
+        self._state.controls = [outcome for _, _, outcome in sorted(self._controls, reverse=True)]
+        self._state.failures = [outcome for _, _, outcome in sorted(self._failures, reverse=True)]
+        return self._state
+
+
+def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
+    """Return a VM's state after an outcome as the ledger notes it, as far as outcomes tell.
+
+    Being skipped says nothing new of a VM, nor does a count of what an outcome before it said.
+    """
+    if outcome.first_at is not None:
+        return subject
+    if outcome.result is Result.CONTROLLED:
+        released = outcome.reason == "vm_resumed"
+        return replace(subject, needs_human=False, failures=0, relapses=0) if released else subject
+    if outcome.result is Result.SKIPPED and outcome.reason != "needs_human" and subject.last_result:
+        return subject
+    return decide.noted(subject, outcome, settings)
+
+
+def spent(
+    shards: Mapping[str, list[places.Shard]], budgets: Mapping[str, Budget], now: datetime
+) -> Iterable[Spent]:
+    """Sum up budgets by runbook. How many places there are, the settings at hand say, not the ledger."""
+    for runbook, budget in budgets.items():
+        every = [places.current(each, budget.window, now) for each in shards.get(runbook, ())]
+        used = sum(map(places.taken, every))
+        frees = [at for each in every if (at := places.frees(each, budget.window))]
+        yield Spent(runbook, used, budget.count, min(frees, default=None) if used >= budget.count else None)
+
+
+def spent_by_cohorts(
+    shards: Mapping[str, list[places.Shard]],
+    budgets: Mapping[str, Budget],
+    limits: Mapping[str, Mapping[str, int]],
+    now: datetime,
+) -> Iterable[Spent]:
+    """Sum up the limits of zones, groups and labels in which a place is taken, the fullest first.
+
+    ``limits`` are by runbook what ``LOGMEND_DISRUPTION_LIMITS`` says; a cohort without one is left out.
+    """
+    found = []
+    for name, (shard, *_) in shards.items():
+        runbook = name.partition("~")[0]
+        limit = limits.get(runbook, {}).get(shard.name.partition(" ")[0])
+        if not shard.name or limit is None or runbook not in budgets:
+            continue
+        known = places.current(shard, budgets[runbook].window, now)
+        used, frees = places.taken(known), places.frees(known, budgets[runbook].window)
+        if used:
+            found.append(Spent(f"{runbook}, {shard.name}", used, limit, frees if used >= limit else None))
+    return sorted(found, key=lambda each: each.limit - each.used)
+
+
+def _stopped(fleet: Fleet) -> list[str]:
+    found = []
+    for scope, frozen in (("everything", fleet.frozen), *fleet.frozen_runbooks.items()):
+        found += [f"{scope} {freeze}" for freeze in (frozen.stack if frozen else ())]
+    found += [
+        f"{name}: breaker open since {each.opened_at:%FT%TZ}, {each.failing} of {each.seen} VMs failed"
+        for name, each in fleet.breakers.items()
+    ]
+    return found
+
+
+def _keep(rows: list[Any], row: Any) -> None:
+    if len(rows) < KEPT:
+        rows.append(row)
