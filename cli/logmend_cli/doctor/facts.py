@@ -29,6 +29,9 @@ class Health(StrEnum):
     UNKNOWN = "unknown"
 
 
+OK, WARN, FAIL, UNKNOWN = Health.OK, Health.WARN, Health.FAIL, Health.UNKNOWN
+
+
 class Check(Struct, frozen=True):
     """One check: its name, what it says, what it saw, the command that repairs it (None: nothing to do)."""
 
@@ -156,3 +159,14 @@ class Facts(Struct, frozen=True):
 def dicts(value: object) -> list[Mapping[str, Any]]:
     """Return the objects of a JSON array; whatever else an answer has there is none."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def latest(reply: Reply) -> list[float]:
+    """Return the latest value of each time series."""
+    found = []
+    for series in dicts((reply.body or {}).get("timeSeries")):
+        points = dicts(series.get("points"))
+        if points:
+            value: Mapping[str, Any] = points[0].get("value") or {}
+            found.append(float(value.get("int64Value", value.get("doubleValue", 0))))
+    return found
