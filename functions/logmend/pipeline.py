@@ -15,6 +15,7 @@ from datetime import datetime
 
 from logmend.errors import Transient
 from logmend.ledger import Journal
+from logmend.ledger.changes import said_again
 from logmend.ledger.repeats import Day, countable, day_of
 from logmend.model.enums import Result
 from logmend.model.state import Admitted, Expired, Finished, Turned, View
@@ -178,6 +179,9 @@ class Pipeline(Struct, frozen=True):
         outcome = await self.worker.work(held, runbook, published)
         if outcome is None:
             return held.record.outcome or outcomes.of_waiting(held.record, settings, self.clock.now())
+        unseen = outcome.result is Result.PARKED and outcome.executor is None
+        if unseen and said_again(held.record.outcome, outcome)[1]:
+            return outcome  # no news: it waits where it stood, and nobody was at the VM
         return await self.emit(outcome, journalled=True)
 
     async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:

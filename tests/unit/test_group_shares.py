@@ -166,6 +166,20 @@ async def test_the_only_vm_of_a_group_waits_for_a_person() -> None:
     assert (await w.deliver(push(entry(ref)))).result == "remediated"
 
 
+async def test_what_waits_for_a_healthy_group_is_told_once() -> None:
+    """However often the tick asks whether another is healthy by now; then it goes on."""
+    w, refs = fleet(2)
+    every = frozenset(ref.instance_id for ref in refs)
+    w.fleet.groups[GROUP] = Group(2, every, frozenset({refs[0].instance_id}))
+    await w.deliver(push(incident(refs[0]), "1"))
+    for _ in range(5):
+        await w.tick(minutes=6)
+    assert w.outcomes.results == ["parked:last_healthy"]
+    w.fleet.groups[GROUP] = Group(2, every, every)
+    await w.tick(minutes=6)
+    assert w.outcomes.results == ["parked:last_healthy", "remediated"]
+
+
 async def test_what_becomes_the_only_vm_during_the_check_is_planned_by_the_next_attempt() -> None:
     """It is not changed, and the Compute API, which gave its answer, is not blamed for it."""
     w, (ref, _) = fleet(2)
