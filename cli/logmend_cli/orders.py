@@ -152,10 +152,9 @@ async def _selected(
     """Give the VMs that are meant: named, filtered or scanned; the canary alone; or by what happened."""
     others = bool(named or chosen["where"] or chosen["scan"])
     if canary := chosen.get("canary"):
-        refs = await application.instances(app, [canary])
-        if others or len(refs) != 1:
+        if others:
             raise ConfigError(["--canary is for one VM: name no others"])
-        return refs
+        return await application.instances(app, [canary])
     if since := chosen.get("since"):
         if others or not chosen["at_most"]:
             raise ConfigError(["--remediated-since chooses the VMs: name none, and give --at-most N"])

@@ -105,7 +105,7 @@ class Replay:
             with shown as more:
                 self._ended = await self._every(source, act, rules, more)
             if self._ordered:
-                await self._tick()
+                warn(await application.told_of_tick(self._settings.topic))
 
     async def _every(self, source: "EventSource", act: Handler, rules: Rules, more: Any) -> str:
         """Deal with each event; says how that ended."""
@@ -207,9 +207,6 @@ class Replay:
         if self._options.allow_stale:
             return acts.Order(app.journal, self._options.by)
         return acts.explained
-
-    async def _tick(self) -> None:
-        warn(await application.told_of_tick(self._settings.topic))
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
