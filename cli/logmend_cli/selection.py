@@ -93,7 +93,8 @@ def _ids(path: Path, key: str) -> list[str]:
         try:
             return [str(row[key]) for row in json.loads(text) if row[key]]
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError([f"{path}: not rows of JSON that each have {key}"]) from error
+            why = in_words(error)
+            raise ConfigError([f"{path}: not rows of JSON that each have {key} ({why})"]) from error
     lines = text.splitlines()
     if lines and key in lines[0].split(","):
         return [row[key] for row in csv.DictReader(lines) if row[key]]
@@ -138,5 +139,5 @@ def _scanned(path: Path) -> list[str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {in_words(error)}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: cannot be read: it is not UTF-8"]) from error

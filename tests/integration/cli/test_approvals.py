@@ -94,7 +94,10 @@ def test_what_list_printed_as_csv_names_plans_and_what_is_no_text_does_not(
     ran = planned.logmend("approvals", "reject", "--from", table, "--yes")
     assert (ran.exit_code, ran.stdout.count("rejected by")) == (0, 5), ran.stderr
     unread = planned.logmend("approvals", "reject", "--from", binary, "--yes")
-    assert (unread.exit_code, "ids.bin: cannot be read" in unread.stderr) == (2, True)
+    assert (unread.exit_code, "ids.bin: cannot be read: it is not UTF-8" in unread.stderr) == (2, True)
+    binary.write_text('[{"approval_id": "1"')
+    torn = planned.logmend("approvals", "reject", "--from", binary, "--yes")
+    assert (torn.exit_code, "(it is not JSON)" in torn.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("shape", ["csv", "json"])
