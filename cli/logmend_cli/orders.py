@@ -5,6 +5,7 @@ import signal
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ import click
 from logmend import windows
 from logmend.errors import ConfigError, LogmendError
 from logmend.model.enums import Action, Mode, Result
+from logmend.model.state import Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
@@ -194,18 +196,18 @@ def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
 
 async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
     """Name the latest revert of each VM: an order to enforce has to know what it takes back."""
-    subjects = [await app.controls.subject(ref, runbook) for ref in refs]
-    return {each.instance: each.held_by for each in subjects if each and each.held_by}
+    subjects = await _subjects(app, refs, runbook)
+    return {each.instance: each.held_by for each in subjects if each.held_by}
 
 
 async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:
     """Name what a revert goes on through: every freeze and open breaker that is there now, in words."""
     fleet = await app.controls.fleet()
-    subjects = [await app.controls.subject(ref, runbook) for ref in refs]
+    subjects = await _subjects(app, refs, runbook)
     scopes = [
         ("everything", fleet.frozen),
         (runbook, fleet.frozen_runbooks.get(runbook)),
-        *((str(each.instance), each.frozen) for each in subjects if each),
+        *((str(each.instance), each.frozen) for each in subjects),
     ]
     found = {
         freeze.mark: f"{scope} is {freeze}" for scope, top in scopes for freeze in (top.stack if top else ())
@@ -216,6 +218,12 @@ async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) 
     if shut := windows.closed(settings.windows, settings.blackouts, None, datetime.now(UTC)):
         found["outside_window"] = f"it is {shut}"
     return found
+
+
+async def _subjects(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> list[Subject]:
+    """Read what is known of the VMs, of those of which anything is."""
+    known = await application.some_at_once(partial(app.controls.subject, ref, runbook) for ref in refs)
+    return [each for each in known if each]
 
 
 async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:
@@ -244,9 +252,12 @@ async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> 
 async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -> int:
     """Write the orders to the ledger and tick."""
     with output.progress("orders", len(orders)) as more:
-        for order in orders:
+
+        async def write(order: Intent) -> None:
             await app.journal.write(order, order.created_at)
             more(1)
+
+        await application.some_at_once(partial(write, order) for order in orders)
     rows = [
         {"instance": str(each.instance), "intent_id": each.intent_id, "by": each.requested_by}
         for each in orders
