@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from logmend.errors import ConfigError
-from logmend_cli import outcome_source
+from logmend_cli import outcome_source, output
 from logmend_cli.errors import warn
 from logmend_cli.pretend import delivery, emulator, function_process, story
 from logmend_cli.pretend.fleet import USER, PretendFleet
@@ -157,7 +157,7 @@ def check(
 
 def named(outcome: _Json) -> str:
     """Return ``result`` or ``result: reason``."""
-    return f"{outcome['result']}: {outcome['reason']}" if outcome["reason"] else str(outcome["result"])
+    return output.word(str(outcome["result"]), outcome["reason"])
 
 
 @dataclass

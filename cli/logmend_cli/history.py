@@ -102,7 +102,10 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
                 yield of_outcome(outcomes.of_act(acts, number, app.settings))
     for runbook in app.pipeline.runbooks:
         for each in await app.journal.counts.waiting(ref, runbook, app.pipeline.clock.now()):
-            yield of_outcome(each) | {"kind": "now", "what": f"counted: {each.result}: {each.reason}"}
+            yield of_outcome(each) | {
+                "kind": "now",
+                "what": f"counted: {output.word(each.result, each.reason)}",
+            }
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)
@@ -136,12 +139,11 @@ def of_record(known: Record) -> Iterator[_Row]:
 
 def of_outcome(outcome: Outcome) -> _Row:
     """Return the row of an outcome, with its evidence, or of the use of a control."""
-    reason = f": {outcome.reason}" if outcome.reason else ""
     control = outcome.result is Result.CONTROLLED
     return _row(
         outcome.at,
         "control" if control else "outcome",
-        (outcome.reason or "").replace("_", " ") if control else f"{outcome.result}{reason}",
+        (outcome.reason or "").replace("_", " ") if control else output.word(outcome.result, outcome.reason),
         runbook=outcome.runbook,
         by=outcome.requested_by,
         detail=outcome.told,

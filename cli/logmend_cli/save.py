@@ -11,7 +11,7 @@ from logmend.explain import Explanation, Rules
 from logmend.runbook import BUILT_IN
 from logmend.runbook.decode import KEBAB
 from logmend.settings import Settings
-from logmend_cli import cases
+from logmend_cli import cases, output
 from logmend_cli.cases import Case, Expected
 from logmend_cli.errors import warn
 from logmend_cli.facts import Described, Lookup
@@ -57,7 +57,8 @@ def case(
     )
     expect = _by_default(kept, settings)
     if expect != kept.expect:
-        warn(f"with the default settings, by which cases are run, it is {expect.result}: {expect.reason}")
+        said = output.word(expect.result or "a tick", expect.reason)
+        warn(f"with the default settings, by which cases are run, it is {said}")
     sentence = (
         why or f"{_words(name)}: {expect.result or 'tick'}{f', {expect.reason}' if expect.reason else ''}."
     )

@@ -606,7 +606,7 @@ def test_a_case_expects_what_the_default_settings_make_of_it(run: Run, file: Any
         "explain", file(entry()), "--save-case", "x", runbooks=str(runbooks), scope_zones="europe-west1-b"
     )
     assert "out_of_scope" in ran.stdout
-    assert "with the default settings" in ran.stderr
+    assert "with the default settings, by which cases are run, it is planned\n" in ran.stderr
     assert json.loads((runbooks / "workload-cert-refresh/cases/x.json").read_text())["expect"]["result"] == (
         "planned"
     )
