@@ -13,7 +13,7 @@ from logmend.settings import PREFIX, Settings
 from logmend_cli import profiles
 from logmend_cli.apis import Apis, Deployment
 from logmend_cli.documented import Command
-from logmend_cli.errors import DONE
+from logmend_cli.errors import DONE, warn
 from logmend_cli.output import printable
 from logmend_cli.scanned import complete_projects
 
@@ -86,6 +86,8 @@ async def _read(
         meant = [each for each in found if function in (None, str(each["name"]).rpartition("/")[2])]
         if len(meant) != 1:
             raise ConfigError([_not_one(project, meant, silent)])
+        if silent:
+            warn(f"{_unanswered(silent)}; another function may be there")
         path = str(meant[0]["name"]).split("/")  # projects/P/locations/R/functions/F
         place = Deployment(project, path[3], path[5], (), ())
         variables, left_out = _usable(_variables(meant[0]))
@@ -140,7 +142,11 @@ def _usable(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
 
 def _not_one(project: str, meant: list[Mapping[str, Any]], silent: list[str]) -> str:
     names = [f"{project}/{path[3]}/{path[5]}" for path in (str(each["name"]).split("/") for each in meant)]
-    hint = f"; regions that did not answer: {', '.join(silent)}" if silent else ""
+    hint = f"; {_unanswered(silent)}" if silent else ""
     if not names:
         return f"no function with logmend's settings there{hint}; deploy/gcloud.sh {project} deploys one"
     return f"which one? {', '.join(names)}{hint}"
+
+
+def _unanswered(silent: list[str]) -> str:
+    return f"regions that did not answer: {', '.join(silent)}"

@@ -174,6 +174,12 @@ def test_a_page_token_is_quoted(use: Use) -> None:
     assert "a&b=c+/d" in home.pages
 
 
+def test_one_function_that_is_found_may_not_be_the_only_one(use: Use) -> None:
+    """A region that did not answer is named, since the fleet that is meant may be there."""
+    done = use(HOME, functions=(function(**DEPLOYED),), unreachable=[f"projects/{HOME}/locations/asia-east1"])
+    assert (done.exit_code, "regions that did not answer: asia-east1" in done.stderr) == (0, True)
+
+
 def test_the_next_page_is_asked_for(use: Use) -> None:
     """A project with many functions has several; a page that never ends is given up."""
     done = use(HOME, functions=(function("other"),), nextPageToken="2")
