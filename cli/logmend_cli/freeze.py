@@ -106,12 +106,14 @@ def hold_wave(runbook: str, by: By, *, hold: bool) -> str:
 async def _reach(app: Application) -> list[str]:
     """Return what the freeze reaches: who has read it, and what was in hand when it was written."""
     before = (await app.controls.fleet()).last_tick
-    held = [each for each in await app.queues.expired(FOREVER, PAGE, _ignore) if each.lease]
+    held, now = await app.queues.expired(FOREVER, PAGE, _ignore), datetime.now(UTC)
     said = [
         f"in progress: {each.instance} by {each.lease.owner}; if it had committed, it ends on its own"
         for each in held
-        if each.lease and each.lease.expires_at > datetime.now(UTC)
+        if each.lease and each.lease.expires_at > now
     ]
+    if len(held) == PAGE:
+        said.append(f"in progress: only the first {PAGE} were looked at; there may be more (logmend status)")
     if not await tick_function(app.settings.topic):
         seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick was ever run on it"
         return [*said, UNASKED.format(ledger=app.settings.state, seen=seen)]

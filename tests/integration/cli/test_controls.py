@@ -150,6 +150,9 @@ def test_a_freeze_that_can_ask_says_who_read_it(
     assert ("\n  not acknowledged: no instance began a tick" in ran.stdout) is not read
     assert "does not show which other instances run" in ran.stdout
     assert f"in progress: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
+    assert "only the first" not in ran.stdout
+    monkeypatch.setattr("logmend_cli.freeze.PAGE", 1)
+    assert "in progress: only the first 1 were looked at" in place.logmend("freeze").stdout
 
 
 def test_a_freeze_is_lifted_by_its_name_wherever_it_holds(place: Place) -> None:
