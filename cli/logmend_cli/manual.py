@@ -4,7 +4,7 @@ The macros are those of man(7).
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import click
 
@@ -43,34 +43,31 @@ def page() -> str:
     root = click.Context(logmend, info_name="logmend", help_option_names=names)
     summary = logmend.get_short_help_str(200).rstrip(".")
     lines = ['.TH LOGMEND 1 "" "" "User Commands"', ".SH NAME", f"logmend \\- {escaped(summary)}"]
-    lines += [".SH SYNOPSIS", *_usage(logmend, root), ".SH DESCRIPTION", *_said(logmend, root)]
+    lines += [".SH SYNOPSIS", *_usage(root), ".SH DESCRIPTION", *_said(root)]
     lines.append(".SH COMMANDS")
-    for name in COMMANDS:
-        command = logmend.get_command(root, name)
-        assert command is not None
-        lines += _command(command, root, name)
+    for each in commands(logmend, root, COMMANDS):
+        lines += [f".SS {escaped(each.command_path)}", *_usage(each), *_said(each)]
     return "\n".join(lines) + "\n" + _END
 
 
-def _command(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
-    context = click.Context(command, parent=parent, info_name=name)
-    yield f".SS {escaped(context.command_path)}"
-    yield from _usage(command, context)
-    yield from _said(command, context)
-    if isinstance(command, click.Group):
-        for each in command.list_commands(context):
-            inner = command.get_command(context, each)
-            assert inner is not None
-            yield from _command(inner, context, each)
+def commands(group: click.Group, parent: click.Context, names: Iterable[str]) -> Iterator[click.Context]:
+    """Yield the contexts of a group's commands, each followed by those of the commands in it."""
+    for name in names:
+        command = group.get_command(parent, name)
+        assert command is not None
+        yield (context := click.Context(command, parent=parent, info_name=name))
+        if isinstance(command, click.Group):
+            yield from commands(command, context, command.list_commands(context))
 
 
-def _usage(command: click.Command, context: click.Context) -> Iterator[str]:
+def _usage(context: click.Context) -> Iterator[str]:
     yield f".B {escaped(context.command_path)}"
-    yield escaped(" ".join(command.collect_usage_pieces(context)))
+    yield escaped(" ".join(context.command.collect_usage_pieces(context)))
 
 
-def _said(command: click.Command, context: click.Context) -> Iterator[str]:
+def _said(context: click.Context) -> Iterator[str]:
     """Yield what one command does, its options and its examples."""
+    command = context.command
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         yield from (".PP", escaped(" ".join(paragraph.split())))
     for parameter in command.get_params(context):

@@ -4,7 +4,6 @@ It writes the man page as well (:mod:`logmend_cli.manual`). Tests compare both w
 says other than ``--help``.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -38,22 +37,10 @@ def page() -> str:
     names = logmend.context_settings["help_option_names"]
     root = click.Context(logmend, info_name="logmend", terminal_width=96, help_option_names=names)
     parts = [_INTRODUCTION, _block(logmend.get_help(root)), *rights.section()]
-    for name in COMMANDS:
-        command = logmend.get_command(root, name)
-        assert command is not None
-        parts += _sections(command, root, name)
+    for each in manual.commands(logmend, root, COMMANDS):
+        level = "##" if each.parent is root else "###"
+        parts += [f"{level} {each.command_path}\n", _block(each.command.get_help(each))]
     return "\n".join(parts)
-
-
-def _sections(command: click.Command, parent: click.Context, name: str) -> Iterator[str]:
-    context = click.Context(command, parent=parent, info_name=name)
-    yield f"## {context.command_path}\n" if parent.parent is None else f"### {context.command_path}\n"
-    yield _block(command.get_help(context))
-    if isinstance(command, click.Group):
-        for each in command.list_commands(context):
-            inner = command.get_command(context, each)
-            assert inner is not None
-            yield from _sections(inner, context, each)
 
 
 def _block(text: str) -> str:
