@@ -88,11 +88,12 @@ async def at_work(machine: Machine) -> None:
     """Have somebody else's apt-get in the middle of a package that does not end."""
     await sh(machine, PACKAGE)
     await machine.output("touch /opt/hangs; systemd-run -qu other apt-get install -y /opt/apt/demo_2.deb")
+    await until(lambda: half_way(machine))
 
-    async def half_way() -> bool:
-        return "half-configured" in (await machine.run("dpkg -s demo")).out
 
-    await until(half_way)
+async def half_way(machine: Machine) -> bool:
+    """Say whether the package's own script runs: before it, apt-get calls dpkg several times for moments."""
+    return "half-configured" in (await machine.run("dpkg -s demo")).out
 
 
 async def interrupted(machine: Machine) -> None:
@@ -521,7 +522,7 @@ async def test_an_os_config_agent_that_installs_is_left_alone_and_cannot_restart
     await sh(machine, PACKAGE)
     await machine.output("touch /opt/hangs")
     await osconfig_runs(machine, "apt-get install -y /opt/apt/demo_2.deb")
-    await until(lambda: runs_in(machine, "dpkg"))
+    await until(lambda: half_way(machine))
     await hours_later(machine)
     for said in (await played.check(), await played.enforce()):
         assert (said[0], said[1].get("reason")) == (102, "dpkg_at_work"), said
