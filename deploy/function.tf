@@ -106,6 +106,10 @@ data "archive_file" "source" {
       error_message = "runbooks: no such parameter, or not of its pattern: ${join(", ", local.wrong_parameters)}."
     }
     precondition {
+      condition     = length(local.misplaced) == 0
+      error_message = "OS Config cannot carry ${join(", ", local.misplaced)} (docs/runbooks.md, executors): say runbooks.NAME.executor = \"ssh\", or enabled = false."
+    }
+    precondition {
       condition     = length(local.filters) > 0
       error_message = "runbooks: none that is on has a filter. The sink's filter would be empty, which routes every log entry."
     }

@@ -10,10 +10,11 @@ locals {
     ]) if fileexists("${local.runbook_folders[name]}/${file}") # of what is irreversible, there is no way back
   } }
 
-  # Longer scripts than an OS policy takes go over SSH only.
-  inline = [for name, files in local.scripts : name
-    if alltrue([for text in values(files) : length(text) <= 1024]) && local.runbook_executors[name] != "ssh"
+  # What says so, or has longer scripts than an OS policy takes, goes over SSH only.
+  ssh_only = [for name, files in local.scripts : name
+    if anytrue([for text in values(files) : length(text) > 1024]) || !contains(lookup(local.runbooks[name], "executors", ["osconfig"]), "osconfig")
   ]
+  inline = [for name in keys(local.scripts) : name if !contains(local.ssh_only, name) && local.runbook_executors[name] != "ssh"]
 
   policies = {
     check   = { mode = "VALIDATION", folder = "" }

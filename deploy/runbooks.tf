@@ -32,7 +32,11 @@ locals {
   runbook_modes = { for name in keys(local.runbooks) : name =>
     local.modes[min(index(local.modes, var.mode), index(local.modes, try(var.runbooks[name].mode, var.mode)))]
   }
-  runbook_executors = { for name in keys(local.runbooks) : name => try(var.runbooks[name].executor, var.executor) }
+  asked_executors   = { for name in keys(local.runbooks) : name => try(var.runbooks[name].executor, var.executor) }
+  runbook_executors = { for name, asked in local.asked_executors : name => asked == "auto" && contains(local.ssh_only, name) ? "ssh" : asked }
+  misplaced = [for name in local.ssh_only : name
+    if local.asked_executors[name] == "osconfig" && (can(var.runbooks[name].executor) || try(var.runbooks[name].enabled, false) || contains(local.own_names, name))
+  ]
 
   # Values of the parameters: those set here, else those of the default. Anything that is not of its pattern, or could
   # mean something to a shell, is refused below and by the function.

@@ -55,7 +55,6 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
     by_runbook = dict[str, Settings]()
     for name, choice in choices.items():
         if name in found:
-            problems += _misfits(found[name], choice, settings.runbooks)
             found[name] = _budgeted(found[name], choice)
             try:
                 by_runbook[name] = narrowed(settings, choice.settings)
@@ -65,9 +64,12 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
         policy = by_runbook.get(name, settings)
         allowed = name in choices and choices[name].allow_irreversible
         if each.irreversible and not allowed and policy.mode is Mode.ENFORCE:
-            by_runbook[name] = replace(policy, mode=Mode.APPROVE)
+            policy = by_runbook[name] = replace(policy, mode=Mode.APPROVE)
+        if (way := _way(each, policy.executor)) is not policy.executor:
+            policy = by_runbook[name] = replace(policy, executor=way)
         if _on(name, choices.get(name), folders[name]):
             problems += _floods(each, policy)
+            problems += _misplaced(each, choices.get(name), folders[name], policy)
     if problems:
         raise ConfigError([str(each) for each in problems])
     loaded = {name: among(each, found) for name, each in found.items()}
@@ -78,7 +80,10 @@ def uses(found: Catalog, settings: Settings) -> Mapping[str, tuple[Mode, Executo
     """Return mode and executor of each runbook that is on, in a function with these settings."""
     own = {name: found.choices.get(name, Choice()).settings for name in found.runbooks}
     return {
-        name: (lower(each.get("mode", settings.mode), settings.mode), each.get("executor", settings.executor))
+        name: (
+            lower(each.get("mode", settings.mode), settings.mode),
+            _way(found.runbooks[name], each.get("executor", settings.executor)),
+        )
         for name, each in own.items()
     }
 
@@ -153,10 +158,25 @@ def _budgeted(runbook: Runbook, choice: Choice) -> Runbook:
     return runbook if own is None else replace(runbook, limits=Limits(own.count, own.window))
 
 
-def _misfits(runbook: Runbook, choice: Choice, path: Path | None) -> list[Problem]:
-    if choice.settings.get("executor") is not ExecutorChoice.OSCONFIG or not runbook.ssh_only:
+def _way(runbook: Runbook, executor: ExecutorChoice) -> ExecutorChoice:
+    """Return by what a runbook goes: what OS Config cannot carry is never left to ``auto``."""
+    return ExecutorChoice.SSH if runbook.ssh_only and executor is ExecutorChoice.AUTO else executor
+
+
+def _misplaced(runbook: Runbook, choice: Choice | None, folder: Path, policy: Settings) -> list[Problem]:
+    """Refuse a runbook that somebody turned on for OS Config, which cannot carry it.
+
+    One that is on by itself does not stop a fleet that has OS Config alone: asked for, it is refused there.
+    """
+    if policy.executor is not ExecutorChoice.OSCONFIG or not runbook.ssh_only:
         return []
-    return [Problem(str(path), None, f"runbooks.{runbook.name}.executor: over SSH only", runbook.ssh_only)]
+    said = choice.settings if choice else {}
+    if "executor" not in said and not (choice and choice.enabled) and folder.parent == BUILT_IN:
+        return []
+    where = f"runbooks.{runbook.name}.executor" if "executor" in said else "LOGMEND_EXECUTOR=osconfig"
+    told = f"{where}: {runbook.name} goes over SSH only: {runbook.ssh_only}"
+    hint = f"say runbooks.{runbook.name}.executor: ssh, or enabled: false"
+    return [Problem(str(policy.runbooks or folder), None, told, hint)]
 
 
 def _floods(runbook: Runbook, policy: Settings) -> list[Problem]:

@@ -183,14 +183,16 @@ async def test_what_the_zone_lacks_is_named() -> None:
 
 
 async def test_a_runbook_whose_scripts_no_policy_takes_is_never_asked_for() -> None:
-    """No label is set for an assignment that cannot exist."""
+    """No label is set for an assignment that cannot exist, or that its author does not want."""
     scripts = replace(RUNBOOK.scripts, validate=RUNBOOK.scripts.validate + "#" * 1024)
     async with cloud() as c:
+        facts = await c.compute.facts(REF)
         with pytest.raises(Permanent, match=r"validate\.sh has 2,") as refused:
-            await c.executor.ready(
-                await c.compute.facts(REF), replace(RUNBOOK, scripts=scripts), Action.CHECK
-            )
-    assert refused.value.reason == "scripts_too_long"
+            await c.executor.ready(facts, replace(RUNBOOK, scripts=scripts), Action.CHECK)
+        assert refused.value.reason == "scripts_too_long"
+        with pytest.raises(Permanent, match="executors") as refused:
+            await c.executor.ready(facts, replace(RUNBOOK, executors=("ssh",)), Action.CHECK)
+        assert refused.value.reason == "needs_ssh"
 
 
 async def test_an_assignment_is_looked_at_once_for_many_vms() -> None:

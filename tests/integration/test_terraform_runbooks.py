@@ -228,6 +228,13 @@ def test_what_the_function_would_refuse_is_refused_before_anything_is_made(
     assert said in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_what_os_config_cannot_carry_is_not_turned_on_for_it(deploy: Terraform) -> None:
+    """As the function refuses it; what is on by itself does not stop a fleet that has OS Config alone."""
+    one = {"os-config-agent": {"enabled": True}}
+    done = deploy.try_plan(executor="osconfig", zones=[ZONE], runbooks=one)
+    assert "OS Config cannot carry os-config-agent" in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_folder_that_takes_a_built_in_name_or_wants_too_much_is_refused(
     deploy: Terraform, tmp_path: Path
 ) -> None:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from logmend.osconfig import assignment
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import agent_package, ops_agent_repository
@@ -21,7 +20,6 @@ from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import VERSIONS, Repository
-from tests.lab.test_osconfig_on_machines import fleet
 
 RUNBOOK = "ops-agent"
 RUNNING = {"package": "install ok installed", "active": "active", "enabled": "enabled"}
@@ -184,15 +182,3 @@ async def test_half_an_agent_is_made_whole_and_one_that_dies_again_is_told_with_
     assert "otelopscol: listen tcp 127.0.0.1:20201: bind: address already in use" in detail
     assert set((await agent_package.parts(half)).values()) == {"active"}
     assert (await agent_package.status(governed))["package"] == ""
-
-
-async def test_through_the_os_config_agent_it_is_not_done_and_that_is_said(
-    boot: Boot, tmp_path: Path, repository: Repository
-) -> None:
-    """Its scripts are longer than an OS policy takes."""
-    machine = await boot(timer="disabled", files=repository.files)
-    folder = ops_agent_repository.runbooks(tmp_path, repository.url)
-    async with fleet(tmp_path, machine, runbooks=folder) as f:
-        _, verdict = await Alerted(f.function, f.around).alert(machine)
-        assert verdict == "failed: scripts_too_long"
-        assert assignment.label(RUNBOOK) not in f.around.instance(machine).labels

@@ -20,7 +20,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts, Outcome
 from logmend.runbook import BUILT_IN
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, TIMES
-from logmend.settings import Budget, Settings
+from logmend.settings import Budget, ExecutorChoice, Settings
 from logmend.stages import decide
 
 RUNBOOK = "workload-cert-refresh"
@@ -129,7 +129,7 @@ runbooks:
         "logmend.yaml:6: unknown key runbooks.ops-agent.moed; did you mean mode?",
         "logmend.yaml:7: runbooks.ops-agent.mode: expected one of observe, approve, enforce",
         "logmend.yaml:8: runbooks.ops-agent.enabled: expected true or false, found 'yes please'",
-        "runbooks.ops-agent.executor: over SSH only; validate.sh has",
+        "runbooks.ops-agent.executor: ops-agent goes over SSH only: validate.sh has",
         "logmend.yaml:10: runbooks.ops-agent.disruption_budget: expected COUNT/DURATION",
         "logmend.yaml:11: unknown key runbooks.ops-agent.cooldowns.remedied; did you mean remediated?",
         "logmend.yaml:11: runbooks.ops-agent.cooldowns.failed: expected a duration",
@@ -289,6 +289,31 @@ def test_each_runbook_goes_by_its_own_executor(tmp_path: Path) -> None:
         for name in app.pipeline.runbooks
     }
     assert names == {RUNBOOK: ["osconfig"], "ops-agent": ["ssh"]}
+
+
+def test_what_os_config_cannot_carry_is_not_turned_on_for_it(own: Path) -> None:
+    """By its own executor or by the general one, a built-in runbook or one's own; `auto` means SSH for it."""
+    by_agent: dict[str, Any] = {"executor": ExecutorChoice.OSCONFIG}
+    turned_on = "runbooks: {os-config-agent: {enabled: true}}"
+    (said,) = problems(own, turned_on, **by_agent)
+    assert "LOGMEND_EXECUTOR=osconfig: os-config-agent goes over SSH only: its runbook.yaml" in said
+    assert said.endswith("say runbooks.os-config-agent.executor: ssh, or enabled: false")
+    (said,) = problems(own, "runbooks: {os-config-agent: {enabled: true, executor: osconfig}}")
+    assert "runbooks.os-config-agent.executor: os-config-agent goes over SSH only" in said
+    assert configured(own, "folders: [own]", **by_agent).runbooks.keys() == {*catalog.ON, "mine"}
+    path = own / "own/mine/runbook.yaml"
+    path.write_text(path.read_text() + "\nexecutors: [ssh]\n")
+    assert "mine goes over SSH only" in "".join(problems(own, "folders: [own]", **by_agent))
+    auto: dict[str, Any] = {"executor": ExecutorChoice.AUTO}
+    found = configured(own, f"folders: [own]\n{turned_on}", **auto)
+    assert {name: each for name, (_, each) in catalog.uses(found, Settings(**auto)).items()} == {
+        name: found.policies.of(name).executor for name in found.runbooks
+    }
+    assert [found.policies.of(name).executor for name in (RUNBOOK, "os-config-agent", "mine")] == [
+        ExecutorChoice.AUTO,
+        ExecutorChoice.SSH,
+        ExecutorChoice.SSH,
+    ]
 
 
 class NeverWrites:

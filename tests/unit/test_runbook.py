@@ -143,7 +143,16 @@ def test_a_script_that_an_os_policy_does_not_take_is_for_ssh_only(folder: Path) 
     (folder / "validate.sh").write_text(SCRIPT + "#" * (1024 - len(SCRIPT)) + "\n")
     assert runbook.load(folder).ssh_only == "validate.sh has 1,025 characters; an OS policy takes 1,024"
     told = {name: bool(each.ssh_only) for name, each in runbook.load_all().items()}
-    assert {name for name, only in told.items() if only} == {"ops-agent"}
+    assert {name for name, only in told.items() if only} == {"ops-agent", "os-config-agent"}
+
+
+def test_an_author_keeps_a_runbook_away_from_os_config(folder: Path) -> None:
+    """Whatever the length of its scripts; ssh carries each, so that it cannot be left out."""
+    assert load(folder, MINIMAL).executors == ("ssh", "osconfig")
+    assert load(folder, MINIMAL | {"executors": ["osconfig", "ssh"]}).ssh_only == ""
+    told = load(folder, MINIMAL | {"executors": ["ssh"]}).ssh_only
+    assert told == "its runbook.yaml says executors: [ssh]"
+    assert "ssh belongs to it" in "\n".join(problems(folder, MINIMAL | {"executors": ["osconfig"]}))
 
 
 def test_a_name_fits_into_the_id_of_an_assignment(folder: Path) -> None:

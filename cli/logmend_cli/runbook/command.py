@@ -319,6 +319,7 @@ def _row(runbook: Runbook) -> dict[str, Any]:
         "follow_up": runbook.follow_up,
         "after": runbook.after,
         "permissions": list(runbook.permissions),
+        "ssh_only": runbook.ssh_only or None,
         "digest": runbook.digest,
     }
 

@@ -52,6 +52,8 @@ def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]
             origin = f"{PREFIX}MODE, the ceiling; configuration says {asked}"
         if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
+        if field == "executor" and runbook.ssh_only and value is not general.executor:
+            origin = f"over SSH only: {runbook.ssh_only}"
         yield Effective(name, "none" if field in _NONE and not value else _said(value), origin)
     for name, text in runbook.parameters.items():
         yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice, environment))

@@ -261,7 +261,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "dpkg_at_work": Meaning("The OS Config agent is installing something: a restart would cut it off."),
         "needs_ssh": Meaning(
-            "The runbook restarts the very agent that was asked to run it.",
+            "The runbook goes over SSH only, for example since it restarts the very agent that would run it.",
             f"{_AGAIN}, with LOGMEND_EXECUTOR=ssh",
         ),
         "other_cause": Meaning(

@@ -13,6 +13,7 @@ from logmend.runbook import known
 from logmend.runbook.decode import KEBAB, SNAKE, Reader, suggestion
 from logmend.runbook.types import (
     DIAGNOSE,
+    EXECUTORS,
     MAX_SCRIPT_CHARACTERS,
     SCRIPT_FILES,
     Cause,
@@ -216,6 +217,9 @@ def _runbook(
     causes = _causes(top)
     if bool(causes) != bool(scripts.diagnose):
         top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
+    executors = top.strings("executors", "executor", "|".join(EXECUTORS)) or EXECUTORS
+    if "ssh" not in executors or top.values.get("executors") == []:
+        top.wrong("executors", "executors: ssh belongs to it, since it carries every runbook")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
     limits.done()
@@ -242,6 +246,7 @@ def _runbook(
         irreversible=irreversible,
         causes=causes,
         confirmed_by=top.text("confirmed_by", "a filter in the Logging query language"),
+        executors=executors,
     )
 
 

@@ -15,6 +15,9 @@ MAX_SCRIPT_CHARACTERS = 32 * 1024
 INLINE_CHARACTERS = 1024
 """What every source agrees an inline script of an OS policy may have. A longer one goes over SSH only."""
 
+EXECUTORS = ("ssh", "osconfig")
+"""What can carry a runbook to a VM. Over SSH each goes; by OS Config, those that say nothing against it."""
+
 DIAGNOSE = "diagnose.sh"
 """The script that names a fault's cause. It goes over SSH only, so no limit of OS Config's binds it."""
 
@@ -123,7 +126,8 @@ class Runbook(Struct, frozen=True):
     ``unless`` and ``only`` are the guards that it writes itself.
     ``irreversible`` says that nothing can put back what it changes. ``causes`` are all that ``diagnose.sh``
     may name, ``after`` the runbook that goes first, ``goes_first`` all that are on and
-    may: that one, and those that remediate a cause.
+    may: that one, and those that remediate a cause. ``executors`` are those of :data:`EXECUTORS` by which it
+    may go, as its author says.
     """
 
     name: str
@@ -149,6 +153,7 @@ class Runbook(Struct, frozen=True):
     confirmed_by: str | None = None
     after: str | None = None
     goes_first: frozenset[str] = frozenset()
+    executors: tuple[str, ...] = EXECUTORS
 
     @property
     def ssh_only(self) -> str:
@@ -157,7 +162,9 @@ class Runbook(Struct, frozen=True):
             file: len(text) for file, text in self.scripts.by_file.items() if len(text) > INLINE_CHARACTERS
         }
         told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
-        return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}" if told else ""
+        if told:
+            return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}"
+        return "" if "osconfig" in self.executors else "its runbook.yaml says executors: [ssh]"
 
     def variant_of(self, text: str) -> Variant | None:
         """Return the first variant whose pattern is found in ``text``; None if none is: an unknown form."""

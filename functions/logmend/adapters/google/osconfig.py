@@ -84,7 +84,8 @@ class OsConfigExecutor:
     async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
         """Ask for the preconditions, cheapest first; each that does not hold has its own reason."""
         if runbook.ssh_only:
-            raise Permanent("scripts_too_long", runbook.ssh_only)
+            declared = "osconfig" not in runbook.executors
+            raise Permanent("needs_ssh" if declared else "scripts_too_long", runbook.ssh_only)
         if not decide.osconfig_enabled(facts):
             raise Permanent("osconfig_disabled", "effective metadata enable-osconfig is not TRUE")
         if not facts.service_account:
