@@ -388,16 +388,17 @@ WORK: Mapping[str, tuple[Prepare, str, str]] = {
         "permission_denied",
         "LogApiPermissionErr",
     ),
-    "warned of": (
+    "warned of, and no way out that a network would give": (
         _health(
             _json("Ports Check", "PASS"),
             _json(
                 "Network Check", "WARNING, Error code: DLApiConnErr, Failure: Request to dl.google.com failed"
             ),
+            _json("Network Check", "FAIL, Error code: MetaApiConnErr, Failure: GCE Metadata server failed"),
             _json("API Check", "PASS"),
         ),
         UNKNOWN,
-        "all of them run",
+        "the agent reported MetaApiConnErr",
     ),
     "started anew, and no restart is counted": (
         shell(

@@ -16,6 +16,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Diagnosis, Outcome
 from logmend.outcome import document, reasons
 from logmend.settings import Lone
+from logmend_cli.alike import Causes
 
 FULL = Diagnosis("disk_full", "owner", ("disk: /var",), "make room on {instance}")
 MINE = Diagnosis("not_installed", "logmend", (), "install it: {instance}", "ops-agent")
@@ -167,6 +168,62 @@ async def test_metadata_that_is_no_path_of_a_group_is_not_repeated() -> None:
     step = reasons.next_step(outcome)
     assert "rm -rf" not in step
     assert "reboot" not in step
+
+
+# What the line itself says of the cause
+
+
+def health(code: str) -> dict[str, Any]:
+    """Give the entry that a health check's code becomes (ops-agent, internal/healthchecks)."""
+    said = f"[API Check] Result: FAIL, Error code: {code}, Failure: it says so, Solution: see there"
+    log = f"projects/{REF.project_id}/logs/ops-agent-health"
+    return push(entry(logName=log, jsonPayload={"code": code, "message": said}))
+
+
+CODES = {
+    "LogApiPermissionErr": ("permission_denied", "owner"),
+    "TelMetricsApiPermissionErr": ("permission_denied", "owner"),
+    "MonApiScopeErr": ("scope_missing", "owner"),
+    "TelApiDisabledErr": ("api_disabled", "owner"),
+    "MonApiConnErr": ("no_egress", "fleet"),
+    "LogApiUnauthenticatedErr": ("unknown", None),
+    "MetaApiConnErr": ("unknown", None),
+    "OtelMetricsPortErr": ("unknown", None),
+    "LogPipelineErr": ("unknown", None),
+    "NobodyKnowsErr": ("unknown", None),
+}
+"""Each fatal code of the agent's, or one of each kind, and one that it may have tomorrow."""
+
+
+@pytest.mark.parametrize("code", CODES)
+async def test_what_the_agent_says_of_itself_names_the_cause(code: str) -> None:
+    """In the outcome, the metric's label, the next step and the sums, though nobody logs in."""
+    w = world(mode=Mode.ENFORCE)
+    vm = vm_of(w)
+    outcome = await w.deliver(health(code))
+    cause, concerns = CODES[code]
+    assert (outcome.result, outcome.reason, vm.diagnoses) == ("refused", "agent_cannot_write", 0)
+    written = document.document(outcome)
+    assert (written["cause"], written["cause_concerns"]) == (cause, concerns)
+    assert written["cause_why"] == ("not_declared" if cause == "unknown" else None)
+    assert document.labels(outcome)["cause"] == cause
+    assert "the VM itself was not asked" in outcome.told
+    assert code not in document.line(outcome), "nothing of an event's text"
+    step = f"logmend diagnose --runbook ops-agent {REF}"
+    assert step in written["next_step"]
+    assert written["next_step"].startswith("to ask the VM") == (cause == "unknown")
+    causes = Causes()
+    causes.outcome(document.from_json(written))
+    assert [(each.cause, each.instances) for each in causes.rows()] == [(cause, 1)]
+    assert await w.pipeline.journal.record("m-1") is None, "and nothing is remembered of the VM"
+
+
+async def test_an_entry_in_another_projects_log_names_no_cause() -> None:
+    """Whoever wrote it does not speak for this VM."""
+    said = {"code": "MonApiScopeErr", "message": "[API Check] Result: FAIL, Error code: MonApiScopeErr"}
+    forged = entry(logName="projects/other-project/logs/ops-agent-health", jsonPayload=said)
+    outcome = await world().deliver(push(forged))
+    assert (outcome.result, outcome.diagnosis) == ("refused", None)
 
 
 # What another runbook remediates goes first

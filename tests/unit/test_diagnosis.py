@@ -109,6 +109,24 @@ def test_evidence_is_bounded_and_holds_no_credentials(folder: Path) -> None:
     )
 
 
+def test_a_line_that_is_refused_may_name_a_cause_and_one_that_is_acted_on_may_not(folder: Path) -> None:
+    """One of the list, or unknown; the VM of a line that is acted on is asked itself."""
+
+    def described(**more: str) -> dict[str, Any]:
+        return {"name": "full", "pattern": "^full", "verdict": "refuse", "reason": "no_room"} | more
+
+    def wrong(variant: dict[str, Any]) -> str:
+        content = {"name": "mine", "summary": "x", "filter": "full", "variants": [variant], "causes": CAUSES}
+        (folder / "runbook.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(ConfigError) as error:
+            runbook.load_all(folder.parent)
+        return "\n".join(error.value.problems)
+
+    assert "no such value 'disk_fill'; did you mean disk_full?" in wrong(described(cause="disk_fill"))
+    acts = {"name": "full", "pattern": "^full", "verdict": "act", "cause": "disk_full"}
+    assert "only what is refused names one" in wrong(acts)
+
+
 def test_causes_and_the_script_come_together(folder: Path) -> None:
     """A list that nothing prints, or a script that may say nothing, is a mistake."""
     assert "one without the other" in problems(folder)

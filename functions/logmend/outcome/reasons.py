@@ -244,8 +244,9 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "agent_cannot_write": Meaning(
             "The Ops Agent on the VM reported at its start that it could not write all that it should to"
-            " Cloud Logging or Cloud Monitoring; the variant says why. On its word alone nothing is changed.",
-            "logmend diagnose --runbook ops-agent {instance}, which names the cause and what to do",
+            " Cloud Logging or Cloud Monitoring; the cause is what it said. On its word alone nothing is"
+            " changed.",
+            "to ask the VM itself: logmend diagnose --runbook ops-agent {instance}",
         ),
         "other_source": Meaning(
             "The source that is gone is not among those that the runbook knows.",

@@ -7,7 +7,7 @@ not what ``runbook.yaml`` says, a script that did not come to its end, another V
 
 from logmend.model import evidence
 from logmend.model.values import UNKNOWN, Diagnosis
-from logmend.runbook.types import Runbook
+from logmend.runbook.types import Runbook, Variant
 
 LINES = 12
 """Lines of evidence that are kept."""
@@ -35,6 +35,20 @@ def unknown(why: str, *told: str) -> Diagnosis:
     return Diagnosis(
         UNKNOWN, evidence=tuple([each[: evidence.VALUE_LIMIT] for each in told if each]), why=why
     )
+
+
+def of_line(runbook: Runbook, variant: Variant | None) -> Diagnosis | None:
+    """Return the cause that a line names by itself, as ``runbook.yaml`` has it; None if it names none.
+
+    The VM was not asked, and anyone who may write logs may have written the line: the evidence says so.
+    """
+    if variant is None or variant.cause is None:
+        return None
+    word = f"said in the VM's log (source.insert_id), variant {variant.name}; the VM itself was not asked"
+    named = next((each for each in runbook.causes if each.name == variant.cause), None)
+    if named is None:
+        return unknown("not_declared", word)
+    return Diagnosis(named.name, named.concerns, (word,), named.next_step, named.runbook)
 
 
 def decoded(runbook: Runbook, instance_id: str, code: int, output: bytes, error: str) -> Diagnosis:

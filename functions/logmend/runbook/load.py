@@ -203,7 +203,8 @@ def _runbook(
         top.wrong("name", f"name: {len(name)} characters, at most {MAX_NAME} fit into an OS policy's id")
     summary = top.text("summary", required=True)
     query = top.text("filter", "a filter in the Logging query language")
-    variants = _variants(top)
+    causes = _causes(top)
+    variants = _variants(top, (UNKNOWN, *(each.name for each in causes)))
     if query is not None and not top.values.get("variants"):
         top.wrong("filter", "filter without variants: every entry would be refused as unknown_variant")
     if query is None and top.values.get("variants"):
@@ -214,7 +215,6 @@ def _runbook(
     keys = top.strings("approval_keys", "key that validate.sh prints", SNAKE)
     if silent := [key for key in keys if key not in scripts.validate]:
         top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
-    causes = _causes(top)
     if bool(causes) != bool(scripts.diagnose):
         top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
     executors = top.strings("executors", "executor", "|".join(EXECUTORS)) or EXECUTORS
@@ -296,7 +296,7 @@ def _causes(top: Reader) -> tuple[Cause, ...]:
     return tuple(causes)
 
 
-def _variants(top: Reader) -> tuple[Variant, ...]:
+def _variants(top: Reader, causes: tuple[str, ...]) -> tuple[Variant, ...]:
     """Read the variants; ``prefix``, if there is one, begins the pattern of each."""
     prefix = top.joined("prefix") or ""
     variants: list[Variant] = []
@@ -307,13 +307,16 @@ def _variants(top: Reader) -> tuple[Variant, ...]:
         reason = each.text("reason", "snake_case words", pattern=SNAKE)
         if (verdict == "refuse") != (reason is not None):
             each.wrong("reason", "refuse needs a reason, and act has none")
+        cause = each.one_of("cause", causes) if "cause" in each.values else None
+        if cause is not None and verdict == "act":
+            each.wrong("cause", "act asks the VM for the cause: only what is refused names one")
         if name in {other.name for other in variants}:
             each.wrong("name", f"variant {name} is there twice")
         if pattern is not None:
             pattern = each.checked_regex("pattern", prefix + pattern)
         each.done()
         if name is not None and pattern is not None and verdict is not None:
-            variants.append(Variant(name, pattern, verdict, reason))
+            variants.append(Variant(name, pattern, verdict, reason, cause))
     return tuple(variants)
 
 

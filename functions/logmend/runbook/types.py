@@ -47,12 +47,16 @@ class Problem(Struct, frozen=True):
 
 
 class Variant(Struct, frozen=True):
-    """One form that the line can have. ``pattern`` is RE2, found anywhere in the text unless anchored."""
+    """One form that the line can have. ``pattern`` is RE2, found anywhere in the text unless anchored.
+
+    ``cause`` is the cause that a line which is refused names by itself, one of its runbook's, or ``unknown``.
+    """
 
     name: str
     pattern: str
     verdict: Literal["act", "refuse"]
     reason: str | None
+    cause: str | None = None
 
 
 class Condition(Struct, frozen=True):

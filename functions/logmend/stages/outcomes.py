@@ -8,6 +8,7 @@ from logmend.model.state import Acts, Approval, Lease, Record, View
 from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
+    Diagnosis,
     InstanceFacts,
     Intent,
     Latency,
@@ -18,7 +19,7 @@ from logmend.model.values import (
     Verdict,
 )
 from logmend.outcome.reasons import FIRST_NEEDS_HUMAN, IRREVERSIBLE
-from logmend.runbook import Runbook
+from logmend.runbook import Runbook, diagnosis
 from logmend.settings import Settings
 from logmend.stages.intake import Intake
 from logmend.stages.intents import event_id, source
@@ -134,7 +135,16 @@ def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) 
         message_id=delivery.message_id,
         source=source(event) if event else None,
         replay_of=delivery.replay_of,
+        diagnosis=_told(known),
     )
+
+
+def _told(read: Intake) -> Diagnosis | None:
+    """Return the cause that an entry names by itself; another project's log does not speak for the VM."""
+    if read.runbook is None or read.instance is None or not isinstance(read.event, LogEntry):
+        return None
+    own = read.event.log_name.startswith(f"projects/{read.instance.project_id}/logs/")
+    return diagnosis.of_line(read.runbook, read.variant) if own else None
 
 
 def of_intent(

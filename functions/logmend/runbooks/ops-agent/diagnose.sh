@@ -314,7 +314,7 @@ if [ "$installed" ]; then
   w=$(codes)
   [ ! "$w" ] || say "health checks: the agent reported$w"
   case $w in
-    *ConnErr*) named no_egress fleet ;;
+    *LogApiConn* | *MonApiConn* | *TelApiConn*) named no_egress fleet ;;
     *ScopeErr*) named scope_missing owner ;;
     *DisabledErr*) named api_disabled owner ;;
     *PermissionErr*) named permission_denied owner ;;
