@@ -59,7 +59,7 @@ SILENCE = frozenset({"logging.logEntries.list"})
 """Read the VMs' logs after a fix (``LOGMEND_CONFIRM_SILENCE``). It opens every log but the private ones."""
 
 DEAD_LETTER = frozenset({"pubsub.topics.publish"})
-"""Keep a copy of what can never be decoded. Granted on the dead-letter topic."""
+"""Keep a copy of what can never be decoded, and publish outcomes. Granted on these two topics alone."""
 
 GRANTABLE = LOOKUP | GROUPS | SSH | SSH_ROOT | SSH_IAP | OSCONFIG
 """What a runbook may declare: what the function itself calls on a VM's project, and nothing wider."""

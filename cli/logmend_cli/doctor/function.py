@@ -29,6 +29,8 @@ def function_to_vm(facts: Facts) -> Iterator[Check]:
     yield scheduler(facts)
     yield last_tick(facts)
     yield recording(facts)
+    if facts.settings.outcome_topic is not None:
+        yield outcome_topic(facts, facts.settings.outcome_topic)
     for project in facts.place.fleet:
         yield fleet_permissions(facts, project)
     if facts.over_ssh:
@@ -231,6 +233,25 @@ def recording(facts: Facts) -> Check:
             repair = f"gcloud {on} --member=serviceAccount:{facts.account} --role={role}"
             return Check(name, FAIL, f"it lacks {', '.join(sorted(wanted))}", repair)
     return Check(name, OK, "outcomes and dead letters")
+
+
+def outcome_topic(facts: Facts, topic: str) -> Check:
+    """See that the topic of outcomes is there, and that the function may publish to it."""
+    name, reply, may = "outcome topic", facts["outcome_topic"], facts["may_publish"]
+    _, project, _, short = topic.split("/")
+    if reply.absent:
+        repair = f"gcloud pubsub topics create {short} --project={project} --message-retention-duration=7d"
+        return Check(name, FAIL, f"there is no {topic}: no outcome is published", repair)
+    if may.body is None:
+        return Check(name, UNKNOWN, *_not_as_function(facts, may))
+    if lacking := _lacking(may, permissions.DEAD_LETTER):
+        repair = (
+            f"gcloud pubsub topics add-iam-policy-binding {short} --project={project}"
+            f" --member=serviceAccount:{facts.account} --role=roles/pubsub.publisher"
+        )
+        said = f"the function lacks {', '.join(lacking)} on {topic}: no outcome is published"
+        return Check(name, FAIL, said, repair)
+    return Check(name, OK, f"the function may publish to {topic}")
 
 
 def fleet_permissions(facts: Facts, project: str) -> Check:

@@ -98,6 +98,8 @@ def _scoped(facts: Facts) -> Facts:
 def _second(facts: Facts) -> Iterable[Question]:
     place, settings = facts.place, facts.settings
     ssh = facts.over_ssh
+    if settings.outcome_topic is not None:
+        yield "outcome_topic", "pubsub", f"/v1/{settings.outcome_topic}", None
     for parent in place.parents:
         if parent.startswith("projects/"):
             for ancestor in ancestors(facts, parent):
@@ -171,6 +173,8 @@ async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
     questions.append(
         _may("may_dead_letter", "pubsub", f"/v1/{facts.place.dead_topic}", permissions.DEAD_LETTER)
     )
+    if (topic := facts.settings.outcome_topic) is not None:
+        questions.append(_may("may_publish", "pubsub", f"/v1/{topic}", permissions.DEAD_LETTER))
     if facts.over_ssh:
         for project, account in vm_accounts(facts):
             path = f"/v1/projects/{project}/serviceAccounts/{account}"

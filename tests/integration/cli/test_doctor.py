@@ -160,6 +160,16 @@ def environment(**to: str) -> Callable[[GoogleHome], None]:
     return change(FUNCTION_PATH, "serviceConfig", "environmentVariables", **to)
 
 
+OUTCOMES = "projects/tickets-prod/topics/logmend-outcomes"
+
+
+def tell(home: GoogleHome, *lacking: str) -> None:
+    """Have every final outcome published, to a topic of another project; ``lacking`` may not be done."""
+    environment(LOGMEND_OUTCOME_TOPIC=OUTCOMES)(home)
+    home.lacking.update(lacking)
+    home.answers[f"/v1/{OUTCOMES}"] = {"name": OUTCOMES}
+
+
 OLD_FILTER = 'resource.type = "gce_instance" AND textPayload : "404"'
 ILLS: list[tuple[str, Callable[[GoogleHome], None], str, str, str, str]] = [
     ("an API is off", lambda home: home.disabled.add("iap.googleapis.com"),
@@ -252,6 +262,11 @@ ILLS: list[tuple[str, Callable[[GoogleHome], None], str, str, str, str]] = [
     ("it may not record", lambda home: home.lacking.add("logging.logEntries.create"), "function records",
      "fail",
      "logging.logEntries.create", "--role=roles/logging.logWriter"),
+    ("no topic of outcomes", environment(LOGMEND_OUTCOME_TOPIC=OUTCOMES), "outcome topic", "fail",
+     f"there is no {OUTCOMES}", "gcloud pubsub topics create logmend-outcomes --project=tickets-prod"),
+    ("outcomes may not be published", lambda home: tell(home, "pubsub.topics.publish"),
+     "outcome topic", "fail", "lacks pubsub.topics.publish",
+     "topics add-iam-policy-binding logmend-outcomes --project=tickets-prod --member=serviceAccount:"),
     ("no firewall rule", put(FIREWALLS, {}), f"SSH route in {HOME}", "fail", "35.235.240.0/20",
      "--source-ranges=35.235.240.0/20"),
     ("a rule for another port", put(FIREWALLS, {"items": [{"name": "web", "sourceRanges": ["0.0.0.0/0"],
@@ -344,6 +359,22 @@ SEEN = {
         "function records", f"function's permissions in {HOME}", f"logs in where VMs are {VMS_ACCOUNT}"},
     f"/v1/projects/{HOME}/services:batchGet": {f"APIs of {HOME}"},
 }  # fmt: skip
+
+
+def test_the_topic_of_outcomes_is_checked_if_there_is_one(doctor: Clinic, home: GoogleHome) -> None:
+    """Whether the function may publish is asked as the function, on that topic; otherwise it is unknown."""
+    assert "outcome topic" not in doctor.checks()
+    tell(home)
+    assert doctor.checks()["outcome topic"] == {
+        "name": "outcome topic", "state": "ok", "evidence": f"the function may publish to {OUTCOMES}",
+        "repair": None,
+    }  # fmt: skip
+    assert f"/v1/{OUTCOMES}:testIamPermissions" in home.as_function
+    home.refused.add(f"/v1/{OUTCOMES}")
+    assert doctor.checks()["outcome topic"]["state"] == "ok", "to look at it is not needed to publish to it"
+    home.refused.add(f"/v1/projects/-/serviceAccounts/{FUNCTION}:generateAccessToken")
+    found = doctor.checks()["outcome topic"]
+    assert (found["state"], "asked as the function only" in found["evidence"]) == ("unknown", True)
 
 
 @pytest.mark.parametrize("path", SEEN)
