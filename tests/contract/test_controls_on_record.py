@@ -111,8 +111,8 @@ async def test_a_plan_that_nobody_decides_on_is_told_of_once_before_it_expires(s
     beside = world(store=store, clock=w.clock, fleet=w.fleet, mode=Mode.APPROVE, owner_label="team")
     await asyncio.gather(w.ticker.run(), beside.ticker.run())
     both = [*w.outcomes.controlled, *beside.outcomes.controlled]
-    assert {(each.outcome_id, each.reason, each.owner) for each in both} == {
-        (both[0].outcome_id, "approval_expiring", "web")
+    assert {(each.outcome_id, each.reason, each.owner, each.instance) for each in both} == {
+        (both[0].outcome_id, "approval_expiring", "web", REF)  # the alert asks for what is of a VM
     }
     assert "until 2026-03-02T12:00:00Z" in both[0].detail
     assert plan in document.document(both[0])["next_step"]

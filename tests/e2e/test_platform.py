@@ -18,8 +18,11 @@ from starlette.routing import Route
 from tests.contract.http_fake import serving
 from tests.e2e.function_process import Function, function_process
 
+from logmend import lql
 from logmend_cli.pretend.entries import entry
 
+MONITORING = json.loads((Path(__file__).parents[2] / "deploy" / "monitoring.json").read_text())
+"""What is made of the function's log; a test holds it against Terraform's plan."""
 TICK_BODY = {"message": {"messageId": "3", "data": base64.b64encode(b'{"logmend":"tick"}').decode()}}
 GARBAGE = {"message": {"messageId": "1", "data": "e30="}}
 LINE = {
@@ -101,11 +104,17 @@ async def test_a_tick_that_the_ledger_keeps_waiting_comes_again_without_a_traceb
 
 
 async def test_a_tick_is_an_entry_of_the_function(tmp_path: Path) -> None:
-    """The log-based metric of deploy/metrics.tf counts it."""
-    async with in_the_cloud(tmp_path) as function:
+    """The metric that the alert ``missed_tick`` asks counts it, and nothing else that the function says."""
+    async with in_the_cloud(tmp_path, outcomes="stdout") as function:
+        await function.push(GARBAGE)
         await function.tick()
-        (said,) = [each for each in function.entries() if each.get("logmend") == "tick"]
-    assert said["severity"] == "INFO"
+        said = function.entries()
+    (metric,) = [each for each in MONITORING["metrics"] if each["name"] == "@NAME@/ticks"]
+    revision = {"type": "cloud_run_revision", "labels": {"service_name": "logmend"}}
+    counts = lql.compile(metric["filter"].replace("@NAME@", "logmend"))
+    counted = [each for each in said if counts.matches({"resource": revision, "jsonPayload": each})]
+    assert [(each["logmend"], each["severity"]) for each in counted] == [("tick", "INFO")]
+    assert len(said) > 1
 
 
 @pytest.mark.parametrize("metadata", [200, 503])

@@ -22,6 +22,7 @@ from tests.terraform_run import PROJECT, Plan, Terraform
 from tests.unit.test_outcome_json import but as outcome
 
 from logmend import catalog, lql, permissions
+from logmend.adapters.google.cloud_logging import CloudOutcomeLog
 from logmend.adapters.google.outcome_topic import OutcomeTopic
 from logmend.adapters.google.pubsub import Publisher
 from logmend.errors import Permanent
@@ -549,12 +550,25 @@ ASKED_FOR: dict[str, Callable[[Outcome], bool]] = {
 }
 """Of which outcomes each alert tells, said once more by itself."""
 OF_THE_PLATFORM = {
-    "pubsub.googleapis.com/subscription/num_undelivered_messages": "pubsub_subscription",
-    "pubsub.googleapis.com/subscription/oldest_unacked_message_age": "pubsub_subscription",
-    "logging.googleapis.com/exports/error_count": "logging_sink",
-    "run.googleapis.com/request_count": "cloud_run_revision",
+    "pubsub.googleapis.com/subscription/num_undelivered_messages": {
+        "resource.type": "pubsub_subscription",
+        "resource.labels.subscription_id": "logmend-dead-letter",
+    },
+    "pubsub.googleapis.com/subscription/oldest_unacked_message_age": {
+        "resource.type": "pubsub_subscription",
+        "resource.labels.subscription_id": "logmend-push",
+    },
+    "logging.googleapis.com/exports/error_count": {
+        "resource.type": "logging_sink",
+        "resource.labels.name": "logmend",
+    },
+    "run.googleapis.com/request_count": {
+        "resource.type": "cloud_run_revision",
+        "resource.labels.service_name": "logmend",
+        "metric.labels.response_code_class": "5xx",
+    },
 }
-"""Metrics of Google's that we ask for, by resource (cloud.google.com/monitoring/api/metrics_gcp)."""
+"""Metrics of Google's, and of what they are asked for (cloud.google.com/monitoring/api/metrics_gcp)."""
 
 
 def every_outcome() -> list[Outcome]:
@@ -573,23 +587,28 @@ def every_outcome() -> list[Outcome]:
     return found
 
 
+class Filed:
+    """Cloud Logging's logger, which keeps the entry that the adapter files."""
+
+    def log_struct(self, payload: Mapping[str, Any], *, resource: Any, labels: Any, **more: Any) -> None:
+        self.entry = {
+            "logName": f"projects/{PROJECT}/logs/{document.LOG_ID}",
+            "resource": {"type": resource.type, "labels": resource.labels},
+            "labels": labels,
+            "severity": more["severity"],
+            "jsonPayload": payload,
+        }
+
+
+FILED = Filed()
+OUTCOME_LOG = CloudOutcomeLog(PROJECT)
+OUTCOME_LOG._opened = (None, FILED)  # type: ignore[assignment]
+
+
 def logged(each: Outcome) -> dict[str, Any]:
-    """Give the entry that Cloud Logging has of an outcome of a VM."""
-    assert each.instance is not None
-    return {
-        "logName": f"projects/{PROJECT}/logs/{document.LOG_ID}",
-        "resource": {
-            "type": "gce_instance",
-            "labels": {
-                "project_id": each.instance.project_id,
-                "zone": each.instance.zone,
-                "instance_id": each.instance.instance_id,
-            },
-        },
-        "labels": document.labels(each),
-        "severity": document.severity(each),
-        "jsonPayload": document.document(each),
-    }
+    """Give the entry that the adapter makes of an outcome."""
+    OUTCOME_LOG._write(each)
+    return FILED.entry
 
 
 def test_each_alert_counts_the_outcomes_that_it_tells_of_and_no_others(deploy):
@@ -690,7 +709,7 @@ def counted_by_filter(condition: Mapping[str, Any], series: Series) -> tuple[lis
         each.removeprefix("metric.label.") for each in condition["aggregations"][0].get("groupByFields", [])
     }
     if kind in OF_THE_PLATFORM:
-        assert asked["resource.type"] == OF_THE_PLATFORM[kind]
+        assert asked == OF_THE_PLATFORM[kind]
         assert groups == set()
         return None, groups
     known = series[kind.removeprefix("logging.googleapis.com/user/logmend/")]
