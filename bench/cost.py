@@ -23,10 +23,10 @@ UNTIL_FIXED = 3  # lines of a VM in all where it is fixed at once: two log paths
 # Seconds of an instance's time. An event that ends early is billed as the least that is billed; an attempt
 # waits for its VM. A busy instance serves many requests at once, which share the time; assumed are twenty.
 EARLY, ATTEMPT, SHARED = 0.1, 1.5, 20
-# Documents by the ledger's code: admission reads three and writes one; an attempt reads and writes six more.
-READ, WRITTEN, MORE = 3, 1, 6
-# If what is said again is counted: admission reads the count as well. Four entries a VM and day: the attempt,
-# that it cools down, that the cooldown and the day are over; to record a count takes three reads, two writes.
+# Documents by the ledger's code: admission reads four and writes one; an attempt reads and writes six more.
+READ, WRITTEN, MORE = 4, 1, 6
+# If what is said again is counted, there are four entries a VM and day: the attempt, that it cools down, that
+# the cooldown and the day are over; to record a count takes three reads and two writes.
 ENTRIES, COUNTS, TOLD_READ, TOLD_WRITTEN = 4, 2, 3, 2
 # gcloud compute ssh takes four seconds of a vCPU; the cron job asks every VM once an hour.
 GCLOUD_SECONDS = 4
@@ -63,7 +63,7 @@ def _cost(events: float, attempts: float, *, counted: bool) -> float:
     messages = 2 * events * MESSAGE_KIB / 2**30 * PUBSUB_TIB
     entries = attempts * ENTRIES if counted else events
     if counted:
-        reads += events + attempts * COUNTS * TOLD_READ
+        reads += attempts * COUNTS * TOLD_READ
         writes += attempts * COUNTS * TOLD_WRITTEN
     outcomes = entries * OUTCOME_KIB / 2**20 * LOGGING_GIB
     ticks = MONTH * 24 * 12 * (10 * FIRESTORE_READ + EARLY * VCPU_SECOND)

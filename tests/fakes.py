@@ -34,7 +34,7 @@ from logmend.model.values import (
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
 from logmend.runbook import Runbook, load_all
-from logmend.settings import Policies, Settings, narrowed
+from logmend.settings import Policies, RepeatsChoice, Settings, narrowed
 from logmend.silence import Entries, Listener
 from logmend.stages import decide, match
 from logmend.tick import Ticker
@@ -43,6 +43,8 @@ from logmend.worker import Worker
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REF = InstanceRef("demo-project", "us-west1-a", "4775836342981993096")
 ANN = By("ann", START)
+COUNTED: Mapping[str, Any] = {"repeats": RepeatsChoice.COUNTED, "state": "sqlite:the-store-of-the-test"}
+"""What counts, since the store outlives the world: a test may make another on it."""
 LINE = "Error getting config status, workload certificates may not be configured: HTTP 404"
 
 

@@ -10,6 +10,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.ledger import Contacts
 from logmend.ledger.freezes import of_fleet, of_subject
+from logmend.ledger.repeats import pending
 from logmend.model.enums import Result
 from logmend.model.state import Approval, Freeze, Record, Scope, Subject
 from logmend.model.values import Evidence, InstanceRef, Outcome
@@ -63,7 +64,7 @@ async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_R
     if settings.state != "memory:":
         async with opened(settings) as app:
             (ref,) = await instances(app, [vm])
-            rows += [row async for row in _ledger(app, ref)]
+            rows += [row async for row in _ledger(app, ref, source)]
     else:
         named = identify.parse(vm)
         if isinstance(named, NameRef):
@@ -80,7 +81,7 @@ async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_R
     return sorted(kept, key=lambda row: (row["at"], LATER.get(row["kind"], 0)))
 
 
-async def _ledger(app: Any, ref: InstanceRef) -> Any:
+async def _ledger(app: Any, ref: InstanceRef, source: OutcomeQuery) -> Any:
     """Yield what the ledger knows of a VM."""
     async for each in app.queues.records():
         if each.intent.instance == ref:
@@ -100,12 +101,14 @@ async def _ledger(app: Any, ref: InstanceRef) -> Any:
             if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
                 forgotten.add(act.at)
                 yield of_outcome(outcomes.of_act(acts, number, app.settings))
-    for runbook in app.pipeline.runbooks:
-        for each in await app.journal.counts.waiting(ref, runbook, app.pipeline.clock.now()):
-            yield of_outcome(each) | {
-                "kind": "now",
-                "what": f"counted: {output.word(each.result, each.reason)}",
-            }
+    async for found in app.queues.repeats():
+        if found.instance == ref:
+            told = outcomes.of_repeats(found, app.settings) if source.name is None else pending(found)
+            for each in told:
+                yield of_outcome(each) | {
+                    "kind": "now",
+                    "what": f"counted: {output.word(each.result, each.reason)}",
+                }
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)
@@ -133,7 +136,7 @@ def of_record(known: Record) -> Iterator[_Row]:
         id_=intent.intent_id,
         before=known.before,
     )
-    if known.outcome is not None:
+    if known.outcome is not None and not known.counted:
         yield of_outcome(known.outcome)
 
 

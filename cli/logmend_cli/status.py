@@ -10,6 +10,7 @@ import click
 
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
+from logmend.ledger.repeats import pending
 from logmend.settings import Settings
 from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
@@ -90,6 +91,11 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
             for number, act in enumerate(acts.acts):
                 if source.since is None or act.at >= source.since:
                     summing.outcome(outcomes.of_act(acts, number, settings))
+        async for found in app.queues.repeats():
+            told = outcomes.of_repeats(found, settings) if source.name is None else pending(found)
+            for count in told:
+                if source.since is None or count.at >= source.since:
+                    summing.outcome(count)
         shards = defaultdict[str, list[Shard]](list)
         async for (_, name), shard in app.queues.places():
             shards[name.rpartition("~")[0]].append(shard)

@@ -121,7 +121,8 @@ class Summing:
             return
         self._met.add(met)
         state.outcomes[output.word(outcome.result, outcome.reason)] += outcome.count
-        state.first = min(state.first or outcome.at, outcome.at)
+        began = outcome.first_at or outcome.at
+        state.first = min(state.first or began, began)
         state.last = max(state.last or outcome.at, outcome.at)
         for name, values in state.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:

@@ -23,7 +23,7 @@ from logmend.model.struct import Struct, field
 from logmend.model.values import InstanceRef, Intent, Outcome, Tick, Verdict
 from logmend.ports import Clock, DeadLetter, OutcomeFeed, OutcomeLog
 from logmend.runbook import Runbook
-from logmend.settings import Policies, RepeatsChoice, Settings
+from logmend.settings import Policies, Settings
 from logmend.stages import act, decide, decode, intake, match, outcomes
 from logmend.stages.intake import Intake
 from logmend.unmatched import Unmatched
@@ -94,17 +94,18 @@ class Pipeline(Struct, frozen=True):
         day = self._day(intent, read.delivery.publish_time) if intent else None
         if intent is None or day is None or not countable(outcome, None):
             return await self.emit(outcome)
-        if await self.journal.counts.refuse(intent, outcome, day, now):
+        if await self.journal.counts.refuse(intent, outcome, day, now, counting=self._counts):
             return outcomes.counted(outcome)
         return await self.emit(outcome)
 
     @property
     def _counts(self) -> bool:
-        return self.policies.general.repeats is RepeatsChoice.COUNTED
+        return self.policies.general.counts
 
     def _day(self, intent: Intent, published: datetime | None) -> Day | None:
-        """Return the day on which an event is counted if it says again what is recorded; None: never."""
-        if published is None or not (intent.repeats and intent.message_id and self._counts):
+        """Return the day on which an event is counted, or was before that was turned off; None: never."""
+        kept = self.policies.general.ledger_is_kept
+        if published is None or not (intent.repeats and intent.message_id and kept):
             return None
         return day_of(intent.instance, intent.runbook, published)
 
@@ -144,7 +145,9 @@ class Pipeline(Struct, frozen=True):
 
         day = None if resume else self._day(intent, published)
         for _ in range(TAKEOVERS):
-            match await self.journal.admit(intent, judge, compose, now, resume=resume, day=day):
+            match await self.journal.admit(
+                intent, judge, compose, now, resume=resume, day=day, counting=self._counts
+            ):
                 case Finished(known) if known.counted and known.outcome is not None:
                     return outcomes.counted(known.outcome)
                 case Turned(outcome, counted=True):

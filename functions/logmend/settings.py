@@ -252,7 +252,8 @@ class Settings:
     repeats: RepeatsChoice = _setting(
         RepeatsChoice.EACH,
         _one_of(RepeatsChoice),
-        "Events of a VM that are left alone for the same reason again: counted, or an entry each.",
+        "Events of a VM that are left alone for the same reason again: counted (if the ledger is kept), or an"
+        " entry each.",
     )
     project: str | None = _setting(
         None, grammar.project, "Project that logmend runs in and records in; GOOGLE_CLOUD_PROJECT if unset."
@@ -478,6 +479,16 @@ class Settings:
         if problems:
             raise ConfigError(problems)
         return settings
+
+    @property
+    def ledger_is_kept(self) -> bool:
+        """Whether the ledger outlives the process."""
+        return not self.state.startswith("memory:")
+
+    @property
+    def counts(self) -> bool:
+        """Whether repeats are counted: without a ledger that is kept, a count would end with the process."""
+        return self.repeats is RepeatsChoice.COUNTED and self.ledger_is_kept
 
     def owner_of(self, labels: Mapping[str, str]) -> str | None:
         """Return what a VM's labels say of its owner; None if they do not, or no label is to."""

@@ -115,7 +115,7 @@ class Ticker(Struct, frozen=True):
             time.monotonic() + (settings.function_timeout - settings.attempt_deadline).total_seconds() * 0.9
         )
         controls = self.pipeline.worker.controls
-        await controls.note_tick(began, self.pipeline.journal.owner)
+        await controls.note_tick(began, self.pipeline.journal.owner, self._counts_from(began))
         await _alone("freezes that are over", controls.thaw(began), tally)
         await _alone("breakers", self._guard_breakers(tally), tally)
 
@@ -218,6 +218,10 @@ class Ticker(Struct, frozen=True):
         }
         until = {name: budget.retry_at(now) + TIMELY for name, budget in budgets.items()}
         await self.pipeline.worker.controls.note_queued(until, now)
+
+    def _counts_from(self, began: datetime) -> datetime | None:
+        """Return from when on all that is published comes to who counts, if no other instance ticks."""
+        return began + TIMELY if self.pipeline.policies.general.counts else None
 
     async def _tell_counts(self, tally: Tally, until: float) -> None:
         """Record how often what was recorded before was said again."""

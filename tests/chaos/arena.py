@@ -18,15 +18,16 @@ from typing import Any
 
 import httpx
 from tests.chaos.machines import OFF, PROJECT, RoughFleet, RoughMachine
-from tests.contract.stores import open_named
+from tests.contract.stores import counted_in, open_named
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post
 from tests.pusher import Pusher
 
 from logmend.errors import Transient
 from logmend.ledger import Queues
+from logmend.ledger.documents import every, unpack
 from logmend.model.enums import INTERIM_RESULTS
-from logmend.model.state import State
+from logmend.model.state import Repeats, State
 from logmend.ports import Document, Key, Store
 from logmend_cli.pretend.entries import entry, incident, push
 from logmend_cli.pretend.fleet import USER
@@ -109,6 +110,7 @@ class Arena:
         self.events: list[Event] = []
         self.store: Store = open_named(state)
         self.outcomes_file = folder / "outcomes.jsonl"
+        self.counted: dict[str, str] = {}
         self._started = 0
 
     @asynccontextmanager
@@ -131,6 +133,7 @@ class Arena:
             "unreachable_tries": 2,
             "cooldown_remediated": "3s",
             "cooldown_nothing_to_do": "3s",
+            "repeats": "counted",
             **SHORT,
         }
         async with function_process(
@@ -152,6 +155,14 @@ class Arena:
             )
             await self.tell_that(document, machine)
 
+    async def complain(self, number: int) -> list[RoughMachine]:
+        """Add machines that are to be left alone, and say their line again and again: it is counted."""
+        machines = await self.fleet.add(number)
+        for machine in machines:
+            machine.instance.labels["logmend"] = "off"
+        await self.tell(machines * 4)
+        return machines
+
     async def tell_that(self, document: Mapping[str, Any], machine: RoughMachine) -> Event:
         """Publish an event of one's own about a machine."""
         (message_id,) = await self.post.publish(document)
@@ -164,22 +175,23 @@ class Arena:
         return reader.outcomes()
 
     def finals(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Give the final outcomes of each message, by their ids."""
+        """Give the final outcomes of each message's own, by their ids."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
         for each in self.outcomes():
-            if each["result"] not in INTERIM_RESULTS and each["message_id"]:
+            if each["result"] not in INTERIM_RESULTS and each["message_id"] and not each["first_at"]:
                 found.setdefault(each["message_id"], {})[each["outcome_id"]] = each
         return found
 
     def ends(self, events: Sequence[Event]) -> list[str]:
-        """Say ``RESULT`` or ``RESULT: REASON`` of each final outcome of these events."""
+        """Say ``RESULT`` or ``RESULT: REASON`` of each end of these events: a final outcome, or a count."""
         finals = self.finals()
-        return [_word(each) for event in events for each in finals.get(event.message_id, {}).values()]
+        alone = [_word(each) for event in events for each in finals.get(event.message_id, {}).values()]
+        return alone + [self.counted[each.message_id] for each in events if each.message_id in self.counted]
 
     def open_events(self) -> list[Event]:
-        """Events without a final outcome."""
-        finals = self.finals()
-        return [each for each in self.events if each.message_id not in finals]
+        """Events without a final outcome that the ledger did not count either, when it was read last."""
+        ended = self.finals().keys() | self.counted.keys()
+        return [each for each in self.events if each.message_id not in ended]
 
     async def settle(self, function: Function) -> None:
         """Deliver and tick until every event has its end, or no more get theirs: the verdict tells which."""
@@ -189,8 +201,16 @@ class Arena:
                 ends, left = time.monotonic() + SETTLE, still
             await asyncio.sleep(1)
             with contextlib.suppress(httpx.HTTPError, AssertionError, Transient):  # busy, frozen: once more
+                self.counted = await counted_in(self.store)
                 await self.make_due()
                 await function.push(push({"logmend": "tick"}, f"tick-{uuid.uuid4().hex}"))
+
+    async def settle_with_counts(self, function: Function, machines: Sequence[RoughMachine]) -> None:
+        """Settle; let machines go on complaining until something of that is counted."""
+        await self.settle(function)
+        while not self.counted:
+            await self.tell(machines)
+            await self.settle(function)
 
     async def make_due(self) -> None:
         """Let the minutes pass that the ledger waits before it looks at something again."""
@@ -235,9 +255,13 @@ class Arena:
         """
         finals, verdict = self.finals(), Verdict([], [], [], {})
         for each in self.events:
-            mine = finals.get(each.message_id, {})
-            if not mine:
+            mine, counted = finals.get(each.message_id, {}), self.counted.get(each.message_id)
+            if counted is not None:
+                verdict.results[counted] = verdict.results.get(counted, 0) + 1
+            if not mine and counted is None:
                 verdict.lost.append(f"{each.message_id} about {each.machine.instance.name}")
+            if mine and counted is not None and ledger_kept:
+                verdict.doubled.append(f"{each.message_id} was counted and ended as {sorted(mine)}")
             if len(mine) > 1 and ledger_kept:
                 verdict.doubled.append(f"{each.message_id} ended as {sorted(mine)}")
             for outcome in mine.values():
@@ -252,11 +276,27 @@ class Arena:
                 verdict.doubled.append(f"{machine.instance.name} was changed by two at once")
         return verdict
 
+    async def sum_of_counts(self) -> int:
+        """Sum up the counts that wait in the ledger for their time, and those that are told."""
+        told: dict[str, int] = {}
+        async for _, document in every(self.store, "repeats"):
+            found = unpack(Repeats, document)
+            told |= {each.outcome_id: each.count for each in found.untold}
+            told |= {
+                f"n-{each.latest.outcome_id}": each.count for each in found.tallies.values() if each.latest
+            }
+        return sum((told | {e["outcome_id"]: e["count"] for e in self.outcomes() if e["first_at"]}).values())
+
     async def left_in_ledger(self) -> list[str]:
-        """Name what is still open in the ledger; nothing should be, once every event has its end."""
+        """Name what is still open in the ledger; nothing should be, once every event has its end.
+
+        Nor should its counts sum up to more or less than the messages that it counted.
+        """
         queues, end = Queues(self.store), datetime(9999, 1, 1, tzinfo=UTC)
         lists = ("parked", "requested", "unverified", "expired")
-        return [name for name in lists if await getattr(queues, name)(end, 10)]
+        left = [name for name in lists if await getattr(queues, name)(end, 10)]
+        names, total = await counted_in(self.store), await self.sum_of_counts()
+        return left + ([] if total == len(names) else [f"counts of {total} for {len(names)} messages"])
 
 
 def _word(outcome: Mapping[str, Any]) -> str:

@@ -1,9 +1,9 @@
-"""Runs the function over a Firestore whose answers to commits get lost: ``FOLDER PYTHON -m MODULE …``.
+"""Runs the function over a Firestore whose answers get lost: ``commits|counts FOLDER PYTHON -m MODULE …``.
 
-The call is really made, and what it writes is there. Where it passes the commit point, its answer is lost, as
-by a connection that broke: a file in ``FOLDER`` named after the VM says so. Whoever asked hears of it once
-there is a file ``lost``: until then it waits, as for an answer. Each VM's first commit meets this, later ones
-do not.
+The call is really made, and what it writes is there. Where it passes the commit point (``commits``) or counts
+an event (``counts``), its answer is lost, as by a connection that broke: a file in ``FOLDER`` named after the
+VM or the event says so. Whoever asked hears of it once there is a file ``lost``: until then it waits, as for
+an answer. The first commit of each VM and the count of each event meet this, later ones do not.
 
 Not lost are answers to what else the ledger is asked. What the store does for other VMs goes on meanwhile,
 which a call that really waits would hold up.
@@ -35,10 +35,16 @@ def committed(rows: Any) -> set[str]:
     }
 
 
+def counted(rows: Any) -> set[str]:
+    """Give the ids of the intents that these rows count."""
+    days = [row.document().data for (collection, _), row in rows.items() if row and collection == "repeats"]
+    return {each for day in days for tally in day["tallies"].values() for each in tally["ids"]}
+
+
 def main() -> None:
     """Have answers lost, then be the module."""
-    place, _, _, module, *rest = sys.argv[1:]
-    folder = Path(place)
+    what, place, _, _, module, *rest = sys.argv[1:]
+    folder, found = Path(place), {"commits": committed, "counts": counted}[what]
     sys.path.append(str(Path(__file__).parents[2] / "functions"))
     from logmend.adapters.stores.firestore import FirestoreStore
     from logmend.adapters.stores.firestore_wire import Database
@@ -48,7 +54,7 @@ def main() -> None:
 
     async def lossy(self: Database, read: Any, rows: Any, transaction: bytes = b"") -> None:
         await commit(self, read, rows, transaction)
-        new = {each for each in committed(rows) if not (folder / each).exists()}
+        new = {each for each in found(rows) if not (folder / each).exists()}
         for each in new:
             (folder / each).touch()
         if new:

@@ -50,6 +50,7 @@ def alone(stage: Arena, machines: list[RoughMachine]) -> Arena:
     """Give the arena as if only these machines' events had been."""
     part = Arena(stage.folder, stage.fleet, stage.courier, stage.post, stage.state)
     part.events = [each for each in stage.events if each.machine in machines]
+    part.counted = stage.counted
     return part
 
 

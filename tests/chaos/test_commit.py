@@ -1,4 +1,4 @@
-"""The answer to a commit never arrives, or whoever waits for it dies; meanwhile the owner mends the VM."""
+"""The answer to a commit or a count never arrives, or whoever waits for it dies; an owner mends the VM."""
 
 import sys
 from pathlib import Path
@@ -14,10 +14,10 @@ PATIENT: dict[str, Any] = {"attempt_deadline": "30s", "function_timeout": "31s",
 """Deadlines that no attempt runs into on a busy machine: its only honest end is then one of two."""
 
 
-def losing(folder: Path) -> tuple[str, ...]:
-    """Give the prefix of a function whose answers to commits are held in ``folder``, then lost."""
+def losing(what: str, folder: Path) -> tuple[str, ...]:
+    """Give the prefix of a function whose answers to commits or counts are held in ``folder``, then lost."""
     folder.mkdir()
-    return sys.executable, str(Path(__file__).parent / "lost_answers.py"), str(folder)
+    return sys.executable, str(Path(__file__).parent / "lost_answers.py"), what, str(folder)
 
 
 async def held_at_the_commit(stage: Arena, folder: Path) -> list[RoughMachine]:
@@ -56,7 +56,7 @@ async def test_the_answer_to_a_commit_is_lost(
     async with arena(tmp_path, firestore) as stage:
         for number in range(rounds):
             folder = tmp_path / f"answers-{number}"
-            async with stage.function(prefix=losing(folder), **PATIENT) as function:
+            async with stage.function(prefix=losing("commits", folder), **PATIENT) as function:
                 machines = await held_at_the_commit(stage, folder)
                 mended = some_are_mended(machines)
                 (folder / "lost").touch()
@@ -75,7 +75,7 @@ async def test_killed_between_commit_and_enforcing(
     async with arena(tmp_path, firestore) as stage:
         for number in range(rounds):
             folder = tmp_path / f"answers-{number}"
-            async with stage.function(prefix=losing(folder)) as function:
+            async with stage.function(prefix=losing("commits", folder)) as function:
                 machines = await held_at_the_commit(stage, folder)
                 await function.kill()
             mended = some_are_mended(machines)
@@ -84,4 +84,21 @@ async def test_killed_between_commit_and_enforcing(
             told_truly(stage, machines, mended)
             hits += len(machines)
         report("killed right after commit, owner's repair", stage, hits)
+        assert await stage.left_in_ledger() == []
+
+
+async def test_the_answer_to_a_count_is_lost(
+    tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
+) -> None:
+    """The message comes again, and is known by its name: it counts once, and has no entry beside that."""
+    folder = tmp_path / "answers"
+    async with arena(tmp_path, firestore) as stage:
+        async with stage.function(prefix=losing("counts", folder)) as function:
+            (folder / "lost").touch()
+            for _ in range(rounds):
+                left_alone = await stage.complain(AT_ONCE)
+                await stage.settle_with_counts(function, left_alone)
+        lost = {each.name.removeprefix("m-") for each in folder.iterdir()} & stage.counted.keys()
+        report("answer to a count lost", stage, len(lost))
+        assert lost == stage.counted.keys()
         assert await stage.left_in_ledger() == []

@@ -10,6 +10,7 @@ from tests.chaos.conftest import Report
 from tests.chaos.machines import PROJECT, RoughMachine
 from tests.emulators import Emulator
 
+from logmend.ledger import Controls
 from logmend_cli.pretend.entries import entry, incident
 
 Telling = tuple[RoughMachine, Mapping[str, Any]]
@@ -40,9 +41,14 @@ async def told(stage: Arena, tellings: Sequence[Telling]) -> list[Event]:
 async def test_forged_entries_among_genuine_ones_change_nothing(
     tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
 ) -> None:
-    """Before, among and after the genuine line: it is dealt with as if there had been no other."""
+    """Before, among and after the genuine line: it is dealt with as if there had been no other.
+
+    What was forged before in the same way is counted.
+    """
     hits = 0
     async with arena(tmp_path, firestore) as stage, stage.function() as function:
+        since = datetime.now(UTC) - timedelta(hours=1)
+        await Controls(stage.store).note_tick(since, counts_from=since)
         for _ in range(rounds):
             machines = await stage.fleet.add(4)
             *faulty, only_forged = machines
@@ -63,4 +69,5 @@ async def test_forged_entries_among_genuine_ones_change_nothing(
             assert not only_forged.connections
             hits += len(forged)
         report("forged entries among genuine ones", stage, hits)
+        assert "refused: project_mismatch" in stage.counted.values()
         assert await stage.left_in_ledger() == []

@@ -23,11 +23,15 @@ def some_are_slow(machines: list[RoughMachine]) -> list[RoughMachine]:
 async def test_killed_at_any_moment(
     tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
 ) -> None:
-    """Every event ends once and truly, every machine is changed once, whatever stage the kill met."""
+    """Every event ends once and truly, every machine is changed once, whatever stage the kill met.
+
+    Machines that are left alone go on complaining: that is counted, once each.
+    """
     async with arena(tmp_path, firestore) as stage:
         met: dict[str, int] = {}
         for _ in range(KILLS * rounds):
             await stage.tell(some_are_slow(await stage.fleet.add(AT_ONCE)), incidents=DICE.random() < 0.3)
+            await stage.complain(2)
             async with stage.function() as function:
                 while stage.open_events() and not await stage.stages():  # noqa: ASYNC110  asked for
                     await asyncio.sleep(0.02)
@@ -36,7 +40,7 @@ async def test_killed_at_any_moment(
                 for name, count in (await stage.stages()).items():
                     met[name] = met.get(name, 0) + count
         async with stage.function() as function:
-            await stage.settle(function)
+            await stage.settle_with_counts(function, await stage.complain(2))
         print("kills met", met)
         report("function killed (kill -9) at any moment", stage, sum(met.values()))
         assert await stage.left_in_ledger() == []

@@ -7,7 +7,20 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.fakes import ANN, REF, START, FakeFleet, ManualClock, World, entry, evidence, incident, push, world
+from tests.fakes import (
+    ANN,
+    COUNTED,
+    REF,
+    START,
+    FakeFleet,
+    ManualClock,
+    World,
+    entry,
+    evidence,
+    incident,
+    push,
+    world,
+)
 
 from logmend.errors import Transient
 from logmend.ledger import Queues
@@ -16,7 +29,6 @@ from logmend.model.state import Freeze, State
 from logmend.model.values import InstanceFacts, InstanceRef, Outcome
 from logmend.outcome import ack
 from logmend.ports import Document, Key, Step, Store, T
-from logmend.settings import RepeatsChoice
 
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
 RUNBOOK = "workload-cert-refresh"
@@ -313,7 +325,7 @@ async def test_messages_that_come_to_two_processes_at_once_are_each_told_of_once
     store: Store,
 ) -> None:
     """What a VM says again is counted by name: whoever it comes to, and however often."""
-    counting: dict[str, Any] = {"store": store, "repeats": RepeatsChoice.COUNTED}
+    counting: dict[str, Any] = {"store": store, **COUNTED}
     first = world(**counting)
     second = world(fleet=first.fleet, clock=first.clock, owner="second", **counting)
     second.outcomes.written = first.outcomes.written

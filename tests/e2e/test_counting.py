@@ -1,6 +1,7 @@
-"""Real function processes that count: each message of complaining VMs is told of once, one of them killed."""
+"""Real function processes that count: each message is told of once, though some of them are killed."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from logmend_cli.pretend.entries import entry, push
 from logmend_cli.pretend.fleet import USER, PretendFleet
 
 VMS, LINES, COPIES = 3, 4, 5
+SHIFTED = Path(__file__).parents[1] / "chaos" / "shifted_clock.py"
 
 
 @pytest.mark.timeout(300)
 async def test_lines_that_come_again_and_again_are_told_of_once_though_a_process_is_killed(
     tmp_path: Path, fleet: PretendFleet
 ) -> None:
-    """Each line is posted by five at once until it is acknowledged: it has an outcome, or counts by name."""
+    """Each line is posted by five at once until it is acknowledged: it has an outcome, or counts by name.
+
+    Whoever tells the counts, hours later, is killed at it; the next one tells them, the same and once.
+    """
     machines = [fleet.machines[f"vm-{number}"] for number in range(1, VMS + 1)]
     state, outcomes = f"sqlite:{tmp_path / 'ledger.sqlite'}", tmp_path / "outcomes.jsonl"
     settings: dict[str, Any] = {
@@ -71,11 +76,21 @@ async def test_lines_that_come_again_and_again_are_told_of_once_though_a_process
         store = open_named(state)
         counted = await counted_in(store)
         await store.aclose()
-        ends = {
-            (each["message_id"], each["outcome_id"])
-            for each in function.outcomes()
-            if each["result"] not in INTERIM_RESULTS
-        }
+    offset = tmp_path / "offset"
+    offset.write_text(str(3 * 3600))
+    late = settings | {"prefix": (sys.executable, str(SHIFTED), str(offset))}
+    async with function_process(tmp_path / "three", **late) as function:
+        ticking = asyncio.create_task(function.tick())
+        while not (ticking.done() or any(e["first_at"] for e in function.outcomes())):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await function.kill()
+        await asyncio.gather(ticking, return_exceptions=True)
+    async with function_process(tmp_path / "four", **late) as function:
+        assert (await function.tick())["errors"] == {}
+        finals = [each for each in function.outcomes() if each["result"] not in INTERIM_RESULTS]
+    ends = {(each["message_id"], each["outcome_id"]) for each in finals if not each["first_at"]}
+    counts = {each["outcome_id"]: each["count"] for each in finals if each["first_at"]}
+    assert sum(counts.values()) == len(counted)
     alone = [message for message, _ in ends]
     assert sorted([*alone, *counted], key=int) == [str(number) for number in range(2 * VMS * LINES)]
     assert len(counted) >= VMS * LINES - VMS, "of the second round at most one a VM begins a state"

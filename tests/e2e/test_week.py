@@ -39,11 +39,12 @@ def web(*numbers: int) -> list[str]:
 
 @pytest.mark.timeout(1500)
 def test_a_week_of_operating_is_obeyed_seen_and_on_record(week: Week) -> None:
-    """Observe, approve, enforce with a budget, an outage, reverts, an own runbook, clean-up."""
-    for day in (observing, approving, enforcing, outage, reverting, own, clean_up):
+    """Observe, count, approve, enforce with a budget, an outage, reverts, an own runbook, clean-up."""
+    for day in (observing, complaining, approving, enforcing, outage, reverting, own, clean_up):
         day(week)
+        week.later(hours=3)  # what is said again is counted, and told once the VM was silent for two
         week.agree()
-        week.later(days=1)
+        week.later(hours=21)
 
 
 def observing(week: Week) -> None:
@@ -76,6 +77,34 @@ def observing(week: Week) -> None:
     assert week.told("web-000")[-1] == "refused: observe_mode"
     assert week.changed() == 0
     assert week.json("status")["needs_human"] == []
+
+
+def complaining(week: Week) -> None:
+    """Two VMs go on complaining: one entry when it begins and one with the count, of every line."""
+    names, before = web(143, 144), len(week.counted())
+    assert set(week.lines(*names).values()) == {"planned"}
+    week.later(minutes=10)
+    assert set(week.lines(*names).values()) == {"skipped: cooling_down"}
+    for number in range(5):
+        week.later(minutes=10)
+        assert set(week.lines(*names).values()) == {"skipped: cooling_down"}
+        assert len(week.counted()) == before + 2 * number + 2
+    week.later(hours=3)
+    week.tick()
+    assert [_entries(week, name) for name in names] == [(["planned", "skipped: cooling_down"], 5)] * 2
+    assert set(week.lines(*names).values()) == {"skipped: cooling_down"}
+    week.start("observe", repeats="each")
+    for _ in range(2):
+        week.later(minutes=10)
+        assert set(week.lines(*names).values()) == {"skipped: cooling_down"}
+    assert [_entries(week, name) for name in names] == [(["planned", *["skipped: cooling_down"] * 4], 5)] * 2
+    week.start("observe", repeats="counted")
+
+
+def _entries(week: Week, name: str) -> tuple[list[str], int]:
+    """Give the verdicts on a VM that have an entry each, and how many events the other entries tell of."""
+    counts = [each["count"] for each in week.outcomes() if each["first_at"] and week.is_of(each, name)]
+    return week.told(name, first_at=None), sum(counts)
 
 
 def approving(week: Week) -> None:

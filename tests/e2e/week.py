@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import asyncssh
 import pytest
 from click.testing import CliRunner, Result
-from tests.contract.stores import open_named
+from tests.contract.stores import counted_in, open_named
 from tests.e2e.conftest import PROJECT, warmed
 from tests.e2e.function_process import Function, function_process
 from tests.e2e.post import Post, post_office
@@ -167,8 +167,12 @@ class Week:
                 sent[each["message_id"]]: _verdict(each)
                 for each in self.outcomes()
                 if each["message_id"] in sent
+                and not each["first_at"]
                 and (each["result"] not in INTERIM_RESULTS or (not final and each["result"] == "parked"))
             }
+            if len(said) < len(sent):
+                counted = self.counted()
+                said |= {name: counted[each] for each, name in sent.items() if each in counted}
             if len(said) == len(sent):
                 self.on(self.post.all_acknowledged())
                 return said
@@ -225,12 +229,27 @@ class Week:
 
     def told(self, name: str, **having: Any) -> list[str]:
         """Give the verdicts about a VM, in order, but for what was done to controls."""
-        vm = self.vm(name)[2]
         return [
             _verdict(each)
             for each in self.outcomes(**having)
-            if (each["instance"] or {}).get("instance_id") == vm and each["result"] != "controlled"
+            if self.is_of(each, name) and each["result"] != "controlled"
         ]
+
+    def is_of(self, outcome: Document, name: str) -> bool:
+        """Say whether an outcome is of a VM."""
+        return bool((outcome["instance"] or {}).get("instance_id") == self.vm(name)[2])
+
+    def counted(self) -> dict[str, str]:
+        """Name the messages that were counted, each with its verdict."""
+
+        async def read() -> dict[str, str]:
+            store = open_named(self.state)
+            try:
+                return await counted_in(store)
+            finally:
+                await store.aclose()
+
+        return asyncio.run(read())
 
     def ledger(self) -> tuple[list[Record], list[Subject]]:
         """Read every intent and every VM of the ledger."""
@@ -246,7 +265,7 @@ class Week:
         return asyncio.run(read())
 
     def agree(self) -> None:
-        """Hold ledger, outcomes, status, report, export and the machines against each other."""
+        """Hold ledger, outcomes, status, report, history, export and the machines against each other."""
         self.tick()
         outcomes, (records, subjects) = self.outcomes(), self.ledger()
         self._outcomes_agree(outcomes, records)
@@ -263,7 +282,11 @@ class Week:
         assert not [r for r in records if r.state in (State.RUNNING, State.REQUESTED, State.UNVERIFIED)]
         waiting = {each.intent.message_id for each in records if each.state is not State.DONE}
         ended = {each["message_id"] for each in outcomes if _final(each)}
-        assert self.messages.keys() - ended - waiting - self.given_up == set(), "no message is lost"
+        counted, again = self.counted().keys(), [each for each in outcomes if each["first_at"]]
+        assert self.messages.keys() - ended - waiting - self.given_up - counted == set(), "no message is lost"
+        alone = {each["message_id"] for each in outcomes if _final(each) and not each["first_at"]}
+        assert counted & alone == set(), "what is counted has no outcome of its own"
+        assert sum(each["count"] for each in again) == len(counted), "and counts once"
 
     def _machines_agree(self, outcomes: list[Document]) -> None:
         proven = defaultdict[str, list[str]](list)
@@ -283,8 +306,10 @@ class Week:
         self, outcomes: list[Document], records: list[Record], subjects: list[Subject]
     ) -> None:
         status = self.json("status")
-        assert sum(status["outcomes"].values()) == len(outcomes)
-        assert status["outcomes"] == dict(Counter(map(_verdict, outcomes)))
+        told = Counter[str]()
+        for each in outcomes:
+            told[_verdict(each)] += each["count"]
+        assert status["outcomes"] == dict(told)
         assert status["instances"] == len({each.instance for each in subjects}), "a VM is one VM"
         waits = sorted(each.intent.intent_id for each in records if each.state is not State.DONE)
         assert sorted(each["intent_id"] for each in status["waiting"]) == waits
@@ -293,17 +318,26 @@ class Week:
         }
         log = self.settings["outcomes"].removeprefix("file:")
         report = Report("week", self.now())
-        for each in outcome_source.of_file(log):
-            report.add(each)
+        for outcome in outcome_source.of_file(log):
+            report.add(outcome)
         total = sum(each["result"] == "remediated" for each in outcomes)
         assert report.results["remediated"] == total
-        events = [each for each in outcomes if each["result"] != "controlled"]
+        events = sum(each["count"] for each in outcomes if each["result"] != "controlled")
         printed = self.does("report", log, "--out", self.folder / "report.html")
-        assert printed.startswith(f"{len(events)} outcomes of {len(report.vms)} VMs")
+        assert printed.startswith(f"{events} outcomes of {len(report.vms)} VMs")
+        again = Counter(
+            "/".join(each["instance"][key] for key in ("project_id", "zone", "instance_id"))
+            for each in outcomes
+            if each["first_at"]
+        )
         rows = self.json("export", "--changes")
         assert sum(row["changed"] == "proven" for row in rows) == sum(
             each["result"] in ("remediated", "reverted") for each in outcomes
         )
+        for vm, number in again.most_common(2):
+            story = self.json("history", vm)
+            assert sum("more like the one" in each["detail"] for each in story) == number
+            assert not [each for each in story if each["kind"] == "now" and "counted" in each["what"]]
         controls = [each["outcome_id"] for each in outcomes if each["result"] == "controlled"]
         assert [row["outcome_id"] for row in rows if row["kind"] == "control"] == controls
 
@@ -329,6 +363,7 @@ def playing(folder: Path, size: int, patch: pytest.MonkeyPatch) -> Iterator[Week
         week.on(serve())
         week.settings = {
             "project": PROJECT,
+            "repeats": "counted",
             "state": week.state,
             "outcomes": f"file:{folder / 'function' / 'outcomes.jsonl'}",
             "compute_endpoint": f"http://127.0.0.1:{week.fleet.compute_port}",

@@ -5,7 +5,19 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.fakes import ANN, REF, START, FakeFleet, ManualClock, entry, evidence, incident, push, world
+from tests.fakes import (
+    ANN,
+    COUNTED,
+    REF,
+    START,
+    FakeFleet,
+    ManualClock,
+    entry,
+    evidence,
+    incident,
+    push,
+    world,
+)
 
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action, Mode, Origin, Result
@@ -13,7 +25,6 @@ from logmend.model.state import By, Freeze
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Source
 from logmend.outcome import ack
-from logmend.settings import RepeatsChoice
 
 SAID = "Error getting config status, workload certificates may not be configured: HTTP 404"
 ENFORCE: dict[str, Any] = {"mode": Mode.ENFORCE}
@@ -56,7 +67,7 @@ class TestObserve:
 
     async def test_a_day_of_complaints_costs_one_look(self) -> None:
         """A VM that says it every ten minutes is looked at once a day, and each event is told of."""
-        w = world(repeats=RepeatsChoice.COUNTED)
+        w = world(**COUNTED)
         for number in range(143):
             await w.deliver(push(entry(at=w.clock.now()), str(number), at=w.clock.now()))
             w.clock.tick(minutes=10)

@@ -1,12 +1,11 @@
 """A VM that says the same again: an entry when it begins, a count after that, each event once."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.contract.test_ledger_pipeline import Disturbed, Killed
-from tests.fakes import ANN, LINE, REF, World, entry, incident, push, world
+from tests.fakes import ANN, COUNTED, REF, World, entry, incident, push, world
 from tests.unit.test_pipeline import operator
 
 from logmend.errors import Permanent, Transient
@@ -18,8 +17,9 @@ from logmend.outcome import document
 from logmend.settings import RepeatsChoice
 from logmend.stages import outcomes
 
-COUNTED: Mapping[str, Any] = {"repeats": RepeatsChoice.COUNTED}
+EACH: dict[str, Any] = {**COUNTED, "repeats": RepeatsChoice.EACH}
 TEN = {"minutes": 10}
+FORGED: dict[str, Any] = {"logName": "projects/other-project/logs/syslog"}
 
 
 async def says(w: World, number: int, ref: InstanceRef = REF, **changes: Any) -> Outcome:
@@ -33,6 +33,19 @@ async def complains(w: World, first: int, times: int) -> None:
     for number in range(first, first + times):
         await says(w, number)
         await w.tick(**TEN)
+
+
+async def counting(w: World) -> None:
+    """Let it be known that every instance counts: a tick of each would have come meanwhile."""
+    await w.tick()
+    w.clock.tick(minutes=11)
+
+
+def after(first: World, **settings: Any) -> World:
+    """Make the process that comes after, with the same ledger, fleet, clock and log of outcomes."""
+    later = world(store=first.store, fleet=first.fleet, clock=first.clock, **settings)
+    later.outcomes.written = first.outcomes.written
+    return later
 
 
 def told(w: World) -> list[tuple[str, int]]:
@@ -114,6 +127,69 @@ async def test_a_setting_brings_back_an_entry_each() -> None:
     assert await w.store.scan("repeats", None, 10) == []
 
 
+async def test_without_a_ledger_that_is_kept_each_has_an_entry() -> None:
+    """A count in memory would end with its process, and nobody would be told."""
+    w = world(repeats=RepeatsChoice.COUNTED, state="memory:")
+    await complains(w, 0, 5)
+    assert [count for _, count in told(w)] == [1] * 5
+
+
+@pytest.mark.parametrize("changes", [{}, FORGED], ids=["journalled", "refused for what it says"])
+async def test_what_was_counted_stays_counted_if_the_setting_is_changed_back(changes: dict[str, Any]) -> None:
+    """Each message comes again, to a process with an entry each: none has one, and the count is told."""
+    w = world(**COUNTED)
+    await counting(w)
+    bodies = [push(entry(at=w.clock.now(), **changes), str(number), at=w.clock.now()) for number in range(6)]
+    for body in bodies:
+        await w.deliver(body)
+    known = told(w)
+    w = after(w, **EACH)
+    for body in bodies:
+        await w.deliver(body)
+    assert told(w) == known
+    await w.tick(hours=3)
+    assert told(w) == [*known, (known[-1][0], 6 - len(known))]
+    await says(w, 6, **changes)
+    await says(w, 7, **changes)
+    assert [count for _, count in told(w)[-2:]] == [1, 1], "what is new has an entry each"
+
+
+@pytest.mark.parametrize("changes", [{}, FORGED], ids=["journalled", "refused for what it says"])
+async def test_what_had_an_entry_is_not_counted_if_the_setting_is_changed(changes: dict[str, Any]) -> None:
+    """Each message comes again, at once or a day later, to a process that counts: as before, and once."""
+    w = world(**EACH)
+    await w.tick()
+    bodies = [push(entry(at=w.clock.now(), **changes), str(number), at=w.clock.now()) for number in range(6)]
+    for body in bodies:
+        await w.deliver(body)
+    known = told(w)
+    assert [count for _, count in known] == [1] * 6
+    w = after(w, **COUNTED)
+    for _ in range(3):
+        for body in bodies:
+            await w.deliver(body)
+        await w.tick(hours=12)
+    assert told(w) == known
+
+
+async def test_an_instance_that_does_not_count_holds_up_the_counting_of_what_leaves_no_record() -> None:
+    """Two versions side by side: what only an entry tells of is not counted until the last tick counts."""
+    new = world(**COUNTED)
+    old = after(new, **EACH)
+    await counting(new)
+    await old.tick()
+    body = push(entry(at=new.clock.now(), **FORGED), "0", at=new.clock.now())
+    for w in (old, new, old, new):
+        await w.deliver(body)
+    await counting(new)
+    for w in (old, new):
+        await w.deliver(body)
+    for number in range(1, 4):
+        await says(new, number, **FORGED)
+    await new.tick(hours=3)
+    assert told(new) == [("refused: project_mismatch", count) for count in (1, 1, 2)]
+
+
 async def test_a_change_of_state_is_an_entry_at_once_and_the_count_before_it_is_kept() -> None:
     """Frozen while it cools down, and thawed: what goes on afterwards is no news."""
     w = world(**COUNTED)
@@ -145,9 +221,9 @@ async def test_after_a_silence_the_next_line_is_an_entry_again() -> None:
 async def test_a_line_that_is_refused_for_what_it_says_is_counted_and_leaves_nothing_of_its_vm() -> None:
     """A forged entry can count, and no more: the VM's own document stays unwritten."""
     w = world(**COUNTED)
-    text = f"Mar  1 12:00:00 vm google_guest_agent[1]: gce_workload_cert_refresh: {LINE}"
+    await counting(w)
     for number in range(6):
-        await says(w, number, jsonPayload={"message": text}, logName="projects/other-project/logs/syslog")
+        await says(w, number, **FORGED)
         await w.tick(**TEN)
     await w.tick(hours=3)
     assert len({word for word, _ in told(w)}) == 1
@@ -222,31 +298,28 @@ async def test_a_count_that_could_not_be_recorded_is_recorded_by_the_next_tick()
     assert events(w) == 6
 
 
-@pytest.mark.parametrize("after", [False, True])
-async def test_whichever_transaction_of_a_count_is_killed_each_event_is_told_once(after: bool) -> None:
+@pytest.mark.parametrize("done", [False, True])
+async def test_whichever_transaction_of_a_count_is_killed_each_event_is_told_once(done: bool) -> None:
     """A process dies at each transaction in turn, its writes done or not; the next one goes on."""
     disturbed = 0
     for at in range(1, 60):
         first = world(**COUNTED)
-        store = Disturbed(first.store, at, Killed(), after)
+        store = Disturbed(first.store, at, Killed(), done)
         w = world(store=store, fleet=first.fleet, clock=first.clock, **COUNTED)
+        w.outcomes.written = first.outcomes.written
         bodies = [push(entry(at=w.clock.now()), str(number), at=w.clock.now()) for number in range(6)]
         for body in bodies:
             try:
                 await w.deliver(body)
             except Killed:
-                later = world(store=first.store, fleet=first.fleet, clock=first.clock, **COUNTED)
-                later.outcomes.written = w.outcomes.written
-                w = later
+                w = after(first, **COUNTED)
                 w.clock.tick(minutes=11)
                 await w.deliver(body)
         for _ in range(3):
             try:
                 await w.tick(hours=3)
             except Killed:
-                later = world(store=first.store, fleet=first.fleet, clock=first.clock, **COUNTED)
-                later.outcomes.written = w.outcomes.written
-                w = later
+                w = after(first, **COUNTED)
         assert events(w) == 6, (at, told(w))
         if store.seen < at:
             break

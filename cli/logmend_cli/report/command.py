@@ -10,6 +10,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.model.values import Outcome
 from logmend.settings import Settings
+from logmend.stages.outcomes import of_repeats
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.documented import Command
@@ -85,7 +86,9 @@ async def _collect(settings: Settings, source: OutcomeQuery) -> Report:
 
 
 async def _kept(settings: Settings, since: datetime | None) -> list[Outcome]:
-    """Return the latest outcome of each intent that the ledger still knows, oldest first."""
+    """Return the latest outcome of each intent that the ledger still knows, and its counts, oldest first."""
     async with opened(settings) as app:
         found = [record.outcome async for record in app.queues.records() if record.outcome is not None]
+        async for day in app.queues.repeats():
+            found += of_repeats(day, settings)
     return sorted((each for each in found if since is None or each.at >= since), key=lambda each: each.at)

@@ -7,7 +7,7 @@ that it never widens. Reverts are no events of it.
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -82,12 +82,13 @@ class HistoryLine(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Vm:
-    """One VM under one runbook, with its latest outcomes."""
+    """One VM under one runbook: its events, the outcomes that tell of them, and the latest of these."""
 
     instance: InstanceRef
     runbook: str
     name: str | None = None
     count: int = 0
+    entries: int = 0
     fixes: int = 0
     lines: deque[HistoryLine] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
@@ -145,7 +146,8 @@ class Report:
         self.outcomes += outcome.count
         self.results[result] += outcome.count
         self.reasons[result, outcome.reason] += outcome.count
-        self.over_time[int(outcome.at.timestamp())][result] += outcome.count
+        for second, count in _moments(outcome):
+            self.over_time[second][result] += count
         self.by_runbook[outcome.runbook or "no runbook"][result] += outcome.count
         self.causes.outcome(outcome)
         if outcome.diagnosis is not None:
@@ -170,7 +172,8 @@ class Report:
     def _note(self, instance: InstanceRef, runbook: str, outcome: Outcome) -> None:
         vm = self.vms.setdefault((instance, runbook), Vm(instance, runbook))
         vm.name = outcome.instance_name or vm.name
-        vm.count += 1
+        vm.count += outcome.count
+        vm.entries += 1
         vm.fixes += outcome.result is Result.REMEDIATED
         vm.lines.append(line := _line(outcome))
         if outcome.result in (Result.REMEDIATED, Result.REVERTED):
@@ -243,6 +246,16 @@ class Report:
     def rows(self) -> Sequence[Vm]:
         """Return the VMs: those with trouble first, then the latest. A page shows the first ``VMS``."""
         return sorted(self.vms.values(), key=lambda vm: (not vm.troubled, -vm.latest.at.timestamp()))
+
+
+def _moments(outcome: Outcome) -> Iterator[tuple[int, int]]:
+    """Yield seconds, each with how many events it had; of a count only the first and the last are known."""
+    last = int(outcome.at.timestamp())
+    first = int(outcome.first_at.timestamp()) if outcome.first_at else last
+    parts = min(outcome.count, _BUCKETS)
+    for part in range(parts):
+        share = outcome.count * (part + 1) // parts - outcome.count * part // parts
+        yield first + (last - first) * part // max(parts - 1, 1) if parts > 1 else last, share
 
 
 def _buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[datetime, Counter[str]]]]:

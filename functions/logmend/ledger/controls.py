@@ -33,6 +33,7 @@ from logmend.model.state import (
     Approval,
     Breaker,
     By,
+    Counting,
     Declined,
     Fleet,
     Freeze,
@@ -147,9 +148,20 @@ class Controls:
 
         return await self._change_fleet(change, by.at)
 
-    async def note_tick(self, now: datetime, by: str | None = None) -> None:
-        """Remember when the last tick began, and on which instance."""
-        await self._change_fleet(lambda fleet: (replace(fleet, last_tick=now, last_tick_by=by), []), now)
+    async def note_tick(
+        self, now: datetime, by: str | None = None, counts_from: datetime | None = None
+    ) -> None:
+        """Remember when the last tick began, and on which instance.
+
+        ``counts_from`` is from when repeats are counted, if every tick counts from now on; None: not by it.
+        """
+
+        def noted(fleet: Fleet) -> tuple[Fleet, list[Act]]:
+            since = fleet.counts_since or counts_from
+            counting = Counting(since, now) if counts_from and since else None
+            return replace(fleet, last_tick=now, last_tick_by=by, counting=counting), []
+
+        await self._change_fleet(noted, now)
 
     async def note_queued(self, queued: Mapping[str, datetime], now: datetime) -> None:
         """Remember for each runbook until when what waits for a place is ahead of what comes anew.

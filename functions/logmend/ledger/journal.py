@@ -131,11 +131,13 @@ class Journal(Upkeep):
         *,
         resume: bool = False,
         day: repeats.Day | None = None,
+        counting: bool = False,
     ) -> Admission:
         """Take an intent's lease on its VM or journal why not, in one transaction.
 
         ``resume`` is the tick's: it takes up what a redelivery of the message would only emit again.
-        With a ``day``, what only says again what was recorded is counted there instead.
+        What was counted on its ``day`` by an earlier delivery stays counted. If ``counting``, what only says
+        again what was recorded is counted there, instead of being journalled.
         ``judge`` and ``compose`` are pure and may be called more than once; it is ``judge`` that sees a
         live lease.
         """
@@ -203,7 +205,7 @@ class Journal(Upkeep):
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
             writes |= changes.replayed(intent, outcome, originals, documents, now)
-            if day is not None and repeats.countable(outcome, view.record):
+            if day is not None and counting and repeats.countable(outcome, view.record):
                 said = repeats.Said(day, turned, outcome, view.subject.fence, now)
                 return writes, Turned(outcome, counted=repeats.noted(documents, said, writes, keys))
             return writes, Turned(outcome, said_before)

@@ -66,6 +66,11 @@ class Queues:
         """Return plans that nobody has decided on, once people are to be told or their time is over."""
         return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
 
+    async def repeats(self) -> AsyncIterator[Repeats]:
+        """Walk through the days of VMs of which something was counted."""
+        async for _, document in every(self._store, "repeats"):
+            yield unpack(Repeats, document)
+
     async def acts(self) -> AsyncIterator[Acts]:
         """Walk through what was done to controls, oldest first."""
         async for _, document in every(self._store, "acts"):

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from logmend.errors import Transient
 from logmend.ledger import changes
-from logmend.ledger.documents import KEEP, intent_key, pack, shard_of, subject_key, unpack
+from logmend.ledger.documents import FLEET, KEEP, fleet_of, intent_key, pack, shard_of, subject_key, unpack
 from logmend.ledger.upkeep import Documents
 from logmend.model.enums import INTERIM_RESULTS, Result
 from logmend.model.state import Record, Repeats, Repetition, State
@@ -153,26 +153,39 @@ def document(found: Repeats, now: datetime) -> Document:
     return Document(pack(found), queue=queue, due=due, expire_at=max(ends, now) + KEEP)
 
 
+def pending(found: Repeats) -> tuple[Outcome, ...]:
+    """Return what is counted and not recorded yet, as it would be told now."""
+    for word in found.tallies:
+        found = _closed(found, word)
+    return found.untold
+
+
 class Counts:
     """Counts events that the ledger keeps nothing else of, and gives the tick what is to be told."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def refuse(self, intent: Intent, outcome: Outcome, day: Day, now: datetime) -> bool:
+    async def refuse(
+        self, intent: Intent, outcome: Outcome, day: Day, now: datetime, *, counting: bool
+    ) -> bool:
         """Note an event that goes no further for what it shows itself; return whether it is counted.
 
-        If not, it is to be recorded. Nothing is remembered of its VM.
+        If not, it is to be recorded. Nothing is remembered of its VM. Without ``counting`` nothing is noted:
+        it is counted only if an earlier delivery was. Nor is it if its message is older than the time since
+        when every instance counts: another may have recorded it, and no ledger would know.
         """
         mine = intent_key(intent.intent_id)
-        keys = [mine, day.key]
+        keys = [mine, day.key, FLEET]
 
         def step(documents: Documents) -> tuple[Writes, bool]:
             if mine in documents:
                 return {}, unpack(Record, documents[mine]).counted
             if met(documents, day, intent.intent_id) is not None:
                 return {}, True
-            if any(intent.intent_id in each.begun for each in _read(documents, day).tallies.values()):
+            begun = any(intent.intent_id in each.begun for each in _read(documents, day).tallies.values())
+            since = fleet_of(documents).counts_since
+            if begun or not counting or since is None or outcome.at < since:
                 return {}, False
             said = Said(day, Record(intent, State.DONE), outcome, 0, now)
             writes: Writes = {}
@@ -183,18 +196,6 @@ class Counts:
         except Unread:
             keys.append(day.before.key)
             return await self._store.transact(keys, step)
-
-    async def waiting(self, instance: InstanceRef, runbook: str, now: datetime) -> list[Outcome]:
-        """Return what is counted of a VM and not recorded yet, as it would be told now."""
-        today = day_of(instance, runbook, now)
-        found = await self._store.get([today.before.key, today.key])
-        told = list[Outcome]()
-        for day in (today.before, today):
-            after = _read(found, day)
-            for word in after.tallies:
-                after = _closed(after, word)
-            told += after.untold
-        return told
 
     async def close(self, found: Repeats, now: datetime) -> tuple[Outcome, ...]:
         """Return what is to be told of a day: what is over by now. It stays until it is :meth:`told`."""

@@ -249,6 +249,13 @@ class Scope(Struct, frozen=True):
         return f"runbook {self.runbook}" if self.runbook else "everything"
 
 
+class Counting(Struct, frozen=True):
+    """Since when every instance counts what is said again, as of the latest tick that did, at ``tick``."""
+
+    since: datetime
+    tick: datetime
+
+
 class Fleet(Kept, frozen=True):
     """What holds for every VM: the global freeze, those of runbooks, and open breakers.
 
@@ -256,7 +263,8 @@ class Fleet(Kept, frozen=True):
     that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs on which a freeze has
     an end, so that the tick finds them. ``last_tick_by`` names the instance as its leases do.
     ``queued`` are runbooks of which a tick left intents waiting for a place in the budget: until that time,
-    by when they are asked for again, what comes anew does not overtake them.
+    by when they are asked for again, what comes anew does not overtake them. ``counting`` holds if the last
+    tick was one that counts.
     """
 
     frozen: Freeze | None = None
@@ -268,6 +276,12 @@ class Fleet(Kept, frozen=True):
     last_tick_by: str | None = None
     queued: Mapping[str, datetime] = field(default_factory=dict)
     waves: Mapping[str, Wave] = field(default_factory=dict)
+    counting: Counting | None = None
+
+    @property
+    def counts_since(self) -> datetime | None:
+        """Since when every instance counts; None if the last tick was of one that does not, or is older."""
+        return self.counting.since if self.counting and self.counting.tick == self.last_tick else None
 
 
 class By(Struct, frozen=True):

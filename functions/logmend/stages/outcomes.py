@@ -1,10 +1,11 @@
 """Make outcomes: of an event that goes no further, of an intent, and of what happens without either. Pure."""
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from logmend import __version__, relay
 from logmend.model.enums import Result
-from logmend.model.state import Acts, Approval, Lease, Record, View
+from logmend.model.state import Acts, Approval, Lease, Record, Repeats, View
 from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
@@ -104,6 +105,26 @@ def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Ou
         first_at=first_at,
         notes=(*latest.notes, *notes),
     )
+
+
+def of_repeats(found: Repeats, settings: Settings) -> Iterator[Outcome]:
+    """Make outcomes of what a day of a VM counts by name, told or not: for readers of the ledger alone."""
+    for word, tally in found.tallies.items():
+        if tally.ids:
+            result, _, reason = word.partition(" ")
+            yield Outcome(
+                result=Result(result),
+                reason=reason or None,
+                detail=f"{len(tally.ids)} {COUNTED}",
+                at=tally.heard,
+                outcome_id=f"n-{found.instance}-{found.runbook}-{found.day}-{word}",
+                mode=settings.mode,
+                version=__version__,
+                runbook=found.runbook,
+                instance=found.instance,
+                count=len(tally.ids),
+                first_at=tally.heard,
+            )
 
 
 def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) -> Outcome:

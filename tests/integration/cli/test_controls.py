@@ -284,11 +284,25 @@ def test_the_history_of_a_vm_tells_what_was_done_and_by_whom(place: Place) -> No
     assert {each["what"] for each in later} == {"held by a revert", "frozen"}
 
 
-def test_the_history_shows_what_is_counted_and_not_recorded_yet(place: Place) -> None:
-    """A VM that is left alone again and again: how often, before the tick records it."""
+def test_what_is_counted_and_not_recorded_yet_is_shown(place: Place) -> None:
+    """A VM that is left alone again and again: how often, before the tick records it, and each event once.
+
+    By history, status and report, beside the log of outcomes and from the ledger alone.
+    """
     for _ in range(4):
         deliver(place, "web-1", mode="observe", repeats="counted")
     deliver(place, "web-2", mode="observe", repeats="counted")
+    expected = {"planned": 2, "skipped: cooling_down": 3}
+    assert place.json("status")["outcomes"] == expected
+    assert place.json("status", outcomes="stdout")["outcomes"] == expected
+    page = ("report", "--out", place.folder / "report.html")
+    assert place.logmend(*page, outcomes="stdout").stdout.startswith("5 outcomes of 2 VMs")
+    (alone,) = (
+        each
+        for each in place.json("history", place.ref("web-1"), outcomes="stdout")
+        if each["what"].startswith("counted")
+    )
+    assert (alone["what"], alone["detail"][:9]) == ("counted: skipped: cooling_down", "2 counted")
     rows = place.json("history", place.ref("web-1"))
     counted = [each for each in rows if each["what"].startswith("counted")]
     assert [(each["kind"], each["what"]) for each in counted] == [("now", "counted: skipped: cooling_down")]

@@ -1,6 +1,7 @@
 """`logmend report`: what the page counts, and that nothing an outcome says can become part of the page."""
 
 import base64
+import itertools
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,6 +211,22 @@ def test_a_count_weighs_in_every_share_as_many_as_it_tells() -> None:
     for of in (found.by_runbook, found.by_zone, found.by_owner, found.by_group):
         assert [each.total() for each in of.values()] == [12]
     assert [count for _, count in found.funnel()][:2] == [12, 12]
+
+
+def test_a_count_is_spread_over_the_time_that_it_tells_of() -> None:
+    """Not all at its end; the VM's events add up, and no earlier outcome is said to be left out."""
+    hours = timedelta(hours=11)
+    again = replace(outcome(1, Result.SKIPPED, "cooling_down", at=START + hours), count=144, first_at=START)
+    found = report(again)
+    moments = sorted(found.over_time)
+    assert (found.first, found.last) == (START, START + hours)
+    assert {each["skipped"] for each in found.over_time.values()} == {3}
+    assert {later - sooner for sooner, later in itertools.pairwise(moments)} <= {842, 843}
+    (vm,) = found.vms.values()
+    assert (vm.count, vm.entries) == (144, 1)
+    assert "earlier outcomes are not shown" not in render(found)
+    one = report(replace(again, count=1))
+    assert one.over_time == {moments[-1]: {"skipped": 1}}
 
 
 def test_the_page_is_small(run: Run, tmp_path: Path) -> None:
