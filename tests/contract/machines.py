@@ -90,6 +90,14 @@ def executor(port: int, **changes: Any) -> SshExecutor:
     return SshExecutor(**(parts | changes))
 
 
+async def later(seconds: float) -> None:
+    """Let so many seconds have passed for every timer of this loop, once what they end is arranged."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + seconds  # type: ignore[method-assign]
+    await asyncio.sleep(0)
+
+
 class _Server(asyncssh.SSHServer):
     def begin_auth(self, _: str) -> bool:
         return True

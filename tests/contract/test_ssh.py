@@ -22,6 +22,7 @@ from tests.contract.machines import (
     Pinned,
     Shell,
     executor,
+    later,
     runbook,
     served,
 )
@@ -353,9 +354,18 @@ async def trickle_output(process: asyncssh.SSHServerProcess[bytes]) -> None:
 @pytest.mark.parametrize("handler", [hang, trickle_output], ids=["hangs", "trickles"])
 async def test_a_script_that_never_ends_meets_the_deadline(handler: Any) -> None:
     """However often it sends a byte."""
-    async with served(handler) as port:
+    begun = asyncio.Event()
+
+    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        begun.set()
+        await handler(process)
+
+    async with served(run) as port:
+        check = asyncio.create_task(one_check(port, "exit 100\n", deadline=timedelta(seconds=200)))
+        await begun.wait()
+        await later(201)
         with pytest.raises(Transient) as caught:
-            await asyncio.wait_for(one_check(port, "exit 100\n", deadline=timedelta(seconds=1)), 10)
+            await check
     assert caught.value.reason == "deadline_exceeded"
 
 
@@ -412,7 +422,7 @@ async def test_a_peer_that_dies_without_a_word_is_noticed_by_keepalive() -> None
 
     async with served(freeze) as port:
         with pytest.raises(Transient) as caught:
-            await asyncio.wait_for(one_check(port, "exit 100\n", keepalive=0.1), 10)
+            await asyncio.wait_for(one_check(port, "exit 100\n", keepalive=0.1), 100)
         thaw.set()
         await asyncio.sleep(0.05)
     assert caught.value.reason == "connection_lost"
@@ -437,10 +447,15 @@ async def settled() -> int:
 
 async def test_two_hundred_attempts_at_once_leave_no_file_and_no_task_behind() -> None:
     """Good, failing, hanging and cancelled ones, all in one process."""
+    hanging, all_hang = 0, asyncio.Event()
 
     async def serve(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        nonlocal hanging
         script = await process.stdin.read()
         if b"hang" in script:
+            hanging += 1
+            if hanging == len(tasks[1::4]):
+                all_hang.set()
             await process.wait_closed()
         process.stdout.write(b"logmend=begin\na=1\n")
         process.exit(101)
@@ -453,14 +468,15 @@ async def test_two_hundred_attempts_at_once_leave_no_file_and_no_task_behind() -
                 port,
                 script,
                 host_keys=keys,
-                connect_timeout=60,
-                deadline=timedelta(seconds=60 if number % 4 != 1 else 20),  # logging in comes first
+                connect_timeout=240,  # at most half of the deadline
+                deadline=timedelta(seconds=500 if number % 4 == 1 else 1000),
             )
         except (Transient, Permanent) as error:
             return error.reason
         return str(evidence.exit_code)
 
-    async with served(serve, login_timeout=100, backlog=300) as port:
+    tasks: list[asyncio.Task[str]] = []
+    async with served(serve, login_timeout=240, backlog=300) as port:
         await attempt(port, 0)  # what is loaded once is loaded before counting
         await settled()
         gc.collect()
@@ -468,6 +484,9 @@ async def test_two_hundred_attempts_at_once_leave_no_file_and_no_task_behind() -
         tasks = [asyncio.create_task(attempt(port, number)) for number in range(200)]
         for task in tasks[3::4]:
             asyncio.get_running_loop().call_later(0.5, task.cancel)
+        await asyncio.wait([task for number, task in enumerate(tasks) if number % 4 != 1])
+        await all_hang.wait()
+        await later(501)
         results = await asyncio.gather(*tasks, return_exceptions=True)
         left = await settled()
         gc.collect()

@@ -30,6 +30,7 @@ from tests.contract.machines import (
     Now,
     Pinned,
     executor,
+    later,
     runbook,
     served,
 )
@@ -278,12 +279,17 @@ async def test_a_script_killed_on_the_vm_is_a_lost_connection(sshd: Callable[...
             await session.check()
 
 
-async def test_a_script_that_hangs_meets_the_deadline(sshd: Callable[..., Sshd]) -> None:
+async def test_a_script_that_hangs_meets_the_deadline(sshd: Callable[..., Sshd], tmp_path: Path) -> None:
     """The attempt ends; the connection with it."""
-    quick = sshd().executor(deadline=timedelta(seconds=2))
-    with pytest.raises(Transient) as caught:
-        async with quick.open(FACTS, runbook("sleep 20\n"), Action.CHECK) as session:
-            await session.check()
+    patient, begun = sshd().executor(deadline=timedelta(seconds=200)), tmp_path / "begun"
+    script = runbook(f": >'{begun}'; sleep 20\n")
+    async with patient.open(FACTS, script, Action.CHECK) as session:
+        running = asyncio.create_task(session.check())
+        while not begun.exists() and not running.done():  # noqa: ASYNC110  of another process
+            await asyncio.sleep(0.02)
+        await later(201)
+        with pytest.raises(Transient) as caught:
+            await running
     assert caught.value.reason == "deadline_exceeded"
 
 

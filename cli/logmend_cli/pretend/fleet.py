@@ -8,6 +8,7 @@ its own in 127.0.0.0/8; its SSH server runs what it is sent with ``/bin/sh``, wi
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -198,8 +199,13 @@ async def serving(app: object, port: int) -> AsyncIterator[None]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nothing listens on now, and that the kernel gives nobody meanwhile.
+
+    It is used up to minutes later. What asks for port 0, or connects, gets one from 32768 on (Linux,
+    net.ipv4.ip_local_port_range); other systems begin higher still.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
