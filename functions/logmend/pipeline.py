@@ -129,8 +129,10 @@ class Pipeline(Struct, frozen=True):
     ) -> Outcome:
         """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick).
 
-        ``told`` ends it without a check of the VM: what the tick heard about many at once.
+        ``told`` ends it without a check of the VM: what the tick heard about many at once. So does what the
+        intent itself ends with.
         """
+        told = told or intent.ends
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
         settings = self.policies.of(intent.runbook)
 

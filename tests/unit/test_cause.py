@@ -11,10 +11,13 @@ from tests.unit.test_requests import agents_world, fixed
 
 from logmend import catalog
 from logmend.errors import Transient
+from logmend.ledger.documents import pack, subject_key
 from logmend.model.enums import Action, Mode
+from logmend.model.state import By, Subject
 from logmend.model.struct import replace
 from logmend.model.values import Diagnosis, Outcome
 from logmend.outcome import document, reasons
+from logmend.ports import Document
 from logmend.settings import Lone
 from logmend_cli.alike import Causes
 
@@ -346,15 +349,85 @@ async def test_what_was_well_a_moment_ago_is_looked_at_again_for_the_one_that_wa
     ]
 
 
-async def test_what_goes_first_and_fails_lets_nothing_come_after_it() -> None:
-    """The one that was asked for says who goes first, and that one says what it failed of."""
+async def test_what_goes_first_and_fails_is_told_to_the_one_that_waits() -> None:
+    """It says who went first and what came of that, touches nothing, and a person can go on."""
     w = world(mode=Mode.ENFORCE, follow_up=True)
     ordered(w, {"ops-agent": "apt-source-gone"})
-    w.fleet.vms[REF.instance_id].fix_works = False
-    said = await through(w)
-    assert said == ["ops-agent skipped:goes_first", "apt-source-gone failed:still_faulty"]
-    first = w.outcomes.written[0]
+    vm = w.fleet.vms[REF.instance_id]
+    vm.fix_works = False
+    assert await through(w) == [
+        "ops-agent skipped:goes_first",
+        "apt-source-gone failed:still_faulty",
+        "ops-agent failed:first_failed",
+    ]
+    first, last = w.outcomes.written[0], w.outcomes.written[-1]
     assert first.detail == "apt-source-gone: ops-agent comes after it"
+    assert last.detail.startswith("apt-source-gone went first and ended failed: still_faulty; enforced, and")
+    assert (last.committed, vm.enforcements) == (False, 1)
+    step = reasons.next_step(last)
+    assert step.endswith(f"then: logmend run {REF} --runbook ops-agent --enforce")
+    subjects = {each.runbook: each async for each in w.ticker.queues.subjects()}
+    assert subjects["apt-source-gone"].failures == 1
+    assert subjects["ops-agent"].failures == 0, "it was not tried"
+    assert subjects["ops-agent"].cooldown is None
+    vm.fix_works = True
+    order = replace(operator(), runbook="ops-agent")
+    assert (await w.pipeline.work(order)).result == "remediated"
+
+
+async def test_a_chain_whose_first_link_fails_ends_with_a_word_from_each() -> None:
+    """No link waits for ever, and none is told twice."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    ordered(w, {"ops-agent": "google-guest-agent", "google-guest-agent": "apt-source-gone"})
+    w.fleet.vms[REF.instance_id].fix_works = False
+    assert await through(w) == [
+        "ops-agent skipped:goes_first",
+        "google-guest-agent skipped:goes_first",
+        "apt-source-gone failed:still_faulty",
+        "google-guest-agent failed:first_failed",
+        "ops-agent failed:first_failed",
+    ]
+    assert "apt-source-gone went first and ended failed: still_faulty" in w.outcomes.written[-1].detail
+    assert {each.state async for each in w.ticker.queues.records()} == {"done"}
+
+
+@pytest.mark.parametrize("how", ["refused", "turned away", "cancelled", "turned off", "gone"])
+async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
+    """By the VM, at its admission, by a person, by a new deployment, or with the VM itself."""
+    w = world(mode=Mode.ENFORCE, follow_up=True)
+    ordered(w, {"ops-agent": "apt-source-gone"})
+    vm = w.fleet.vms[REF.instance_id]
+    assert (await w.deliver(alert())).reason == "goes_first"
+    ended = {
+        "refused": "refused: other_source",
+        "turned away": "skipped: reverted",
+        "cancelled": "skipped: cancelled",
+        "turned off": "refused: unknown_runbook",
+        "gone": "skipped: instance_gone",
+    }[how]
+    match how:
+        case "refused":
+            vm.on_check = [evidence(102, reason="other_source")]
+        case "turned away":
+            key = subject_key(REF, "apt-source-gone")
+            held = Document(pack(Subject(REF, "apt-source-gone", held=True)))
+            await w.store.transact([key], lambda _: ({key: held}, None))
+        case "cancelled":
+            by = By("ann", w.clock.now())
+            await w.pipeline.journal.cancel("f-m-1", by, w.pipeline.policies.general)
+        case "turned off":
+            left = {k: v for k, v in w.pipeline.runbooks.items() if k != "apt-source-gone"}
+            w.pipeline = replace(w.pipeline, runbooks=left)
+            w.ticker = replace(w.ticker, pipeline=w.pipeline)
+        case _:
+            w.fleet.facts_of.pop(REF.instance_id)
+    for _ in range(3):
+        w.clock.tick(seconds=3600)
+        await w.ticker.run()
+    last = w.outcomes.written[-1]
+    result = "refused" if ended.startswith("refused") else "skipped"
+    assert (last.runbook, last.result, last.reason) == ("ops-agent", result, "first_failed")
+    assert last.detail.startswith(f"apt-source-gone went first and ended {ended}")
 
 
 async def test_an_agent_is_asked_for_what_goes_first_before_anything_else() -> None:

@@ -37,7 +37,9 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.ports import Document, Key
 from logmend.settings import Budget
+from logmend.stages.act import GOES_FIRST
 from logmend.stages.decide import GROUP, Cohort, superseding
+from logmend.stages.intents import back, follow_up_id
 from logmend.stages.outcomes import of_replayed
 
 Judge = Callable[[View], Verdict | None]
@@ -224,6 +226,22 @@ def replayed(
 
 WAITING = 50
 """Intents that a VM's document names as waiting; more than these wake at their own time."""
+
+
+def after_keys(intent: Intent) -> list[Key]:
+    """Name the record of the runbook that let an intent's own go first; none if none did."""
+    return [intent_key(follow_up_id(intent))] if intent.back_to else []
+
+
+def coming_back(
+    intent: Intent, outcome: Outcome, documents: Documents, now: datetime
+) -> dict[Key, Document | None]:
+    """Let the runbook come again that let an intent's own go first, however that ended; it is told how."""
+    if not outcome.final or outcome.reason == GOES_FIRST:  # of a chain, the next link goes first
+        return {}
+    return {
+        key: parked(back(intent, outcome, now), now) for key in after_keys(intent) if key not in documents
+    }
 
 
 def turned_away(subject: Subject, intent: Intent, outcome: Outcome, state: State) -> Subject:

@@ -149,7 +149,7 @@ class Journal(Upkeep):
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)
         originals = await self._originals(intent)
         keys = [mine, subject_at, FLEET, *([claim_at] if claim_at else []), *originals]
-        keys += [day.key] if day else []
+        keys += [*changes.after_keys(intent), *([day.key] if day else [])]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], Admission]:
             record = unpack(Record, documents[mine]) if mine in documents else None
@@ -204,6 +204,7 @@ class Journal(Upkeep):
             after = changes.turned_away(view.subject, intent, outcome, turned.state)
             if after != view.subject:
                 writes[subject_at] = subject_document(after, now)
+            writes |= changes.coming_back(intent, outcome, documents, now)
             writes |= changes.replayed(intent, outcome, originals, documents, now)
             if day is not None and counting and repeats.countable(outcome, view.record):
                 said = repeats.Said(day, turned, outcome, view.subject.fence, now)
@@ -309,7 +310,7 @@ class Journal(Upkeep):
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
         keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
         originals, again = await self._originals(intent), changes.coming_again(intent, outcome, now)
-        keys += [*again, *originals]
+        keys += [*again, *originals, *changes.after_keys(intent)]
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
             record, subject = changes.held_by(documents, mine, subject_at, held.lease, None)
@@ -361,6 +362,7 @@ class Journal(Upkeep):
             if conclusion.watch and intent_key(conclusion.watch[0].intent_id) not in documents:
                 writes[intent_key(conclusion.watch[0].intent_id)] = changes.parked(*conclusion.watch)
             writes |= again
+            writes |= changes.coming_back(intent, outcome, documents, now)
             writes |= changes.replayed(intent, outcome, originals, documents, now)
             return writes, bool(after.waiting)
 
@@ -475,11 +477,13 @@ class Journal(Upkeep):
             outcome = replace(outcome, requested_by=by.who)
             ended = replace(record, state=State.DONE, outcome=outcome)
             writes: dict[Key, Document | None] = {mine: changes.filed(ended, None, by.at, emitted=False)}
+            writes |= changes.coming_back(record.intent, outcome, found, by.at)
             if plan_at and plan_at in found:
                 writes[plan_at] = decided(unpack(Approval, found[plan_at]), "withdrawn", by.at, by.who)
             return writes, outcome
 
-        return await self._store.transact([mine, *([plan_at] if plan_at else [])], step)
+        after = changes.after_keys(known.intent) if known else []
+        return await self._store.transact([mine, *([plan_at] if plan_at else []), *after], step)
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
         """Return for each VM tried within ``window`` whether it failed, by its latest sample.

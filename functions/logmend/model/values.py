@@ -151,6 +151,7 @@ class Intent(Struct, frozen=True):
     in ``passes`` (an order to enforce: through the breaker alone), on at most ``at_most`` VMs in a window of
     the budget (None: no limit). ``back_to`` are the runbooks that this one goes before, the last of
     which comes again once this one is through; ``gone_first`` are all that went first, none does so twice.
+    ``ends`` is all that is left to say of it, without a look at the VM: what went first did not help.
     """
 
     intent_id: str
@@ -178,6 +179,7 @@ class Intent(Struct, frozen=True):
     approved: Plan | None = None
     back_to: tuple[str, ...] = ()
     gone_first: tuple[str, ...] = ()
+    ends: "Verdict | None" = None
 
     @property
     def puts_back(self) -> bool:

@@ -329,7 +329,11 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "goes_first": Meaning(
             "Another runbook goes first (detail says which), since it remediates what stops this one, or this"
             " one names it in `after`. This one comes again after it.",
-            "nothing, if both are remediated; if the other is not, see its outcome",
+            "nothing; if the other one does not help, this one says so",
+        ),
+        "first_failed": Meaning(
+            "The runbook that goes first did not help; the detail says how it ended. This one was not begun.",
+            f"deal with what detail says, then: {_AGAIN}",
         ),
         # skipped or parked
         "frozen": Meaning(
@@ -687,8 +691,8 @@ _OF_LOGMEND = (
     "observe_mode cooling_down already_requested needs_human reverted superseded_by_revert replayed"
     " freeze_set freeze_lifted freeze_over vm_resumed host_key_forgotten breaker_opened breaker_closed"
     " wave_begun wave_held wave_released"
-    " diagnosed_as_root goes_first plan_approved plan_rejected declined cancelled no_such_order order_in_hand"
-    " last_healthy outside_window"
+    " diagnosed_as_root goes_first first_failed plan_approved plan_rejected declined cancelled"
+    " no_such_order order_in_hand last_healthy outside_window"
     " frozen budget_exhausted breaker_open busy retry no_such_approval approval_decided"
     " approval_expiring approval_expired bad_credential out_of_files login_profile_full"
     " iap_request_refused iap_reauthenticate"

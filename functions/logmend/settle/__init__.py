@@ -102,10 +102,8 @@ def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
         return None
     if verdict.reason == act.GOES_FIRST and (first := cause.runbook if cause else runbook.after) is not None:
         return intents.goes_first(intent, first, end.now)
-    if intent.back_to and verdict.result in (Result.REMEDIATED, Result.NOTHING_TO_DO):
-        return intents.back(intent, end.now)
-    if verdict.result is not Result.REMEDIATED or facts is None:
-        return None
+    if intent.back_to or verdict.result is not Result.REMEDIATED or facts is None:
+        return None  # what let it go first comes next, which the ledger sees to
     if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, end.settings):
         return None
     return intents.follow_up(intent, runbook.follow_up, end.now)

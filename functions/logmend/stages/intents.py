@@ -5,12 +5,23 @@ import re
 from datetime import datetime
 
 from logmend import relay
-from logmend.model.enums import Action, Origin
+from logmend.model.enums import Action, Origin, Result
 from logmend.model.state import Approval
 from logmend.model.struct import replace
-from logmend.model.values import Delivery, Incident, InstanceRef, Intent, LogEntry, Source
+from logmend.model.values import (
+    Delivery,
+    Incident,
+    InstanceRef,
+    Intent,
+    LogEntry,
+    Outcome,
+    Source,
+    Verdict,
+)
 from logmend.runbook import Runbook, Variant
 
+FIRST_FAILED = "first_failed"
+"""Reason of what is not begun since the runbook that went first did not help."""
 SILENCE = "silence"
 """Kind of source of what logmend asks by itself after a fix (:mod:`logmend.silence`)."""
 REPLAY_ID = "logmend_replay_id"
@@ -140,10 +151,15 @@ def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
     )
 
 
+def follow_up_id(intent: Intent) -> str:
+    """Return the id of the intent that comes after one: the next runbook's, of which there is one at most."""
+    return f"f-{intent.intent_id}"
+
+
 def follow_up(intent: Intent, runbook: str, now: datetime) -> Intent:
     """Make the intent of a runbook that comes after another: as follow-up, or since it let that go first."""
-    following = _next(intent, f"f-{intent.intent_id}", Origin.FOLLOW_UP, now)
-    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None)
+    following = _next(intent, follow_up_id(intent), Origin.FOLLOW_UP, now)
+    return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None, ends=None)
 
 
 def goes_first(intent: Intent, runbook: str, now: datetime) -> Intent:
@@ -153,9 +169,22 @@ def goes_first(intent: Intent, runbook: str, now: datetime) -> Intent:
     return replace(before, back_to=back_to, gone_first=gone_first)
 
 
-def back(intent: Intent, now: datetime) -> Intent:
-    """Make the intent of the runbook that let an intent's own go first."""
-    return replace(follow_up(intent, intent.back_to[-1], now), back_to=intent.back_to[:-1])
+HELPED = frozenset({Result.REMEDIATED, Result.NOTHING_TO_DO})
+"""Results of what goes first after which the runbook that waits comes again."""
+
+
+def back(intent: Intent, outcome: Outcome, now: datetime) -> Intent:
+    """Make the intent of the runbook that let an intent's own go first; it only says so if that did not help.
+
+    What stopped it is still there: to enforce would change a VM in vain.
+    """
+    then = replace(follow_up(intent, intent.back_to[-1], now), back_to=intent.back_to[:-1])
+    if outcome.result in HELPED:
+        return then
+    result = outcome.result if outcome.result in (Result.FAILED, Result.REFUSED) else Result.SKIPPED
+    ended = f"{outcome.result}{f': {outcome.reason}' if outcome.reason else ''}"
+    detail = relay.joined(f"{intent.runbook} went first and ended {ended}", outcome.detail)
+    return replace(then, ends=Verdict(result, FIRST_FAILED, detail))
 
 
 def of_silence(intent: Intent, now: datetime) -> Intent:
