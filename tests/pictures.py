@@ -14,7 +14,7 @@ from tests.provider_schema import ROOT
 from tests.unit.cli.outcomes import START, outcome
 
 FOLDER = ROOT / "docs" / "pictures"
-SIZES = {"report": (1440, 1000, 0.75, False), "report-phone": (390, 844, 1.0, True)}
+SIZES = {"report": (1180, 918, 0.9, False), "report-phone": (390, 844, 1.0, True)}
 """By file: width and height in CSS pixels, the picture's scale, and whether it is dark (and a phone)."""
 QUALITY = 60
 
