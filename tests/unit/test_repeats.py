@@ -1,5 +1,6 @@
 """A VM that says the same again: an entry when it begins, a count after that, each event once."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,13 @@ from tests.unit.test_pipeline import operator
 
 from logmend.errors import Permanent, Transient
 from logmend.ledger import repeats
+from logmend.ledger.documents import FLEET
 from logmend.model.enums import Mode, Result
 from logmend.model.state import Freeze
+from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
-from logmend.outcome import document
+from logmend.outcome import ack, document
+from logmend.ports import Document, Key
 from logmend.settings import RepeatsChoice
 from logmend.stages import outcomes
 
@@ -190,6 +194,21 @@ async def test_an_instance_that_does_not_count_holds_up_the_counting_of_what_lea
     assert told(new) == [("refused: project_mismatch", count) for count in (1, 1, 2)]
 
 
+async def test_so_does_a_tick_of_a_version_that_knows_no_counts() -> None:
+    """It notes when it ticked, and writes back what it does not know."""
+    w = world(**COUNTED)
+    await counting(w)
+
+    def ticked(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
+        data = {**found[FLEET].data, "last_tick": w.clock.now().isoformat()}
+        return {FLEET: replace(found[FLEET], data=data)}, None
+
+    await w.store.transact([FLEET], ticked)
+    for number in range(3):
+        await says(w, number, **FORGED)
+    assert told(w) == [("refused: project_mismatch", 1)] * 3
+
+
 async def test_a_change_of_state_is_an_entry_at_once_and_the_count_before_it_is_kept() -> None:
     """Frozen while it cools down, and thawed: what goes on afterwards is no news."""
     w = world(**COUNTED)
@@ -298,33 +317,39 @@ async def test_a_count_that_could_not_be_recorded_is_recorded_by_the_next_tick()
     assert events(w) == 6
 
 
+@pytest.mark.parametrize("error", [Killed(), Transient("ledger_unavailable")], ids=["killed", "failed"])
 @pytest.mark.parametrize("done", [False, True])
-async def test_whichever_transaction_of_a_count_is_killed_each_event_is_told_once(done: bool) -> None:
-    """A process dies at each transaction in turn, its writes done or not; the next one goes on."""
+async def test_whichever_transaction_of_a_count_fails_each_event_is_told_once(
+    done: bool, error: BaseException
+) -> None:
+    """A process dies at each transaction in turn, or hears no answer, its writes done or not."""
     disturbed = 0
-    for at in range(1, 60):
+    for at in range(1, 80):
         first = world(**COUNTED)
-        store = Disturbed(first.store, at, Killed(), done)
+        await counting(first)
+        store = Disturbed(first.store, at, error, done)
         w = world(store=store, fleet=first.fleet, clock=first.clock, **COUNTED)
         w.outcomes.written = first.outcomes.written
-        bodies = [push(entry(at=w.clock.now()), str(number), at=w.clock.now()) for number in range(6)]
-        for body in bodies:
+        kinds: list[dict[str, Any]] = [{}] * 6 + [FORGED] * 4
+        for number, changes in enumerate(kinds):
+            body = push(entry(at=w.clock.now(), **changes), str(number), at=w.clock.now())
             try:
-                await w.deliver(body)
+                acknowledged = ack.status((await w.deliver(body)).result) < 300
             except Killed:
-                w = after(first, **COUNTED)
+                acknowledged, w = False, after(first, **COUNTED)
+            if not acknowledged:
                 w.clock.tick(minutes=11)
                 await w.deliver(body)
         for _ in range(3):
             try:
                 await w.tick(hours=3)
-            except Killed:
+            except (Killed, Transient):
                 w = after(first, **COUNTED)
-        assert events(w) == 6, (at, told(w))
+        assert events(w) == len(kinds), (at, told(w))
         if store.seen < at:
             break
         disturbed += 1
-    assert disturbed > 10
+    assert disturbed > 20
 
 
 async def test_events_of_no_runbook_are_counted_by_process_and_hour_and_say_that_it_is_approximate() -> None:
