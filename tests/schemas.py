@@ -56,6 +56,7 @@ VM = {"type": "string", "description": "PROJECT/ZONE/INSTANCE_ID"}
 RESULT = one_of(Result)
 MADE_OF: Mapping[str, Schema] = {"group": maybe(TEXT), "template": maybe(TEXT), "image": maybe(TEXT)}
 ALIKE: Mapping[str, Schema] = {"cause": TEXT, **MADE_OF, "instances": NUMBER, "next_step": maybe(TEXT)}
+LABELS: Schema = {"type": "object", "additionalProperties": TEXT}
 CONCERNS: Schema = {"enum": ["owner", "fleet", "logmend"]}
 
 OUTCOME = record(
@@ -73,7 +74,7 @@ OUTCOME = record(
     executor=maybe({"enum": ["ssh", "osconfig"]}),
     host_key=maybe(TEXT),
     credential=maybe(TEXT),
-    instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT), **MADE_OF)),
+    instance=maybe(record(**INSTANCE["properties"], name=maybe(TEXT), **MADE_OF, labels=LABELS)),
     owner=maybe(TEXT),
     attempt=NUMBER,
     committed={"type": "boolean"},
@@ -98,6 +99,8 @@ OUTCOME = record(
     replay_of=maybe(TEXT),
     requested_by=maybe(TEXT),
     identity=maybe(TEXT),
+    why=maybe(TEXT),
+    passes=WORDS,
     approval=maybe(record(id=TEXT, expires_at=maybe(TIME))),
     notes=WORDS,
     latency_ms=record(queue=maybe(NUMBER), lookup=maybe(NUMBER), act=maybe(NUMBER), total=maybe(NUMBER)),

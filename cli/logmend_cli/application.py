@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
-from logmend.model.values import InstanceRef
+from logmend.model.values import InstanceRef, Intent
 from logmend.settings import Settings, duration
 from logmend.stages import identify
 from logmend.stages.identify import NameRef
@@ -114,6 +114,35 @@ async def for_each(what: str, work: Mapping[str, Callable[[], Awaitable[str]]]) 
     with progress(what, len(work)) as more:
         done = await some_at_once(partial(one, name, do, more) for name, do in work.items())
     return done.count(False)
+
+
+async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
+    """Write orders to the ledger for the function; gives those that are there.
+
+    Once one could not be written no other is begun. Each that is not there is told.
+    """
+    stop = asyncio.Event()
+
+    async def one(order: Intent, more: Callable[[int], None]) -> bool:
+        if stop.is_set():
+            return False
+        try:
+            await app.journal.write(order, order.created_at)
+        except (Permanent, Transient) as error:
+            stop.set()
+            lost = f"; if it was written all the same, it waits as {order.intent_id}"
+            warn(f"{order.instance}: {error.reason}: {error.detail}{lost}")
+            return False
+        more(1)
+        return True
+
+    with progress("orders", len(orders)) as more:
+        done = await some_at_once(partial(one, order, more) for order in orders)
+    if left := done.count(False):
+        warn(f"{left} of {len(orders)} orders were not written: order them again")
+        for order in [order for order, there in zip(orders, done, strict=True) if not there]:
+            warn(f"  {order.instance}")
+    return [order for order, there in zip(orders, done, strict=True) if there]
 
 
 async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:

@@ -5,21 +5,18 @@ import signal
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from logmend import windows
 from logmend.errors import ConfigError, LogmendError
 from logmend.model.enums import Action, Mode, Result
-from logmend.model.state import Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
-from logmend_cli import application, inputs, local, output, selection, waves
+from logmend_cli import application, inputs, local, output, selection, stops, waves
 from logmend_cli.documented import runbook_names, together
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
 
@@ -44,6 +41,7 @@ options = together(
     click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
     local.options,
     click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
+    application.why_option,
     application.by_option,
     output.format_option("table", "json", "csv"),
 )
@@ -99,10 +97,9 @@ async def _carry_out(
         warn("no VM was fixed since then")
         return DONE
     acting, canary = chosen["enforce"], bool(chosen.get("canary"))
-    held = await _held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
-    stops = await _stops(app, refs, runbook) if acting and action is Action.REVERT else {}
-    stops |= await _breaker(app, runbook) if acting and canary else {}
-    for text in stops.values():
+    held = await stops.held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
+    passes = await _passes(app, action, refs, runbook, chosen) if acting else {}
+    for text in passes.values():
         warn(f"passes: {text}")
     if acting and not chosen["yes"]:
         for ref in refs:
@@ -120,7 +117,8 @@ async def _carry_out(
             intent_id=uuid.uuid4().hex,
             look_only=not acting,
             overrides=held.get(ref),
-            passes=tuple(stops),
+            passes=tuple(passes),
+            why=chosen["why"],
             at_most=None if since else chosen.get("at_most"),
         )
         for ref in refs
@@ -137,7 +135,7 @@ async def _carry_out(
     outcomes = await (waves.in_waves(orders, size, act) if since and acting else act(orders))
     _show(outcomes, shape)
     if acting and canary:
-        warn(_mended(outcomes, runbook, opened=bool(stops)))
+        warn(_mended(outcomes, runbook, opened=bool(await stops.breaker(app, runbook))))
     if since and len(outcomes) < len(orders):
         return BAD
     if not acting:
@@ -146,6 +144,22 @@ async def _carry_out(
         warn("What is parked is forgotten now: without a ledger nothing takes it up. Run it again.")
         return BAD
     return status_of(outcome.result for outcome in outcomes)
+
+
+async def _passes(
+    app: "Application", action: Action, refs: Sequence[InstanceRef], runbook: str, chosen: dict[str, Any]
+) -> dict[str, str]:
+    """Name what the order goes through, in words; tells what it will wait for."""
+    shut, out = stops.closed(app, runbook, datetime.now(UTC)), bool(chosen.get("outside_window"))
+    if out and not chosen["why"].strip():
+        raise ConfigError(["--outside-window goes on record: say why with --why"])
+    if action is Action.REVERT:
+        frozen = await stops.freezes(app, refs, runbook)
+        return frozen | await stops.breaker(app, runbook) | shut
+    for text in shut.values() if not out else ():
+        warn(f"waits: {text}; or go through it with --outside-window --why TEXT")
+    opened = await stops.breaker(app, runbook) if chosen.get("canary") else {}
+    return opened | (shut if out else {})
 
 
 async def _selected(
@@ -175,12 +189,6 @@ async def _selected(
     return refs
 
 
-async def _breaker(app: "Application", runbook: str) -> dict[str, str]:
-    """Name the open breaker that a canary goes through, in words; nothing where none is open."""
-    breaker = (await app.controls.fleet()).breakers.get(runbook)
-    return {breaker.mark: f"the breaker of {runbook} is open: {breaker}"} if breaker else {}
-
-
 def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
     """Say what a canary proves, and what is still to be done."""
     release = f"logmend resume --runbook {runbook}"
@@ -192,38 +200,6 @@ def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
             return f"The cause is not mended.{stays.partition(':')[0]}"
         case _:
             return f"This says nothing of the cause: nothing was enforced.{stays.partition(':')[0]}"
-
-
-async def _held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
-    """Name the latest revert of each VM: an order to enforce has to know what it takes back."""
-    subjects = await _subjects(app, refs, runbook)
-    return {each.instance: each.held_by for each in subjects if each.held_by}
-
-
-async def _stops(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:
-    """Name what a revert goes on through: every freeze and open breaker that is there now, in words."""
-    fleet = await app.controls.fleet()
-    subjects = await _subjects(app, refs, runbook)
-    scopes = [
-        ("everything", fleet.frozen),
-        (runbook, fleet.frozen_runbooks.get(runbook)),
-        *((str(each.instance), each.frozen) for each in subjects),
-    ]
-    found = {
-        freeze.mark: f"{scope} is {freeze}" for scope, top in scopes for freeze in (top.stack if top else ())
-    }
-    if (breaker := fleet.breakers.get(runbook)) is not None:
-        found[breaker.mark] = f"the breaker of {runbook} is open since {breaker.opened_at:%FT%TZ}"
-    settings = app.pipeline.policies.of(runbook)
-    if shut := windows.closed(settings.windows, settings.blackouts, None, datetime.now(UTC)):
-        found["outside_window"] = f"it is {shut}"
-    return found
-
-
-async def _subjects(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> list[Subject]:
-    """Read what is known of the VMs, of those of which anything is."""
-    known = await application.some_at_once(partial(app.controls.subject, ref, runbook) for ref in refs)
-    return [each for each in known if each]
 
 
 async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:
@@ -250,21 +226,18 @@ async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> 
 
 
 async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -> int:
-    """Write the orders to the ledger and tick."""
-    with output.progress("orders", len(orders)) as more:
-
-        async def write(order: Intent) -> None:
-            await app.journal.write(order, order.created_at)
-            more(1)
-
-        await application.some_at_once(partial(write, order) for order in orders)
+    """Write the orders to the ledger and tick; shows those that are there by then."""
+    there = await application.written(app, orders)
     rows = [
         {"instance": str(each.instance), "intent_id": each.intent_id, "by": each.requested_by}
-        for each in orders
+        for each in there
     ]
-    output.show_rows(shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows)
-    warn(await application.told_of_tick(app.settings.topic))
-    return DONE
+    output.show_rows(
+        shape, {"instance": "instance", "intent_id": "written as", "by": "by"}, rows, empty="none was written"
+    )
+    if there:
+        warn(await application.told_of_tick(app.settings.topic))
+    return DONE if len(there) == len(orders) else BAD
 
 
 def _show(outcomes: Sequence[Outcome], shape: str) -> None:

@@ -18,6 +18,11 @@ from logmend_cli.scanned import complete_vms
     shell_complete=complete_vms,
     help="Enforce on this VM alone, through an open breaker, and say what of it.",
 )
+@click.option(
+    "--outside-window",
+    is_flag=True,
+    help="Go through the windows and blackouts that are closed now and shown; takes --why.",
+)
 def command(named: Sequence[str], **chosen: Any) -> int:
     """Remediate VMs: PROJECT/ZONE/ID, PROJECT/ZONE/NAME or self links.
 
@@ -27,6 +32,9 @@ def command(named: Sequence[str], **chosen: Any) -> int:
 
     --canary VM --enforce goes through an open breaker on that one VM, to see whether the cause is mended. A
     freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
+
+    Outside a maintenance window or in a blackout, the order waits. With --outside-window --why TEXT it goes
+    through those that are closed now, which are shown before it asks and are on record with it.
 
     --local works on the VM that this runs on, by the script of `logmend runbook export`: there is no
     ledger, so no budget, breaker or cooldown, and --enforce takes --labels-unchecked and root.

@@ -11,7 +11,7 @@ from logmend.errors import Transient
 from logmend.model.enums import Result
 from logmend.model.state import Record, State
 from logmend.model.values import InstanceRef, Intent, Outcome
-from logmend_cli.application import some_at_once, tick_function
+from logmend_cli.application import some_at_once, tick_function, written
 from logmend_cli.errors import warn
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ def _came(wave: Sequence[Intent], done: Sequence[Outcome]) -> str:
 
 async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcome]:
     """Hand a wave to the function and wait for its end; gives the final outcomes that there are in time."""
-    await some_at_once(partial(app.journal.write, each, each.created_at) for each in wave)
-    await tick_function(app.settings.topic)
     done: dict[str, Outcome] = {}
-    left = {each.intent_id for each in wave}
+    left = {each.intent_id for each in await written(app, wave)}
+    await tick_function(app.settings.topic)
     try:
         async with asyncio.timeout(PATIENCE * app.settings.function_timeout.total_seconds()):
             while left:

@@ -16,6 +16,12 @@ T = TypeVar("T")
 LONGEST_PATH = 4096
 """Bytes of a path (``PATH_MAX`` in linux/limits.h)."""
 
+LONGEST_LABEL = 63
+"""Characters of a label's key or value (cloud.google.com/compute/docs/labeling-resources)."""
+
+MOST_LABELS = 8
+"""Labels that are told of a VM: each is kept in the ledger and in every outcome."""
+
 _DATABASE = re.compile(r"\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9]")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TOPIC = re.compile(r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
@@ -86,6 +92,13 @@ def label(value: str) -> tuple[str, str]:
 def label_key(value: str) -> str:
     """Parse the key of a label."""
     return label(f"{value}=")[0]
+
+
+def label_keys(value: str) -> tuple[str, ...]:
+    """Parse a list of at most :data:`MOST_LABELS` keys of labels."""
+    if len(found := listed(label_key)(value)) > MOST_LABELS:
+        raise ValueError(f"expected at most {MOST_LABELS}")
+    return found
 
 
 def labels(value: str) -> tuple[tuple[str, str], ...]:
@@ -215,4 +228,6 @@ def _is_lower(character: str) -> bool:
 
 
 def _is_label_word(word: str) -> bool:
-    return len(word) <= 63 and all(each in "_-" or each.isdigit() or _is_lower(each) for each in word)
+    return len(word) <= LONGEST_LABEL and all(
+        each in "_-" or each.isdigit() or _is_lower(each) for each in word
+    )

@@ -280,6 +280,12 @@ class Settings:
     owner_label: str | None = _setting(
         None, grammar.label_key, "Key of the label that names a VM's owner, for outcomes, plans and status."
     )
+    outcome_labels: tuple[str, ...] = _setting(
+        (),
+        grammar.label_keys,
+        "Keys of labels whose values are in a VM's outcomes, and in columns and counts of scan, approvals,"
+        " status and report: team,env. At most eight.",
+    )
     max_event_age: timedelta = _setting(
         timedelta(hours=1), span, "Events older than this when first seen are skipped as stale."
     )
@@ -493,6 +499,10 @@ class Settings:
     def owner_of(self, labels: Mapping[str, str]) -> str | None:
         """Return what a VM's labels say of its owner; None if they do not, or no label is to."""
         return labels.get(self.owner_label or "")
+
+    def labels_of(self, labels: Mapping[str, str]) -> dict[str, str]:
+        """Return which of a VM's labels its outcomes tell, each of them cut to a label's length."""
+        return {key: labels[key][: grammar.LONGEST_LABEL] for key in self.outcome_labels if key in labels}
 
     def misfits(self, *, cloud: bool) -> list[str]:
         """Name the settings that do not fit together; ``cloud`` says that this is the deployed function."""

@@ -7,7 +7,7 @@ without it a window is an error at the start.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace  # noqa: TID251  as in settings, which is read without packages
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -122,14 +122,32 @@ def closed(
     blackouts: Sequence[Window],
     labels: Mapping[str, str] | None,
     now: datetime,
+    passed: Container[str] = (),
 ) -> Closed | None:
     """Return what keeps changes to a VM with these labels away; None if nothing does.
 
     Each group of windows that concerns it has to be open, and no blackout may hold. While labels are not
-    known (None), only what holds for every VM is asked.
+    known (None), only what holds for every VM is asked. What :func:`each_closed` gives and is ``passed``, in
+    words, is left out.
     """
     hours = [each for each in hours if each.windows[0].concerns(labels)]
     blackouts = [each for each in blackouts if each.concerns(labels)]
+    if passed:
+        hours = [each for each in hours if str(_alone([each], (), now)) not in passed]
+        blackouts = [each for each in blackouts if str(_alone((), [each], now)) not in passed]
+    return _alone(hours, blackouts, now)
+
+
+def each_closed(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) -> list[Closed]:
+    """Return everything that is closed, to any VM or to those with a label, each by itself.
+
+    In words it names this closing alone: once it has opened and closed again, they are others.
+    """
+    found = [_alone([each], (), now) for each in hours] + [_alone((), [each], now) for each in blackouts]
+    return [each for each in found if each]
+
+
+def _alone(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) -> Closed | None:
     what = _what(hours, blackouts, now)
     return Closed(what, _opens(hours, blackouts, now)) if what else None
 

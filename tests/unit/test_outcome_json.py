@@ -50,6 +50,9 @@ FULL = Outcome(
     credential="imported_key",
     committed=True,
     owner="payments",
+    labels={"env": "prod"},
+    why="CHG-7",
+    passes=("blackout 12-24 UTC, until 2026-12-25T00:00:00Z",),
 )
 BARE = Outcome(Result.REJECTED, "malformed", "not JSON", AT, "d-1", Mode.OBSERVE, "0.1.0")
 
@@ -66,8 +69,8 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
         *("variant", "action", "mode", "executor", "host_key", "credential", "instance", "owner", "attempt"),
         *("committed", "before", "after", "cause", "cause_why", "cause_concerns", "cause_evidence"),
         *("cause_step", "cause_runbook", "message_id"),
-        *("source", "replay_of", "requested_by", "identity", "approval", "notes", "latency_ms", "outcome_id"),
-        *("intent_id", "count", "first_at", "version"),
+        *("source", "replay_of", "requested_by", "identity", "why", "passes", "approval", "notes"),
+        *("latency_ms", "outcome_id", "intent_id", "count", "first_at", "version"),
     ]
     assert list(outcome_json.document(FULL)) == keys
     assert list(outcome_json.document(BARE)) == keys
@@ -77,6 +80,7 @@ def test_the_document_has_exactly_the_documented_keys_whatever_applies() -> None
         "instance_id": "4775836342981993096",
         "name": "web-1",
         **dict.fromkeys(("group", "template", "image")),
+        "labels": {"env": "prod"},
     }
     assert list(outcome_json.document(FULL)["latency_ms"]) == ["queue", "lookup", "act", "total"]
     assert list(outcome_json.document(FULL)["source"]) == (

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.fakes import REF, START, entry, incident, push, world
+from tests.fakes import REF, START, World, entry, incident, push, world
 from tests.unit.test_pipeline import ENFORCE, operator
 from tests.unit.test_requests import agents_world, ask, fixed
 
 from logmend import windows
-from logmend.model.enums import Action, Mode
+from logmend.model.enums import Action, Mode, Origin
 from logmend.model.state import By, Freeze
 from logmend.model.struct import replace
+from logmend.model.values import Intent
 from logmend.settings import Settings
 from logmend.wiring import application
 
@@ -301,6 +302,79 @@ async def test_a_persons_revert_and_look_pass_and_their_order_to_enforce_waits()
     assert (await w.pipeline.work(operator())).reason == "outside_window"
     w.fleet.vms[REF.instance_id].faulty = False
     assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).result == "reverted"
+
+
+def through(w: World, name: str = "o-now", **more: Any) -> Intent:
+    """Give an order to enforce that names what is closed at this moment."""
+    shut = windows.each_closed(w.settings.windows, w.settings.blackouts, w.clock.now())
+    return replace(operator(intent_id=name), passes=tuple(map(str, shut)), why="outage 7", **more)
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        {"windows": NIGHT, "blackouts": windows.spans("Sun UTC")},
+        {"windows": windows.opening("label:env=prod Mon UTC")},
+    ],
+)
+async def test_a_persons_order_goes_through_what_it_names_and_says_so(closed: dict[str, Any]) -> None:
+    """Windows and blackouts, of every VM or of a label; who, why and what are on record."""
+    w = world(**ENFORCE, **closed)
+    facts = w.fleet.facts_of[REF.instance_id]
+    w.fleet.facts_of[REF.instance_id] = replace(facts, labels={"env": "prod"})
+    assert (await w.pipeline.work(operator(intent_id="o-blind"))).reason == "outside_window"
+    order = through(w)
+    outcome = await w.pipeline.work(order)
+    assert outcome.result == "remediated"
+    assert (outcome.requested_by, outcome.why) == (order.requested_by, "outage 7")
+    assert outcome.passes == order.passes
+    assert all("until" in each for each in outcome.passes)
+
+
+@pytest.mark.parametrize("named", [{"windows": NIGHT}, {"blackouts": windows.spans("Sun UTC")}])
+async def test_an_order_passes_nothing_that_it_does_not_name(named: dict[str, Any]) -> None:
+    """Nor a freeze, whatever it names: that is another person's word."""
+    known = world(**ENFORCE, **named)
+    both: dict[str, Any] = {"windows": NIGHT, "blackouts": windows.spans("Sun UTC")}
+    w = world(**ENFORCE, **both)
+    outcome = await w.pipeline.work(through(known))
+    assert (outcome.result, outcome.reason) == ("parked", "outside_window")
+    freeze = Freeze("ann", START)
+    await known.controls.freeze(freeze)
+    order = through(known)
+    outcome = await known.pipeline.work(replace(order, passes=(*order.passes, freeze.mark)))
+    assert outcome.reason == "frozen"
+
+
+async def test_an_order_passes_this_closing_and_not_the_next() -> None:
+    """One that was held up until the window had opened and closed again waits as any other."""
+    w = world(**ENFORCE, windows=windows.opening("14:00-15:00 UTC"))
+    freeze = Freeze("ann", START)
+    await w.controls.freeze(freeze)
+    assert (await w.pipeline.work(through(w))).reason == "frozen"
+    w.clock.tick(hours=4)
+    await w.controls.resume(By("ann", w.clock.now()))
+    await w.tick()
+    assert w.outcomes.results[-1] == "parked:outside_window"
+
+
+@pytest.mark.parametrize("origin", [Origin.APPROVAL, Origin.LOG_ENTRY, Origin.FOLLOW_UP])
+async def test_nothing_but_a_persons_order_goes_through_a_closed_window(origin: Origin) -> None:
+    """An approval is of a plan, which was made at any time of the day."""
+    w = world(**ENFORCE, windows=NIGHT)
+    assert (await w.pipeline.work(through(w, origin=origin))).reason == "outside_window"
+
+
+async def test_an_agent_goes_on_under_the_blackout_that_the_order_names_and_not_under_the_next() -> None:
+    """The tick takes no label away that was asked for in knowledge of the blackout."""
+    w, agents = agents_world(blackouts=windows.spans("label:env=prod 12:00-13:00 UTC; 12:30-14:00 UTC"))
+    facts = w.fleet.facts_of[REF.instance_id]
+    w.fleet.facts_of[REF.instance_id] = replace(facts, labels=dict(facts.labels) | {"env": "prod"})
+    assert (await w.pipeline.work(through(w))).result == "requested"
+    await w.tick(minutes=10)
+    assert agents.label() == "enforce"
+    await w.tick(minutes=25)
+    assert (agents.label(), w.outcomes.results[-1]) == (None, "parked:outside_window")
 
 
 async def test_a_request_that_is_out_when_the_window_closes_is_taken_back_and_made_again() -> None:

@@ -275,6 +275,7 @@ def unknown(outcome: Outcome, subject: Subject) -> bool:
         Subject(subject.instance, subject.runbook),
         name=subject.name,
         owner=subject.owner,
+        labels=subject.labels,
         fence=subject.fence,
         last_result=subject.last_result,
         last_reason=subject.last_reason,

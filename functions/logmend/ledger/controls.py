@@ -315,7 +315,7 @@ class Controls:
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Intent]:
             approval = _pending(documents, mine, by.at)
-            intent = intents.of_approval(approval, by.who, by.at)
+            intent = intents.of_approval(approval, by)
             return {
                 mine: decided(approval, "approved", by.at, by.who),
                 ordered: changes.parked(intent, by.at),

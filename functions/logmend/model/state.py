@@ -179,7 +179,7 @@ class Subject(Kept, frozen=True):
     it. ``failures`` counts failures in a row, ``relapses`` how often the fault came back after a verified fix
     and was remediated again. ``human_told`` says that the one ERROR about it was recorded, ``open_request``
     which intent's requested work is still out. ``waiting`` are intents that are parked until the one in hand
-    is done.
+    is done. ``labels`` are those that outcomes tell, as the VM was looked up last.
     """
 
     instance: InstanceRef
@@ -204,6 +204,7 @@ class Subject(Kept, frozen=True):
     waiting: tuple[str, ...] = ()
     declined: Declined | None = None
     owner: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Repetition(Struct, frozen=True):

@@ -148,9 +148,10 @@ class Intent(Struct, frozen=True):
     ``repeats`` says that the source repeats itself if nothing is done. ``overrides`` names the revert that a
     person knew of and takes back. ``approved`` is what the person who approved it saw, and nothing else may
     be done under that approval. A person's revert goes on through the freezes and the breaker that it names
-    in ``passes`` (an order to enforce: through the breaker alone), on at most ``at_most`` VMs in a window of
-    the budget (None: no limit). ``back_to`` are the runbooks that this one goes before, the last of
-    which comes again once this one is through; ``gone_first`` are all that went first, none does so twice.
+    in ``passes`` (an order to enforce: through the breaker and what windows close), on at most ``at_most``
+    VMs in a window of the budget (None: no limit). ``why`` is the reason that the person gave.
+    ``back_to`` are the runbooks that this one goes before, the last of which comes again once this one is
+    through; ``gone_first`` are all that went first, none does so twice.
     ``ends`` is all that is left to say of it, without a look at the VM: what went first did not help.
     """
 
@@ -175,6 +176,7 @@ class Intent(Struct, frozen=True):
     approval_id: str | None = None
     overrides: str | None = None
     passes: tuple[str, ...] = ()
+    why: str = ""
     at_most: int | None = None
     approved: Plan | None = None
     back_to: tuple[str, ...] = ()
@@ -396,8 +398,10 @@ class Outcome(Struct, frozen=True):
 
     ``committed`` says that enforcing may have begun, in this attempt or an earlier one. ``diagnosis`` is why
     the fault is there, ``lineage`` what the VM was made from, ``owner`` what the label of it says that
-    ``LOGMEND_OWNER_LABEL`` names. ``count`` is of how many events it tells: if it tells of those since
-    ``first_at`` that said the same again, ``message_id`` and ``source`` are the latest's.
+    ``LOGMEND_OWNER_LABEL`` names, ``labels`` what those say that ``LOGMEND_OUTCOME_LABELS`` names. ``why``
+    and ``passes`` are of the order: the reason that was given, and what it was to go through. ``count`` is of
+    how many events it tells: if it tells of those since ``first_at`` that said the same again,
+    ``message_id`` and ``source`` are the latest's.
     """
 
     result: Result
@@ -432,6 +436,9 @@ class Outcome(Struct, frozen=True):
     diagnosis: Diagnosis | None = None
     lineage: Lineage = Lineage()
     owner: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+    passes: tuple[str, ...] = ()
     count: int = 1
     first_at: datetime | None = None
 

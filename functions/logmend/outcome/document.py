@@ -112,6 +112,8 @@ def _document(outcome: Outcome) -> dict[str, object]:
         "replay_of": outcome.replay_of,
         "requested_by": outcome.requested_by,
         "identity": CLAIMED if outcome.requested_by else None,
+        "why": outcome.why or None,
+        "passes": list(outcome.passes),
         "approval": _approval(outcome),
         "notes": list(outcome.notes),
         "latency_ms": {
@@ -195,6 +197,9 @@ def _outcome(document: JsonObject) -> Outcome:
         credential=document.get("credential"),
         committed=bool(document.get("committed")),
         owner=document.get("owner"),
+        labels=dict((instance or {}).get("labels") or {}),
+        why=document.get("why") or "",
+        passes=tuple(document.get("passes") or ()),
         count=int(document.get("count", 1)),
         first_at=_maybe(document.get("first_at")),
         diagnosis=_diagnosis(document),
@@ -238,6 +243,7 @@ def _instance(outcome: Outcome) -> dict[str, object] | None:
         "group": outcome.lineage.group,
         "template": outcome.lineage.template,
         "image": outcome.lineage.image,
+        "labels": dict(outcome.labels),
     }
 
 

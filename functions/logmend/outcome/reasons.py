@@ -357,8 +357,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "outside_window": Meaning(
             "No maintenance window is open to the VM, or a blackout holds (detail says until when).",
-            "nothing, it goes on when the window opens; logmend status shows what is closed; to go sooner,"
-            " change LOGMEND_WINDOWS or LOGMEND_BLACKOUTS",
+            "nothing, it goes on when the window opens; logmend status shows what is closed; to go sooner:"
+            f" {_AGAIN} --outside-window --why TEXT",
         ),
         "breaker_open": Meaning(
             "Too many VMs failed: the breaker is open.",

@@ -57,8 +57,7 @@ def _outcome(end: Ending, last: Settled, approval: Approval | None) -> Outcome:
         attempt=end.attempt,
         prior=end.prior,
         facts=end.facts,
-        name=end.held.subject.name,
-        owner=end.held.subject.owner,
+        subject=end.held.subject,
         approval=approval,
         latency=end.latency,
     )

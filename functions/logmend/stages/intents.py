@@ -6,7 +6,7 @@ from datetime import datetime
 
 from logmend import relay
 from logmend.model.enums import Action, Origin, Result
-from logmend.model.state import Approval
+from logmend.model.state import Approval, By
 from logmend.model.struct import replace
 from logmend.model.values import (
     Delivery,
@@ -100,6 +100,7 @@ def of_operator(
     look_only: bool = False,
     overrides: str | None = None,
     passes: tuple[str, ...] = (),
+    why: str = "",
     at_most: int | None = None,
 ) -> Intent:
     """Make the intent that a person asks for; :class:`~logmend.model.values.Intent` says what it may pass."""
@@ -115,6 +116,7 @@ def of_operator(
         look_only=look_only,
         overrides=overrides,
         passes=passes,
+        why=why,
         at_most=at_most,
     )
 
@@ -140,11 +142,12 @@ def approved_id(approval_id: str) -> str:
     return f"a-{approval_id}"
 
 
-def of_approval(approval: Approval, by: str, now: datetime) -> Intent:
+def of_approval(approval: Approval, by: By) -> Intent:
     """Make the intent of a plan that a person approved; nothing but that plan may be done under it."""
     return replace(
-        _next(approval.intent, approved_id(approval.approval_id), Origin.APPROVAL, now),
-        requested_by=by,
+        _next(approval.intent, approved_id(approval.approval_id), Origin.APPROVAL, by.at),
+        requested_by=by.who,
+        why=by.why,
         approval_id=approval.approval_id,
         approved=approval.plan,
         source=replace(approval.intent.source, incident_id=None),
@@ -206,6 +209,7 @@ def _next(intent: Intent, intent_id: str, origin: Origin, now: datetime) -> Inte
         line_time=None,
         message_id=None,
         repeats=False,
+        passes=(),
     )
 
 

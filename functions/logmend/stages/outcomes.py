@@ -5,7 +5,7 @@ from datetime import datetime
 
 from logmend import __version__, relay
 from logmend.model.enums import Result
-from logmend.model.state import Acts, Approval, Lease, Record, Repeats, View
+from logmend.model.state import Acts, Approval, Lease, Record, Repeats, Subject, View
 from logmend.model.struct import replace
 from logmend.model.values import (
     Attempt,
@@ -179,17 +179,17 @@ def of_intent(
     attempt: Attempt | None = None,
     prior: Record | None = None,
     facts: InstanceFacts | None = None,
-    name: str | None = None,
-    owner: str | None = None,
+    subject: Subject | None = None,
     approval: Approval | None = None,
     notes: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Outcome:
     """Make an outcome of an intent. ``number`` counts attempts from 1; 0 is for what was never admitted.
 
-    ``name`` and ``owner`` are what the ledger knows of the VM, for want of facts. If an earlier attempt
-    committed itself to enforcing, its evidence before is the evidence before.
+    ``subject`` is what the ledger knows of the VM, for want of facts. If an earlier attempt committed itself
+    to enforcing, its evidence before is the evidence before.
     """
+    name = subject.name if subject else None
     before = (
         prior.before if prior and prior.committed and prior.before else attempt.before if attempt else None
     )
@@ -219,13 +219,16 @@ def of_intent(
         source=intent.source,
         replay_of=intent.replay_of,
         requested_by=intent.requested_by,
+        why=intent.why,
+        passes=intent.passes,
         approval_id=approval.approval_id if approval else intent.approval_id,
         approval_expires_at=approval.expires_at if approval else None,
         notes=(IRREVERSIBLE, *notes) if runbook and runbook.irreversible else notes,
         latency=latency or Latency(),
         host_key=attempt.login.host_key if attempt and attempt.login else None,
         credential=attempt.login.credential if attempt and attempt.login else None,
-        owner=settings.owner_of(facts.labels) if facts else owner,
+        owner=settings.owner_of(facts.labels) if facts else subject.owner if subject else None,
+        labels=settings.labels_of(facts.labels if facts else subject.labels if subject else {}),
         committed=bool((prior and prior.committed) or (attempt and attempt.committed)),
         diagnosis=attempt.diagnosis if attempt else None,
         lineage=facts.lineage if facts else Lineage(),
@@ -245,8 +248,7 @@ def of_turned(
         runbook=runbook,
         number=view.record.attempt if view.record else 0,
         prior=view.record,
-        name=view.subject.name,
-        owner=view.subject.owner,
+        subject=view.subject,
         notes=(FIRST_NEEDS_HUMAN,) if first else (),
     )
 

@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.cli.conftest import Place
 
+from logmend.errors import Transient
+from logmend.ledger import Journal
+from logmend.model.values import Intent
 from logmend_cli.pretend.story import Story
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -168,6 +172,50 @@ def test_an_order_can_be_left_to_the_function(place: Place) -> None:
     assert place.json("tick", mode="enforce")["outcomes"] == {"remediated": 1}
     (outcome,) = recorded(place)
     assert (outcome["requested_by"], outcome["intent_id"]) == ("ann@desk", row["intent_id"])
+
+
+def test_a_closed_window_is_shown_and_passed_by_a_word_that_is_on_record(place: Place) -> None:
+    """From here and by the function; the same order without it waits."""
+    closed = {"blackouts": "UTC"}
+    for name, how in (("web-1", ()), ("web-2", ("--via-function",))):
+        act = ("run", place.ref(name), "--enforce", "--yes", *how)
+        assert "--why" in place.logmend(*act, "--outside-window", **closed).stderr
+        waits = place.logmend(*act, **closed)
+        assert "waits: it is blackout UTC" in waits.stderr
+        place.json("tick", mode="enforce", **closed)
+        assert place.machine(name).timer() == ON
+        goes = place.logmend(*act, "--outside-window", "--why", "outage 7", "--by", "ann", **closed)
+        assert "passes: it is blackout UTC" in goes.stderr
+        place.json("tick", mode="enforce", **closed)
+        assert place.machine(name).timer() == OFF
+    done = [each for each in recorded(place) if each["result"] == "remediated"]
+    assert [(each["requested_by"], each["identity"], each["why"]) for each in done] == (
+        [("ann", "claimed", "outage 7")] * 2
+    )
+    assert all(each["passes"] == ["blackout UTC, for the next 400 days"] for each in done)
+
+
+def test_an_order_that_does_not_reach_the_ledger_is_told_beside_those_that_do(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is shown and carried out; the others can be ordered again."""
+    write = Journal.write
+
+    async def lost(journal: Journal, intent: Intent, now: datetime) -> bool:
+        if str(intent.instance) == place.ref("web-2"):
+            raise Transient("ledger_unavailable", "503")
+        return await write(journal, intent, now)
+
+    monkeypatch.setattr(Journal, "write", lost)
+    order = ("run", place.ref("web-1"), place.ref("web-2"), "--via-function", "--enforce", "--yes")
+    ran = place.logmend(*order, "--format", "json")
+    assert ran.exit_code == 1
+    assert [row["instance"] for row in json.loads(ran.stdout)] == [place.ref("web-1")]
+    assert "1 of 2 orders were not written" in ran.stderr
+    assert f"  {place.ref('web-2')}" in ran.stderr
+    assert place.json("tick", mode="enforce")["outcomes"] == {"remediated": 1}
+    ran = place.logmend("run", place.ref("web-2"), "--via-function")
+    assert (ran.exit_code, "none was written" in ran.stdout) == (1, True)
 
 
 def test_a_look_can_be_left_to_the_function_too(place: Place) -> None:

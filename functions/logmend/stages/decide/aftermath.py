@@ -46,6 +46,7 @@ def latest(subject: Subject, outcome: Outcome) -> Subject:
         subject,
         name=outcome.instance_name or subject.name,
         owner=outcome.owner,
+        labels=outcome.labels,
         last_result=outcome.result,
         last_reason=outcome.reason,
         last_at=outcome.at,

@@ -243,7 +243,8 @@ def stopped(
     """Return what a freeze, an open breaker or a closed window means for this intent; None if there is none.
 
     A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
-    An order to enforce may name the open breaker, and nothing else: a canary. No window closes to a revert.
+    An order to enforce may name the open breaker (a canary) and what is closed, never a freeze. No window
+    closes to a revert.
     """
     if only_looks(intent) and by_person(intent):
         return None  # an operator may always look
@@ -275,13 +276,15 @@ def outside(
 ) -> Verdict | None:
     """Return when this intent may change the VM if it may not now; None if a window is open to it.
 
-    Looking at a VM, and planning, go on at any time; so does a person's revert. Without facts, what holds for
-    labels is not asked. It waits for the opening, and is asked again in between, as settings may change.
+    Looking at a VM, and planning, go on at any time; so does a person's revert, and a person's order through
+    what it names, until that opens. Without facts, what holds for labels is not asked. It waits for the
+    opening, and is asked again in between, as settings may change.
     """
     if intent.puts_back or not ceiling(intent, settings):
         return None
     labels = None if facts is None else facts.labels
-    shut = windows.closed(settings.windows, settings.blackouts, labels, now)
+    passed = intent.passes if intent.origin is Origin.OPERATOR else ()
+    shut = windows.closed(settings.windows, settings.blackouts, labels, now, passed)
     if shut is None:
         return None
     return hold_back(intent, "outside_window", str(shut), min(shut.opens or now + SETTLED, now + SETTLED))

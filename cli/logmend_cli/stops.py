@@ -1,0 +1,52 @@
+"""What stands in the way of an order to some VMs, as a person is told of it before they give the order."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from logmend import windows
+from logmend.model.state import Subject
+from logmend.model.values import InstanceRef
+from logmend_cli.application import some_at_once
+
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+
+async def held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
+    """Name the latest revert of each VM: an order to enforce has to know what it takes back."""
+    subjects = await _subjects(app, refs, runbook)
+    return {each.instance: each.held_by for each in subjects if each.held_by}
+
+
+async def breaker(app: "Application", runbook: str) -> dict[str, str]:
+    """Name the open breaker, in words; nothing if none is open."""
+    opened = (await app.controls.fleet()).breakers.get(runbook)
+    return {opened.mark: f"the breaker of {runbook} is open: {opened}"} if opened else {}
+
+
+async def freezes(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:
+    """Name every freeze that there is now, of everything, the runbook or one of the VMs, in words."""
+    fleet = await app.controls.fleet()
+    scopes = [
+        ("everything", fleet.frozen),
+        (runbook, fleet.frozen_runbooks.get(runbook)),
+        *((str(each.instance), each.frozen) for each in await _subjects(app, refs, runbook)),
+    ]
+    return {
+        freeze.mark: f"{scope} is {freeze}" for scope, top in scopes for freeze in (top.stack if top else ())
+    }
+
+
+def closed(app: "Application", runbook: str, now: datetime) -> dict[str, str]:
+    """Name every window that is closed and blackout that holds now, for any VM or those with a label."""
+    settings = app.pipeline.policies.of(runbook)
+    found = windows.each_closed(settings.windows, settings.blackouts, now)
+    return {str(each): f"it is {each}" for each in found}
+
+
+async def _subjects(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> list[Subject]:
+    """Read what is known of the VMs, of those of which anything is."""
+    known = await some_at_once(partial(app.controls.subject, ref, runbook) for ref in refs)
+    return [each for each in known if each]
