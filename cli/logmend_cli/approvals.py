@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from logmend.errors import ConfigError
+from logmend.errors import ConfigError, Permanent
 from logmend.model.state import Approval, By, State
 from logmend.model.struct import Struct
+from logmend.outcome import document as outcome_json
 from logmend.stages import intents
 from logmend.wiring import Application
 from logmend_cli import inputs, selection
@@ -40,7 +41,7 @@ COLUMNS = {
     "evidence": "evidence",
     "age": "age",
     "expires_at": "expires",
-    "decided_by": "by",
+    "decided_by": "by (claimed)",
 }
 
 
@@ -93,11 +94,16 @@ def command() -> None:
 @command.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also show plans that are decided or expired.")
 @click.option(
-    "--label-column", "columns", multiple=True, metavar="KEY", help="Also show this label of the VMs."
+    "--label-column",
+    "columns",
+    multiple=True,
+    metavar="KEY",
+    help="Also show this label of the VMs, beside those of LOGMEND_OUTCOME_LABELS.",
 )
 @format_option("table", "json", "csv")
 def list_(everything: bool, columns: Sequence[str], shape: str) -> None:
     """List the plans, those that expire first at the top."""
+    columns = tuple(dict.fromkeys((*inputs.settings().outcome_labels, *columns)))
 
     async def work(app: Application) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
@@ -211,8 +217,9 @@ async def _waits(app: Application, approval: Approval) -> bool:
 def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime) -> list[Approval]:
     """Return the plans that are meant. One that is named has to be there, and one only."""
     if chosen.ids:
-        missing = ("no_such_approval", "there is no approval")
-        named = selection.by_beginning(known, chosen.ids, lambda each: each.approval_id, missing)
+        named, absent = selection.by_beginning(known, chosen.ids, lambda each: each.approval_id)
+        if absent:
+            raise Permanent("no_such_approval", f"there is no approval {', '.join(absent)}")
         return [each for each in named if chosen.takes(each)]
     return [each for each in known if state_of(each, now) == state and chosen.takes(each)]
 
@@ -257,5 +264,6 @@ def row(approval: Approval, app: Application, now: datetime) -> dict[str, Any]:
         "expires_at": approval.expires_at.isoformat(timespec="seconds"),
         "before": dict(approval.before.values) if approval.before else None,
         "decided_by": approval.decided_by,
+        "identity": outcome_json.CLAIMED if approval.decided_by else None,
         "decided_at": approval.decided_at.isoformat() if approval.decided_at else None,
     }

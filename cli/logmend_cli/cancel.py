@@ -9,7 +9,6 @@ import click
 
 from logmend.errors import ConfigError
 from logmend.model.state import By, Record, State
-from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs, selection
 from logmend_cli.application import (
@@ -21,7 +20,7 @@ from logmend_cli.application import (
     shared_ledger,
     why_option,
 )
-from logmend_cli.errors import BAD, DONE, confirm
+from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import show_table
 
 WAITS = (State.PARKED, State.WAITING)
@@ -49,7 +48,7 @@ def command(
     """End orders, approvals and events that wait in the ledger, as `logmend status` lists them.
 
     INTENT is an id, or enough of its beginning. Each ends as `skipped: cancelled`, which the next tick
-    records. What is in hand, or was begun, is not cancelled: it is told, and the exit status is 1.
+    records. What is in hand, was begun or is over is not cancelled: it is told, and the exit status is 1.
     """
     wanted = (*ids, *(selection.ids(listed, "intent_id") if listed else ()))
     if not (wanted or everything or named or runbook):
@@ -61,10 +60,19 @@ def command(
         app.chosen_runbooks(runbook)
         refs = await instances(app, named)
         known = [each async for each in app.queues.records() if each.state in WAITS]
-        meant = _meant(known, wanted, refs, runbook)
+        found, absent = selection.by_beginning(known, wanted, _id)
+        for name in absent:
+            over = await app.journal.record(name)
+            warn(f"{name}: {f'it is {over.state}' if over else 'nothing waits as it'}")
+        chosen = found if wanted else known
+        meant = [
+            each
+            for each in chosen
+            if runbook in (None, each.intent.runbook) and (not refs or each.intent.instance in refs)
+        ]
         if not meant:
             click.echo("nothing waits")
-            return DONE
+            return BAD if absent else DONE
         if len(meant) > len(ids) and not yes:
             show_table(
                 ("intent", "action", "VM", "runbook", "by"),
@@ -76,7 +84,7 @@ def command(
             confirm(f"cancel {len(meant)}?")
         asker = By(by, datetime.now(UTC), why)
         orders = {name: partial(_cancel, app, name, asker) for name in map(_id, meant)}
-        return BAD if await for_each("orders", orders) else DONE
+        return BAD if await for_each("orders", orders) or absent else DONE
 
     return running(work, shared_ledger(inputs.settings()))
 
@@ -88,14 +96,3 @@ async def _cancel(app: Application, intent_id: str, by: By) -> str:
 
 def _id(record: Record) -> str:
     return record.intent.intent_id
-
-
-def _meant(
-    known: Sequence[Record], ids: Sequence[str], refs: Sequence[InstanceRef], runbook: str | None
-) -> list[Record]:
-    named = selection.by_beginning(known, ids, _id, ("no_such_order", "nothing waits as"))
-    return [
-        each
-        for each in (named if ids else known)
-        if runbook in (None, each.intent.runbook) and (not refs or each.intent.instance in refs)
-    ]

@@ -38,7 +38,7 @@ COLUMNS = (
         "executor",
         "detail",
     ),
-    *("before", "after", "intent_id", "outcome_id", "version"),
+    *("before", "after", "intent_id", "outcome_id", "version", "labels", "why", "passes"),
 )
 
 
@@ -128,7 +128,7 @@ def of_outcome(outcome: Outcome) -> _Row | None:
         "at": said["timestamp"],
         "kind": "control" if control else "change",
         "changed": None if control else "proven" if proven else "possible",
-        **{name: instance.get(name) for name in ("project_id", "zone", "instance_id", "name")},
+        **{name: instance.get(name) for name in ("project_id", "zone", "instance_id", "name", "labels")},
         "by": said["requested_by"],
         "approval_id": outcome.approval_id,
         "source": None if source is None else {key: each for key, each in source.items() if each is not None},
@@ -137,7 +137,7 @@ def of_outcome(outcome: Outcome) -> _Row | None:
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+    return json.dumps(value, sort_keys=True) if value and isinstance(value, dict | list) else value or None
 
 
 def _drawn(rows: AsyncIterator[_Row]) -> Iterator[_Row]:

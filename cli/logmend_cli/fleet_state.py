@@ -76,6 +76,8 @@ class FleetState:
     held: list[Subject] = field(default_factory=list)
     budgets: list[Spent] = field(default_factory=list)
     owners: list[Mapping[str, Any]] = field(default_factory=list)
+    labels: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    groups: list[Mapping[str, Any]] = field(default_factory=list)
     controls: list[Outcome] = field(default_factory=list)
     causes: list[CauseCount] = field(default_factory=list)
     alike: list[Alike] = field(default_factory=list)
@@ -110,6 +112,8 @@ class FleetState:
                 for each in self.unreached
             ],
             "owners": self.owners,
+            "labels": self.labels,
+            "groups": self.groups,
             "needs_human": [_subject(each) for each in self.needs_human],
             "relapsed": [_subject(each) for each in self.relapsed],
             "controls": [_control(each) for each in self.controls],
@@ -141,6 +145,7 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
         "at": _time(outcome.at),
         "instance": str(outcome.instance) if outcome.instance else None,
         "name": outcome.instance_name,
+        "labels": dict(outcome.labels),
         "runbook": outcome.runbook,
         "result": outcome.result.value,
         "reason": outcome.reason,
@@ -155,6 +160,7 @@ def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
         "name": freeze.name,
         "scope": str(scope),
         "by": freeze.by,
+        "identity": outcome_json.CLAIMED,
         "since": _time(freeze.at),
         "until": _time(freeze.until),
         "why": freeze.why,
@@ -162,7 +168,11 @@ def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
 
 
 def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, Any]:
-    held = f"{wave.held.who} at {wave.held.at:%FT%TZ} {wave.held.why}".strip() if wave.held else None
+    held = (
+        f"{wave.held.who} ({outcome_json.CLAIMED}) at {wave.held.at:%FT%TZ} {wave.held.why}".strip()
+        if wave.held
+        else None
+    )
     return {"runbook": runbook, "wave": said, "since": _time(wave.since), "held_by": held}
 
 
@@ -210,6 +220,7 @@ def _subject(subject: Subject) -> Mapping[str, Any]:
         "instance": str(subject.instance),
         "name": subject.name,
         "owner": subject.owner,
+        "labels": dict(subject.labels),
         "runbook": subject.runbook,
         "result": subject.last_result.value if subject.last_result else None,
         "reason": subject.last_reason,
@@ -255,6 +266,8 @@ def _record(record: Record) -> Mapping[str, Any]:
         "reason": record.outcome.reason if record.outcome else None,
         "detail": record.outcome.detail if record.outcome else None,
         "requested_by": record.intent.requested_by,
+        "identity": outcome_json.CLAIMED if record.intent.requested_by else None,
+        "why": record.intent.why or None,
         "created_at": _time(record.intent.created_at),
     }
 

@@ -1,7 +1,7 @@
 """``logmend history``: everything that is known of one VM, in order."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from logmend.ledger.repeats import pending
 from logmend.model.enums import Result
 from logmend.model.state import Approval, Freeze, Record, Scope, Subject
 from logmend.model.values import Evidence, InstanceRef, Outcome
+from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import identify, outcomes
 from logmend.stages.identify import NameRef
@@ -28,7 +29,14 @@ _Row = dict[str, Any]
 LATER = {"intent": 1, "outcome": 2, "now": 3}
 """What comes after what else there is of the same moment."""
 
-COLUMNS = {"at": "time", "what": "what", "runbook": "runbook", "by": "by", "detail": "detail", "id": "id"}
+COLUMNS = {
+    "at": "time",
+    "what": "what",
+    "runbook": "runbook",
+    "by": "by (claimed)",
+    "detail": "detail",
+    "id": "id",
+}
 
 
 @click.command(
@@ -125,6 +133,7 @@ def of_record(known: Record) -> Iterator[_Row]:
     for name in ("overrides", "replay_of", "approval_id"):
         if (value := getattr(intent, name)) is not None:
             detail += f", {name} {value}"
+    detail = "; ".join([detail, *_asked(intent.why, intent.passes)])
     what = "ordered" if intent.requested_by else "received"
     yield _row(
         intent.created_at,
@@ -140,6 +149,14 @@ def of_record(known: Record) -> Iterator[_Row]:
         yield of_outcome(known.outcome)
 
 
+def _asked(why: str, passes: Sequence[str]) -> Iterator[str]:
+    """Yield in words what whoever asked said: the reason, and what the order was to go through."""
+    if why:
+        yield f"why: {why}"
+    if passes:
+        yield f"passes: {', '.join(passes)}"
+
+
 def of_outcome(outcome: Outcome) -> _Row:
     """Return the row of an outcome, with its evidence, or of the use of a control."""
     control = outcome.result is Result.CONTROLLED
@@ -149,10 +166,11 @@ def of_outcome(outcome: Outcome) -> _Row:
         (outcome.reason or "").replace("_", " ") if control else output.word(outcome.result, outcome.reason),
         runbook=outcome.runbook,
         by=outcome.requested_by,
-        detail=outcome.told,
+        detail="; ".join(filter(None, (outcome.told, *_asked(outcome.why, outcome.passes)))),
         id_=outcome.outcome_id,
         before=outcome.before,
         after=outcome.after,
+        labels=outcome.labels,
     )
 
 
@@ -200,6 +218,7 @@ def _row(
     id_: str | None = None,
     before: Evidence | None = None,
     after: Evidence | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> _Row:
     return {
         "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -207,6 +226,8 @@ def _row(
         "what": what,
         "runbook": runbook,
         "by": by,
+        "identity": outcome_json.CLAIMED if by else None,
+        "labels": dict(labels or {}),
         "detail": detail,
         "id": id_,
         "before": _evidence(before),

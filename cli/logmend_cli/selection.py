@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from logmend.errors import ConfigError, Permanent, in_words
+from logmend.errors import ConfigError, in_words
 from logmend.model.values import InstanceRef
 from logmend_cli import application, scanned
 from logmend_cli.documented import Decorator, together
@@ -103,23 +103,25 @@ def _ids(path: Path, key: str) -> list[str]:
 
 
 def by_beginning(
-    known: Iterable[T], names: Iterable[str], id_of: Callable[[T], str], missing: tuple[str, str]
-) -> list[T]:
-    """Return what ids mean, or their beginnings, each once. One that is named has to be there, and one only.
+    known: Iterable[T], names: Iterable[str], id_of: Callable[[T], str]
+) -> tuple[list[T], list[str]]:
+    """Return what ids mean, or their beginnings, each once; and the names that mean nothing.
 
-    ``missing`` is the reason if nothing has that name, and how the sentence about it begins.
+    ConfigError if one means several.
     """
     there = {id_of(each): each for each in known}
     found: dict[str, T] = {}
+    absent: list[str] = []
     for name in names:
         same = [name] if name in there else [each for each in there if each.startswith(name)]
         if not same:
-            raise Permanent(missing[0], f"{missing[1]} {name}")
+            absent.append(name)
+            continue
         if len(same) > 1:
             more = ", …" if len(same) > SHOWN else ""
             raise ConfigError([f"{name!r} means {len(same)}: {', '.join(same[:SHOWN])}{more}"])
         found[same[0]] = there[same[0]]
-    return list(found.values())
+    return list(found.values()), absent
 
 
 def _scanned(path: Path) -> list[str]:

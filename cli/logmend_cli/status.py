@@ -99,6 +99,7 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summin
         shards = defaultdict[str, list[Shard]](list)
         async for (_, name), shard in app.queues.places():
             shards[name.rpartition("~")[0]].append(shard)
+            summing.place(shard, now)
         budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
         for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
             summing.budget(used)
@@ -130,14 +131,18 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     held = ("instance", "name", "runbook", "held_by")
     _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
+    groups = ("group", "runbook", "waiting", "why", "used", "frees")
+    _rows("Managed instance groups: in use, and held back", found["groups"], groups)
     columns = ("result", "reason", "outcomes", "VMs whose last it is")
-    rows = [
+    ended = [
         (*_split(word), found["outcomes"].get(word), found["results"].get(word))
         for word in dict.fromkeys([*found["outcomes"], *found["results"]])
     ]
-    output.show_table(columns, rows, empty="no outcome yet")
+    output.show_table(columns, ended, empty="no outcome yet")
     _rows("VMs that cannot be reached", found["unreached"], ("project_id", "zone", "instances", "of"))
     _rows("By owner", found["owners"], ("owner", "instances", "needs_human", "failed"))
+    for key, rows in found["labels"].items():
+        _rows(f"By label {key}", rows, ("value", "instances", "needs_human", "failed"))
     _blocks("Left to a person", found["needs_human"])
     _blocks("Came back after a verified fix", found["relapsed"])
     causes = ("result", "reason", "instances", "outcomes", "last_at", "next_step")
@@ -192,6 +197,8 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
         "limit": "of",
         "frees": "next place free by",
         "last_at": "last",
+        "waiting": "VMs that wait",
+        "by": "by (claimed)",
     }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]
     cells = [[row[column] for column in columns] for row in rows[:SHOWN]]

@@ -24,6 +24,7 @@ from logmend_cli import output
 from logmend_cli.alike import Causes
 from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
+from logmend_cli.group_waits import GroupWaits
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -55,13 +56,16 @@ class Summing:
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
-        self._owners = defaultdict[str | None, defaultdict[str, set[int]]](lambda: defaultdict(set))
+        self._groups = GroupWaits()
+        self._owners = _Shares()
+        self._labels = defaultdict[str, _Shares](_Shares)
         self._tried = defaultdict[tuple[str, str], set[int]](set)
         self._unreached = defaultdict[tuple[str, str], set[int]](set)
 
     def subject(self, subject: Subject) -> None:
         """Count one VM under one runbook."""
         state = self._state
+        self._groups.subject(subject)
         for freeze in subject.frozen.stack if subject.frozen else ():
             state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
             _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))
@@ -78,13 +82,9 @@ class Summing:
             word = output.word(subject.last_result, subject.last_reason)
         if known[0] is None or (subject.last_at is not None and subject.last_at > known[0]):
             self._last[vm] = subject.last_at, word or known[1]
-        for what, holds in (
-            ("instances", True),
-            ("needs_human", subject.needs_human),
-            ("failed", subject.last_result is Result.FAILED),
-        ):
-            if holds:
-                self._owners[subject.owner][what].add(vm)
+        self._owners.add(subject.owner, subject, vm)
+        for key, value in subject.labels.items():
+            self._labels[key].add(value, subject, vm)
         if subject.needs_human:
             _keep(state.needs_human, subject)
         if subject.relapses:
@@ -96,6 +96,11 @@ class Summing:
             self._state.by_state[record.state] += 1
         if record.state is not State.DONE:
             _keep(self._state.waiting, record)
+        self._groups.record(record)
+
+    def place(self, shard: places.Shard, now: datetime) -> None:
+        """Keep what is used of a managed instance group, if the places are one's."""
+        self._groups.place(shard, now)
 
     def budget(self, spent: Spent) -> None:
         """Keep what is used of a runbook's budget."""
@@ -152,11 +157,10 @@ class Summing:
             self.subject(subject)
         self._subjects.clear()
         self._state.instances = len(self._last)
-        if any(self._owners):
-            self._state.owners = [
-                {"owner": owner} | {key: len(vms[key]) for key in ("instances", "needs_human", "failed")}
-                for owner, vms in sorted(self._owners.items(), key=lambda each: -len(each[1]["instances"]))
-            ]
+        if any(self._owners.vms):
+            self._state.owners = self._owners.rows("owner")
+        self._state.labels = {key: shares.rows("value") for key, shares in sorted(self._labels.items())}
+        self._state.groups = self._groups.rows()
         self._state.by_result = Counter(word for _, word in self._last.values() if word)
         self._state.alike = self._alike.rows()
         self._state.causes = [
@@ -172,6 +176,28 @@ class Summing:
         self._state.controls = [outcome for _, _, outcome in sorted(self._controls, reverse=True)]
         self._state.failures = [outcome for _, _, outcome in sorted(self._failures, reverse=True)]
         return self._state
+
+
+class _Shares:
+    """VMs by what they have in common, with those that need a person, and those that failed last."""
+
+    def __init__(self) -> None:
+        self.vms = defaultdict[str | None, tuple[set[int], set[int], set[int]]](lambda: (set(), set(), set()))
+
+    def add(self, value: str | None, subject: Subject, vm: int) -> None:
+        """Count a VM once."""
+        every, needs_human, failed = self.vms[value]
+        every.add(vm)
+        if subject.needs_human:
+            needs_human.add(vm)
+        if subject.last_result is Result.FAILED:
+            failed.add(vm)
+
+    def rows(self, name: str) -> list[Mapping[str, Any]]:
+        """Return a row for each value, those of most VMs first."""
+        ordered = sorted(self.vms.items(), key=lambda each: -len(each[1][0]))[:KEPT]
+        counted = ((value, *map(len, sets)) for value, sets in ordered)
+        return [dict(zip((name, "instances", "needs_human", "failed"), row, strict=True)) for row in counted]
 
 
 def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:

@@ -1,7 +1,7 @@
 """A managed instance group: a share of it at most is changed, and never its last healthy VM."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from logmend.model.state import By
 from logmend.model.struct import replace
 from logmend.model.values import Group, InstanceRef, Intent
 from logmend.settings import Budget, Lone
+from logmend_cli.summing import Summing
 
 GROUP = "projects/123/zones/us-west1-a/instanceGroupManagers/web"
 MADE = {"created-by": GROUP}
@@ -192,6 +193,61 @@ async def test_what_becomes_the_only_vm_during_the_check_is_planned_by_the_next_
         ("planned", "group_of_one"),
     ]
     assert vm.enforcements == 0
+
+
+async def groups_told(w: World) -> list[Any]:
+    """Give what status says of groups, by the ledger alone."""
+    summing = Summing(await w.controls.fleet())
+    async for subject in w.ticker.queues.subjects():
+        summing.subject(subject)
+    async for record in w.ticker.queues.records():
+        summing.record(record)
+    async for _, shard in w.ticker.queues.places():
+        summing.place(shard, w.clock.now())
+    return list(summing.state().document()["groups"])
+
+
+async def test_status_tells_which_group_is_held_back_why_and_when_a_place_is_free() -> None:
+    """Places taken, VMs that wait, and until when; nothing once all are done and the window has passed."""
+    w, refs = fleet(8)
+    await storm(w, refs[:3])
+    (row,) = await groups_told(w)
+    assert (row["group"], row["runbook"], row["used"]) == (GROUP, "workload-cert-refresh", 2)
+    assert (row["waiting"], row["reason"]) == (1, "budget_exhausted")
+    assert "with 8 VMs, 8 of them healthy" in row["why"]
+    frees = datetime.fromisoformat(row["frees"])
+    assert w.clock.now() < frees <= w.clock.now() + w.settings.disruption_budget.window
+    await w.tick(minutes=11)
+    (row,) = await groups_told(w)
+    assert (row["runbook"], row["used"], row["waiting"], row["why"]) == (None, 1, 0, None)
+    w.clock.tick(minutes=11)
+    assert await groups_told(w) == []
+
+
+@pytest.mark.parametrize("source", [incident, entry])
+async def test_status_tells_what_waits_for_a_healthy_group_whether_or_not_it_repeats(source: Any) -> None:
+    """An event that is skipped holds its VM back as one that waits does, until the VM is mended."""
+    w, refs = fleet(2)
+    every = frozenset(ref.instance_id for ref in refs)
+    w.fleet.groups[GROUP] = Group(2, every, frozenset({refs[0].instance_id}))
+    await w.deliver(push(source(refs[0])))
+    (row,) = await groups_told(w)
+    assert (row["reason"], row["waiting"], row["used"], row["frees"]) == ("last_healthy", 1, 0, None)
+    w.fleet.groups[GROUP] = Group(2, every, every)
+    w.clock.tick(minutes=10)
+    await w.deliver(push(entry(refs[0], at=w.clock.now()), "2", at=w.clock.now()))
+    await w.ticker.run()
+    assert [each["waiting"] for each in await groups_told(w)] == [0]
+
+
+async def test_the_only_vm_of_a_group_is_told_while_its_plan_waits() -> None:
+    """And a VM that waits for the runbook's own budget is not held back by its group."""
+    w, [ref] = fleet(1)
+    await w.deliver(push(entry(ref)))
+    assert [(each["reason"], each["waiting"]) for each in await groups_told(w)] == [("group_of_one", 1)]
+    w, refs = fleet(40, disruption_budget=Budget(1, timedelta(minutes=10)))
+    await storm(w, refs[:2])
+    assert [(each["used"], each["waiting"]) for each in await groups_told(w)] == [(1, 0)]
 
 
 async def test_a_person_may_order_and_put_back_what_a_share_would_hold() -> None:

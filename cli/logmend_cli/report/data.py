@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.struct import Struct
 from logmend.model.values import Evidence, InstanceRef, Outcome
+from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.fleet_state import BAD, LATENCIES
@@ -87,6 +88,7 @@ class Vm:
     instance: InstanceRef
     runbook: str
     name: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     count: int = 0
     entries: int = 0
     fixes: int = 0
@@ -97,6 +99,11 @@ class Vm:
         """What came of it last, skipping aside: being skipped, or a count, says nothing new of a VM."""
         news = (line for line in reversed(self.lines) if line.result != "skipped" and not line.again)
         return next(news, self.lines[-1])
+
+    @property
+    def labelled(self) -> str:
+        """Its labels in words, ``team=web env=prod``."""
+        return " ".join(f"{key}={value}" for key, value in self.labels.items())
 
     @property
     def troubled(self) -> bool:
@@ -125,6 +132,9 @@ class Report:
     by_runbook: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_group: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_owner: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_label: dict[str, dict[str, Counter[str]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(Counter))
+    )
     changes: deque[tuple[str, HistoryLine]] = field(default_factory=lambda: deque(maxlen=CHANGES))
     over_time: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     latencies: "dict[str, array[int]]" = field(
@@ -156,6 +166,8 @@ class Report:
             self.by_zone[outcome.instance.zone][result] += outcome.count
         if outcome.owner is not None:
             self.by_owner[outcome.owner][result] += outcome.count
+        for key, worth in outcome.labels.items():
+            self.by_label[key][worth][result] += outcome.count
         for name, values in self.latencies.items():
             if (value := getattr(outcome.latency, name)) is not None:
                 values.append(value)
@@ -172,6 +184,7 @@ class Report:
     def _note(self, instance: InstanceRef, runbook: str, outcome: Outcome) -> None:
         vm = self.vms.setdefault((instance, runbook), Vm(instance, runbook))
         vm.name = outcome.instance_name or vm.name
+        vm.labels = outcome.labels or vm.labels
         vm.count += outcome.count
         vm.entries += 1
         vm.fixes += outcome.result is Result.REMEDIATED
@@ -297,7 +310,9 @@ def _line(outcome: Outcome) -> HistoryLine:
         after=_evidence(outcome.after),
         next_step=reasons.next_step(outcome),
         mode=outcome.mode.value,
-        by=outcome.requested_by or (outcome.source.kind.replace("_", " ") if outcome.source else ""),
+        by=f"{outcome.requested_by} ({outcome_json.CLAIMED})"
+        if outcome.requested_by
+        else (outcome.source.kind.replace("_", " ") if outcome.source else ""),
         milliseconds=outcome.latency.total,
         again=outcome.first_at is not None,
     )

@@ -21,7 +21,7 @@ REASONS = 24
 NEVER = "\N{EN DASH}"
 COLUMNS = (
     "project_id", "zone", "instance_id", "name", "runbook", "result", "reason", "detail", "at", "outcomes",
-    "fixes", "next_step",
+    "fixes", "next_step", "labels",
 )  # fmt: skip
 """Of the CSV file, which has every VM."""
 
@@ -66,6 +66,7 @@ def render(report: Report) -> str:
             "runbooks": charts.shares(report.shares(report.by_runbook)),
             "alike": charts.alike(report),
         },
+        labels={key: charts.shares(report.shares(each)) for key, each in sorted(report.by_label.items())},
         columns_of={"time": timeline, "causes": causes},
         legends={"time": charts.legend(timeline), "causes": charts.legend(causes)},
         csv=_csv(every),
@@ -87,7 +88,7 @@ def _row(vm: Vm) -> tuple[object, ...]:
     return (
         *(vm.instance.project_id, vm.instance.zone, vm.instance.instance_id, vm.name, vm.runbook),
         *(latest.result, latest.reason, latest.detail, latest.at.isoformat(), vm.count, vm.fixes),
-        latest.next_step,
+        *(latest.next_step, vm.labelled),
     )
 
 

@@ -62,7 +62,8 @@ CSV = (
     "columns",
     multiple=True,
     metavar="KEY",
-    help="Also show this label of the VMs, and count by it; may be repeated.",
+    help="Also show this label of the VMs, and count by it, beside those of LOGMEND_OUTCOME_LABELS; may be"
+    " repeated.",
 )
 @output.format_option("table", "json", "csv")
 def command(
@@ -86,6 +87,7 @@ def command(
     knows are counted, and one is shown: exit status 1.
     """
     settings = inputs.settings()
+    columns = tuple(dict.fromkeys((*settings.outcome_labels, *columns)))
     found = catalog.read_all(settings)
     groups = Groups(Rules.of(found.runbooks, found.policies))
     remote = [each for each in (*projects, folder, organization) if each]

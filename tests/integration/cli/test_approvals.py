@@ -40,6 +40,8 @@ def test_the_table_shows_what_a_person_decides_on(planned: Place) -> None:
     assert first["labels"] == {"team": "red"}
     listed = ("approvals", "list", "--label-column", "team")
     assert planned.logmend(*listed, "--format", "csv").stdout.splitlines()[0].endswith(",label:team")
+    chosen = planned.logmend("approvals", "list", "--format", "csv", outcome_labels="team").stdout
+    assert chosen.splitlines()[0].endswith(",label:team")
     shown = planned.logmend(*listed).stdout
     assert ("team" in shown, "blue" in shown) == (True, True)
     assert all(word in shown for word in ("web-0", "config_status=404", "0 min", "what will happen"))
@@ -54,6 +56,8 @@ def test_many_are_approved_by_label_after_their_number_was_confirmed(planned: Pl
     assert (ran.exit_code, ran.stdout.count("approved by"), ran.stdout.count("next tick")) == (0, 3, 1)
     assert planned.json("tick", mode="approve")["outcomes"] == {"remediated": 3}
     assert [planned.machine(f"web-{n}").timer() for n in range(5)] == [ON, ON, OFF, OFF, OFF]
+    done = [json.loads(line) for line in (planned.folder / "outcomes.jsonl").read_text().splitlines()]
+    assert {each["why"] for each in done if each["result"] == "remediated"} == {"CHG-7"}
     told = [each for each in planned.json("status")["controls"] if each["reason"] == "plan_approved"]
     assert len(told) == 3
     assert all("CHG-7" in each["detail"] for each in told)
@@ -166,3 +170,17 @@ def test_what_waits_is_cancelled_with_its_outcome(planned: Place) -> None:
     assert planned.logmend("cancel").exit_code == 2
     rows = planned.json("export", "--changes")
     assert len([each for each in rows if each["kind"] == "change"]) == 2
+
+
+def test_what_no_longer_waits_keeps_nothing_else_from_being_cancelled(planned: Place) -> None:
+    """It is told where it stands by now, and the exit status says that not all was done."""
+    planned.logmend("freeze")
+    for number in range(2):
+        planned.json("run", planned.ref(f"web-{number}"), "--enforce", "--yes")
+    first, second = (each["intent_id"] for each in planned.json("status")["waiting"])
+    assert planned.logmend("cancel", first).exit_code == 0
+    ran = planned.logmend("cancel", first, "o-typo", second, "--by", "bob@desk")
+    assert (ran.exit_code, ran.stdout) == (1, f"cancelled by bob@desk: {second}\n")
+    assert f"{first}: it is done" in ran.stderr
+    assert "o-typo: nothing waits as it" in ran.stderr
+    assert planned.json("status")["waiting"] == []

@@ -176,7 +176,7 @@ def test_an_order_can_be_left_to_the_function(place: Place) -> None:
 
 def test_a_closed_window_is_shown_and_passed_by_a_word_that_is_on_record(place: Place) -> None:
     """From here and by the function; the same order without it waits."""
-    closed = {"blackouts": "UTC"}
+    closed: dict[str, Any] = {"blackouts": "UTC"}
     for name, how in (("web-1", ()), ("web-2", ("--via-function",))):
         act = ("run", place.ref(name), "--enforce", "--yes", *how)
         assert "--why" in place.logmend(*act, "--outside-window", **closed).stderr

@@ -100,6 +100,8 @@ def test_labels_that_are_asked_for_are_shown_and_counted_by(place: Place) -> Non
     assert "By env: prod 2, =HYPERLINK 1" in place.logmend(*asked, stdin=text).stdout
     rows = list(csv.DictReader(place.logmend(*asked, "--format", "csv", stdin=text).stdout.splitlines()))
     assert {each["name"]: each["label:env"] for each in rows}["cert-1"] == "'=HYPERLINK"
+    chosen = place.logmend("scan", "-", "--format", "json", stdin=text, outcome_labels="env")
+    assert json.loads(chosen.stdout)["totals"]["labels"]["env"]["prod"] == 2
     plain = json.loads(place.logmend("scan", "-", "--format", "json", stdin=text).stdout)
     assert {str(each["labels"]) for each in plain["instances"]} == {"{}"}
 

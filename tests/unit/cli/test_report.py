@@ -298,3 +298,16 @@ def test_a_place_that_cannot_be_written_is_told(run: Run, tmp_path: Path) -> Non
     ran = run("report", "-", "--out", tmp_path / "file" / "report.html", stdin=lines(outcome(1)))
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert "cannot be written" in ran.stderr
+
+
+def test_chosen_labels_are_counted_searched_and_in_the_file() -> None:
+    """A card for each key; whoever searches for env=prod finds the VM; a name is said to be a claim."""
+    page = render(report(outcome(1, labels={"env": "prod", "team": HOSTILE}, requested_by="ann@desk")))
+    assert page.count('class="card labels"') == 2
+    assert "By label env" in page
+    assert re.search(r'data-text="[^"]*env=prod', page)
+    assert "ann@desk (claimed)" in page
+    assert "<img src=x" not in page
+    href = re.search(r'href="data:text/csv;charset=utf-8;base64,([^"]+)"', page)
+    assert href is not None
+    assert "env=prod" in base64.b64decode(href[1]).decode()

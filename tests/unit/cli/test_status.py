@@ -25,7 +25,7 @@ KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",
     "freezes", "closed", "waves", "held", "budgets", "last_tick",
     "unreached",
-    "owners",
+    "owners", "labels", "groups",
     "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting", "approvals",
     "latency_ms",
 ]  # fmt: skip
@@ -248,6 +248,7 @@ def test_since_bounds_what_the_ledger_counts_and_never_what_stands_still() -> No
             "name": freeze.name,
             "scope": "everything",
             "by": "ann",
+            "identity": "claimed",
             "since": "2026-03-01T12:00:00Z",
             "until": "2026-03-01T14:00:00Z",
             "why": "storm",

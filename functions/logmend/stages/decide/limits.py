@@ -153,6 +153,18 @@ def _share(
     return Cohort(name, own, budget_exhausted(intent, own, now, why))
 
 
+OF_GROUP = frozenset({BUDGET_EXHAUSTED, "last_healthy", ONE})
+"""Reasons that a managed instance group may be behind."""
+
+
+def held_by_group(outcome: Outcome) -> bool:
+    """Return whether a VM was held back for the sake of its managed instance group."""
+    group = outcome.lineage.group
+    if group is None or outcome.reason not in OF_GROUP:
+        return False
+    return outcome.reason != BUDGET_EXHAUSTED or f" of {GROUP}{group}" in outcome.detail  # by :func:`_share`
+
+
 def _common(kind: str, facts: InstanceFacts) -> str | None:
     if kind == "zone":
         return facts.ref.zone
