@@ -131,7 +131,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     held = ("instance", "name", "runbook", "held_by")
     _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
-    groups = ("group", "runbook", "waiting", "why", "used", "frees")
+    groups = ("group", "runbook", "waiting", "used", "frees", "why")
     _rows("Managed instance groups: in use, and held back", found["groups"], groups)
     columns = ("result", "reason", "outcomes", "VMs whose last it is")
     ended = [
