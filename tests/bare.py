@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.lab import roots
+from logmend_cli.machine import roots
 
 ROOT = Path(__file__).parents[1]
 RELEASE = "trixie"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from logmend_cli.machine.roots import UnavailableError
 from tests.conftest import lacking, needs
 from tests.lab import ops_agent_repository
 from tests.lab.lab import Lab
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import Repository
-from tests.lab.roots import LabUnavailableError
 
 Boot = Callable[..., Coroutine[Any, Any, Machine]]
 
@@ -49,7 +49,7 @@ async def boot(lab: Lab) -> AsyncIterator[Boot]:
         try:
             # A test may give up on a boot; the boot is then finished and taken away in order, below.
             return await asyncio.shield(task)
-        except LabUnavailableError as error:
+        except UnavailableError as error:
             lacking(f"the lab: {error}")
 
     yield boot_machine

@@ -1,14 +1,12 @@
-"""The files in which one machine differs from its root, as a tar that launch.sh unpacks."""
+"""The files in which one machine of the lab differs from its root."""
 
-import io
-import tarfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tests.lab.roots import LOGIN
+from logmend_cli.machine import disk
+from logmend_cli.machine.roots import LOGIN
 
 GUEST = Path(__file__).parent / "guest"
 TIMER = "gce-workload-cert-refresh.timer"
@@ -69,22 +67,10 @@ class Disk:
 
     def tar(self) -> bytes:
         """Return the tar: regular files and links, all root's, folders left to whoever unpacks it."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for path, (mode, text) in self._files().items():
-                _add(archive, path, tarfile.REGTYPE, mode, text)
-            for path, target in self._links().items():
-                _add(archive, path, tarfile.SYMTYPE, 0o777, target)
-        return buffer.getvalue()
+        return disk.tar(self._files(), self._links())
 
     def _files(self) -> dict[str, tuple[int, str]]:
-        files = {
-            "/etc/hostname": (0o644, f"{self.name}\n"),
-            "/etc/machine-id": (0o444, f"{self.machine_id}\n"),
-            "/etc/hosts": (
-                0o644,
-                f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n169.254.169.254 metadata.google.internal\n",
-            ),
+        files = disk.identity(self.name, self.machine_id) | {
             "/etc/ssh/ssh_host_ed25519_key": (0o600, self.host_key),
             "/etc/ssh/sshd_config.d/lab.conf": (0o644, (GUEST / "sshd.conf").read_text()),
             f"/etc/ssh/authorized_keys/{LOGIN}": (0o644, self.authorized_key),
@@ -144,17 +130,3 @@ def preset_of(agent: Agent) -> str:
     if agent < "20221025.00":
         return ""
     return f"{'disable' if agent in ('20250901.00', '20260724.00') else 'enable'} {TIMER}\n"
-
-
-def _add(archive: tarfile.TarFile, path: str, kind: bytes, mode: int, content: str) -> None:
-    entry = tarfile.TarInfo(path.lstrip("/"))
-    entry.type = kind
-    entry.mode = mode
-    entry.mtime = int(time.time())
-    if kind == tarfile.SYMTYPE:
-        entry.linkname = content
-        archive.addfile(entry)
-    else:
-        data = content.encode()
-        entry.size = len(data)
-        archive.addfile(entry, io.BytesIO(data))

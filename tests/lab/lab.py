@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 
 from logmend.model.values import InstanceRef
-from tests.lab import roots, slots
+from logmend_cli.machine import roots, slots
 from tests.lab.disk import Agent, Disk, Shell, Timer
 from tests.lab.machines import Machine, Make
 
@@ -103,7 +103,7 @@ class Lab:
                 left.append(f"link {slot.link}")
             if f" {slot.name} " in mounts:
                 left.append(f"mount of {slot.name}")
-            slot.lock.close()
+            slot.release()
         return left
 
     def _take(self) -> slots.Slot:

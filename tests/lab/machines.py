@@ -8,15 +8,16 @@ import signal
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncssh
 
 from logmend.model.values import InstanceRef
-from tests.lab import roots, slots
+from logmend_cli.machine import roots, slots
+from logmend_cli.machine.hardware import Hardware, inside
 from tests.lab.disk import SERVICE, TIMER, UNIT_FILES, Disk
-from tests.lab.hardware import Hardware
 from tests.lab.metadata import OPTED_IN, MetadataServer
 
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
@@ -87,9 +88,8 @@ class Machine:
         }
         if self._opted_in:
             attributes[OPTED_IN] = "true"
-        await asyncio.to_thread(
-            self._hardware.plug_in, config_status=self._config_status, attributes=attributes
-        )
+        serve = partial(MetadataServer, config_status=self._config_status, attributes=attributes)
+        await asyncio.to_thread(self._hardware.plug_in, serve, link=True)
         await self.wait_until_up()
 
     async def wait_until_up(self, *, other_than: int | None = None) -> None:
@@ -234,7 +234,7 @@ class Machine:
     @property
     def metadata(self) -> MetadataServer:
         """The machine's metadata server, with the ``requests`` it has seen."""
-        assert self._hardware.metadata is not None
+        assert isinstance(self._hardware.metadata, MetadataServer)
         return self._hardware.metadata
 
     def set_config_status(self, status: int | None, body: str | None = None) -> None:
@@ -256,8 +256,7 @@ class Machine:
 
     async def _enter(self, leader: int, argv: Sequence[str], stdin: bytes = b"") -> Ran:
         process = await asyncio.create_subprocess_exec(
-            *("nsenter", "--target", str(leader), "--all", "--"),
-            *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"),
+            *inside(leader),
             *argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

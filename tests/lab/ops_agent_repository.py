@@ -20,9 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from logmend_cli.machine import roots
+from logmend_cli.machine.slots import HOST_ADDRESS
 from tests import threaded
-from tests.lab import agent_installer, agent_package, roots
-from tests.lab.slots import HOST_ADDRESS
+from tests.lab import agent_installer, agent_package
 
 VERSIONS = ("2.50.0~debian12", "2.51.0~debian12")
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"

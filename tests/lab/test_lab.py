@@ -10,12 +10,13 @@ import time
 import asyncssh
 import pytest
 
-from tests.lab import shipper, slots
+from logmend_cli.machine import slots
+from logmend_cli.machine.roots import RELEASES
+from tests.lab import shipper
 from tests.lab.conftest import Boot
 from tests.lab.disk import SERVICE, TIMER, Agent, Shell
 from tests.lab.lab import Lab
 from tests.lab.machines import TimerState
-from tests.lab.roots import RELEASES
 from tests.refresher import GATED_SINCE
 
 LEAD = "Error getting config status, workload certificates may not be configured"

@@ -18,6 +18,7 @@ from logmend import catalog, runbook
 from logmend.model import evidence
 from logmend.osconfig import assignment
 from logmend.settings import Settings
+from logmend_cli.machine.roots import RELEASES
 from logmend_cli.pretend.fleet import free_port, serving
 from tests.contract.osconfig_server import OsConfigServer
 from tests.e2e.function_process import Function
@@ -26,7 +27,6 @@ from tests.lab import osconfig_agent
 from tests.lab.cloud import Cloud, cloud, make_due, new_id, standing, tick, until, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
-from tests.lab.roots import RELEASES
 from tests.lab.test_osconfig_on_machines import put
 
 PACKAGE = r"""set -e

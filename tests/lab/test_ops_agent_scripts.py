@@ -12,12 +12,12 @@ import pytest
 from logmend import runbook
 from logmend.errors import ConfigError
 from logmend.model import evidence
+from logmend_cli.machine.roots import RELEASES
 from tests.lab import agent_package
 from tests.lab.agent_installer import FILE, LIST, LOCAL
 from tests.lab.agent_package import NAME
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
-from tests.lab.roots import RELEASES
 
 SETTLE = 4
 SCRIPTS = runbook.load(runbook.BUILT_IN / "ops-agent", {"settle": str(SETTLE)}).scripts

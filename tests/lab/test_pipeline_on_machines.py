@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from logmend.model.enums import Action
+from logmend_cli.machine.roots import RELEASES
 from tests.e2e.function_process import Function
 from tests.lab import agent_installer, agent_package, ops_agent_repository, shipper
 from tests.lab.cloud import (
@@ -41,7 +42,6 @@ from tests.lab.cloud import (
 from tests.lab.conftest import Boot
 from tests.lab.disk import CREDENTIALS, TIMER, Agent
 from tests.lab.machines import Machine, TimerState
-from tests.lab.roots import RELEASES
 
 ON = TimerState("loaded", "enabled", "active")
 OFF = TimerState("loaded", "disabled", "inactive")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import logmend
+from logmend_cli.machine.roots import RELEASES
 from tests.lab.conftest import Boot
 from tests.lab.disk import CREDENTIALS, TIMER, Shell
 from tests.lab.machines import Machine, TimerState
-from tests.lab.roots import RELEASES
 
 RUNBOOK = Path(logmend.__file__).parent / "runbooks" / "workload-cert-refresh"
 RECORD = "/var/lib/logmend/workload-cert-refresh"

@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from logmend_cli.machine.roots import RELEASES
 from tests.lab.conftest import Boot
 from tests.lab.disk import CREDENTIALS, TIMER
 from tests.lab.machines import Machine, TimerState
-from tests.lab.roots import OLDER, RELEASES
 from tests.lab.test_scripts_on_machines import OFF, ON, play, records
 
-EVERY = (*RELEASES, *OLDER)
+EVERY = (*RELEASES, "bullseye")
 UNIT = f"/usr/lib/systemd/system/{TIMER}"
 OPT_IN = "instance/attributes/enable-workload-certificate"
 MARK = "0123456789abcdef0123456789abcdef"

@@ -38,6 +38,15 @@ LONGEST = 100.0
 """Seconds for one script."""
 
 
+class Step(Struct, frozen=True):
+    """One script of a trial: whether root runs it, and with which exit codes it may end."""
+
+    name: str
+    text: str
+    root: bool
+    wanted: Collection[int]
+
+
 class TrialStep(Struct, frozen=True):
     """What one script said: ``good`` if its exit code is one that belongs there."""
 
@@ -71,22 +80,22 @@ def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
         prepare(machine, units)
         inside = Path(__file__).with_name("sandbox.sh").read_text(encoding="utf-8")
         sandbox = [*NAMESPACES, "/bin/sh", "-c", inside, "sandbox", *map(str, (root, fakes, machine))]
-        scripts = runbook.scripts
-        plan: list[tuple[str, str, Collection[int]]] = [
-            ("check", scripts.validate, {101}),
-            ("enforce", scripts.enforce, {100}),
-            ("check", scripts.validate, {100}),
-            ("enforce again", scripts.enforce, {100}),
-        ]
-        if not runbook.irreversible:
-            plan += [
-                ("check of the way back", scripts.revert_validate, {101}),
-                ("way back", scripts.revert_enforce, {100}),
-                ("check of the way back", scripts.revert_validate, {100}),
-                ("check", scripts.validate, ANSWERS),
-            ]
-        for name, text, wanted in plan:
-            yield _step(sandbox, name, text, wanted)
+        for step in plan(runbook):
+            yield _step(sandbox, step)
+
+
+def plan(runbook: Runbook) -> Iterator[Step]:
+    """Yield what is run, in order: check, enforce, check, enforce again, and the way back if there is one."""
+    scripts = runbook.scripts
+    yield Step("check", scripts.validate, False, {101})
+    yield Step("enforce", scripts.enforce, True, {100})
+    yield Step("check", scripts.validate, False, {100})
+    yield Step("enforce again", scripts.enforce, True, {100})
+    if not runbook.irreversible:
+        yield Step("check of the way back", scripts.revert_validate, False, {101})
+        yield Step("way back", scripts.revert_enforce, True, {100})
+        yield Step("check of the way back", scripts.revert_validate, False, {100})
+        yield Step("check", scripts.validate, False, ANSWERS)
 
 
 def objection(runbook: Runbook, event: bytes) -> str:
@@ -111,20 +120,41 @@ def prepare(machine: Path, units: Sequence[str]) -> None:
     at.mkdir(parents=True)
     (at / "id").write_text(INSTANCE)
     for each in units:
-        name, _, state = each.partition("=")
-        active, _, enabled = (state or "failed").partition(",")
-        if not name or "/" in name:
-            raise ConfigError([f"{each!r}: expected UNIT=ACTIVE, such as chrony.service=failed"])
-        unit = machine / "pretend/units" / name
-        unit.mkdir(parents=True)
-        (unit / "active").write_text(active)
-        (unit / "enabled").write_text(enabled or "enabled")
+        name, active, enabled = unit(each)
+        at = machine / "pretend/units" / name
+        at.mkdir(parents=True)
+        (at / "active").write_text(active)
+        (at / "enabled").write_text(enabled)
 
 
-def _step(sandbox: Sequence[str], name: str, text: str, wanted: Collection[int]) -> TrialStep:
+def unit(text: str) -> tuple[str, str, str]:
+    """Read ``NAME=ACTIVE[,ENABLED]``: a unit's name, and how it stands."""
+    name, _, state = text.partition("=")
+    active, _, enabled = (state or "failed").partition(",")
+    if not name or "/" in name:
+        raise ConfigError([f"{text!r}: expected UNIT=ACTIVE, such as chrony.service=failed"])
+    return name, active, enabled or "enabled"
+
+
+def mark() -> str:
+    """Return a new attempt's mark."""
+    return secrets.token_hex(16)
+
+
+def judged(step: Step, code: int, out: bytes, err: bytes) -> TrialStep:
+    """Say what a script ended with, and whether that belongs there."""
+    return TrialStep(step.name, code, code in step.wanted, evidence.values(out), evidence.error_text(err))
+
+
+def late(step: Step) -> TrialStep:
+    """Say that a script did not end in time."""
+    return TrialStep(step.name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
+
+
+def _step(sandbox: Sequence[str], step: Step) -> TrialStep:
     try:
         ran = subprocess.run(
-            [*sandbox, text, secrets.token_hex(16)],
+            [*sandbox, step.text, mark()],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=LONGEST,
@@ -132,6 +162,5 @@ def _step(sandbox: Sequence[str], name: str, text: str, wanted: Collection[int])
             env={"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")},
         )
     except subprocess.TimeoutExpired:
-        return TrialStep(name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
-    values, error = evidence.values(ran.stdout), evidence.error_text(ran.stderr)
-    return TrialStep(name, ran.returncode, ran.returncode in wanted, values, error)
+        return late(step)
+    return judged(step, ran.returncode, ran.stdout, ran.stderr)

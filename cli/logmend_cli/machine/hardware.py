@@ -5,18 +5,24 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tests.lab import slots
-from tests.lab.metadata import MetadataServer
+from logmend_cli.machine import slots
+from logmend_cli.machine.metadata import MetadataServer
 
 LAUNCH = Path(__file__).with_name("launch.sh")
 
 
+def inside(leader: int) -> list[str]:
+    """Return the words before a command that run it, as root, in the machine whose PID 1 is ``leader``."""
+    clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb")
+    return ["nsenter", "--target", str(leader), "--all", "--", *clean]
+
+
 class Hardware:
-    """One machine seen from outside. Everything here blocks, for milliseconds; :class:`Machine` wraps it."""
+    """One machine seen from outside. Everything here blocks, for milliseconds."""
 
     def __init__(self, slot: slots.Slot, root: Path, disk: bytes) -> None:
         """Occupy ``slot``; the machine will see ``root`` with the files of the tar ``disk`` on top."""
@@ -30,7 +36,7 @@ class Hardware:
         """Start the launcher. To be called on the main thread.
 
         The kernel ends the launcher together with the thread that started it, so that not even a killed
-        test run leaves a machine behind.
+        process leaves a machine behind.
         """
         self.slot.folder.mkdir(parents=True)
         with (self.slot.folder / "console").open("wb") as console:
@@ -46,8 +52,12 @@ class Hardware:
                 start_new_session=True,
             )
 
-    def plug_in(self, *, config_status: int | None, attributes: dict[str, str]) -> None:
-        """Give the waiting launcher its control groups, link and metadata server, then its disk: it boots."""
+    def plug_in(self, serve: Callable[[int], MetadataServer], *, link: bool) -> None:
+        """Give the waiting launcher its control groups, metadata server and disk: it boots.
+
+        ``serve`` starts the server in the network namespace of a process. Without a ``link`` to the host that
+        server is all that the machine can reach.
+        """
         launcher = self._running()
         assert launcher.stdin is not None
         assert launcher.stdout is not None
@@ -55,11 +65,18 @@ class Hardware:
             slots.make_group(group / "launcher")
             (group / "launcher" / "cgroup.procs").write_text(str(launcher.pid))
         assert launcher.stdout.readline() == b"ready\n", f"{self.slot.name}: not launched: {self.console()}"
+        if link:
+            self._link(launcher.pid)
+        self.metadata = serve(launcher.pid)
+        launcher.stdin.write(self._disk)
+        launcher.stdin.close()
+
+    def _link(self, pid: int) -> None:
         link, address, mac = self.slot.link, self.slot.address, self.slot.machine_mac
         _ip(
             [],
             f"link add {link} address {self.slot.host_mac} type veth "
-            f"peer name host0 address {mac} netns {launcher.pid}",
+            f"peer name host0 address {mac} netns {pid}",
             f"address add {slots.HOST_ADDRESS}/32 peer {address}/32 dev {link}",
             f"link set {link} up",
             # A known neighbour: whoever calls a dead machine hears nothing, as in the cloud.
@@ -67,9 +84,6 @@ class Hardware:
         )
         self._ip_inside(f"address add {address}/32 peer {slots.HOST_ADDRESS}/32 dev host0")
         self.restore_network()
-        self.metadata = MetadataServer(launcher.pid, config_status=config_status, attributes=attributes)
-        launcher.stdin.write(self._disk)
-        launcher.stdin.close()
 
     def is_launched(self) -> bool:
         """Say whether the launcher lives: whether there is, or soon will be, a machine."""

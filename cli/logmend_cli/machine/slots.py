@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tests.lab import roots
+from logmend_cli.machine.roots import UnavailableError
 
 NETWORK = "10.181.243"
 """A private /24 of which only single addresses, each behind its own link, are ever configured."""
@@ -76,6 +76,11 @@ class Slot:
         """Say whether the host's end of the link exists."""
         return Path("/sys/class/net", self.link).exists()
 
+    def release(self) -> None:
+        """Give the slot back, with its lock."""
+        Path(self.lock.name).unlink(missing_ok=True)
+        self.lock.close()
+
     def clear(self) -> None:
         """End what runs in this slot and remove its link and control groups; nothing to do is fine."""
         deadline = time.monotonic() + 10
@@ -104,10 +109,13 @@ def take() -> Slot:
         except BlockingIOError:
             lock.close()
             continue
+        if not os.fstat(lock.fileno()).st_nlink:  # who held it before has just taken it away
+            lock.close()
+            return take()
         slot = Slot(number, lock)
         slot.clear()
         return slot
-    raise roots.LabUnavailableError("all 253 slots of the lab are in use")
+    raise UnavailableError(["all 253 slots for machines of this host are in use"])
 
 
 def _hierarchies() -> list[Path]:
