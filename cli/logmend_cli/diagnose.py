@@ -57,7 +57,7 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     log of sudo. Exit status 1 if a VM's cause stays unknown.
 
     --local asks the VM that this runs on, without SSH, Compute or a ledger; root looks as nobody there,
-    unless --as-root is given.
+    unless --as-root is given, which goes on record in the VM's own log.
     """
     if chosen.pop("local"):
         return _told([local.diagnosed(named, chosen)], chosen["shape"])

@@ -63,7 +63,11 @@ def carry_out(action: Action, named: Sequence[str], chosen: Mapping[str, Any]) -
         confirm(f"{action} {chosen['runbook']} on this VM?")
     words = ["--enforce", "--labels-unchecked"] if enforce else []
     ran = subprocess.run(
-        ["/bin/sh", "-s", "--", *words], input=script.encode(), stdout=subprocess.PIPE, check=False
+        ["/bin/sh", "-s", "--", *words],
+        input=script.encode(),
+        stdout=subprocess.PIPE,
+        check=False,
+        env={**os.environ, "LOGMEND_BY": chosen["by"]},
     )
     if not (lines := ran.stdout.decode(errors="replace").splitlines()):
         return ran.returncode or UNUSABLE  # it said why
@@ -92,7 +96,20 @@ def diagnosed(named: Sequence[str], chosen: Mapping[str, Any]) -> Diagnosed:
     ref, exempt = _here()
     if exempt:
         return Diagnosed(ref, diagnosis.unknown("not_asked", "exempt: metadata logmend=off"))
+    if chosen["as_root"]:
+        _noted(f"diagnosis of {found.name} {found.digest} as root for {chosen['by']}: begins")
     return Diagnosed(ref, _diagnosis(found, ref, as_nobody=root and not chosen["as_root"]))
+
+
+def _noted(text: str) -> None:
+    """Put a use of root on record in the VM's own log, as the exported script does, or refuse it."""
+    try:
+        ran = subprocess.run([*export.LOG, text], capture_output=True, text=True, check=False)
+        why = ran.stderr.strip() or f"exit code {ran.returncode}" if ran.returncode else ""
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise ConfigError([f"--local --as-root goes on record in the VM's own log, and logger failed: {why}"])
 
 
 def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosis:

@@ -13,6 +13,9 @@ from logmend.errors import ConfigError
 from logmend.outcome.reasons import IRREVERSIBLE
 from logmend.runbook import Runbook
 
+LOG = ("logger", "-t", "logmend", "-p", "auth.notice", "--")
+"""What puts a text on record in the VM's own log; every logger takes these words."""
+
 END = "LOGMEND_END_OF_SCRIPT"
 """Ends a script within the script; a line that no script has."""
 
@@ -35,6 +38,7 @@ def script(runbook: Runbook, *, revert: bool) -> str:
         "ACTION": "revert" if revert else "enforce",
         "DONE": "reverted" if revert else "remediated",
         "SECONDS": str(int(runbook.detached.total_seconds()) if runbook.detached else 0),
+        "LOG": " ".join(LOG),
         "NOTES": ",".join(json.dumps(each) for each in _notes(runbook)),
     }
     text = resources.files(__package__).joinpath("export.sh").read_text(encoding="utf-8")

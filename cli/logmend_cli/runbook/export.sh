@@ -5,8 +5,9 @@
 #   sh THIS --enforce --labels-unchecked    @DOES@ if the check sees the fault, as root, and checks again
 #
 # The VM's labels cannot be seen from here, which --labels-unchecked says that you know. Metadata logmend=off of the VM or
-# its project refuses. The last line of standard output is the outcome, as JSON. Exit status: 0 all well, or only looked;
-# 1 failed or unverified; 2 wrong use; 3 left alone.
+# its project refuses. The last line of standard output is the outcome, as JSON. That it enforces, for whom, and what came of
+# it is in the VM's log (logger, tag logmend) as well. Exit status: 0 all well, or only looked; 1 failed or unverified; 2 wrong
+# use; 3 left alone.
 enforce='' unchecked=''
 for each; do
   case $each in
@@ -36,7 +37,8 @@ enforcing() {
 @ENFORCE@LOGMEND_END_OF_SCRIPT
 }
 
-longest=@SECONDS@ before=null after=null code='' out='' err='' id=''
+longest=@SECONDS@ before=null after=null code='' out='' err='' id='' unlogged=''
+by=$(printf '%s' "${LOGMEND_BY:-${SUDO_USER:-$(id -un)}}" | tr -cd ' -~')
 PATH=${PATH:+$PATH:}/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C
 export PATH LC_ALL
@@ -47,9 +49,21 @@ trap 'exit 1' HUP INT TERM
 run() { # TEXT MARK: the script's exit code, output and complaints
   /bin/sh -c "$1" logmend "$2" </dev/null >"$work/out" 2>"$work/err"
   code=$?
-  out=$(head -c 4096 "$work/out")
-  err=$(tail -n 3 "$work/err" | tr -cd ' -~\n' | tr '\n' ' ' | sed 's|//[^/ ]*@|//|g' | tail -c 512)
+  out=$(head -c 4096 "$work/out" | sed "$secrets")
+  err=$(why)
   cat "$work/out" "$work/err" >&2
+}
+secrets='s|//[^/ ]*@|//|g'
+why() { # the complaints on one line: what says why, then their end
+  tr -cd ' -~\n' <"$work/err" | sed "$secrets" >"$work/said"
+  if [ "$(wc -c <"$work/said")" -gt 512 ]; then
+    grep -iE '^([EW]: |Err:|(curl|dpkg|rpm|error|fatal): )' "$work/said" | awk '!seen[$0]++' | tr '\n' ' ' | head -c 254
+    printf '... '
+  fi
+  tr '\n' ' ' <"$work/said" | tail -c 254
+}
+noted() { # TEXT: to the VM's own log
+  @LOG@ "@ACTION@ of @NAME@ @DIGEST@ for $by: $1" 2>"$work/log" || unlogged=",\"not in the VM's log: logger failed\""
 }
 value() { # KEY: its value in the output
   printf '%s\n' "$out" | sed -n "s/^$1=//p" | head -n 1
@@ -85,12 +99,14 @@ end() { # RESULT REASON DETAIL: the outcome
   esac
   reason=null zone=$(metadata instance/zone) project=$(metadata project/project-id)
   [ -z "$2" ] || reason=$(text "$2")
+  [ -z "$enforce" ] || noted "$1${2:+, $2}"
   printf '{"timestamp":"%s","result":"%s","reason":%s,"detail":%s,"runbook":"@NAME@","runbook_digest":"@DIGEST@",' \
     "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$1" "$reason" "$(text "$3")"
   printf '"action":"@ACTION@","mode":"%s","executor":"local",' "$([ "$enforce" ] && echo enforce || echo observe)"
   printf '"instance":{"project_id":%s,"zone":%s,"instance_id":%s},' \
     "$(text "$project")" "$(text "${zone##*/}")" "$(text "$id")"
-  printf '"before":%s,"after":%s,"notes":[%s],"version":"@VERSION@"}\n' "$before" "$after" '@NOTES@'
+  printf '"before":%s,"after":%s,"requested_by":%s,"notes":[%s%s],"version":"@VERSION@"}\n' \
+    "$before" "$after" "$(text "$by")" '@NOTES@' "$unlogged"
   exit $status
 }
 words() {
@@ -115,6 +131,7 @@ seen=$(value instance_id)
 [ "$seen" = "$id" ] || end failed wrong_instance "the check did not say that it ran on $id"
 [ "$enforce" ] || end planned '' "would @ACTION@"
 
+noted begins
 mark=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 run "$(enforcing)" "$mark"
 case $code in

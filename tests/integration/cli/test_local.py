@@ -15,6 +15,7 @@ from logmend import runbook
 from logmend_cli import main
 from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.fleet import Machine
+from logmend_cli.runbook import new
 
 METADATA = "pretend/http/169.254.169.254/computeMetadata/v1"
 ROOT = os.geteuid() == 0
@@ -75,8 +76,14 @@ def test_enforcing_takes_both_words_and_says_that_labels_were_not_seen(
     for words in (["--enforce", "--yes"], ["--labels-unchecked"]):
         status, said, error = logmend("run", "--local", *words)
         assert (status, said, "go together" in error) == (2, None, True)
-    status, (said,), error = logmend("run", "--local", *ENFORCE)
+    assert machine.calls() == []
+    status, (said,), error = logmend("run", "--local", *ENFORCE, "--by", "jo@laptop")
     assert (status, said["result"], said["mode"]) == (0, "remediated", "enforce"), error
+    assert said["requested_by"] == "jo@laptop"
+    digest = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").digest
+    noted = [each for each in machine.calls() if each.startswith("logger ")]
+    record = f"logger -t logmend -p auth.notice -- enforce of workload-cert-refresh {digest} for jo@laptop:"
+    assert noted == [f"{record} begins", f"{record} remediated"]
     assert said["notes"][0].startswith("labels unchecked")
     assert machine.timer() == "disabled inactive"
     status, (said,), error = logmend("revert", "--local", *ENFORCE)
@@ -102,6 +109,47 @@ def test_a_cause_is_named_for_the_vm_itself(machine: Machine, logmend: Run) -> N
     (told,) = said["instances"]
     assert (status, told["cause"], told["concerns"]) == (0, "managed_by_plugin", "fleet"), error
     assert told["instance"]["instance_id"] == REF.instance_id
+
+
+def test_the_use_of_root_is_on_record_in_the_vms_own_log(machine: Machine, logmend: Run) -> None:
+    """Before anything is run. A diagnosis that cannot be noted is none; a fix says that it was not noted."""
+    needs(root=True)
+    assert logmend("diagnose", "--local")[0] in (0, 1)
+    assert not [each for each in machine.calls() if each.startswith("logger ")], "nobody looks"
+    logmend("diagnose", "--local", "--as-root", "--by", "jo@laptop")
+    (noted,) = [each for each in machine.calls() if each.startswith("logger ")]
+    assert noted.startswith("logger -t logmend -p auth.notice -- diagnosis of ops-agent sha256:")
+    assert noted.endswith(" as root for jo@laptop: begins")
+    fail = machine.folder / "pretend/fail/logger"
+    fail.parent.mkdir(exist_ok=True)
+    fail.write_text("logger: socket /dev/log: No such file or directory\n")
+    before = len(machine.calls())
+    status, said, error = logmend("diagnose", "--local", "--as-root")
+    assert (status, said, "No such file or directory" in error) == (2, None, True), error
+    ours = [each for each in machine.calls()[before:] if each.startswith(("logger", "systemctl"))]
+    assert [each.split()[0] for each in ours] == ["logger"], "nothing was looked at"
+    status, (said,), error = logmend("run", "--local", *ENFORCE)
+    assert (status, said["result"]) == (0, "remediated"), error
+    assert said["notes"][-1] == "not in the VM's log: logger failed"
+
+
+def test_why_a_script_failed_is_not_pushed_out_by_what_comes_after_it(
+    machine: Machine, logmend: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines as apt and curl begin their errors come first; no credentials of an address are passed on."""
+    new.make("complains", tmp_path / "own")
+    after = "echo 'check your network, whatever it may be, and try again' >&2\n" * 9
+    (tmp_path / "own/complains/validate.sh").write_text(
+        "#!/bin/sh\necho url=https://me:secret@mirror/x\n"
+        f"echo 'W: GPG error: https://me:secret@mirror NO_PUBKEY 1234' >&2\n{after}exit 1\n"
+    )
+    monkeypatch.setenv("LOGMEND_RUNBOOKS", str(tmp_path / "own"))
+    status, (said,), _ = logmend("run", "--local", "--runbook", "complains")
+    assert (status, said["result"], said["reason"]) == (1, "failed", "script_error")
+    assert said["detail"].startswith("W: GPG error: https://mirror NO_PUBKEY 1234 ... ")
+    assert said["detail"].endswith("try again ")
+    assert len(said["detail"]) <= 512
+    assert "secret" not in json.dumps(said)
 
 
 @pytest.mark.parametrize(
