@@ -118,10 +118,11 @@ locals {
   alerts = {
     breaker_open = {
       title  = "the breaker is open"
-      filter = "metric.type = \"${local.metric}\" AND resource.type = \"gce_instance\" AND metric.labels.reason = \"breaker_open\""
-      period = "3600s" # such outcomes come as often as lines: one incident of them, not one each
+      filter = "metric.type = \"${local.metric}\" AND resource.type = \"cloud_run_revision\" AND metric.labels.reason = \"breaker_opened\""
+      also   = "metric.type = \"${local.metric}\" AND resource.type = \"gce_instance\" AND metric.labels.reason = \"breaker_open\""
+      period = "3600s" # what it holds back comes as often as lines: one incident of it, not one each
       group  = ["metric.label.runbook"]
-      shows  = "labels.reason = \"breaker_open\""
+      shows  = "labels.reason = (\"breaker_opened\" OR \"breaker_open\")"
       next   = "Find what the failed VMs have in common (`logmend status`), then `logmend resume --runbook NAME`."
     }
     dead_letter = {
@@ -179,6 +180,7 @@ locals {
       content   = "**$${metric.label.value} VMs**, ${join(", ", [for label in concat(each.by, each.reasons ? ["reason"] : []) : "${label} $${metric_or_resource.label.${label}}"])}.\n\n${each.next}"
       shows     = join(" ", [for label, value in each.match : label == "severity" ? "severity = ${value}" : "labels.${label} = (${join(" OR ", [for word in split("|", value) : "\"${word}\""])})"])
       filter    = null
+      also      = null
       absent    = null
       threshold = 0
       duration  = null
@@ -187,7 +189,7 @@ locals {
       group     = []
     } },
     { for name, each in local.alerts : name => merge(
-      { severity = "ERROR", absent = null, duration = "0s", aligner = "ALIGN_DELTA", period = "300s", group = [], shows = null },
+      { severity = "ERROR", also = null, absent = null, duration = "0s", aligner = "ALIGN_DELTA", period = "300s", group = [], shows = null },
       each,
       {
         key       = name
@@ -263,6 +265,28 @@ resource "google_monitoring_alert_policy" "alert" {
           alignment_period     = condition_absent.value.period
           per_series_aligner   = condition_absent.value.aligner
           cross_series_reducer = "REDUCE_SUM"
+        }
+      }
+    }
+  }
+
+  # Of another resource: a filter names one.
+  dynamic "conditions" {
+    for_each = each.value.also == null ? [] : [each.value]
+    content {
+      display_name = "${conditions.value.title}, and holds VMs back"
+
+      condition_threshold {
+        filter          = conditions.value.also
+        comparison      = "COMPARISON_GT"
+        threshold_value = conditions.value.threshold
+        duration        = conditions.value.duration
+
+        aggregations {
+          alignment_period     = conditions.value.period
+          per_series_aligner   = conditions.value.aligner
+          cross_series_reducer = "REDUCE_SUM"
+          group_by_fields      = conditions.value.group
         }
       }
     }
