@@ -126,6 +126,8 @@ def test_the_sdist_makes_the_same_wheel(built: Path) -> None:
         "logmend/runbooks/workload-cert-refresh/enforce.sh",
         "logmend/lql/grammar.lark",
         "logmend_cli/report/report.html.j2",
+        "logmend_cli/machine/launch.sh",
+        "logmend_cli/runbook/unit.sh",
         f"logmend-{__version__}.data/data/share/man/man1/logmend.1",
     } <= set(tree)
     assert {name.partition("/")[0].partition("-")[0] for name in tree} == {"logmend", "logmend_cli"}

@@ -40,6 +40,9 @@ async def _through(machine: Machine) -> None:
     assert (said["result"], said["notes"][0][:16]) == ("remediated", "labels unchecked"), said
     assert said["instance"]["instance_id"] == machine.ref.instance_id
     assert await machine.timer_state() == OFF
+    noted = [each["MESSAGE"] for each in await machine.journal("SYSLOG_IDENTIFIER=logmend")]
+    assert [each.rpartition(": ")[2] for each in noted] == ["begins", "remediated"]
+    assert all(f"{said['runbook_digest']} for {said['requested_by']}: " in each for each in noted)
     await machine.output(f"mkdir -p {PLUGIN}")
     (told,) = (await _logmend(machine, command, "diagnose"))["instances"]
     assert (told["cause"], told["instance"]["zone"]) == ("managed_by_plugin", machine.ref.zone)

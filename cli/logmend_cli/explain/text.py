@@ -52,18 +52,13 @@ def show_lines(every: Iterable[tuple[inputs.Input, Explanation]]) -> None:
     for found, explanation in every:
         word = _word(explanation)
         totals[word] += 1
-        variant = (
-            explanation.variant.name
-            if explanation.variant
-            else explanation.runbook.name
-            if explanation.runbook
-            else ""
-        )
+        named = (explanation.runbook, explanation.variant)
+        runbook = ": ".join(each.name for each in named if each is not None)
         colour = coloured(explanation.result.value if explanation.result else "")
         pad = " " * max(0, 34 - len(word))
         painted = word.replace(explanation.result.value, colour, 1) if explanation.result else word
         vm = str(explanation.instance) if explanation.instance else "-"
-        click.echo(f"{found.number or 1:>5}  {painted}{pad}  {vm:<48}  {variant}".rstrip())
+        click.echo(f"{found.number or 1:>5}  {painted}{pad}  {vm:<48}  {runbook}".rstrip())
         if explanation.spoken is not None and explanation.verdict is not None:
             click.echo(f"       {printable(explanation.verdict.detail)}")
     click.echo("\n" + ", ".join(f"{count} {word}" for word, count in totals.most_common()))

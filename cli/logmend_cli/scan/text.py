@@ -31,8 +31,13 @@ def show(rows: Sequence[Mapping[str, Any]], *, empty: str = EMPTY) -> None:
     columns |= {"owner": "owner"} if any(row["owner"] for row in rows) else {}
     columns |= {f"label:{key}": key for key in (rows[0]["labels"] if rows else ())}
     columns |= {"count": "lines", "first_seen": "first seen", "last_seen": "last seen"}
+    columns |= {"runbook": "runbook"} if _runbooks(rows) > 1 else {}
     columns |= {"log_paths": "logged through", "variants": "agent form", "result": "would be", "why": "why"}
     output.show_rows("table", columns, rows, empty=empty)
+
+
+def _runbooks(rows: Sequence[Mapping[str, Any]]) -> int:
+    return len({row["runbook"] for row in rows})
 
 
 def summary(totals: Mapping[str, Any]) -> Iterator[str]:
@@ -96,6 +101,7 @@ def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
     console = Console(file=sys.stdout, highlight=False)
     # What a narrow terminal has no room for goes first: what would be done, and why, is the answer.
     with_times, with_forms = console.width >= 80, console.width >= 105
+    named = _runbooks(rows) > 1
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("VM\nzone", overflow="fold", min_width=20)
     table.add_column("lines", justify="right")
@@ -113,7 +119,8 @@ def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
             cells.append(_pair(row["first_seen"] or "", row["last_seen"] or ""))
         if with_forms:
             paths = ", ".join(row["log_paths"]).replace("jsonPayload.", "")
-            cells.append(_pair(paths, ", ".join(row["variants"])))
+            whose = f"{row['runbook']}: " if named else ""
+            cells.append(_pair(paths, whose + ", ".join(row["variants"])))
         table.add_row(*cells, would.append(f"\n{output.printable(row['why'])}", style="dim"))
     console.print(table)
 

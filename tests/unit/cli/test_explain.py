@@ -9,6 +9,8 @@ from tests.fakes import entry, incident, push
 from tests.unit.cli.conftest import Run
 from tests.unit.corpus import EXPECTED, FIXTURES, names, value
 
+from logmend.runbook import BUILT_IN
+
 KEYS = [
     "event",
     "runbook",
@@ -528,6 +530,29 @@ def test_several_events_take_a_line_each_and_totals(run: Run) -> None:
     assert len(text.splitlines()) == 5
     assert text.splitlines()[-1] == "2 planned, 1 unmatched"
     assert run("explain", "-v", "-", stdin=every).stdout.count("in_scope: no scope set") == 2
+
+
+def test_lines_of_every_runbook_are_named_each(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all that have a filter on, in one file, by explain and by scan: names of forms recur."""
+    named, lines = list[str](), list[str]()
+    for folder in sorted(each.parent for each in BUILT_IN.glob("*/runbook.yaml")):
+        for case in map(json.loads, (each.read_text() for each in sorted(folder.glob("cases/*.json")))):
+            if case["expect"].get("variant") and "insertId" in case["event"]:
+                named.append(f"{folder.name}: {case['expect']['variant']}")
+                lines.append(json.dumps(case["event"]))
+                break
+    assert len(named) == 6, "all but os-config-agent, of which no line tells"
+    chosen = tmp_path / "logmend.yaml"
+    every = ", ".join(f"{each.partition(':')[0]}: {{enabled: true}}" for each in named)
+    chosen.write_text(f"runbooks: {{{every}}}")
+    shown = run("explain", "-", stdin="\n".join(lines), runbooks=str(chosen)).stdout.splitlines()
+    assert [line.partition(VM)[2].strip() for line in shown[: len(named)]] == named
+    monkeypatch.setenv("COLUMNS", "250")
+    told = run("scan", "--offline", "-", stdin="\n".join(lines), runbooks=str(chosen)).stdout
+    for each in named:
+        assert each.partition(":")[0] in told
 
 
 def test_a_log_cannot_command_the_terminal(run: Run, file: Any) -> None:
