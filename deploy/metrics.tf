@@ -65,7 +65,7 @@ resource "google_logging_metric" "outcomes" {
   depends_on = [time_sleep.apis]
 }
 
-# An entry may tell of many events (LOGMEND_REPEATS=counted): the sum of what each tells is how many there were. It takes
+# An entry may tell of many events (docs/outcomes.md: what is counted): the sum of what each tells is how many there were. It takes
 # a distribution, and a name of its own: the type of a metric cannot be changed. Alerts ask whether there is anything,
 # for which `outcomes` is enough. Only PromQL can sum a distribution (cloud.google.com/monitoring/promql/promql-mapping).
 resource "google_logging_metric" "events" {

@@ -250,7 +250,7 @@ class Settings:
         "Where outcomes are recorded: stdout, cloud (Cloud Logging), file:PATH, or none (commands only).",
     )
     repeats: RepeatsChoice = _setting(
-        RepeatsChoice.EACH,
+        RepeatsChoice.COUNTED,
         _one_of(RepeatsChoice),
         "Events of a VM that are left alone for the same reason again: counted (if the ledger is kept), or an"
         " entry each.",
