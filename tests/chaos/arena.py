@@ -340,7 +340,7 @@ async def arena(folder: Path, state: str) -> AsyncIterator[Arena]:
             await asyncio.to_thread(post.close)
 
 
-async def until(holds: Callable[[], bool], *, within: float = 60.0) -> None:
+async def until(holds: Callable[[], bool], *, within: float = 120.0) -> None:
     """Wait until something holds; fail where it does not come to that."""
     ends = time.monotonic() + within
     while not holds():

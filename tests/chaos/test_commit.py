@@ -14,6 +14,10 @@ PATIENT: dict[str, Any] = {"attempt_deadline": "30s", "function_timeout": "31s",
 """Deadlines that no attempt runs into on a busy machine: its only honest end is then one of two."""
 
 
+HELD: dict[str, Any] = {"attempt_deadline": "20s", "function_timeout": "21s", "lease": "22s"}
+"""Deadlines in which the last machine is committed to while the first still waits for its answer."""
+
+
 def losing(what: str, folder: Path) -> tuple[str, ...]:
     """Give the prefix of a function whose answers to commits or counts are held in ``folder``, then lost."""
     folder.mkdir()
@@ -75,7 +79,7 @@ async def test_killed_between_commit_and_enforcing(
     async with arena(tmp_path, firestore) as stage:
         for number in range(rounds):
             folder = tmp_path / f"answers-{number}"
-            async with stage.function(prefix=losing("commits", folder)) as function:
+            async with stage.function(prefix=losing("commits", folder), **HELD) as function:
                 machines = await held_at_the_commit(stage, folder)
                 await function.kill()
             mended = some_are_mended(machines)

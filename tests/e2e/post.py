@@ -80,7 +80,7 @@ class Post:
         )
         await self._pushing.enter_async_context(self._pusher.at_work())
 
-    async def all_acknowledged(self, *, within: float = 30.0) -> None:
+    async def all_acknowledged(self, *, within: float = 120.0) -> None:
         """Wait until whatever was pulled so far is acknowledged."""
         async with asyncio.timeout(within):
             while self._pusher is not None and self._pusher.held:  # noqa: ASYNC110  the emulator tells nothing
@@ -128,7 +128,7 @@ class Post:
         printed, _ = await ran.communicate()
         assert ran.returncode == 0, printed.decode()
 
-    async def dead_letters(self, count: int, *, within: float = 45.0) -> list[types.PubsubMessage]:
+    async def dead_letters(self, count: int, *, within: float = 120.0) -> list[types.PubsubMessage]:
         """Wait until so many messages are in the dead letter; take and give them."""
         found: list[types.PubsubMessage] = []
         ends = asyncio.get_running_loop().time() + within

@@ -32,7 +32,7 @@ def vm(machine: Machine) -> tuple[str, str, str]:
 
 
 async def settled(
-    function: Function, messages: Iterable[str], *, within: float = 60.0, ticking: bool = False
+    function: Function, messages: Iterable[str], *, within: float = 150.0, ticking: bool = False
 ) -> dict[str, str]:
     """Wait until every message has a final outcome; give it as ``RESULT: REASON`` by message id.
 
@@ -61,7 +61,7 @@ async def settled(
         await asyncio.sleep(1 if ticking else 0.1)
 
 
-async def lines_of(function: Function, count: int, *, within: float = 60.0) -> list[bytes]:
+async def lines_of(function: Function, count: int, *, within: float = 150.0) -> list[bytes]:
     """Wait until so many lines are in the outcomes file."""
     ends = asyncio.get_running_loop().time() + within
     while len(lines := function.lines()) < count:
@@ -70,7 +70,7 @@ async def lines_of(function: Function, count: int, *, within: float = 60.0) -> l
     return lines
 
 
-async def finals_of(function: Function, count: int, *, within: float = 60.0) -> list[bytes]:
+async def finals_of(function: Function, count: int, *, within: float = 150.0) -> list[bytes]:
     """Wait until so many lines with a final outcome are in the outcomes file."""
     ends = asyncio.get_running_loop().time() + within
     while len(lines := [each for each in function.lines() if is_final(each)]) < count:
@@ -359,7 +359,7 @@ async def test_an_instance_that_dies_in_a_burst_loses_nothing(
     assert Counter(final.values()).keys() <= {"remediated", "skipped: duplicate", "skipped: cooling_down"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_what_a_dead_instance_had_in_hand_is_finished_by_the_tick_if_nobody_delivers_again(
     post: Post, fleet: PretendFleet, serve: Serve
 ) -> None:
@@ -373,11 +373,11 @@ async def test_what_a_dead_instance_had_in_hand_is_finished_by_the_tick_if_nobod
         await post.publish(*burst(fleet, 20))
         held = await killed_at_work(store, doomed)
         await post.stop_pushing()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(await leases(store, datetime.now(UTC))) < len(held):  # noqa: ASYNC110  another process
                 await asyncio.sleep(0.2)
         tallies = [await other.tick()]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while tallies[-1]["left"]:
                 tallies.append(await other.tick())
         final = await settled(other, messages_of(held), within=5)

@@ -79,7 +79,7 @@ def replays() -> tuple[str, str, str]:
     return look[1], f"{look[1]} {look[2]}", f"{look[1]} {order[1]}"
 
 
-async def until(function: Function, machine: str, wanted: str, *, within: float = 60.0) -> None:
+async def until(function: Function, machine: str, wanted: str, *, within: float = 150.0) -> None:
     """Wait until the latest outcome about a VM has that result."""
     for _ in range(int(within * 5)):
         about = [each for each in function.outcomes() if (each["instance"] or {}).get("name") == machine]
@@ -170,7 +170,7 @@ async def test_dead_letters_are_replayed_as_the_table_says(
         assert "skipped: stale" in published
         assert old.calls() == []
         assert "1 ordered" in await desk.types(order)
-        for _ in range(300):
+        for _ in range(750):
             if old.timer() == OFF:
                 break
             await asyncio.sleep(0.2)

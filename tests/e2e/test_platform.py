@@ -81,7 +81,7 @@ async def test_what_escapes_the_handler_is_an_entry_too(tmp_path: Path) -> None:
         await writer.drain()
         await asyncio.sleep(0.2)
         writer.close()
-        for _ in range(100):
+        for _ in range(2000):
             if said := [each for each in function.entries() if each.get("severity") == "ERROR"]:
                 break
             await asyncio.sleep(0.05)

@@ -193,11 +193,8 @@ def outage(week: Week) -> None:
     week.fleet.compute.recover()
     published = week.does(*letters, "--publish", "--topic", week.post.topic)
     assert f"{len(names)} published" in published
-    for _ in range(200):
-        if week.timers(*names) == {OFF}:
-            break
-        week.on(week.post.all_acknowledged())
-    assert week.timers(*names) == {OFF}
+    week.until(lambda: week.timers(*names) == {OFF})
+    week.on(week.post.all_acknowledged())
     week.tick()
     assert [week.told(name, reason="replayed") for name in names] == [["skipped: replayed"]] * len(names)
 

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -180,6 +180,13 @@ class Week:
                 had, ends = len(said), time.monotonic() + PATIENCE
             missing = sorted(set(sent.values()) - said.keys())
             assert time.monotonic() < ends, f"no end for {missing}\n{self.function.log()[-4000:]}"
+            time.sleep(0.2)
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        ends = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < ends, f"it never came to that\n{self.function.log()[-4000:]}"
             time.sleep(0.2)
 
     # What a person does

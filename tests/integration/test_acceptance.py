@@ -7,6 +7,7 @@ Google takes the commands, whether the VM logs the line) is what the script is t
 import json
 import re
 import subprocess
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_without_yes_it_says_what_it_would_make_and_makes_nothing(tmp_path):
 
 def flags(model: Model, kind: str) -> set[str]:
     """Give the flags that resources of a kind were ever made with, as text."""
-    states = [json.loads(path.read_text())["made"] for path in model.folder.glob("state-*")]
+    states = [literal_eval(path.read_text())["made"] for path in model.folder.glob("state-*")]
     return {str(each) for made in states for key, each in made.items() if key.startswith(f"{kind} ")}
 
 

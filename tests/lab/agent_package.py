@@ -16,6 +16,7 @@ checks. ``/opt/hangs`` and ``/opt/fails`` make the postinst do so.
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tests.lab.cloud import until
 from tests.lab.machines import Machine, Ran
 
 NAME = "google-cloud-ops-agent"
@@ -172,9 +173,17 @@ async def build(machine: Machine) -> None:
 
 
 async def install(machine: Machine) -> Ran:
-    """Install the package that was built, as the published install script does: with apt-get."""
+    """Install the package that was built with apt-get, as the published script does; wait until it runs."""
     command = f"DEBIAN_FRONTEND=noninteractive apt-get install -y /opt/apt/{NAME}.deb"
-    return await machine.run(command, timeout=60)
+    ran = await machine.run(command)
+    if ran.rc == 0:
+        await until(lambda: all_up(machine))
+    return ran
+
+
+async def all_up(machine: Machine) -> bool:
+    """Say whether the sub-agents run: they are started after the parent, and nobody waits for them."""
+    return set((await parts(machine)).values()) == {"active"}
 
 
 async def status(machine: Machine) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.lab.metadata import OPTED_IN, MetadataServer
 
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 """systemd's message id (sd-messages.h) for "a start of this unit has begun"."""
-DEADLINE = 60.0
+DEADLINE = 150.0
 """Seconds that anything which this module waits for may take before the test fails."""
 
 
@@ -164,7 +164,7 @@ class Machine:
         *,
         stdin: bytes = b"",
         user: str = "root",
-        timeout: float = 30,  # noqa: ASYNC109 - the process has to be ended, too
+        timeout: float = 120,  # noqa: ASYNC109 - the process has to be ended, too
     ) -> Ran:
         """Run ``command`` inside, without ssh: a string goes to the machine's ``sh -c``, a list as it is."""
         argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
@@ -230,6 +230,13 @@ class Machine:
         before = await self._starts()
         await asyncio.sleep(periods * self.period + 0.5)
         return await self._starts() - before
+
+    async def starts_again(self) -> None:
+        """Wait until the service is started once more, however slow the host."""
+        before, deadline = await self._starts(), time.monotonic() + DEADLINE
+        while await self._starts() <= before:
+            assert time.monotonic() < deadline, f"{self.name}: {SERVICE} is started no more"
+            await asyncio.sleep(0.1)
 
     @property
     def metadata(self) -> MetadataServer:

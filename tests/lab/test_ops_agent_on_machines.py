@@ -16,7 +16,7 @@ from typing import Any
 from tests.e2e.function_process import Function
 from tests.fakes import incident, push
 from tests.lab import agent_package, ops_agent_repository
-from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until
+from tests.lab.cloud import Cloud, cloud, make_due, new_id, tick, until, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 from tests.lab.ops_agent_repository import VERSIONS, Repository
@@ -161,12 +161,16 @@ async def test_half_an_agent_is_made_whole_and_one_that_dies_again_is_told_with_
     half, dying, governed = await asyncio.gather(
         *(boot(timer="disabled", files=repository.files) for _ in range(3))
     )
-    for machine, program in ((half, "fluent-bit"), (dying, "otelopscol")):
+    for machine, part, program in (
+        (half, "fluent-bit", "fluent-bit"),
+        (dying, "opentelemetry-collector", "otelopscol"),
+    ):
         await agent_package.build(machine)
         ran = await agent_package.install(machine)
         assert ran.rc == 0, ran.err
         await machine.output(f"mkdir /opt/dies; echo 0 >/opt/dies/{program}")
-        await machine.output("systemctl restart google-cloud-ops-agent; sleep 2")
+        await machine.output("systemctl restart google-cloud-ops-agent")
+        await until_given_up(machine, f"{agent_package.NAME}-{part}")
         assert await agent_package.status(machine) == RUNNING
         assert "failed" in (await agent_package.parts(machine)).values()
     await half.output("rm -r /opt/dies")

@@ -4,7 +4,6 @@ The installer is fetched from a ``file:`` address, and the settling takes second
 from what runs on a VM. ``agent_installer`` and ``agent_package`` say what they stand for.
 """
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from logmend_cli.machine.roots import RELEASES
 from tests.lab import agent_package
 from tests.lab.agent_installer import FILE, LIST, LOCAL
 from tests.lab.agent_package import NAME
+from tests.lab.cloud import until, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.machines import Machine
 
@@ -23,6 +23,7 @@ SETTLE = 4
 SCRIPTS = runbook.load(runbook.BUILT_IN / "ops-agent", {"settle": str(SETTLE)}).scripts
 STATE = "/var/lib/logmend/ops-agent"
 FILES = {f"/opt/mirror/{FILE}": LOCAL}
+COLLECTOR = "opentelemetry-collector"
 UP = {"service": "active", "service_fluent_bit": "active", "service_opentelemetry_collector": "active"}
 
 
@@ -36,12 +37,15 @@ async def play(machine: Machine, script: str) -> tuple[int, dict[str, str], str]
 
 async def settled(machine: Machine) -> tuple[int, dict[str, str], str]:
     """Look until the detached unit is through."""
-    for _ in range(120):
+    said: tuple[int, dict[str, str], str]
+
+    async def through() -> bool:
+        nonlocal said
         said = await play(machine, SCRIPTS.validate)
-        if said[1].get("state") != "installing":
-            return said
-        await asyncio.sleep(0.25)
-    raise AssertionError("the unit does not end")
+        return said[1].get("state") != "installing"
+
+    await until(through)
+    return said
 
 
 @pytest.fixture(params=RELEASES)
@@ -61,21 +65,34 @@ async def running(machine: Machine) -> Machine:
     return machine
 
 
-async def restarted(machine: Machine) -> None:
-    """Start the agent anew, as systemd has it, and wait until it has given up what it gives up."""
+async def restarted(machine: Machine, part: str = COLLECTOR) -> None:
+    """Start the agent anew, as systemd has it, and wait until it starts a part of it no more."""
     await machine.run(f"systemctl restart {NAME}")
-    await asyncio.sleep(2)
+    await until_given_up(machine, f"{NAME}-{part}")
+
+
+async def started_again(machine: Machine, part: str) -> bool:
+    """Say whether systemd itself has started a part anew."""
+    return int(await machine.output(f"systemctl show -p NRestarts --value {NAME}-{part}")) > 0
+
+
+async def half_configured(machine: Machine) -> bool:
+    """Say whether the package's own script runs."""
+    return "half-configured" in (await machine.run(f"dpkg -s {NAME}")).out
 
 
 async def given_back(machine: Machine) -> tuple[int, dict[str, str], str]:
     """Revert, and look until it is done."""
     assert (await play(machine, SCRIPTS.revert_validate))[0] == 101
     assert (await play(machine, SCRIPTS.revert_enforce))[0] == 100
-    for _ in range(120):
+    said: tuple[int, dict[str, str], str]
+
+    async def given() -> bool:
+        nonlocal said
         said = await play(machine, SCRIPTS.revert_validate)
-        if said[0] == 100:
-            break
-        await asyncio.sleep(0.25)
+        return said[0] == 100
+
+    await until(given)
     return said
 
 
@@ -150,12 +167,7 @@ async def test_an_installation_cut_off_in_the_middle_is_completed(machine: Machi
     """What a lost machine left half configured is no agent, and the next round configures it."""
     await machine.output("touch /opt/hangs")
     await play(machine, SCRIPTS.enforce)
-    for _ in range(120):
-        status = (await machine.run("dpkg -s google-cloud-ops-agent")).out
-        if "half-configured" in status:
-            break
-        await asyncio.sleep(0.25)
-    assert "half-configured" in status
+    await until(lambda: half_configured(machine))
     code, seen, _ = await play(machine, SCRIPTS.validate)
     assert (code, seen["state"], seen["package"]) == (101, "installing", "absent")
     assert (await play(machine, SCRIPTS.enforce))[1]["changed"] == "no"
@@ -172,11 +184,7 @@ async def hold_the_lock(machine: Machine) -> None:
     await agent_package.build(machine)
     await machine.output("touch /opt/hangs")
     await machine.output(f"systemd-run -q --unit=other apt-get install -y /opt/apt/{NAME}.deb")
-    for _ in range(120):
-        if "half-configured" in (await machine.run(f"dpkg -s {NAME}")).out:
-            return
-        await asyncio.sleep(0.25)
-    raise AssertionError("apt-get does not get there")
+    await until(lambda: half_configured(machine))
 
 
 async def test_a_lock_that_somebody_elses_apt_holds_is_waited_for(machine: Machine) -> None:
@@ -221,7 +229,7 @@ async def test_a_dead_sub_agent_under_an_active_parent_is_a_fault_and_is_started
     """The parent says nothing: active, while one of the two has failed for good."""
     program = "fluent-bit" if part == "fluent-bit" else "otelopscol"
     await running.output(f"mkdir /opt/dies; echo 0 >/opt/dies/{program}")
-    await restarted(running)
+    await restarted(running, part)
     assert (await agent_package.status(running))["active"] == "active"
     code, seen, error = await play(running, SCRIPTS.validate)
     key = "service_" + part.replace("-", "_")
@@ -241,8 +249,11 @@ async def test_a_sub_agent_that_dies_again_is_still_faulty_with_its_last_lines(
 ) -> None:
     """At its start or later: looking at once would call it up."""
     await running.output(f"mkdir /opt/dies; echo {seconds} >/opt/dies/otelopscol")
-    await restarted(running)
-    await asyncio.sleep(seconds)
+    if seconds:
+        await running.run(f"systemctl restart {NAME}")
+        await until(lambda: started_again(running, COLLECTOR))
+    else:
+        await restarted(running)
     code, seen, error = await play(running, SCRIPTS.validate)
     # Between two starts systemd itself calls it activating.
     dead = ("restarting", "activating") if seconds else ("failed",)
@@ -268,13 +279,19 @@ async def test_a_configuration_that_the_agent_refuses_is_told_in_its_own_words(r
 
 async def test_what_was_started_again_long_ago_is_up(running: Machine) -> None:
     """The remedy of systemd itself worked: nothing is left to do."""
+    slow = runbook.load(runbook.BUILT_IN / "ops-agent", {"settle": "600"}).scripts
     await running.output(f"systemctl kill {NAME}-fluent-bit")
-    await asyncio.sleep(1)
-    code, seen, _ = await play(running, SCRIPTS.validate)
+    await until(lambda: started_again(running, "fluent-bit"))
+    await until(lambda: agent_package.all_up(running))
+    code, seen, _ = await play(running, slow.validate)
     assert (code, seen["service_fluent_bit"]) == (101, "restarting")
-    await asyncio.sleep(SETTLE)
-    code, seen, error = await play(running, SCRIPTS.validate)
-    assert (code, seen["service_fluent_bit"]) == (100, "active"), error
+
+    async def up() -> bool:
+        code, seen, _ = await play(running, SCRIPTS.validate)
+        assert seen["service_fluent_bit"] in ("restarting", "active")
+        return (code, seen["service_fluent_bit"]) == (100, "active")
+
+    await until(up)
 
 
 async def test_a_masked_sub_agent_is_somebodys_will(running: Machine) -> None:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -53,21 +54,22 @@ class Letters:
         extra: dict[str, Any] = dict(attributes)
         return [self.publisher.publish(self.dead, each, **extra).result(30) for each in data]
 
-    def drain(self, subscription: str) -> list[Any]:
-        """Take every message of a subscription."""
+    def drain(self, subscription: str, least: int = 0) -> list[Any]:
+        """Take every message of a subscription, once there are so many."""
         found: list[Any] = []
-        empty = 0
-        while empty < 2:
-            empty += 1
+        ends = time.monotonic() + 120
+        while True:
+            waiting = len(found) < least and time.monotonic() < ends
             with contextlib.suppress(DeadlineExceeded):
                 pulled = self.subscriber.pull(
-                    subscription=subscription, max_messages=1000, timeout=1.5, retry=None
+                    subscription=subscription, max_messages=1000, timeout=20 if waiting else 1.5, retry=None
                 )
                 found += [each.message for each in pulled.received_messages]
                 if ack_ids := [each.ack_id for each in pulled.received_messages]:
                     self.subscriber.acknowledge(subscription=subscription, ack_ids=ack_ids)
-                    empty = 0
-        return found
+                    continue
+            if not waiting:
+                return found
 
     def command(self, *args: Any, code: str = MAIN, **settings: Any) -> subprocess.Popen[str]:
         """Start `logmend replay ARGS`."""
@@ -93,9 +95,9 @@ class Letters:
         return out
 
 
-@pytest.fixture
-def post(pubsub_emulator: Emulator, tmp_path: Path) -> Iterator[Letters]:
-    """Give topics and subscriptions of this test's own."""
+@contextlib.contextmanager
+def letters(folder: Path) -> Iterator[Letters]:
+    """Give topics and subscriptions of one's own."""
     word = f"r{uuid.uuid4().hex}"
     names = [f"projects/{PUBSUB_PROJECT}/{kind}/{word}" for kind in ("topics", "subscriptions")]
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
@@ -104,12 +106,19 @@ def post(pubsub_emulator: Emulator, tmp_path: Path) -> Iterator[Letters]:
     for topic, subscription in pairs:
         publisher.create_topic(name=topic)
         subscriber.create_subscription(name=subscription, topic=topic, ack_deadline_seconds=10)
-    yield Letters(*pairs[0], *pairs[1], tmp_path / "state", publisher, subscriber)
+    yield Letters(*pairs[0], *pairs[1], folder / "state", publisher, subscriber)
     for topic, subscription in pairs:
         subscriber.delete_subscription(subscription=subscription)
         publisher.delete_topic(topic=topic)
     subscriber.close()
     publisher.stop()
+
+
+@pytest.fixture
+def post(pubsub_emulator: Emulator, tmp_path: Path) -> Iterator[Letters]:
+    """Give topics and subscriptions of this test's own."""
+    with letters(tmp_path) as post:
+        yield post
 
 
 def fresh(ref: InstanceRef, **changes: Any) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def test_what_is_published_keeps_its_attributes_and_names_its_original(post: Let
     document = fresh(VMS[0])
     (original,) = post.publish(document, colour="blue", CloudPubSubDeadLetterSourceDeliveryCount="10")
     post.run("--subscription", post.letters.rpartition("/")[2], "--project", PUBSUB_PROJECT, "--publish")
-    (message,) = post.drain(post.seen)
+    (message,) = post.drain(post.seen, 1)
     assert json.loads(message.data) == document
     name = message.attributes.pop("logmend_replay_id")
     assert len(name) == 40
@@ -188,9 +197,9 @@ def test_what_would_come_to_nothing_stays_where_it_is(post: Letters) -> None:
         "malformed": "left",
         None: "published",
     }
-    assert len(post.drain(post.seen)) == 1
+    assert len(post.drain(post.seen, 1)) == 1
     post.run(*arguments, "--all", status=1)
-    assert len(post.drain(post.seen)) == 2
+    assert len(post.drain(post.seen, 2)) == 2
     assert post.drain(post.letters) == []
 
 
@@ -199,7 +208,7 @@ def test_a_tick_in_a_dead_letter_is_dropped(post: Letters) -> None:
     post.publish({"logmend": "tick"}, fresh(VMS[0]))
     said = json.loads(post.run("--subscription", post.letters, "--publish", "--all", "--format", "json"))
     assert said["totals"] == {"dropped": 1, "published": 1}
-    assert len(post.drain(post.seen)) == 1
+    assert len(post.drain(post.seen, 1)) == 1
     assert post.drain(post.letters) == []
 
 
@@ -210,7 +219,7 @@ def test_a_dead_letter_that_wraps_a_push_is_replayed_as_the_message_that_it_was(
         push(document, "4711", colour="blue"), logmend_reason="bad_identity", logmend_message_id="4711"
     )
     post.run("--subscription", post.letters, "--publish")
-    (message,) = post.drain(post.seen)
+    (message,) = post.drain(post.seen, 1)
     assert json.loads(message.data) == document
     assert message.attributes["logmend_replay_of"] == "4711"
     assert message.attributes["colour"] == "blue"
@@ -253,25 +262,34 @@ else:
 {MAIN}"""
 
 
-@pytest.mark.parametrize("where", DYING)
 async def test_a_dead_letter_is_replayed_exactly_once_wherever_the_command_dies(
-    post: Letters, tmp_path: Path, where: str
+    pubsub_emulator: Emulator, tmp_path: Path
 ) -> None:
     """Killed at the second such step, then run again: one final outcome and one fix for each original."""
+    with contextlib.ExitStack() as stack:
+        places = {where: stack.enter_context(letters(tmp_path / where)) for where in DYING}
+        every = {where: dies(post, *DYING[where]) for where, post in places.items()}
+        await asyncio.sleep(13)  # what the dead commands held comes again
+        for where, post in places.items():
+            originals, folder = every[where], tmp_path / where
+            post.run("--subscription", post.letters, "--publish")
+            told_twice = where in {"after publishing, before acknowledging", "at the acknowledgement"}
+            messages = post.drain(post.seen, len(originals) + told_twice)
+            folder.mkdir(exist_ok=True)
+            outcomes, fleet = await function(messages, folder)
+            assert finals(outcomes) == taken_up(outcomes) == dict.fromkeys(originals, 1), where
+            assert [fleet.vms[ref.instance_id].changes for ref in VMS] == [1, 1, 1, 1, 0, 0], where
+            assert post.drain(post.letters) == [], where
+            assert len(messages) == len(originals) + told_twice, where
+
+
+def dies(post: Letters, where: str, after: bool) -> list[str]:
+    """Put four events into the dead letter, and have the command killed over them; gives their ids."""
     originals = post.publish(*(fresh(ref, insertId=f"i{n}") for n, ref in enumerate(VMS[:4])))
-    killed = post.command("--subscription", post.letters, "--publish", code=dying(*DYING[where], 2))
-    _, err = killed.communicate(timeout=60)
+    killed = post.command("--subscription", post.letters, "--publish", code=dying(where, after, 2))
+    _, err = killed.communicate(timeout=100)
     assert killed.returncode == -signal.SIGKILL, err
-    await asyncio.sleep(13)  # what the dead command held comes again
-    post.run("--subscription", post.letters, "--publish")
-    messages = post.drain(post.seen)
-    outcomes, fleet = await function(messages, tmp_path)
-    assert finals(outcomes) == taken_up(outcomes) == dict.fromkeys(originals, 1)
-    assert [fleet.vms[ref.instance_id].changes for ref in VMS] == [1, 1, 1, 1, 0, 0]
-    assert post.drain(post.letters) == []
-    assert len(messages) == len(originals) + (
-        where in {"after publishing, before acknowledging", "at the acknowledgement"}
-    )
+    return originals
 
 
 async def test_killed_at_random_again_and_again_it_loses_and_doubles_nothing(
@@ -291,7 +309,7 @@ async def test_killed_at_random_again_and_again_it_loses_and_doubles_nothing(
         victim.communicate(timeout=30)
     await asyncio.sleep(13)
     said = post.run(*arguments, "--rate", "100")
-    outcomes, fleet = await function(post.drain(post.seen), tmp_path)
+    outcomes, fleet = await function(post.drain(post.seen, len(originals)), tmp_path)
     # Where an event has to wait (its VM is cooling down after the fix) it is parked: in the ledger, not lost.
     assert taken_up(outcomes) == dict.fromkeys(originals, 1), (pauses, said)
     assert set(finals(outcomes).values()) == {1}, pauses
@@ -319,13 +337,13 @@ async def test_a_file_is_replayed_exactly_once_wherever_the_command_dies(
     assert killed.returncode == -signal.SIGKILL, err
     said = json.loads(post.run(file, "--publish", "--format", "json"))
     assert said["totals"]["done by the interrupted run"] == (3 if where == "after noting it" else 2)
-    messages = post.drain(post.seen)
+    messages = post.drain(post.seen, 4)
     outcomes, fleet = await function(messages, tmp_path)
     assert finals(outcomes) == taken_up(outcomes) == {f"i{n}": 1 for n in range(4)}
     assert [fleet.vms[ref.instance_id].changes for ref in VMS[:4]] == [1] * 4
     again = json.loads(post.run(file, "--publish", "--format", "json"))
     assert again["totals"] == {"published": 4}
-    names = {each.attributes["logmend_replay_id"] for each in post.drain(post.seen)}
+    names = {each.attributes["logmend_replay_id"] for each in post.drain(post.seen, 4)}
     assert names.isdisjoint(each.attributes["logmend_replay_id"] for each in messages)
 
 
@@ -343,10 +361,10 @@ def test_ctrl_c_ends_between_two_events_and_hands_the_others_back(post: Letters)
     lines += [line for line in out.splitlines() if line.startswith("message ")]
     done = {line.split()[1] for line in lines}
     assert 2 <= len(done) < 12
-    left = {each.message_id for each in post.drain(post.letters)}
+    left = {each.message_id for each in post.drain(post.letters, 12 - len(done))}
     assert done | left == set(originals)
     assert not done & left
-    assert {each.attributes["logmend_replay_of"] for each in post.drain(post.seen)} == done
+    assert {each.attributes["logmend_replay_of"] for each in post.drain(post.seen, len(done))} == done
 
 
 async def test_an_order_is_written_once_under_the_operators_name_before_its_message_is_acknowledged(
@@ -361,7 +379,7 @@ async def test_an_order_is_written_once_under_the_operators_name_before_its_mess
     assert killed.returncode == -signal.SIGKILL, err
     await asyncio.sleep(13)
     post.run(*arguments, state=state)
-    ticks = [json.loads(each.data) for each in post.drain(post.seen)]
+    ticks = [json.loads(each.data) for each in post.drain(post.seen, 1)]
     outcomes, fleet = await function([], tmp_path)
     assert finals(outcomes) == taken_up(outcomes) == dict.fromkeys(originals, 1)
     assert {each.requested_by for each in outcomes.written} == {"sre@desk"}
