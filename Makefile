@@ -10,6 +10,9 @@ PROVIDER := out/tools/cdktf_cdktf_provider_google-16.12.1-py3-none-any.whl
 
 JOBS   ?= auto
 
+# Some container images set it: then each of the suite's thousand processes compiles all of logmend anew.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit coverage deployed check lint lock lab tools pictures chaos bench dist fmt clean
 
