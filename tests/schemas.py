@@ -255,7 +255,11 @@ STATUS = record(
         identity=maybe(TEXT),
         why=maybe(TEXT),
         created_at=TIME,
+        position=maybe(NUMBER),
+        due=maybe(TIME),
+        expected=maybe(TIME),
     ),
+    documents=COUNTS,
     approvals=rows(approval_id=TEXT, instance=VM, runbook=TEXT, action=one_of(Action), expires_at=TIME),
     latency_ms=record(queue=_QUANTILES, lookup=_QUANTILES, act=_QUANTILES, total=_QUANTILES),
 )

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from logmend.model.enums import Mode, Result
-from logmend.model.state import Approval, Freeze, Record, Scope, Subject, Wave
+from logmend.model.state import Approval, Freeze, Scope, Subject, Wave
 from logmend.model.struct import Struct
 from logmend.model.values import Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
 from logmend_cli.alike import Alike
 from logmend_cli.closed import Shut
+from logmend_cli.output import seconds
 
 BAD = (Result.FAILED, Result.UNVERIFIED, Result.REJECTED)
 LATENCIES = ("queue", "lookup", "act", "total")
@@ -67,7 +68,8 @@ class FleetState:
     failures: list[Outcome] = field(default_factory=list)
     needs_human: list[Subject] = field(default_factory=list)
     relapsed: list[Subject] = field(default_factory=list)
-    waiting: list[Record] = field(default_factory=list)
+    waiting: list[Mapping[str, Any]] = field(default_factory=list)
+    documents: Counter[str] = field(default_factory=Counter)
     approvals: list[Approval] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     freezes: list[tuple[Scope, Freeze]] = field(default_factory=list)
@@ -95,18 +97,23 @@ class FleetState:
             "instances": self.instances,
             "results": dict(self.by_result.most_common()),
             "outcomes": dict(self.outcomes.most_common()),
-            "first_outcome": _time(self.first),
-            "last_outcome": _time(self.last),
+            "first_outcome": seconds(self.first),
+            "last_outcome": seconds(self.last),
             "stopped": self.stopped,
             "freezes": [_freeze(*each) for each in self.freezes],
-            "closed": [each._asdict() | {"opens": _time(each.opens)} for each in self.closed],
+            "closed": [each._asdict() | {"opens": seconds(each.opens)} for each in self.closed],
             "waves": [_wave(*each) for each in self.waves],
             "held": [_held(each) for each in self.held],
             "budgets": [
-                {"runbook": each.runbook, "used": each.used, "limit": each.limit, "frees": _time(each.frees)}
+                {
+                    "runbook": each.runbook,
+                    "used": each.used,
+                    "limit": each.limit,
+                    "frees": seconds(each.frees),
+                }
                 for each in self.budgets
             ],
-            "last_tick": _time(self.last_tick),
+            "last_tick": seconds(self.last_tick),
             "unreached": [
                 {"project_id": each.project_id, "zone": each.zone, "instances": each.instances, "of": each.of}
                 for each in self.unreached
@@ -121,7 +128,8 @@ class FleetState:
             "alike": [each.row for each in self.alike],
             "failures": [_failure(each) for each in self.failures],
             "intents": dict(sorted(self.by_state.items())),
-            "waiting": [_record(each) for each in self.waiting],
+            "waiting": self.waiting,
+            "documents": dict(self.documents),
             "approvals": [_approval(each) for each in self.approvals],
             "latency_ms": {name: quantiles(values) for name, values in self.latencies.items()},
         }
@@ -142,7 +150,7 @@ def quantiles(values: Iterable[int]) -> dict[str, int | None]:
 def _failure(outcome: Outcome) -> dict[str, Any]:
     """Return the row of one outcome that is bad, with what a person does next."""
     return {
-        "at": _time(outcome.at),
+        "at": seconds(outcome.at),
         "instance": str(outcome.instance) if outcome.instance else None,
         "name": outcome.instance_name,
         "labels": dict(outcome.labels),
@@ -161,8 +169,8 @@ def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
         "scope": str(scope),
         "by": freeze.by,
         "identity": outcome_json.CLAIMED,
-        "since": _time(freeze.at),
-        "until": _time(freeze.until),
+        "since": seconds(freeze.at),
+        "until": seconds(freeze.until),
         "why": freeze.why,
     }
 
@@ -173,7 +181,7 @@ def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, Any]:
         if wave.held
         else None
     )
-    return {"runbook": runbook, "wave": said, "since": _time(wave.since), "held_by": held}
+    return {"runbook": runbook, "wave": said, "since": seconds(wave.since), "held_by": held}
 
 
 def _held(subject: Subject) -> Mapping[str, Any]:
@@ -188,7 +196,7 @@ def _held(subject: Subject) -> Mapping[str, Any]:
 
 def _control(outcome: Outcome) -> Mapping[str, Any]:
     return {
-        "at": _time(outcome.at),
+        "at": seconds(outcome.at),
         "reason": outcome.reason,
         "by": outcome.requested_by,
         "identity": outcome_json.CLAIMED if outcome.requested_by else None,
@@ -206,13 +214,9 @@ def _cause(cause: CauseCount) -> Mapping[str, Any]:
         "reason": cause.reason,
         "outcomes": cause.outcomes,
         "instances": cause.instances,
-        "last_at": _time(cause.latest.at),
+        "last_at": seconds(cause.latest.at),
         "next_step": reasons.next_step(cause.latest) or None,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else None
 
 
 def _subject(subject: Subject) -> Mapping[str, Any]:
@@ -224,7 +228,7 @@ def _subject(subject: Subject) -> Mapping[str, Any]:
         "runbook": subject.runbook,
         "result": subject.last_result.value if subject.last_result else None,
         "reason": subject.last_reason,
-        "at": _time(subject.last_at),
+        "at": seconds(subject.last_at),
         "failures": subject.failures,
         "relapses": subject.relapses,
         "next_step": _next(subject),
@@ -256,27 +260,11 @@ def _next(subject: Subject) -> str | None:
     return reasons.next_step(said) or None
 
 
-def _record(record: Record) -> Mapping[str, Any]:
-    return {
-        "intent_id": record.intent.intent_id,
-        "instance": str(record.intent.instance),
-        "runbook": record.intent.runbook,
-        "action": record.intent.action.value,
-        "state": record.state.value,
-        "reason": record.outcome.reason if record.outcome else None,
-        "detail": record.outcome.detail if record.outcome else None,
-        "requested_by": record.intent.requested_by,
-        "identity": outcome_json.CLAIMED if record.intent.requested_by else None,
-        "why": record.intent.why or None,
-        "created_at": _time(record.intent.created_at),
-    }
-
-
 def _approval(approval: Approval) -> Mapping[str, Any]:
     return {
         "approval_id": approval.approval_id,
         "instance": str(approval.intent.instance),
         "runbook": approval.intent.runbook,
         "action": approval.intent.action.value,
-        "expires_at": _time(approval.expires_at),
+        "expires_at": seconds(approval.expires_at),
     }

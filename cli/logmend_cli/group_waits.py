@@ -9,6 +9,7 @@ from logmend.ledger.places import Shard
 from logmend.model.state import Record, State, Subject
 from logmend.model.values import Outcome
 from logmend.stages import decide
+from logmend_cli.output import seconds
 
 
 class GroupWaits:
@@ -62,5 +63,5 @@ class GroupWaits:
             "reason": latest.reason if latest else None,
             "why": latest.detail if latest else None,
             "used": used,
-            "frees": frees.isoformat(timespec="seconds").replace("+00:00", "Z") if frees else None,
+            "frees": seconds(frees),
         }

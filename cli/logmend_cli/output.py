@@ -5,6 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -167,6 +168,11 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 def word(result: str, reason: str | None) -> str:
     """Return ``result`` or ``result: reason``."""
     return f"{result}: {reason}" if reason else result
+
+
+def seconds(at: datetime | None) -> str | None:
+    """Return a time as commands print it, in UTC and to the second."""
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z") if at else None
 
 
 def duration_text(milliseconds: int | None) -> str | None:

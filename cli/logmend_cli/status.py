@@ -2,24 +2,26 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from logmend import windows
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
 from logmend.ledger.repeats import pending
-from logmend.settings import Settings
+from logmend.settings import Budget, Settings
 from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
 from logmend_cli.closed import now_closed
 from logmend_cli.documented import Command
-from logmend_cli.fleet_state import FleetState
+from logmend_cli.fleet_state import FleetState, Spent
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 from logmend_cli.summing import Summing, spent, spent_by_cohorts
+from logmend_cli.waiting import Queue
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -72,43 +74,61 @@ async def _sum(settings: Settings, source: OutcomeQuery, *, ledger: bool) -> Fle
     return summing.state()
 
 
-async def _ledger(settings: Settings, source: OutcomeQuery, more: Any) -> Summing:
+async def _ledger(settings: Settings, source: OutcomeQuery, more: Callable[[int], None]) -> Summing:
     async with opened(settings) as app:
-        fleet, now = await app.controls.fleet(), datetime.now(UTC)
-        summing = Summing(fleet, source.since, settings)
-        async for subject in app.queues.subjects():
-            summing.subject(subject)
-            more(1)
-        async for each in app.queues.records():
-            summing.record(each)
-            kept = each.outcome
-            if kept is not None and source.name is None and (source.since is None or kept.at >= source.since):
-                summing.outcome(kept)
-            more(1)
-        async for approval in app.controls.approvals():
-            summing.approval(approval, now)
-        async for acts in app.queues.acts():
-            for number, act in enumerate(acts.acts):
-                if source.since is None or act.at >= source.since:
-                    summing.outcome(outcomes.of_act(acts, number, settings))
-        async for found in app.queues.repeats():
-            told = outcomes.of_repeats(found, settings) if source.name is None else pending(found)
-            for count in told:
-                if source.since is None or count.at >= source.since:
-                    summing.outcome(count)
-        shards = defaultdict[str, list[Shard]](list)
-        async for (_, name), shard in app.queues.places():
-            shards[name.rpartition("~")[0]].append(shard)
-            summing.place(shard, now)
-        budgets = {name: decide.budget(runbook, settings) for name, runbook in app.pipeline.runbooks.items()}
-        for used in [*spent(shards, budgets, now), *spent_by_cohorts(shards, budgets, _limits(app), now)]:
-            summing.budget(used)
-        for name, runbook in app.pipeline.runbooks.items():
-            policy = app.pipeline.policies.of(name)
-            if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
-                summing.wave(name, decide.said(wave, runbook, policy), wave)
-        summing.closed(now_closed(app.pipeline.policies, app.pipeline.runbooks, now))
+        return await summed(app, source, datetime.now(UTC), more)
+
+
+async def summed(
+    app: "Application", source: OutcomeQuery, now: datetime, more: Callable[[int], None]
+) -> Summing:
+    """Sum up what the ledger knows at a moment; ``more`` is told of each document."""
+    settings = app.settings
+    fleet = await app.controls.fleet()
+    summing = Summing(fleet, source.since, settings)
+    async for subject in app.queues.subjects():
+        summing.subject(subject)
+        more(1)
+    async for each, due in app.queues.dated():
+        summing.record(each, due)
+        kept = each.outcome
+        if kept is not None and source.name is None and (source.since is None or kept.at >= source.since):
+            summing.outcome(kept)
+        more(1)
+    async for approval in app.controls.approvals():
+        summing.approval(approval, now)
+    async for acts in app.queues.acts():
+        for number, act in enumerate(acts.acts):
+            if source.since is None or act.at >= source.since:
+                summing.outcome(outcomes.of_act(acts, number, settings))
+    async for found in app.queues.repeats():
+        told = outcomes.of_repeats(found, settings) if source.name is None else pending(found)
+        for count in told:
+            if source.since is None or count.at >= source.since:
+                summing.outcome(count)
+    shards = defaultdict[str, list[Shard]](list)
+    async for (_, name), shard in app.queues.places():
+        shards[name.rpartition("~")[0]].append(shard)
+        summing.place(shard, now)
+    policies, runbooks = app.pipeline.policies, app.pipeline.runbooks
+    budgets = {name: decide.budget(runbook, policies.of(name)) for name, runbook in runbooks.items()}
+    own = list(spent(shards, budgets, now))
+    for used in [*own, *spent_by_cohorts(shards, budgets, _limits(app), now)]:
+        summing.budget(used)
+    summing.waits({used.runbook: _queue(app, used, budgets, now) for used in own}, now)
+    for name, runbook in app.pipeline.runbooks.items():
+        policy = app.pipeline.policies.of(name)
+        if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
+            summing.wave(name, decide.said(wave, runbook, policy), wave)
+    summing.closed(now_closed(app.pipeline.policies, app.pipeline.runbooks, now))
     return summing
+
+
+def _queue(app: "Application", used: Spent, budgets: Mapping[str, Budget], now: datetime) -> Queue:
+    policy = app.pipeline.policies.of(used.runbook)
+    shut = windows.closed(policy.windows, policy.blackouts, None, now)
+    window, opens = budgets[used.runbook].window, shut.opens if shut else None
+    return Queue(used.used, used.limit, window, used.frees, opens)
 
 
 def _limits(app: "Application") -> Mapping[str, Mapping[str, int]]:
@@ -121,6 +141,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
         click.echo(f"{click.style('STOPPED', fg='red', bold=True)} {output.printable(line)}")
     if ledger:
         click.echo(_tick(found["last_tick"], now))
+        counted = ", ".join(f"{count:,} {kind}" for kind, count in found["documents"].items())
+        click.echo(f"Ledger: {counted or 'empty'}")
     span = f", {found['first_outcome']} to {found['last_outcome']}" if found["first_outcome"] else ""
     click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
     freezes = ("name", "scope", "by", "since", "until", "why")
@@ -150,8 +172,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     alike = ("cause", "instances", "group", "template", "image", "next_step")
     _rows("Why the fault is there, by what VMs are made from", found["alike"], alike)
     _blocks("Recent failures", found["failures"])
-    waiting = ("state", "reason", "action", "instance", "runbook", "created_at", "intent_id")
-    _rows("Waiting for the tick, or at work", found["waiting"], waiting)
+    at_work = ("position", "state", "reason", "action", "instance", "runbook", "created_at", "expected")
+    _rows("Waiting for the tick, or at work", found["waiting"], (*at_work, "intent_id"))
     approvals = ("approval_id", "action", "instance", "runbook", "expires_at")
     _rows("Plans that wait for a person", found["approvals"], approvals)
     _rows("Controls, as they were used", found["controls"], ("at", "reason", "by", "detail"))
@@ -198,6 +220,8 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
         "frees": "next place free by",
         "last_at": "last",
         "waiting": "VMs that wait",
+        "position": "in turn",
+        "expected": "expected, at the earliest",
         "by": "by (claimed)",
     }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]

@@ -25,6 +25,7 @@ from logmend_cli.alike import Causes
 from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
 from logmend_cli.group_waits import GroupWaits
+from logmend_cli.waiting import Queue, Waiting
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -56,7 +57,7 @@ class Summing:
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
-        self._groups = GroupWaits()
+        self._groups, self._waiting = GroupWaits(), Waiting()
         self._owners = _Shares()
         self._labels = defaultdict[str, _Shares](_Shares)
         self._tried = defaultdict[tuple[str, str], set[int]](set)
@@ -65,6 +66,8 @@ class Summing:
     def subject(self, subject: Subject) -> None:
         """Count one VM under one runbook."""
         state = self._state
+        if self._ledger:
+            state.documents["subjects"] += 1
         self._groups.subject(subject)
         for freeze in subject.frozen.stack if subject.frozen else ():
             state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
@@ -90,16 +93,17 @@ class Summing:
         if subject.relapses:
             _keep(state.relapsed, subject)
 
-    def record(self, record: Record) -> None:
-        """Count one intent; those that wait are listed."""
+    def record(self, record: Record, due: datetime | None = None) -> None:
+        """Count one intent; those that wait are listed. ``due`` is when the tick asks for it next."""
+        self._state.documents["intents"] += 1
         if self._since is None or record.state is not State.DONE or record.intent.created_at >= self._since:
             self._state.by_state[record.state] += 1
-        if record.state is not State.DONE:
-            _keep(self._state.waiting, record)
+        self._waiting.record(record, due)
         self._groups.record(record)
 
     def place(self, shard: places.Shard, now: datetime) -> None:
         """Keep what is used of a managed instance group, if the places are one's."""
+        self._state.documents["places"] += 1
         self._groups.place(shard, now)
 
     def budget(self, spent: Spent) -> None:
@@ -110,12 +114,17 @@ class Summing:
         """Keep how far a runbook's waves have come."""
         self._state.waves.append((runbook, said, wave))
 
+    def waits(self, queues: Mapping[str, Queue], now: datetime) -> None:
+        """Keep what waits, in turn, with what is known of each runbook's budget."""
+        self._state.waiting = self._waiting.rows(queues, now)
+
     def closed(self, shut: Iterable[Shut]) -> None:
         """Keep which windows are closed."""
         self._state.closed += shut
 
     def approval(self, approval: Approval, now: datetime) -> None:
         """Keep a plan that a person has yet to decide on."""
+        self._state.documents["approvals"] += 1
         if approval.state == "pending" and approval.expires_at > now:
             _keep(self._state.approvals, approval)
 

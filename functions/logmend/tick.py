@@ -176,7 +176,15 @@ class Ticker(Struct, frozen=True):
             prepare=self._prefetch,
             ahead=decide.RECHECK,
         )
-        await self._drain(self.queues.parked, parked, tally, until, page=ALL, prepare=listen, first=_in_turn)
+        await self._drain(
+            self.queues.parked,
+            parked,
+            tally,
+            until,
+            page=ALL,
+            prepare=listen,
+            first=lambda each: decide.in_turn(each.intent),
+        )
         await _alone("runbooks that wait for a place", self._note_queued(tally), tally)
         await self._drain(self.queues.kept, review, tally, until)
         await self._drain(self.queues.untold, self._tell, tally, until)  # what this tick itself did
@@ -370,12 +378,6 @@ async def _alone(name: str, work: Awaitable[None], tally: Tally) -> None:
         await work
     except Exception as error:  # noqa: BLE001  the next tick does it again
         tally.trouble(name, error)
-
-
-def _in_turn(record: Record) -> tuple[bool, datetime, str]:
-    """Return the order in which parked intents are taken up: persons' first, then by age."""
-    intent = record.intent
-    return not decide.by_person(intent), intent.created_at, intent.intent_id
 
 
 def _vm(item: _Item) -> str:

@@ -89,8 +89,13 @@ class Queues:
 
     async def records(self) -> AsyncIterator[Record]:
         """Walk through every intent, in order of id."""
+        async for record, _ in self.dated():
+            yield record
+
+    async def dated(self) -> AsyncIterator[tuple[Record, datetime | None]]:
+        """Walk through every intent, with when the tick asks for it next; None if it is on no list."""
         async for _, document in every(self._store, "intents"):
-            yield unpack(Record, document)
+            yield unpack(Record, document), document.due
 
 
 def _read(kind: type[T], found: Sequence[tuple[str, Document]], unreadable: Unreadable) -> list[T]:

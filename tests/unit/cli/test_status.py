@@ -3,13 +3,15 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.fakes import REF as FAKE
-from tests.fakes import entry, push, world
+from tests.fakes import World, entry, incident, push, world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
+from tests.unit.test_pipeline import operator
 
 from logmend.ledger.places import Out, Over, Shard
 from logmend.model.enums import Action, Mode, Result
@@ -18,7 +20,10 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Budget
+from logmend.stages import decide
 from logmend_cli.fleet_state import quantiles
+from logmend_cli.outcome_source import OutcomeQuery
+from logmend_cli.status import summed
 from logmend_cli.summing import Summing, noted, spent
 
 KEYS = [
@@ -26,7 +31,8 @@ KEYS = [
     "freezes", "closed", "waves", "held", "budgets", "last_tick",
     "unreached",
     "owners", "labels", "groups",
-    "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting", "approvals",
+    "needs_human", "relapsed", "controls", "causes", "alike", "failures", "intents", "waiting",
+    "documents", "approvals",
     "latency_ms",
 ]  # fmt: skip
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -265,3 +271,46 @@ def test_a_full_budget_says_when_its_next_place_is_free() -> None:
     assert (full.used, full.limit, full.frees) == (2, 2, AT + timedelta(minutes=10))
     (room,) = spent({"ops-agent": [shard]}, {"ops-agent": Budget(3, budget.window)}, later)
     assert (room.used, room.frees) == (2, None)
+
+
+async def test_what_waits_is_told_in_turn_with_its_position_and_when_to_expect_it() -> None:
+    """A person's order first, then by age; a budget of two a window, so that the fourth is a window later."""
+    budget = Budget(2, timedelta(minutes=10))
+    w = world(mode=Mode.ENFORCE, disruption_budget=budget)
+    refs = [InstanceRef(REF.project_id, REF.zone, str(1000 + number)) for number in range(6)]
+    for number, ref in enumerate(refs):
+        w.fleet.add(ref)
+        await w.deliver(push(incident(ref, incident_id=f"i{number}"), f"m{number}"))
+        w.clock.tick(seconds=1)
+    order = replace(operator(intent_id="o-late"), instance=refs[5], created_at=w.clock.now())
+    assert (await w.pipeline.work(order)).reason == "budget_exhausted"
+    found = await state_of(w)
+    turns = {each["intent_id"]: (each["position"], each["expected"]) for each in found["waiting"]}
+    assert list(turns) == ["o-late", "m-m2", "m-m3", "m-m4", "m-m5"]
+    assert [position for position, _ in turns.values()] == [1, 2, 3, 4, 5]
+    when = [datetime.fromisoformat(at) for _, at in turns.values()]
+    assert w.clock.now() < when[0] == when[1] < when[2] == when[3] < when[4]
+    assert when[4] - when[2] == when[2] - when[0] == budget.window
+    assert found["documents"]["intents"] == 7
+    await w.controls.freeze(Freeze("ann", w.clock.now()))
+    await w.tick(minutes=30)
+    assert {each["expected"] for each in (await state_of(w))["waiting"]} == {None}, "nobody knows"
+
+
+async def test_the_budget_that_is_told_is_the_one_that_holds_for_the_runbook() -> None:
+    """Its own in the configuration, if that is larger than everybody's."""
+    own = {"ops-agent": {"disruption_budget": Budget(10, timedelta(minutes=1))}}
+    w = world(disruption_budget=Budget(2, timedelta(minutes=10)), by_runbook=own)
+    told = {each["runbook"]: each["limit"] for each in (await state_of(w))["budgets"]}
+    runbook = w.pipeline.runbooks["ops-agent"]
+    assert told["ops-agent"] == decide.budget(runbook, w.pipeline.policies.of("ops-agent")).count == 10
+    assert told["workload-cert-refresh"] == 2
+
+
+async def state_of(w: World) -> Any:
+    """Give what status says of a ledger, as the command reads it."""
+    app: Any = SimpleNamespace(
+        settings=w.settings, controls=w.controls, queues=w.ticker.queues, pipeline=w.pipeline
+    )
+    summing = await summed(app, OutcomeQuery(None, None, None), w.clock.now(), lambda _: None)
+    return summing.state().document()

@@ -335,6 +335,11 @@ def by_person(intent: Intent) -> bool:
     return not intent.automatic
 
 
+def in_turn(intent: Intent) -> tuple[bool, datetime, str]:
+    """Return the order in which parked intents are taken up: persons' first, then by age."""
+    return not by_person(intent), intent.created_at, intent.intent_id
+
+
 def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, settings: Settings) -> bool:
     """Return whether a cooldown does not bind: to look, in a mode that may act by now, or to go first.
 

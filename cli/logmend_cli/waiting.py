@@ -1,0 +1,99 @@
+"""What waits in the ledger: in which order the tick takes it up, and when to expect it. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from logmend.model.state import Record, State
+from logmend.model.struct import Struct
+from logmend.outcome import document as outcome_json
+from logmend.stages import decide
+from logmend_cli.output import seconds
+
+KEPT = 1000
+"""Rows that are kept: the first in turn."""
+
+_BY_A_PERSON = frozenset({"frozen", "breaker_open", "observe_mode"})
+"""Reasons to wait that end when somebody acts, and nobody knows when."""
+
+
+class Queue(Struct, frozen=True):
+    """A runbook's budget as what waits for it meets it, by the settings at hand.
+
+    ``frees`` is when the first place gets free, if none is; ``opens`` when its window does, if that is shut.
+    """
+
+    used: int
+    limit: int
+    window: timedelta
+    frees: datetime | None = None
+    opens: datetime | None = None
+
+
+class Waiting:
+    """Takes records one by one, and keeps those that wait or are at work, the first in turn."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Record, datetime | None]] = []
+
+    def record(self, record: Record, due: datetime | None) -> None:
+        """Keep a record that is not done; ``due`` is when the tick asks for it next."""
+        if record.state is not State.DONE:
+            self._found.append((record, due))
+        if len(self._found) >= 2 * KEPT:
+            self._found = self._first()
+
+    def _first(self) -> list[tuple[Record, datetime | None]]:
+        return sorted(self._found, key=lambda each: decide.in_turn(each[0].intent))[:KEPT]
+
+    def rows(self, queues: Mapping[str, Queue], now: datetime) -> list[Mapping[str, Any]]:
+        """Return each with its position among what is parked of its runbook, and when to expect it.
+
+        Of those before it in turn none is left out, so that positions are exact.
+        """
+        before, rows = Counter[str](), list[Mapping[str, Any]]()
+        for record, due in self._first():
+            runbook, position = record.intent.runbook, None
+            if record.state is State.PARKED:
+                before[runbook] += 1
+                position = before[runbook]
+            queue = queues.get(runbook)
+            at = expected(record, position, due, queue, now) if position and queue else None
+            rows.append(_row(record) | {"position": position, "due": seconds(due), "expected": seconds(at)})
+        return rows
+
+
+def expected(
+    record: Record, position: int, due: datetime | None, queue: Queue, now: datetime
+) -> datetime | None:
+    """Return when what is parked goes on at the earliest, if all before it takes a place; None: not known."""
+    reason = record.outcome.reason if record.outcome else None
+    if reason in _BY_A_PERSON:
+        return None
+    if reason == "outside_window":
+        return queue.opens
+    asked = max(due or now, now)
+    late = position - max(0, queue.limit - queue.used)
+    if late <= 0:
+        return asked
+    if queue.frees is None:  # it hangs on an outcome
+        return None
+    return max(asked, queue.frees + (late - 1) // queue.limit * queue.window)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    by = record.intent.requested_by
+    return {
+        "intent_id": record.intent.intent_id,
+        "instance": str(record.intent.instance),
+        "runbook": record.intent.runbook,
+        "action": record.intent.action.value,
+        "state": record.state.value,
+        "reason": record.outcome.reason if record.outcome else None,
+        "detail": record.outcome.detail if record.outcome else None,
+        "requested_by": by,
+        "identity": outcome_json.CLAIMED if by else None,
+        "why": record.intent.why or None,
+        "created_at": seconds(record.intent.created_at),
+    }
