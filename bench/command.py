@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from bench import vms
-from bench.figures import Figure, paired, plain
+from bench.figures import Figure, plain
 from bench.processes import environment, workshop
 
 BENCH = "command"
@@ -35,7 +35,6 @@ def measure() -> Iterator[Figure]:
                 took[name].append(1000 * spent)
     base = took.pop("interpreter")
     for name, spans in took.items():
-        yield paired(BENCH, name, "python -c pass", spans, base)
         extra = median(a - b for a, b in zip(spans, base, strict=True))
         yield plain(
             BENCH,

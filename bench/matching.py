@@ -1,6 +1,5 @@
 """Matching an entry with the sink's filter, compiled, against decoding that entry: by default, and all on."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -41,16 +40,15 @@ def _measured(what: str, text: str) -> Iterator[Figure]:
     sink = lql.compile(text)
     for name, shape in SHAPES.items():
         document = entry(VM, **shape)  # type: ignore[arg-type]
-        body, raw = push(document, "1"), json.dumps(document)
+        body = push(document, "1")
         _, event = decode.request(body, HEADERS)
         assert isinstance(event, LogEntry)
         works: tuple[Callable[[], object], ...] = (
             partial(sink.matches, event.raw),
             partial(decode.request, body, HEADERS),
-            partial(json.loads, raw),
         )
         rounds = [[_each(work) for work in works] for _ in range(ROUNDS + 1)][1:]
-        matching, decoding, parsing = ([each[way] for each in rounds] for way in range(3))
+        matching, decoding = ([each[way] for each in rounds] for way in range(2))
         yield paired(
             BENCH,
             f"{what}: {name}",
@@ -60,7 +58,6 @@ def _measured(what: str, text: str) -> Iterator[Figure]:
             unit="µs",
             most=1.0,
         )
-        yield paired(BENCH, f"{what}: {name}", "json.loads of the bare entry", matching, parsing, unit="µs")
 
 
 def _each(work: Callable[[], object]) -> float:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,21 +115,34 @@ async def _serve(folder: Path) -> None:
         )
         process.exit(101 if on else 100)
 
-    def instance(request: Request) -> Response:
-        ident = request.path_params["instance"]
+    def vm(ident: str) -> PretendInstance:
         number = int(ident) - FIRST
         opted_in = {"enable-workload-certificate": "true"} if number >= OPTED_IN else {}
-        vm = PretendInstance(
+        return PretendInstance(
             PROJECT, ZONE, ident, f"vm-{number}", internal_ip=address(number), metadata=opted_in
         )
-        return JSONResponse(vm.document(full=request.query_params.get("view") == "FULL"))
+
+    def instance(request: Request) -> Response:
+        full = request.query_params.get("view") == "FULL"
+        return JSONResponse(vm(request.path_params["instance"]).document(full=full))
+
+    def listed(request: Request) -> Response:
+        """List the VMs of one zone whose ids the filter names, by zone or as that zone's own."""
+        full = request.query_params.get("view") == "FULL"
+        named = re.findall(r"\(id = (\d+)\)", request.query_params["filter"])
+        found = [vm(each).document(full=full) for each in named]
+        of_zone = "zone" in request.path_params
+        return JSONResponse({"items": found if of_zone else {f"zones/{ZONE}": {"instances": found}}})
 
     def project(request: Request) -> Response:
         return JSONResponse({"kind": "compute#project", "name": request.path_params["project"]})
 
+    in_zone = "/compute/{version}/projects/{project}/zones/{zone}/instances"
     api = Starlette(
         routes=[
-            Route("/compute/{version}/projects/{project}/zones/{zone}/instances/{instance}", instance),
+            Route(f"{in_zone}/{{instance}}", instance),
+            Route(in_zone, listed),
+            Route("/compute/{version}/projects/{project}/aggregated/instances", listed),
             Route("/compute/{version}/projects/{project}", project),
         ]
     )
