@@ -62,7 +62,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
 
     `kind` is `change` or `control`. A change is `proven` by a check before and after it; it is `possible` if
     enforcing was begun and nothing proves what came of it. One intent may have several rows. `by` is who
-    asked, and `identity` how that is known.
+    asked, and `identity` how that is known. What was cancelled is a control, too.
     """
     del changes  # there is nothing else to export
     settings = inputs.settings()
@@ -118,7 +118,7 @@ def _under_way(known: Record, settings: Settings) -> Outcome:
 
 def of_outcome(outcome: Outcome) -> _Row | None:
     """Make the row of an outcome; None if it is neither a change nor the use of a control."""
-    control = outcome.result is Result.CONTROLLED
+    control = outcome.result is Result.CONTROLLED or outcome.reason == "cancelled"
     proven = outcome.result in PROVEN
     if not control and not proven and not outcome.committed:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from logmend.model.enums import Mode, Result
 from logmend.model.state import Approval, Freeze, Scope, Subject, Wave
 from logmend.model.struct import Struct
-from logmend.model.values import Outcome
+from logmend.model.values import Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
 from logmend_cli.alike import Alike
@@ -76,6 +76,7 @@ class FleetState:
     closed: list[Shut] = field(default_factory=list)
     waves: list[tuple[str, str, Wave]] = field(default_factory=list)
     held: list[Subject] = field(default_factory=list)
+    holds: dict[str, Intent] = field(default_factory=dict)
     budgets: list[Spent] = field(default_factory=list)
     owners: list[Mapping[str, Any]] = field(default_factory=list)
     labels: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class FleetState:
             "freezes": [_freeze(*each) for each in self.freezes],
             "closed": [each._asdict() | {"opens": seconds(each.opens)} for each in self.closed],
             "waves": [_wave(*each) for each in self.waves],
-            "held": [_held(each) for each in self.held],
+            "held": [_held(each, self.holds.get(each.held_by or "")) for each in self.held],
             "budgets": [
                 {
                     "runbook": each.runbook,
@@ -184,12 +185,21 @@ def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, Any]:
     return {"runbook": runbook, "wave": said, "since": seconds(wave.since), "held_by": held}
 
 
-def _held(subject: Subject) -> Mapping[str, Any]:
+def _held(subject: Subject, revert: Intent | None) -> Mapping[str, Any]:
+    """Return the row of a VM that is held off: by a revert, whose order the ledger knows, or a rejection."""
+    declined = None if subject.held else subject.declined
+    since = declined.at if declined else revert.created_at if revert else None
+    by = declined.by if declined else revert.requested_by if revert else None
     return {
         "instance": str(subject.instance),
         "name": subject.name,
         "runbook": subject.runbook,
         "held_by": subject.held_by if subject.held else str(subject.declined),
+        "by": by,
+        "identity": outcome_json.CLAIMED if by else None,
+        "since": seconds(since),
+        "until": seconds(declined.until) if declined else None,
+        "why": (declined.why if declined else revert.why if revert else "") or None,
         "next_step": f"logmend resume --instance {subject.instance} --runbook {subject.runbook}",
     }
 

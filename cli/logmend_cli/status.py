@@ -150,7 +150,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
     shut = [each | {"runbooks": ", ".join(each["runbooks"])} for each in found["closed"]]
     _rows("Closed now, by the windows set here", shut, ("scope", "runbooks", "closed", "opens"))
     _rows("Waves, by the settings here", found["waves"], ("runbook", "wave", "since", "held_by"))
-    held = ("instance", "name", "runbook", "held_by")
+    held = ("instance", "name", "runbook", "by", "since", "until", "why", "held_by")
     _rows("Held by a revert or a rejection (logmend resume --instance)", found["held"], held)
     _rows("Budget, by the settings here", found["budgets"], ("runbook", "used", "limit", "frees"))
     groups = ("group", "runbook", "waiting", "used", "frees", "why")

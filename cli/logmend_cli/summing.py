@@ -54,6 +54,7 @@ class Summing:
         self._causes = dict[tuple[Result, str | None], tuple[int, set[int], Outcome]]()
         self._alike = Causes()
         self._met: set[int] = set()
+        self._reverts = set[str | None]()
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
@@ -74,6 +75,7 @@ class Summing:
             _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))
         if subject.held or subject.declined:
             _keep(state.held, subject)
+            self._reverts |= {subject.held_by} - {None}
         if self._since is not None and (subject.last_at is None or subject.last_at < self._since):
             return
         where, vm = (subject.instance.project_id, subject.instance.zone), hash(subject.instance)
@@ -96,6 +98,8 @@ class Summing:
     def record(self, record: Record, due: datetime | None = None) -> None:
         """Count one intent; those that wait are listed. ``due`` is when the tick asks for it next."""
         self._state.documents["intents"] += 1
+        if record.intent.intent_id in self._reverts:
+            self._state.holds[record.intent.intent_id] = record.intent
         if self._since is None or record.state is not State.DONE or record.intent.created_at >= self._since:
             self._state.by_state[record.state] += 1
         self._waiting.record(record, due)

@@ -345,7 +345,11 @@ class Week:
             story = self.json("history", vm)
             assert sum("more like the one" in each["detail"] for each in story) == number
             assert not [each for each in story if each["kind"] == "now" and "counted" in each["what"]]
-        controls = [each["outcome_id"] for each in outcomes if each["result"] == "controlled"]
+        controls = [
+            each["outcome_id"]
+            for each in outcomes
+            if each["result"] == "controlled" or each["reason"] == "cancelled"
+        ]
         assert [row["outcome_id"] for row in rows if row["kind"] == "control"] == controls
 
 

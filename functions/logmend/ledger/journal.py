@@ -474,7 +474,7 @@ class Journal(Upkeep):
             asked = f", ordered by {record.intent.requested_by}" if record.intent.requested_by else ""
             said = Verdict(Result.SKIPPED, "cancelled", f"by {by.who}{asked} {by.why}".strip())
             outcome = of_intent(record.intent, said, settings, by.at, number=record.attempt, prior=record)
-            outcome = replace(outcome, requested_by=by.who)
+            outcome = replace(outcome, requested_by=by.who, why=by.why)
             ended = replace(record, state=State.DONE, outcome=outcome)
             writes: dict[Key, Document | None] = {mine: changes.filed(ended, None, by.at, emitted=False)}
             writes |= changes.coming_back(record.intent, outcome, found, by.at)

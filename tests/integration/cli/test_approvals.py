@@ -151,6 +151,7 @@ def test_a_rejected_vm_is_held_until_it_is_released(planned: Place) -> None:
     assert (said.result, said.reason) == ("skipped", "declined")
     held = planned.json("status")["held"]
     assert len(held) == 5
+    assert {(each["by"], each["identity"], each["until"]) for each in held} == {("ann@desk", "claimed", None)}
     assert all(each["held_by"].startswith("rejected by ann@desk") for each in held)
     assert planned.logmend("resume", "--instance", planned.ref("web-0")).exit_code == 0
     assert deliver(planned, "web-0", mode="approve").result == "planned"
@@ -161,8 +162,13 @@ def test_what_waits_is_cancelled_with_its_outcome(planned: Place) -> None:
     planned.logmend("freeze")
     for number in range(3):
         planned.json("run", planned.ref(f"web-{number}"), "--enforce", "--yes", "--by", "ann@desk")
-    ran = planned.logmend("cancel", "--instance", planned.ref("web-0"), "--yes", "--by", "bob@desk")
+    ended = ("--yes", "--by", "bob@desk", "--why", "no need")
+    ran = planned.logmend("cancel", "--instance", planned.ref("web-0"), *ended)
     assert (ran.exit_code, ran.stdout.count("cancelled by bob@desk")) == (0, 1)
+    told = [each for each in planned.json("export", "--changes") if each["reason"] == "cancelled"]
+    assert [(each["kind"], each["by"], each["identity"], each["why"]) for each in told] == [
+        ("control", "bob@desk", "claimed", "no need")
+    ]
     planned.logmend("resume")
     planned.json("tick", mode="enforce")
     assert [planned.machine(f"web-{n}").timer() for n in range(3)] == [ON, OFF, OFF]

@@ -237,8 +237,12 @@ def test_a_revert_is_asked_for_in_sight_of_the_freeze_and_goes_on(place: Place) 
     asked = place.logmend("revert", place.ref("web-1"), "--enforce", stdin="n\n")
     assert "passes: everything is frozen by ann" in asked.stderr
     assert "it broke something" in asked.stderr
-    done = place.json("revert", place.ref("web-1"), "--enforce", "--yes", "--at-most", "5")
+    back = ("revert", place.ref("web-1"), "--enforce", "--yes", "--at-most", "5")
+    done = place.json(*back, "--by", "bob", "--why", "CHG-8")
     assert [each["result"] for each in done] == ["reverted"]
+    (held,) = place.json("status")["held"]
+    assert (held["by"], held["why"], held["identity"]) == ("bob", "CHG-8", "claimed")
+    assert held["since"] is not None
 
 
 # history
