@@ -105,6 +105,7 @@ async def everything_amiss(w: World) -> None:
             broken: Document({"fence": "high"}),
             place: Document(pack(out)),
             parked: Document({"state": 7}, "parked", w.clock.now()),
+            ("repeats", "odd~1"): Document({"day": "one"}, "counted", w.clock.now()),
         },
     )
 
@@ -115,7 +116,8 @@ async def test_everything_amiss_is_named_and_what_can_be_repaired_is(w: World) -
     named = {
         (each.where.partition("/")[0], each.repairable) for each in await w.controls.damage(w.clock.now())
     }
-    assert named == {("subjects", True), ("subjects", False), ("places", True), ("intents", False)}
+    kept = {(each, False) for each in ("subjects", "intents", "repeats")}
+    assert named == {("subjects", True), ("places", True), *kept}
     repaired = await w.controls.repair(w.clock.now(), timedelta(minutes=10))
     assert [(each.where, "m-lost" in each.what or "m-gone" in each.what) for each in repaired] == [
         (f"subjects/{SUBJECT[1]}", True),
@@ -123,7 +125,7 @@ async def test_everything_amiss_is_named_and_what_can_be_repaired_is(w: World) -
     ]
     left = await w.controls.damage(w.clock.now())
     assert {each.repairable for each in left} == {False}
-    assert len(left) == 2
+    assert len(left) == len(kept)
     subject = await w.controls.subject(REF, RUNBOOK)
     assert subject is not None
     assert (subject.lease, subject.held) == (None, True)

@@ -11,11 +11,14 @@ from logmend.errors import Permanent
 from logmend.ledger import places
 from logmend.ledger.documents import every, intent_key, subject_document, unpack
 from logmend.ledger.places import Shard, Work
-from logmend.model.state import Record, Subject
+from logmend.model.state import Record, Repeats, Subject
 from logmend.model.struct import Struct, replace
 from logmend.ports import Document, Key, Store
 
-LISTS = ("parked", "requested", "unverified", "unemitted")
+LISTS: tuple[tuple[str, str, type[Record | Repeats]], ...] = (
+    *(("intents", each, Record) for each in ("parked", "requested", "unverified", "unemitted")),
+    ("repeats", "counted", Repeats),
+)
 
 
 class Damage(Struct, frozen=True):
@@ -53,12 +56,12 @@ async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
             if out.until is None and not await store.get([intent_key(intent_id)]):
                 what = f"a place since {out.since:%FT%TZ} is for {intent_id}, which is not there"
                 yield Damage("/".join(key), what, repairable=True)
-    for queue in LISTS:
-        for name, document in await store.due("intents", queue, now + timedelta(days=3650), 10_000):
+    for collection, queue, kind in LISTS:
+        for name, document in await store.due(collection, queue, now + timedelta(days=3650), 10_000):
             try:
-                unpack(Record, document)
+                unpack(kind, document)
             except Permanent as error:
-                yield _unreadable(("intents", name), error)
+                yield _unreadable((collection, name), error)
 
 
 async def repair(store: Store, now: datetime, longest: timedelta) -> list[Damage]:
