@@ -150,7 +150,7 @@ def event(
         selects=next((by for each, by in rules.filters if each is runbook), None),
         guards=guards,
         action=planned.action if planned else None,
-        executor=executor(facts, settings) if planned else None,
+        executor=executor(facts, settings, runbook) if planned and runbook else None,
         at=at if intent else None,
     )
 
@@ -189,8 +189,10 @@ def judge(
     )
 
 
-def executor(facts: InstanceFacts | Verdict | None, settings: Settings) -> str | None:
+def executor(facts: InstanceFacts | Verdict | None, settings: Settings, runbook: Runbook) -> str | None:
     """Name the executors that would be tried, in order; ``auto`` if facts would tell, None for none."""
+    if settings.executor is ExecutorChoice.OSCONFIG and runbook.ssh_only:
+        return None
     known = facts if isinstance(facts, InstanceFacts) else None
     answered = known and (known.project_metadata is not None or known.effective("enable-osconfig"))
     if settings.executor is not ExecutorChoice.AUTO or known is None or not answered:

@@ -145,7 +145,7 @@ async def test_what_cannot_be_configured_is_told_in_dpkgs_words(machine: Machine
     assert (await played.enforce())[0] == 100
     code, _, error = await configured(played)
     assert code == 1
-    assert "demo" in error
+    assert "dpkg: error processing package demo" in error, error
 
 
 async def test_it_works_with_a_systemd_that_cannot_collect_failed_units_and_works_again(

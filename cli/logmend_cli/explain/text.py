@@ -10,7 +10,7 @@ from logmend.explain import NO_TIME, Explanation
 from logmend.model.enums import Mode, Result
 from logmend.model.values import Event, Incident, LogEntry, Tick, Undecodable
 from logmend.outcome import reasons
-from logmend.settings import Policies, Settings
+from logmend.settings import ExecutorChoice, Policies, Settings
 from logmend.stages import outcomes
 from logmend.stages.intake import Intake
 from logmend_cli import inputs, output
@@ -91,6 +91,8 @@ def _conclusion(explanation: Explanation, settings: Settings, answers: str) -> I
     yield "result", click.style(_word(explanation), bold=True)
     if verdict.result is Result.PLANNED and runbook is not None:
         executor = _EXECUTORS[explanation.executor]
+        if explanation.executor is None and settings.executor is ExecutorChoice.OSCONFIG:
+            executor = f"but it goes over SSH only, and not by OS Config: {runbook.ssh_only}"
         yield "then", f"{_WOULD[settings.mode]}"
         yield (
             "",

@@ -22,7 +22,11 @@ case $active in
     systemctl restart "$name" || :
     rm "$at"
     systemctl daemon-reload
-    [ "$(systemctl is-failed "$name")" = failed ]
     ;;
 esac
+at=$(systemctl is-active "$name") || :
+if [ "$at" != "$active" ]; then
+  echo "$name is $at; a condition of its unit may not hold on this machine" >&2
+  exit 1
+fi
 [ "$enabled" != masked ] || systemctl mask "$name"

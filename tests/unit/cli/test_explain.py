@@ -388,6 +388,16 @@ def test_the_executor_is_the_one_that_is_set(run: Run, file: Any) -> None:
     assert explained(run, file(entry()), executor="osconfig")["executor"] == "osconfig"
 
 
+def test_what_os_config_cannot_carry_is_not_said_to_go_by_it(run: Run, file: Any) -> None:
+    """The runbook that is on by itself, in a fleet that has OS Config alone."""
+    alert = incident()
+    alert["incident"]["policy_user_labels"] = {"logmend-runbook": "ops-agent"}
+    path = file(alert)
+    assert explained(run, path, executor="osconfig")["executor"] is None
+    said = run("explain", path, executor="osconfig").stdout
+    assert "but it goes over SSH only, and not by OS Config: validate.sh has" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("changes", "executor"),
     [

@@ -27,7 +27,7 @@ echo "packages=$p"
 echo "updates=$u"
 [ "$p$u" != 0 ] || exit 100
 if [ "$(find $f.try -mmin -15 2>&1)" = $f.try ]; then
-  tail -n 3 $f.try >&2
+  tail -n 20 $f.try >&2
   exit 1
 fi
 exit 101
