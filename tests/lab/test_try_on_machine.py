@@ -66,3 +66,17 @@ async def test_whoever_stops_it_leaves_nothing_behind(
     left = [*slot.processes(), *(group for group in slot.groups if group.exists())]
     assert not left
     assert not slot.folder.exists()
+
+
+async def test_where_no_namespaces_can_be_made_it_says_so(lab: Lab, tmp_path: Path) -> None:
+    """As in a container whose root is none: the kernel's word, exit status 2, and no machine."""
+    new.make("my-service", tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *("setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin"),
+        *(*COMMAND, str(tmp_path / "my-service"), "--machine"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await process.communicate()
+    assert (process.returncode, out) == (2, b""), error
+    assert b"no machine can be made here: unshare: " in error

@@ -11,6 +11,7 @@ from typing import Literal
 
 from logmend_cli.machine import slots
 from logmend_cli.machine.metadata import MetadataServer
+from logmend_cli.machine.roots import UnavailableError
 
 LAUNCH = Path(__file__).with_name("launch.sh")
 
@@ -64,7 +65,8 @@ class Hardware:
         for group in self.slot.groups:
             slots.make_group(group / "launcher")
             (group / "launcher" / "cgroup.procs").write_text(str(launcher.pid))
-        assert launcher.stdout.readline() == b"ready\n", f"{self.slot.name}: not launched: {self.console()}"
+        if launcher.stdout.readline() != b"ready\n":
+            raise UnavailableError([f"no machine can be made here: {self.console().strip()}"])
         if link:
             self._link(launcher.pid)
         self.metadata = serve(launcher.pid)

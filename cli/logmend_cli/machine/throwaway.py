@@ -36,7 +36,7 @@ BOOT = 60.0
 INSTANCE = "4775836342981993096"
 
 
-class Finished(Struct, frozen=True):
+class MachineRun(Struct, frozen=True):
     """What a script on the machine ended with; ``code`` is None if it took too long."""
 
     code: int | None
@@ -50,7 +50,7 @@ class Throwaway:
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
 
-    def run(self, words: Sequence[str], *, stdin: bytes = b"", root: bool, timeout: float) -> Finished:
+    def run(self, words: Sequence[str], *, stdin: bytes = b"", root: bool, timeout: float) -> MachineRun:
         """Run a command in there, as root or as the user who logs in, for ``timeout`` seconds at most."""
         leader = self._hardware.leader()
         if leader is None:
@@ -65,7 +65,7 @@ class Throwaway:
             check=False,
         )
         late = ran.returncode in (124, 137)
-        return Finished(None if late else ran.returncode, ran.stdout, ran.stderr)
+        return MachineRun(None if late else ran.returncode, ran.stdout, ran.stderr)
 
 
 def require() -> None:

@@ -225,7 +225,7 @@ def new(name: str, into: Path) -> int:
     short_help="Play a runbook through on a pretend machine, or on a real one.",
     examples=(
         "logmend runbook try runbooks/time-sync --unit chrony.service=failed",
-        "sudo logmend runbook try runbooks/time-sync --unit chrony.service=failed --machine",
+        "logmend runbook try runbooks/time-sync --unit chrony.service=failed --machine",
     ),
 )
 @click.argument("runbook", metavar="NAME|FOLDER")
@@ -306,7 +306,7 @@ def _on_machine(
     from logmend_cli.runbook import on_machine
 
     arrange = prepare.read_bytes() if prepare else None
-    wanted = on_machine.Wanted(release or roots.RELEASES[0], packages, archive, arrange)
+    wanted = on_machine.MachineRecipe(release or roots.RELEASES[0], packages, archive, arrange)
     return on_machine.run(found, units, wanted)
 
 

@@ -12,7 +12,7 @@ from logmend.model.struct import Struct
 from logmend.runbook import Runbook
 from logmend_cli.errors import warn
 from logmend_cli.machine import roots, throwaway
-from logmend_cli.machine.throwaway import Finished, Throwaway
+from logmend_cli.machine.throwaway import MachineRun, Throwaway
 from logmend_cli.runbook import trial
 from logmend_cli.runbook.trial import LONGEST, TrialStep
 
@@ -29,7 +29,7 @@ KINDS = {
 """A stand-in for a unit that no package brings, by its kind."""
 
 
-class Wanted(Struct, frozen=True):
+class MachineRecipe(Struct, frozen=True):
     """What the machine is like: its release, further packages, and what is run before the first check."""
 
     release: str
@@ -56,7 +56,7 @@ class Wanted(Struct, frozen=True):
         ]
 
 
-def run(runbook: Runbook, units: Sequence[str], wanted: Wanted) -> Iterator[TrialStep]:
+def run(runbook: Runbook, units: Sequence[str], wanted: MachineRecipe) -> Iterator[TrialStep]:
     """Play a runbook through on a new machine. Units are as ``NAME=ACTIVE[,ENABLED]``."""
     throwaway.require()
     if problems := wanted.problems():
@@ -86,14 +86,14 @@ def _stand(name: str, active: str, enabled: str) -> list[str]:
     return ["/bin/sh", "-c", text, "unit", name, active, enabled, KINDS[kind]]
 
 
-def _arranged(ran: Finished, what: str) -> None:
+def _arranged(ran: MachineRun, what: str) -> None:
     if ran.code != 0:
         said = ran.err.decode(errors="replace").strip()[-500:] or "it said nothing"
         how = "took too long" if ran.code is None else f"ended with {ran.code}"
         raise ConfigError([f"the machine is not as it should be: {what} {how}: {said}"])
 
 
-def _step(machine: Throwaway, runbook: Runbook, step: trial.Step) -> TrialStep:
+def _step(machine: Throwaway, runbook: Runbook, step: trial.PlannedStep) -> TrialStep:
     """Run one script; before a check, what goes on by itself is waited for."""
     patience = min(runbook.detached or timedelta(), DETACHED).total_seconds()
     waits = not step.root and step.wanted == {100}

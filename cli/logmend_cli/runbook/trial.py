@@ -38,7 +38,7 @@ LONGEST = 100.0
 """Seconds for one script."""
 
 
-class Step(Struct, frozen=True):
+class PlannedStep(Struct, frozen=True):
     """One script of a trial: whether root runs it, and with which exit codes it may end."""
 
     name: str
@@ -84,18 +84,18 @@ def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
             yield _step(sandbox, step)
 
 
-def plan(runbook: Runbook) -> Iterator[Step]:
+def plan(runbook: Runbook) -> Iterator[PlannedStep]:
     """Yield what is run, in order: check, enforce, check, enforce again, and the way back if there is one."""
     scripts = runbook.scripts
-    yield Step("check", scripts.validate, False, {101})
-    yield Step("enforce", scripts.enforce, True, {100})
-    yield Step("check", scripts.validate, False, {100})
-    yield Step("enforce again", scripts.enforce, True, {100})
+    yield PlannedStep("check", scripts.validate, False, {101})
+    yield PlannedStep("enforce", scripts.enforce, True, {100})
+    yield PlannedStep("check", scripts.validate, False, {100})
+    yield PlannedStep("enforce again", scripts.enforce, True, {100})
     if not runbook.irreversible:
-        yield Step("check of the way back", scripts.revert_validate, False, {101})
-        yield Step("way back", scripts.revert_enforce, True, {100})
-        yield Step("check of the way back", scripts.revert_validate, False, {100})
-        yield Step("check", scripts.validate, False, ANSWERS)
+        yield PlannedStep("check of the way back", scripts.revert_validate, False, {101})
+        yield PlannedStep("way back", scripts.revert_enforce, True, {100})
+        yield PlannedStep("check of the way back", scripts.revert_validate, False, {100})
+        yield PlannedStep("check", scripts.validate, False, ANSWERS)
 
 
 def objection(runbook: Runbook, event: bytes) -> str:
@@ -141,17 +141,17 @@ def mark() -> str:
     return secrets.token_hex(16)
 
 
-def judged(step: Step, code: int, out: bytes, err: bytes) -> TrialStep:
+def judged(step: PlannedStep, code: int, out: bytes, err: bytes) -> TrialStep:
     """Say what a script ended with, and whether that belongs there."""
     return TrialStep(step.name, code, code in step.wanted, evidence.values(out), evidence.error_text(err))
 
 
-def late(step: Step) -> TrialStep:
+def late(step: PlannedStep) -> TrialStep:
     """Say that a script did not end in time."""
     return TrialStep(step.name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
 
 
-def _step(sandbox: Sequence[str], step: Step) -> TrialStep:
+def _step(sandbox: Sequence[str], step: PlannedStep) -> TrialStep:
     try:
         ran = subprocess.run(
             [*sandbox, step.text, mark()],

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.cli.conftest import Run, run
 
 from logmend_cli.machine import roots, slots, throwaway
-from logmend_cli.runbook.on_machine import Wanted
+from logmend_cli.runbook.on_machine import MachineRecipe
 
 __all__ = ["run"]
 
@@ -42,18 +42,18 @@ def test_what_only_a_real_machine_has_is_not_asked_of_a_pretend_one(
 @pytest.mark.parametrize(
     ("wanted", "option"),
     [
-        (Wanted("-o"), "--release"),
-        (Wanted("trixie", ("chrony", "a,b")), "--package"),
-        (Wanted("trixie", ("-o=Dir::Etc=/",)), "--package"),
-        (Wanted("trixie", archive="copy:///"), "--archive"),
-        (Wanted("trixie", archive="--help"), "--archive"),
+        (MachineRecipe("-o"), "--release"),
+        (MachineRecipe("trixie", ("chrony", "a,b")), "--package"),
+        (MachineRecipe("trixie", ("-o=Dir::Etc=/",)), "--package"),
+        (MachineRecipe("trixie", archive="copy:///"), "--archive"),
+        (MachineRecipe("trixie", archive="--help"), "--archive"),
     ],
 )
-def test_what_is_no_name_or_address_reaches_no_installer(wanted: Wanted, option: str) -> None:
+def test_what_is_no_name_or_address_reaches_no_installer(wanted: MachineRecipe, option: str) -> None:
     """An option of the installer's least of all."""
     (said,) = wanted.problems()
     assert said.startswith(option)
-    assert not Wanted("trixie", ("libc6", "g++-12"), "http://deb.debian.org/debian").problems()
+    assert not MachineRecipe("trixie", ("libc6", "g++-12"), "http://deb.debian.org/debian").problems()
 
 
 def test_a_root_is_kept_for_its_very_packages_and_archive() -> None:
@@ -65,7 +65,7 @@ def test_a_root_is_kept_for_its_very_packages_and_archive() -> None:
         roots.place("trixie", archive="http://mirror.example/debian"),
     }
     assert len(places) == 4
-    assert roots.place(*Wanted("trixie").root) == roots.place("trixie"), "the lab's own is used again"
+    assert roots.place(*MachineRecipe("trixie").root) == roots.place("trixie"), "the lab's own is used again"
 
 
 def test_a_slot_whose_lock_was_taken_away_meanwhile_is_taken_anew(tmp_path, monkeypatch) -> None:
