@@ -23,10 +23,12 @@ TIMER = "gce-workload-cert-refresh.timer"
 DISABLED = [f"systemctl disable -q --{how} {TIMER}" for how in ("runtime", "now")]
 CERT_REFRESH = runbook.load(runbook.BUILT_IN / "workload-cert-refresh").scripts
 OPS_AGENT = runbook.load(runbook.BUILT_IN / "ops-agent", {"settle": "0"}).scripts
+OPS_AGENT_WHY = runbook.load(runbook.BUILT_IN / "ops-agent").scripts.diagnose
 LIST = "google-cloud-ops-agent.list"
 INSTALLER = "http/dl.google.com/cloudagents/add-google-cloud-ops-agent-repo.sh"
-AGENT = "google-cloud-ops-agent.service"
-PARTS = tuple(f"google-cloud-ops-agent-{each}.service" for each in ("fluent-bit", "opentelemetry-collector"))
+NAME = "google-cloud-ops-agent"
+AGENT = f"{NAME}.service"
+PARTS = tuple(f"{NAME}-{each}.service" for each in ("fluent-bit", "opentelemetry-collector"))
 UNIT = "logmend-ops-agent.service"
 OS_CONFIG = runbook.load(runbook.BUILT_IN / "os-config-agent", {"settle": "0"}).scripts
 OS_CONFIG_UNIT = "google-osconfig-agent.service"
@@ -554,6 +556,7 @@ def test_a_missing_agent_is_installed_detached_and_closed_later(bare: Machine) -
     after = bare.run(OPS_AGENT.validate)
     assert (after.code, after.values["package"], after.values["service"]) == (100, "installed", "active")
     assert "succeeded (latest)" in (bare.root / "var/lib/logmend/ops-agent.log").read_text()
+    assert not bare.has("var/lib/logmend/ops-agent.sh"), "the installer does not stay"
 
 
 def test_a_pinned_version_reaches_the_installer(bare: Machine) -> None:
@@ -584,6 +587,69 @@ def test_an_installed_agent_that_is_stopped_is_started(bare: Machine, active: st
     assert bare.run(OPS_AGENT.validate).code == 100
     assert bare.state(AGENT) == ("enabled", "active")
     assert not [call for call in bare.calls if call.startswith("apt-get")]
+
+
+def test_somebody_elses_half_configured_package_is_nothing_to_an_agent_that_is_only_stopped(
+    bare: Machine,
+) -> None:
+    """Configuring it runs its owner's scripts, and its failure would keep the agent down."""
+    installed(bare, active="inactive")
+    bare.put("packages/somebody-elses", "half-configured\n")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    assert bare.run(OPS_AGENT.validate).code == 100
+    assert (bare.root / "pretend/packages/somebody-elses").read_text() == "half-configured\n"
+
+
+def test_a_start_that_hangs_is_given_up_and_said(bare: Machine) -> None:
+    """No start of a oneshot is bounded by systemd: the next attempt would find this one at work for ever."""
+    installed(bare, active="inactive")
+    (bare.root / "pretend/fail").mkdir()
+    os.mkfifo(bare.root / "pretend/fail/systemctl-restart")  # whoever reads it waits
+    bare.run(OPS_AGENT.enforce.replace("timeout 300", "timeout 1"))
+    settled(bare)
+    after = bare.run(OPS_AGENT.validate)
+    assert (after.code, after.values["reason"]) == (1, "still_faulty")
+
+
+KILLED = "Memory cgroup out of memory: Killed process 929 (fluent-bit) total-vm:1045104kB, anon-rss:511852kB"
+"""The kernel's words (mm/oom_kill.c)."""
+
+
+def asked(machine: Machine, tmp_path: Path, *, uid: int, kernel: str = "") -> dict[str, str]:
+    """Run diagnose.sh of an installed agent as that user, up for a minute, with this in the kernel's log."""
+    machine = replaced(machine, tmp_path, "id", f"echo {uid}")
+    machine = replaced(machine, tmp_path, "dpkg-query", f"echo '{NAME} install ok installed'")
+    machine = replaced(machine, tmp_path, "journalctl", f"case \" $* \" in *' -k '*) echo '{kernel}' ;; esac")
+    (machine.root / "proc").mkdir()
+    (machine.root / "proc/uptime").write_text("60.00 50.00\n")
+    return machine.run(OPS_AGENT_WHY).values
+
+
+def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(bare: Machine, tmp_path: Path) -> None:
+    """In its word for it, which needs no root to read (systemd, src/core/service.c: service_result_table)."""
+    installed(bare)
+    bare.put(f"units/{PARTS[0]}/active", "failed\n")
+    bare.put(f"units/{PARTS[0]}/result", "oom-kill\n")
+    assert bare.run(OPS_AGENT.validate).code == 101
+    said = asked(bare, tmp_path, uid=1000)
+    assert (said["cause"], said["concerns"]) == ("killed_for_memory", "owner"), said
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("kernel", [KILLED, ""])
+def test_one_that_the_kernel_kills_again_and_again_is_told_while_it_runs(
+    bare: Machine, tmp_path: Path, uid: int, kernel: str
+) -> None:
+    """Started again, it does not say what it died of: root reads the kernel's log of the last minutes."""
+    installed(bare)
+    bare.put(f"units/{PARTS[0]}/restarts", "7\n")
+    bare.put(f"units/{PARTS[0]}/since", "50000000\n")
+    said = asked(bare, tmp_path, uid=uid, kernel=kernel)
+    if kernel and uid == 0:
+        assert said["cause"] == "killed_for_memory", said
+    else:
+        assert (said["cause"], said["reason"]) == ("unknown", "not_readable" if uid else "no_cause_fits")
 
 
 @pytest.mark.parametrize("legacy", ["stackdriver-agent", "google-fluentd"])

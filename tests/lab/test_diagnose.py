@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from logmend import runbook
+from logmend.model.struct import replace
 from logmend.model.values import UNKNOWN, Diagnosis
 from logmend.runbook import Runbook, diagnosis
 from tests.lab import agent_package
@@ -85,12 +86,12 @@ async def _legacy(machine: Machine) -> None:
     await machine.output("dpkg -i /opt/apt/google-fluentd.deb")
 
 
-async def _locked(machine: Machine, program: str = "apt-get") -> None:
+async def _locked(machine: Machine, program: str = "apt-get", *, unit: str = "somebody") -> None:
     """Let a real apt-get hang in a package's script, with the locks that it holds."""
     await agent_package.build(machine)
     await machine.output("touch /opt/hangs")
     await machine.output(
-        f"systemd-run --unit=somebody {program} install -y /opt/apt/google-cloud-ops-agent.deb"
+        f"systemd-run --unit={unit} {program} install -y /opt/apt/google-cloud-ops-agent.deb"
     )
 
     async def hangs() -> bool:
@@ -220,6 +221,21 @@ async def test_each_file_of_sources_is_read_for_itself_and_what_is_turned_off_is
     (there / "InRelease").write_text("Codename: there\n")
     found = await asked(machine, book(repository))
     assert found.cause == "not_installed", say(found)
+
+
+async def test_an_installation_of_ours_that_does_not_end_names_what_it_waits_for(
+    machine: Machine, repository: Repository
+) -> None:
+    """It is no cause as long as it may take; then whatever holds it up is one."""
+    await _locked(machine, unit="logmend-ops-agent")
+    of = book(repository)
+    found = await asked(machine, of)
+    assert (found.cause, found.why) == (UNKNOWN, "at_work"), say(found)
+    later = of.scripts.diagnose.replace("-ge 900", "-ge 0")
+    assert later != of.scripts.diagnose
+    found = await asked(machine, replace(of, scripts=replace(of.scripts, diagnose=later)))
+    assert found.cause == "packages_locked", say(found)
+    assert found.evidence[0].startswith("logmend has been installing or starting the agent for ")
 
 
 async def test_no_part_of_a_password_is_told(machine: Machine, repository: Repository) -> None:
@@ -415,6 +431,27 @@ WORK: Mapping[str, tuple[Prepare, str, str]] = {
         UNKNOWN,
         "all of them run",
     ),
+    "no name server": (
+        _health(
+            _json("Ports Check", "PASS"),
+            _json(
+                "Network Check",
+                r"ERROR, Detail: Get \"https://logging.googleapis.com/$discovery/rest\": dial tcp: lookup"
+                " logging.googleapis.com on 127.0.0.53:53: no such host",
+            ),
+        ),
+        "dns_failing",
+        "a name cannot be resolved",
+    ),
+    "hangs at its start": (
+        shell(
+            f"printf '#!/bin/sh\nexec sleep infinity\n' >/opt/{NAME}/libexec/google_cloud_ops_agent_engine;"
+            f" systemctl restart --no-block {NAME};"
+            f" until systemctl show -p ActiveState {NAME} | grep -q =activating; do sleep 0.1; done"
+        ),
+        UNKNOWN,
+        "it has not come to its end",
+    ),
     "repaired since": (
         _health(
             _json("Ports Check", "PASS"),
@@ -541,22 +578,6 @@ async def test_a_sub_agent_that_the_kernel_kills_for_memory_is_told_to_root(
     found = await asked(machine, book(repository), user="root")
     assert found.cause == "killed_for_memory", say(found)
     assert "Killed process" in found.evidence[0]
-
-
-async def test_a_sub_agent_that_systemd_calls_killed_for_memory_is_told(
-    machine: Machine, repository: Repository
-) -> None:
-    """By systemd's own word, put into its mouth: it has it of cgroup v2 alone, which not every host has."""
-    await install(machine)
-    await given_up(machine, "fluent-bit", f"{NAME}-fluent-bit")
-    await machine.output(
-        "mv /usr/bin/systemctl /usr/bin/systemctl.real;"
-        " printf '#!/bin/sh\nsystemctl.real \"$@\" | sed s/=exit-code/=oom-kill/\n'"
-        " >/usr/bin/systemctl;"
-        " chmod 755 /usr/bin/systemctl"
-    )
-    found = await asked(machine, book(repository))
-    assert found.cause == "killed_for_memory", say(found)
 
 
 async def test_whether_the_line_matters_is_answered_for_this_machine(

@@ -76,8 +76,13 @@ if ! [ "$(of $p.service LoadState)" ]; then
 fi
 case $(of logmend-ops-agent.service ActiveState) in
   activ* | deactiv*)
-    say 'logmend is installing or starting the agent at this moment'
-    unknown at_work
+    read -r up _ <"$r/proc/uptime"
+    since=$(of logmend-ops-agent.service ActiveEnterTimestampMonotonic)
+    [ "${since:-0}" != 0 ] || unknown at_work
+    n=$((${up%.*} - ${since%??????}))
+    say "logmend has been installing or starting the agent for $n seconds"
+    # As long as runbook.yaml gives it; what takes longer waits for something.
+    [ $n -ge 900 ] || unknown at_work
     ;;
 esac
 silent() {
@@ -184,7 +189,13 @@ if [ "$installed" ]; then
       named killed_for_memory owner
     fi
     w=''
-    [ ! "$root" ] || [ "$(of "$u" Result)" != signal ] || w=$(journal -k --since -1d | grep -E 'Killed process [0-9]+ .(fluent-bit|otelopscol)[)]' | tail -n 1)
+    # One that runs again does not say any more what it died of: it was within the last minutes.
+    case $root$(of "$u" Result) in
+      yessignal) n=-1d ;;
+      yessuccess) n=-5min ;;
+      *) n='' ;;
+    esac
+    [ ! "$n" ] || w=$(journal -k --since "$n" | grep -E 'Killed process [0-9]+ .(fluent-bit|otelopscol)[)]' | tail -n 1)
     if [ "$w" ]; then
       say "memory: $w"
       named killed_for_memory owner
@@ -199,6 +210,10 @@ if [ "$installed" ]; then
   fi
   case $(of $p.service ActiveState)/$(of $p-fluent-bit.service ActiveState)/$(of $p-opentelemetry-collector.service ActiveState) in
     active/active/active) ;;
+    activating/* | deactivating/* | reloading/*)
+      say "unit: $p.service is $(of $p.service ActiveState): it has not come to its end"
+      unknown no_cause_fits
+      ;;
     *failed*)
       say "unit: $p.service failed, Result=$(of $p.service Result)"
       if [ "$root" ]; then
@@ -288,6 +303,8 @@ codes() {
       if (c == "ports" && last != "ports") said = ""
       last = c
       # What it only warns of, such as a host that only installing needs, keeps nothing from working.
+      if (/Result: ERROR/ && /lookup [^ ]*googleapis[.]com.*(no such host|server misbehaving|i\/o timeout)/)
+        said = said " that a name cannot be resolved"
       if (/Result: FAIL/ && match($0, /Error code: [A-Za-z]+/)) said = said " " substr($0, RSTART + 12, RLENGTH - 12)
     }
     END {print said}'
@@ -314,6 +331,7 @@ if [ "$installed" ]; then
   w=$(codes)
   [ ! "$w" ] || say "health checks: the agent reported$w"
   case $w in
+    *resolved*) named dns_failing fleet ;;
     *LogApiConn* | *MonApiConn* | *TelApiConn*) named no_egress fleet ;;
     *ScopeErr*) named scope_missing owner ;;
     *DisabledErr*) named api_disabled owner ;;

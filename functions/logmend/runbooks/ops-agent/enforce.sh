@@ -46,26 +46,32 @@ timeout 9 systemctl reset-failed $u 2>/dev/null || :
 # systemd replaces ${…} in what it is given to run, so there is none in here.
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.try" 2>&1
 p=google-cloud-ops-agent
-if command -v dpkg; then dpkg --configure -a; fi
-if ! systemctl cat $p; then
+# Packages take as long as they take, and are never cut off: those of an agent that is there are nothing to us.
+case $(timeout 30 dpkg -s $p 2>/dev/null) in
+  *" ok installed"*) ;;
+  *) if command -v dpkg; then dpkg --configure -a; fi ;;
+esac
+if ! timeout 30 systemctl cat $p; then
   curl -m60 -fsSo "$0.sh" "@repo_url@/add-$p-repo.sh"
   bash "$0.sh" --also-install "--version=@version@"
+  rm "$0.sh"
 fi
-systemctl enable $p
+timeout 90 systemctl enable $p
 for n in "" -fluent-bit -opentelemetry-collector -diagnostics; do
-  systemctl reset-failed $p$n || :
+  timeout 30 systemctl reset-failed $p$n || :
 done
 bad=""
-if systemctl restart $p; then sleep @settle@; else bad=yes; fi
+# systemd does not bound the start of a oneshot.
+if timeout 300 systemctl restart $p; then sleep @settle@; else bad=yes; fi
 for n in "" -fluent-bit -opentelemetry-collector -diagnostics; do
-  s=$(systemctl show -p LoadState -p ActiveState -p NRestarts -p Result $p$n)
+  s=$(timeout 30 systemctl show -p LoadState -p ActiveState -p NRestarts -p Result $p$n)
   case $n/$s in
     -diagnostics/*=not-found* | -diagnostics/*=masked*) continue ;;
     *NRestarts=[1-9]*) ;;
     *ActiveState=active*) continue ;;
   esac
   bad=yes
-  journalctl -q -o cat -n 2 _SYSTEMD_UNIT=$p$n.service || :
+  timeout 30 journalctl -q -o cat -n 2 _SYSTEMD_UNIT=$p$n.service || :
   echo $p$n $s
 done
 if [ "$bad" ]; then

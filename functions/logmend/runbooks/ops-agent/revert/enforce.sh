@@ -34,8 +34,8 @@ case $(cat "$0.state") in
     rm -f "$0.sh"
     ;;
   *ActiveState=active*) ;;
-  *=enabled*) systemctl stop $p ;;
-  *) systemctl disable --now $p ;;
+  *=enabled*) timeout 300 systemctl stop $p ;;
+  *) timeout 300 systemctl disable --now $p ;;
 esac
 mv "$0.state" "$0.reverted"
 mv "$0.undo" "$0.log"' "$PWD/$f" "${PWD%/}"
