@@ -268,6 +268,12 @@ async def test_the_way_out_is_told_apart_name_address_and_proxy(
     assert (found.cause, found.concerns) == ("dns_failing", "fleet"), say(found)
     found = await asked(machine, book(repository, repo_url="https://10.181.243.1:9"))
     assert found.cause == "no_egress", say(found)
+    # A proxy that systemd is told of in capitals, as Google's page has it, is one: nobody answers behind it.
+    await machine.output("systemctl set-environment HTTPS_PROXY=http://10.181.243.1:9")
+    found = await asked(machine, book(repository))
+    assert found.cause == "no_egress", say(found)
+    assert "through the proxy that systemd has" in found.evidence[0], say(found)
+    await machine.output("systemctl unset-environment HTTPS_PROXY")
     await machine.cut_network()
     found = await asked(machine, book(repository))
     assert found.cause == "no_egress", say(found)

@@ -138,15 +138,28 @@ async def test_what_a_runbook_remediates_goes_from_incident_to_verified_agent(
     assert await agent_package.status(machine) == RUNNING
 
 
-FIRST: dict[str, tuple[Prepare, str]] = {
-    "packages_interrupted": (interrupted, "dpkg-interrupted"),
-    "apt_source_gone": (source_gone, "apt-source-gone"),
+async def log_full(machine: Machine) -> None:
+    """Have the agent stopped, and its own log fill the file system that it is on."""
+    await install(machine)
+    folder = f"/var/log/{agent_package.NAME}"
+    await machine.output(
+        f"systemctl stop {agent_package.NAME}; mount -t tmpfs -o size=12m log {folder}; mkdir {folder}/subagents"
+    )
+    full = await machine.run(f"dd if=/dev/zero of={folder}/subagents/logging-module.log bs=4k")
+    assert "No space left" in full.err
+
+
+FIRST: dict[str, tuple[Prepare, str, str]] = {
+    "packages_interrupted": (interrupted, "dpkg-interrupted", "absent"),
+    "apt_source_gone": (source_gone, "apt-source-gone", "absent"),
+    "agent_log_full": (log_full, "agent-log-disk", "installed"),
 }
 CHOSEN = """runbooks:
   ops-agent:
-    parameters: {{repo_url: '{url}', packages_url: '{url}', settle: '4'}}
+    parameters: {{repo_url: '{url}', packages_url: '{url}', settle: '4', log_megabytes: '8'}}
   apt-source-gone: {{enabled: true}}
   dpkg-interrupted: {{enabled: true, allow_irreversible: true}}
+  agent-log-disk: {{enabled: true, allow_irreversible: true, parameters: {{megabytes: '8'}}}}
 """
 
 
@@ -156,13 +169,13 @@ async def test_what_another_runbook_remediates_goes_first_and_the_agent_is_insta
     """One incident, one chain: cause, its own runbook, the agent; each with an outcome of its own."""
     every = await machines(boot, repository, len(FIRST))
     await asyncio.gather(
-        *(prepare(machine) for machine, (prepare, _) in zip(every, FIRST.values(), strict=True))
+        *(prepare(machine) for machine, (prepare, *_) in zip(every, FIRST.values(), strict=True))
     )
     chosen = tmp_path / "logmend.yaml"
     chosen.write_text(CHOSEN.format(url=repository.url))
     async with alerted(tmp_path, repository, *every, runbooks=chosen) as a:
         intents = []
-        for machine, (cause, (_, runbook)) in zip(every, FIRST.items(), strict=True):
+        for machine, (cause, (_, runbook, _)) in zip(every, FIRST.items(), strict=True):
             a.around.instance(machine).labels["logmend-follow-up"] = "on"
             intent, verdict = await a.alert(machine)
             assert verdict == "skipped: goes_first"
@@ -172,10 +185,10 @@ async def test_what_another_runbook_remediates_goes_first_and_the_agent_is_insta
         for follows in [f"f-{each}" for each in intents] + [f"f-f-{each}" for each in intents]:
             await until(partial(_taken_up, a, follows))
             assert await a.closed(follows) == "remediated"
-        for intent, (_, runbook) in zip(intents, FIRST.values(), strict=True):
+        for intent, (_, runbook, package) in zip(intents, FIRST.values(), strict=True):
             assert a.function.outcomes(intent_id=f"f-{intent}")[-1]["runbook"] == runbook
             last = a.function.outcomes(intent_id=f"f-f-{intent}")[-1]
-            assert (last["runbook"], last["before"]["package"]) == ("ops-agent", "absent")
+            assert (last["runbook"], last["before"]["package"]) == ("ops-agent", package)
     for machine in every:
         assert await agent_package.status(machine) == RUNNING
 

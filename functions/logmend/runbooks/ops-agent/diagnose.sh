@@ -125,6 +125,17 @@ for n in $(timeout 9 df -Pi $d 2>/dev/null | awk 'NR > 1 && $2 > 0 && $4 ~ /^[0-
   full=yes
 done
 if [ "${full:-}" ]; then
+  # The file that agent-log-disk cuts, as it judges it: of its own, on a full file system, by the room that it takes.
+  n=$r/var/log/$p/subagents/logging-module.log
+  case $(timeout 9 df -P "$n" 2>/dev/null)/$(stat -c %f/%h "$n" 2>/dev/null) in
+    *' 100% '*/8???/1)
+      b=$(stat -c %b "$n" 2>/dev/null)
+      if [ "${b:-0}" -gt $((@log_megabytes@ * 2048)) ]; then
+        say "disk: the agent's own log, ${n#"$r"}, takes $((b / 2048)) MiB"
+        named agent_log_full logmend
+      fi
+      ;;
+  esac
   n=$(timeout 9 du -sk "$r/var/log/$p" 2>/dev/null | sed 's/[^0-9].*//')
   [ "${n:-0}" -lt 10240 ] || say "disk: the agent's own logs take $n KiB"
   named disk_full owner
@@ -342,7 +353,8 @@ if [ "$installed" ]; then
 fi
 
 # What the installer would do, in its order. It has systemd's environment, not a login's.
-proxy=$(timeout 9 systemctl show-environment 2>/dev/null | sed -n 's/^https_proxy=//p')
+proxy=$(timeout 9 systemctl show-environment 2>/dev/null | grep -E '^(https|all)_proxy=|^(HTTPS|ALL)_PROXY=' |
+  head -n 1 | cut -d = -f 2-)
 fetch() {
   if [ "$proxy" ]; then set -- -x "$proxy" "$@"; else set -- -x '' "$@"; fi
   code=$(timeout 15 curl -q -sSm 12 --connect-timeout 5 -o /dev/null -w '%{http_code}' "$@" 2>/dev/null)
