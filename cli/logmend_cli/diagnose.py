@@ -141,6 +141,9 @@ async def _each(
 def document(told: Diagnosed) -> dict[str, Any]:
     """Return one VM's answer as JSON data."""
     ref, found = told.instance, told.diagnosis
+    step = reasons.filled(found.next_step, ref)
+    if told.facts is not None and found.cause != UNKNOWN:
+        step = reasons.for_good(told.facts.lineage, step)
     return {
         "instance": {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
         "name": told.facts.name if told.facts else None,
@@ -148,7 +151,7 @@ def document(told: Diagnosed) -> dict[str, Any]:
         "why": found.why,
         "concerns": found.concerns,
         "evidence": list(found.evidence),
-        "next_step": reasons.filled(found.next_step, ref) or None,
+        "next_step": step or None,
         "runbook": found.runbook,
     }
 

@@ -143,7 +143,8 @@ async def log_full(machine: Machine) -> None:
     await install(machine)
     folder = f"/var/log/{agent_package.NAME}"
     await machine.output(
-        f"systemctl stop {agent_package.NAME}; mount -t tmpfs -o size=12m log {folder}; mkdir {folder}/subagents"
+        f"systemctl stop {agent_package.NAME}; mount -t tmpfs -o size=12m log {folder};"
+        f" mkdir {folder}/subagents"
     )
     full = await machine.run(f"dd if=/dev/zero of={folder}/subagents/logging-module.log bs=4k")
     assert "No space left" in full.err

@@ -10,6 +10,7 @@ from tests.unit.test_pipeline import operator
 from tests.unit.test_requests import agents_world, fixed
 
 from logmend import catalog
+from logmend.diagnose import Diagnosed
 from logmend.errors import Transient
 from logmend.ledger.documents import pack, subject_key
 from logmend.model.enums import Action, Mode
@@ -19,6 +20,7 @@ from logmend.model.values import Diagnosis, Outcome
 from logmend.outcome import document, reasons
 from logmend.ports import Document
 from logmend.settings import Lone
+from logmend_cli import diagnose as asking
 from logmend_cli.alike import Causes
 
 FULL = Diagnosis("disk_full", "owner", ("disk: /var",), "make room on {instance}")
@@ -148,6 +150,19 @@ async def test_a_vm_of_a_group_names_the_template_and_the_image() -> None:
     step = reasons.next_step(await w.deliver(alert()))
     assert "for every VM of projects/123/zones/us-west1-a/instanceGroupManagers/web: repair template" in step
     assert "instanceTemplates/web-v7 and image debian-cloud/debian-11-bullseye" in step
+
+
+def test_a_diagnosis_of_such_a_vm_names_them_as_well() -> None:
+    """On demand too, unless nothing is known that they would repair."""
+    w = world()
+    made(w, **OF_A_GROUP)
+    facts = w.fleet.facts_of[REF.instance_id]
+    step = asking.document(Diagnosed(REF, FULL, facts))["next_step"]
+    assert step.startswith(f"make room on {REF}; for every VM of projects/123/zones/us-west1-a/instanceGroup")
+    assert "instanceTemplates/web-v7 and image debian-cloud/debian-11-bullseye" in step
+    assert (
+        asking.document(Diagnosed(REF, Diagnosis("unknown", why="not_readable"), facts))["next_step"] is None
+    )
 
 
 async def test_a_remediation_of_such_a_vm_is_said_to_last_until_it_is_recreated() -> None:

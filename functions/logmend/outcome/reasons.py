@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from logmend.model.enums import Action, Finding, Mode, Result
 from logmend.model.struct import Struct
-from logmend.model.values import InstanceRef, Outcome
+from logmend.model.values import InstanceRef, Lineage, Outcome
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
 """Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
@@ -798,9 +798,14 @@ def _of_cause(outcome: Outcome, step: str) -> str:
 
 
 def _of_group(outcome: Outcome, step: str) -> str:
-    """Name the place at which the fault of a VM of a group is fixed for good: what it is made from."""
-    made = outcome.lineage
-    if made.group is None or outcome.before is None or outcome.before.finding is not Finding.FAULTY:
+    if outcome.before is None or outcome.before.finding is not Finding.FAULTY:
+        return step
+    return for_good(outcome.lineage, step)
+
+
+def for_good(made: Lineage, step: str) -> str:
+    """Add to a next step where the fault of a VM of a group is fixed for good: in what it is made from."""
+    if made.group is None:
         return step
     place = " and ".join(
         [f"template {made.template}"] * bool(made.template) + [f"image {made.image}"] * bool(made.image)
