@@ -111,15 +111,22 @@ d=''
 for n in '' usr opt tmp var var/cache/apt var/lib/dpkg var/lib/logmend "var/log/$p" "var/lib/$p"; do
   [ ! -d "$r/$n" ] || d="$d $r/$n"
 done
+# What is read-only is as full as it was made: nothing is said by that.
+ro=" $(awk '{o[$2] = $4} END {for (m in o) if (o[m] ~ /^ro(,|$)/) print m}' "$r/proc/mounts" 2>/dev/null | tr '\n' ' ')"
 # shellcheck disable=SC2086
-for n in $(timeout 9 df -Pk $d 2>/dev/null | awk -v least=$least 'NR > 1 && $2 - $3 < ($6 ~ "tmp$" ? 1024 : least) {
+for n in $(timeout 9 df -Pk $d 2>/dev/null | awk -v least=$least -v ro="$ro" '
+  index(ro, " " $6 " ") {
+    print $6 " is read-only"
+    next
+  }
+  NR > 1 && $2 - $3 < ($6 ~ "tmp$" ? 1024 : least) {
     print $6 ":" $2 - $3 " KiB are free"
   }' | tr ' ' _ | sort -u | head -n 3); do
   say "disk: $n" | tr _ ' '
-  full=yes
+  case $n in *read-only) readonly=yes ;; *) full=yes ;; esac
 done
 # shellcheck disable=SC2086
-for n in $(timeout 9 df -Pi $d 2>/dev/null | awk 'NR > 1 && $2 > 0 && $4 ~ /^[0-9]+$/ && $4 < 64 {print $6}' |
+for n in $(timeout 9 df -Pi $d 2>/dev/null | awk -v ro="$ro" '!index(ro, " " $6 " ") && NR > 1 && $2 > 0 && $4 ~ /^[0-9]+$/ && $4 < 64 {print $6}' |
   sort -u | head -n 3); do
   say "disk: no inodes are left on $n"
   full=yes
@@ -490,6 +497,7 @@ if [ -e "$f.try" ]; then
   say "last attempt: $w"
   unknown no_cause_fits
 fi
+[ ! "${readonly:-}" ] || unknown no_cause_fits
 say 'package: absent, and nothing was found that would keep it out'
 named not_installed logmend
 } </dev/null
