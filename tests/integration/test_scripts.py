@@ -692,6 +692,16 @@ def test_a_failed_installation_exits_1_with_its_reason_and_can_be_tried_again(ba
     assert bare.run(OPS_AGENT.validate).code == 100
 
 
+def test_dnfs_words_are_told_though_the_installers_own_come_last(bare: Machine) -> None:
+    """As dnf 4.14 said them of a conflict; the installer's blame the network."""
+    why = " Problem: package google-cloud-ops-agent conflicts with stackdriver-agent"
+    last = "installation failed.\nPlease check your network connectivity\nand see\nhttps://example.com\n"
+    bare.put("fail/apt-get", f"Error: \n{why}\n  - conflicting requests\n{last}")
+    bare.run(OPS_AGENT.enforce)
+    settled(bare)
+    assert "conflicts with stackdriver-agent" in bare.run(OPS_AGENT.validate).error
+
+
 def test_an_unreachable_repository_is_named(bare: Machine) -> None:
     """A VM without a way out says so, instead of running whatever it got."""
     bare.put("http/dl.google.com.down", "")

@@ -666,8 +666,10 @@ ODD: Mapping[str, tuple[str, dict[str, str]]] = {
     "a broken dpkg": ("printf '#!/bin/sh\nsleep 99\n' | tee /usr/bin/dpkg >/usr/bin/dpkg-query", {}),
     "no locks are told": ("mount --bind /dev/null /proc/locks", {}),
     "a read-only system, as full as it was made": (
-        "mount -t tmpfs -o size=1m full /opt; dd if=/dev/zero of=/opt/x bs=4k 2>/dev/null;"
-        " mount -o remount,ro /opt",
+        (
+            "mount -t tmpfs -o size=1m full /opt; dd if=/dev/zero of=/opt/x bs=4k 2>/dev/null;"
+            " mount -o remount,ro /opt"
+        ),
         {},
     ),
     "an unreadable etc": ("chmod 700 /etc/apt /etc/apt/sources.list.d", {}),

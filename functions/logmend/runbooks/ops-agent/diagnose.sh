@@ -493,7 +493,7 @@ if [ "$(find "$f.try" -mmin -1440 2>/dev/null)" ]; then
   fi
 fi
 if [ -e "$f.try" ]; then
-  w=$(grep -aE '^(E:|W:|Err:|curl:|dpkg:|rpm:|error:)' "$f.try" | tail -n 3)
+  w=$(grep -aE '^ *(E:|W:|Err|curl:|dpkg:|rpm:|error:|Problem:)' "$f.try" | tail -n 3)
   say "last attempt: $w"
   unknown no_cause_fits
 fi

@@ -71,7 +71,7 @@ if [ "$(find "$f.try" -mmin -15 2>/dev/null)" ]; then
   fi
   # The installer ends with words of its own, which blame the network; the cause is above them.
   {
-    grep -aE '^(E:|W:|Err:|curl:|dpkg:|rpm:|error:)' "$f.try" | tail -n 4
+    grep -aE '^ *(E:|W:|Err|curl:|dpkg:|rpm:|error:|Problem:)' "$f.try" | tail -n 4
     tail -n 3 "$f.try"
   } | awk '!seen[$0]++' | sed 's|//[^/ ]*@|//|g' >&2
   exit 1
