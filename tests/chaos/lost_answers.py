@@ -52,13 +52,14 @@ def main() -> None:
 
     commit, transact = Database.commit, FirestoreStore.transact
 
-    async def lossy(self: Database, read: Any, rows: Any, transaction: bytes = b"") -> None:
-        await commit(self, read, rows, transaction)
+    async def lossy(self: Database, read: Any, rows: Any, *more: Any, **how: Any) -> Any:
+        written = await commit(self, read, rows, *more, **how)
         new = {each for each in found(rows) if not (folder / each).exists()}
         for each in new:
             (folder / each).touch()
         if new:
             raise ServiceUnavailable(LOST)  # type: ignore[no-untyped-call]
+        return written
 
     async def late(self: FirestoreStore, keys: Sequence[Any], step: Any) -> Any:
         try:

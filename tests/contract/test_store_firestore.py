@@ -114,9 +114,9 @@ async def test_an_emulator_killed_under_load_loses_no_answer(own_emulator: Emula
 
 async def test_a_server_that_accepts_and_never_answers_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent connection costs a bounded time, not the life of the function."""
-    from logmend.adapters.stores import firestore_wire
+    from logmend.adapters.stores import firestore_calls
 
-    monkeypatch.setattr(firestore_wire, "CALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(firestore_calls, "CALL_TIMEOUT", 0.3)
     held: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
@@ -282,8 +282,10 @@ async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.Monke
     from logmend.adapters.stores import firestore_wire
 
     store = new_store()
+    newer = FirestoreStore(store._project, store._database)
     monkeypatch.setattr(firestore_wire, "SCHEMA", firestore_wire.SCHEMA + 1)
-    await store.transact([ONE], write(ONE, {"n": 1}))
+    await newer.transact([ONE], write(ONE, {"n": 1}))
+    await newer.aclose()
     monkeypatch.undo()
     for call in (
         store.get([ONE]),
@@ -419,14 +421,14 @@ async def test_a_document_is_asked_for_once_when_none_of_an_older_version_is_lef
     late: Key = ("intents", "o-late")
     await store.transact([new], write(new, {}))
     await store.get([new])
-    asked, api = list[int](), store._connected()._api
-    real = api.batch_get_documents
+    asked, calls = list[int](), store._connected()._calls
+    real = calls.get
 
-    def counting(*, request: Any, **options: Any) -> Any:
-        asked.append(len(request["documents"]))
-        return real(request=request, **options)
+    def counting(request: Any) -> Any:
+        asked.append(len(request.documents))
+        return real(request)
 
-    monkeypatch.setattr(api, "batch_get_documents", counting)
+    monkeypatch.setattr(calls, "get", counting)
     await store.get([new])
     assert asked == [1]
     with monkeypatch.context() as as_before:
@@ -594,25 +596,139 @@ def test_an_error_says_what_to_do_about_it(
     assert verdict.reason == reason
 
 
-async def test_each_transaction_is_optimistic_whatever_the_database_is_by_default(
-    firestore_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_a_server_that_refuses_conditions_alone_gets_transactions_and_optimistic_ones(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A database that gcloud made is pessimistic: a step that holds a lock there would hold a freeze back."""
-    from google.cloud.firestore_v1 import types
+    """It is asked once. Databases that gcloud made are pessimistic: their lock would hold a freeze back."""
+    from logmend.adapters.stores.firestore_calls import Calls
 
-    from logmend.adapters.stores import firestore_wire
+    store, begun, refused = new_store(), list[Any](), 0
+    operator = FirestoreStore(store._project, store._database)
+    get, commit = Calls.get, Calls.commit
 
-    sent: list[Any] = []
-    batch_get = firestore_wire.Database._batch_get
+    def seen(self: Calls, request: Any) -> Any:
+        begun.extend([request.new_transaction] if request.HasField("new_transaction") else [])
+        return get(self, request)
 
-    async def seen(self: Any, keys: Any, *options: Any) -> Any:
-        sent.extend(options)
-        return await batch_get(self, keys, *options)
+    async def older(self: Calls, request: Any) -> Any:
+        nonlocal refused
+        if any(each.WhichOneof("operation") is None for each in request.writes):
+            refused += 1
+            raise exceptions.InvalidArgument("empty write operation")  # type: ignore[no-untyped-call]
+        return await commit(self, request)
 
-    monkeypatch.setattr(firestore_wire.Database, "_batch_get", seen)
-    store = new_store()
-    await store.transact([ONE, FLEET], write(ONE, {"n": 0}))  # FLEET is read alone, which takes a transaction
+    monkeypatch.setattr(Calls, "get", seen)
+    monkeypatch.setattr(Calls, "commit", older)
+
+    def unless_frozen(found: Found) -> Any:
+        frozen = FLEET in found
+        return ({} if frozen else {ONE: Document({"n": 0})}), frozen
+
+    def meanwhile(found: Found) -> Any:
+        if FLEET not in found:
+            freezing = threading.Thread(
+                target=lambda: asyncio.run(operator.transact([FLEET], write(FLEET, {"frozen": True})))
+            )
+            freezing.start()
+            freezing.join()
+        return unless_frozen(found)
+
+    assert [await store.transact([ONE, FLEET], unless_frozen) for _ in range(2)] == [False, False]
+    assert await store.transact([ONE, FLEET], meanwhile) is True
+    assert (refused, len(begun)) == (1, 3)
+    assert {each.read_write.concurrency_mode for each in begun} == {1}  # OPTIMISTIC
     await store.aclose()
-    (options,) = sent
-    request = types.BatchGetDocumentsRequest(options)
-    assert request.new_transaction.read_write.concurrency_mode.name == "OPTIMISTIC"
+
+
+# What this process wrote itself
+
+
+COUNT: Key = ("leases", "count")
+
+
+def add(found: Found) -> Any:
+    """Add one to a count."""
+    count = found[COUNT].data["n"] + 1 if COUNT in found else 1
+    return {COUNT: Document({"n": count})}, count
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_what_it_wrote_itself_is_not_read_again_but_holds_only_if_nobody_else_wrote_it() -> None:
+    """A rival's write, or removal, is seen by the commit; then it is read, and the step done on that."""
+    mine = new_store()
+    rival = FirestoreStore(mine._project, mine._database)
+    assert [await mine.transact([COUNT], add) for _ in range(3)] == [1, 2, 3]
+    assert await rival.transact([COUNT], add) == 4
+    assert [await mine.transact([COUNT], add) for _ in range(2)] == [5, 6]
+    await rival.transact([COUNT], lambda _: ({COUNT: None}, None))
+    assert [await mine.transact([COUNT], add) for _ in range(2)] == [1, 2]
+    assert (await mine.get([COUNT]))[COUNT].data == {"n": 2}
+    await mine.aclose()
+    await rival.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_what_it_found_unchanged_itself_is_compared_by_the_next_commit_all_the_same() -> None:
+    """A freeze by another process stops a step that this process could do on what it remembers."""
+    mine = new_store()
+    operator = FirestoreStore(mine._project, mine._database)
+
+    def unless_frozen(found: Found) -> Any:
+        frozen = found[FLEET].data["frozen"]
+        return ({} if frozen else add(found)[0]), frozen
+
+    await operator.transact([FLEET], write(FLEET, {"frozen": False}))
+    assert [await mine.transact([COUNT, FLEET], unless_frozen) for _ in range(2)] == [False, False]
+    await operator.transact([FLEET], write(FLEET, {"frozen": True}))
+    assert await mine.transact([COUNT, FLEET], unless_frozen) is True
+    assert (await mine.get([COUNT]))[COUNT].data == {"n": 2}
+    await mine.aclose()
+    await operator.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+async def test_an_answer_without_a_write_and_an_error_are_never_given_from_memory() -> None:
+    """Both may be about what is so no more."""
+    mine = new_store()
+    rival = FirestoreStore(mine._project, mine._database)
+
+    def demand(found: Found) -> Any:
+        if found[COUNT].data["n"] == 1:
+            raise LookupError
+        return {}, found[COUNT].data["n"]
+
+    await mine.transact([COUNT], add)
+    await rival.transact([COUNT], add)
+    assert await mine.transact([COUNT], demand) == 2
+    await rival.transact([COUNT], add)
+    assert await mine.transact([COUNT], demand) == 3
+    await mine.aclose()
+    await rival.aclose()
+
+
+@pytest.mark.usefixtures("firestore_emulator")
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_commit_of_unknown_fate_is_forgotten_and_not_sent_again(
+    arrived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was written or not: the caller hears that it is unknown, and the next transaction reads."""
+    from logmend.adapters.stores.firestore_calls import Calls
+
+    store, commit, sent = new_store(), Calls.commit, 0
+    await store.transact([COUNT], add)
+
+    async def lost(self: Calls, request: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        if arrived:
+            await commit(self, request)
+        raise exceptions.ServiceUnavailable("lost")  # type: ignore[no-untyped-call]
+
+    with monkeypatch.context() as losing:
+        losing.setattr(Calls, "commit", lost)
+        with pytest.raises(Transient) as caught:
+            await store.transact([COUNT], add)
+    assert (caught.value.reason, sent) == ("ledger_unavailable", 1)
+    assert await store.transact([COUNT], add) == (3 if arrived else 2)
+    await store.aclose()

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 from logmend.adapters.google import errors
 from logmend.adapters.libraries import ALONE
 from logmend.adapters.stores import documents
+from logmend.adapters.stores.remembered import Remembered
 from logmend.adapters.stores.turns import Turns
 from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, T
@@ -97,6 +98,8 @@ class FirestoreStore:
         self._open: tuple[asyncio.AbstractEventLoop, Database] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._turns = Turns()
+        self._remembered = Remembered()
+        self._verifies = True
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`."""
@@ -110,7 +113,11 @@ class FirestoreStore:
         while True:
             tries += 1
             async with self._turns.of(wanted):
+                known = self._remembered.of(wanted) if tries == 1 else None
+                if known is not None and (done := await self._ventured(wanted, known, step)) is not None:
+                    return done[0]
                 read = await self._reading(lambda db: db.read(wanted))
+                self._remembered.corrected(known or {}, read)
                 writes, answer = step({key: stored.document for key, stored in read.items()})
                 rows = documents.rows(wanted, writes)
                 try:
@@ -153,6 +160,27 @@ class FirestoreStore:
         if held is not None and held[0] is loop:
             await held[1].close()
 
+    async def _ventured(
+        self, keys: Sequence[Key], known: "Mapping[Key, Stored]", step: Step[T]
+    ) -> tuple[T] | None:
+        """Do a step on what is remembered, if it writes; None: nothing was done, it has to be read first.
+
+        The commit is on condition that all of it is still so. What a step says without a write, or raises, it
+        may say of what is so no more.
+        """
+        try:
+            writes, answer = step({key: stored.document for key, stored in known.items()})
+            rows = documents.rows(keys, writes)
+        except Exception:  # noqa: BLE001  it is raised again if what is read really says so
+            return None
+        if not rows:
+            return None
+        try:
+            await self._written(keys, known, rows)
+        except _Contention:
+            return None
+        return (answer,)
+
     async def _written(
         self,
         keys: Sequence[Key],
@@ -162,9 +190,10 @@ class FirestoreStore:
         """Write what a step wants written, if everything that it saw is still so."""
         # Deleting what is not there is a wish that it stay away, like anything else that was only read.
         changed = {key: row for key, row in rows.items() if row is not None or key in read}
-        unchanged = {key: read[key].version if key in read else None for key in keys if key not in changed}
+        unchanged = [key for key in keys if key not in changed]
         if not changed:
             return  # a consistent view of one moment is all that the step wanted
+        self._remembered.forget(changed)
         # Shielded: a transaction that is cancelled between begin and end would stay open for a minute.
         task = asyncio.create_task(self._commit(unchanged, read, changed))
         self._in_background(task)
@@ -172,23 +201,40 @@ class FirestoreStore:
 
     async def _commit(
         self,
-        unchanged: "Mapping[Key, Version | None]",
+        unchanged: Sequence[Key],
         read: "Mapping[Key, Stored]",
         rows: Mapping[Key, documents.StoredRow | None],
     ) -> None:
         """Commit on condition that no version has changed; hold on to what is not written meanwhile.
 
-        What is written needs no lock, only a condition; rivals for one document so never wait for each other.
-        What is read alone cannot be a condition: it is read again in a transaction, whose commit fails if it
-        has changed.
+        A condition needs no lock; rivals for one document so never wait for each other. What is only read is
+        a condition by Firestore's operation ``verify``. Should a server refuse that, it is read again in a
+        transaction, whose commit fails if it has changed.
         """
-        if not unchanged:
-            await self._call(lambda db: db.commit(read, rows), committing=True)
-            return
-        versions, transaction = await self._reading(lambda db: db.begin(list(unchanged)))
+        if self._verifies or not unchanged:
+            try:
+                written = await self._call(lambda db: db.commit(read, rows, unchanged), committing=True)
+            except (Transient, Permanent) as error:
+                if not (unchanged and _not_understood(error.__cause__)):
+                    raise
+                written = await self._in_transaction(unchanged, read, rows)
+                self._verifies = False  # it was that, and not the writes
+        else:
+            written = await self._in_transaction(unchanged, read, rows)
+        self._remembered.keep({key: read[key] for key in unchanged if key in read} | written)
+
+    async def _in_transaction(
+        self,
+        unchanged: Sequence[Key],
+        read: "Mapping[Key, Stored]",
+        rows: Mapping[Key, documents.StoredRow | None],
+    ) -> "dict[Key, Stored]":
+        versions, transaction = await self._reading(lambda db: db.begin(unchanged))
         try:
-            _compare(unchanged, versions)
-            await self._call(lambda db: db.commit(read, rows, transaction), committing=True)
+            _compare({key: read[key].version if key in read else None for key in unchanged}, versions)
+            return await self._call(
+                lambda db: db.commit(read, rows, transaction=transaction), committing=True
+            )
         except BaseException:
             with contextlib.suppress(Transient, Permanent):
                 await self._call(lambda db: db.rollback(transaction))
@@ -257,6 +303,15 @@ def _condition_failed(error: Exception) -> bool:
         from google.api_core import exceptions
 
     return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
+
+
+def _not_understood(error: BaseException | None) -> bool:
+    """Whether a server refused a request for its form, or for what it asks for: then nothing was written."""
+    with ALONE:
+        from google.api_core import exceptions
+
+    refusals = exceptions.InvalidArgument | exceptions.MethodNotImplemented | exceptions.Forbidden
+    return isinstance(error, refusals)
 
 
 async def _pause(tries: int) -> None:

@@ -1,27 +1,19 @@
-"""The few calls of Firestore's protocol that the store needs, on Google's generated asynchronous client.
-
-The higher client (``google.cloud.firestore.AsyncClient``, 2.34) is not used, because of its transactions (see
-its ``async_transaction.py``): begin, commit and rollback take no timeout, a commit whose fate is unknown is
-sent again, and a failed begin comes out as ``ValueError: … cannot be rolled back``, like lost contention.
+"""What the store asks of Firestore, in the messages of its protocol.
 
 Importing this module costs a third of a second: :mod:`logmend.adapters.stores.firestore` does it at the
 first call.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import grpc.aio
 from google.cloud.firestore_v1 import types
-from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
-from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
 
-from logmend.adapters.stores import documents, spread
+from logmend.adapters.stores import documents, firestore_calls, spread
 from logmend.adapters.stores.spread import Found
 from logmend.errors import Permanent
 from logmend.model.struct import Struct, replace
@@ -38,25 +30,14 @@ RANGES = spread.RANGES
 ASK_AGAIN = 600.0
 """Seconds until it is asked again whether documents are left whose ids older versions did not spread."""
 
-CALL_TIMEOUT = 10.0
-"""Seconds that one call may take."""
-ROLLBACK_TIMEOUT = 2.0
-"""Seconds spent on telling Firestore that a transaction is given up; it finds out by itself anyway."""
+BIG = 64_000
+"""Characters of a document that are too many for it to be remembered."""
+
+_VERIFY = bytes([5 << 3 | 2])
+"""How Protocol Buffers begin a string that is field 5."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-_CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),  # as Google's own client
-    # A store that comes back is found within seconds; gRPC's default waits up to two minutes between tries.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-    # A new channel really dials anew instead of sharing a connection that may be dead.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 _Value: Any = types.Value.pb()
 _Document: Any = types.Document.pb()
@@ -84,16 +65,9 @@ class Database:
     """
 
     def __init__(self, project: str, database: str, endpoint: str | None) -> None:
-        self._name = f"projects/{project}/databases/{database}"
-        self._metadata = (("google-cloud-resource-prefix", self._name),)
+        self._calls = firestore_calls.Calls(project, database, endpoint)
+        self._name = self._calls.name
         self._older, self._asked = True, -ASK_AGAIN
-        if emulator := os.environ.get("FIRESTORE_EMULATOR_HOST"):
-            host, channel = emulator, grpc.aio.insecure_channel(emulator, _CHANNEL_OPTIONS)
-        else:
-            host = endpoint or FirestoreAsyncClient.DEFAULT_ENDPOINT
-            channel = FirestoreGrpcAsyncIOTransport.create_channel(host, options=_CHANNEL_OPTIONS)
-        self._channel = channel
-        self._api = FirestoreAsyncClient(transport=FirestoreGrpcAsyncIOTransport(host=host, channel=channel))
 
     async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Read the documents that exist, as they all were at one moment. Takes no locks."""
@@ -117,26 +91,33 @@ class Database:
         self,
         read: Mapping[Key, Stored],
         rows: Mapping[Key, documents.StoredRow | None],
+        unchanged: Sequence[Key] = (),
+        *,
         transaction: bytes = b"",
-    ) -> None:
-        """Write all of ``rows``, if none of them has changed since ``read``.
+    ) -> dict[Key, Stored]:
+        """Write all of ``rows``, if neither they nor what is ``unchanged`` have changed since ``read``.
 
+        Returns what was written and is there now, but for big documents.
         ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` if one has, ``Aborted`` if the
         transaction was in another's way.
         Sent once: if the answer is lost, nobody but a later reader knows whether it was written.
         """
         writes = [self._write(key, row, read.get(key)) for key, row in rows.items()]
-        await self._api.commit(
-            request=types.CommitRequest(database=self._name, transaction=transaction, writes=writes),
-            **self._call(),
+        conditions = [self._condition(key, read.get(key)) for key in unchanged]
+        request = firestore_calls.Commit(
+            database=self._name, transaction=transaction, writes=[*writes, *conditions]
         )
+        answer = await self._calls.commit(request)
+        return {
+            key: Stored(row.document(), _version(result), read[key].path if key in read else self._path(key))
+            for (key, row), result in zip(rows.items(), answer.write_results, strict=False)
+            if row is not None and len(row.text) <= BIG and result.HasField("update_time")
+        }
 
     async def rollback(self, transaction: bytes) -> None:
         """Give a transaction up, so that its locks are released now and not a minute later."""
-        await self._api.rollback(
-            request=types.RollbackRequest(database=self._name, transaction=transaction),
-            **self._call(ROLLBACK_TIMEOUT),
-        )
+        request = firestore_calls.Rollback(database=self._name, transaction=transaction)
+        await self._calls.rollback(request)
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
@@ -237,7 +218,7 @@ class Database:
 
     async def close(self, grace: float | None = None) -> None:
         """Close the connection; calls in flight get ``grace`` seconds."""
-        await self._channel.close(grace)
+        await self._calls.close(grace)
 
     async def _batch_get(
         self, keys: Sequence[Key], options: Mapping[str, Any] = MappingProxyType({})
@@ -245,21 +226,17 @@ class Database:
         older = any(key[0] in spread.COLLECTIONS for key in keys) and await self._has_older()
         keys_by_path = {self._of(key[0], documents.stored_id(key[1])): key for key in keys if older}
         keys_by_path |= {self._path(key): key for key in keys}
-        request = {"database": self._name, "documents": list(keys_by_path), **options}
+        request = firestore_calls.Get(database=self._name, documents=list(keys_by_path), **options)
         found, transaction = {}, b""
-        async for answer in await self._api.batch_get_documents(request=request, **self._call()):
-            raw: Any = type(answer).pb(answer)
+        async for raw in self._calls.get(request):
             transaction = raw.transaction or transaction
             if raw.HasField("found"):
                 found[keys_by_path[raw.found.name]] = raw.found
         return found, transaction
 
     async def _run(self, query: Any) -> AsyncIterator[tuple[str, Document]]:
-        request = types.RunQueryRequest(
-            parent=f"{self._name}/documents", structured_query=types.StructuredQuery.wrap(query)
-        )
-        async for answer in await self._api.run_query(request=request, **self._call()):
-            raw: Any = type(answer).pb(answer)
+        request = firestore_calls.Run(parent=f"{self._name}/documents", structured_query=query)
+        async for raw in self._calls.run(request):
             if raw.HasField("document"):
                 yield raw.document.name.rpartition("/")[2], _decoded(raw.document)
 
@@ -269,13 +246,20 @@ class Database:
             write.delete = path
         else:
             write.update.CopyFrom(_Document(name=path, fields=_fields(key, row)))
-        if read is None:
-            write.current_document.exists = False  # the first claim: create, never overwrite
-        else:
-            seconds, nanos = read.version
-            write.current_document.update_time.seconds = seconds
-            write.current_document.update_time.nanos = nanos
-        return types.Write.wrap(write)
+        return _on_condition(write, read)
+
+    def _condition(self, key: Key, read: Stored | None) -> Any:
+        """Make a write that only demands that a document is as it was read.
+
+        It is a Write's field 5, ``verify``. Google publishes that not with the service's own files but with
+        its web and mobile clients, whose transactions send it for what they only read (firebase-js-sdk,
+        packages/firestore/src/protos/verify.patch and src/core/transaction.ts, 2026-11).
+        """
+        path = read.path if read else self._path(key)
+        delete: bytes = _Write(delete=path).SerializeToString()  # field 2, a string as well
+        write = _Write()
+        write.MergeFromString(_VERIFY + delete[1:])
+        return _on_condition(write, read)
 
     def _path(self, key: Key) -> str:
         return self._of(key[0], spread.name(*key))
@@ -283,14 +267,20 @@ class Database:
     def _of(self, collection: str, stored: str) -> str:
         return f"{self._name}/documents/{collection}/{stored}"
 
-    def _call(self, timeout: float = CALL_TIMEOUT) -> dict[str, Any]:
-        # retry=None: the client's own retries would repeat a commit whose fate is unknown.
-        return {"retry": None, "timeout": timeout, "metadata": self._metadata}
-
     @staticmethod
     def _order_by(query: Any, field: str) -> None:
         order = query.order_by.add(direction=types.StructuredQuery.Direction.ASCENDING)
         order.field.field_path = field
+
+
+def _on_condition(write: Any, read: Stored | None) -> Any:
+    if read is None:
+        write.current_document.exists = False  # the first claim: create, never overwrite
+    else:
+        seconds, nanos = read.version
+        write.current_document.update_time.seconds = seconds
+        write.current_document.update_time.nanos = nanos
+    return write
 
 
 def _bare(stored: str) -> str:

@@ -1,0 +1,58 @@
+"""Documents as this process knows them from its own commits: often nobody else has written them since.
+
+Only a commit on condition that all of them are still so may go by this. What is remembered is true of the
+version that it has, so that Firestore itself tells whether it still holds.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from logmend.ports import Key
+
+if TYPE_CHECKING:
+    from logmend.adapters.stores.firestore_wire import Stored
+
+KEPT = 500
+"""Documents that are remembered, the latest ones."""
+REST = 50
+"""Transactions on a collection that read first, after others were found to have written there as well."""
+
+
+class Remembered:
+    """Remembers documents with their versions."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Key, Stored] = OrderedDict()
+        self._rests: Counter[str] = Counter()
+
+    def of(self, keys: Sequence[Key]) -> "dict[Key, Stored] | None":
+        """Return the documents as they are remembered; None unless all are, and others leave them alone."""
+        if not all(key in self._known for key in keys):
+            return None
+        if resting := {key[0] for key in keys if self._rests[key[0]] > 0}:
+            self._rests.subtract(resting)
+            return None
+        return {key: self._known[key] for key in keys}
+
+    def keep(self, documents: "Mapping[Key, Stored]") -> None:
+        """Remember what a commit has written or found unchanged. Answers may come in another order."""
+        for key, stored in documents.items():
+            if key not in self._known or self._known[key].version < stored.version:
+                self._known[key] = stored
+            self._known.move_to_end(key)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Forget what is about to be written: what becomes of it is not known before the answer."""
+        for key in keys:
+            self._known.pop(key, None)
+
+    def corrected(self, known: "Mapping[Key, Stored]", read: "Mapping[Key, Stored]") -> None:
+        """Learn which documents others have changed: what is written by many is read first for a while."""
+        stale = [
+            key for key, stored in known.items() if key not in read or read[key].version != stored.version
+        ]
+        self.forget(stale)
+        self._rests.update({key[0]: REST for key in stale if self._rests[key[0]] <= 0})
