@@ -20,7 +20,7 @@ class GroupWaits:
 
     def __init__(self) -> None:
         self._latest = set[str | None]()
-        self._waiting = dict[tuple[str, str], list[Outcome]]()
+        self._waiting = dict[tuple[str, str], tuple[set[int], Outcome]]()
         self._used = dict[str, tuple[int, datetime | None]]()
 
     def subject(self, subject: Subject) -> None:
@@ -35,7 +35,10 @@ class GroupWaits:
             return
         if record.state is State.PARKED or outcome.outcome_id in self._latest:
             assert outcome.lineage.group is not None
-            self._waiting.setdefault((outcome.lineage.group, record.intent.runbook), []).append(outcome)
+            key = outcome.lineage.group, record.intent.runbook
+            vms, latest = self._waiting.get(key, (set[int](), outcome))
+            vms.add(hash(outcome.instance))
+            self._waiting[key] = vms, max(latest, outcome, key=lambda each: each.at)
 
     def place(self, shard: Shard, now: datetime) -> None:
         """Keep how many places of a group are taken, and when the first gets free at the latest."""
@@ -47,19 +50,21 @@ class GroupWaits:
 
     def rows(self) -> list[Mapping[str, Any]]:
         """Return each group and runbook with its VMs that wait, those of most first; then groups in use."""
-        found = [self._row(group, runbook, outcomes) for (group, runbook), outcomes in self._waiting.items()]
-        idle = self._used.keys() - {group for group, _ in self._waiting}
-        return sorted(found, key=lambda each: -each["waiting"]) + [
-            self._row(group, None, []) for group in sorted(idle)
+        found = [
+            self._row(group, runbook, len(vms), latest)
+            for (group, runbook), (vms, latest) in self._waiting.items()
         ]
+        idle = self._used.keys() - {group for group, _ in self._waiting}
+        return sorted(found, key=lambda each: -each["waiting"]) + [self._row(group) for group in sorted(idle)]
 
-    def _row(self, group: str, runbook: str | None, outcomes: list[Outcome]) -> Mapping[str, Any]:
+    def _row(
+        self, group: str, runbook: str | None = None, waiting: int = 0, latest: Outcome | None = None
+    ) -> Mapping[str, Any]:
         used, frees = self._used.get(group, (0, None))
-        latest = max(outcomes, key=lambda each: each.at, default=None)
         return {
             "group": group,
             "runbook": runbook,
-            "waiting": len({each.instance for each in outcomes}),
+            "waiting": waiting,
             "reason": latest.reason if latest else None,
             "why": latest.detail if latest else None,
             "used": used,

@@ -296,7 +296,7 @@ def test_every_example_of_help_parses(run: Run) -> None:
     for command, path in _commands(main.logmend, []):
         for example in getattr(command, "examples", ()):
             words = example.rpartition("| ")[2].partition(" >")[0]
-            words = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", words)
+            words = re.sub(r"^(?:sudo |[A-Z_]+=\S+ )+", "", words)
             assert words.split()[:1] + words.split()[1 : 1 + len(path)] == ["logmend", *path]
             seen += 1
     assert seen >= 8
