@@ -7,7 +7,7 @@ from logmend.model.enums import Mode
 from logmend.model.struct import Struct
 from logmend.runbook import Runbook
 from logmend.runbook.configuration import COOLDOWNS, FIELDS, SCOPE, TIMES, Choice
-from logmend.settings import PREFIX, lower, written
+from logmend.settings import PREFIX, ExecutorChoice, lower, written
 from logmend.stages import decide
 from logmend.windows import Hours, Window
 
@@ -52,8 +52,9 @@ def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]
             origin = f"{PREFIX}MODE, the ceiling; configuration says {asked}"
         if field == "mode" and value is Mode.APPROVE and runbook.irreversible:
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
-        if field == "executor" and runbook.ssh_only and value is not general.executor:
-            origin = f"over SSH only: {runbook.ssh_only}"
+        way: ExecutorChoice = choice.settings.get("executor", general.executor)
+        if field == "executor" and runbook.ssh_only and way is not ExecutorChoice.SSH:
+            origin += f" says {way}; it goes over SSH only: {runbook.ssh_only}"
         yield Effective(name, "none" if field in _NONE and not value else _said(value), origin)
     for name, text in runbook.parameters.items():
         yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice, environment))

@@ -146,6 +146,18 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
     assert found["problems"] == []
 
 
+@pytest.mark.parametrize(("general", "shown"), [("auto", "ssh"), ("osconfig", "osconfig")])
+def test_list_says_of_a_runbook_that_it_goes_over_ssh_only(run: Run, general: str, shown: str) -> None:
+    """Beside what was asked for, which OS Config alone cannot do."""
+    (told,) = json.loads(run("runbook", "list", "ops-agent", "--format", "json", executor=general).stdout)
+    (executor,) = [each for each in told["values"] if each["name"] == "executor"]
+    assert executor["value"] == shown
+    assert executor["origin"].startswith(
+        f"LOGMEND_EXECUTOR says {general}; it goes over SSH only: validate.sh"
+    )
+    assert told["ssh_only"].startswith("validate.sh has")
+
+
 def test_a_runbook_that_os_config_cannot_take_is_sound_and_said_to_go_over_ssh_only(
     run: Run, copied: Path
 ) -> None:
