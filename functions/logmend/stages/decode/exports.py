@@ -98,11 +98,16 @@ def hint(value: object) -> str:
 
 def _foreign(value: Mapping[str, object]) -> bool:
     """Whether anything in it is other than in proto-JSON as Google's own tools print it."""
+    for key in _TIMES:
+        said = value.get(key)
+        if isinstance(said, dict) or _zoneless(said):
+            return True
+    for key in _OBJECTS:  # loops: an export has a million entries, and nearly all are as they should be
+        if isinstance(value.get(key), str):
+            return True
     payload, resource = value.get("jsonPayload"), value.get("resource")
     return (
         None in value.values()
-        or any(isinstance(said := value.get(key), dict) or _zoneless(said) for key in _TIMES)
-        or any(isinstance(value.get(key), str) for key in _OBJECTS)
         or (isinstance(payload, dict) and _is_struct(payload))
         or (isinstance(resource, dict) and isinstance(resource.get("labels"), str))
         or isinstance(value.get("severity"), int)
