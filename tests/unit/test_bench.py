@@ -1,13 +1,15 @@
 """The benchmarks can be run; what they measure is theirs to say (docs/performance.md)."""
 
+import asyncio
 import inspect
 
 import pytest
 from bench import __main__ as runner
-from bench import ceilings
+from bench import blast, ceilings
 from bench.figures import paired, plain, table
 
 from logmend.adapters.stores import spread
+from logmend.stages import decide
 
 
 @pytest.mark.parametrize("name", runner.NAMES)
@@ -45,3 +47,16 @@ def test_a_range_rises_if_what_is_new_lies_behind_all_that_was_there() -> None:
             part.add((stored,), new=False)
     assert (whole.rises, spread_out.rises, part.rises) == (True, False, True)
     assert part.writes == 2 * part.new < 2 * 2_000 / 6
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_small_storm_keeps_every_limit_and_one_without_limits_is_seen_to(
+    monkeypatch: pytest.MonkeyPatch, *, bounded: bool
+) -> None:
+    """What ``blast`` counts on the VMs is nothing while limits hold, and more than that if none is asked."""
+    if not bounded:
+        monkeypatch.setattr(decide, "cohorts", lambda *_: ())
+    came = asyncio.run(blast.storm(10))
+    assert came["remediated"] == came["vms"] == came["enforcements"] == 10
+    assert (came["wrong: limit exceeded"] == 0) is bounded
+    assert came["wrong: out of its window, or frozen"] == 0
