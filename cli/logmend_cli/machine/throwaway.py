@@ -62,7 +62,7 @@ class Throwaway:
             ran = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout + 30, check=False)
         except subprocess.TimeoutExpired:  # what it left running holds its output open
             return MachineRun(None, b"", b"")
-        late = ran.returncode in (124, 137) and time.monotonic() - begun >= timeout
+        late = ran.returncode in (124, 137, -9) and time.monotonic() - begun >= timeout
         return MachineRun(None if late else ran.returncode, ran.stdout, ran.stderr)
 
 
