@@ -25,7 +25,7 @@ from logmend_cli.alike import Causes
 from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
 from logmend_cli.group_waits import GroupWaits
-from logmend_cli.waiting import Queue, Waiting
+from logmend_cli.waiting import Backlog, Queue
 
 KEPT = 1000
 """Rows that each list keeps; counts are of everything."""
@@ -58,7 +58,7 @@ class Summing:
         self._failures: list[tuple[datetime, int, Outcome]] = []
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
-        self._groups, self._waiting = GroupWaits(), Waiting()
+        self._groups, self._waiting = GroupWaits(), Backlog()
         self._owners = _Shares()
         self._labels = defaultdict[str, _Shares](_Shares)
         self._tried = defaultdict[tuple[str, str], set[int]](set)

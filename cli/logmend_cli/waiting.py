@@ -31,7 +31,7 @@ class Queue(Struct, frozen=True):
     opens: datetime | None = None
 
 
-class Waiting:
+class Backlog:
     """Takes records one by one, and keeps those that wait or are at work, the first in turn."""
 
     def __init__(self) -> None:
