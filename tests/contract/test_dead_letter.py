@@ -25,7 +25,7 @@ async def topic(names: tuple[str, str]) -> AsyncIterator[DeadLetterTopic]:
 
 async def one(subscription: Subscription) -> Pulled:
     """Pull the one message there is."""
-    for _ in range(10):
+    for _ in range(40):
         if found := await subscription.pull(wait=3):
             (message,) = found
             return message

@@ -431,7 +431,7 @@ async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
     held = [await books.admitted(message(n, vm(n))) for n in range(12)]
 
     async def persistently(one: Admitted) -> Verdict | None:
-        for _ in range(20):
+        for _ in range(100):
             try:
                 return await books.commit(one, budget=budget)
             except Transient as error:

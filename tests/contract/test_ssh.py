@@ -438,7 +438,7 @@ def descriptors() -> int:
 
 async def settled() -> int:
     """Count the tasks once those that end by themselves have ended."""
-    for _ in range(50):
+    for _ in range(3000):
         if len(asyncio.all_tasks()) <= 1:
             break
         await asyncio.sleep(0.02)
@@ -509,7 +509,7 @@ async def test_cancelling_at_any_moment_closes_everything(after: float) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await settled()
-        for _ in range(50):
+        for _ in range(3000):
             if descriptors() <= before:
                 break
             await asyncio.sleep(0.02)

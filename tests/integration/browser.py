@@ -78,7 +78,7 @@ class Page:
     async def open(self, url: str) -> None:
         """Open a page and wait until its own script is done."""
         await self.call("Page.navigate", url=url)
-        for _ in range(300):
+        for _ in range(1200):
             if await self.value("document.documentElement?.dataset.ready === 'true'"):
                 return
             await asyncio.sleep(0.1)
@@ -114,7 +114,7 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             port = profile / "DevToolsActivePort"
             while not port.exists() or port.read_text().count("\n") < 1:  # noqa: ASYNC110  a file to wait for
                 await asyncio.sleep(0.05)

@@ -527,7 +527,7 @@ def bare(machine: Machine) -> Machine:
 
 def settled(machine: Machine) -> None:
     """Wait until the detached unit has ended."""
-    for _ in range(200):
+    for _ in range(2400):
         try:
             if machine.state(UNIT)[1] != "active":
                 return

@@ -109,7 +109,7 @@ async def interrupted(machine: Machine) -> None:
 
 async def configured(played: Played) -> tuple[int, dict[str, str], str]:
     """Look until the unit is through."""
-    for _ in range(120):
+    for _ in range(400):
         said = await played.check()
         if said[1].get("state") != "configuring":
             return said
