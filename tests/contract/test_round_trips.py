@@ -15,6 +15,7 @@ from logmend.ledger import places
 from logmend.ledger.documents import SHARDS, shard_of
 from logmend.model.enums import Mode
 from logmend.model.struct import replace
+from logmend.ports import Document
 from logmend.settings import Budget
 
 VMS = [
@@ -55,6 +56,8 @@ async def stores(firestore_emulator: Emulator) -> AsyncIterator[tuple[FirestoreS
     both = FirestoreStore(project, "ledger"), FirestoreStore(project, "ledger")
     await process(both[1], Mode.ENFORCE).deliver(push(entry(VMS[-1]), "before"))
     await both[0].get([("intents", "m-none")])  # in ten minutes it asks once what older versions stored
+    one, other = ("controls", "one"), ("controls", "other")
+    await both[0].transact([one, other], lambda _: ({one: Document({})}, None))  # and once if it is obeyed
     yield both
     for each in both:
         await each.aclose()

@@ -597,13 +597,14 @@ def test_an_error_says_what_to_do_about_it(
 
 
 @pytest.mark.usefixtures("firestore_emulator")
-async def test_a_server_that_refuses_conditions_alone_gets_transactions_and_optimistic_ones(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("answer", ["refuses", "ignores"])
+async def test_a_server_that_does_not_obey_conditions_alone_gets_transactions_and_optimistic_ones(
+    monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     """It is asked once. Databases that gcloud made are pessimistic: their lock would hold a freeze back."""
     from logmend.adapters.stores.firestore_calls import Calls
 
-    store, begun, refused = new_store(), list[Any](), 0
+    store, begun, asked = new_store(), list[Any](), 0
     operator = FirestoreStore(store._project, store._database)
     get, commit = Calls.get, Calls.commit
 
@@ -612,10 +613,14 @@ async def test_a_server_that_refuses_conditions_alone_gets_transactions_and_opti
         return get(self, request)
 
     async def older(self: Calls, request: Any) -> Any:
-        nonlocal refused
-        if any(each.WhichOneof("operation") is None for each in request.writes):
-            refused += 1
-            raise exceptions.InvalidArgument("empty write operation")  # type: ignore[no-untyped-call]
+        nonlocal asked
+        known = [each for each in request.writes if each.WhichOneof("operation") is not None]
+        if len(known) < len(request.writes):
+            asked += 1
+            if answer == "refuses":
+                raise exceptions.InvalidArgument("empty write operation")  # type: ignore[no-untyped-call]
+            del request.writes[:]
+            request.writes.extend(known)
         return await commit(self, request)
 
     monkeypatch.setattr(Calls, "get", seen)
@@ -636,7 +641,7 @@ async def test_a_server_that_refuses_conditions_alone_gets_transactions_and_opti
 
     assert [await store.transact([ONE, FLEET], unless_frozen) for _ in range(2)] == [False, False]
     assert await store.transact([ONE, FLEET], meanwhile) is True
-    assert (refused, len(begun)) == (1, 3)
+    assert (asked, len(begun)) == (1, 3)
     assert {each.read_write.concurrency_mode for each in begun} == {1}  # OPTIMISTIC
     await store.aclose()
 

@@ -99,7 +99,7 @@ class FirestoreStore:
         self._background: set[asyncio.Task[None]] = set()
         self._turns = Turns()
         self._remembered = Remembered()
-        self._verifies = True
+        self._obeys: bool | None = None
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`."""
@@ -208,20 +208,25 @@ class FirestoreStore:
         """Commit on condition that no version has changed; hold on to what is not written meanwhile.
 
         A condition needs no lock; rivals for one document so never wait for each other. What is only read is
-        a condition by Firestore's operation ``verify``. Should a server refuse that, it is read again in a
-        transaction, whose commit fails if it has changed.
+        a condition by Firestore's operation ``verify``. From a server that does not obey that, it is read
+        again in a transaction, whose commit fails if it has changed.
         """
-        if self._verifies or not unchanged:
-            try:
-                written = await self._call(lambda db: db.commit(read, rows, unchanged), committing=True)
-            except (Transient, Permanent) as error:
-                if not (unchanged and _not_understood(error.__cause__)):
-                    raise
-                written = await self._in_transaction(unchanged, read, rows)
-                self._verifies = False  # it was that, and not the writes
+        if not unchanged or await self._obeyed():
+            written = await self._call(lambda db: db.commit(read, rows, unchanged), committing=True)
         else:
             written = await self._in_transaction(unchanged, read, rows)
         self._remembered.keep({key: read[key] for key in unchanged if key in read} | written)
+
+    async def _obeyed(self) -> bool:
+        """Return whether the server obeys ``verify``; it is asked once, before anything depends on it."""
+        if self._obeys is None:
+            try:
+                self._obeys = await self._reading(lambda db: db.obeys())
+            except Permanent as error:
+                if not _not_understood(error.__cause__):
+                    raise
+                self._obeys = False
+        return self._obeys
 
     async def _in_transaction(
         self,
@@ -268,7 +273,7 @@ class FirestoreStore:
             raise
         except Exception as error:
             verdict = classify(error)
-            if committing and _condition_failed(error):
+            if committing and database is not None and database.missed(error):
                 verdict = _Contention(str(error))
             if database is not None and verdict.reason == "ledger_unavailable":
                 self._drop(database)
@@ -295,14 +300,6 @@ def _compare(unchanged: "Mapping[Key, Version | None]", versions: "Mapping[Key, 
     for key, version in unchanged.items():
         if versions.get(key) != version:
             raise _Contention(f"{key} was read and has changed")
-
-
-def _condition_failed(error: Exception) -> bool:
-    """Whether a commit was refused because a document has changed (NotFound: it was deleted meanwhile)."""
-    with ALONE:
-        from google.api_core import exceptions
-
-    return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
 
 
 def _not_understood(error: BaseException | None) -> bool:

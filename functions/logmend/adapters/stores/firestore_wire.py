@@ -11,6 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from google.api_core import exceptions
 from google.cloud.firestore_v1 import types
 
 from logmend.adapters.stores import documents, firestore_calls, spread
@@ -32,6 +33,9 @@ ASK_AGAIN = 600.0
 
 BIG = 64_000
 """Characters of a document that are too many for it to be remembered."""
+
+_NOTHING, _NOBODY = ("probe", "nothing"), ("probe", "nobody")
+"""Documents that nobody writes."""
 
 _VERIFY = bytes([5 << 3 | 2])
 """How Protocol Buffers begin a string that is field 5."""
@@ -113,6 +117,24 @@ class Database:
             for (key, row), result in zip(rows.items(), answer.write_results, strict=False)
             if row is not None and len(row.text) <= BIG and result.HasField("update_time")
         }
+
+    async def obeys(self) -> bool:
+        """Demand what does not hold, and see whether that stops a commit which would change nothing."""
+        nothing, impossible = _Write(delete=self._path(_NOTHING)), self._condition(_NOBODY, None)
+        impossible.current_document.exists = True
+        request = firestore_calls.Commit(database=self._name, writes=[nothing, impossible])
+        try:
+            await self._calls.commit(request)
+        except Exception as error:
+            if self.missed(error):
+                return True
+            raise
+        return False
+
+    @staticmethod
+    def missed(error: Exception) -> bool:
+        """Say whether a commit was refused as a document has changed (NotFound: it was deleted meanwhile)."""
+        return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
 
     async def rollback(self, transaction: bytes) -> None:
         """Give a transaction up, so that its locks are released now and not a minute later."""
@@ -253,7 +275,7 @@ class Database:
 
         It is a Write's field 5, ``verify``. Google publishes that not with the service's own files but with
         its web and mobile clients, whose transactions send it for what they only read (firebase-js-sdk,
-        packages/firestore/src/protos/verify.patch and src/core/transaction.ts, 2026-11).
+        packages/firestore/src/protos/verify.patch and src/core/transaction.ts, 2026-11): see :meth:`obeys`.
         """
         path = read.path if read else self._path(key)
         delete: bytes = _Write(delete=path).SerializeToString()  # field 2, a string as well
