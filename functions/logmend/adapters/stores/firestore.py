@@ -218,15 +218,20 @@ class FirestoreStore:
         self._remembered.keep({key: read[key] for key in unchanged if key in read} | written)
 
     async def _obeyed(self) -> bool:
-        """Return whether the server obeys ``verify``; it is asked once, before anything depends on it."""
+        """Return whether the server obeys ``verify``; it is asked before anything depends on it.
+
+        Aborted, it has said neither: what does not match is aborted in transactions (firebase-js-sdk,
+        packages/firestore/src/core/transaction_runner.ts), and so is what others are in the way of.
+        """
         if self._obeys is None:
             try:
                 self._obeys = await self._reading(lambda db: db.obeys())
-            except Permanent as error:
-                if not _not_understood(error.__cause__):
+            except (_Contention, Permanent) as error:
+                if _not_understood(error.__cause__):
+                    self._obeys = False
+                elif isinstance(error, Permanent):
                     raise
-                self._obeys = False
-        return self._obeys
+        return self._obeys is True
 
     async def _in_transaction(
         self,

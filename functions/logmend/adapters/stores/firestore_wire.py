@@ -119,10 +119,16 @@ class Database:
         }
 
     async def obeys(self) -> bool:
-        """Demand what does not hold, and see whether that stops a commit which would change nothing."""
-        nothing, impossible = _Write(delete=self._path(_NOTHING)), self._condition(_NOBODY, None)
-        impossible.current_document.exists = True
-        request = firestore_calls.Commit(database=self._name, writes=[nothing, impossible])
+        """See whether what does not hold stops a commit which would change nothing, and what holds does not.
+
+        A server may refuse every such demand in the words for one that does not hold.
+        """
+        return await self._stopped(exists=True) and not await self._stopped(exists=False)
+
+    async def _stopped(self, *, exists: bool) -> bool:
+        nothing, condition = _Write(delete=self._path(_NOTHING)), self._condition(_NOBODY, None)
+        condition.current_document.exists = exists
+        request = firestore_calls.Commit(database=self._name, writes=[nothing, condition])
         try:
             await self._calls.commit(request)
         except Exception as error:
