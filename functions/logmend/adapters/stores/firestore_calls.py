@@ -8,13 +8,13 @@ is sent again, and a failed begin comes out as ``ValueError: … cannot be rolle
 
 import contextlib
 import os
-import urllib.parse
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.api_core import exceptions
+from google.api_core.gapic_v1 import routing_header
 from google.cloud.firestore_v1 import types
 from google.cloud.firestore_v1.services.firestore import FirestoreAsyncClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcAsyncIOTransport
@@ -93,8 +93,8 @@ class Calls:
 
     def _options(self, timeout: float | None = None, **routed: str) -> dict[str, Any]:
         # As Google's client has it: by the second, the service's front end knows whom to ask.
-        by = urllib.parse.urlencode(routed)
-        metadata = (("google-cloud-resource-prefix", self.name), ("x-goog-request-params", by))
+        by = routing_header.to_grpc_metadata(routed)  # type: ignore[no-untyped-call]
+        metadata = (("google-cloud-resource-prefix", self.name), by)
         return {"timeout": CALL_TIMEOUT if timeout is None else timeout, "metadata": metadata}
 
 
