@@ -406,7 +406,7 @@ async def test_a_chain_whose_first_link_fails_ends_with_a_word_from_each() -> No
     assert {each.state async for each in w.ticker.queues.records()} == {"done"}
 
 
-@pytest.mark.parametrize("how", ["refused", "turned away", "cancelled", "turned off", "gone"])
+@pytest.mark.parametrize("how", ["refused", "posing", "turned away", "cancelled", "turned off", "gone"])
 async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
     """By the VM, at its admission, by a person, by a new deployment, or with the VM itself."""
     w = world(mode=Mode.ENFORCE, follow_up=True)
@@ -415,6 +415,7 @@ async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
     assert (await w.deliver(alert())).reason == "goes_first"
     ended = {
         "refused": "refused: other_source",
+        "posing": "refused: goes_first",
         "turned away": "skipped: reverted",
         "cancelled": "skipped: cancelled",
         "turned off": "refused: unknown_runbook",
@@ -423,6 +424,8 @@ async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
     match how:
         case "refused":
             vm.on_check = [evidence(102, reason="other_source")]
+        case "posing":
+            vm.on_check = [evidence(102, reason="goes_first")]
         case "turned away":
             key = subject_key(REF, "apt-source-gone")
             held = Document(pack(Subject(REF, "apt-source-gone", held=True)))
@@ -443,6 +446,16 @@ async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
     result = "refused" if ended.startswith("refused") else "skipped"
     assert (last.runbook, last.result, last.reason) == ("ops-agent", result, "first_failed")
     assert last.detail.startswith(f"apt-source-gone went first and ended {ended}")
+
+
+async def test_a_check_that_prints_logmends_own_reason_begins_no_other_runbook() -> None:
+    """Nobody opted in, and only logmend itself leaves a VM to another runbook: the check has said no."""
+    w = world(mode=Mode.ENFORCE)
+    ordered(w, {"ops-agent": "apt-source-gone"})
+    w.fleet.vms[REF.instance_id].on_check = [evidence(102, reason="goes_first")]
+    outcome = await w.deliver(alert())
+    assert (outcome.result, outcome.reason) == ("refused", "goes_first")
+    assert [each.intent.intent_id async for each in w.ticker.queues.records()] == ["m-1"]
 
 
 async def test_an_agent_is_asked_for_what_goes_first_before_anything_else() -> None:

@@ -37,7 +37,7 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome, Verdict
 from logmend.ports import Document, Key
 from logmend.settings import Budget
-from logmend.stages.act import GOES_FIRST
+from logmend.stages.act import gives_way
 from logmend.stages.decide import GROUP, Cohort, superseding
 from logmend.stages.intents import back, follow_up_id
 from logmend.stages.outcomes import of_replayed
@@ -237,7 +237,7 @@ def coming_back(
     intent: Intent, outcome: Outcome, documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
     """Let the runbook come again that let an intent's own go first, however that ended; it is told how."""
-    if not outcome.final or outcome.reason == GOES_FIRST:  # of a chain, the next link goes first
+    if not outcome.final or gives_way(outcome):  # of a chain, the next link goes first
         return {}
     return {
         key: parked(back(intent, outcome, now), now) for key in after_keys(intent) if key not in documents

@@ -99,7 +99,7 @@ def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
     cause = end.attempt.diagnosis if end.attempt else None
     if runbook is None:
         return None
-    if verdict.reason == act.GOES_FIRST and (first := cause.runbook if cause else runbook.after) is not None:
+    if act.gives_way(verdict) and (first := cause.runbook if cause else runbook.after) is not None:
         return intents.goes_first(intent, first, end.now)
     if intent.back_to or verdict.result is not Result.REMEDIATED or facts is None:
         return None  # what let it go first comes next, which the ledger sees to

@@ -20,6 +20,7 @@ from logmend.model.values import (
     InstanceFacts,
     InstanceRef,
     Intent,
+    Outcome,
     Trouble,
     Verdict,
 )
@@ -120,6 +121,11 @@ async def _in_session(
     except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
         return replace(attempt, trouble=trouble(error))
     return attempt
+
+
+def gives_way(said: Verdict | Outcome) -> bool:
+    """Return whether an attempt left the VM to another runbook. A check that prints this reason refuses."""
+    return said.result is Result.SKIPPED and said.reason == GOES_FIRST
 
 
 def _after(runbook: Runbook) -> Verdict:
