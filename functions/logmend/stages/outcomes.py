@@ -115,7 +115,7 @@ def of_repeats(found: Repeats, settings: Settings) -> Iterator[Outcome]:
             yield Outcome(
                 result=Result(result),
                 reason=reason or None,
-                detail=f"{len(tally.ids)} {COUNTED}",
+                detail=f"{len(tally.ids)} counted, with no entries of their own",
                 at=tally.heard,
                 outcome_id=f"n-{found.instance}-{found.runbook}-{found.day}-{word}",
                 mode=settings.mode,
