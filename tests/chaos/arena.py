@@ -130,7 +130,7 @@ class Arena:
             "ssh_port": self.fleet.ssh_port,
             "disruption_budget": "10000/1m",
             "breaker_minimum": 10000,
-            "unreachable_tries": 2,
+            "unreachable_tries": 50,  # a busy host is no reason to give a VM up
             "cooldown_remediated": "3s",
             "cooldown_nothing_to_do": "3s",
             "repeats": "counted",

@@ -10,12 +10,13 @@ from tests.chaos.machines import RoughMachine
 from tests.emulators import Emulator
 
 AT_ONCE = 6
-PATIENT: dict[str, Any] = {"attempt_deadline": "30s", "function_timeout": "31s", "lease": "32s"}
-"""Deadlines that no attempt runs into on a busy machine: its only honest end is then one of two."""
+PATIENT: dict[str, Any] = {"attempt_deadline": "100s", "function_timeout": "101s", "lease": "102s"}
+"""Deadlines that no attempt runs into on a busy machine: its only honest end is then one of two.
 
-
-HELD: dict[str, Any] = {"attempt_deadline": "20s", "function_timeout": "21s", "lease": "22s"}
-"""Deadlines in which the last machine is committed to while the first still waits for its answer."""
+The last machine is committed to while the first still waits for its answer.
+"""
+LATER = "110"
+"""Seconds after which those leases have run out."""
 
 
 def losing(what: str, folder: Path) -> tuple[str, ...]:
@@ -75,15 +76,17 @@ async def test_killed_between_commit_and_enforcing(
     tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
 ) -> None:
     """The next one looks again after the lease, and claims no repair that its owner made in between."""
-    hits = 0
+    hits, offset = 0, tmp_path / "offset"
+    offset.write_text(LATER)
+    later = (sys.executable, str(Path(__file__).parent / "shifted_clock.py"), str(offset))
     async with arena(tmp_path, firestore) as stage:
         for number in range(rounds):
             folder = tmp_path / f"answers-{number}"
-            async with stage.function(prefix=losing("commits", folder), **HELD) as function:
+            async with stage.function(prefix=losing("commits", folder), **PATIENT) as function:
                 machines = await held_at_the_commit(stage, folder)
                 await function.kill()
             mended = some_are_mended(machines)
-            async with stage.function(**PATIENT) as function:
+            async with stage.function(prefix=later, **PATIENT) as function:
                 await stage.settle(function)
             told_truly(stage, machines, mended)
             hits += len(machines)

@@ -260,7 +260,7 @@ async def test_a_silent_cloud_logging_is_given_up_in_time() -> None:
     async with serving(Starlette(routes=[Route("/{path:path}", hang, methods=["POST"])])) as url:
         writer = CloudOutcomeLog("logmend-ops", url, times=(0.3, 0.3))
         with pytest.raises(Transient, match="outcome_log_unavailable"):
-            await asyncio.wait_for(writer.write(OUTCOME), 10)
+            await asyncio.wait_for(writer.write(OUTCOME), 25)
         await writer.aclose()
 
 

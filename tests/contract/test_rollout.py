@@ -116,7 +116,7 @@ class Old:
         return json.loads(self.process.stdout.readline())
 
     def end(self) -> None:
-        self.process.communicate("", timeout=10)
+        self.process.communicate("", timeout=100)
 
 
 @pytest.fixture(scope="session")

@@ -324,7 +324,8 @@ async def test_twenty_real_attempts_at_once(sshd: Callable[..., Sshd]) -> None:
 
     async def attempt(number: int) -> dict[str, str]:
         book = runbook(f"echo n={number}\nexit 101\n")
-        async with server.executor(connect_timeout=30).open(FACTS, book, Action.CHECK) as session:
+        patient = server.executor(connect_timeout=200, deadline=timedelta(seconds=400))
+        async with patient.open(FACTS, book, Action.CHECK) as session:
             return dict((await session.check()).values)
 
     assert await asyncio.gather(*map(attempt, range(20))) == [{"n": str(number)} for number in range(20)]

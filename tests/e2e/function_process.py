@@ -24,9 +24,10 @@ from logmend_cli.pretend.emulator import LEASH
 from logmend_cli.pretend.fleet import free_port
 
 MAIN = Path(__file__).parents[2] / "functions" / "main.py"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 150.0
 """Seconds until it must listen; a cold start on a busy machine has needed five."""
-STOP_TIMEOUT = 10.0
+STOP_TIMEOUT, KILL_TIMEOUT = 10.0, 100.0
+"""Seconds after SIGTERM and SIGKILL until its processes must be gone."""
 PLATFORM = {
     "LOG_EXECUTION_ID": "true",
     "FUNCTION_TARGET": "remediate",
@@ -90,8 +91,9 @@ class Function:
         return answer.said
 
     def lines(self) -> list[bytes]:
-        """Every line of the outcomes file, as it is in the file."""
-        return self.outcomes_file.read_bytes().splitlines() if self.outcomes_file.exists() else []
+        """Every line of the outcomes file, as it is there; one that is just being written is none yet."""
+        written = self.outcomes_file.read_bytes() if self.outcomes_file.exists() else b""
+        return written[: written.rfind(b"\n") + 1].splitlines()
 
     def outcomes(self, **having: Any) -> list[dict[str, Any]]:
         """Every outcome in the file, in order; ``having`` picks those with these values at the top level."""
@@ -143,10 +145,10 @@ class Function:
 
     async def stop(self) -> None:
         """End it kindly, then firmly. More than once is fine."""
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for how, patience in ((signal.SIGTERM, STOP_TIMEOUT), (signal.SIGKILL, KILL_TIMEOUT)):
             _signal(self.process.pid, how)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wait_until_gone(), STOP_TIMEOUT)
+                await asyncio.wait_for(self._wait_until_gone(), patience)
                 return
         raise AssertionError(f"process group {self.process.pid} cannot be ended:\n{self.log()}")
 

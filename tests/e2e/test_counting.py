@@ -86,7 +86,10 @@ async def test_lines_that_come_again_and_again_are_told_of_once_though_a_process
         await function.kill()
         await asyncio.gather(ticking, return_exceptions=True)
     async with function_process(tmp_path / "four", **late) as function:
-        assert (await function.tick())["errors"] == {}
+        tallies = [await function.tick()]
+        while tallies[-1]["left"]:  # it has under a second to begin in
+            tallies.append(await function.tick())
+        assert [each["errors"] for each in tallies if each["errors"]] == []
         finals = [each for each in function.outcomes() if each["result"] not in INTERIM_RESULTS]
     ends = {(each["message_id"], each["outcome_id"]) for each in finals if not each["first_at"]}
     counts = {each["outcome_id"]: each["count"] for each in finals if each["first_at"]}

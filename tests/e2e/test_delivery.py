@@ -264,7 +264,7 @@ def burst(fleet: PretendFleet, size: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("instances", [1, 2])
 async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcome(
     post: Post, fleet: PretendFleet, serve: Serve, instances: int
@@ -277,7 +277,7 @@ async def test_a_burst_gives_each_vm_one_enforcement_and_each_message_its_outcom
         # Delivered until each is done: on a busy machine the ledger's emulator refuses many a time.
         await post.push_to(spread.url, attempts=50, instances=instances)
         messages = await post.publish(*burst(fleet, 500))
-        final = await settled(functions[0], messages, within=90)
+        final = await settled(functions[0], messages)
         finals = [each for each in functions[0].outcomes() if each["result"] not in INTERIM_RESULTS]
     assert [fixes(machine) for machine in machines] == [1] * 20
     assert {machine.timer() for machine in machines} == {"disabled inactive"}

@@ -37,7 +37,7 @@ async def test_a_killed_run_takes_the_function_with_it(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert run.stdout is not None
-    group = int(await asyncio.wait_for(run.stdout.readline(), 60))
+    group = int(await asyncio.wait_for(run.stdout.readline(), 200))
     os.killpg(group, 0)
     run.send_signal(signal.SIGKILL)
     await run.wait()

@@ -10,7 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.e2e.week import OFF, ON, RUNBOOK, Week, changes, own_runbook, playing, unit
+from tests.e2e.post import DELIVERY_ATTEMPTS
+from tests.e2e.week import OFF, ON, PATIENT_ATTEMPTS, RUNBOOK, Week, changes, own_runbook, playing, unit
 from tests.emulators import Emulator
 
 from logmend_cli.pretend.story import _fail
@@ -181,6 +182,7 @@ def outage(week: Week) -> None:
     """Bring what died while an API was away to its end; have a breaker stop what goes wrong."""
     names = web(*range(75, 83))
     week.fleet.compute.fail(r"/instances/\d+", 503)
+    week.post.give_up_after(DELIVERY_ATTEMPTS)
     at = week.now()
     sent = week.send({name: _line(week, name, at) for name in names})
     letters = ("replay", "--subscription", week.post.pull_subscription)
@@ -190,6 +192,8 @@ def outage(week: Week) -> None:
     else:
         raise AssertionError("not every message was given up")
     week.given_up |= sent.keys()
+    week.on(week.post.all_acknowledged())
+    week.post.give_up_after(PATIENT_ATTEMPTS)
     week.fleet.compute.recover()
     published = week.does(*letters, "--publish", "--topic", week.post.topic)
     assert f"{len(names)} published" in published

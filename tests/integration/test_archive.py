@@ -82,7 +82,7 @@ def served(
 
 
 def _wait(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
-    for _ in range(600):
+    for _ in range(1500):
         assert process.poll() is None, output.read_text()
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -92,7 +92,7 @@ def _wait(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
 
 
 def _post(url: str, document: object) -> int:
-    return httpx.post(url, json=document, timeout=30, trust_env=False).status_code
+    return httpx.post(url, json=document, timeout=120, trust_env=False).status_code
 
 
 def test_the_archive_starts_in_a_clean_environment_and_answers(served):

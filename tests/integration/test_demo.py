@@ -26,7 +26,7 @@ def demo(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
         env=clean | {"PYTHONPATH": str(ROOT / "functions")},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
         check=False,
     )
 

@@ -1,6 +1,7 @@
 """The lab of one test run: hands out machines and knows at the end whether anything of them is left."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,19 @@ from logmend.model.values import InstanceRef
 from logmend_cli.machine import roots, slots
 from tests.lab.disk import Agent, Disk, Shell, Timer
 from tests.lab.machines import Machine, Make
+
+
+def things(slot: slots.Slot) -> set[tuple[str, int]]:
+    """Name what there is of the machine in a slot, so that nothing of the next one in it has the same name.
+
+    Once the slot is given back, any other test run on this host may have its next machine there.
+    """
+    there = (slot.folder, Path("/sys/class/net", slot.link), *slot.groups)
+    found = {("process", each) for each in slot.processes()}
+    for each in there:
+        with contextlib.suppress(OSError):
+            found.add((str(each), each.stat().st_ino))
+    return found
 
 
 class Lab:

@@ -216,6 +216,7 @@ async def test_an_enforcement_in_vain_says_why(boot: Boot, tmp_path: Path, repos
     assert outcome["next_step"].startswith("move what holds the port")
 
 
+@pytest.mark.timeout(600)
 async def test_at_the_default_settling_what_dies_after_a_minute_is_still_faulty(
     boot: Boot, tmp_path: Path, repository: Repository
 ) -> None:
@@ -224,10 +225,10 @@ async def test_at_the_default_settling_what_dies_after_a_minute_is_still_faulty(
     await install(late)
     await late.output(f"mkdir /opt/dies; echo 60 >/opt/dies/otelopscol; systemctl stop {agent_package.NAME}")
     async with alerted(tmp_path, repository, missing, late, settle=90) as a:
-        intents = [(await a.alert(machine))[0] for machine in (missing, late)]
         began, verdicts = time.monotonic(), ["requested", "requested"]
+        intents = [(await a.alert(machine))[0] for machine in (missing, late)]
         while "requested" in verdicts:
-            assert time.monotonic() - began < 270, verdicts
+            assert time.monotonic() - began < 450, verdicts
             await asyncio.sleep(5)
             for intent in intents:
                 if a.function.verdicts(intent_id=intent)[-1] == "requested":

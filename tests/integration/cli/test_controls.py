@@ -483,13 +483,13 @@ def test_the_function_is_served_as_it_is_deployed(place: Place) -> None:
         assert place.machine("web-1").timer() == OFF
     finally:
         os.killpg(served.pid, signal.SIGTERM)
-        _, err = served.communicate(timeout=30)
+        _, err = served.communicate(timeout=100)
     assert f"serving on http://127.0.0.1:{port}/ in enforce mode".encode() in err
 
 
 def answered(served: "subprocess.Popen[bytes]", port: int) -> None:
     """Wait until something listens."""
-    for _ in range(600):
+    for _ in range(2400):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
