@@ -9,15 +9,15 @@
 #   deploy/gcloud.sh --remove PROJECT          # takes away what it made, the ledger included
 #
 # REGION (us-central1) and NAME (logmend) may be set. VMs are reached through IAP; with NETWORK and SUBNET set, from
-# that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2. KNOWN_HOSTS_SECRET
-# names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds the private key of SSH_USER,
-# for fleets without OS Login. WINDOWS and BLACKOUTS say when VMs may be changed (docs/settings.md). With
-# CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether the line stopped. With
-# OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. Alerts go to ALERT_CHANNELS
-# (projects/P/notificationChannels/ID,…) and link to GUIDE_URL, where your people read docs/operations.md; ALERTS=false
-# leaves out metrics, alerts and dashboard. LOGMEND_RUNBOOKS names a file that says which runbooks are on, and how
-# (docs/runbooks.md): source, sink and roles then follow it, by the command `logmend`; give it each time, as
-# NETWORK and SUBNET. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
+# that subnet (Direct VPC egress) instead. SETTINGS takes further settings, LOGMEND_X=1,LOGMEND_Y=2; a value may be a
+# list. KNOWN_HOSTS_SECRET names a secret in Secret Manager that holds a known_hosts file; KEY_SECRET one that holds
+# the private key of SSH_USER, for fleets without OS Login. WINDOWS and BLACKOUTS say when VMs may be changed
+# (docs/settings.md). With CONFIRM_SILENCE=true the function may read the VMs' logs, to see after a fix whether the
+# line stopped. With OUTCOME_TOPIC=true every final outcome is published to the topic NAME-outcomes too. Alerts go to
+# ALERT_CHANNELS (projects/P/notificationChannels/ID,…) and link to GUIDE_URL, where your people read
+# docs/operations.md; ALERTS=false leaves out metrics, alerts and dashboard. LOGMEND_RUNBOOKS names a file that says
+# which runbooks are on, and how (docs/runbooks.md): source, sink and roles then follow it, by the command `logmend`;
+# give it each time, as NETWORK and SUBNET. Needs gcloud, logged in as an owner, and Python 3.11 or newer.
 set -eu
 
 usage="usage: deploy/gcloud.sh PROJECT [observe|approve|enforce], or --remove PROJECT"
@@ -240,10 +240,15 @@ environment=$(echo \
   "LOGMEND_MODE=$mode,LOGMEND_EXECUTOR=ssh,LOGMEND_STATE=firestore:$project/$name,LOGMEND_OUTCOMES=cloud," \
   "${runbooks}LOGMEND_PROJECT=$project,LOGMEND_SCOPE_PROJECTS=$project,LOGMEND_FUNCTION_TIMEOUT=300s,LOGMEND_LEASE=600s," \
   "LOGMEND_CONFIRM_SILENCE=$silence,$ways,LOGMEND_SERVICE_ACCOUNT=${function#serviceAccount:}," \
-  "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told${SETTINGS:+,$SETTINGS}" | tr -d ' ')
-if [ -n "$windows$blackouts" ]; then # they have commas and spaces of their own (gcloud topic escaping)
-  environment="^|^$(echo "$environment" | tr , '|')${windows:+|LOGMEND_WINDOWS=$windows}${blackouts:+|LOGMEND_BLACKOUTS=$blackouts}"
-fi
+  "LOGMEND_DEAD_LETTER_TOPIC=projects/$project/topics/$name-dead-letter$told" | tr -d ' ')
+settings=$(echo "${SETTINGS:-}" | tr -d ' ' | sed 's/,LOGMEND_/|LOGMEND_/g')
+case ${windows:+,}${blackouts:+,}$settings in
+  *,*) # values with commas and spaces of their own (gcloud topic escaping)
+    environment="^|^$(echo "$environment" | tr , '|')${settings:+|$settings}"
+    environment="$environment${windows:+|LOGMEND_WINDOWS=$windows}${blackouts:+|LOGMEND_BLACKOUTS=$blackouts}"
+    ;;
+  *) environment=$environment${settings:+,$(echo "$settings" | tr '|' ,)} ;;
+esac
 how=set without=
 if [ -z "${SETTINGS+set}" ]; then # whatever else is deployed stays
   how=update

@@ -262,6 +262,16 @@ def test_a_later_run_that_says_nothing_of_a_setting_keeps_what_is_deployed(tmp_p
     assert model.settings == plain.settings
 
 
+def test_a_setting_may_be_a_list(tmp_path):
+    """A comma ends a setting only if another begins after it."""
+    model = Quick(tmp_path / "lists")
+    model.run(SETTINGS="LOGMEND_OUTCOME_LABELS=team,env, LOGMEND_REPEATS=each,LOGMEND_WAVES=1,5%,25%/1h")
+    assert model.settings["LOGMEND_OUTCOME_LABELS"] == "team,env"
+    assert model.settings["LOGMEND_REPEATS"] == "each"
+    assert model.settings["LOGMEND_WAVES"] == "1,5%,25%/1h"
+    assert model.settings["LOGMEND_MODE"] == "observe"
+
+
 def test_runbooks_of_a_file_are_not_replaced_by_our_own_for_want_of_the_file(tmp_path):
     """The file may hold a runbook in a lower mode: a run without it has to say so."""
     model = Quick(tmp_path / "runbooks")
