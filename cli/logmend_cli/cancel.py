@@ -50,7 +50,7 @@ def command(
     INTENT is an id, or enough of its beginning. Each ends as `skipped: cancelled`, which the next tick
     records. What is in hand, was begun or is over is not cancelled: it is told, and the exit status is 1.
     """
-    wanted = (*ids, *(selection.ids(listed, "intent_id") if listed else ()))
+    wanted = dict.fromkeys((*ids, *(selection.ids(listed, "intent_id") if listed else ())))
     if not (wanted or everything or named or runbook):
         raise ConfigError(
             ["nothing selected: name what waits, or use --instance, --runbook, --from or --all"]
@@ -59,11 +59,15 @@ def command(
     async def work(app: Application) -> int:
         app.chosen_runbooks(runbook)
         refs = await instances(app, named)
-        known = [each async for each in app.queues.records() if each.state in WAITS]
+        known, others = list[Record](), dict[str, State]()
+        async for each in app.queues.records():
+            if each.state in WAITS:
+                known.append(each)
+            elif _id(each) in wanted:
+                others[_id(each)] = each.state
         found, absent = selection.by_beginning(known, wanted, _id)
         for name in absent:
-            over = await app.journal.record(name)
-            warn(f"{name}: {f'it is {over.state}' if over else 'nothing waits as it'}")
+            warn(f"{name}: {f'it is {others[name]}' if name in others else 'nothing waits as it'}")
         chosen = found if wanted else known
         meant = [
             each

@@ -185,8 +185,9 @@ def test_what_no_longer_waits_keeps_nothing_else_from_being_cancelled(planned: P
         planned.json("run", planned.ref(f"web-{number}"), "--enforce", "--yes")
     first, second = (each["intent_id"] for each in planned.json("status")["waiting"])
     assert planned.logmend("cancel", first).exit_code == 0
-    ran = planned.logmend("cancel", first, "o-typo", second, "--by", "bob@desk")
+    ran = planned.logmend("cancel", first, "o-typo", "no/id", second, "--by", "bob@desk")
     assert (ran.exit_code, ran.stdout) == (1, f"cancelled by bob@desk: {second}\n")
     assert f"{first}: it is done" in ran.stderr
     assert "o-typo: nothing waits as it" in ran.stderr
+    assert "no/id: nothing waits as it" in ran.stderr
     assert planned.json("status")["waiting"] == []
