@@ -156,6 +156,8 @@ async def _passes(
     if action is Action.REVERT:
         frozen = await stops.freezes(app, refs, runbook)
         return frozen | await stops.breaker(app, runbook) | shut
+    if out and not shut:
+        warn("no window is closed and no blackout holds by the settings here: it goes through none")
     for text in shut.values() if not out else ():
         warn(f"waits: {text}; or go through it with --outside-window --why TEXT")
     opened = await stops.breaker(app, runbook) if chosen.get("canary") else {}
