@@ -12,6 +12,7 @@ from logmend import windows
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
 from logmend.ledger.repeats import pending
+from logmend.model.state import Fleet
 from logmend.settings import Budget, Settings
 from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
@@ -115,7 +116,7 @@ async def summed(
     own = list(spent(shards, budgets, now))
     for used in [*own, *spent_by_cohorts(shards, budgets, _limits(app), now)]:
         summing.budget(used)
-    summing.waits({used.runbook: _queue(app, used, budgets, now) for used in own}, now)
+    summing.waits({used.runbook: _queue(app, fleet, used, budgets, now) for used in own}, now)
     for name, runbook in app.pipeline.runbooks.items():
         policy = app.pipeline.policies.of(name)
         if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
@@ -124,11 +125,13 @@ async def summed(
     return summing
 
 
-def _queue(app: "Application", used: Spent, budgets: Mapping[str, Budget], now: datetime) -> Queue:
+def _queue(
+    app: "Application", fleet: Fleet, used: Spent, budgets: Mapping[str, Budget], now: datetime
+) -> Queue:
     policy = app.pipeline.policies.of(used.runbook)
     shut = windows.closed(policy.windows, policy.blackouts, None, now)
     window, opens = budgets[used.runbook].window, shut.opens if shut else None
-    return Queue(used.used, used.limit, window, used.frees, opens)
+    return Queue(fleet, policy, used.used, used.limit, window, used.frees, opens)
 
 
 def _limits(app: "Application") -> Mapping[str, Mapping[str, int]]:

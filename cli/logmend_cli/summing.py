@@ -70,6 +70,7 @@ class Summing:
         if self._ledger:
             state.documents["subjects"] += 1
         self._groups.subject(subject)
+        self._waiting.subject(subject)
         for freeze in subject.frozen.stack if subject.frozen else ():
             state.stopped.append(f"{subject.instance} ({subject.runbook}) {freeze}")
             _keep(state.freezes, (Scope(subject.runbook, subject.instance), freeze))

@@ -5,25 +5,28 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from logmend.model.state import Record, State
+from logmend.model.state import Fleet, Record, State, Subject
 from logmend.model.struct import Struct
+from logmend.model.values import InstanceRef
 from logmend.outcome import document as outcome_json
+from logmend.settings import Settings
 from logmend.stages import decide
 from logmend_cli.output import seconds
 
 KEPT = 1000
 """Rows that are kept: the first in turn."""
 
-_BY_A_PERSON = frozenset({"frozen", "breaker_open", "observe_mode"})
-"""Reasons to wait that end when somebody acts, and nobody knows when."""
+_STOPPED = frozenset({"frozen", "breaker_open"})
 
 
 class Queue(Struct, frozen=True):
-    """A runbook's budget as what waits for it meets it, by the settings at hand.
+    """What is in the way of a runbook's intents now: stops, and its budget, by the settings at hand.
 
     ``frees`` is when the first place gets free, if none is; ``opens`` when its window does, if that is shut.
     """
 
+    fleet: Fleet
+    policy: Settings
     used: int
     limit: int
     window: timedelta
@@ -32,10 +35,16 @@ class Queue(Struct, frozen=True):
 
 
 class Backlog:
-    """Takes records one by one, and keeps those that wait or are at work, the first in turn."""
+    """Takes subjects, then records, one by one; keeps those that wait or are at work, the first in turn."""
 
     def __init__(self) -> None:
         self._found: list[tuple[Record, datetime | None]] = []
+        self._frozen = dict[tuple[InstanceRef, str], Subject]()
+
+    def subject(self, subject: Subject) -> None:
+        """Keep a VM that is frozen."""
+        if subject.frozen:
+            self._frozen[subject.instance, subject.runbook] = subject
 
     def record(self, record: Record, due: datetime | None) -> None:
         """Keep a record that is not done; ``due`` is when the tick asks for it next."""
@@ -58,20 +67,27 @@ class Backlog:
             if record.state is State.PARKED:
                 before[runbook] += 1
                 position = before[runbook]
-            queue = queues.get(runbook)
-            at = expected(record, position, due, queue, now) if position and queue else None
+            queue, at = queues.get(runbook), None
+            if position and queue and not self._stopped(record, queue, now):
+                at = expected(record, position, due, queue, now)
             rows.append(_row(record) | {"position": position, "due": seconds(due), "expected": seconds(at)})
         return rows
+
+    def _stopped(self, record: Record, queue: Queue, now: datetime) -> bool:
+        """Return whether it goes on when somebody acts, and nobody knows when."""
+        if record.outcome and record.outcome.reason == "observe_mode":
+            return True
+        key = record.intent.instance, record.intent.runbook
+        subject = self._frozen.get(key) or Subject(*key)
+        stop = decide.stopped(record.intent, subject, queue.fleet, queue.policy, now)
+        return stop is not None and stop.reason in _STOPPED
 
 
 def expected(
     record: Record, position: int, due: datetime | None, queue: Queue, now: datetime
 ) -> datetime | None:
     """Return when what is parked goes on at the earliest, if all before it takes a place; None: not known."""
-    reason = record.outcome.reason if record.outcome else None
-    if reason in _BY_A_PERSON:
-        return None
-    if reason == "outside_window":
+    if record.outcome and record.outcome.reason == "outside_window":
         return queue.opens
     asked = max(due or now, now)
     late = position - max(0, queue.limit - queue.used)

@@ -15,7 +15,7 @@ from tests.unit.test_pipeline import operator
 
 from logmend.ledger.places import Out, Over, Shard
 from logmend.model.enums import Action, Mode, Result
-from logmend.model.state import Fleet, Freeze, Subject
+from logmend.model.state import By, Fleet, Freeze, Subject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
@@ -295,6 +295,29 @@ async def test_what_waits_is_told_in_turn_with_its_position_and_when_to_expect_i
     await w.controls.freeze(Freeze("ann", w.clock.now()))
     await w.tick(minutes=30)
     assert {each["expected"] for each in (await state_of(w))["waiting"]} == {None}, "nobody knows"
+
+
+async def test_nothing_is_expected_while_it_is_stopped_and_the_rest_is_again_once_it_is_not() -> None:
+    """By what is so now, not by why it waited when it was asked last."""
+    w = world(mode=Mode.ENFORCE, disruption_budget=Budget(1, timedelta(minutes=10)))
+    for number in (1, 2, 3):
+        w.fleet.add(ref := InstanceRef(REF.project_id, REF.zone, str(1000 + number)))
+        await w.deliver(push(incident(ref, incident_id=f"i{number}"), f"m{number}"))
+
+    async def expected() -> list[bool]:
+        return [each["expected"] is not None for each in (await state_of(w))["waiting"]]
+
+    assert await expected() == [True, True]
+    freeze = Freeze("ann", w.clock.now())
+    runbook = (await state_of(w))["waiting"][1]["runbook"]
+    await w.controls.freeze_instance(ref, runbook, freeze)
+    assert await expected() == [True, False]
+    await w.controls.freeze(freeze)
+    assert await expected() == [False, False]
+    told = (await state_of(w))["waiting"][0]
+    assert (told["reason"], told["position"]) == ("budget_exhausted", 1)
+    await w.controls.resume(By("ann", w.clock.now()))
+    assert await expected() == [True, False]
 
 
 async def test_the_budget_that_is_told_is_the_one_that_holds_for_the_runbook() -> None:

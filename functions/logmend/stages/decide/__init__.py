@@ -20,6 +20,7 @@ from logmend.stages.decide.gates import (
     judge_guards,
     outside,
     recall,
+    stopped,
     waiting,
 )
 from logmend.stages.decide.limits import (
@@ -93,6 +94,7 @@ __all__ = [
     "retry",
     "said",
     "sample",
+    "stopped",
     "superseding",
     "told_of_group",
     "waiting",
