@@ -99,10 +99,13 @@ async def summed(
     async for approval in app.controls.approvals():
         summing.approval(approval, now)
     async for acts in app.queues.acts():
+        summing.document("acts")
         for number, act in enumerate(acts.acts):
             if source.since is None or act.at >= source.since:
                 summing.outcome(outcomes.of_act(acts, number, settings))
     async for found in app.queues.repeats():
+        summing.document("repeats")
+        more(1)
         told = outcomes.of_repeats(found, settings) if source.name is None else pending(found)
         for count in told:
             if source.since is None or count.at >= source.since:

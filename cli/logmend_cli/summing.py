@@ -64,11 +64,15 @@ class Summing:
         self._tried = defaultdict[tuple[str, str], set[int]](set)
         self._unreached = defaultdict[tuple[str, str], set[int]](set)
 
+    def document(self, kind: str) -> None:
+        """Count a document of the ledger."""
+        self._state.documents[kind] += 1
+
     def subject(self, subject: Subject) -> None:
         """Count one VM under one runbook."""
         state = self._state
         if self._ledger:
-            state.documents["subjects"] += 1
+            self.document("subjects")
         self._groups.subject(subject)
         self._waiting.subject(subject)
         for freeze in subject.frozen.stack if subject.frozen else ():
@@ -98,7 +102,7 @@ class Summing:
 
     def record(self, record: Record, due: datetime | None = None) -> None:
         """Count one intent; those that wait are listed. ``due`` is when the tick asks for it next."""
-        self._state.documents["intents"] += 1
+        self.document("intents")
         if record.intent.intent_id in self._reverts:
             self._state.holds[record.intent.intent_id] = record.intent
         if self._since is None or record.state is not State.DONE or record.intent.created_at >= self._since:
@@ -108,7 +112,7 @@ class Summing:
 
     def place(self, shard: places.Shard, now: datetime) -> None:
         """Keep what is used of a managed instance group, if the places are one's."""
-        self._state.documents["places"] += 1
+        self.document("places")
         self._groups.place(shard, now)
 
     def budget(self, spent: Spent) -> None:
@@ -129,7 +133,7 @@ class Summing:
 
     def approval(self, approval: Approval, now: datetime) -> None:
         """Keep a plan that a person has yet to decide on."""
-        self._state.documents["approvals"] += 1
+        self.document("approvals")
         if approval.state == "pending" and approval.expires_at > now:
             _keep(self._state.approvals, approval)
 

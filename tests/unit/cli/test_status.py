@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.fakes import COUNTED, World, entry, incident, push, world
 from tests.fakes import REF as FAKE
-from tests.fakes import World, entry, incident, push, world
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
 from tests.unit.test_pipeline import operator
@@ -295,6 +295,17 @@ async def test_what_waits_is_told_in_turn_with_its_position_and_when_to_expect_i
     await w.controls.freeze(Freeze("ann", w.clock.now()))
     await w.tick(minutes=30)
     assert {each["expected"] for each in (await state_of(w))["waiting"]} == {None}, "nobody knows"
+
+
+async def test_days_that_count_repeats_are_documents_of_the_ledger_too() -> None:
+    """There is one for each VM, runbook and day: most of a ledger that counts, beside uses of controls."""
+    w = world(**COUNTED)
+    for number in range(3):
+        await w.deliver(push(entry(at=w.clock.now()), str(number), at=w.clock.now()))
+        await w.tick(minutes=10)
+    await w.controls.freeze(Freeze("ann", w.clock.now()))
+    found = (await state_of(w))["documents"]
+    assert (found["repeats"], found["acts"], found["subjects"]) == (1, 1, 1)
 
 
 async def test_nothing_is_expected_while_it_is_stopped_and_the_rest_is_again_once_it_is_not() -> None:
