@@ -58,6 +58,21 @@ async def test_an_older_approval_does_not_undo_a_newer_revert() -> None:
     assert w.outcomes.results[-1] == "skipped:superseded_by_revert"
 
 
+async def test_a_revert_that_the_vm_refuses_in_computes_words_supersedes_all_the_same() -> None:
+    """Only Compute can say that a VM is gone, of which nothing is to be kept: its own check has said no."""
+    w = world(**ENFORCE)
+    vm = w.fleet.vms[REF.instance_id]
+    await w.controls.freeze_instance(REF, RUNBOOK, Freeze("sre", START))
+    assert (await w.pipeline.work(operator(intent_id="o-older"))).reason == "frozen"
+    await w.controls.resume_instance(REF, RUNBOOK, ANN)
+    vm.on_check = [evidence(102, reason="instance_gone")]
+    refused = await w.pipeline.work(operator(Action.REVERT, "o-revert"))
+    assert (refused.result, refused.reason) == (Result.REFUSED, "instance_gone")
+    await later(w)
+    assert w.outcomes.results[-1] == "skipped:superseded_by_revert"
+    assert vm.enforcements == 0
+
+
 async def test_an_order_that_names_the_revert_enforces_and_ends_the_hold() -> None:
     """It was given by someone who knew of it."""
     w = world(**ENFORCE)

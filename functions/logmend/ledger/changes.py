@@ -38,7 +38,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.ports import Document, Key
 from logmend.settings import Budget
 from logmend.stages.act import gives_way
-from logmend.stages.decide import GROUP, Cohort, superseding
+from logmend.stages.decide import GROUP, Cohort, gone, superseding
 from logmend.stages.intents import back, follow_up_id
 from logmend.stages.outcomes import of_replayed
 
@@ -283,7 +283,7 @@ def unknown(outcome: Outcome, subject: Subject) -> bool:
         last_outcome_id=subject.last_outcome_id,
         held_by=subject.held_by,
     )
-    return outcome.reason == "instance_gone" and subject == latest
+    return gone(outcome) and subject == latest
 
 
 def request_out(subject: Subject, intent: Intent, state: State) -> str | None:

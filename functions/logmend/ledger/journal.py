@@ -62,7 +62,7 @@ from logmend.model.values import Attempt, Evidence, InstanceRef, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, About
 from logmend.ports import Document, Key, Step, Store
 from logmend.settings import Budget, Settings
-from logmend.stages.decide import Cohort
+from logmend.stages.decide import Cohort, gone
 from logmend.stages.outcomes import of_intent
 
 SAMPLES = 250
@@ -308,7 +308,7 @@ class Journal(Upkeep):
         self._places.pop(intent.intent_id, None)
         keys += places_at
         keys += [intent_key(conclusion.watch[0].intent_id)] if conclusion.watch else []
-        keys += [contact_key(intent.instance)] if outcome.reason == "instance_gone" else []
+        keys += [contact_key(intent.instance)] if gone(outcome) else []
         originals, again = await self._originals(intent), changes.coming_again(intent, outcome, now)
         keys += [*again, *originals, *changes.after_keys(intent)]
 

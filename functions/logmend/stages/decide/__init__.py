@@ -6,7 +6,15 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 :func:`aftermath` (what a result means for the VM's next events).
 """
 
-from logmend.stages.decide.aftermath import aftermath, goes_first, noted, notes, superseding, wants_follow_up
+from logmend.stages.decide.aftermath import (
+    aftermath,
+    goes_first,
+    gone,
+    noted,
+    notes,
+    superseding,
+    wants_follow_up,
+)
 from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.gates import (
     OLD_FACTS,
@@ -76,6 +84,7 @@ __all__ = [
     "event",
     "executors",
     "goes_first",
+    "gone",
     "guards",
     "held_by_group",
     "in_turn",

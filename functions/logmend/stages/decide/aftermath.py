@@ -35,9 +35,14 @@ def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[
 
 def superseding(subject: Subject, intent: Intent, outcome: Outcome) -> Subject:
     """Return a VM's state in which a revert supersedes what persons ordered before it, whatever it finds."""
-    if intent.action is not Action.REVERT or only_looks(intent) or outcome.reason == "instance_gone":
+    if intent.action is not Action.REVERT or only_looks(intent) or gone(outcome):
         return subject
     return replace(subject, held_by=intent.intent_id)
+
+
+def gone(outcome: Outcome) -> bool:
+    """Return whether Compute no longer knows the VM. A check that prints this reason refuses."""
+    return outcome.result is Result.SKIPPED and outcome.reason == "instance_gone"
 
 
 def latest(subject: Subject, outcome: Outcome) -> Subject:
