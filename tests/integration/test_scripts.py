@@ -30,6 +30,7 @@ NAME = "google-cloud-ops-agent"
 AGENT = f"{NAME}.service"
 PARTS = tuple(f"{NAME}-{each}.service" for each in ("fluent-bit", "opentelemetry-collector"))
 UNIT = "logmend-ops-agent.service"
+ONE_SHELL = pytest.mark.parametrize("machine", ["dash"], indirect=True)
 OS_CONFIG = runbook.load(runbook.BUILT_IN / "os-config-agent", {"settle": "0"}).scripts
 OS_CONFIG_UNIT = "google-osconfig-agent.service"
 LOG_DISK = runbook.load(runbook.BUILT_IN / "agent-log-disk", {"megabytes": "1"}).scripts
@@ -612,6 +613,22 @@ def test_a_start_that_hangs_is_given_up_and_said(bare: Machine) -> None:
     assert (after.code, after.values["reason"]) == (1, "still_faulty")
 
 
+@ONE_SHELL
+@pytest.mark.parametrize("silent", ["systemctl cat", "dpkg -s"])
+def test_what_does_not_answer_is_not_taken_for_an_agent_that_is_missing(
+    bare: Machine, tmp_path: Path, silent: str
+) -> None:
+    """An installed version is never changed, nor a package of others configured, because a VM is slow."""
+    installed(bare, active="inactive")
+    program, verb = silent.split()
+    real = shutil.which(program, path=bare.path)
+    machine = replaced(bare, tmp_path, program, f'[ "$1" = {verb} ] && exec sleep 60\nexec {real} "$@"')
+    machine.run(OPS_AGENT.enforce.replace(f"timeout 30 {silent}", f"timeout 1 {silent}"))
+    settled(bare)
+    assert not [call for call in bare.calls if call.startswith(("curl", "apt-get", "dpkg --configure"))]
+    assert f"error: {program} does not answer" in bare.run(OPS_AGENT.validate).error
+
+
 KILLED = "Memory cgroup out of memory: Killed process 929 (fluent-bit) total-vm:1045104kB, anon-rss:511852kB"
 """The kernel's words (mm/oom_kill.c)."""
 
@@ -650,6 +667,22 @@ def test_one_that_the_kernel_kills_again_and_again_is_told_while_it_runs(
         assert said["cause"] == "killed_for_memory", said
     else:
         assert (said["cause"], said["reason"]) == ("unknown", "not_readable" if uid else "no_cause_fits")
+
+
+def test_of_several_proxies_the_way_out_is_asked_by_the_one_that_curl_would_take(
+    bare: Machine, tmp_path: Path
+) -> None:
+    """In whatever order systemd has them: the one for https, small letters first, then the general one."""
+    several = "ALL_PROXY=http://a\nHTTPS_PROXY=http://b\nall_proxy=http://c\nhttps_proxy=http://d"
+    real = shutil.which("systemctl", path=bare.path)
+    told = f'[ "$1" = show-environment ] && printf \'{several}\' && exit\nexec {real} "$@"'
+    machine = replaced(bare, tmp_path, "systemctl", told)
+    for name, text in {"etc/os-release": "ID=debian\n", "proc/locks": "", "var/lib/dpkg/status": ""}.items():
+        (bare.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (bare.root / name).write_text(text)
+    said = replaced(machine, tmp_path, "dpkg-query", "").run(OPS_AGENT_WHY)
+    (asked,) = [each for each in bare.calls if "add-google-cloud-ops-agent-repo.sh" in each]
+    assert " -x http://d " in asked, said
 
 
 @pytest.mark.parametrize("legacy", ["stackdriver-agent", "google-fluentd"])
@@ -887,8 +920,6 @@ def test_nothing_is_removed_under_an_installation(bare: Machine) -> None:
 
 
 # os-config-agent and agent-log-disk
-
-ONE_SHELL = pytest.mark.parametrize("machine", ["dash"], indirect=True)
 
 
 def process(machine: Machine, pid: str, comm: str, command: str, begun: int = 0) -> None:

@@ -47,11 +47,20 @@ timeout 9 systemctl reset-failed $u 2>/dev/null || :
 timeout 30 systemd-run --unit=$u sh -ec 'exec >"$0.try" 2>&1
 p=google-cloud-ops-agent
 # Packages take as long as they take, and are never cut off: those of an agent that is there are nothing to us.
-case $(timeout 30 dpkg -s $p 2>/dev/null) in
+# What does not answer says nothing of what is there.
+silent() {
+  echo "error: $1 does not answer"
+  exit 1
+}
+case $(timeout 30 dpkg -s $p 2>/dev/null || echo "=$?") in
   *" ok installed"*) ;;
+  *=124) silent dpkg ;;
   *) if command -v dpkg; then dpkg --configure -a; fi ;;
 esac
-if ! timeout 30 systemctl cat $p; then
+s=0
+timeout 30 systemctl cat $p || s=$?
+[ $s != 124 ] || silent systemctl
+if [ $s != 0 ]; then
   curl -m60 -fsSo "$0.sh" "@repo_url@/add-$p-repo.sh"
   bash "$0.sh" --also-install "--version=@version@"
   rm "$0.sh"
