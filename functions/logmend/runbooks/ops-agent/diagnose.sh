@@ -360,8 +360,12 @@ if [ "$installed" ]; then
 fi
 
 # What the installer would do, in its order. It has systemd's environment, not a login's.
-proxy=$(timeout 9 systemctl show-environment 2>/dev/null | grep -E '^(https|all)_proxy=|^(HTTPS|ALL)_PROXY=' |
-  head -n 1 | cut -d = -f 2-)
+w=$(timeout 9 systemctl show-environment 2>/dev/null)
+# The first of these that is set, as curl takes them (its lib/url.c).
+for n in https_proxy HTTPS_PROXY all_proxy ALL_PROXY; do
+  proxy=$(echo "$w" | sed -n "s/^$n=//p")
+  [ ! "$proxy" ] || break
+done
 fetch() {
   if [ "$proxy" ]; then set -- -x "$proxy" "$@"; else set -- -x '' "$@"; fi
   code=$(timeout 15 curl -q -sSm 12 --connect-timeout 5 -o /dev/null -w '%{http_code}' "$@" 2>/dev/null)
