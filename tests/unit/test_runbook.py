@@ -155,6 +155,15 @@ def test_an_author_keeps_a_runbook_away_from_os_config(folder: Path) -> None:
     assert "ssh belongs to it" in "\n".join(problems(folder, MINIMAL | {"executors": ["osconfig"]}))
 
 
+def test_an_author_does_not_promise_os_config_what_it_cannot_carry(folder: Path) -> None:
+    """Said in so many words, it is a contradiction; by default, a long script goes over SSH."""
+    (folder / "enforce.sh").write_text(SCRIPT + "#" * 1024 + "\n")
+    assert "enforce.sh has" in load(folder, MINIMAL).ssh_only
+    (said,) = problems(folder, MINIMAL | {"executors": ["ssh", "osconfig"]})
+    assert "executors: osconfig cannot carry it: enforce.sh has" in said
+    assert said.endswith("an OS policy takes 1,024; say [ssh]")
+
+
 def test_a_name_fits_into_the_id_of_an_assignment(folder: Path) -> None:
     """The longest that does is taken; one more is told of here, not by the API when it is applied."""
     longest, longer = "n" * 47, "n" * 48

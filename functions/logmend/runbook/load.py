@@ -217,9 +217,12 @@ def _runbook(
         top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
     if bool(causes) != bool(scripts.diagnose):
         top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
-    executors = top.strings("executors", "executor", "|".join(EXECUTORS)) or EXECUTORS
+    said = top.strings("executors", "executor", "|".join(EXECUTORS))
+    executors = said or EXECUTORS
     if "ssh" not in executors or top.values.get("executors") == []:
         top.wrong("executors", "executors: ssh belongs to it, since it carries every runbook")
+    if "osconfig" in said and scripts.too_long:
+        top.wrong("executors", f"executors: osconfig cannot carry it: {scripts.too_long}", "say [ssh]")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
     limits.done()

@@ -117,6 +117,13 @@ class Scripts(Struct, frozen=True):
         texts = {file: getattr(self, attribute) for attribute, file in SCRIPT_FILES.items()}
         return {file: text for file, text in texts.items() if text}
 
+    @property
+    def too_long(self) -> str:
+        """Which of them are longer than an OS policy takes; empty if none is."""
+        long = {file: len(text) for file, text in self.by_file.items() if len(text) > INLINE_CHARACTERS}
+        told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
+        return told and f"{told}; an OS policy takes {INLINE_CHARACTERS:,}"
+
 
 class Runbook(Struct, frozen=True):
     """One runbook, ready for use.
@@ -162,13 +169,8 @@ class Runbook(Struct, frozen=True):
     @property
     def ssh_only(self) -> str:
         """Why OS Config cannot take this runbook; empty if it can."""
-        long = {
-            file: len(text) for file, text in self.scripts.by_file.items() if len(text) > INLINE_CHARACTERS
-        }
-        told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
-        if told:
-            return f"{told}; an OS policy takes {INLINE_CHARACTERS:,}"
-        return "" if "osconfig" in self.executors else "its runbook.yaml says executors: [ssh]"
+        declared = "" if "osconfig" in self.executors else "its runbook.yaml says executors: [ssh]"
+        return self.scripts.too_long or declared
 
     def variant_of(self, text: str) -> Variant | None:
         """Return the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
