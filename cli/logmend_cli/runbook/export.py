@@ -13,8 +13,10 @@ from logmend.errors import ConfigError
 from logmend.outcome.reasons import IRREVERSIBLE
 from logmend.runbook import Runbook
 
-LOG = ("logger", "-t", "logmend", "-p", "auth.notice", "--")
-"""What puts a text on record in the VM's own log; every logger takes these words."""
+LOG = ("timeout", "9", "logger", "-t", "logmend", "-p", "auth.notice", "--")
+"""What puts a text on record in the VM's own log; every logger takes these words.
+
+A journal that hangs blocks whoever writes to it."""
 
 END = "LOGMEND_END_OF_SCRIPT"
 """Ends a script within the script; a line that no script has."""

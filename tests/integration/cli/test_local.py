@@ -15,7 +15,7 @@ from logmend import runbook
 from logmend_cli import main
 from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.fleet import Machine
-from logmend_cli.runbook import new
+from logmend_cli.runbook import export, new
 
 METADATA = "pretend/http/169.254.169.254/computeMetadata/v1"
 ROOT = os.geteuid() == 0
@@ -128,6 +128,21 @@ def test_the_use_of_root_is_on_record_in_the_vms_own_log(machine: Machine, logme
     assert (status, said, "No such file or directory" in error) == (2, None, True), error
     ours = [each for each in machine.calls()[before:] if each.startswith(("logger", "systemctl"))]
     assert [each.split()[0] for each in ours] == ["logger"], "nothing was looked at"
+    status, (said,), error = logmend("run", "--local", *ENFORCE)
+    assert (status, said["result"]) == (0, "remediated"), error
+    assert said["notes"][-1] == "not in the VM's log: logger failed"
+
+
+def test_a_journal_that_hangs_keeps_nobody_from_the_end(
+    machine: Machine, logmend: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes to it would wait for ever: the fix says that it was not noted."""
+    needs(root=True)
+    assert export.LOG[:2] == ("timeout", "9")
+    monkeypatch.setattr(export, "LOG", ("timeout", "1", *export.LOG[2:]))
+    fail = machine.folder / "pretend/fail/logger"
+    fail.parent.mkdir(exist_ok=True)
+    os.mkfifo(fail)  # whoever reads it waits
     status, (said,), error = logmend("run", "--local", *ENFORCE)
     assert (status, said["result"]) == (0, "remediated"), error
     assert said["notes"][-1] == "not in the VM's log: logger failed"
