@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from logmend.model.evidence import error_text
 from logmend_cli.machine import slots
 from logmend_cli.machine.metadata import MetadataServer
 from logmend_cli.machine.roots import UnavailableError
 
 LAUNCH = Path(__file__).with_name("launch.sh")
+UMASK = 0o022
+"""A machine's own, not that of whoever makes it: a root that is closed to its users would be none."""
 
 
 def inside(leader: int) -> list[str]:
@@ -51,6 +54,7 @@ class Hardware:
                 stderr=console,
                 env={**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"},
                 start_new_session=True,
+                umask=UMASK,
             )
 
     def plug_in(self, serve: Callable[[int], MetadataServer], *, link: bool) -> None:
@@ -66,7 +70,7 @@ class Hardware:
             slots.make_group(group / "launcher")
             (group / "launcher" / "cgroup.procs").write_text(str(launcher.pid))
         if launcher.stdout.readline() != b"ready\n":
-            raise UnavailableError([f"no machine can be made here: {self.console().strip()}"])
+            raise UnavailableError([f"no machine can be made here: {self.complaint()}"])
         if link:
             self._link(launcher.pid)
         self.metadata = serve(launcher.pid)
@@ -105,6 +109,10 @@ class Hardware:
     def console(self) -> str:
         """Return what was written to the console so far."""
         return (self.slot.folder / "console").read_bytes().decode(errors="replace")
+
+    def complaint(self) -> str:
+        """Return the console's end as one line that means nothing to a terminal."""
+        return error_text(self.console().encode()) or "its console is empty"
 
     def cut_network(self) -> None:
         """Take the machine's end of the link down: packets vanish, both ways."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from logmend.errors import ConfigError
+from logmend.model.evidence import error_text
 
 RELEASES = ("bookworm", "trixie")
 PACKAGES = (
@@ -62,7 +63,8 @@ def mirror() -> str:
         subprocess.run(["apt-get", "-qq", "-o", option, "update"], capture_output=True, check=False)
         if (fetched := _archive("-o", option)) is not None:
             return fetched
-    raise UnavailableError(["there is no Debian archive among this computer's apt sources"])
+    missing = "there is no Debian archive among this computer's apt sources"
+    raise UnavailableError([f"{missing}; `runbook try --machine` takes one as --archive"])
 
 
 def _archive(*options: str) -> str | None:
@@ -96,7 +98,8 @@ def root(
     It is built from ``archive``, or from the one that this machine itself installs from.
     """
     target = place(release, packages, customize, archive)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Its setuid programs are root's, and grow old: nobody else comes near them.
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
@@ -120,12 +123,11 @@ def _build(release: str, packages: Sequence[str], customize: str, archive: str, 
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=LONGEST,
             check=False,
         )
         if built.returncode != 0:
-            said = built.stderr.strip()[-2000:]
+            said = error_text(built.stderr)
             raise UnavailableError([f"mmdebstrap could not build {release} from {archive}: {said}"])
         partial.rename(target)
     except subprocess.TimeoutExpired as error:

@@ -16,6 +16,7 @@ from logmend_cli.machine.roots import UnavailableError
 NETWORK = "10.181.243"
 """A private /24 of which only single addresses, each behind its own link, are ever configured."""
 HOST_ADDRESS = f"{NETWORK}.1"
+_LINKS = Path("/sys/class/net")
 _GROUP = "logmend-lab"
 _FOLDER = Path("/run/logmend-lab")
 """The same for every run on this host, whatever its cache: links and addresses are the host's."""
@@ -73,8 +74,10 @@ class Slot:
         return found
 
     def has_link(self) -> bool:
-        """Say whether the host's end of the link exists."""
-        return Path("/sys/class/net", self.link).exists()
+        """Say whether the host's end of the link exists; somebody else's of that name has another address."""
+        with contextlib.suppress(OSError):
+            return (_LINKS / self.link / "address").read_text().strip() == self.host_mac
+        return False
 
     def release(self) -> None:
         """Give the slot back, with its lock."""

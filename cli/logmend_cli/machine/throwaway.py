@@ -15,7 +15,7 @@ from types import FrameType
 
 from logmend.model.struct import Struct
 from logmend_cli.machine import disk, roots, slots
-from logmend_cli.machine.hardware import Hardware, inside
+from logmend_cli.machine.hardware import UMASK, Hardware, inside
 from logmend_cli.machine.metadata import MetadataServer
 from logmend_cli.machine.roots import LOGIN, UnavailableError
 
@@ -34,6 +34,8 @@ BOOT = 60.0
 """Seconds that a boot may take."""
 
 INSTANCE = "4775836342981993096"
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class MachineRun(Struct, frozen=True):
@@ -54,12 +56,14 @@ class Throwaway:
         """Run a command in there, as root or as the user who logs in, for ``timeout`` seconds at most."""
         leader = self._hardware.leader()
         if leader is None:
-            raise UnavailableError([f"the machine went down: {_end(self._hardware)}"])
+            raise UnavailableError([f"the machine went down: {self._hardware.complaint()}"])
         user = [] if root else ["runuser", "-u", LOGIN, "--"]
         bounded = ["timeout", "--kill-after=5", f"{timeout:.0f}", *words]
         command, begun = [*inside(leader), *user, *bounded], time.monotonic()
         try:
-            ran = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout + 30, check=False)
+            ran = subprocess.run(
+                command, input=stdin, capture_output=True, timeout=timeout + 30, check=False, umask=UMASK
+            )
         except subprocess.TimeoutExpired:  # what it left running holds its output open
             return MachineRun(None, b"", b"")
         late = ran.returncode in (124, 137, -9) and time.monotonic() - begun >= timeout
@@ -102,7 +106,7 @@ def booted(root: Path) -> Iterator[Throwaway]:
             _until_up(hardware)
             yield Throwaway(hardware)
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # taking away takes a moment, and is not cut short
+            _deafen()  # taking away takes a moment, and is not cut short
             hardware.take_away()
             slot.release()
 
@@ -127,27 +131,31 @@ def _until_up(hardware: Hardware) -> None:
             if state.strip() in ("running", "degraded"):
                 return
         time.sleep(0.05)
-    raise UnavailableError([f"the machine did not come up in {BOOT:.0f} s: {_end(hardware)}"])
-
-
-def _end(hardware: Hardware) -> str:
-    return " ".join(hardware.console().split())[-500:] or "its console is empty"
+    raise UnavailableError([f"the machine did not come up in {BOOT:.0f} s: {hardware.complaint()}"])
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let whatever would end this process at once end it as Ctrl-C does."""
+    """Let whatever would end this process at once end it as Ctrl-C does, the first time.
+
+    Signals come in twos: a terminal that is closed sends one, and its shell another.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
+        _deafen()
         raise KeyboardInterrupt
 
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before: list[Callable[..., object] | int | None] = [signal.getsignal(each) for each in caught]
+    before: list[Callable[..., object] | int | None] = [signal.getsignal(each) for each in _ENDING]
     try:
-        for each in caught:
+        for each in _ENDING:
             signal.signal(each, stop)
         yield
     finally:
-        for each, handler in zip(caught, before, strict=True):
+        for each, handler in zip(_ENDING, before, strict=True):
             signal.signal(each, handler if handler is not None else signal.SIG_DFL)
+
+
+def _deafen() -> None:
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)

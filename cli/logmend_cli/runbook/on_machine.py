@@ -8,6 +8,7 @@ from datetime import timedelta
 from importlib import resources
 
 from logmend.errors import ConfigError
+from logmend.model.evidence import error_text
 from logmend.model.struct import Struct
 from logmend.runbook import Runbook
 from logmend_cli.errors import warn
@@ -88,7 +89,7 @@ def _stand(name: str, active: str, enabled: str) -> list[str]:
 
 def _arranged(ran: MachineRun, what: str) -> None:
     if ran.code != 0:
-        said = ran.err.decode(errors="replace").strip()[-500:] or "it said nothing"
+        said = error_text(ran.err) or "it said nothing"
         how = "took too long" if ran.code is None else f"ended with {ran.code}"
         raise ConfigError([f"the machine is not as it should be: {what} {how}: {said}"])
 
