@@ -162,7 +162,7 @@ def test_on_the_platform_the_metadata_server_gives_token_and_account(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.stdout.split() == ["token-1", ACCOUNT], done.stderr

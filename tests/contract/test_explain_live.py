@@ -35,7 +35,7 @@ async def explain(pretend: PretendCompute, *entries: Any, status: int = 0) -> tu
             stderr=asyncio.subprocess.PIPE,
         )
         document = json.dumps(entries[0] if len(entries) == 1 else entries).encode()
-        out, err = await asyncio.wait_for(process.communicate(document), 60)
+        out, err = await asyncio.wait_for(process.communicate(document), 150)
     assert process.returncode == status, err.decode()
     return (json.loads(out) if out else None), err.decode()
 

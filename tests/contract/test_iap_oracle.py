@@ -89,7 +89,7 @@ async def connected(port: int, process: asyncio.subprocess.Process) -> asyncssh.
     pytest.fail(f"gcloud ended: {stderr.decode()}")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_googles_own_client_works_with_this_relay(
     sshd: tuple[str, int],  # the fixture
     tmp_path: Path,
@@ -98,7 +98,7 @@ async def test_googles_own_client_works_with_this_relay(
     needs(commands=("gcloud",))
     server_tls, _ = relays.self_signed(tmp_path)
     port = free_port()
-    async with relays.running({"my-vm": sshd}, tls=server_tls) as relay, asyncio.timeout(100):
+    async with relays.running({"my-vm": sshd}, tls=server_tls) as relay, asyncio.timeout(250):
         command = start_iap_tunnel(relay, f"--local-host-port=localhost:{port}")
         async with gcloud(tmp_path, *command) as process, await connected(port, process) as ssh:
             given = await ssh.run(f"give {MEGABYTES}", encoding=None)
@@ -111,7 +111,7 @@ async def test_googles_own_client_works_with_this_relay(
     assert {request.headers["Authorization"] for request in relay.requests} == {"Bearer ya29.oracle"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_googles_own_client_reads_a_close_code_as_we_do(tmp_path: Path) -> None:
     """4003 is "failed to connect" to gcloud as well."""
     needs(commands=("gcloud",))
@@ -119,7 +119,7 @@ async def test_googles_own_client_reads_a_close_code_as_we_do(tmp_path: Path) ->
     refused = relays.closes(4003, "failed to connect to backend")
     async with (
         relays.running(behaviour=refused, tls=server_tls) as relay,
-        asyncio.timeout(100),
+        asyncio.timeout(250),
         gcloud(tmp_path, *start_iap_tunnel(relay, "--listen-on-stdin")) as process,
     ):
         _, stderr = await process.communicate(b"SSH-2.0-nobody\r\n")

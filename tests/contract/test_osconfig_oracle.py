@@ -63,7 +63,7 @@ class Place:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), 150)
         assert process.returncode == 0, err.decode()
         return json.loads(out or b"null")
 

@@ -104,7 +104,7 @@ def gcloud(folder: Path, fake: FakeOsLogin, metadata: dict[str, str], *arguments
             },
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=250,
             check=False,
         )
     assert done.returncode == 0, done.stderr
@@ -114,7 +114,7 @@ def gcloud(folder: Path, fake: FakeOsLogin, metadata: dict[str, str], *arguments
 SSH = ("compute", "ssh", "my-vm", "--project=my-project", "--zone=us-west1-a", "--dry-run", "--quiet")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_gcloud_gets_a_certificate_the_way_we_do(fake: FakeOsLogin, tmp_path: Path) -> None:
     """Sign, 404, provision, sign: the same calls with the same fields, and OpenSSH can read the result."""
     needs(commands=("gcloud", "ssh-keygen"))
@@ -136,7 +136,7 @@ def test_gcloud_gets_a_certificate_the_way_we_do(fake: FakeOsLogin, tmp_path: Pa
     assert USERNAME in shown.stdout
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_gcloud_imports_a_key_the_way_we_do(fake: FakeOsLogin, tmp_path: Path) -> None:
     """Where certificates are not asked for, gcloud puts a key with an expiry into the profile."""
     needs(commands=("gcloud", "ssh-keygen"))

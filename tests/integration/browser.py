@@ -45,7 +45,7 @@ class Page:
         future = self._answers[number] = asyncio.get_running_loop().create_future()
         message = {"id": number, "method": method, "params": params}
         await self.socket.send(json.dumps(message | ({"sessionId": self.session} if self.session else {})))
-        return await asyncio.wait_for(future, 60)
+        return await asyncio.wait_for(future, 150)
 
     async def listen(self) -> None:
         async for text in self.socket:

@@ -95,7 +95,7 @@ class Machine:
 
     def run(self, script: str, *mark: str) -> Said:
         with self.start(script, *mark) as process:
-            out, error = process.communicate(timeout=60)
+            out, error = process.communicate(timeout=150)
         return said(process.returncode, out, error)
 
     def piped(self, script: str) -> Said:
@@ -406,7 +406,7 @@ def test_the_first_record_wins(machine: Machine) -> None:
 def test_enforcements_wait_for_one_another(machine: Machine) -> None:
     """Eight at once change the machine exactly once."""
     running = [machine.start(CERT_REFRESH.enforce) for _ in range(8)]
-    answers = [process.communicate(timeout=60) for process in running]
+    answers = [process.communicate(timeout=150) for process in running]
     assert [process.returncode for process in running] == [100] * 8
     assert sum("changed=yes" in out for out, _ in answers) == 1
     assert machine.changes() == DISABLED
@@ -416,7 +416,7 @@ def test_the_fallbacks_stand_in_for_flock_and_timeout(machine: Machine) -> None:
     """Where a computer has neither, the pretend machines' own keep enforcements apart and bound commands."""
     poor = Machine(machine.root, machine.shell, f"{PRETEND / 'fallback'}:{machine.path}")
     running = [poor.start(CERT_REFRESH.enforce) for _ in range(4)]
-    answers = [process.communicate(timeout=60) for process in running]
+    answers = [process.communicate(timeout=150) for process in running]
     assert [process.returncode for process in running] == [100] * 4
     assert sum("changed=yes" in out for out, _ in answers) == 1
     (machine.root / "pretend/http/169.254.169.254.hang").write_text("")

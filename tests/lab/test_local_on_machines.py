@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.lab import lend
+from tests.lab.cloud import until
 from tests.lab.conftest import Boot
 from tests.lab.disk import Shell
 from tests.lab.machines import Machine, TimerState
@@ -40,7 +41,13 @@ async def _through(machine: Machine) -> None:
     assert (said["result"], said["notes"][0][:16]) == ("remediated", "labels unchecked"), said
     assert said["instance"]["instance_id"] == machine.ref.instance_id
     assert await machine.timer_state() == OFF
-    noted = [each["MESSAGE"] for each in await machine.journal("SYSLOG_IDENTIFIER=logmend")]
+
+    async def written() -> bool:
+        noted[:] = [each["MESSAGE"] for each in await machine.journal("SYSLOG_IDENTIFIER=logmend")]
+        return len(noted) >= 2
+
+    noted: list[str] = []
+    await until(written)
     assert [each.rpartition(": ")[2] for each in noted] == ["begins", "remediated"]
     assert all(f"{said['runbook_digest']} for {said['requested_by']}: " in each for each in noted)
     await machine.output(f"mkdir -p {PLUGIN}")

@@ -610,11 +610,13 @@ async def test_a_function_frozen_past_its_lease_changes_nothing_when_it_wakes(
     """Another one took over meanwhile, before the commit point or after it: the late one records nothing."""
     looking, changing = await asyncio.gather(boot(period=0.5), boot(period=0.5))
     both = (looking, changing)
+    # Both are seen where they are held before the first of them is out of time.
+    longer = {"attempt_deadline": "20s", "function_timeout": "21s", "lease": "22s"}
     await asyncio.gather(watch(looking, "check"), watch(changing, "before"))
     bodies = await asyncio.gather(*map(line, both))
     async with (
         cloud(tmp_path, *both) as around,
-        around.function("sleeper", **around.shared, **SHORT) as sleeper,
+        around.function("sleeper", **around.shared, **longer) as sleeper,
         around.function("waker", **around.shared) as waker,
     ):
         pushed = [asyncio.create_task(sleeper.push(body)) for body in bodies]

@@ -272,7 +272,7 @@ def test_a_name_that_no_vm_has_is_told(place: Place) -> None:
 
 
 async def _seen(file: Path) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         while not file.exists() or not file.read_text():  # noqa: ASYNC110, ASYNC240  a file to wait for
             await asyncio.sleep(0.02)
 
@@ -303,7 +303,7 @@ def test_ctrl_c_ends_with_every_started_attempt_recorded(opened: Opened) -> None
     try:
         asyncio.run(_seen(place.folder / "outcomes.jsonl"))
         os.kill(command.pid, signal.SIGINT)
-        out, err = command.communicate(timeout=60)
+        out, err = command.communicate(timeout=150)
     finally:
         if command.poll() is None:
             os.killpg(command.pid, signal.SIGKILL)
