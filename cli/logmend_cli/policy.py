@@ -171,8 +171,8 @@ def delete(
 ) -> int:
     """Delete the assignments. Nothing is undone on VMs; open requests end without a report."""
     settings = inputs.settings()
-    every = [Action(each) for each in actions] or list(assignment.ACTIONS)
-    places = [place for place, _ in _wanted(settings, names, [each.value for each in every], projects, zones)]
+    every = actions or [each.value for each in assignment.ACTIONS]
+    places = [place for place, _ in _wanted(settings, names, every, projects, zones, to_go=True)]
     if not yes:
         confirm(f"Delete {len(places)} assignments?")
     return _carry_out(
@@ -217,23 +217,29 @@ def _carry_out(
 
 
 def _each(
-    settings: Settings, names: Sequence[str], actions: Sequence[str]
+    settings: Settings, names: Sequence[str], actions: Sequence[str], *, to_go: bool = False
 ) -> Iterator[tuple[Runbook, Action]]:
-    """Yield the chosen runbooks and actions; without a choice, what the mode has."""
+    """Yield the chosen runbooks and actions; without a choice, what the mode has.
+
+    What goes over SSH has no assignments; those that it had are ``to_go`` if it is named.
+    """
     from logmend import catalog
 
     found = catalog.read_all(settings)
     loaded = found.runbooks
     if unknown := [name for name in names if name not in loaded]:
         raise ConfigError([f"no runbook {name!r}; known are {', '.join(loaded)}" for name in unknown])
-    too_long = {name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only}
-    if named := [f"{name} goes over SSH only: {why}" for name, why in too_long.items() if name in names]:
+    any_way = to_go and bool(names)
+    over_ssh = {
+        name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only and not any_way
+    }
+    if named := [f"{name} goes over SSH only: {why}" for name, why in over_ssh.items() if name in names]:
         raise ConfigError(named)
-    for name, why in too_long.items():
+    for name, why in over_ssh.items():
         warn(f"skipped: {name} goes over SSH only: {why}")
-    for name in [each for each in names or loaded if each not in too_long]:
+    for name in [each for each in names or loaded if each not in over_ssh]:
         choice = found.choices.get(name)
-        if choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
+        if not any_way and choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
             warn(f"skipped: {name} goes over SSH: LOGMEND_RUNBOOKS says so")
             continue
         runbook, asked = loaded[name], set(map(Action, actions))
@@ -248,6 +254,8 @@ def _wanted(
     actions: Sequence[str],
     projects: Sequence[str],
     zones: Sequence[str],
+    *,
+    to_go: bool = False,
 ) -> Iterator[tuple["AssignmentPlace", dict[str, object]]]:
     """Yield every place with the document that belongs there."""
     from logmend.adapters.google.osconfig_policies import AssignmentPlace
@@ -262,7 +270,7 @@ def _wanted(
     problems += [f"{each!r} is not a zone" for each in in_zones if not ZONE_PATTERN.fullmatch(each)]
     if problems:
         raise ConfigError(problems)
-    for runbook, action in _each(settings, names, actions):
+    for runbook, action in _each(settings, names, actions, to_go=to_go):
         document = assignment.assignment(runbook, action, settings.exempt_label)
         for project in in_projects:
             for zone in in_zones:

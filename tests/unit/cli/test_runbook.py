@@ -176,6 +176,13 @@ def test_a_runbook_that_os_config_cannot_take_is_sound_and_said_to_go_over_ssh_o
     assert "ops-agent goes over SSH only" in named.stderr
 
 
+def test_assignments_of_what_goes_over_ssh_by_now_can_be_deleted_by_name(run: Run, copied: Path) -> None:
+    """Those of before it said so would stay in each zone for ever."""
+    where = ("--project", "demo-project", "--zone", "us-west1-a")
+    ran = run("policy", "delete", "--runbook", "os-config-agent", *where, runbooks=str(copied), stdin="n\n")
+    assert "Delete 3 assignments?" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "line", "said"),
     [
