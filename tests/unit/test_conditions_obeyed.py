@@ -1,5 +1,6 @@
 """Whether Firestore obeys a condition alone, by whatever error it says so: nothing is believed by half."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ class Server:
     async def commit(self, request: Any) -> Any:
         """Note a commit and answer it."""
         self.commits.append(request)
+        await asyncio.sleep(0)
         alone = [each for each in request.writes if each.WhichOneof("operation") is None]
         if alone:
             self.rule(not any(each.current_document.exists for each in alone))
@@ -124,4 +126,17 @@ async def test_a_server_that_obeys_conditions_alone_is_given_them(
         assert await store.transact([ONE, FLEET], once) == "written"
     assert [len(each.writes) for each in server.commits] == [2] * 4
     assert {each.transaction for each in server.commits} == {b""}
+    await store.aclose()
+
+
+async def test_many_steps_at_once_ask_once(served: Any) -> None:
+    """An instance begins with many events at once, which would meet in the documents that they ask with."""
+    store, server = served(unless(exceptions.NotFound))
+
+    def write(number: int) -> Any:
+        return lambda _: ({("leases", f"{number}"): Document({})}, "written")
+
+    steps = [store.transact([("leases", f"{number}"), FLEET], write(number)) for number in range(20)]
+    assert await asyncio.gather(*steps) == ["written"] * 20
+    assert len(server.commits) == 2 + 20
     await store.aclose()

@@ -96,10 +96,11 @@ class FirestoreStore:
         self._database = database or "(default)"
         self._endpoint = endpoint
         self._open: tuple[asyncio.AbstractEventLoop, Database] | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None] | asyncio.Task[bool]] = set()
         self._turns = Turns()
         self._remembered = Remembered()
         self._obeys: bool | None = None
+        self._asking: asyncio.Task[bool] | None = None
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
         """See :meth:`logmend.ports.Store.transact`."""
@@ -220,17 +221,29 @@ class FirestoreStore:
     async def _obeyed(self) -> bool:
         """Return whether the server obeys ``verify``; it is asked before anything depends on it.
 
+        Whoever wants to know meanwhile gets the same answer, or error: an instance begins with many events.
+        """
+        if self._obeys is not None:
+            return self._obeys
+        asking = self._asking
+        if asking is None or asking.done() or asking.get_loop() is not asyncio.get_running_loop():
+            asking = self._asking = asyncio.create_task(self._asked())
+            self._in_background(asking)
+        return await asyncio.shield(asking)
+
+    async def _asked(self) -> bool:
+        """Ask, and keep the answer.
+
         Aborted, it has said neither: what does not match is aborted in transactions (firebase-js-sdk,
         packages/firestore/src/core/transaction_runner.ts), and so is what others are in the way of.
         """
-        if self._obeys is None:
-            try:
-                self._obeys = await self._reading(lambda db: db.obeys())
-            except (_Contention, Permanent) as error:
-                if _not_understood(error.__cause__):
-                    self._obeys = False
-                elif isinstance(error, Permanent):
-                    raise
+        try:
+            self._obeys = await self._reading(lambda db: db.obeys())
+        except (_Contention, Permanent) as error:
+            if _not_understood(error.__cause__):
+                self._obeys = False
+            elif isinstance(error, Permanent):
+                raise
         return self._obeys is True
 
     async def _in_transaction(
@@ -250,7 +263,7 @@ class FirestoreStore:
                 await self._call(lambda db: db.rollback(transaction))
             raise
 
-    def _in_background(self, task: asyncio.Task[None]) -> None:
+    def _in_background(self, task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
         """Keep a task until it ends; its failure is read, so that asyncio does not complain about it."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
