@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -117,6 +118,27 @@ def show_table(
         return
     wide = None if sys.stdout.isatty() else 10_000
     Console(file=sys.stdout, highlight=False, width=wide).print(table)
+
+
+def show_fitting(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str) -> None:
+    """Print a table; on a terminal that would break its words, such as ids, print each row as lines."""
+    from rich.console import Console
+
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    width = Console(file=sys.stdout).width
+    longest = [
+        max(len(word) for text in column for word in text.split() or [""])
+        for column in zip(columns, *cells, strict=True)
+    ]
+    if not sys.stdout.isatty() or sum(longest) + 3 * len(columns) <= width:
+        show_table(columns, cells, title=title)
+        return
+    lines = textwrap.TextWrapper(width, "  ", "    ", break_long_words=False, break_on_hyphens=False)
+    click.secho(title, bold=True)
+    for row in cells:
+        text = "; ".join(f"{name} {cell}" for name, cell in zip(columns, row, strict=True) if cell)
+        click.echo(lines.fill(text))
+    click.echo()
 
 
 def show_rows(

@@ -147,8 +147,8 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
         click.echo(f"{click.style('STOPPED', fg='red', bold=True)} {output.printable(line)}")
     if ledger:
         click.echo(_tick(found["last_tick"], now))
-        counted = ", ".join(f"{count:,} {kind}" for kind, count in found["documents"].items())
-        click.echo(f"Ledger: {counted or 'empty'}")
+        counted = ", ".join(f"{kind} {count:,}" for kind, count in found["documents"].items())
+        click.echo(f"Documents of the ledger: {counted or 'none'}")
     span = f", {found['first_outcome']} to {found['last_outcome']}" if found["first_outcome"] else ""
     click.echo(f"{found['instances']} VMs, {sum(found['outcomes'].values())} outcomes{span}\n")
     freezes = ("name", "scope", "by", "since", "until", "why")
@@ -232,7 +232,7 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
     }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]
     cells = [[row[column] for column in columns] for row in rows[:SHOWN]]
-    output.show_table(headings, cells, title=title + _more(rows))
+    output.show_fitting(headings, cells, title=title + _more(rows))
 
 
 def _more(rows: Sequence[object]) -> str:

@@ -1,16 +1,19 @@
 """`logmend status` from outcomes alone: what came of it, what failed, what to do next, who needs a person."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from tests.fakes import COUNTED, World, entry, incident, push, world
 from tests.fakes import REF as FAKE
 from tests.unit.cli.conftest import Run
 from tests.unit.cli.outcomes import REF, lines, outcome
+from tests.unit.cli.test_scan import Terminal
 from tests.unit.test_pipeline import operator
 
 from logmend.ledger.places import Out, Over, Shard
@@ -21,6 +24,7 @@ from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Budget
 from logmend.stages import decide
+from logmend_cli import output
 from logmend_cli.fleet_state import quantiles
 from logmend_cli.outcome_source import OutcomeQuery
 from logmend_cli.status import summed
@@ -329,6 +333,24 @@ async def test_nothing_is_expected_while_it_is_stopped_and_the_rest_is_again_onc
     assert (told["reason"], told["position"]) == ("budget_exhausted", 1)
     await w.controls.resume(By("ann", w.clock.now()))
     assert await expected() == [True, False]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_what_waits_can_be_copied_from_a_terminal_of_any_width(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """Ids are never cut: where a table would have to, each row is told in lines."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    columns = ("in turn", "reason", "VM", "runbook", "since", "intent id")
+    row = ("1", "retry", str(REF), "workload-cert-refresh", "2026-03-01T12:00:00Z", "o-" + 32 * "7")
+    output.show_fitting(columns, [row, ("2", None, *row[2:])], title="Waiting")
+    text = click.unstyle(terminal.getvalue())
+    assert max(map(len, text.splitlines())) <= width
+    assert all(text.count(word) == 2 for word in row[2:])
+    assert (width == 200) == ("\u2500" in text), "a table, if it fits"
 
 
 async def test_the_budget_that_is_told_is_the_one_that_holds_for_the_runbook() -> None:
