@@ -208,7 +208,7 @@ STATUS = record(
     owners=rows(owner=maybe(TEXT), instances=NUMBER, needs_human=NUMBER, failed=NUMBER),
     labels={
         "type": "object",
-        "additionalProperties": rows(value=TEXT, instances=NUMBER, needs_human=NUMBER, failed=NUMBER),
+        "additionalProperties": rows(value=maybe(TEXT), instances=NUMBER, needs_human=NUMBER, failed=NUMBER),
     },
     groups=rows(
         group=TEXT,

@@ -177,6 +177,8 @@ class Summing:
         self._state.instances = len(self._last)
         if any(self._owners.vms):
             self._state.owners = self._owners.rows("owner")
+        for shares in self._labels.values():
+            shares.complete(self._owners)
         self._state.labels = {key: shares.rows("value") for key, shares in sorted(self._labels.items())}
         self._state.groups = self._groups.rows()
         self._state.by_result = Counter(word for _, word in self._last.values() if word)
@@ -210,6 +212,15 @@ class _Shares:
             needs_human.add(vm)
         if subject.last_result is Result.FAILED:
             failed.add(vm)
+
+    def complete(self, every: "_Shares") -> None:
+        """Count the VMs that are among ``every`` and have no value here, as those of None."""
+        known = set[int]().union(*(vms for vms, _, _ in self.vms.values()))
+        vms, needs_human, failed = (
+            set[int]().union(*each) - known for each in zip(*every.vms.values(), strict=True)
+        )
+        if vms:
+            self.vms[None] = vms, needs_human, failed
 
     def rows(self, name: str) -> list[Mapping[str, Any]]:
         """Return a row for each value, those of most VMs first."""

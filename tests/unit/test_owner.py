@@ -7,6 +7,7 @@ from tests.unit.test_pipeline import ENFORCE
 from logmend.errors import ConfigError
 from logmend.model.enums import Result
 from logmend.model.struct import replace
+from logmend.model.values import InstanceRef
 from logmend.outcome import document
 from logmend.settings import Settings
 from logmend_cli.summing import Summing
@@ -67,6 +68,11 @@ async def test_status_counts_by_each_label_with_and_without_a_ledger() -> None:
     alone = Summing()
     alone.outcome(said)
     assert alone.state().document()["labels"] == {"env": [row | {"needs_human": 0, "failed": 0}]}
+    other = InstanceRef(REF.project_id, REF.zone, "42")
+    for instance, labels in ((REF, said.labels), (other, {}), (other, {"team": "web"})):
+        alone.outcome(replace(said, outcome_id=f"{instance}{labels}", instance=instance, labels=labels))
+    without = row | {"value": None, "needs_human": 0, "failed": 0}
+    assert alone.state().document()["labels"]["env"][1:] == [without], "and one that has no such label"
 
 
 async def test_status_counts_by_owner() -> None:
