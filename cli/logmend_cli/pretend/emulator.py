@@ -18,7 +18,7 @@ from pathlib import Path
 
 from logmend_cli.pretend.fleet import free_port
 
-READY_TIMEOUT = 90.0
+READY_TIMEOUT = 150.0
 """Seconds that an emulator may take to answer; a cold Java on a busy machine has needed twenty."""
 STOP_TIMEOUT = 10.0
 PUBSUB_PROJECT = "emulated-project"
@@ -112,7 +112,7 @@ class Emulator:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.address}/", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://{self.address}/", timeout=10) as answer:
                 return bool(answer.status == 200)
         except urllib.error.HTTPError:
             return True
