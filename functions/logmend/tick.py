@@ -1,9 +1,9 @@
 """The tick: takes up what waits in the ledger, oldest first, and stops in time to be called again.
 
 In this order: plans that nobody decided on, uses of controls that are to be told, outcomes that may not have
-reached their log, leases that ran out, what is unverified, what was requested, what is parked; last, VMs that
-have not been heard from for a month. Intents go through :meth:`logmend.pipeline.Pipeline.work`; two ticks at
-once share the work, since each is admitted once.
+reached their log, leases that ran out, what is unverified, what was requested, what is parked, VMs that have
+not been heard from for a month; last, what the tick itself did to controls, and counts. Intents go through
+:meth:`logmend.pipeline.Pipeline.work`; two ticks at once share the work, since each is admitted once.
 """
 
 import asyncio
@@ -228,7 +228,7 @@ class Ticker(Struct, frozen=True):
         await self.pipeline.worker.controls.note_queued(until, now)
 
     def _counts_from(self, began: datetime) -> datetime | None:
-        """Return from when on all that is published comes to who counts, if no other instance ticks."""
+        """Return from when on all messages come to instances that count; None if this one does not count."""
         return began + TIMELY if self.pipeline.policies.general.counts else None
 
     async def _tell_counts(self, tally: Tally, until: float) -> None:

@@ -153,7 +153,7 @@ class Controls:
     ) -> None:
         """Remember when the last tick began, and on which instance.
 
-        ``counts_from`` is from when repeats are counted, if every tick counts from now on; None: not by it.
+        ``counts_from`` is when counting begins if every tick from now on counts; None if this one does not.
         """
 
         def noted(fleet: Fleet) -> tuple[Fleet, list[Act]]:

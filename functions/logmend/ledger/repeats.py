@@ -172,8 +172,8 @@ class Counts:
         """Note an event that goes no further for what it shows itself; return whether it is counted.
 
         If not, it is to be recorded. Nothing is remembered of its VM. Without ``counting`` nothing is noted:
-        it is counted only if an earlier delivery was. Nor is it if its message is older than the time since
-        when every instance counts: another may have recorded it, and no ledger would know.
+        it is counted only if an earlier delivery was. Nothing is counted whose message is older than the time
+        since when every instance counts: another may have recorded it, and no ledger would know.
         """
         mine = intent_key(intent.intent_id)
         keys = [mine, day.key, FLEET]

@@ -166,8 +166,8 @@ class FirestoreStore:
     ) -> tuple[T] | None:
         """Do a step on what is remembered, if it writes; None: nothing was done, it has to be read first.
 
-        The commit is on condition that all of it is still so. What a step says without a write, or raises, it
-        may say of what is so no more.
+        The commit is on condition that all of it is still so. An answer without a write, or an error, may be
+        about what is no longer so.
         """
         try:
             writes, answer = step({key: stored.document for key, stored in known.items()})
