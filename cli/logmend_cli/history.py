@@ -113,10 +113,9 @@ async def _ledger(app: Any, ref: InstanceRef, source: OutcomeQuery) -> Any:
         if found.instance == ref:
             told = outcomes.of_repeats(found, app.settings) if source.name is None else pending(found)
             for each in told:
-                yield of_outcome(each) | {
-                    "kind": "now",
-                    "what": f"counted: {output.word(each.result, each.reason)}",
-                }
+                if source.since is None or each.at >= source.since:
+                    what = f"counted: {output.word(each.result, each.reason)}"
+                    yield of_outcome(each) | {"kind": "now", "what": what}
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)

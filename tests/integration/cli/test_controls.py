@@ -311,6 +311,10 @@ def test_what_is_counted_and_not_recorded_yet_is_shown(place: Place) -> None:
     counted = [each for each in rows if each["what"].startswith("counted")]
     assert [(each["kind"], each["what"]) for each in counted] == [("now", "counted: skipped: cooling_down")]
     assert "2 more like the one recorded before" in counted[0]["detail"]
+    since = ("--since", "2099-01-01T00:00:00Z")
+    later = place.json("history", place.ref("web-1"), *since)
+    later += place.json("history", place.ref("web-1"), *since, outcomes="stdout")
+    assert not any(each["what"].startswith("counted") for each in later)
 
 
 def test_a_vm_that_nobody_knows_has_no_history(place: Place) -> None:
