@@ -203,6 +203,7 @@ class Standing:
 
 async def standing(machine: Machine) -> Standing:
     """Look at a machine from inside, without ssh."""
+    await machine.synced()
     timer, units, records, sudo = await asyncio.gather(
         machine.timer_state(),
         machine.unit_checksums(),
@@ -227,6 +228,7 @@ async def seen(machine: Machine) -> dict[str, str]:
 
 async def logins(machine: Machine) -> int:
     """Count the logins over ssh that the machine let in."""
+    await machine.synced()
     entries = await machine.journal("_SYSTEMD_UNIT=ssh.service")
     return sum("Accepted publickey" in entry["MESSAGE"] for entry in entries)
 

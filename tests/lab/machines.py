@@ -199,6 +199,10 @@ class Machine:
         text = await self.output(["journalctl", "--quiet", "--no-pager", "--output=json", *matches])
         return [json.loads(line) for line in text.splitlines()]
 
+    async def synced(self) -> None:
+        """Have the journal take in what was logged until now: on a busy host it is behind."""
+        await self.run(["journalctl", "--sync"])
+
     async def lines(self) -> list[str]:
         """Return every complaint of the program so far, as it printed them."""
         entries = await self.journal("SYSLOG_IDENTIFIER=gce_workload_cert_refresh")
@@ -227,6 +231,7 @@ class Machine:
 
     async def starts_in(self, periods: int) -> int:
         """Wait out so many periods of the timer (and half a second) and count the service's starts."""
+        await self.synced()
         before = await self._starts()
         await asyncio.sleep(periods * self.period + 0.5)
         return await self._starts() - before

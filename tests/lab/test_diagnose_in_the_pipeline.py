@@ -88,6 +88,7 @@ async def test_the_command_asks_many_vms_and_root_only_if_told(
             governed.ref.instance_id: ("managed_by_policy", None),
         }
         assert said["unknown"] == {"no_cause_fits": 1, "not_readable": 1}
+        await dying.synced()
         sudo = await dying.journal("SYSLOG_IDENTIFIER=sudo")
         assert not sudo, "nobody asked for root"
 
@@ -97,6 +98,7 @@ async def test_the_command_asks_many_vms_and_root_only_if_told(
             around, folder, "diagnose", str(dying.ref), "--as-root", "--by", "ann", mode="enforce"
         )
         assert "address already in use" in "; ".join(said["instances"][0]["evidence"]), error
+        await dying.synced()
         assert await dying.journal("SYSLOG_IDENTIFIER=sudo")
         (kept,) = [json.loads(each) for each in (tmp_path / "operator.jsonl").read_text().splitlines()]
         assert (kept["result"], kept["reason"], kept["requested_by"]) == (
