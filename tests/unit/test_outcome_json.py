@@ -385,6 +385,14 @@ def test_an_errors_cause_is_kept_though_the_program_ends_with_many_words_of_its_
     assert len(said) <= evidence.ERROR_LIMIT
 
 
+def test_what_dnf_says_of_a_conflict_is_a_cause_as_well() -> None:
+    """As dnf 4.14 has it, under the installer's own words."""
+    why = "Problem: package google-cloud-ops-agent conflicts with stackdriver-agent"
+    last = "Please check your network connectivity. " * 40
+    said = evidence.error_text(f"Error: \n {why}\n  - conflicting requests\n{last}\n".encode())
+    assert said.startswith(f"{why} …")
+
+
 def test_an_incident_without_its_vm_is_mended_at_the_condition() -> None:
     """Its series were aggregated: nothing in a dead letter brings the labels back."""
     incident = but(

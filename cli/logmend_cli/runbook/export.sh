@@ -57,7 +57,7 @@ secrets='s|//[^/ ]*@|//|g'
 why() { # the complaints on one line: what says why, then their end
   tr -cd ' -~\n' <"$work/err" | sed "$secrets" >"$work/said"
   if [ "$(wc -c <"$work/said")" -gt 512 ]; then
-    grep -iE '^([EW]: |Err:|(curl|dpkg|rpm|error|fatal): )' "$work/said" | awk '!seen[$0]++' | tr '\n' ' ' | head -c 254
+    grep -iE '^ *([EW]: |Err:|(curl|dpkg|rpm|error|fatal|problem): )' "$work/said" | awk '!seen[$0]++' | tr '\n' ' ' | head -c 254
     printf '... '
   fi
   tr '\n' ' ' <"$work/said" | tail -c 254

@@ -22,7 +22,7 @@ RESERVED = frozenset({"exit_code", "finding", "at", "error"})
 
 _LINE = re.compile(r"([a-z][a-z_]{0,63})=(.*)")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_CAUSE = re.compile(r"[EW]: |Err:|(?:curl|dpkg|rpm|error|fatal): ", re.IGNORECASE)
+_CAUSE = re.compile(r"[EW]: |Err:|(?:curl|dpkg|rpm|error|fatal|problem): ", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]{1,256}@")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -51,7 +51,7 @@ def error_text(output: bytes) -> str:
     """Return a script's standard error as one printable line: what says why, then its end.
 
     Programs tend to end with words of their own ("check your network") that push the cause out of what is
-    kept; lines that begin as apt, dpkg, rpm and curl begin their errors come first, at most half of it.
+    kept; lines that begin as apt, dpkg, dnf, rpm and curl begin their errors come first, at most half of it.
     """
     text = _CREDENTIALS.sub("", _COLOURS.sub("", output.decode("utf-8", "replace")))
     lines = [_printable(line) for line in re.split(r"[\r\n]", text)]

@@ -148,20 +148,29 @@ def test_a_journal_that_hangs_keeps_nobody_from_the_end(
     assert said["notes"][-1] == "not in the VM's log: logger failed"
 
 
+@pytest.mark.parametrize(
+    ("line", "begins"),
+    [
+        (
+            "W: GPG error: https://me:secret@mirror NO_PUBKEY 1234",
+            "W: GPG error: https://mirror NO_PUBKEY 1234 ... ",
+        ),
+        (" Problem: package a conflicts with b", " Problem: package a conflicts with b ... "),
+    ],
+)
 def test_why_a_script_failed_is_not_pushed_out_by_what_comes_after_it(
-    machine: Machine, logmend: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, logmend: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, begins: str
 ) -> None:
-    """Lines as apt and curl begin their errors come first; no credentials of an address are passed on."""
+    """Lines as apt, dnf and curl begin their errors come first; no credentials of an address go on."""
     new.make("complains", tmp_path / "own")
     after = "echo 'check your network, whatever it may be, and try again' >&2\n" * 9
     (tmp_path / "own/complains/validate.sh").write_text(
-        "#!/bin/sh\necho url=https://me:secret@mirror/x\n"
-        f"echo 'W: GPG error: https://me:secret@mirror NO_PUBKEY 1234' >&2\n{after}exit 1\n"
+        f"#!/bin/sh\necho url=https://me:secret@mirror/x\necho '{line}' >&2\n{after}exit 1\n"
     )
     monkeypatch.setenv("LOGMEND_RUNBOOKS", str(tmp_path / "own"))
     status, (said,), _ = logmend("run", "--local", "--runbook", "complains")
     assert (status, said["result"], said["reason"]) == (1, "failed", "script_error")
-    assert said["detail"].startswith("W: GPG error: https://mirror NO_PUBKEY 1234 ... ")
+    assert said["detail"].startswith(begins)
     assert said["detail"].endswith("try again ")
     assert len(said["detail"]) <= 512
     assert "secret" not in json.dumps(said)
