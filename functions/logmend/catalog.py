@@ -17,8 +17,8 @@ from logmend.settings import Budget, ExecutorChoice, Policies, Settings, lower, 
 from logmend.stages import decide
 
 ON = frozenset({"workload-cert-refresh", "ops-agent"})
-"""Built-in runbooks that are on unless somebody says otherwise. ``ops-agent`` has no filter: it is run by
-whoever names it."""
+"""Built-in runbooks that are on unless somebody says otherwise. ``ops-agent`` only tells of what its filter
+selects: it is run by whoever names it."""
 
 
 class Catalog(Struct, frozen=True):
