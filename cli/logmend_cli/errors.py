@@ -43,7 +43,9 @@ class Told(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print each line after ``logmend:``."""
         for line in self.lines:
-            click.echo(f"{click.style('logmend:', fg='red')} {line}", file or sys.stderr, color=colours())
+            click.echo(
+                f"{click.style('logmend:', fg='red')} {_plain(line)}", file or sys.stderr, color=colours()
+            )
 
 
 _KIND = {"FilterError": "filter", "Superseded": "superseded"}
@@ -96,12 +98,19 @@ def _surprise(error: Exception, *, debug: bool) -> Told:
 
 def warn(text: str) -> None:
     """Print something to standard error; standard output stays the same."""
-    click.echo(f"{click.style('logmend:', fg='yellow')} {text}", err=True)
+    click.echo(f"{click.style('logmend:', fg='yellow')} {_plain(text)}", err=True)
 
 
 def confirm(question: str) -> None:
     """Ask on standard error; whoever says no, or is not there, ends the command with nothing done."""
-    click.confirm(f"{click.style('logmend:', fg='yellow')} {question}", abort=True, err=True)
+    click.confirm(f"{click.style('logmend:', fg='yellow')} {_plain(question)}", abort=True, err=True)
+
+
+def _plain(text: str) -> str:
+    """Return what may quote the ledger, a VM or an API, with nothing that makes a terminal do something."""
+    from logmend_cli.output import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def colours() -> bool | None:

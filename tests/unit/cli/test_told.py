@@ -7,7 +7,7 @@ from tests.unit.cli.conftest import Run
 
 from logmend.errors import Permanent, Transient
 from logmend.outcome import reasons
-from logmend_cli.errors import Told, told
+from logmend_cli.errors import BAD, Told, told, warn
 
 
 def said_of(error: Exception) -> str:
@@ -75,3 +75,16 @@ def test_a_ledger_that_is_none_is_named(
     assert ran.exit_code == 1
     assert [word for word in words if word not in ran.stderr] == []
     assert "run it again" not in ran.stderr
+
+
+def test_what_is_told_on_standard_error_does_nothing_to_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A freeze's reason or an API's words may be anybody's; lines stay lines."""
+    hostile = "passes: frozen by ann \x07\x1b]0;x\x07\rby nobody\x9b2J\nsecond"
+    warn(hostile)
+    Told([hostile], BAD).show()
+    said = capsys.readouterr().err
+    assert said.count("\nsecond\n") == 2
+    assert not [each for each in said if each < " " and each != "\n"]
+    assert "\x9b" not in said
