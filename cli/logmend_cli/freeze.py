@@ -22,6 +22,7 @@ from logmend_cli.application import (
     why_option,
 )
 from logmend_cli.errors import warn
+from logmend_cli.output import printable
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 100
@@ -87,7 +88,7 @@ def command(
     until = f" until {freeze.until:%FT%TZ}" if freeze.until else ""
     click.echo(f"frozen by {by}{until}: {', '.join(frozen)}. Resume with: logmend resume {freeze.name}")
     for line in reach:
-        click.echo(f"  {line}")
+        click.echo(f"  {printable(line)}")
 
 
 def hold_wave(runbook: str, by: By, *, hold: bool) -> str:

@@ -14,6 +14,7 @@ from logmend.wiring import Application
 from logmend_cli import inputs, selection
 from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger, why_option
 from logmend_cli.freeze import hold_wave
+from logmend_cli.output import printable
 
 
 @click.command()
@@ -84,7 +85,7 @@ def command(
         return [*done, *(f"still stopped: {each}" for each in still)]
 
     resumed = running(work, shared_ledger(inputs.settings()))
-    click.echo(f"resumed: {'; '.join(resumed)}")
+    click.echo(printable(f"resumed: {'; '.join(resumed)}"))
 
 
 async def _lifted(app: Application, names: frozenset[str], by: By) -> list[str]:

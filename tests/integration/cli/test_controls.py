@@ -219,12 +219,13 @@ def test_a_vm_that_does_not_exist_is_not_frozen(place: Place) -> None:
 
 def test_each_of_two_freezes_takes_a_resume_of_its_own(place: Place) -> None:
     """Nobody lifts another's freeze unawares; the status shows both."""
-    place.logmend("freeze", "--by", "ann", "--why", "storm")
+    place.logmend("freeze", "--by", "ann", "--why", "storm\x07")
     place.logmend("freeze", "--by", "bob", "--why", "audit")
     stopped = place.json("status")["stopped"]
     assert [("bob" in each, "ann" in each) for each in stopped] == [(True, False), (False, True)]
     lifted = place.logmend("resume").stdout
     assert "still stopped: everything frozen by ann" in lifted
+    assert "storm\ufffd" in lifted, "a reason does nothing to a terminal"
     assert deliver(place, "web-1", mode="enforce").reason == "frozen"
     assert "still stopped" not in place.logmend("resume").stdout
     assert deliver(place, "web-1", mode="enforce").result == "remediated"
