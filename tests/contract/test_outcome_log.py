@@ -301,7 +301,7 @@ def test_processes_that_share_a_file_never_mix_lines(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(number)], env=environment)
         for number in range(3)
     ]
-    assert [each.wait(60) for each in writers] == [0, 0, 0]
+    assert [each.wait(150) for each in writers] == [0, 0, 0]
     identities = [json.loads(line)["outcome_id"] for line in path.read_text().splitlines()]
     assert len(identities) == len(set(identities)) == 300
 
@@ -385,4 +385,4 @@ def test_standard_output_that_nobody_reads_is_transient() -> None:
     assert process.stderr
     assert process.stderr.read().decode().strip() == "outcome_log_unavailable"
     process.stderr.close()
-    assert process.wait(30) == 0
+    assert process.wait(100) == 0

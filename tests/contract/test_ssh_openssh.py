@@ -124,7 +124,7 @@ class Sshd:
                     start_new_session=True,
                 )
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as probe:
                 if probe.recv(4) == b"SSH-":
@@ -144,7 +144,7 @@ class Sshd:
             for pid in (*descendants(process.pid), process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(100)
 
     def executor(self, **changes: Any) -> SshExecutor:
         """Give the executor that dials it."""

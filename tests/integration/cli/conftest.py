@@ -94,14 +94,14 @@ class Served:
 
     def open(self) -> None:
         self._thread.start()
-        self._ready.wait(30)
+        assert self._ready.wait(150)
         if self._error is not None:
             raise self._error
 
     def close(self) -> None:
         self._over.set()
         if self._thread.ident is not None:
-            self._thread.join(30)
+            self._thread.join(150)
 
     def _run(self) -> None:
         async def body() -> None:

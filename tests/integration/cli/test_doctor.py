@@ -67,12 +67,12 @@ def served(app: Any) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(body()), daemon=True)
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(150)
     try:
         yield found[0]
     finally:
         over.set()
-        thread.join(30)
+        thread.join(150)
 
 
 @pytest.fixture

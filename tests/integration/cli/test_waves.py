@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,7 +59,8 @@ def ticking(place: Place) -> Iterator[None]:
     async def ticks() -> None:
         app = application(Settings.from_environment(environment_of(place, mode="enforce")))
         while not over.is_set():
-            await app.ticker.run()
+            with suppress(Transient):  # the ledger was busy, and the next one does the work
+                await app.ticker.run()
             await asyncio.sleep(0.05)
         await app.aclose()
 
