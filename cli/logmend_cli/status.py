@@ -22,7 +22,7 @@ from logmend_cli.documented import Command
 from logmend_cli.fleet_state import FleetState, Spent
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 from logmend_cli.summing import Summing, spent, spent_by_cohorts
-from logmend_cli.waiting import Queue
+from logmend_cli.waiting import KEPT, Queue
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
@@ -236,7 +236,8 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
 
 
 def _more(rows: Sequence[object]) -> str:
-    return f" ({SHOWN} of {len(rows)}; --format json has more)" if len(rows) > SHOWN else ""
+    many = f"{KEPT:,} or more" if len(rows) >= KEPT else f"{len(rows)}"
+    return f" ({SHOWN} of {many}; --format json has more)" if len(rows) > SHOWN else ""
 
 
 def _tick(last: str | None, now: datetime) -> str:

@@ -25,10 +25,8 @@ from logmend_cli.alike import Causes
 from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
 from logmend_cli.group_waits import GroupWaits
-from logmend_cli.waiting import Backlog, Queue
+from logmend_cli.waiting import KEPT, Backlog, Queue
 
-KEPT = 1000
-"""Rows that each list keeps; counts are of everything."""
 FAILURES = 50
 """Failures, and uses of controls, that are kept, the latest."""
 

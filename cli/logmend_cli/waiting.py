@@ -14,7 +14,7 @@ from logmend.stages import decide
 from logmend_cli.output import seconds
 
 KEPT = 1000
-"""Rows that are kept: the first in turn."""
+"""Rows that each list of status keeps, of this one the first in turn; counts are of everything."""
 
 _STOPPED = frozenset({"frozen", "breaker_open"})
 

@@ -85,6 +85,17 @@ def test_a_vm_left_to_a_person_stays_so_until_the_person_says_otherwise(run: Run
     assert state(run, human, outcome(2, Result.CONTROLLED, "vm_resumed"))["needs_human"] == []
 
 
+def test_a_list_that_is_cut_does_not_pass_for_all_that_there_is(run: Run) -> None:
+    """Ten are printed, a thousand are kept, and there are more."""
+    several = [
+        outcome(n, Result.SKIPPED, "needs_human", instance=InstanceRef("demo-project", "us-west1-a", str(n)))
+        for n in range(1, 1102)
+    ]
+    shown = run("status", "-", stdin=lines(*several)).stdout
+    assert "Left to a person (10 of 1,000 or more; --format json has more)" in shown
+    assert "Left to a person (10 of 11;" in run("status", "-", stdin=lines(*several[:11])).stdout
+
+
 async def test_outcomes_count_failures_and_relapses_as_the_ledger_does() -> None:
     """A fix, a relapse, then failures with a refusal in between, until a person is needed."""
     w = world(mode=Mode.ENFORCE, cooldown_refused=timedelta(minutes=1))
