@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test the time that its rounds may take."""
     for item in items:
         if "/tests/chaos/" in str(item.path):
-            item.add_marker(pytest.mark.timeout(300 * max(1, round(TRIES / DEFAULT_TRIES))))
+            item.add_marker(pytest.mark.timeout(600 * max(1, round(TRIES / DEFAULT_TRIES))))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -68,7 +68,7 @@ class Relay:
 
     async def idle(self) -> None:
         """Wait until every connection has ended on this side too."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while self.peers:  # noqa: ASYNC110  # polled in a test
                 await asyncio.sleep(0.01)
 

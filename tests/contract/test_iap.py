@@ -77,7 +77,7 @@ def connect(
 
 async def failure(tunnel: IapTunnel) -> Transient | Permanent:
     """Give the error that a connection attempt ends with, as the executor would see it."""
-    async with asyncio.timeout(60), tunnel:
+    async with asyncio.timeout(200), tunnel:
         try:
             async with connect(tunnel):
                 pytest.fail("connected where it must not")
@@ -91,7 +91,7 @@ async def test_megabytes_cross_the_tunnel_each_way(
 ) -> None:
     """What SSH sends arrives whole, both ways, over a relay that stalls without acknowledgements."""
     server_tls, client_tls = relays.self_signed(tmp_path) if secure else (None, None)
-    async with asyncio.timeout(60), relays.running({"my-vm": sshd}, tls=server_tls) as relay:
+    async with asyncio.timeout(200), relays.running({"my-vm": sshd}, tls=server_tls) as relay:
         async with IapTunnel(TARGET, token, url=relay.url, ssl=client_tls) as tunnel, connect(tunnel) as ssh:
             given = await ssh.run(f"give {MEGABYTES}", encoding=None)
             taken = await ssh.run("take", input=b"y" * MEGABYTES, encoding=None)
@@ -126,7 +126,7 @@ async def test_a_wrong_host_key_is_refused(sshd: tuple[str, int]) -> None:
 @pytest.mark.parametrize("behaviour", [relays.splits_frames, relays.never_acknowledges])
 async def test_odd_but_allowed_relays_work(sshd: tuple[str, int], behaviour: relays.Behaviour) -> None:
     """Fragmented messages and missing acknowledgements do no harm."""
-    async with asyncio.timeout(60), relays.running({"my-vm": sshd}, behaviour) as relay:
+    async with asyncio.timeout(200), relays.running({"my-vm": sshd}, behaviour) as relay:
         async with IapTunnel(TARGET, token, url=relay.url) as tunnel, connect(tunnel) as ssh:
             given = await ssh.run("give 500000", encoding=None)
             taken = await ssh.run("take", input=b"y" * 500_000, encoding=None)
@@ -277,7 +277,7 @@ async def test_unknown_tags_are_ignored() -> None:
     async with (
         relays.running(behaviour=relays.says(*messages)) as relay,
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         reader = asyncio.StreamReader()
         await tunnel.create_connection(lambda: asyncio.StreamReaderProtocol(reader))
@@ -392,7 +392,7 @@ async def test_a_silent_deaf_or_trickling_peer_cannot_outlast_the_deadline(
     """The caller's deadline ends the attempt whatever the peer does, and nothing stays behind."""
     before = asyncio.all_tasks()
     async with relays.running({"my-vm": sshd}, behaviour) as relay:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             async with IapTunnel(TARGET, token, url=relay.url, close_timeout=0.3) as tunnel:
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.3), connect(tunnel):
@@ -404,7 +404,7 @@ async def test_a_silent_deaf_or_trickling_peer_cannot_outlast_the_deadline(
 
 async def test_closing_ends_even_if_the_peer_reads_nothing() -> None:
     """Megabytes that nobody takes do not keep the transport alive."""
-    async with relays.running(behaviour=relays.deaf_after_sid) as relay, asyncio.timeout(60):
+    async with relays.running(behaviour=relays.deaf_after_sid) as relay, asyncio.timeout(200):
         async with IapTunnel(TARGET, token, url=relay.url, close_timeout=0.3) as tunnel:
             transport, _ = await tunnel.create_connection(asyncio.Protocol)
             transport.write(b"z" * 20_000_000)
@@ -439,7 +439,7 @@ class Recorder(asyncio.Protocol):
 
 async def test_writing_is_paused_above_high_water_and_resumed_below() -> None:
     """A protocol that heeds pause_writing never buffers more than it was told to."""
-    async with relays.running(behaviour=relays.silent_after_sid) as relay, asyncio.timeout(60):
+    async with relays.running(behaviour=relays.silent_after_sid) as relay, asyncio.timeout(200):
         async with IapTunnel(TARGET, token, url=relay.url) as tunnel:
             transport, protocol = await tunnel.create_connection(Recorder)
             transport.write(b"z" * HIGH_WATER)
@@ -465,7 +465,7 @@ async def test_a_paused_reader_holds_the_relay_back(sshd: tuple[str, int]) -> No
     async with (
         relays.running(behaviour=floods) as relay,
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         transport, protocol = await tunnel.create_connection(Recorder)
         transport.pause_reading()
@@ -483,7 +483,7 @@ async def test_a_paused_reader_holds_the_relay_back(sshd: tuple[str, int]) -> No
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_what_was_written_before_closing_arrives(how: str) -> None:
     """Closing flushes, and so does aborting: the farewell of an SSH client gets through."""
-    async with relays.running(behaviour=relays.takes_everything) as relay, asyncio.timeout(60):
+    async with relays.running(behaviour=relays.takes_everything) as relay, asyncio.timeout(200):
         async with IapTunnel(TARGET, token, url=relay.url) as tunnel:
             transport, _ = await tunnel.create_connection(asyncio.Protocol)
             transport.write(b"z" * 1_000_000)
@@ -509,7 +509,7 @@ async def test_nothing_is_delivered_after_closing() -> None:
     async with (
         relays.running(behaviour=several) as relay,
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         _, protocol = await tunnel.create_connection(Closer)
         assert await protocol.lost is None
@@ -527,7 +527,7 @@ async def test_what_came_before_the_end_is_delivered_even_if_sending_failed_firs
     async with (
         relays.running(behaviour=answers_and_ends) as relay,
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         transport, protocol = await tunnel.create_connection(Recorder)
         transport.pause_reading()
@@ -549,7 +549,7 @@ async def test_the_protocol_learns_once_why_the_connection_was_lost(sshd: tuple[
             behaviour=relays.says(relays.sid_frame(), relays.long_close_frame(4010, "gone"))
         ) as relay,
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         _, protocol = await tunnel.create_connection(Recorder)
         error = await protocol.lost
@@ -562,7 +562,7 @@ async def test_a_command_that_loses_its_tunnel_does_not_look_finished(sshd: tupl
     """No exit status, and the connection itself says why."""
     async with (
         relays.running({"my-vm": sshd}) as relay,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
         IapTunnel(TARGET, token, url=relay.url) as tunnel,
         connect(tunnel) as ssh,
     ):
@@ -617,7 +617,7 @@ async def test_many_tunnels_leave_no_task_and_no_file_behind(sshd: tuple[str, in
                 relay.behaviour = behaviour
                 await asyncio.gather(*(one(number + round_, relay.url) for number in range(10)))
         await relay.idle()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while len(asyncio.all_tasks()) > tasks or files() > handles:
                 gc.collect()
                 await asyncio.sleep(0.05)

@@ -23,6 +23,8 @@ from tests.provider_schema import ROOT
 from logmend_cli.pretend.entries import entry
 from logmend_cli.pretend.fleet import PretendFleet
 
+pytestmark = pytest.mark.timeout(600)  # a shell starts some twenty commands
+
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
 ON, OFF = "enabled active", "disabled inactive"
 

@@ -31,7 +31,7 @@ from tests.lab.machines import Machine, TimerState
 RUNBOOK = "workload-cert-refresh"
 OPERATOR = "sre@example.com"
 DEADLINE = 150.0
-"""Seconds; a test that waits so long has failed, and half of what pytest gives it is left."""
+"""Seconds; a test that waits so long has failed, and most of what pytest gives it is left."""
 
 
 @dataclass

@@ -218,7 +218,6 @@ async def test_an_enforcement_in_vain_says_why(boot: Boot, tmp_path: Path, repos
     assert outcome["next_step"].startswith("move what holds the port")
 
 
-@pytest.mark.timeout(600)
 async def test_at_the_default_settling_what_dies_after_a_minute_is_still_faulty(
     boot: Boot, tmp_path: Path, repository: Repository
 ) -> None:
