@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.chaos.arena import arena, until
 from tests.chaos.conftest import Report
+from tests.chaos.test_commit import PATIENT
 from tests.emulators import Emulator
 
 from logmend.ledger import Controls
@@ -16,7 +17,11 @@ async def test_a_freeze_in_a_storm_stops_enforcement_and_loses_nothing(
     tmp_path: Path, firestore: str, pubsub_emulator: Emulator, report: Report, rounds: int
 ) -> None:
     """Two processes, lines and one-shot incidents; whoever had not committed by then waits."""
-    async with arena(tmp_path, firestore) as stage, stage.function(), stage.function() as function:
+    async with (
+        arena(tmp_path, firestore) as stage,
+        stage.function(**PATIENT),  # what was committed to is finished, however busy the host
+        stage.function(**PATIENT) as function,
+    ):
         held_back = 0
         for _ in range(rounds):
             machines = await stage.fleet.add(12)
