@@ -80,10 +80,10 @@ class Post:
         )
         await self._pushing.enter_async_context(self._pusher.at_work())
 
-    def give_up_after(self, attempts: int) -> None:
-        """Change after how many deliveries a message goes to the dead letter, while none is under way."""
+    async def give_up_after(self, attempts: int) -> None:
+        """Change after how many deliveries a message goes to the dead letter, once none is under way."""
+        await self.all_acknowledged()
         assert self._pusher is not None
-        assert not self._pusher.held
         self._pusher.attempts = attempts
 
     async def all_acknowledged(self, *, within: float = 120.0) -> None:

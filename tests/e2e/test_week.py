@@ -182,7 +182,7 @@ def outage(week: Week) -> None:
     """Bring what died while an API was away to its end; have a breaker stop what goes wrong."""
     names = web(*range(75, 83))
     week.fleet.compute.fail(r"/instances/\d+", 503)
-    week.post.give_up_after(DELIVERY_ATTEMPTS)
+    week.on(week.post.give_up_after(DELIVERY_ATTEMPTS))
     at = week.now()
     sent = week.send({name: _line(week, name, at) for name in names})
     letters = ("replay", "--subscription", week.post.pull_subscription)
@@ -192,8 +192,7 @@ def outage(week: Week) -> None:
     else:
         raise AssertionError("not every message was given up")
     week.given_up |= sent.keys()
-    week.on(week.post.all_acknowledged())
-    week.post.give_up_after(PATIENT_ATTEMPTS)
+    week.on(week.post.give_up_after(PATIENT_ATTEMPTS))
     week.fleet.compute.recover()
     published = week.does(*letters, "--publish", "--topic", week.post.topic)
     assert f"{len(names)} published" in published
