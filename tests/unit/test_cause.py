@@ -415,7 +415,7 @@ async def test_however_the_first_one_ends_the_other_is_told(how: str) -> None:
     assert (await w.deliver(alert())).reason == "goes_first"
     ended = {
         "refused": "refused: other_source",
-        "posing": "refused: goes_first",
+        "posing": "refused: leave_alone",
         "turned away": "skipped: reverted",
         "cancelled": "skipped: cancelled",
         "turned off": "refused: unknown_runbook",
@@ -454,7 +454,7 @@ async def test_a_check_that_prints_logmends_own_reason_begins_no_other_runbook()
     ordered(w, {"ops-agent": "apt-source-gone"})
     w.fleet.vms[REF.instance_id].on_check = [evidence(102, reason="goes_first")]
     outcome = await w.deliver(alert())
-    assert (outcome.result, outcome.reason) == ("refused", "goes_first")
+    assert (outcome.result, outcome.reason) == ("refused", "leave_alone")
     assert [each.intent.intent_id async for each in w.ticker.queues.records()] == ["m-1"]
 
 

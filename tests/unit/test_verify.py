@@ -10,6 +10,7 @@ from logmend.model.state import Record, State
 from logmend.model.struct import replace
 from logmend.model.values import Attempt, Evidence, Trouble, Verdict
 from logmend.outcome import ack
+from logmend.outcome.reasons import ABOUT, About
 from logmend.settings import Settings
 from logmend.stages import outcomes, verify
 
@@ -139,6 +140,25 @@ def test_enforcing_that_says_no_is_refused_whatever_a_second_check_says_or_does_
         for known in (NEW, BEGUN):
             said = verify.result_of(INTENT, done, known, detached=detached)
             assert (said.result, said.reason) == (Result.REFUSED, "certificates_in_use")
+
+
+def test_a_script_on_a_vm_cannot_give_a_reason_that_only_logmend_has() -> None:
+    """Whoever is root there could print it, and call a person, or have it told as a doing of ours."""
+    mine = [reason for reason, about in ABOUT.items() if about is About.LOGMEND]
+    for reason in (*mine, "line_goes_on"):
+        no, nameless = evidence(102, reason=reason), evidence(101, instance_id=None, reason=reason)
+        enforced = Attempt("ssh", before=evidence(101), enforced=True, enforcement=no)
+        second = replace(enforced, enforcement=evidence(100), after=no)
+        for attempt, becomes in (
+            (Attempt("ssh", before=no), (Result.REFUSED, "leave_alone")),
+            (Attempt("ssh", before=nameless), (Result.FAILED, "no_evidence")),
+            (enforced, (Result.REFUSED, "leave_alone")),
+            (second, (Result.UNVERIFIED, "leave_alone")),
+        ):
+            said = verify.result_of(INTENT, attempt, NEW)
+            assert (said.result, said.reason) == becomes
+    said = verify.result_of(INTENT, Attempt("ssh", before=evidence(102, reason="own_word")), NEW)
+    assert (said.result, said.reason) == (Result.REFUSED, "own_word")
 
 
 def test_detached_work_is_requested_until_it_is_done() -> None:

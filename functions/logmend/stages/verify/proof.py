@@ -3,7 +3,9 @@
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
 from logmend.model.values import Attempt, Evidence, Intent, Verdict
+from logmend.outcome.reasons import ABOUT, About
 
+TAKEN_BACK = "line_goes_on"
 NOT_PROVED = "an attempt had been committed, and nothing shows that it began to enforce"
 
 
@@ -62,7 +64,7 @@ def goes_on(intent: Intent, seen: Evidence) -> Verdict:
     """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
     fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
     detail = f"fixed and verified{fixed}; the line went on, and the check sees the fault: {key_values(seen)}"
-    return Verdict(Result.FAILED, "line_goes_on", detail)
+    return Verdict(Result.FAILED, TAKEN_BACK, detail)
 
 
 def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detached: bool) -> Verdict:
@@ -70,7 +72,7 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
     enforcement = attempt.enforcement
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
-        reason = enforcement.values.get("reason", "leave_alone")
+        reason = told(enforcement, "leave_alone")
         return Verdict(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
     if enforcement is not None and enforcement.finding is Finding.BUSY:
         return Verdict(Result.PARKED, "busy", f"enforcing found the VM busy: {key_values(enforcement)}")
@@ -93,7 +95,7 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
         case Finding.DESIRED:
             return fixed(intent, changes(attempt.before, attempt.after), attempt.after)
         case Finding.LEAVE_ALONE:
-            reason = attempt.after.values.get("reason", "leave_alone")
+            reason = told(attempt.after, "leave_alone")
             return Verdict(
                 Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
             )
@@ -152,7 +154,7 @@ def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
             f"instance {evidence.instance_id} answered where {meant} was meant",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
-        reason = evidence.values.get("reason", "no_evidence")
+        reason = told(evidence, "no_evidence")
         return Verdict(Result.FAILED, reason, "the VM's check did not say which instance it ran on")
     return None
 
@@ -161,7 +163,17 @@ def reason_and_detail(evidence: Evidence) -> tuple[str, str]:
     """Return why a check says to leave the VM alone, what it saw, and what it complained of."""
     verdict = f" ({evidence.error})" if evidence.error else ""
     detail = f"the check on the VM says no: {key_values(evidence)}{verdict}"
-    return evidence.values.get("reason", "leave_alone"), detail
+    return told(evidence, "leave_alone"), detail
+
+
+def told(evidence: Evidence, otherwise: str) -> str:
+    """Return the reason that a script on the VM gives: a word of its own, or one for what is seen there.
+
+    A word for logmend's own doings is not taken from whoever answers on the VM: it could call a person.
+    """
+    reason = evidence.values.get("reason", otherwise)
+    ours = ABOUT.get(reason) is About.LOGMEND or reason == TAKEN_BACK
+    return otherwise if ours else reason
 
 
 def changes(before: Evidence, after: Evidence) -> str:
