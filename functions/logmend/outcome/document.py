@@ -152,9 +152,12 @@ def brief(outcome: Outcome) -> dict[str, Any]:
 
 
 def from_json(document: JsonObject) -> Outcome:
-    """Read a document back; ValueError if it is not one. Keys of later versions are ignored."""
+    """Read a document back; ValueError if it is not one. Keys of later versions are ignored.
+
+    Whoever may write to a log can write there what only looks like one: every value has to be of its type.
+    """
     try:
-        return _outcome(document)
+        return msgspec.convert(msgspec.to_builtins(_outcome(document)), Outcome)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not an outcome of logmend: {in_words(error)}") from error
 

@@ -85,6 +85,30 @@ def test_a_vm_left_to_a_person_stays_so_until_the_person_says_otherwise(run: Run
     assert state(run, human, outcome(2, Result.CONTROLLED, "vm_resumed"))["needs_human"] == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"reason": {}}, {"owner": {"a": 1}}, {"runbook": 5}, {"passes": [1]}, {"why": 7}, {"notes": [{}]},
+        {"instance": {"labels": {"a": {"b": 1}}}}, {"instance": {"name": ["x"]}}, {"instance": {"group": {}}},
+        {"instance": {"zone": {}}}, {"before": {"exit_code": 100, "at": "2026-03-01T12:00:00Z", "x": {}}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [("status",), ("report", "--out"), ("export", "--changes")])
+def test_what_only_looks_like_an_outcome_is_counted_and_keeps_no_other_from_being_told(
+    run: Run, tmp_path: Path, command: tuple[str, ...], wrong: dict[str, Any]
+) -> None:
+    """Whoever may write one entry to the log does not blind whoever reads it."""
+    good, bad = (outcome_json.document(outcome(number)) for number in (1, 2))
+    for key, value in wrong.items():
+        bad[key] = {**bad[key], **value} if key == "instance" else value
+    file = tmp_path / "outcomes.jsonl"
+    file.write_text(json.dumps(bad) + "\n" + json.dumps(good) + "\n")
+    out = [tmp_path / "report.html"] if "--out" in command else []
+    ran = run(*command, *out, file)
+    assert "1 items are not outcomes" in ran.stderr
+    assert ran.exit_code == 0, ran.stderr
+
+
 def test_a_list_that_is_cut_does_not_pass_for_all_that_there_is(run: Run) -> None:
     """Ten are printed, a thousand are kept, and there are more."""
     several = [
