@@ -1,7 +1,7 @@
 """The README's two commands in a fresh clone on a machine that has Python and make, and no more.
 
-``python -m tests.bare`` needs root, mmdebstrap and a package index for pip. The machine is a minimal Debian
-in namespaces of its own; what is written there is in memory and vanishes.
+``.venv/bin/python -m tests.bare`` needs root, mmdebstrap and a package index for pip. The machine is a
+minimal Debian in namespaces of its own; what is written there is in memory and vanishes.
 """
 
 import ast
