@@ -157,6 +157,7 @@ def test_a_script_on_a_vm_cannot_give_a_reason_that_only_logmend_has() -> None:
         ):
             said = verify.result_of(INTENT, attempt, NEW)
             assert (said.result, said.reason) == becomes
+            assert f"it gave {reason}," in said.detail
     said = verify.result_of(INTENT, Attempt("ssh", before=evidence(102, reason="own_word")), NEW)
     assert (said.result, said.reason) == (Result.REFUSED, "own_word")
 

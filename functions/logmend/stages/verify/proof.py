@@ -72,8 +72,8 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
     enforcement = attempt.enforcement
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
-        reason = told(enforcement, "leave_alone")
-        return Verdict(Result.REFUSED, reason, "enforcing itself said no, and changed nothing")
+        reason, rest = told(enforcement, "leave_alone")
+        return Verdict(Result.REFUSED, reason, f"enforcing itself said no, and changed nothing{rest}")
     if enforcement is not None and enforcement.finding is Finding.BUSY:
         return Verdict(Result.PARKED, "busy", f"enforcing found the VM busy: {key_values(enforcement)}")
     if attempt.after is None:
@@ -95,10 +95,9 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
         case Finding.DESIRED:
             return fixed(intent, changes(attempt.before, attempt.after), attempt.after)
         case Finding.LEAVE_ALONE:
-            reason = told(attempt.after, "leave_alone")
-            return Verdict(
-                Result.UNVERIFIED, reason, "enforced, but the second check says to leave the VM alone"
-            )
+            reason, rest = told(attempt.after, "leave_alone")
+            detail = f"enforced, but the second check says to leave the VM alone{rest}"
+            return Verdict(Result.UNVERIFIED, reason, detail)
         case Finding.BUSY if detached:  # with what was started, for all that can be seen
             return at_work()
         case Finding.BUSY:
@@ -154,26 +153,28 @@ def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
             f"instance {evidence.instance_id} answered where {meant} was meant",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
-        reason = told(evidence, "no_evidence")
-        return Verdict(Result.FAILED, reason, "the VM's check did not say which instance it ran on")
+        reason, rest = told(evidence, "no_evidence")
+        return Verdict(Result.FAILED, reason, f"the VM's check did not say which instance it ran on{rest}")
     return None
 
 
 def reason_and_detail(evidence: Evidence) -> tuple[str, str]:
     """Return why a check says to leave the VM alone, what it saw, and what it complained of."""
     verdict = f" ({evidence.error})" if evidence.error else ""
-    detail = f"the check on the VM says no: {key_values(evidence)}{verdict}"
-    return told(evidence, "leave_alone"), detail
+    reason, rest = told(evidence, "leave_alone")
+    return reason, f"the check on the VM says no: {key_values(evidence)}{verdict}{rest}"
 
 
-def told(evidence: Evidence, otherwise: str) -> str:
+def told(evidence: Evidence, otherwise: str) -> tuple[str, str]:
     """Return the reason that a script on the VM gives: a word of its own, or one for what is seen there.
 
-    A word for logmend's own doings is not taken from whoever answers on the VM: it could call a person.
+    A word for logmend's own doings is not taken from whoever answers on the VM, as it could call a person:
+    it is what is left to say, for the detail.
     """
     reason = evidence.values.get("reason", otherwise)
-    ours = ABOUT.get(reason) is About.LOGMEND or reason == TAKEN_BACK
-    return otherwise if ours else reason
+    if ABOUT.get(reason) is About.LOGMEND or reason == TAKEN_BACK:
+        return otherwise, f"; it gave {reason}, a reason that only logmend has"
+    return reason, ""
 
 
 def changes(before: Evidence, after: Evidence) -> str:
