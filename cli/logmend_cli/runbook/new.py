@@ -7,7 +7,7 @@ from pathlib import Path
 
 from logmend.errors import ConfigError
 from logmend.runbook.decode import KEBAB
-from logmend.runbook.load import MAX_NAME
+from logmend.runbook.definition import MAX_NAME
 
 SCHEMA = "runbook.schema.json"
 """What the first line of a new ``runbook.yaml`` points an editor to."""

@@ -1,52 +1,20 @@
 """Reading runbooks' folders. Every problem of every file is reported at once, and nothing is guessed."""
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 from logmend.errors import ConfigError
-from logmend.model.values import UNKNOWN, Concerns
 from logmend.runbook import known
-from logmend.runbook.decode import KEBAB, SNAKE, Reader, suggestion
-from logmend.runbook.types import (
-    DIAGNOSE,
-    EXECUTORS,
-    MAX_SCRIPT_CHARACTERS,
-    SCRIPT_FILES,
-    Cause,
-    Condition,
-    Limits,
-    Problem,
-    Runbook,
-    Scripts,
-    Variant,
-)
+from logmend.runbook.decode import Reader, suggestion
+from logmend.runbook.definition import runbook_of
+from logmend.runbook.scripts import declared_in, rendered, text_of, values_of
+from logmend.runbook.types import Problem, Runbook
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "runbooks"
 """Folder of the runbooks that ship with logmend."""
 
 NONE: Mapping[str, str] = MappingProxyType({})
-
-CONCERNS: tuple[Concerns, ...] = ("owner", "fleet", "logmend")
-
-_STEP = r"[^{}\n]*(?:\{(?:vm|instance)\}[^{}\n]*)*"
-"""A next step: text whose only placeholders are a VM's."""
-
-VERDICTS: tuple[Literal["act", "refuse"], ...] = ("act", "refuse")
-
-MAX_NAME = 63 - len("logmend--enforce")
-"""Characters of a name: ``logmend-NAME-enforce`` is the id of an OS policy assignment, which has at most 63
-(cloud.google.com/compute/docs/osconfig/rest/v1/projects.locations.osPolicyAssignments)."""
-
-_WORDS = r"(?=.{8,200}\Z)[ !#-\[\]-~]+"
-"""What a query can hold as it is, and no line holds by chance."""
-
-_PLACEHOLDER = re.compile(f"@({SNAKE})@")
-_SHELL_SAFE = r"[A-Za-z0-9._:/%+=,~*-]+"
-"""Characters that mean nothing to a shell inside double quotes. A parameter's own pattern narrows them."""
 
 
 def load(folder: Path, parameters: Mapping[str, str] = NONE) -> Runbook:
@@ -149,7 +117,7 @@ def _circles(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> Itera
 def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | None, list[Problem]]:
     """Do what :func:`load` does, and hand back the problems instead of raising them."""
     path = folder / "runbook.yaml"
-    text, problems = _text(path)
+    text, problems = text_of(path)
     if text is None:
         return None, problems
     if (values := known.DOCUMENTS.get(text)) is not None:
@@ -164,237 +132,15 @@ def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | 
 def _decoded(
     top: Reader, folder: Path, text: str, parameters: Mapping[str, str]
 ) -> tuple[Runbook | None, list[Problem]]:
-    declared = _declared(top)
-    values = _values(top, declared, parameters)
+    declared = declared_in(top)
+    values = values_of(top, declared, parameters)
     irreversible = bool(top.take("irreversible", bool, "true or false"))
-    scripts, wrong = _scripts(folder, declared, values, irreversible=irreversible)
+    scripts, wrong = rendered(folder, declared, values, irreversible=irreversible)
     top.problems.extend(wrong)
-    runbook = _runbook(top, folder.resolve().name, text, scripts, values, irreversible=irreversible)
+    runbook = runbook_of(top, folder.resolve().name, text, scripts, values, irreversible=irreversible)
     top.done()
     return (None if top.problems else runbook), sorted(top.problems, key=_order)
 
 
 def _order(problem: Problem) -> tuple[str, int, str]:
     return problem.file, problem.line or 0, problem.message
-
-
-def _text(path: Path) -> tuple[str | None, list[Problem]]:
-    try:
-        return path.read_bytes().decode(), []
-    except UnicodeDecodeError:
-        return None, [Problem(str(path), None, "not UTF-8")]
-    except OSError as error:
-        return None, [Problem(str(path), None, f"cannot be read: {error.strerror}")]
-
-
-def _runbook(
-    top: Reader,
-    folder: str,
-    text: str,
-    scripts: Scripts,
-    parameters: Mapping[str, str],
-    *,
-    irreversible: bool,
-) -> Runbook:
-    name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
-    if name is not None and name != folder:
-        top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
-    if name is not None and len(name) > MAX_NAME:
-        top.wrong("name", f"name: {len(name)} characters, at most {MAX_NAME} fit into an OS policy's id")
-    summary = top.text("summary", required=True)
-    query = top.text("filter", "a filter in the Logging query language")
-    causes = _causes(top)
-    variants = _variants(top, (UNKNOWN, *(each.name for each in causes)))
-    if query is not None and not top.values.get("variants"):
-        top.wrong("filter", "filter without variants: every entry would be refused as unknown_variant")
-    if query is None and top.values.get("variants"):
-        top.wrong("variants", "variants without a filter: no entry would ever reach them")
-    words = top.strings("words", "text without quotes and backslashes", _WORDS)
-    if query is None and words:
-        top.wrong("words", "words without a filter: nothing would be told apart by them")
-    keys = top.strings("approval_keys", "key that validate.sh prints", SNAKE)
-    if silent := [key for key in keys if key not in scripts.validate]:
-        top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
-    if bool(causes) != bool(scripts.diagnose):
-        top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
-    said = top.strings("executors", "executor", "|".join(EXECUTORS))
-    executors = said or EXECUTORS
-    if "ssh" not in executors or top.values.get("executors") == []:
-        top.wrong("executors", "executors: ssh belongs to it, since it carries every runbook")
-    if "osconfig" in said and scripts.too_long:
-        top.wrong("executors", f"executors: osconfig cannot carry it: {scripts.too_long}", "say [ssh]")
-    limits = top.mapping("limits")
-    budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
-    limits.done()
-    return Runbook(
-        name=name or "",
-        summary=summary or "",
-        filter=query,
-        variants=variants,
-        guards=top.strings("guards", "guard name", SNAKE),
-        limits=budget,
-        repeats=top.duration("repeats"),
-        detached=top.duration("detached"),
-        permissions=top.strings("permissions", "IAM permission", r"[a-z]+(?:\.[a-zA-Z]+){2}"),
-        follow_up=top.text("follow_up", "name of a runbook", pattern=KEBAB),
-        after=top.text("after", "name of a runbook", pattern=KEBAB),
-        scripts=scripts,
-        digest=_digest(text, scripts),
-        programs=top.strings("programs", "program's name", r"[^\s\[\]:/]{1,128}"),
-        words=words,
-        approval_keys=keys,
-        parameters=parameters,
-        unless=_conditions(top, top.mapping("unless")),
-        only=_conditions(top, top.mapping("only")),
-        irreversible=irreversible,
-        causes=causes,
-        confirmed_by=top.text("confirmed_by", "a filter in the Logging query language"),
-        executors=executors,
-    )
-
-
-_KINDS: tuple[tuple[Literal["label", "metadata", "image", "machine_family"], str, str], ...] = (
-    ("label", "KEY or KEY=VALUE", r"(?=[^A-Z]*\Z)[^\W\d_][\w-]{0,62}(?:=[\w-]{0,63})?"),
-    ("metadata", "KEY or KEY=VALUE", r"[A-Za-z0-9_-]{1,127}(?:=.+)?"),
-    ("image", "PROJECT or PROJECT/LICENSE", r"[a-z][a-z0-9.:-]{4,62}(?:/[a-z0-9._-]{1,63})?"),
-    ("machine_family", "family of machine types such as e2", r"[a-z][a-z0-9]{1,15}"),
-)
-
-
-def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
-    """Read what ``unless`` or ``only`` asks of a VM; neither may be there and ask nothing."""
-    found: list[Condition] = []
-    name = str(each.path[-1])
-    for kind, expected, pattern in _KINDS:
-        texts = each.strings(kind, expected, pattern)
-        if not texts and each.values.get(kind) == []:
-            each.wrong(kind, f"{name}.{kind}: expected at least one")
-        found += [Condition(kind, text) for text in texts]
-    if top.values.get(name) == {}:
-        top.wrong(name, f"{name}: expected at least one condition")
-    each.done()
-    return tuple(found)
-
-
-def _causes(top: Reader) -> tuple[Cause, ...]:
-    """Read the closed list of causes that ``diagnose.sh`` may name."""
-    causes: list[Cause] = []
-    for each in top.mappings("causes"):
-        name = each.text(
-            "name", "snake_case words, at most 40", pattern=f"(?=.{{1,40}}\\Z){SNAKE}", required=True
-        )
-        concerns: Concerns | None = each.one_of("concerns", CONCERNS)
-        summary = each.text("summary", required=True)
-        step = each.text(
-            "next_step", "text with no braces but {vm} and {instance}", pattern=_STEP, required=True
-        )
-        runbook = each.text("runbook", "name of a runbook", pattern=KEBAB)
-        if (concerns == "logmend") != (runbook is not None):
-            each.wrong("runbook", "a cause that concerns logmend names its runbook, and no other does")
-        if name == UNKNOWN or name in {other.name for other in causes}:
-            each.wrong("name", f"cause {name} is there already")
-        each.done()
-        if name and concerns and summary and step:
-            causes.append(Cause(name, concerns, summary, step, runbook))
-    return tuple(causes)
-
-
-def _variants(top: Reader, causes: tuple[str, ...]) -> tuple[Variant, ...]:
-    """Read the variants; ``prefix``, if there is one, begins the pattern of each."""
-    prefix = top.joined("prefix") or ""
-    variants: list[Variant] = []
-    for each in top.mappings("variants"):
-        name = each.text("name", "snake_case words", pattern=SNAKE, required=True)
-        pattern = each.joined("pattern", required=True)
-        verdict: Literal["act", "refuse"] | None = each.one_of("verdict", VERDICTS)
-        reason = each.text("reason", "snake_case words", pattern=SNAKE)
-        if (verdict == "refuse") != (reason is not None):
-            each.wrong("reason", "refuse needs a reason, and act has none")
-        cause = each.one_of("cause", causes) if "cause" in each.values else None
-        if cause is not None and verdict == "act":
-            each.wrong("cause", "act asks the VM for the cause: only what is refused names one")
-        if name in {other.name for other in variants}:
-            each.wrong("name", f"variant {name} is there twice")
-        if pattern is not None:
-            pattern = each.checked_regex("pattern", prefix + pattern)
-        each.done()
-        if name is not None and pattern is not None and verdict is not None:
-            variants.append(Variant(name, pattern, verdict, reason, cause))
-    return tuple(variants)
-
-
-def _declared(top: Reader) -> Mapping[str, tuple[str, str]]:
-    """Read the parameters' patterns and defaults."""
-    declared: dict[str, tuple[str, str]] = {}
-    parameters = top.mapping("parameters")
-    for name in parameters.values:
-        if not re.fullmatch(SNAKE, str(name)):
-            parameters.wrong(str(name), f"parameters.{name}: expected snake_case words")
-        each = parameters.mapping(str(name))
-        pattern, default = each.regex("pattern"), each.text("default", required=True)
-        each.text("summary", required=True)
-        each.done()
-        if pattern is not None and default is not None:
-            declared[str(name)] = pattern, default
-    return declared
-
-
-def _values(
-    top: Reader, declared: Mapping[str, tuple[str, str]], parameters: Mapping[str, str]
-) -> Mapping[str, str]:
-    """Return every declared parameter its value, checked against its pattern and the shell."""
-    for name in parameters:
-        if name not in declared:
-            top.wrong("parameters", f"no such parameter {name}", suggestion(name, declared))
-    values = {name: parameters.get(name, default) for name, (_, default) in declared.items()}
-    for name, value in values.items():
-        if not (re.fullmatch(_SHELL_SAFE, value) and re.fullmatch(declared[name][0], value)):
-            top.wrong("parameters", f"{name}={value!r} does not match {declared[name][0]}")
-    return values
-
-
-def _scripts(
-    folder: Path, declared: Mapping[str, object], values: Mapping[str, str], *, irreversible: bool
-) -> tuple[Scripts, list[Problem]]:
-    """Read the scripts and fill the parameters in, each written ``@name@``."""
-    problems: list[Problem] = []
-    rendered: dict[str, str] = {}
-    used: set[str] = set()
-    if irreversible and (folder / "revert").exists():
-        problems.append(Problem(str(folder / "revert"), None, "irreversible, and yet there is a way back"))
-    optional = {"diagnose": DIAGNOSE} if (folder / DIAGNOSE).exists() else {}
-    for attribute, file in (*SCRIPT_FILES.items(), *optional.items()):
-        if irreversible and file.startswith("revert/"):
-            continue
-        path = folder / file
-        text, wrong = _text(path)
-        problems += wrong
-        names = set(_PLACEHOLDER.findall(text or ""))
-        used |= names
-        problems += [
-            Problem(str(path), None, f"@{name}@ is no parameter of this runbook", suggestion(name, declared))
-            for name in sorted(names - declared.keys())
-        ]
-        full = _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text or "")
-        rendered[attribute] = full
-        if len(full) > MAX_SCRIPT_CHARACTERS:
-            excess = f"{len(full)} characters, {len(full) - MAX_SCRIPT_CHARACTERS} too many"
-            problems.append(Problem(str(path), None, excess))
-        if text is not None and not (text.startswith("#!/bin/sh\n") and text.endswith("\n")):
-            problems.append(Problem(str(path), 1, "expected #!/bin/sh first and a line end last"))
-    problems += [
-        Problem(str(folder / "runbook.yaml"), None, f"parameters.{name}: no script uses @{name}@")
-        for name in sorted(declared.keys() - used)
-    ]
-    return Scripts(**rendered), problems
-
-
-def _digest(text: str, scripts: Scripts) -> str:
-    """Hash runbook.yaml and the rendered scripts, each preceded by its name and length."""
-    parts = {"runbook.yaml": text, **scripts.by_file}
-    parts |= {DIAGNOSE: scripts.diagnose} if scripts.diagnose else {}
-    digest = hashlib.sha256()
-    for name, part in parts.items():
-        data = part.encode()
-        digest.update(f"{name} {len(data)}\n".encode() + data)
-    return f"sha256:{digest.hexdigest()}"

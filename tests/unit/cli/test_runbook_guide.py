@@ -107,7 +107,9 @@ def test_every_key_of_runbook_yaml_is_described() -> None:
     """The table names the keys that the loader takes, and no other."""
     section = PAGE.partition("## runbook.yaml\n")[2].partition("\n## ")[0]
     described = set(re.findall(r"^\| `([a-z_]+)` \|", section, re.MULTILINE))
-    source = (ROOT / "functions/logmend/runbook/load.py").read_text()
+    folder = ROOT / "functions/logmend/runbook"
+    readers = ("load", "definition", "scripts")
+    source = "".join((folder / f"{name}.py").read_text() for name in readers)
     taken = set(re.findall(r'\btop\.\w+\(\s*"([a-z_]+)"', source)) - {"wrong"}
     assert described == taken
 
