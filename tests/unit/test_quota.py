@@ -5,7 +5,7 @@ import pytest
 from logmend.adapters.google.compute import PATIENCE
 from logmend.adapters.google.quota import Quota
 from logmend.errors import Transient
-from logmend.stages.decide.gates import FRESH
+from logmend.stages.decide.commit import FRESH
 
 
 class Clock:

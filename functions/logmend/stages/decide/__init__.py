@@ -6,6 +6,7 @@ anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far 
 :func:`aftermath` (what a result means for the VM's next events).
 """
 
+from logmend.stages.decide.admission import admission, in_turn
 from logmend.stages.decide.aftermath import (
     aftermath,
     goes_first,
@@ -16,21 +17,9 @@ from logmend.stages.decide.aftermath import (
     wants_follow_up,
 )
 from logmend.stages.decide.approvals import DIFFERS, approved, plan
-from logmend.stages.decide.gates import (
-    OLD_FACTS,
-    admission,
-    by_person,
-    ceiling,
-    commit,
-    event,
-    guards,
-    in_turn,
-    judge_guards,
-    outside,
-    recall,
-    stopped,
-    waiting,
-)
+from logmend.stages.decide.ceiling import by_person, ceiling
+from logmend.stages.decide.commit import OLD_FACTS, commit
+from logmend.stages.decide.guards import event, guards, judge_guards
 from logmend.stages.decide.limits import (
     BUDGET_EXHAUSTED,
     GROUP,
@@ -53,6 +42,7 @@ from logmend.stages.decide.limits import (
     sample,
     told_of_group,
 )
+from logmend.stages.decide.stops import outside, recall, stopped, waiting
 from logmend.stages.decide.waves import WAVE, allowed, moved, of_wave, said, wave, wave_act, wave_full
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 

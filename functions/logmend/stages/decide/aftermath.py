@@ -9,7 +9,8 @@ from logmend.model.values import InstanceFacts, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, FIRST_NEEDS_HUMAN, About
 from logmend.runbook import Runbook
 from logmend.settings import Policies, Settings
-from logmend.stages.decide.gates import RELAPSE_HINT, ceiling, only_looks
+from logmend.stages.decide.ceiling import ceiling, only_looks
+from logmend.stages.decide.commit import RELAPSE_HINT
 
 _TOUCHED = frozenset(
     {Result.PLANNED, Result.NOTHING_TO_DO, Result.REMEDIATED, Result.REVERTED, Result.UNVERIFIED}

@@ -5,7 +5,7 @@ from logmend.model.enums import Origin, Result
 from logmend.model.values import Evidence, InstanceFacts, Intent, Plan, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Settings
-from logmend.stages.decide.gates import judge_guards
+from logmend.stages.decide.guards import judge_guards
 
 DIFFERS = "approval_differs"
 

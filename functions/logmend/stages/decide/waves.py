@@ -12,7 +12,7 @@ from logmend.model.struct import replace
 from logmend.model.values import Intent, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
-from logmend.stages.decide.gates import by_person
+from logmend.stages.decide.ceiling import by_person
 from logmend.stages.decide.limits import BUDGET_EXHAUSTED, Cohort, budget, budget_exhausted, hold_back
 
 WAVE = "wave"

@@ -1,0 +1,166 @@
+"""Whether an intent may be taken up, as far as the ledger knows: asked before anything is looked up.
+
+Nobody logs in to a VM for what could not go on: what is stale, cooling down, stopped, in hand elsewhere, or
+waits for a place in the budget.
+"""
+
+from datetime import datetime, timedelta
+
+from logmend.model.enums import Mode, Origin, Result
+from logmend.model.state import Cooldown, Record, State, Subject, View
+from logmend.model.struct import replace
+from logmend.model.values import Intent, Verdict
+from logmend.settings import Lone, Settings
+from logmend.stages.decide.ceiling import by_person, ceiling, only_looks
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, ONE, RECHECK, hold_back
+from logmend.stages.decide.stops import reverted_since, stopped, waiting
+
+RELEASE = timedelta(hours=1)
+"""How soon at the latest the tick asks again for what waits out a cooldown: a person may have ended it."""
+
+
+def admission(
+    intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None = None
+) -> Verdict | None:
+    """Return whether this intent may be worked on, as far as the ledger knows.
+
+    ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
+    to VMs for nothing; what a person asks for is checked all the same.
+    """
+    subject, lease = view.subject, view.subject.lease
+    if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
+        return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
+    if view.record is not None and view.record.asked and view.record.state is State.PARKED:
+        # A request that was taken back is not said again by anyone: it waits, whatever its source.
+        stop = waiting(stopped(intent, subject, view.fleet, settings, now))
+        if stop is not None:
+            return replace(stop, not_before=stop.not_before or now + RECHECK)
+    if view.record is not None and _begun(view.record):
+        # What was begun is finished, if not now, then later; commit asks again.
+        return _held_elsewhere(intent, view.record, subject, now)
+    if not only_looks(intent) and by_person(intent) and settings.mode is Mode.OBSERVE:
+        if _was_accepted(intent, view.record):
+            return Verdict(
+                Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE
+            )
+        return Verdict(
+            Result.REFUSED, "observe_mode", "the function's mode is observe: it changes nothing for anyone"
+        )
+    if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
+        return Verdict(
+            Result.SKIPPED,
+            "stale",
+            f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}",
+        )
+    if (no := reverted_since(intent, subject)) is not None:
+        return no
+    if intent.automatic:
+        if subject.needs_human:
+            return Verdict(
+                Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse"
+            )
+        declined = subject.declined
+        if declined is not None and (declined.until is None or declined.until > now):
+            return Verdict(Result.SKIPPED, "declined", str(declined))
+        cooldown = subject.cooldown
+        if cooldown and cooldown.until > now and not _passes_cooldown(intent, subject, cooldown, settings):
+            return hold_back(
+                intent,
+                "cooling_down",
+                f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
+                min(cooldown.until, now + RELEASE),
+            )
+    if (stop := stopped(intent, subject, view.fleet, settings, now)) is not None:
+        return stop
+    if subject.open_request not in (None, intent.intent_id):
+        if intent.repeats:
+            return Verdict(Result.SKIPPED, "already_requested", f"requested as {subject.open_request}")
+        return Verdict(Result.PARKED, "busy", f"requested as {subject.open_request}", now + RECHECK)
+    if (elsewhere := _in_hand(intent, subject, now)) is not None:
+        return elsewhere
+    queued = view.fleet.queued.get(intent.runbook)
+    fresh = view.record is None and intent.automatic and ceiling(intent, settings)
+    if fresh and queued is not None and now < queued:
+        return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", queued)
+    if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
+        return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
+    return None
+
+
+def _was_accepted(intent: Intent, record: Record | None) -> bool:
+    """Return whether an intent was accepted in a mode that lets it act: a change of the mode loses none."""
+    return record is not None and (record.outcome is not None or intent.origin is Origin.APPROVAL)
+
+
+_LOOKED_AT = frozenset({State.REQUESTED, State.UNVERIFIED})
+
+
+def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
+    """Return what to do if another intent's attempt holds the VM."""
+    if (lease := subject.lease) is not None and lease.expires_at > now:
+        if intent.repeats:
+            return Verdict(Result.SKIPPED, "duplicate", f"in hand as {lease.intent_id}")
+        return Verdict(Result.PARKED, "busy", f"in hand as {lease.intent_id}", lease.expires_at)
+    return None
+
+
+def _begun(record: Record) -> bool:
+    """Return whether enforcement, or a request whose reader has died, may be out for this intent."""
+    asked = record.asked is not None and record.state is State.RUNNING
+    return record.committed or asked or record.state in _LOOKED_AT
+
+
+def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Verdict | None:
+    """Have what was begun wait where it stands while another intent has the VM in hand, or its one label.
+
+    But for a dead attempt, which whoever comes next has to finish first.
+    """
+    if (lease := subject.lease) is not None and lease.expires_at > now:
+        return Verdict(Result.DEFERRED, "busy", f"in hand as {lease.intent_id}")
+    if record.state is not State.RUNNING and subject.open_request not in (None, intent.intent_id):
+        return Verdict(Result.DEFERRED, "busy", f"requested as {subject.open_request}")
+    return None
+
+
+def in_turn(intent: Intent) -> tuple[bool, datetime, str]:
+    """Return the order in which parked intents are taken up: persons' first, then by age."""
+    return not by_person(intent), intent.created_at, intent.intent_id
+
+
+def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, settings: Settings) -> bool:
+    """Return whether a cooldown does not bind: to look, in a mode that may act by now, or to go first.
+
+    Another runbook waits for what goes first, and its own cooldown bounds how often: all being well here the
+    last time is no reason to leave it waiting.
+    """
+    well = intent.back_to and cooldown.result in (Result.REMEDIATED, Result.NOTHING_TO_DO)
+    return only_looks(intent) or bool(well) or _outgrown(subject, settings)
+
+
+def _outgrown(subject: Subject, settings: Settings) -> bool:
+    """Return whether a cooldown from looking only is void because the mode may act now."""
+    cooldown = subject.cooldown
+    return (
+        cooldown is not None
+        and cooldown.mode is not settings.mode
+        and (cooldown.reason != ONE or settings.groups_of_one is Lone.ENFORCE)
+        and (cooldown.mode is Mode.OBSERVE or cooldown.result is Result.PLANNED)
+    )
+
+
+def _said(span: timedelta) -> str:
+    """Return a span in its two largest units: `1d 2h`, or `1h 30m` for 90 minutes."""
+    left, parts = int(span.total_seconds()), list[str]()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:
+    """Age of the event if it is too old: the older of the entry's time and the line's own."""
+    times = [time for time in (intent.event_time, intent.line_time) if time is not None]
+    if not times or now - min(times) <= settings.max_event_age:
+        return None
+    return timedelta(seconds=int((now - min(times)).total_seconds()))

@@ -1,0 +1,28 @@
+"""How far an intent may go: whether it is to change anything, who asked for it, and what the mode allows."""
+
+from logmend.model.enums import Action, Mode
+from logmend.model.values import Intent
+from logmend.settings import Settings
+
+
+def ceiling(intent: Intent, settings: Settings) -> bool:
+    """Return whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
+    if only_looks(intent):
+        return False
+    match settings.mode:
+        case Mode.ENFORCE:
+            return True
+        case Mode.APPROVE:
+            return by_person(intent)
+        case _:
+            return False
+
+
+def only_looks(intent: Intent) -> bool:
+    """Return whether nothing is to be changed, whatever is seen."""
+    return intent.look_only or intent.action is Action.CHECK
+
+
+def by_person(intent: Intent) -> bool:
+    """Return whether a person asked for it."""
+    return not intent.automatic
