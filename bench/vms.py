@@ -24,9 +24,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bench.processes import ROOT, end, environment
-from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.entries import entry
 from logmend_cli.pretend.fleet import PretendLogin, free_port, serving
+from logmend_cli.pretend.instance import PretendInstance
 
 PROJECT = "bench-project"
 ZONE = "us-west1-a"

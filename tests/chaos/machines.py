@@ -15,8 +15,9 @@ from pathlib import Path
 
 import asyncssh
 
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
 from logmend_cli.pretend.fleet import _OUTPUT, TIMER, Machine, PretendFleet
+from logmend_cli.pretend.instance import PretendInstance
 
 PROJECT, ZONE = "chaos-project", "us-west1-a"
 OFF = "disabled inactive"

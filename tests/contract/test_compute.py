@@ -23,7 +23,8 @@ from logmend.adapters.ssh.host_keys import PublishedHostKeys
 from logmend.errors import Permanent, Transient
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.instance import PretendInstance
 
 REF = InstanceRef("web-prod", "us-west1-a", "4775836342981993096")
 MANAGER = "zones/us-west1-a/instanceGroupManagers/web"

@@ -12,7 +12,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 from tests.contract.http_fake import serving
 
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.instance import PretendInstance
 
 VM: dict[str, Any] = {"project": "web-prod", "zone": "us-west1-a"}
 

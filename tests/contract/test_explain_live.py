@@ -11,7 +11,8 @@ import pytest
 from tests.contract.http_fake import serving
 from tests.fakes import REF, entry
 
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.instance import PretendInstance
 
 ROOT = Path(__file__).resolve().parents[2]
 

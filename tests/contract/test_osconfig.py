@@ -22,7 +22,8 @@ from logmend.model.struct import replace
 from logmend.model.values import Asked, InstanceRef
 from logmend.osconfig import assignment
 from logmend.runbook import load_all
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.instance import PretendInstance
 
 PROJECT, ZONE = "web-prod", "us-west1-a"
 REF = InstanceRef(PROJECT, ZONE, "4775836342981993096")

@@ -13,8 +13,9 @@ from tests.e2e.post import Post, post_office
 from tests.emulators import Emulator, firestore_emulator, pubsub_emulator, warm
 
 from logmend import wiring
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
 from logmend_cli.pretend.fleet import USER, Machine, PretendFleet
+from logmend_cli.pretend.instance import PretendInstance
 
 __all__ = ["firestore_emulator", "pubsub_emulator"]
 

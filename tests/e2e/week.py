@@ -33,9 +33,10 @@ from logmend.model.enums import INTERIM_RESULTS
 from logmend.model.state import Record, State, Subject
 from logmend_cli import outcome_source
 from logmend_cli.main import COMMANDS, logmend
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
 from logmend_cli.pretend.entries import entry, incident
 from logmend_cli.pretend.fleet import TIMER, USER, Machine, PretendFleet
+from logmend_cli.pretend.instance import PretendInstance
 from logmend_cli.report.data import Report
 
 T = TypeVar("T")

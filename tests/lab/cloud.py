@@ -22,8 +22,9 @@ from logmend.model.struct import replace
 from logmend.model.values import Intent, Source
 from logmend.ports import Document, Key
 from logmend.stages import decide
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
 from logmend_cli.pretend.fleet import free_port, serving
+from logmend_cli.pretend.instance import PretendInstance
 from tests.e2e.function_process import Function, function_process
 from tests.lab import shipper
 from tests.lab.machines import Machine, TimerState

@@ -20,7 +20,8 @@ from pathlib import Path
 import asyncssh
 import uvicorn
 
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
+from logmend_cli.pretend.instance import PretendInstance
 
 TIMER = "gce-workload-cert-refresh.timer"
 USER = "logmend"

@@ -13,9 +13,10 @@ from typing import Any
 import asyncssh
 
 from logmend.model.struct import Struct
-from logmend_cli.pretend.compute_api import PretendCompute, PretendInstance
+from logmend_cli.pretend.compute_api import PretendCompute
 from logmend_cli.pretend.entries import entry, incident
 from logmend_cli.pretend.fleet import TIMER, Machine, PretendFleet
+from logmend_cli.pretend.instance import PretendInstance
 
 PROJECT = "demo-project"
 CERTIFICATE_PROJECT = "certificates-project"

@@ -13,8 +13,8 @@ from tests.fakes import REF
 
 from logmend import runbook
 from logmend_cli import main
-from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.fleet import Machine
+from logmend_cli.pretend.instance import PretendInstance
 from logmend_cli.runbook import export, new
 
 METADATA = "pretend/http/169.254.169.254/computeMetadata/v1"

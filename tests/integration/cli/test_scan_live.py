@@ -13,8 +13,8 @@ from typing import Any
 
 from tests.integration.cli.conftest import Place
 
-from logmend_cli.pretend.compute_api import PretendInstance
 from logmend_cli.pretend.entries import entry
+from logmend_cli.pretend.instance import PretendInstance
 from logmend_cli.pretend.story import ZONE, identity
 
 ROOT = Path(__file__).resolve().parents[3]
