@@ -14,7 +14,8 @@ from pathlib import Path
 from logmend_cli.fleet_state import quantiles
 from logmend_cli.output import duration_text, printable, write_csv
 from logmend_cli.report import charts
-from logmend_cli.report.data import TROUBLES, VMS, Report, Vm
+from logmend_cli.report.data import TROUBLES, VMS, Report
+from logmend_cli.report.vm import Vm
 
 REASONS = 24
 """Reasons that are shown, the most frequent."""

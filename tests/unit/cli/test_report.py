@@ -16,8 +16,10 @@ from logmend.model.struct import replace
 from logmend.model.values import Evidence, InstanceRef, Latency, Lineage, Outcome
 from logmend_cli.report import charts
 from logmend_cli.report.charts import COLOURS
-from logmend_cli.report.data import ENDS, HISTORY, STEPS, VMS, Report, reached
+from logmend_cli.report.data import VMS, Report
+from logmend_cli.report.funnel import ENDS, STEPS, reached
 from logmend_cli.report.page import render
+from logmend_cli.report.vm import HISTORY
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7*7 }}\u2028\x1b]0;x\x07'
 
