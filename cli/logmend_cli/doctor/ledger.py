@@ -1,0 +1,101 @@
+"""What can go wrong with the ledger and with what the tick takes up from it. Pure."""
+
+from datetime import timedelta
+
+from logmend.model.state import Fleet
+from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts
+
+TICK_LATE = timedelta(minutes=16)
+"""Three ticks missed: as the alert ``missed_tick``."""
+
+
+DAMAGE = 20
+"""Things amiss in the ledger that are named in one line."""
+
+
+def ledger(facts: Facts) -> Check:
+    """See that the ledger answers, and whether something is frozen or a breaker open."""
+    name, found = "ledger", facts.ledger
+    if not isinstance(found, Fleet):
+        kind, _, where = facts.ledger_state.partition(":")
+        project, _, database = where.partition("/")
+        absent = kind == "firestore" and "not_found" in found
+        repair = (
+            f"gcloud firestore databases create --database={database or '(default)'} --project={project}"
+            f" --location={facts.place.region} --type=firestore-native"
+        )
+        named = "no ledger is named" in found
+        return Check(name, UNKNOWN if named else FAIL, found, repair if absent else None)
+    if found.frozen:
+        said = f"frozen by {found.frozen.by} at {found.frozen.at:%FT%TZ}: {found.frozen.why}"
+        return Check(name, WARN, said, "logmend resume")
+    if found.frozen_runbooks:
+        one = next(iter(found.frozen_runbooks))
+        return Check(
+            name, WARN, f"frozen: {', '.join(found.frozen_runbooks)}", f"logmend resume --runbook {one}"
+        )
+    if found.breakers:
+        one, breaker = next(iter(found.breakers.items()))
+        said = f"the breaker of {one} is open: {breaker.failing} of {breaker.seen} VMs failed"
+        return Check(name, WARN, said, f"logmend resume --runbook {one}")
+    return Check(name, OK, f"{facts.ledger_state} answers; nothing is frozen")
+
+
+def damage(facts: Facts) -> Check:
+    """See that every lease, place and document of the ledger can be used."""
+    name = "ledger's documents"
+    if not isinstance(facts.ledger, Fleet):
+        return Check(name, UNKNOWN, facts.ledger)
+    said = [f"repaired {each.where}: {each.what}" for each in facts.repaired]
+    said += [f"{each.where}: {each.what}" for each in facts.damage]
+    if not facts.damage:
+        return Check(name, OK, "; ".join(said) or "every lease and place has its intent")
+    shown = "; ".join(said[:DAMAGE]) + (f"; and {len(said) - DAMAGE} more" if len(said) > DAMAGE else "")
+    repairable = any(each.repairable for each in facts.damage)
+    repair = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
+    lost = any(not each.repairable for each in facts.damage)
+    return Check(name, FAIL if lost else WARN, shown, repair)
+
+
+def scheduler(facts: Facts) -> Check:
+    """See that the scheduler's job ticks on the topic."""
+    name, place, reply = "scheduler", facts.place, facts["job"]
+    at = f"--project={place.project} --location={place.region}"
+    if reply.absent:
+        repair = (
+            f"gcloud scheduler jobs create pubsub {place.name}-tick {at} --schedule='*/5 * * * *'"
+            f' --time-zone=Etc/UTC --topic={place.name} --message-body=\'{{"logmend":"tick"}}\''
+        )
+        return Check(name, FAIL, f"there is no job {place.name}-tick: parked work is not processed", repair)
+    if reply.body is None:
+        return Check(name, UNKNOWN, reply.why)
+    found = reply.body
+    if found.get("state") != "ENABLED":
+        return Check(
+            name,
+            FAIL,
+            f"the job is {found.get('state')}",
+            f"gcloud scheduler jobs resume {place.name}-tick {at}",
+        )
+    target = (found.get("pubsubTarget") or {}).get("topicName")
+    if target != place.topic:
+        repair = f"gcloud scheduler jobs update pubsub {place.name}-tick {at} --topic={place.name}"
+        return Check(name, FAIL, f"the job publishes to {target}, not to {place.topic}", repair)
+    status = found.get("status") or {}
+    if status.get("code"):
+        said = f"its last run failed: {status.get('message') or status['code']}"
+        return Check(name, FAIL, said, f"gcloud scheduler jobs run {place.name}-tick {at}")
+    return Check(name, OK, f"{found.get('schedule')}, last run {found.get('lastAttemptTime', 'not yet')}")
+
+
+def last_tick(facts: Facts) -> Check:
+    """Return when a tick last came to its end; that proves scheduler, topic, function and ledger at once."""
+    name = "last tick"
+    if not isinstance(facts.ledger, Fleet):
+        return Check(name, UNKNOWN, facts.ledger)
+    at = facts.ledger.last_tick
+    if at is None:
+        return Check(name, WARN, "none yet", "logmend tick")
+    age = facts.now - at
+    said = f"at {at:%FT%TZ}, {int(age.total_seconds())} s ago"
+    return Check(name, FAIL, said, "logmend tick") if age > TICK_LATE else Check(name, OK, said)

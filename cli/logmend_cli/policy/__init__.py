@@ -1,0 +1,1 @@
+"""``logmend policy``: the OS policy assignments of the osconfig executor."""
