@@ -44,7 +44,7 @@ shutdown = Shutdown(app.aclose)
 async def remediate(request: Request) -> Response:
     """Deal with one delivery and answer it as its outcome demands."""
     diagnostics.ensure()  # the framework configures logging anew once this module is imported
-    with shutdown.request():
+    with shutdown:
         body = await _bounded_body(request)
         outcome = await app.pipeline.handle(body, _event_headers(request))
         if isinstance(outcome, Tick):

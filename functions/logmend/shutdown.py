@@ -11,8 +11,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any
 
@@ -33,17 +32,16 @@ class Shutdown:
         self._armed = False
         self._next: Any = signal.SIG_DFL
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Hold the shutdown off while a request is dealt with."""
         if not self._armed and threading.current_thread() is threading.main_thread():
             self._armed = True
             self._next = signal.signal(signal.SIGTERM, self._stop)
         self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
+
+    def __exit__(self, *_: object) -> None:
+        """Let the shutdown go on, if this was the last request under way."""
+        self._under_way -= 1
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, self._next)  # a second signal is the server's at once

@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
@@ -11,7 +13,7 @@ from tests.unit.corpus import names, value
 
 from logmend.model.values import Delivery, Incident, InstanceRef, LogEntry, Tick, Undecodable, Verdict
 from logmend.stages import decode, identify
-from logmend.stages.decode import lines, payload
+from logmend.stages.decode import envelope, lines, payload
 
 REASONS = {"malformed", "no_data", "too_large", "not_an_event"}
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -171,3 +173,16 @@ def test_the_fast_reader_reads_what_the_careful_one_does(text: bytes, at: int, p
     """Whole and with bytes put in: msgspec never accepts what json refuses, nor reads it as anything else."""
     for each in (text, text[:at] + put + text[at:], text[:at] + put + text[at + len(put) :]):
         assert repr(payload.loads(each)) == repr(payload._loads(each))
+
+
+@given(st.binary(min_size=1, max_size=40), st.text("ABCxyz019+/-_= \n", max_size=12))
+def test_data_is_read_in_either_alphabet_padded_or_not_and_else_is_malformed(data: bytes, text: str) -> None:
+    """The quick way takes nothing that the other one would not, and takes it for the same bytes."""
+    for spelled in (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+        assert envelope._base64(spelled) == envelope._base64(spelled.rstrip("=")) == data
+    standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+    if re.fullmatch(r"[A-Za-z0-9+/]*", standard) and len(standard) % 4 != 1:
+        assert envelope._base64(text) == base64.b64decode(standard + "=" * (-len(standard) % 4))
+    else:
+        with pytest.raises(ValueError):
+            envelope._base64(text)

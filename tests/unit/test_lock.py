@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ROOT = Path(__file__).parents[2]
 SHIPPED, ALL = ROOT / "functions" / "requirements.txt", ROOT / "requirements.txt"
@@ -74,6 +76,12 @@ def test_make_installs_by_hash_alone() -> None:
         line for line in (ROOT / "Makefile").read_text().splitlines() if "-r requirements.txt" in line
     )
     assert "--require-hashes" in install
+
+
+def test_the_server_reads_http_with_the_parser_that_ships() -> None:
+    """Uvicorn takes httptools if it is there; its own alternative costs more than all of an event."""
+    assert "httptools" in locked(SHIPPED)
+    assert AutoHTTPProtocol is HttpToolsProtocol
 
 
 def _installed(name: str) -> str | None:

@@ -401,3 +401,15 @@ def test_an_incident_without_its_vm_is_mended_at_the_condition() -> None:
     assert reasons.next_step(incident).startswith("group the condition by project_id, zone, instance_id")
     entry = but(result=Result.REJECTED, reason="bad_identity", source=Source("log_entry"))
     assert "dead-letter" in reasons.next_step(entry)
+
+
+@given(
+    st.datetimes(AT.replace(year=2, tzinfo=None), AT.replace(year=9998, tzinfo=None)),
+    st.sampled_from([0, 1, 123_000, 999_999]),
+    st.sampled_from([UTC, timezone(timedelta(hours=-7)), timezone(timedelta(0))]),
+)
+def test_a_time_is_written_in_utc_with_six_digits(at: datetime, micros: int, zone: timezone) -> None:
+    """Text sorts as time does, whatever zone and fraction the time came with."""
+    at = at.replace(microsecond=micros, tzinfo=zone)
+    written = outcome_json.document(replace(BARE, at=at))["timestamp"]
+    assert written == f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"

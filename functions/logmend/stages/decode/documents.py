@@ -41,7 +41,7 @@ def document(value: Any) -> Event | Undecodable:
 
 def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
     for name, kind in _SHAPES.items():
-        if raw.get(name) is not None and not isinstance(raw[name], kind):
+        if (part := raw.get(name)) is not None and not isinstance(part, kind):
             return Undecodable("malformed", f"{name} is not {_KINDS[kind]}")
     resource = raw.get("resource") or {}
     said = lines.of_entry(raw)

@@ -54,8 +54,10 @@ def complete(text: str) -> dict[str, Any] | None:
 
 def too_large(text: bytes) -> Undecodable | None:
     """Refuse a JSON document that is larger than any that Google sends; None if it is not."""
-    size = len(text) - 5 * text.count(b"\\u00")
-    if size <= MAX_ENTRY and len(text) <= MAX_SPELLED:
+    size = len(text)
+    if MAX_ENTRY < size <= MAX_SPELLED:
+        size -= 5 * text.count(b"\\u00")
+    if size <= MAX_ENTRY:
         return None
     return Undecodable(
         "too_large", f"{len(text)} bytes, the limit is {MAX_ENTRY}, each escape counted as one"
