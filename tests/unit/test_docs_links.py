@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.cli.conftest import Run, run
 
+from logmend.guards import GUARDS
 from logmend_cli.pretend import story
 from logmend_cli.pretend.entries import entry
 
@@ -151,3 +152,10 @@ def test_the_pictures_of_the_readme_are_there_and_small() -> None:
         picture = (ROOT / each).read_bytes()
         assert picture[:4] + picture[8:12] == b"RIFFWEBP"
         assert len(picture) < 100_000
+
+
+@pytest.mark.parametrize("name", ["docs/safety.md", "docs/runbooks.md"])
+def test_the_pages_name_every_guard(name: str) -> None:
+    """A reader learns what each guard prevents, and that a runbook may ask for it."""
+    text = page(name)
+    assert [guard for guard in GUARDS if f"`{guard}`" not in text] == []
