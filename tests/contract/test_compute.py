@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.contract.http_fake import mute, serving
 
-from logmend.adapters.google import compute as compute_module
+from logmend.adapters.google import compute_calls
 from logmend.adapters.google.compute import ComputeApi
 from logmend.adapters.google.quota import Quota
 from logmend.adapters.ssh.host_keys import PublishedHostKeys
@@ -278,7 +278,7 @@ async def test_reads_beyond_the_limit_wait_and_are_then_refused_without_a_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The refusal says when to come back; another project has a quota of its own."""
-    monkeypatch.setattr(compute_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(compute_calls, "PATIENCE", 0.0)
     other = "other-proj"
     pretend = PretendCompute([vm(), vm(project_id=other)], {"web-prod": {}, other: {}})
     async with serving(pretend.app) as url:
@@ -304,7 +304,7 @@ async def test_look_ups_that_are_refused_do_not_keep_the_quota_used_up(
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr(compute_module, "Quota", partial(Quota, now=lambda: now, sleep=sleep))
+    monkeypatch.setattr(compute_calls, "Quota", partial(Quota, now=lambda: now, sleep=sleep))
     pretend, found = PretendCompute([vm()], {"web-prod": {}}), 0
     async with serving(pretend.app) as url:
         compute = ComputeApi(url, reads=10)
@@ -351,7 +351,7 @@ async def test_the_quota_of_a_busy_project_is_not_forgotten_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of more projects than are kept, those go that were not read for the longest time."""
-    monkeypatch.setattr(compute_module, "_PROJECTS", 2)
+    monkeypatch.setattr(compute_calls, "PROJECTS", 2)
     names = ["web-prod", "proj-b", "proj-c"]
     pretend = PretendCompute([vm(project_id=name) for name in names], {name: {} for name in names})
     async with serving(pretend.app) as url:

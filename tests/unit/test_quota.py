@@ -2,7 +2,7 @@
 
 import pytest
 
-from logmend.adapters.google.compute import PATIENCE
+from logmend.adapters.google.compute_calls import PATIENCE
 from logmend.adapters.google.quota import Quota
 from logmend.errors import Transient
 from logmend.stages.decide.commit import FRESH

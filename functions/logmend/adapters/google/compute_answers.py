@@ -1,6 +1,6 @@
 """What the Compute API's answers mean; see the table of :mod:`logmend.adapters.google.compute`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from logmend.adapters.google.rest import HttpReply
@@ -45,3 +45,8 @@ def readable(read: Callable[[], T]) -> T:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         detail = f"the Compute API's answer cannot be read: {type(error).__name__}: {error}"
         raise Transient("compute_unavailable", detail) from error
+
+
+def scopes(page: JsonObject) -> list[Sequence[JsonObject]]:
+    """Return the instances of each zone in a page of an aggregated listing."""
+    return [scope.get("instances", ()) for scope in page.get("items", {}).values()]
