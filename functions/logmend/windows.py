@@ -9,10 +9,9 @@ without it a window is an error at the start.
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace  # noqa: TID251  as in settings, which is read without packages
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from itertools import groupby
-from zoneinfo import ZoneInfo
 
 from logmend import grammar
 
@@ -59,7 +58,7 @@ class Window:
 
     def contains(self, now: datetime) -> bool:
         """Return whether the wall clock of its zone shows a time in it."""
-        local = now.astimezone(ZoneInfo(self.zone))
+        local = now.astimezone(_zone(self.zone))
         minute, today = 60 * local.hour + local.minute, local.date()
         if self.on(today) and self.begins <= minute < self.ends:
             return True
@@ -67,7 +66,7 @@ class Window:
 
     def changes(self, day: date) -> Iterator[datetime]:
         """Yield every moment of a day (UTC) at which it may begin or end."""
-        zone = ZoneInfo(self.zone)
+        zone = _zone(self.zone)
         for local in (day + timedelta(days=offset) for offset in (-1, 0, 1)):
             midnight = datetime.combine(local, time(), zone)
             for minute in (0, self.begins, self.ends % DAY):
@@ -199,7 +198,7 @@ def _closed_on(hours: Sequence[Hours], blackouts: Sequence[Window], day: date) -
     return any(not any(window.on(at) for window in each.windows for at in (before, *local)) for each in hours)
 
 
-def _shift(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
+def _shift(before: datetime, after: datetime, zone: tzinfo) -> datetime:
     """Find the second at which a zone's offset changes, between two moments at which it differs."""
     old = before.astimezone(zone).utcoffset()
     low, high = int(before.timestamp()), int(after.timestamp())
@@ -208,6 +207,13 @@ def _shift(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
         same = datetime.fromtimestamp(middle, zone).utcoffset() == old
         low, high = (middle, high) if same else (low, middle)
     return datetime.fromtimestamp(high, UTC)
+
+
+def _zone(name: str) -> tzinfo:
+    """Return a time zone. No cold start without windows waits for its module."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  it asks how Python was built: milliseconds
+
+    return ZoneInfo(name)
 
 
 # As they are written
@@ -233,7 +239,7 @@ def opening(text: str) -> tuple[Hours, ...]:
 def _span(text: str) -> Window:
     *words, zone = grammar.text(text).split()
     try:
-        ZoneInfo(zone)
+        _zone(zone)
     except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
         raise ValueError(
             "expected an IANA time zone that this machine knows at its end, such as Europe/Berlin"

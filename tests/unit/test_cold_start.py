@@ -6,7 +6,17 @@ import sys
 from pathlib import Path
 
 FUNCTIONS = Path(__file__).resolve().parents[2] / "functions"
-HEAVY = ("asyncssh", "cryptography", "requests", "google.auth", "google.cloud", "grpc", "lark", "yaml")
+HEAVY = (
+    "asyncssh",
+    "cryptography",
+    "requests",
+    "google.auth",
+    "google.cloud",
+    "grpc",
+    "lark",
+    "yaml",
+    "zoneinfo",
+)
 
 UNMATCHED = """
 import functions_framework.aio, sys

@@ -7,7 +7,6 @@ RFC 3339 with 0, 3, 6 or 9 digits of fraction (only the order of its parts is do
 """
 
 import datetime as dt
-import zoneinfo
 from collections.abc import Callable
 
 from logmend.lql import values
@@ -64,6 +63,8 @@ def _zone(zone: str | None, kind: Kind, target: Kind, at: Position) -> dt.tzinfo
         return dt.UTC
     if Kind.TIMESTAMP not in {kind, target} or {kind, target} == {Kind.TIMESTAMP}:
         raise FilterError("TIMEZONE applies to casts from or to TIMESTAMP", *at)
+    import zoneinfo  # noqa: PLC0415  only a filter that names a zone takes it
+
     try:
         return zoneinfo.ZoneInfo(zone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):

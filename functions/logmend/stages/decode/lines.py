@@ -10,6 +10,7 @@ line.
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 
 from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
@@ -64,7 +65,6 @@ def _named(time: str) -> str:
 
 _BEFORE = _portable(header.before())
 _HEADER = _portable(header.before() + _named(header.TIME))
-_SINCE_START = _portable(header.before().replace(")?", ")??") + _named(header.UPTIME))
 _PID = re.compile(r"(?:\[[^\]]*\])?:?\Z")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,251}[A-Za-z0-9])?")
 _ZONED = re.compile(r"(?:[A-Z][a-z]{2},? )?(\d{4}-\S+[ T]\S+?)(?: (UTC)| ([+-]\d\d:?\d\d))?:?")
@@ -106,11 +106,16 @@ def read(text: str, *, program: str | None = None, escaped: bool = False) -> Lin
     return Line(program, text[start.end() :] if start else text)
 
 
+@cache  # it takes milliseconds to compile, for a form that is rare
+def _since_start() -> re.Pattern[str]:
+    return _portable(header.before().replace(")?", ")??") + _named(header.UPTIME))
+
+
 def _header(text: str) -> re.Match[str] | None:
     found = _HEADER.match(text)
     if found is not None and _names(found):
         return found
-    found = _SINCE_START.match(text) if "] " in text[:64] else None
+    found = _since_start().match(text) if "] " in text[:64] else None
     return found if found is not None and _names(found) else None
 
 
