@@ -1,6 +1,7 @@
 """Run the benchmarks, print a table, and write out/bench.json: ``python -m bench [--only NAME]…``.
 
-The soak, which measures no time, runs in a process of its own beside what counts and what measures CPU.
+The soak, which measures no time, runs in a process of its own beside what only counts. A benchmark that fails
+or takes longer than it may is named with the reason, and the others are run.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
@@ -21,23 +22,30 @@ from pathlib import Path
 
 from bench import figures, processes
 from bench.figures import Figure, Skipped
+from logmend.model.struct import replace
 
-NAMES = (
-    "cold",
-    "rate",
-    "matching",
-    "fanout",
-    "attempts",
-    "command",
-    "cost",
-    "storm",
-    "ceilings",
-    "blast",
-    "scan",
-    "soak",
-)
+SECONDS = {
+    "cold": 30,
+    "rate": 60,
+    "fanout": 150,
+    "attempts": 60,
+    "command": 10,
+    "scan": 220,
+    "storm": 130,
+    "cost": 5,
+    "ceilings": 40,
+    "blast": 70,
+    "soak": 190,
+}
+"""What each takes on two cores, about, and the soak beyond those beside it: 16 minutes; run in this order."""
+NAMES = tuple(SECONDS)
+PATIENCE = 3
+"""How many times as long a benchmark may take."""
 BESIDE = "ceilings"
-"""Where the soak begins in a run of everything: what comes after counts, or takes CPU and not time."""
+"""Where the soak begins in a run of everything: what comes after only counts."""
+FAILED = "failed: "
+MINUTES = 5.0
+"""Length of the soak in a run of everything."""
 OUT = processes.ROOT / "out" / "bench.json"
 
 
@@ -51,6 +59,40 @@ def gains(name: str) -> str:
     """Give what a user gains by the benchmark of that name."""
     found: str = import_module(f"bench.{name}").GAINS
     return found
+
+
+@contextlib.contextmanager
+def bounded(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    of_others = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *of_others)
+        signal.signal(signal.SIGALRM, before)
+
+
+def measured(name: str, found: Iterable[Figure], seconds: float) -> Iterator[Figure]:
+    """Give a benchmark's figures with what a user gains; if it cannot be measured, the last one says why."""
+    rest, ends = iter(found), time.monotonic() + seconds
+    each: Figure | None
+    while True:
+        try:
+            with bounded(max(0.01, ends - time.monotonic())):
+                each = next(rest, None)
+        except Skipped as missing:
+            each, rest = figures.plain(name, f"skipped: {missing}", ""), iter(())
+        except Exception as error:  # noqa: BLE001  the other benchmarks are worth having
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            each, rest = figures.plain(name, f"{FAILED}{why}", ""), iter(())
+        if each is None:
+            return
+        yield replace(each, gain=each.gain or gains(name))
 
 
 def machine() -> dict[str, object]:
@@ -107,6 +149,17 @@ class _Soak:
         processes.end(self._process)
 
 
+def told(machine: Mapping[str, object], seconds: float) -> str:
+    """Say what was measured where, in words for docs/performance.md."""
+    at = datetime.fromisoformat(str(machine["at"]))
+    took = f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return (
+        f"{at:%Y-%m-%d %H:%M} UTC, commit {machine['commit']}, unattended: {took}. {machine['cores']} cores "
+        f"({machine['cpu']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}, Python "
+        f"{machine['python']}; load before {machine['load_before']}."
+    )
+
+
 def _write(out: Path, report: dict[str, object]) -> None:
     """Write what there is so far: a run that is ended early leaves what it has measured."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -118,41 +171,35 @@ def main() -> int:
     """Run what was asked for; a benchmark that fails is reported and makes the status 1."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of the soak")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="length of the soak")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     os.environ["BENCH_SOAK_MINUTES"] = str(asked.minutes)
-    report: dict[str, object] = {"machine": machine()}
+    where, began = machine(), time.monotonic()
     rows: list[Figure] = []
     seconds: dict[str, int] = {}
-    failed = False
     soak: _Soak | None = None
     for name in asked.only or NAMES:
         started = time.monotonic()
         print(f"{name} …", file=sys.stderr, flush=True)
         if name == BESIDE and not asked.only:
             soak = _Soak(asked.out.with_name("soak.json"), asked.minutes)
-        try:
-            for each in soak.figures() if soak and name == "soak" else bench(name)():
-                rows.append(each)
-                print(
-                    f"  {each.measure}: {each.ours} / {each.theirs} {each.ratio or ''}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-        except Skipped as why:
-            rows.append(figures.plain(name, f"skipped: {why}", ""))
-        except Exception as error:  # noqa: BLE001  the other benchmarks are worth having
-            failed = True
-            rows.append(figures.plain(name, f"failed: {type(error).__name__}: {str(error)[:300]}", ""))
+        found = soak.figures() if soak and name == "soak" else bench(name)()
+        most = PATIENCE * SECONDS[name] + (60 * asked.minutes if name == "soak" else 0)
+        for each in measured(name, found, most):
+            rows.append(each)
+            print(
+                f"  {each.measure}: {each.ours} / {each.theirs} {each.ratio or ''}",
+                file=sys.stderr,
+                flush=True,
+            )
         seconds[name] = round(time.monotonic() - started)
-        _write(asked.out, report | {"seconds": seconds, "figures": [asdict(each) for each in rows]})
+        rest = {"seconds": seconds, "figures": [asdict(each) for each in rows]}
+        _write(asked.out, {"machine": where, **rest})
     processes.clean()
+    print(told(where, time.monotonic() - began) + "\n")
     print(figures.table(rows))
-    print("\n| bench | what a user gains |\n|---|---|")
-    for name in asked.only or NAMES:
-        print(f"| {name} | {gains(name)} |")
-    return 1 if failed else 0
+    return 1 if any(each.measure.startswith(FAILED) for each in rows) else 0
 
 
 if __name__ == "__main__":

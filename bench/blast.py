@@ -34,7 +34,7 @@ from logmend.settings import Budget, Waves
 from logmend.stages import decide
 
 BENCH = "blast"
-GAINS = "That no limit is passed, and no group loses its last healthy VM, in the worst storm."
+GAINS = "No limit is passed, and no group loses its last healthy VM, in the worst storm."
 SIZE = 4_000
 """VMs of a run of everything, which has to stay within its time."""
 ZONES, ROLES = 40, 20

@@ -25,7 +25,7 @@ from logmend.ports import Document, Key, Step, T
 from logmend.settings import Budget
 
 BENCH = "ceilings"
-GAINS = "That Firestore takes what a storm of 100,000 VMs writes."
+GAINS = "Firestore takes what a storm of 100,000 VMs writes."
 FLEET, SPAN = 100_000, 600
 """So many VMs complain within so many seconds."""
 SECONDS = 30

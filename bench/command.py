@@ -12,7 +12,7 @@ from bench.figures import Figure, plain
 from bench.processes import environment, workshop
 
 BENCH = "command"
-GAINS = "How long a command takes to say anything."
+GAINS = "A command answers at once."
 ROUNDS = 11
 LIMIT = 150.0
 RUN = "import sys; from logmend_cli.main import main; sys.exit(main())"

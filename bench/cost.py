@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bench.figures import Figure, plain
 
 BENCH = "cost"
-GAINS = "What a month costs."
+GAINS = "One knows what a month costs, and what a cron job would."
 FLEETS = (100, 10_000, 100_000)
 
 # Assumptions: list prices in US dollars for a tier 1 region as known in November 2026, free tiers left out.

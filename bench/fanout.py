@@ -6,6 +6,7 @@ machines are made faulty again before each turn, outside of what is measured.
 
 import asyncio
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +26,8 @@ from bench.load import load
 from bench.processes import ask, ours, push, served, workshop
 
 BENCH = "fanout"
-GAINS = "How long an operator waits for a whole fleet, and what it costs the own machine."
+GAINS = "A whole fleet is remediated as fast as by hand, with checks and proof."
+CHEAPER = "The machine that remediates a fleet can be small: SSH alone costs it less than a playbook does."
 MACHINES = 16
 BOOT_LIMIT = 30.0
 ROUNDS = 3
@@ -110,14 +112,17 @@ async def _turns(machines: list[Machine]) -> list[Figure]:
                 nonlocal turn
                 turn += 1
                 messages = [push(each, f"fan-{turn}-{number}") for number, each in enumerate(bodies)]
+                used = function.cpu()
                 found = await asyncio.to_thread(load, function.port, messages, MACHINES)
                 if set(found["said"]) != {"200 remediated"}:
                     raise AssertionError(f"{found['said']}")
                 spans["logmend"].append(found["seconds"])
+                costs["logmend"].append(function.cpu() - used)
 
             ways, lacking = _ways(folder, machines, around.key, around.user)
             spans: dict[str, list[float]] = {"logmend": [], **{name: [] for name in ways}}
-            against: dict[str, list[float]] = {name: [] for name in ways}
+            costs: dict[str, list[float]] = {name: [] for name in spans}
+            against: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
             await asyncio.to_thread(ask, function.port, b"{}")
             for number in range(ROUNDS + 1):
                 await _faulty(machines)
@@ -127,25 +132,37 @@ async def _turns(machines: list[Machine]) -> list[Figure]:
                     if any(name.startswith(each) and number > most for each, most in SLOW_ROUNDS.items()):
                         continue
                     await _faulty(machines)
-                    began = time.perf_counter()
+                    began, used = time.perf_counter(), children()
                     await way()
                     spans[name].append(time.perf_counter() - began)
-                    against[name].append(spans["logmend"][-1])
+                    costs[name].append(children() - used)
+                    against[name].append((spans["logmend"][-1], costs["logmend"][-1]))
                     await _off(machines)
-    aims = {"parallel-ssh": 1.1, "ansible-playbook": 0.25}
-    figures = [
-        paired(
-            BENCH,
-            f"{MACHINES} machines: check, enforce, check, outcome",
-            name,
-            against[name][1:],
-            taken[1:],
-            unit="s",
-            most=next((aim for each, aim in aims.items() if name.startswith(each)), None),
+    figures = []
+    for name in against:
+        wall, cpu = zip(*against[name][1:], strict=True)
+        figures.append(
+            paired(
+                BENCH,
+                f"{MACHINES} machines: wall, with checks before and after",
+                name,
+                wall,
+                spans[name][1:],
+                unit="s",
+                most=1.1 if name.startswith("parallel-ssh") else None,
+            )
         )
-        for name, taken in spans.items()
-        if name != "logmend"
-    ]
+        figures.append(
+            paired(
+                BENCH,
+                f"{MACHINES} machines: CPU per VM on the operator's side",
+                name,
+                [1000 * each / MACHINES for each in cpu],
+                [1000 * each / MACHINES for each in costs[name][1:]],
+                most=0.1 if name.startswith("ansible") else None,
+                gain=CHEAPER,
+            )
+        )
     return figures + [plain(BENCH, f"skipped: {each}: not installed", "") for each in lacking]
 
 
@@ -210,6 +227,15 @@ def _ways(
 
     found["a loop of ssh, bare systemctl disable --now"] = loop
     return found, lacking
+
+
+def children() -> float:
+    """Give the seconds of CPU of all processes that were waited for, and of theirs.
+
+    What a process leaves behind (Ansible its masters of SSH connections) is not among it.
+    """
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def _python(machines: list[Machine]) -> None:

@@ -10,8 +10,8 @@ class Figure:
     """One line of the table.
 
     ``ratio`` is ours by theirs, the median over the rounds' pairs; ``low`` and ``high`` are the least and the
-    greatest of them. ``ours`` and ``theirs`` are medians with their unit, for reading. ``met`` is None where
-    there is no aim.
+    greatest of them. ``ours`` and ``theirs`` are medians with their unit, for reading. ``met`` is None if
+    there is no aim. ``gain`` is what a user gains; empty: what its benchmark says (``GAINS``).
     """
 
     bench: str
@@ -26,6 +26,7 @@ class Figure:
     aim: str = ""
     met: bool | None = None
     note: str = ""
+    gain: str = ""
 
 
 class Skipped(Exception):
@@ -43,6 +44,7 @@ def paired(
     most: float | None = None,
     least: float | None = None,
     note: str = "",
+    gain: str = "",
 ) -> Figure:
     """Compare rounds that were run in turns. ``most`` or ``least`` is the aim for the ratio."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
@@ -65,6 +67,7 @@ def paired(
         aim,
         met,
         note,
+        gain,
     )
 
 
@@ -77,9 +80,10 @@ def plain(
     aim: str = "",
     met: bool | None = None,
     note: str = "",
+    gain: str = "",
 ) -> Figure:
     """Give a figure that is no ratio."""
-    return Figure(bench, measure, against, ours=value, aim=aim, met=met, note=note)
+    return Figure(bench, measure, against, ours=value, aim=aim, met=met, note=note, gain=gain)
 
 
 def written(value: float, unit: str) -> str:
@@ -91,8 +95,8 @@ def written(value: float, unit: str) -> str:
 def table(figures: Sequence[Figure]) -> str:
     """Give the Markdown table of figures, as docs/performance.md has it."""
     lines = [
-        "| bench | measure | against | ours | theirs | ratio (spread) | aim | met |",
-        "|---|---|---|---|---|---|---|---|",
+        "| bench | measure | against | ours | theirs | ratio (spread) | aim | met | what a user gains |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for each in figures:
         ratio = "" if each.ratio is None else f"**{each.ratio:.2f}** ({each.low:.2f} to {each.high:.2f})"
@@ -100,6 +104,6 @@ def table(figures: Sequence[Figure]) -> str:
         measure = each.measure + (f" ({each.note})" if each.note else "")
         lines.append(
             f"| {each.bench} | {measure} | {each.against} | {each.ours} | {each.theirs} | {ratio} "
-            f"| {each.aim} | {met} |"
+            f"| {each.aim} | {met} | {each.gain} |"
         )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from bench.figures import Figure, Skipped, paired, plain
 from bench.processes import environment, workshop
 
 BENCH = "scan"
-GAINS = "How soon an SRE knows which VMs have the fault, from an export of the log as it is."
+GAINS = "An SRE knows sooner which VMs have the fault, from an export of the log as it is."
 MANY = 1_000_000
 FEWER = 100_000
 ROUNDS = 2
@@ -53,30 +53,28 @@ class Used(NamedTuple):
 
 
 def measure() -> Iterator[Figure]:
-    """Take turns on the smaller files, then read the large one once."""
+    """Read the large files once, then take turns on exports of everything."""
     jq = shutil.which("jq")
     if jq is None:
         raise Skipped("jq is not installed")
-    peaks = []
-    for name, count, rounds, indented in (
-        ("compact", FEWER, ROUNDS, False),
-        ("indented", FEWER, ROUNDS, True),
-        ("compact", MANY, 1, False),
-    ):
-        file = workshop() / "export.json"
+    file, peaks = workshop() / "export.json", []
+    for count, indented in ((FEWER, False), (MANY, False), (MANY, True)):
         _write(file, count, indented=indented)
-        ours, theirs = _turns(jq, file, rounds, indented=indented)
+        ours, theirs = _turns(jq if count == MANY else None, file, 1, indented=indented)
         peaks.append(max(each.peak for each in ours))
-        what = f"scan of {count:,} entries that have the line, {name}"
-        yield from _against_jq(what, ours, theirs)
+        if theirs:
+            shape = "indented" if indented else "compact"
+            yield from _against_jq(f"scan of {count:,} entries that have the line, {shape}", ours, theirs)
     yield plain(
         BENCH,
         f"peak memory, {FEWER:,} and {MANY:,} entries",
-        f"{peaks[0]:.0f} MiB, {peaks[-1]:.0f} MiB",
+        f"{peaks[0]:.0f} MiB, {max(peaks):.0f} MiB",
         aim="constant",
-        met=peaks[-1] <= 1.1 * peaks[0],
+        met=max(peaks) <= 1.1 * peaks[0],
         note=f"{VMS:,} VMs",
+        gain="An export of any size can be scanned on a small machine.",
     )
+    file.unlink()
     yield from _foreign(jq)
 
 

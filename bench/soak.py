@@ -1,6 +1,6 @@
 """Minutes of mixed load on one instance: memory, tasks, threads and descriptors must not grow.
 
-The length is ``--minutes`` (docs/performance.md keeps a run of ten).
+The length is ``--minutes``.
 """
 
 import os
@@ -16,7 +16,7 @@ from bench.processes import ask, ours, push, served, workshop
 from logmend_cli.pretend.entries import incident
 
 BENCH = "soak"
-GAINS = "Whether an instance can live for as long as the platform lets it."
+GAINS = "An instance lives for as long as the platform lets it, without growing."
 TICK = b'{"logmend": "tick"}'
 MIX = {"unmatched": 60, "cooling": 40, "new": 12, "duplicate": 10, "garbage": 8}
 """Messages of each kind in a batch; each batch ends with a tick."""

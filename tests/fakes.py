@@ -33,7 +33,6 @@ from logmend.model.values import (
 )
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
-from logmend.recorder import Recorder
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Policies, RepeatsChoice, Settings, narrowed
 from logmend.silence import Entries, Listener
@@ -351,7 +350,7 @@ def world(
         clock=clock,
         journal=journal,
         worker=worker,
-        recorder=Recorder(clock, journal, outcomes),
+        outcome_log=outcomes,
         dead_letter=dead_letters,
     )
     listener = Listener(log, router=lambda: router) if log else None

@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 
 import pytest
 from bench import __main__ as runner
 from bench import blast, ceilings
-from bench.figures import paired, plain, table
+from bench.figures import Figure, Skipped, paired, plain, table
 
 from logmend.adapters.stores import spread
 from logmend.stages import decide
@@ -32,6 +33,37 @@ def test_the_table_has_a_line_for_each_figure_whether_it_could_be_measured_or_no
     lines = table([paired("b", "m", "a", [1.0], [2.0]), plain("c", "skipped: the lab needs: root", "")])
     assert len(lines.splitlines()) == 4
     assert "skipped: the lab needs: root" in lines
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (Skipped("the lab needs: root"), "skipped: the lab needs: root"),
+        (ValueError("no such\nmachine"), "failed: ValueError: no such machine"),
+    ],
+)
+def test_what_cannot_be_measured_ends_with_the_reason_and_ends_no_other(
+    trouble: Exception, said: str
+) -> None:
+    """What was measured before stays, and each row says what a user gains."""
+
+    def broken() -> Iterator[Figure]:
+        yield plain("cost", "one", "1")
+        yield plain("cost", "two", "2", gain="Something else.")
+        raise trouble
+
+    rows = list(runner.measured("cost", broken(), 600))
+    assert [each.measure for each in rows] == ["one", "two", said]
+    assert [each.gain for each in rows] == [runner.gains("cost"), "Something else.", runner.gains("cost")]
+    assert all(
+        f"| {each.gain} |" in line for each, line in zip(rows, table(rows).splitlines()[2:], strict=True)
+    )
+
+
+def test_all_benchmarks_together_are_meant_to_stay_within_seventeen_minutes() -> None:
+    """Each says how long it takes; a run of everything is to be done in twenty."""
+    assert tuple(runner.SECONDS) == runner.NAMES
+    assert sum(runner.SECONDS.values()) <= 17 * 60
 
 
 def test_a_range_rises_if_what_is_new_lies_behind_all_that_was_there() -> None:
