@@ -33,6 +33,7 @@ from logmend.model.values import (
 )
 from logmend.pipeline import Pipeline
 from logmend.ports import Store
+from logmend.recorder import Recorder
 from logmend.runbook import Runbook, load_all
 from logmend.settings import Policies, RepeatsChoice, Settings, narrowed
 from logmend.silence import Entries, Listener
@@ -350,7 +351,7 @@ def world(
         clock=clock,
         journal=journal,
         worker=worker,
-        outcome_log=outcomes,
+        recorder=Recorder(clock, journal, outcomes),
         dead_letter=dead_letters,
     )
     listener = Listener(log, router=lambda: router) if log else None

@@ -64,15 +64,15 @@ ONLY_WITH: Mapping[str, str] = {
 _INTRODUCTION = """\
 # Terraform: roles, variables, outputs
 
-This page is made from the `.tf` files (`python -m tests.terraform_page > docs/terraform.md`); a test keeps
-them alike. [deploy.md](deploy.md) is the guide.
+This page is generated from the `.tf` files (`python -m tests.terraform_page > docs/terraform.md`); a test
+keeps it up to date. [deploy.md](deploy.md) is the guide.
 """
 _ROLES = """\
 ## Roles of whoever deploys
 
-Owner of `project_id` and of each project whose VMs are looked after is enough; a folder or an organization
-takes the roles of the last rows as well. Without Owner, these predefined roles are enough. A role with a
-variable behind it is needed only if that variable is set (`secretmanager.admin` also with
+Owner of `project_id` and of each project with VMs to look after is enough; a folder or an organization
+needs the roles in the last rows as well. Without Owner, these predefined roles are enough. A role followed by
+a variable is needed only if that variable is set (`secretmanager.admin` also with
 `ssh_known_hosts_secret`).
 """
 

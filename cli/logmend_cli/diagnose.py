@@ -105,7 +105,7 @@ async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, 
     """Record who looks with root's eyes, in the outcomes' log, before anything is run."""
     acts = diagnose.as_root(refs, runbook, by, datetime.now(UTC))
     for number in range(len(refs)):
-        await app.pipeline.emit(outcomes.of_act(acts, number, app.settings))
+        await app.pipeline.recorder.emit(outcomes.of_act(acts, number, app.settings))
 
 
 async def _each(

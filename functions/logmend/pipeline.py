@@ -1,8 +1,8 @@
 """The pipeline: from a request to its one final outcome.
 
 decode ► :mod:`~logmend.stages.intake` {match ► identify ► guards without facts} ► [journal: admission] ► an
-attempt (:mod:`logmend.worker`) ► outcome ► answer. The first reason to stop wins; only these three
-files know the order.
+attempt (:mod:`logmend.worker`) ► outcome ► :mod:`~logmend.recorder` ► answer. The first reason to stop
+wins; only these four files know the order.
 
 An event ends in exactly one final outcome, which is recorded, or counted with others of its VM that say the
 same; whatever goes wrong on the way becomes one, or is answered so that the message is delivered again.
@@ -18,15 +18,15 @@ from logmend.ledger import Journal
 from logmend.ledger.changes import said_again
 from logmend.ledger.repeats import Day, countable, day_of
 from logmend.model.enums import Result
-from logmend.model.state import Admitted, Expired, Finished, Turned, View
-from logmend.model.struct import Struct, field
+from logmend.model.state import Admitted, Expired, Finished, Record, Turned, View
+from logmend.model.struct import Struct
 from logmend.model.values import InstanceRef, Intent, Outcome, Tick, Verdict
-from logmend.ports import Clock, DeadLetter, OutcomeFeed, OutcomeLog
+from logmend.ports import Clock, DeadLetter
+from logmend.recorder import Recorder
 from logmend.runbook import Runbook
 from logmend.settings import Policies, Settings
 from logmend.stages import act, decide, decode, intake, match, outcomes
 from logmend.stages.intake import Intake
-from logmend.unmatched import Unmatched
 from logmend.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,8 @@ class Pipeline(Struct, frozen=True):
     clock: Clock
     journal: Journal
     worker: Worker
-    outcome_log: OutcomeLog
+    recorder: Recorder
     dead_letter: DeadLetter | None
-    feed: OutcomeFeed | None = None
-    unmatched: Unmatched = field(default_factory=Unmatched)
 
     async def handle(self, body: bytes, headers: Mapping[str, str]) -> Outcome | Tick:
         """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
@@ -55,13 +53,13 @@ class Pipeline(Struct, frozen=True):
         if isinstance(event, Tick):
             return Tick(delivery.publish_time)
         try:
-            await self.tell_unmatched(self.clock.now())
+            await self.recorder.tell_unmatched(self.clock.now())
             return await self._event(intake.read(delivery, event, self.router), body)
         except Exception as error:  # noqa: BLE001  whatever it is, the message must come again
             trouble = act.trouble(error)
             verdict = Verdict(Result.DEFERRED, trouble.reason, trouble.detail)
             bare = intake.unread(delivery, event)
-            return await self._last_word(
+            return await self.recorder.last_word(
                 outcomes.of_event(bare, verdict, self.policies.general, self.clock.now())
             )
 
@@ -86,17 +84,17 @@ class Pipeline(Struct, frozen=True):
         """Record or count what goes no further for what it shows itself."""
         outcome, intent = outcomes.of_event(read, verdict, settings, now), read.intent(now)
         if verdict.result is Result.UNMATCHED and self._counts:
-            if self.unmatched.counted(outcome):
+            if self.recorder.unmatched.counted(outcome):
                 return outcomes.counted(outcome)
-            await self.emit(outcome)
-            self.unmatched.recorded(outcome, now)
+            await self.recorder.emit(outcome)
+            self.recorder.unmatched.recorded(outcome, now)
             return outcome
         day = self._day(intent, read.delivery.publish_time) if intent else None
         if intent is None or day is None or not countable(outcome, None):
-            return await self.emit(outcome)
+            return await self.recorder.emit(outcome)
         if await self.journal.counts.refuse(intent, outcome, day, now, counting=self._counts):
             return outcomes.counted(outcome)
-        return await self.emit(outcome)
+        return await self.recorder.emit(outcome)
 
     @property
     def _counts(self) -> bool:
@@ -109,30 +107,20 @@ class Pipeline(Struct, frozen=True):
             return None
         return day_of(intent.instance, intent.runbook, published)
 
-    async def tell_unmatched(self, now: datetime | None) -> None:
-        """Record how many events of no runbook came in an hour that is over; None: in any."""
-        kinds = self.unmatched.over(now)
-        try:
-            while kinds:
-                await self.emit(kinds[-1].outcome)
-                kinds.pop()
-        finally:
-            self.unmatched.back(kinds)
-
     async def work(
         self,
         intent: Intent,
         *,
         resume: bool = False,
         published: datetime | None = None,
-        told: Verdict | None = None,
+        answer: Verdict | None = None,
     ) -> Outcome:
         """Bring one intent as far as it gets now. ``resume`` takes up what waits in the ledger (the tick).
 
-        ``told`` ends it without a check of the VM: what the tick heard about many at once. So does what the
+        ``answer`` ends it without a check of the VM: what the tick heard about many at once. So does what the
         intent itself ends with.
         """
-        told = told or intent.ends
+        answer = answer or intent.ends
         runbook, now = self.runbooks.get(intent.runbook), self.clock.now()
         settings = self.policies.of(intent.runbook)
 
@@ -140,7 +128,7 @@ class Pipeline(Struct, frozen=True):
             full_until = self.journal.full_until(intent.runbook)
             verdict = decide.admission(intent, view, settings, now, full_until)
             skipped = verdict is not None and verdict.result is Result.SKIPPED
-            return verdict if told is None or skipped else told
+            return verdict if answer is None or skipped else answer
 
         def compose(verdict: Verdict, view: View) -> Outcome:
             return outcomes.of_turned(intent, verdict, view, runbook, settings, now)
@@ -150,21 +138,30 @@ class Pipeline(Struct, frozen=True):
             match await self.journal.admit(
                 intent, judge, compose, now, resume=resume, day=day, counting=self._counts
             ):
-                case Finished(known) if known.counted and known.outcome is not None:
-                    return outcomes.counted(known.outcome)
-                case Turned(outcome, counted=True):
-                    return outcomes.counted(outcome)
-                case Finished(known):
-                    return await self.emit(known.outcome or outcomes.of_waiting(known, settings, now))
-                case Turned(outcome, said_before):
-                    if resume and (said_before or outcome.result is Result.DEFERRED):
-                        return outcome  # no news: it waits where it stood
-                    return await self.emit(outcome, journalled=resume or intent.message_id is None)
-                case Expired(intent_id):
-                    await self.finish(intent_id, intent.instance, intent.runbook)
                 case Admitted() as held:
                     return await self._attempt(held, runbook, published)
+                case Expired(intent_id):
+                    await self.finish(intent_id, intent.instance, intent.runbook)
+                case Finished(record):
+                    return await self._again(record, settings, now)
+                case Turned() as turned:
+                    return await self._not_admitted(turned, intent, resume=resume)
         raise Transient("ledger_contention", "attempt after attempt has died on this VM")
+
+    async def _again(self, record: Record, settings: Settings, now: datetime) -> Outcome:
+        """Answer a message that was dealt with before with what became of it."""
+        if record.counted and record.outcome is not None:
+            return outcomes.counted(record.outcome)
+        return await self.recorder.emit(record.outcome or outcomes.of_waiting(record, settings, now))
+
+    async def _not_admitted(self, turned: Turned, intent: Intent, *, resume: bool) -> Outcome:
+        """Record why an intent was not admitted, unless it is counted, or waits where it stood."""
+        outcome = turned.outcome
+        if turned.counted:
+            return outcomes.counted(outcome)
+        if resume and (turned.said_before or outcome.result is Result.DEFERRED):
+            return outcome
+        return await self.recorder.emit(outcome, journalled=resume or intent.message_id is None)
 
     async def finish(self, intent_id: str, instance: InstanceRef, runbook: str) -> Outcome | None:
         """Finish an intent whose attempt died, under its own id.
@@ -174,40 +171,17 @@ class Pipeline(Struct, frozen=True):
         if freed := await self.journal.free(instance, runbook, self.clock.now()):
             log.warning("freed %s (%s) of an orphaned %s", instance, runbook, freed)
             return None
-        known = await self.journal.record(intent_id)
-        return await self.work(known.intent, resume=True) if known else None
+        record = await self.journal.record(intent_id)
+        return await self.work(record.intent, resume=True) if record else None
 
     async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
         settings = self.policies.of(held.record.intent.runbook)
         if held.interrupted:
-            await self.emit(outcomes.interrupted(held.record, held.interrupted, settings))
+            await self.recorder.emit(outcomes.interrupted(held.record, held.interrupted, settings))
         outcome = await self.worker.work(held, runbook, published)
         if outcome is None:
             return held.record.outcome or outcomes.of_waiting(held.record, settings, self.clock.now())
         unseen = outcome.result is Result.PARKED and outcome.executor is None
         if unseen and said_again(held.record.outcome, outcome)[1]:
             return outcome  # no news: it waits where it stood, and nobody was at the VM
-        return await self.emit(outcome, journalled=True)
-
-    async def emit(self, outcome: Outcome, *, journalled: bool = False) -> Outcome:
-        """Record an outcome in its log; the ledger notes it, if that is not what it holds already.
-
-        It lists one that is ``journalled`` as not recorded yet, and any other that it keeps as recorded.
-        """
-        done = await self.record(outcome)
-        if outcome.final and done is journalled:
-            await self.journal.note_emitted(outcome, self.clock.now(), done=done)
-        return outcome
-
-    async def record(self, outcome: Outcome) -> bool:
-        """Record an outcome in its log and hand a final one on; False if that is to be tried again."""
-        await self.outcome_log.write(outcome)
-        return self.feed is None or not outcome.final or await self.feed.publish(outcome)
-
-    async def _last_word(self, outcome: Outcome) -> Outcome:
-        """Try to record that a message has to come again; it comes again in any case."""
-        try:
-            return await self.emit(outcome)
-        except Exception as error:  # noqa: BLE001  the answer matters more than its record
-            act.trouble(error)
-            return outcome
+        return await self.recorder.emit(outcome, journalled=True)

@@ -30,6 +30,7 @@ from logmend.ports import (
     SessionExecutor,
     Store,
 )
+from logmend.recorder import Recorder
 from logmend.runbook import Runbook
 from logmend.settings import ExecutorChoice, Policies, Settings, SshRoute
 from logmend.silence import Listener
@@ -85,11 +86,9 @@ class Application(Struct, frozen=True):
         await self.pipeline.worker.executors.aclose()
         with suppress(Transient, Permanent, TimeoutError):
             async with asyncio.timeout(TELL):
-                await self.pipeline.tell_unmatched(None)
-        for each in (self.pipeline.outcome_log, self.compute, self.store):
+                await self.pipeline.recorder.tell_unmatched(None)
+        for each in (self.pipeline.recorder, self.compute, self.store):
             await each.aclose()
-        if self.pipeline.feed is not None:
-            await self.pipeline.feed.aclose()
         if self.ticker.listener is not None:
             await self.ticker.listener.entries.aclose()
 
@@ -123,9 +122,8 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         clock=clock,
         journal=journal,
         worker=worker,
-        outcome_log=open_outcome_log(settings),
+        recorder=Recorder(clock, journal, open_outcome_log(settings), open_outcome_feed(settings)),
         dead_letter=open_dead_letter(settings),
-        feed=open_outcome_feed(settings),
     )
     if settings.ssh_host_keys == "insecure":
         log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")

@@ -21,7 +21,7 @@ from logmend.outcome import document
 
 def feeding(w: World, feed: OutcomeTopic) -> World:
     """Give the same world, whose outcomes are published."""
-    w.pipeline = replace(w.pipeline, feed=feed)
+    w.pipeline = replace(w.pipeline, recorder=replace(w.pipeline.recorder, feed=feed))
     w.ticker = replace(w.ticker, pipeline=w.pipeline)
     return w
 

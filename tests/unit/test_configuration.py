@@ -333,16 +333,19 @@ async def test_a_log_that_never_answers_does_not_keep_a_process_from_releasing_w
     """The login key is given back first; the last count is given up, and the rest is closed."""
     monkeypatch.setattr(wiring, "TELL", 0.01)
     app = wiring.application(Settings())
-    app = replace(app, pipeline=replace(app.pipeline, outcome_log=NeverWrites()))
+    app = replace(
+        app,
+        pipeline=replace(app.pipeline, recorder=replace(app.pipeline.recorder, outcome_log=NeverWrites())),
+    )
     line = Outcome(Result.UNMATCHED, None, "no runbook", START, "m-1", Mode.OBSERVE, "0")
-    app.pipeline.unmatched.recorded(line, START)
-    assert app.pipeline.unmatched.counted(line)
+    app.pipeline.recorder.unmatched.recorded(line, START)
+    assert app.pipeline.recorder.unmatched.counted(line)
     closed = list[str]()
 
     async def released() -> None:
-        assert app.pipeline.unmatched.over() != [], "before anything is told"
-        app.pipeline.unmatched.recorded(line, START)
-        app.pipeline.unmatched.counted(line)
+        assert app.pipeline.recorder.unmatched.over() != [], "before anything is told"
+        app.pipeline.recorder.unmatched.recorded(line, START)
+        app.pipeline.recorder.unmatched.counted(line)
         closed.append("executors")
 
     monkeypatch.setattr(app.pipeline.worker.executors, "aclose", released)

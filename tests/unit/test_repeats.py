@@ -364,7 +364,7 @@ async def test_events_of_no_runbook_are_counted_by_process_and_hour_and_say_that
     assert told(w) == [("unmatched", 1), ("unmatched", 29), ("unmatched", 1)]
     assert w.outcomes.written[1].notes == (outcomes.APPROXIMATE,)
     await says(w, 31, jsonPayload={"message": "something else"})
-    await w.pipeline.tell_unmatched(None)
+    await w.pipeline.recorder.tell_unmatched(None)
     assert told(w)[3:] == [("unmatched", 1)]
 
 
@@ -376,8 +376,8 @@ async def test_a_count_of_unmatched_events_outlives_a_log_that_is_away() -> None
     w.clock.tick(hours=2)
     w.outcomes.on_write = [Transient("outcome_log_unavailable")]
     with pytest.raises(Transient):
-        await w.pipeline.tell_unmatched(w.clock.now())
-    await w.pipeline.tell_unmatched(w.clock.now())
+        await w.pipeline.recorder.tell_unmatched(w.clock.now())
+    await w.pipeline.recorder.tell_unmatched(w.clock.now())
     assert told(w) == [("unmatched", 1), ("unmatched", 4)]
 
 

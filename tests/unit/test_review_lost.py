@@ -79,7 +79,7 @@ async def test_what_was_not_admitted_reaches_a_topic_that_was_away(repeats: Repe
     """The first needs_human is an ERROR that somebody waits for: the tick hands it on, once."""
     w = world(mode=Mode.ENFORCE, needs_human_after=1, cooldown_failed=timedelta(), repeats=repeats)
     feed = Feed()
-    w.pipeline = replace(w.pipeline, feed=feed)
+    w.pipeline = replace(w.pipeline, recorder=replace(w.pipeline.recorder, feed=feed))
     w.ticker = replace(w.ticker, pipeline=w.pipeline)
     w.fleet.vms[REF.instance_id].fix_works = False
     await w.deliver(push(entry(at=w.clock.now()), "1", at=w.clock.now()))
@@ -100,7 +100,7 @@ async def test_a_redelivery_is_handed_on_though_the_topic_went_away_between_log_
     """The log was away at the first delivery, the topic at the second, which is acknowledged."""
     w = world(mode=Mode.ENFORCE)
     feed = Feed()
-    w.pipeline = replace(w.pipeline, feed=feed)
+    w.pipeline = replace(w.pipeline, recorder=replace(w.pipeline.recorder, feed=feed))
     w.ticker = replace(w.ticker, pipeline=w.pipeline)
     await w.controls.freeze(Freeze("sre", START))
     w.outcomes.on_write = [Transient("outcome_log_unavailable")]

@@ -79,7 +79,7 @@ class Ticker(Struct, frozen=True):
         await drain(queues.kept, partial(self._review, tally))
         await drain(queues.untold, of_controls.tell)  # what this tick itself did
         await drain(queues.counted, self._count)
-        telling = pipeline.tell_unmatched(pipeline.clock.now())
+        telling = pipeline.recorder.tell_unmatched(pipeline.clock.now())
         await tally.alone("the count of unmatched events", telling)
         return tally
 
@@ -113,9 +113,13 @@ class Ticker(Struct, frozen=True):
 
     async def _count(self, repeats: Repeats) -> None:
         """Record how often a VM said the same again. Who is killed on the way records the very same again."""
-        counts, now = self.pipeline.journal.counts, self.pipeline.clock.now()
-        done = [each for each in await counts.close(repeats, now) if await self.pipeline.record(each)]
-        await counts.told(repeats, done, now)
+        recorder, counts, now = (
+            self.pipeline.recorder,
+            self.pipeline.journal.counts,
+            self.pipeline.clock.now(),
+        )
+        recorded = [each for each in await counts.close(repeats, now) if await recorder.record(each)]
+        await counts.told(repeats, recorded, now)
 
 
 def _in_turn(record: Record) -> tuple[object, ...]:

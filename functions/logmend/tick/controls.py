@@ -31,7 +31,7 @@ class ControlWork(Struct, frozen=True):
         done = True
         for number, act in enumerate(acts.acts):
             settings = self.pipeline.policies.of(act.runbook)
-            done &= await self.pipeline.record(outcomes.of_act(acts, number, settings))
+            done &= await self.pipeline.recorder.record(outcomes.of_act(acts, number, settings))
         if done:
             await self.pipeline.worker.controls.told(acts)
 

@@ -27,7 +27,7 @@ class IntentWork(Struct, frozen=True):
     async def emit_again(self, record: Record) -> None:
         """Record an outcome that may not have reached its log."""
         if record.outcome is not None:
-            await self.pipeline.emit(record.outcome, journalled=True)
+            await self.pipeline.recorder.emit(record.outcome, journalled=True)
             self.tally.emitted_again += 1
 
     async def resume(self, record: Record) -> None:
@@ -111,7 +111,7 @@ class Parked(Struct, frozen=True):
             self.tally.add(await self.pipeline.work(record.intent, resume=True))
         elif (intent_id := record.intent.intent_id) in self.heard:
             verdict = self.heard[intent_id]
-            self.tally.add(await self.pipeline.work(record.intent, resume=True, told=verdict))
+            self.tally.add(await self.pipeline.work(record.intent, resume=True, answer=verdict))
 
     async def _hear(self, intents: Sequence[Intent]) -> dict[str, Verdict | None]:
         """Ask the log what became of fixes. If it may no longer be read, that is the answer."""
