@@ -1,8 +1,8 @@
-"""Every result and every reason: what it means and what to do next (docs/outcomes.md is the same table).
+"""Every result and every reason: what it means and what to do next (docs/outcomes.md has the same table).
 
-Words in braces are filled in by :func:`next_step`: ``{instance}`` is ``PROJECT/ZONE/INSTANCE_ID``, ``{vm}``
-the same as gcloud wants it, ``{command}`` is ``run`` or ``revert``, ``{runbook}`` the runbook's name,
-``{approval}`` the approval's id. Nothing of an event's text ever gets here.
+:func:`next_step` fills in the words in braces: ``{instance}`` is ``PROJECT/ZONE/INSTANCE_ID``, ``{vm}``
+the same in gcloud's form, ``{command}`` is ``run`` or ``revert``, ``{runbook}`` the runbook's name,
+``{approval}`` the approval's id. No text of an event ever gets here.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from logmend.model.struct import Struct
 from logmend.model.values import InstanceRef, Lineage, Outcome
 
 FIRST_NEEDS_HUMAN = "first_needs_human"
-"""Note on the one ``skipped: needs_human`` that tells people; those after it are INFO."""
+"""Note on the one ``skipped: needs_human`` that alerts people; later ones are INFO."""
 
 
 IRREVERSIBLE = "irreversible: nothing can put back what this runbook changes"
-"""Note on every outcome of a runbook that says so of itself."""
+"""Note on every outcome of a runbook that declares itself irreversible."""
 
 
 class Meaning(NamedTuple):
@@ -40,7 +40,7 @@ _DECIDE = "logmend approvals approve {approval}, or: logmend approvals reject {a
 _DOCTOR = "logmend doctor names the step between sink and VM that fails, and the command that repairs it"
 
 _GROUP = (
-    "group the condition by project_id, zone, instance_id: in the alert policy, its series have to keep these"
+    "group the condition by project_id, zone, instance_id: the series in the alert policy have to keep these"
     " labels of gce_instance (groupByFields resource.label.project_id, resource.label.zone,"
     " resource.label.instance_id)"
 )
@@ -53,14 +53,14 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             "The event cannot be decoded or identified, and never will be.",
             "pull the copy from the dead-letter topic, if one is set; " + _EXPLAIN,
         ),
-        Result.REFUSED: Meaning("A guard, the line's variant or the VM itself forbids it."),
+        Result.REFUSED: Meaning("A guard, the line's variant or the VM itself forbids acting."),
         Result.SKIPPED: Meaning("No action taken; if the fault persists, it is logged again."),
         Result.PARKED: Meaning("Blocked for now; the intent waits in the ledger for the tick."),
         Result.PLANNED: Meaning(
             "The VM has the fault. The current mode does not allow an automatic remediation.",
             f"{_MEND}; for every VM: set LOGMEND_MODE=enforce",
         ),
-        Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state already."),
+        Result.NOTHING_TO_DO: Meaning("The check on the VM found the desired state."),
         Result.REQUESTED: Meaning(
             "The work was handed over; the tick records how it ended.", "logmend status"
         ),
@@ -69,13 +69,13 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
             f"to undo: {_UNDO}",
         ),
         Result.REVERTED: Meaning(
-            "The state from before logmend is restored and verified; automatic work of that runbook on this"
-            " VM is held off; other runbooks go on.",
+            "The previous state is restored and verified. A hold keeps automatic work of that runbook off"
+            " this VM; other runbooks continue.",
             f"to let logmend act on it again: {_RELEASE}",
         ),
         Result.UNVERIFIED: Meaning(
             "Enforced, but there is no evidence that it helped; the tick checks again.",
-            f"nothing, or to check now: {_LOOK}",
+            f"nothing; or to check now: {_LOOK}",
         ),
         Result.FAILED: Meaning("Retrying at once cannot help.", f"to check again: {_LOOK}"),
         Result.INTERRUPTED: Meaning(
@@ -84,7 +84,7 @@ RESULTS: Mapping[Result, Meaning] = MappingProxyType(
         ),
         Result.DEFERRED: Meaning("Infrastructure is not ready; the message is delivered again."),
         Result.CONTROLLED: Meaning(
-            "A person, or logmend by itself, changed what it may do; the reason says how."
+            "A person, or logmend itself, changed what logmend may do; the reason says how."
         ),
     }
 )
@@ -112,7 +112,7 @@ PUBLISH = (
 _ACCOUNT = "repair the account on the VM (chage -l USER shows what has expired), or let OS Login make it"
 TICK = "nothing; the tick tries again"
 WAIT = "nothing; Pub/Sub delivers the message again"
-"""The next step of what passes by itself: true of ``deferred`` alone, see :func:`next_step`."""
+"""The next step if the obstacle passes by itself; only true for ``deferred``, see :func:`next_step`."""
 _BY_ITSELF = {
     Result.DEFERRED: WAIT,
     Result.PARKED: TICK,
@@ -120,23 +120,23 @@ _BY_ITSELF = {
 }
 _ENFORCED_IN_VAIN = frozenset({"still_faulty", "unverifiable"})
 AT_HAND = frozenset({"no_credentials", "credentials_unusable", "api_disabled"})
-"""Reasons whose next step holds whatever store or API gave them."""
+"""Reasons whose next step applies whichever store or API gave them."""
 
 REASONS: Mapping[str, Meaning] = MappingProxyType(
     {
         # rejected
         "malformed": Meaning(
-            "The message is not JSON, or not in the shape of what it claims to be; the detail says where."
+            "The message is not JSON, or does not have the form that it claims; detail says where."
         ),
         "not_an_event": Meaning("Neither a log entry, nor an incident, nor a tick."),
-        "no_data": Meaning("The body, or the Pub/Sub message in it, carries no data."),
+        "no_data": Meaning("The body, or the Pub/Sub message in it, contains no data."),
         "too_large": Meaning("The body is larger than any log entry may be."),
         "bad_identity": Meaning("project_id, zone or instance_id of the resource is missing or invalid."),
         "unknown_runbook": Meaning("This version has no runbook of that name.", "see logmend runbook list"),
         # refused: the facts
         "opted_in": Meaning(
-            "The VM's metadata or configuration asks for workload certificates, or its line is from an agent"
-            " that prints it only if they are asked for: its owner wants them.",
+            "The VM's metadata or configuration asks for workload certificates, or an agent logged the line"
+            " that does so only if they are asked for: the owner wants them.",
             "for the VM's owner: configure the certificates, or remove what detail names",
         ),
         "opt_in_unknown": Meaning(
@@ -148,12 +148,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: the line says that the configuration is not valid",
         ),
         "certificates_in_use": Meaning(
-            "The VM itself shows that workload certificates are in use: its config_status is 200 or 412, or"
+            "The VM itself shows that workload certificates are in use: config_status is 200 or 412, or"
             " there is a certificate behind /run/secrets/workload-spiffe-credentials."
         ),
         "config_status_unknown": Meaning(
             "The VM's metadata server did not say whether certificates are configured (config_status) or"
-            " asked for (opt_in): 404 would mean no.",
+            " asked for (opt_in). A 404 would mean no.",
             f"as logmend's login user (a firewall on the VM may allow only root): {_ASK_METADATA}",
         ),
         "no_curl": Meaning(
@@ -161,13 +161,13 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "metadata_root_only": Meaning(
             "The VM's metadata server answers root (OS Login used it when logmend logged in), but not"
-            " logmend's own login.",
+            " logmend's login user.",
             "let that user reach 169.254.169.254 (a firewall rule on the VM with an owner match blocks"
             " it), or set LOGMEND_EXECUTOR=osconfig, whose agent is root",
         ),
         "systemd_silent": Meaning(
             "systemd on the VM (PID 1, or the bus to it) does not answer, so the state of its units is"
-            " not known.",
+            " unknown.",
             "on the VM: systemctl is-system-running; if that hangs or cannot connect, repair D-Bus or restart"
             " the VM",
         ),
@@ -177,7 +177,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "for the VM's owner: chmod 755 /run/secrets /var/lib/logmend",
         ),
         "irreversible": Meaning(
-            "The timer's unit file does not belong to a package, but is a link, an alias or a copy:"
+            "The timer's unit file does not belong to a package: it is a link, an alias or a copy, and"
             " disabling it could delete it.",
             "for the VM's owner: remove the link or copy (systemctl cat shows it), or disable it by hand",
         ),
@@ -196,14 +196,14 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "out_of_scope": Meaning(
             "The VM is outside LOGMEND_SCOPE_PROJECTS, LOGMEND_SCOPE_ZONES or LOGMEND_SCOPE_LABELS, or the"
             " runbook's own scope.",
-            "widen the scope settings if it should be within",
+            "widen the scope if logmend should look after it",
         ),
         "project_mismatch": Meaning(
-            "The entry's log belongs to another project than the VM it names.",
+            "The entry's log belongs to a different project than the VM it names.",
             "find out who writes to that log: the entry may be forged",
         ),
         "masked_by_others": Meaning("Someone masked the unit. logmend never removes a mask."),
-        "unit_absent": Meaning("The unit is gone from the VM, so there is nothing left to restore."),
+        "unit_absent": Meaning("The unit no longer exists on the VM, so there is nothing to restore."),
         "legacy_agent_present": Meaning(
             "A legacy agent is installed that conflicts with the Ops Agent.",
             "remove stackdriver-agent and google-fluentd from the VM once their owner agrees",
@@ -219,68 +219,73 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "excluded_by_runbook": Meaning(
             "The runbook leaves VMs like this one alone (`unless` in its runbook.yaml).",
-            "logmend runbook list {runbook} --format json shows the condition; the detail names which holds",
+            "logmend runbook list {runbook} --format json shows the conditions; detail names the one"
+            " that holds",
         ),
         "not_for_this_vm": Meaning(
             "The runbook is only for other VMs (`only` in its runbook.yaml).",
-            "logmend runbook list {runbook} --format json shows the conditions; the detail names which fails",
+            "logmend runbook list {runbook} --format json shows the conditions; detail names the one"
+            " that fails",
         ),
         "facts_unknown": Meaning(
-            "A fact that a guard of the runbook asks for could not be looked up, so the VM is left alone.",
+            "A fact that a guard needs could not be looked up, so the VM is left alone.",
             _GRANT_LOOKUP,
         ),
         "no_previous_state": Meaning("logmend never changed this VM, so there is nothing to restore."),
         "conffile_prompt": Meaning(
-            "dpkg would ask what to do with a configuration file that was changed here and by its package.",
-            "for the VM's owner: dpkg --configure -a, and answer it",
+            "dpkg would ask what to do with a configuration file that was changed on the VM and by"
+            " its package.",
+            "for the VM's owner: dpkg --configure -a, and answer the question",
         ),
         "managed_by_plugin_manager": Meaning(
-            "The guest agent's plugin manager runs on the VM, and starts by itself what it needs."
+            "The guest agent's plugin manager runs on the VM, and starts its plugins itself."
         ),
         "missing_key": Meaning(
             "A repository is signed with a key that the VM does not have, or that has expired. logmend never"
             " adds trust.",
-            "for the VM's owner: install the repository's present key, as its own pages say",
+            "for the VM's owner: install the repository's current key, as its documentation says",
         ),
         "agent_cannot_write": Meaning(
-            "The Ops Agent on the VM reported at its start that it could not write all that it should to"
-            " Cloud Logging or Cloud Monitoring; the cause is what it said. On its word alone nothing is"
-            " changed.",
+            "When it started, the Ops Agent on the VM reported that it cannot write everything to Cloud"
+            " Logging or Cloud Monitoring; the cause is the one that it reported. A report alone changes"
+            " nothing.",
             "to ask the VM itself: logmend diagnose --runbook ops-agent {instance}",
         ),
         "other_source": Meaning(
-            "The source that is gone is not among those that the runbook knows.",
+            "The missing source is not one that the runbook knows.",
             "for the VM's owner: correct or remove the source in /etc/apt",
         ),
         "other_format": Meaning(
-            "The source that is gone is not written as a line of a .list file.",
+            "The missing source is not a line in a .list file.",
             "for the VM's owner: correct or remove the source in /etc/apt",
         ),
         "repository_unknown": Meaning(
-            "The VM could not ask the repository whether the source is gone (only apt knows its proxy, say).",
+            "The VM could not ask the repository whether the source is gone (perhaps only apt knows"
+            " the proxy).",
             "for the VM's owner: apt-get update",
         ),
         "dpkg_at_work": Meaning("The OS Config agent is installing something: a restart would cut it off."),
         "needs_ssh": Meaning(
-            "The runbook goes over SSH only, for example since it restarts the very agent that would run it.",
+            "The runbook runs over SSH only, for example because it restarts the agent that would run it.",
             f"{_AGAIN}, with LOGMEND_EXECUTOR=ssh",
         ),
         "other_cause": Meaning(
-            "The disk is full, and not of the file that the runbook knows.",
+            "The disk is full, but not because of the file that the runbook knows.",
             "for the VM's owner: make room, or grow the disk",
         ),
         "record_does_not_fit": Meaning(
-            "There is no room for the part of the log that is kept and for logmend's own record.",
+            "There is no room for the part of the log to keep and for logmend's own record.",
             "for the VM's owner: make room in /run, which is in memory",
         ),
         "no_way_back": Meaning("The runbook is irreversible: nothing can put back what it changed."),
         "observe_mode": Meaning(
             "The function, or this runbook, only observes.",
-            "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce; `logmend runbook list` says which",
+            "deploy it with LOGMEND_MODE=approve or LOGMEND_MODE=enforce; `logmend runbook list` shows each"
+            " runbook's mode",
         ),
         # skipped
         "duplicate": Meaning(
-            "The same runbook and action is already in progress for this VM, or the incident was seen before."
+            "The same runbook and action is already in progress on this VM, or the incident was seen before."
         ),
         "cooling_down": Meaning(
             "This VM was checked recently.", f"to act now: {_AGAIN}; to end the cooldown: {_RELEASE}"
@@ -289,61 +294,67 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "The entry is older than LOGMEND_MAX_EVENT_AGE.",
             "logmend replay FILE --allow-stale acts on it anyway; if every event is stale, check the clock",
         ),
-        "not_running": Meaning("The VM is not running.", "nothing; the line comes back if the fault does"),
+        "not_running": Meaning(
+            "The VM is not running.", "nothing; if the fault is still there, it is logged again"
+        ),
         "instance_gone": Meaning("The VM no longer exists."),
         "already_requested": Meaning(
             "The VM already carries this request; the tick records how it ends.", "logmend status"
         ),
         "needs_human": Meaning(
-            "Remediation failed, or the fault came back, too often: logmend leaves this VM to a person.",
+            "Remediation failed too often, or the fault came back too often: logmend leaves this VM"
+            " to a person.",
             f"see what was tried (logmend status), repair the VM, then: {_RELEASE}",
         ),
-        "own_entry": Meaning("The entry is one that logmend or the OS Config agent wrote."),
+        "own_entry": Meaning("logmend itself or the OS Config agent wrote the entry."),
         "incident_closed": Meaning("The incident is over."),
-        "test_notification": Meaning("A test message of the notification channel: it arrived."),
+        "test_notification": Meaning("A test message from the notification channel arrived."),
         "reverted": Meaning(
-            "A revert holds off automatic work of that runbook on this VM.", f"to allow it again: {_RELEASE}"
+            "A revert set a hold: no automatic work of that runbook on this VM.",
+            f"to allow it again: {_RELEASE}",
         ),
         "superseded_by_revert": Meaning(
             "A revert of the VM was requested after this, or this request does not name that revert.",
-            f"to take the revert back: {_AGAIN}",
+            f"to undo the revert: {_AGAIN}",
         ),
         "replayed": Meaning("The message was dead-lettered; its replay is done (detail names it)."),
-        # skipped: what the log said of a fix (LOGMEND_CONFIRM_SILENCE)
+        # skipped: what the log said after a fix (LOGMEND_CONFIRM_SILENCE)
         "confirmed_silent": Meaning(
-            "After the fix the line stopped in Cloud Logging too, while other lines of the VM still arrived."
+            "After the fix the line stopped in Cloud Logging too, while other lines from the VM"
+            " still arrived."
         ),
         "silence_unknown": Meaning(
             "Cloud Logging does not show whether the line stopped; the check on the VM still holds.",
             "if detail names a permission, grant it; if nothing else arrives from the VM, check its agent",
         ),
         "confirmed": Meaning(
-            "After the fix the VM said in Cloud Logging what only a repaired one says, such as the Ops"
-            " Agent's own ping: its logs arrive."
+            "After the fix a sign that only a repaired VM sends, such as the Ops Agent's own ping, arrived in"
+            " Cloud Logging: the VM's logs arrive."
         ),
         "not_confirmed": Meaning(
-            "The check on the VM saw the fix, but what a repaired VM says by itself did not come to Cloud"
-            " Logging within an hour. Ops Agents before 2.46 never say it.",
+            "The check on the VM saw the fix, but the sign that a repaired VM sends by itself did not arrive"
+            " in Cloud Logging within an hour. Ops Agents before 2.46 never send it.",
             "logmend diagnose --runbook {runbook} {instance}",
         ),
         "goes_first": Meaning(
-            "Another runbook goes first (detail says which), since it remediates what stops this one, or this"
-            " one names it in `after`. This one comes again after it.",
-            "nothing; if the other one does not help, this one says so",
+            "Another runbook goes first (detail says which), since it remediates the cause, or this runbook"
+            " names it in `after`. This runbook runs after it.",
+            "nothing; if the other runbook does not help, another outcome says so",
         ),
         "first_failed": Meaning(
-            "The runbook that goes first did not help; the detail says how it ended. This one was not begun.",
-            f"deal with what detail says, then: {_AGAIN}",
+            "The runbook that goes first did not help; detail says how it ended. This runbook was not begun.",
+            f"resolve what detail describes, then: {_AGAIN}",
         ),
         # skipped or parked
         "frozen": Meaning(
             "The fleet, the runbook or the VM is frozen.",
-            "ask who froze it (detail, logmend status); to lift it: logmend resume, with --runbook or"
+            "ask the person who froze it (detail, logmend status); to lift it: logmend resume, with"
+            " --runbook or"
             " --instance if only that is frozen",
         ),
         "budget_exhausted": Meaning(
             "The disruption budget of this window is used up.",
-            "nothing, places become free when the window has passed; to go faster, raise"
+            "nothing; places become free when the window has passed. To go faster, raise"
             " LOGMEND_DISRUPTION_BUDGET",
         ),
         "group_of_one": Meaning(
@@ -353,44 +364,44 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "last_healthy": Meaning(
             "The VM is the last healthy one of its managed instance group.",
             "find out why the others are not healthy: gcloud compute instance-groups managed list-instances;"
-            " it goes on when one of them is",
+            " the work continues when one of them is",
         ),
         "outside_window": Meaning(
-            "No maintenance window is open to the VM, or a blackout holds (detail says until when).",
-            "nothing, it goes on when the window opens; logmend status shows what is closed; to go sooner:"
-            f" {_AGAIN} --outside-window --why TEXT",
+            "No maintenance window is open for the VM, or there is a blackout (detail says until when).",
+            "nothing; the work continues when the window opens. logmend status shows what is closed. To act"
+            f" sooner: {_AGAIN} --outside-window --why TEXT",
         ),
         "breaker_open": Meaning(
             "Too many VMs failed: the breaker is open.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
         ),
         "busy": Meaning(
-            "Another attempt is working on this VM, or something on the VM itself is in the way, such as a"
+            "Another attempt is working on this VM, or something on the VM itself blocks it, such as a"
             " package manager's lock (detail says what).",
             f"find out on the VM what keeps it busy, then: {_AGAIN}",
         ),
         "retry": Meaning(
-            "Infrastructure is not ready; the tick tries again.", "nothing; the tick takes it up"
+            "Infrastructure is not ready; the tick tries again.", "nothing; the tick processes it"
         ),
         # approvals
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
         "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
-        "approval_expiring": Meaning("Nobody has decided yet, and the plan expires soon.", _DECIDE),
-        "approval_expired": Meaning("Nobody decided in time.", f"if it is still wanted: {_AGAIN}"),
+        "approval_expiring": Meaning("The plan is not decided yet, and expires soon.", _DECIDE),
+        "approval_expired": Meaning("The plan was not decided in time.", f"if you still want it: {_AGAIN}"),
         "approval_differs": Meaning(
-            "The VM or the runbook is no longer as it was when approved (detail says what differs), so"
+            "The VM or the runbook has changed since the approval (detail says what differs), so"
             " nothing was done.",
             "logmend approvals list, and decide again",
         ),
         # control by a person
         "declined": Meaning(
-            "A person rejected a plan for this VM; automatic work of that runbook is held off.",
+            "A person rejected a plan for this VM; a hold keeps automatic work of that runbook off it.",
             f"to plan again: {_RELEASE}",
         ),
-        "cancelled": Meaning("A person ended the request before it was begun (detail says who and why)."),
+        "cancelled": Meaning("A person cancelled it before it was begun (detail says who and why)."),
         "no_such_order": Meaning("There is no such request.", "logmend status"),
         "order_in_hand": Meaning(
-            "The request is in hand or done, so that it cannot be cancelled.", "logmend status"
+            "The request is in progress or done, so it cannot be cancelled.", "logmend status"
         ),
         # controlled
         "freeze_set": Meaning("A freeze was set (detail says for what).", "to lift it: logmend resume NAME"),
@@ -401,17 +412,17 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "vm_resumed": Meaning("A person released a VM (detail says from what)."),
         "host_key_forgotten": Meaning(
-            "A VM's pinned host key was forgotten; the next contact is a first one."
+            "A person removed a VM's pinned host key; the next contact is a first contact."
         ),
         "wave_begun": Meaning(
-            "A wave of a runbook began: what was changed before has stood for long enough.",
+            "A wave of a runbook began: the changes of the one before have lasted long enough.",
             "nothing; to keep it there: logmend freeze --wave --runbook {runbook}",
         ),
         "wave_held": Meaning(
             "A person keeps a runbook's wave where it is.",
             "to let it go on: logmend resume --wave --runbook {runbook}",
         ),
-        "wave_released": Meaning("A person lets a runbook's waves go on."),
+        "wave_released": Meaning("A person let a runbook's waves continue."),
         "breaker_opened": Meaning(
             "Too many VMs failed, so the runbook enforces nothing.",
             "find the common cause (logmend status), then: logmend resume --runbook {runbook}",
@@ -431,7 +442,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "connection_lost": Meaning("The connection was lost while a script ran.", WAIT),
         "deadline_exceeded": Meaning(
             "The attempt did not end within LOGMEND_ATTEMPT_DEADLINE.",
-            "check the load of the VM; raise LOGMEND_ATTEMPT_DEADLINE if it is just slow",
+            "check the VM's load; if it is just slow, raise LOGMEND_ATTEMPT_DEADLINE",
         ),
         "ssh_busy": Meaning("The VM's SSH server accepts no more logins at the moment.", WAIT),
         "ssh_protocol_error": Meaning("What answers on the SSH port does not speak valid SSH.", _UNREACHABLE),
@@ -445,11 +456,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "not_permitted": Meaning("A login, sudo or an API call was refused.", _GRANT_LOGIN),
         "key_type_refused": Meaning(
             "The VM's SSH server does not accept keys of this type; hosts in FIPS mode refuse Ed25519.",
-            "use a key of a type that detail names; for LOGMEND_SSH_KEY ecdsa-sha2-nistp256 suits all hosts",
+            "use a key of a type that detail names; for LOGMEND_SSH_KEY, ecdsa-sha2-nistp256 suits all hosts",
         ),
         "account_expired": Meaning("The account that logmend logs in as has expired on the VM.", _ACCOUNT),
         "password_expired": Meaning(
-            "The password of the account that logmend logs in as has expired, so the VM runs nothing for it.",
+            "The password of the account that logmend logs in as has expired, so the VM runs no"
+            " commands for it.",
             _ACCOUNT,
         ),
         "not_accepting_logins": Meaning(
@@ -475,7 +487,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "host_key_mismatch": Meaning(
             "The server's host key is not the known one: another machine, or the VM's keys were renewed.",
             "find out why it changed. Then, for a pinned key: logmend resume --instance {instance}"
-            " --forget-host-key; for published ones, on the VM: " + PUBLISH,
+            " --forget-host-key; for published keys, on the VM: " + PUBLISH,
         ),
         "host_key_unknown": Meaning(
             "The VM's host keys are not known, so its server is not trusted.",
@@ -492,7 +504,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "out_of_files": Meaning("The function ran out of file descriptors.", "lower its concurrency"),
         "no_posix_account": Meaning(
             "OS Login has no account for logmend's service account in the VM's project.",
-            "gcloud compute os-login describe-profile, as that account, shows what it has",
+            "gcloud compute os-login describe-profile, as that account, shows its profile",
         ),
         "login_profile_full": Meaning(
             "The OS Login profile of logmend's service account has no room for a key.",
@@ -500,7 +512,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "key_not_imported": Meaning(
             "OS Login reported that it imported logmend's key, but it did not.",
-            "detail has Google's reason; policies of the organization may forbid keys in login profiles",
+            "detail has Google's reason; an organization policy may forbid keys in login profiles",
         ),
         "iap_not_authorized": Meaning(
             "IAP does not let logmend open a tunnel to the VM.",
@@ -525,7 +537,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "gcloud services enable osconfig.googleapis.com, in that project",
         ),
         "osconfig_disabled": Meaning(
-            "The VM's metadata does not turn its OS Config agent on.",
+            "The VM's metadata does not enable its OS Config agent.",
             "gcloud compute instances add-metadata {vm} --metadata=enable-osconfig=TRUE, or for its project",
         ),
         "no_service_account": Meaning(
@@ -561,13 +573,14 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         # requested or unverified: what the OS Config agent reported, or did not
         "no_report": Meaning(
             "The OS Config agent has not reported since it was asked.",
-            "check that google-osconfig-agent runs on the VM (runbook os-config-agent does); a report may"
-            " take an hour",
+            "check that google-osconfig-agent runs on the VM (the runbook os-config-agent checks"
+            " it); a report"
+            " may take an hour",
         ),
         "not_enforced": Meaning("The OS Config agent sees the fault and has not reported enforcing it."),
         "task_timeout": Meaning("The OS Config agent did not finish in time; it tries again by itself."),
         "unexpected_agent_state": Meaning(
-            "The VM or its OS Config agent restarted meanwhile; it tries again by itself."
+            "The VM or its OS Config agent restarted in the meantime; it tries again by itself."
         ),
         "internal_service_errors": Meaning("The OS Config service had an internal error."),
         "resource_execution_errors": Meaning("The OS Config agent reported errors without details."),
@@ -578,7 +591,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "script_error": Meaning(
             "A script of the runbook ended with an error.",
-            f"repair on the VM what detail names (the script's last output), then: {_AGAIN}",
+            f"on the VM, repair what detail describes (the script's last output), then: {_AGAIN}",
         ),
         "still_faulty": Meaning(
             "Enforced, but the check still sees the fault.",
@@ -586,19 +599,19 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "line_goes_on": Meaning(
             "A fix was verified, but the line continued, and a new check sees the fault again.",
-            f"stop (logmend freeze), find out on the VM what turns it on again, then: {_LOOK}",
+            f"stop (logmend freeze), find out on the VM what brings the fault back, then: {_LOOK}",
         ),
         "unverifiable": Meaning(
-            "Enforced, and no later check gave evidence.",
+            "Enforced, but no later check gave evidence.",
             f"check the VM by hand, then: {_LOOK}",
         ),
         "no_evidence": Meaning(
-            "The check ran, but did not say what it saw or on which VM.",
+            "The check ran, but did not report what it saw, or on which VM.",
             "check that the VM reaches its metadata server",
         ),
         "no_second_check": Meaning("Enforced, but the second check did not run."),
         "check_failed": Meaning("The check after enforcing ended with an error."),
-        "leave_alone": Meaning("The check on the VM asked to leave it alone, without a reason."),
+        "leave_alone": Meaning("The check on the VM asked to leave the VM alone, without a valid reason."),
         # deferred or failed: logmend itself and Google's APIs
         "in_hand": Meaning("An earlier delivery of the same message is still in progress.", WAIT),
         "superseded": Meaning("A newer attempt took the lease; this one stopped.", WAIT),
@@ -616,7 +629,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "ledger_unavailable": Meaning("The ledger cannot be reached at the moment.", WAIT),
         "ledger_replaced": Meaning(
             "The ledger's file was removed or replaced while in use; this process has made no change since.",
-            "put the file back, or stop every process that uses it and start them with the one to keep",
+            "put the file back; or stop every process that uses it, and start them with the file to keep",
         ),
         "ledger_contention": Meaning("Too many attempts write the same part of the ledger.", WAIT),
         "ledger_corrupt": Meaning(
@@ -632,7 +645,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "api_protocol_error": Meaning("A Google API gave an unreadable answer.", WAIT),
         "api_disabled": Meaning("A Google API is not enabled.", "gcloud services enable, as detail says"),
         "rate_limited": Meaning(
-            "A Google API's quota is used up for now; a line that comes again is skipped.", TICK
+            "A Google API's quota is used up for now; events that repeat are skipped.", TICK
         ),
         "unauthenticated": Meaning("A Google API did not accept the token.", WAIT),
         "credentials_unavailable": Meaning("No access token is available at the moment.", WAIT),
@@ -644,8 +657,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
         "invalid_request": Meaning("A Google API rejected the request as invalid.", _DOCTOR),
         "failed_precondition": Meaning("A Google API requires something else first.", "do what detail says"),
-        "not_found": Meaning("Something that was named does not exist.", _DOCTOR),
-        "already_exists": Meaning("What was to be created already exists."),
+        "not_found": Meaning("A named resource does not exist.", _DOCTOR),
+        "already_exists": Meaning("The resource to create already exists."),
         "conflict": Meaning("Someone else changed the same thing at the same time.", WAIT),
         "unexpected_error": Meaning("An unexpected error.", "please report it, with detail"),
     }
@@ -653,12 +666,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
 
 
 class About(StrEnum):
-    """What a reason is about. Only what was learned from the VM itself may be remembered of the VM."""
+    """What a reason is about. Only what was learned from the VM itself may be remembered for it."""
 
     EVENT = "event"
     """The entry, incident or message: anyone who may write logs can have written it."""
     VM = "vm"
-    """The VM, as Compute, its OS Config agent, or whoever answers on its address said it."""
+    """The VM, as reported by Compute, its OS Config agent, or the server at its address."""
     LOGMEND = "logmend"
     """Neither: logmend's own controls, intents and queue, its ledger and identity, and Google's APIs."""
 
@@ -716,7 +729,7 @@ ABOUT: Mapping[str, About] = MappingProxyType(
         for reason in reasons.split()
     }
 )
-"""Every reason of :data:`REASONS`, with what it tells of; complete by test."""
+"""What each reason of :data:`REASONS` is about; a test keeps it complete."""
 
 UNREACHED = frozenset(
     {
@@ -731,7 +744,7 @@ UNREACHED = frozenset(
         "no_agent_detected",
     }
 )
-"""Reasons that are about the way to a VM or its agent, not of a change there; counted by project and zone."""
+"""Reasons about the way to a VM or its agent, not about a change there; counted by project and zone."""
 
 
 class _Blank(Struct, frozen=True):
@@ -766,7 +779,7 @@ def next_step(outcome: Outcome) -> str:
     if step in (WAIT, TICK):
         step = _BY_ITSELF.get(outcome.result) or RESULTS[outcome.result].next_step
     elif outcome.result is Result.UNVERIFIED and step != RESULTS[outcome.result].next_step:
-        step = f"nothing yet, the tick looks again; if it stays so: {step}"
+        step = f"nothing yet; the tick checks again. If it stays so: {step}"
     if IRREVERSIBLE in outcome.notes:
         step = "" if outcome.result is Result.REMEDIATED else step
     elif outcome.action is Action.ENFORCE and (
@@ -790,7 +803,7 @@ def _formatted(outcome: Outcome, step: str) -> str:
 
 
 def _of_cause(outcome: Outcome, step: str) -> str:
-    """Put what to do about the fault's cause first, unless this very runbook remediates it."""
+    """Put what to do about the fault's cause first, unless this runbook remediates it."""
     found, ref = outcome.diagnosis, outcome.instance
     if found is None or not found.next_step or ref is None or found.runbook == outcome.runbook:
         return step
@@ -804,13 +817,13 @@ def _of_group(outcome: Outcome, step: str) -> str:
 
 
 def for_good(made: Lineage, step: str) -> str:
-    """Add to a next step where the fault of a VM of a group is fixed for good: in what it is made from."""
+    """Add to a next step how to fix the fault of a group's VM for good: in what the VM is made from."""
     if made.group is None:
         return step
     place = " and ".join(
         [f"template {made.template}"] * bool(made.template) + [f"image {made.image}"] * bool(made.image)
     )
-    told = f"for every VM of {made.group}: repair {place or 'its template'}, of which each new one is made"
+    told = f"for every VM of {made.group}: repair {place or 'its template'}, from which each new one is made"
     return f"{step}; {told}".removeprefix("; ")
 
 
