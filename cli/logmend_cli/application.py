@@ -136,10 +136,10 @@ async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
         more(1)
         return True
 
-    with progress("orders", len(orders)) as more:
+    with progress("requests", len(orders)) as more:
         done = await some_at_once(partial(one, order, more) for order in orders)
     if left := done.count(False):
-        warn(f"{left} of {len(orders)} orders were not written: order them again")
+        warn(f"{left} of {len(orders)} requests were not written: make them again")
         for order in [order for order, there in zip(orders, done, strict=True) if not there]:
             warn(f"  {order.instance}")
     return [order for order, there in zip(orders, done, strict=True) if there]
@@ -177,6 +177,29 @@ def operator() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-by_option = click.option("--by", default=operator, show_default="USER@HOST", help="Who asks, for the record.")
-why_option = click.option("--why", default="", help="Reason, for the record.")
+RECORDED = 1000
+"""Characters of a reason, or of a name, at most: switches are read at every attempt."""
+
+
+def _recorded(_: click.Context, parameter: click.Parameter, text: str) -> str:
+    """Take what is kept in the ledger and in outcomes: text, of a bounded length, and a name that is one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8") from None
+    if len(text) > RECORDED:
+        raise click.BadParameter(f"it has {len(text):,} characters; {RECORDED:,} are kept")
+    if parameter.name == "by" and not text.strip():
+        raise click.BadParameter("say who asks")
+    return text
+
+
+by_option = click.option(
+    "--by",
+    default=operator,
+    show_default="USER@HOST",
+    callback=_recorded,
+    help="Who asks, for the record.",
+)
+why_option = click.option("--why", default="", callback=_recorded, help="Reason, for the record.")
 runbook_option = click.option("--runbook", shell_complete=runbook_names, help="Name of a runbook.")

@@ -151,7 +151,10 @@ def reject(time: str | None, **chosen: Any) -> int:
 @command.command()
 @_selection
 def withdraw(**chosen: Any) -> int:
-    """Take approvals back before they are acted on; what is in hand or done by then is told."""
+    """Take approvals back before they are acted on.
+
+    What has begun or is over by then is named, and the exit status is 1.
+    """
 
     async def one(app: Application, approval: Approval, by: By) -> str:
         await app.journal.cancel(intents.approved_id(approval.approval_id), by, app.settings)

@@ -45,10 +45,10 @@ def command(
     yes: bool,
     by: str,
 ) -> int:
-    """End orders, approvals and events that wait in the ledger, as `logmend status` lists them.
+    """End requests, approvals and events that wait in the ledger, as `logmend status` lists them.
 
     INTENT is an id, or enough of its beginning. Each ends as `skipped: cancelled`, which the next tick
-    records. What is in hand, was begun or is over is not cancelled: it is told, and the exit status is 1.
+    records. What has begun or is over is not cancelled: it is named, and the exit status is 1.
     """
     wanted = dict.fromkeys((*ids, *(selection.ids(listed, "intent_id") if listed else ())))
     if not (wanted or everything or named or runbook):
@@ -67,7 +67,7 @@ def command(
                 others[_id(each)] = each.state
         found, absent = selection.by_beginning(known, wanted, _id)
         for name in absent:
-            warn(f"{name}: {f'it is {others[name]}' if name in others else 'nothing waits as it'}")
+            warn(f"{name}: {f'it is {others[name]}' if name in others else 'nothing that waits has this id'}")
         chosen = found if wanted else known
         meant = [
             each
@@ -88,7 +88,7 @@ def command(
             confirm(f"cancel {len(meant)}?")
         asker = By(by, datetime.now(UTC), why)
         orders = {name: partial(_cancel, app, name, asker) for name in map(_id, meant)}
-        return BAD if await for_each("orders", orders) or absent else DONE
+        return BAD if await for_each("requests", orders) or absent else DONE
 
     return running(work, shared_ledger(inputs.settings()))
 

@@ -210,9 +210,7 @@ def _summary(
     board: Board, fleet: PretendFleet, problems: list[str], seconds: float, pubsub: str, outcomes: Path
 ) -> None:
     if board.live is None:
-        from rich.console import Console
-
-        Console(width=144).print(board.table())
+        output.console().print(board.table())
     counts: dict[str, int] = {}
     for outcome in board.rows.values():
         counts[outcome["result"]] = counts.get(outcome["result"], 0) + 1

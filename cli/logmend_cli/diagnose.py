@@ -56,7 +56,7 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     (LOGMEND_MODE=approve or enforce); it is an outcome of its own (LOGMEND_OUTCOMES), beside the VM's
     log of sudo. Exit status 1 if a VM's cause stays unknown.
 
-    --local asks the VM that this runs on, without SSH, Compute or a ledger; root looks as nobody there,
+    --local asks the VM that this runs on, without SSH, Compute or a ledger; root looks as `nobody` there,
     unless --as-root is given, which goes on record in the VM's own log.
     """
     if chosen.pop("local"):

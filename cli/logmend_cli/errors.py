@@ -1,5 +1,6 @@
 """What a person is told when something goes wrong, and the exit status that goes with it."""
 
+import errno
 import os
 import signal
 import sys
@@ -48,6 +49,8 @@ class Told(click.ClickException):
             )
 
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says if there is no room to write: nothing to report to us."""
 _KIND = {"FilterError": "filter", "Superseded": "superseded"}
 
 
@@ -56,6 +59,9 @@ def told(*, debug: bool = False) -> Iterator[None]:
     """Turn errors into what a person is told. ``debug`` shows the traceback of those that are a surprise."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True, color=colours())
+        raise click.exceptions.Exit(UNUSABLE) from error
     except click.UsageError as error:
         hint = f"`{error.ctx.command_path} --help` shows what there is" if error.ctx else ""
         raise Told(filter(None, [error.format_message(), hint]), UNUSABLE) from error
@@ -81,16 +87,19 @@ def told(*, debug: bool = False) -> Iterator[None]:
         _trace(debug)
         raise Told([f"{_KIND.get(type(error).__name__, 'error')}: {error}"], UNUSABLE) from error
     except OSError as error:
+        _trace(debug)
+        if error.errno in _NO_ROOM:
+            what = error.filename or "output"
+            raise Told([f"{what}: {error.strerror}; what was written is incomplete"], BAD) from error
         if error.filename is None:  # not a file or folder that somebody named
             raise _surprise(error, debug=debug) from error
-        _trace(debug)
         raise Told([f"{error.filename}: {error.strerror or error}"], UNUSABLE) from error
     except Exception as error:
+        _trace(debug)
         raise _surprise(error, debug=debug) from error
 
 
 def _surprise(error: Exception, *, debug: bool) -> Told:
-    _trace(debug)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     hint = "" if debug else "; logmend --debug … shows where"
     return Told([f"unexpected error, please report it: {what}{hint}"], BAD)

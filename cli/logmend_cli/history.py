@@ -51,7 +51,7 @@ COLUMNS = {
 @outcome_source.options
 @output.format_option("table", "json", "csv")
 def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: str) -> None:
-    """Show what was decided, done, ordered, approved, frozen and held on a VM, oldest first.
+    """Show what was decided, done, requested, approved, frozen and held on a VM, oldest first.
 
     From the ledger and from outcomes, which come from FILE (- is standard input), from Cloud Logging
     (--cloud) or from where LOGMEND_OUTCOMES puts them. JSON has the evidence before and after each change.

@@ -159,7 +159,8 @@ def position(file: str) -> Iterator[str]:
     path = Path(file)
     if file == STDIN or not path.is_file() or path.stat().st_size > _LOOK:
         return
-    text = path.read_bytes().decode("utf-8-sig", "replace")
+    data = path.read_bytes()
+    text = data.decode(json.detect_encoding(data), "replace")
     whole = _stops(text)
     if whole is not None and whole.msg != "Extra data":
         yield f" (line {whole.lineno}, column {whole.colno})"

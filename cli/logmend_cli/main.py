@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from logmend_cli import streams
 from logmend_cli.errors import colours, told
 
 
@@ -165,4 +166,5 @@ def logmend(debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the command."""
+    streams.prepare()
     logmend(prog_name="logmend")

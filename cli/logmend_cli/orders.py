@@ -55,6 +55,10 @@ def carry_out(action: Action, named: Sequence[str], **chosen: Any) -> int:
         return local.carry_out(action, named, chosen | {"labels_unchecked": unchecked})
     if unchecked:
         raise ConfigError(["--labels-unchecked goes with --local: labels of other VMs are looked up"])
+    if chosen["via_function"] and chosen["standalone"]:
+        raise ConfigError(
+            ["--via-function writes to the fleet's ledger, --standalone acts without it: give one"]
+        )
     settings = _settings(chosen)
     return application.running(lambda app: _carry_out(app, action, named, **chosen), settings)
 
@@ -197,11 +201,11 @@ def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
     stays = f" The breaker stays open: {release}" if opened else " No breaker is open."
     match [each.result for each in outcomes]:
         case [Result.REMEDIATED]:
-            return f"The cause is mended on this VM: fault seen, enforced, gone.{stays}"
+            return f"The runbook works again on this VM: fault seen, enforced, gone.{stays}"
         case [Result.FAILED | Result.UNVERIFIED]:
-            return f"The cause is not mended.{stays.partition(':')[0]}"
+            return f"The runbook still fails.{stays.partition(':')[0]}"
         case _:
-            return f"This says nothing of the cause: nothing was enforced.{stays.partition(':')[0]}"
+            return f"This proves nothing: nothing was enforced.{stays.partition(':')[0]}"
 
 
 async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:

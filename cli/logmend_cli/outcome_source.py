@@ -1,7 +1,9 @@
 """Where ``status`` and ``report`` have outcomes from: a file, Cloud Logging, or what the ledger keeps."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,12 +68,23 @@ def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | No
 async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcome]:
     """Read outcomes, oldest first. What is none is counted and told; a file of nothing else is an error."""
     if source.file is not None:
-        for outcome in of_file(source.file):
-            if source.since is None or outcome.at >= source.since:
-                yield outcome
+        with _interruptible():
+            for outcome in of_file(source.file):
+                if source.since is None or outcome.at >= source.since:
+                    yield outcome
     elif source.project is not None:
         async for outcome in _of_log(source.project, source.since, settings):
             yield outcome
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a command that waits for a pipe; asyncio's own handler waits for the read to return."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def of_file(file: str) -> Iterator[Outcome]:

@@ -1,5 +1,6 @@
 """How commands print: tables for people, JSON and CSV for programs. rich is imported for a table only."""
 
+import itertools
 import json
 import sys
 import textwrap
@@ -7,10 +8,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,9 +92,10 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[obje
     """
     import csv
 
-    writer = csv.writer(file, lineterminator="\n")
+    writer, following = csv.writer(file, lineterminator="\n"), iter(rows)
+    first = list(itertools.islice(following, 1))  # what cannot be read says so before anything is written
     writer.writerow(columns)
-    for row in rows:
+    for row in itertools.chain(first, following):
         writer.writerow(["" if cell is None else _inert(printable(str(cell))) for cell in row])
 
 
@@ -99,43 +104,55 @@ def show_table(
 ) -> None:
     """Print a table; cells that are results or verdicts are coloured, None is blank, nothing is markup.
 
-    Not on a terminal, lines are as long as they need to be, so that nothing is cut off. ``empty`` is said in
-    place of a table without rows.
+    Not on a terminal, lines are as long as they need to be, so that nothing is cut off. On a terminal that
+    would break words, such as ids, each row is printed as lines. ``empty`` is said in place of a table
+    without rows.
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    if not cells:
+        click.echo(empty or "nothing to show")
+        return
+    wide = console()
+    if sys.stdout.isatty() and _narrowest(columns, cells) > wide.width:
+        _show_lines(columns, cells, title, wide.width)
+        return
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = ["" if cell is None else printable(str(cell)) for cell in row]
-        table.add_row(*[Text(cell, style=_COLOURS.get(cell, "")) for cell in cells])
-    if not table.row_count:
-        click.echo(empty or "nothing to show")
-        return
-    wide = None if sys.stdout.isatty() else 10_000
-    Console(file=sys.stdout, highlight=False, width=wide).print(table)
+    for row in cells:
+        table.add_row(*[Text(cell, style=_COLOURS.get(cell, "")) for cell in row])
+    wide.print(table)
 
 
-def show_fitting(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str) -> None:
-    """Print a table; on a terminal that would break its words, such as ids, print each row as lines."""
+def console() -> "Console":
+    """Return a rich console on standard output, which leaves it to its caller if nobody reads on."""
     from rich.console import Console
 
-    cells = [["" if cell is None else printable(str(cell)) for cell in row] for row in rows]
-    width = Console(file=sys.stdout).width
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704  the BrokenPipeError that rich is handling
+
+    return Plain(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return how many characters a table takes at least if no word is to be broken."""
     longest = [
         max(len(word) for text in column for word in text.split() or [""])
-        for column in zip(columns, *cells, strict=True)
+        for column in zip(columns, *rows, strict=True)
     ]
-    if not sys.stdout.isatty() or sum(longest) + 3 * len(columns) <= width:
-        show_table(columns, cells, title=title)
-        return
+    return sum(longest) + 3 * len(columns)
+
+
+def _show_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None, width: int) -> None:
     lines = textwrap.TextWrapper(width, "  ", "    ", break_long_words=False, break_on_hyphens=False)
-    click.secho(title, bold=True)
-    for row in cells:
+    if title:
+        click.secho(title, bold=True)
+    for row in rows:
         text = "; ".join(f"{name} {cell}" for name, cell in zip(columns, row, strict=True) if cell)
         click.echo(lines.fill(text))
     click.echo()

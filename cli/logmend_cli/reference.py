@@ -22,7 +22,7 @@ This page is made from `--help` (`python -m logmend_cli.reference`); a test keep
   that is misspelt or cannot be parsed stops every command that reads them.
 - **Output** goes to standard output, tables for people, `--format json` for programs. What else is to be said
   goes to standard error, every line beginning with `logmend:`; `logmend --debug COMMAND` shows where an error
-  came from.
+  came from. Files and pipes get UTF-8, whatever the locale.
 - **Files**: `-` is standard input. Events are read in any shape that Google's tools print: a document, an
   array, JSON lines, or documents in a row.
 - **Completion** in the shell: `eval "$(_LOGMEND_COMPLETE=bash_source logmend)"` (or `zsh_source`); for fish

@@ -57,35 +57,53 @@ def command(
         click.echo(hold_wave(runbook, mine, hold=False))
         return
 
-    async def work(app: Application) -> list[str]:
+    async def work(app: Application) -> str:
         if freezes:
-            return await _lifted(app, frozenset(freezes), mine)
+            return _said(await _lifted(app, frozenset(freezes), mine), [])
         chosen = app.chosen_runbooks(runbook)
         if named:
-            refs = await instances(app, named)
-            done = []
-            for ref in refs:
-                done.append(str(ref) + (await _forgotten(app, ref, mine) if forget else ""))
-                for name in chosen:
-                    known = await app.controls.subject(ref, name)
-                    done += [f"hold of {name} ended"] if known and known.held else []
-                    freed = await app.controls.resume_instance(ref, name, mine)
-                    done += [f"freed from an orphaned {freed}"] if freed else []
-            subjects = [await app.controls.subject(ref, name) for ref in refs for name in chosen]
-            still = [
-                f"{each.instance} ({each.runbook}) {each.frozen}" for each in subjects if each and each.frozen
-            ]
-        else:
-            await app.controls.resume(mine, runbook=runbook)
-            fleet = await app.controls.fleet()
-            still = [f"runbook {name} {frozen}" for name, frozen in fleet.frozen_runbooks.items()]
-            still += [f"runbook {name} (breaker open)" for name in fleet.breakers]
-            still += [f"everything {fleet.frozen}"] if fleet.frozen else []
-            done = [runbook or "the fleet"]
-        return [*done, *(f"still stopped: {each}" for each in still)]
+            return await _instances_resumed(app, await instances(app, named), chosen, mine, forget=forget)
+        return await _fleet_resumed(app, runbook, mine)
 
-    resumed = running(work, shared_ledger(inputs.settings()))
-    click.echo(printable(f"resumed: {'; '.join(resumed)}"))
+    click.echo(printable(running(work, shared_ledger(inputs.settings()))))
+
+
+def _said(resumed: Sequence[str], still: Sequence[str]) -> str:
+    begin = f"resumed: {'; '.join(resumed)}" if resumed else "nothing to lift"
+    return "; ".join([begin, *(f"still stopped: {each}" for each in still)])
+
+
+async def _instances_resumed(
+    app: Application, refs: Sequence[InstanceRef], runbooks: Sequence[str], by: By, *, forget: bool
+) -> str:
+    """Release VMs, and say what of."""
+    resumed, still = list[str](), list[str]()
+    for ref in refs:
+        resumed.append(str(ref) + (await _forgotten(app, ref, by) if forget else ""))
+        for name in runbooks:
+            before = await app.controls.subject(ref, name)
+            resumed += [f"hold of {name} ended"] if before and before.held else []
+            freed = await app.controls.resume_instance(ref, name, by)
+            resumed += [f"freed from an orphaned {freed}"] if freed else []
+            after = await app.controls.subject(ref, name)
+            still += [f"{ref} ({name}) {after.frozen}"] if after and after.frozen else []
+    return _said(resumed, still)
+
+
+async def _fleet_resumed(app: Application, runbook: str | None, by: By) -> str:
+    """Lift the latest global freeze, or what stops a runbook, and say whether there was any."""
+    before = await app.controls.fleet()
+    await app.controls.resume(by, runbook=runbook)
+    after = await app.controls.fleet()
+    was_stopped = (
+        before.frozen is not None
+        if runbook is None
+        else runbook in before.frozen_runbooks or runbook in before.breakers
+    )
+    still = [f"runbook {name} {frozen}" for name, frozen in after.frozen_runbooks.items()]
+    still += [f"runbook {name} (breaker open)" for name in after.breakers]
+    still += [f"everything {after.frozen}"] if after.frozen else []
+    return _said([runbook or "the fleet"] if was_stopped else [], still)
 
 
 async def _lifted(app: Application, names: frozenset[str], by: By) -> list[str]:

@@ -16,7 +16,7 @@ from logmend_cli.scanned import complete_vms
     "--canary",
     metavar="INSTANCE",
     shell_complete=complete_vms,
-    help="Enforce on this VM alone, through an open breaker, and say what of it.",
+    help="Enforce on this VM alone, through an open breaker, and say whether the runbook works again.",
 )
 @click.option(
     "--outside-window",
@@ -30,10 +30,10 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     pipeline: guards, the fleet's lease, budget and freeze, check, enforcement, check, one outcome per VM.
     LOGMEND_MODE=observe forbids it here, too; if no mode is set, --enforce is enough.
 
-    --canary VM --enforce goes through an open breaker on that one VM, to see whether the cause is mended. A
-    freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
+    --canary VM --enforce goes through an open breaker on that one VM, to see whether the runbook works again.
+    A freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
 
-    Outside a maintenance window or in a blackout, the order waits. With --outside-window --why TEXT it goes
+    Outside a maintenance window or in a blackout, the request waits. With --outside-window --why TEXT it goes
     through those that are closed now, which are shown before it asks and are on record with it.
 
     --local works on the VM that this runs on, by the script of `logmend runbook export`: there is no

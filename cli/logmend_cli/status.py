@@ -232,7 +232,7 @@ def _rows(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
     }
     headings = [named.get(column, column.replace("_", " ")) for column in columns]
     cells = [[row[column] for column in columns] for row in rows[:SHOWN]]
-    output.show_fitting(headings, cells, title=title + _more(rows))
+    output.show_table(headings, cells, title=title + _more(rows))
 
 
 def _more(rows: Sequence[object]) -> str:

@@ -85,7 +85,7 @@ def mode(facts: Facts) -> Check:
         return Check("mode", UNKNOWN, facts["function"].why or "the settings cannot be read")
     budget = found.disruption_budget
     means = {
-        Mode.OBSERVE: "looks at VMs and plans; changes nothing",
+        Mode.OBSERVE: "checks VMs and plans; changes nothing",
         Mode.APPROVE: "each plan waits for a person (logmend approvals list)",
         Mode.ENFORCE: f"remediates VMs, at most {budget.count} in {budget.window}",
     }

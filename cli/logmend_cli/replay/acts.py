@@ -66,7 +66,7 @@ class Publish(Struct, frozen=True):
                 return Done("left", why="would be rejected again; --all publishes it")
             if reason == "stale" and each.ack_id is not None:
                 return Done(
-                    "left", why="would be skipped for its age; --allow-stale orders it, --all publishes it"
+                    "left", why="would be skipped for its age; --allow-stale requests it, --all publishes it"
                 )
         attributes = dict(each.attributes) | {REPLAY_OF: each.original, REPLAY_ID: replay_id}
         try:
@@ -87,7 +87,7 @@ class Order(Struct, frozen=True):
         """Write it once; who asks is on record."""
         now = datetime.now(UTC)
         if (intent := _intent(each, explanation, now)) is None:
-            return Done("left", why="nothing to order")
+            return Done("left", why="nothing to request")
         order = intents.of_replay(intent, replay_id, each.original, self.by, now)
         await self.journal.write(order, now)
         return Done("ordered", order.intent_id)

@@ -35,9 +35,14 @@ from logmend_cli.scanned import complete_projects
 @click.option("--publish", is_flag=True, help="Publish the events again, for the function.")
 @click.option("--topic", help="Where to, projects/P/topics/T. [default: LOGMEND_TOPIC]")
 @click.option(
-    "--allow-stale", is_flag=True, help="Order them in the ledger under your name, whatever their age."
+    "--allow-stale", is_flag=True, help="Request the same in the ledger under your name, whatever their age."
 )
-@click.option("--all", "everything", is_flag=True, help="With --publish: also what would come to nothing.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="With --publish: also events that would be rejected, or skipped as stale.",
+)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True,
               help="Most events a second.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help=f"Most events. [default: {PULL_LIMIT} when pulled]")
@@ -55,15 +60,15 @@ def command(**chosen: Any) -> int:
 
     Explains by default, as of now: what is pulled goes back. --publish publishes each event again with its
     attributes and logmend_replay_of, the id of its original: a new event, judged anew by the function.
-    --allow-stale writes an order to the ledger instead, on record as yours, which the next tick takes up;
-    cooldowns and age do not hold it back, guards and the check on the VM do.
+    --allow-stale writes a request to the ledger instead, on record as yours, and the next tick takes it up.
+    Cooldowns and age do not hold it back; guards and the check on the VM do.
 
-    Of the entries of a query, and of those of a file that are ordered, one counts for each VM and runbook:
+    Of the entries of a query, and of those of a file with --allow-stale, one counts for each VM and runbook:
     the newest of a query, the first of a file.
 
-    What is pulled is acknowledged only once it is published or ordered; what would come to nothing (rejected,
-    stale) is left there, and a tick is dropped, since the scheduler sends the next. Interrupt it as you like,
-    by Ctrl-C or worse, and run it again: it goes on, and what is published twice is recognised. Exit status 1
+    What is pulled is acknowledged only once it is published or requested. An event that would be rejected or
+    is stale stays there; a tick is dropped, since the scheduler sends the next. Interrupt it as you like, by
+    Ctrl-C or worse, and run it again: it continues, and what is published twice is recognised. Exit status 1
     if an event is rejected or unmatched, or the run ended early.
     """
     settings = inputs.settings()
@@ -78,7 +83,9 @@ def _checked(options: Options, settings: Settings) -> Options:
     ):
         raise click.UsageError("give one of FILE, --subscription, --filter and --outcome")
     if options.publish and options.allow_stale:
-        raise click.UsageError("--publish hands events to the function, --allow-stale orders them: give one")
+        raise click.UsageError(
+            "--publish hands events to the function, --allow-stale writes requests: give one"
+        )
     for name, given in (("all", options.everything), ("topic", options.topic)):
         if given and not options.publish:
             raise click.UsageError(f"--{name} goes with --publish")
@@ -89,15 +96,15 @@ def _checked(options: Options, settings: Settings) -> Options:
     project, topic = options.project or settings.project, options.topic or settings.topic
     short = subscription is not None and "/" not in subscription
     if (options.where is not None or short) and not project:
-        problems.append("which project? --project or LOGMEND_PROJECT")
-    elif short:
+        raise ConfigError(["which project? --project or LOGMEND_PROJECT"])
+    if short:
         subscription = f"projects/{project}/subscriptions/{subscription}"
     if options.publish and not topic:
         problems.append("publish where? --topic projects/PROJECT/topics/TOPIC or LOGMEND_TOPIC")
     for name, kind, value in (("topic", "topics", topic), ("subscription", "subscriptions", subscription)):
         parts = (value or f"projects/p/{kind}/x").split("/")
         if len(parts) != 4 or parts[0::2] != ["projects", kind]:
-            problems.append(f"{value!r} is no {name}: projects/PROJECT/{kind}/NAME")
+            problems.append(f"{value!r} is not a {name}: projects/PROJECT/{kind}/NAME")
     if (options.allow_stale or options.outcome) and settings.state == "memory:":
         problems.append(application.NO_LEDGER)
     if problems:

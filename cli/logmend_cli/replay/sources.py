@@ -110,7 +110,7 @@ class OutcomeSource(_Unpulled):
         if source.kind != "log_entry" or source.log_name is None or source.insert_id is None:
             nowhere = (
                 f"{self._outcome_id}: came from {source.kind}, which is kept nowhere to be fetched from;"
-                " --allow-stale orders the same of the same VM again, under your name"
+                " --allow-stale requests the same for the same VM again, under your name"
             )
             raise ConfigError([nowhere])
         parts = [f"logName = {_quoted(source.log_name)}", f"insertId = {_quoted(source.insert_id)}"]

@@ -103,7 +103,7 @@ def _tell(problems: Iterable[Problem], chosen: Sequence[ChosenRunbook], skipped:
     for check in skipped:
         warn(f"skipped: {check}")
     names = ", ".join(one.folder.resolve().name for one in chosen)
-    click.echo(f"{len(problems)} problems" if problems else f"{names}: sound")
+    click.echo(f"{len(problems)} problem{'s'[: len(problems) != 1]}" if problems else f"{names}: sound")
 
 
 def _report(ran: "Sequence[Ran]") -> None:

@@ -101,7 +101,7 @@ def export(runbook: str, undo: bool) -> int:
     """Print one POSIX script that checks, enforces and checks again on the VM that runs it.
 
     It holds the very text that logmend runs, and needs no Python: for a start-up script, an image build,
-    Ansible's script module, or gcloud compute ssh --command. It only looks unless it is run with --enforce
+    Ansible's script module, or gcloud compute ssh --command. It only checks unless it is run with --enforce
     --labels-unchecked, as root. Its last line is the outcome as JSON.
     """
     from logmend_cli.runbook import export as exported

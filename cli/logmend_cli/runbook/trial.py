@@ -6,6 +6,7 @@ the workstation's files, network, services and processes (user, mount, PID, netw
 """
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -34,6 +35,9 @@ NAMESPACES = (
 )
 ANSWERS = range(100, 104)
 """What a script may say; after the way back, whether the fault is there again depends on the runbook."""
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.[a-z]+")
+"""A unit's name with its type, as systemd.unit(5) has it."""
+_STATE = re.compile(r"[a-z-]+")
 LONGEST = 100.0
 """Seconds for one script."""
 
@@ -128,12 +132,15 @@ def prepare(machine: Path, units: Sequence[str]) -> None:
 
 
 def unit(text: str) -> tuple[str, str, str]:
-    """Read ``NAME=ACTIVE[,ENABLED]``: a unit's name, and how it stands."""
+    """Read ``NAME=ACTIVE[,ENABLED]``: a unit's name, and how it stands, in systemctl's words."""
     name, _, state = text.partition("=")
-    active, _, enabled = (state or "failed").partition(",")
-    if not name or "/" in name:
-        raise ConfigError([f"{text!r}: expected UNIT=ACTIVE, such as chrony.service=failed"])
-    return name, active, enabled or "enabled"
+    active, _, enabled = state.partition(",")
+    enabled = enabled or "enabled"
+    if not _UNIT.fullmatch(name) or not _STATE.fullmatch(active) or not _STATE.fullmatch(enabled):
+        raise ConfigError(
+            [f"{text!r}: expected UNIT=ACTIVE[,ENABLED], such as chrony.service=failed,enabled"]
+        )
+    return name, active, enabled
 
 
 def mark() -> str:

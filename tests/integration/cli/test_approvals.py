@@ -188,6 +188,6 @@ def test_what_no_longer_waits_keeps_nothing_else_from_being_cancelled(planned: P
     ran = planned.logmend("cancel", first, "o-typo", "no/id", second, "--by", "bob@desk")
     assert (ran.exit_code, ran.stdout) == (1, f"cancelled by bob@desk: {second}\n")
     assert f"{first}: it is done" in ran.stderr
-    assert "o-typo: nothing waits as it" in ran.stderr
-    assert "no/id: nothing waits as it" in ran.stderr
+    assert "o-typo: nothing that waits has this id" in ran.stderr
+    assert "no/id: nothing that waits has this id" in ran.stderr
     assert planned.json("status")["waiting"] == []

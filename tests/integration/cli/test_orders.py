@@ -219,7 +219,7 @@ def test_an_order_that_does_not_reach_the_ledger_is_told_beside_those_that_do(
     ran = place.logmend(*order, "--format", "json")
     assert ran.exit_code == 1
     assert [row["instance"] for row in json.loads(ran.stdout)] == [place.ref("web-1")]
-    assert "1 of 2 orders were not written" in ran.stderr
+    assert "1 of 2 requests were not written" in ran.stderr
     assert f"  {place.ref('web-2')}" in ran.stderr
     assert place.json("tick", mode="enforce")["outcomes"] == {"remediated": 1}
     ran = place.logmend("run", place.ref("web-2"), "--via-function")

@@ -50,22 +50,24 @@ def on_terminal(columns: int, *args: str | Path, **environment: str) -> str:
     return written.decode().replace("\r\n", "\n")
 
 
-def test_ctrl_c_ends_a_command_as_a_signal_does(tmp_path: Path) -> None:
-    """Status 130, as shells count it, and no word: whoever pressed the keys knows."""
+@pytest.mark.parametrize("command", [("scan", "--offline"), ("status",), ("export", "--changes")])
+def test_ctrl_c_ends_a_command_as_a_signal_does(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Status 130, as shells count it, and no word, also while the command waits for a pipe."""
     pipe = tmp_path / "entries"
     os.mkfifo(pipe)
-    process = started("scan", "--offline", pipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = started(*command, pipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with pipe.open("w"):  # opened as soon as the command reads
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=110)
     assert (process.returncode, out, err) == (130, "", "")
 
 
-def test_a_reader_that_has_gone_is_no_error() -> None:
+@pytest.mark.parametrize("command", [("filter", "show"), ("runbook", "list")], ids=["text", "table"])
+def test_a_reader_that_has_gone_is_no_error(command: tuple[str, ...]) -> None:
     """`logmend … | head -1` ends as any filter does, status 141, without a word."""
     reading, writing = os.pipe()
     os.close(reading)
-    process = started("filter", "show", stdout=writing, stderr=subprocess.PIPE)
+    process = started(*command, stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     _, err = process.communicate(timeout=110)
     assert (process.returncode, err) == (141, "")
@@ -205,3 +207,113 @@ def test_a_command_that_is_interrupted_at_a_question_ends_like_any_other(
     monkeypatch.setattr(click, "confirm", interrupted)
     ran = run("policy", "delete", "--project", "demo-project", "--zone", "us-west1-a")
     assert (ran.exit_code, "confirmed" in ran.stderr, "Aborted" in ran.stderr) == (130, False, False)
+
+
+def test_streams_that_are_closed_are_as_good_as_the_null_device(tmp_path: Path) -> None:
+    """A cron job may close all three: the freeze is in the ledger, and nothing that was printed is."""
+    state = {"LOGMEND_STATE": f"sqlite:{tmp_path}/ledger", "XDG_STATE_HOME": str(tmp_path)}
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
+    assert (
+        subprocess.run([*shell, "freeze", "--why", "a test"], env=CLEAN | state, check=False).returncode == 0
+    )
+    told = subprocess.run([*COMMAND, "status"], env=CLEAN | state, text=True, capture_output=True, check=True)
+    assert "STOPPED everything" in told.stdout
+    assert "a test" in told.stdout
+
+
+def test_a_full_disk_is_not_an_error_to_report() -> None:
+    """It is told in a line, status 1: the output is incomplete."""
+    with Path("/dev/full").open("w") as full:
+        ran = started("explain", ENTRY, stdout=full, stderr=subprocess.PIPE)
+        _, err = ran.communicate(timeout=110)
+    assert ran.returncode == 1
+    assert err == "logmend: output: No space left on device; what was written is incomplete\n"
+
+
+def test_what_is_piped_is_utf8_whatever_the_locale() -> None:
+    """The sink's filter has characters that Latin-1 lacks, and comes out byte by byte."""
+    latin = CLEAN | {"PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run([*COMMAND, "filter", "show"], env=latin, capture_output=True, check=True)
+    assert ran.stdout == (ROOT / "sink/filter.lql").read_bytes()
+
+
+def test_a_terminal_of_another_encoding_ends_no_command() -> None:
+    """What it lacks is written as an escape."""
+    shown = on_terminal(80, "approvals", "reject", "--help", PYTHONIOENCODING="latin-1")
+    assert "2h, 3d, \\u2026" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_no_table_breaks_words_on_a_narrow_terminal(columns: int) -> None:
+    """Each row is lines then, so that a name can be copied."""
+    words = click.unstyle(on_terminal(columns, "runbook", "list")).split()
+    assert {"workload-cert-refresh;", "ops-agent;"} <= set(words)
+
+
+def test_a_command_without_arguments_shows_its_help(run: Run) -> None:
+    """On standard error, as it stands, with status 2."""
+    for group in ((), ("runbook",)):
+        ran = run(*group)
+        assert (ran.exit_code, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("Usage: ")
+
+
+def test_what_cannot_be_read_leaves_no_heading_behind(run: Run, tmp_path: Path) -> None:
+    """`logmend export FILE > changes.csv` of a file without outcomes writes nothing."""
+    (tmp_path / "notes").write_text("buy milk")
+    ran = run("export", "--changes", tmp_path / "notes")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+
+
+def test_no_place_is_made_up_in_a_file_of_another_encoding(run: Run, tmp_path: Path) -> None:
+    """UTF-16 is JSON to the very end, so no line of it is wrong."""
+    (tmp_path / "entries").write_text("{}", encoding="utf-16")
+    ran = run("scan", "--offline", tmp_path / "entries")
+    assert ran.exit_code == 2
+    assert "column" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--why", "x" * 1001, "1,001 characters; 1,000 are kept"),
+        ("--why", "caf\udce9", "not UTF-8"),
+        ("--by", " ", "say who asks"),
+    ],
+)
+def test_what_goes_on_record_is_text_of_a_bounded_length(
+    run: Run, tmp_path: Path, option: str, text: str, said: str
+) -> None:
+    """Every attempt reads the switches, and an audit asks who it was."""
+    ran = run("freeze", option, text, state=f"sqlite:{tmp_path}/ledger")
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+    assert run("status", state=f"sqlite:{tmp_path}/ledger").stdout.count("STOPPED") == 0
+
+
+def test_resume_says_if_nothing_was_stopped(run: Run, tmp_path: Path) -> None:
+    """The second of two releases lifts nothing, and does not claim it."""
+    state = f"sqlite:{tmp_path}/ledger"
+    assert run("freeze", state=state).exit_code == 0
+    assert [run("resume", state=state).stdout for _ in range(2)] == [
+        "resumed: the fleet\n",
+        "nothing to lift\n",
+    ]
+
+
+def test_an_order_is_either_the_functions_or_ones_own(run: Run, tmp_path: Path) -> None:
+    """--standalone acts without the ledger that --via-function writes to."""
+    vm = "demo-project/us-west1-a/1"
+    ran = run("run", vm, "--via-function", "--standalone", state=f"sqlite:{tmp_path}/ledger")
+    assert ran.exit_code == 2
+    assert "give one" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "unit", ["chrony", "chrony=failed", "chrony.service", "a.service=failed=x", "../x.service=failed"]
+)
+def test_a_unit_of_a_trial_is_named_with_its_state(run: Run, unit: str) -> None:
+    """What is no unit is an error before anything is tried, not a verdict on the runbook."""
+    ran = run("runbook", "try", "workload-cert-refresh", "--unit", unit)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "expected UNIT=ACTIVE[,ENABLED]" in ran.stderr

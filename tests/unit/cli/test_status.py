@@ -381,7 +381,7 @@ def test_what_waits_can_be_copied_from_a_terminal_of_any_width(
     monkeypatch.setenv("TERM", "xterm")
     columns = ("in turn", "reason", "VM", "runbook", "since", "intent id")
     row = ("1", "retry", str(REF), "workload-cert-refresh", "2026-03-01T12:00:00Z", "o-" + 32 * "7")
-    output.show_fitting(columns, [row, ("2", None, *row[2:])], title="Waiting")
+    output.show_table(columns, [row, ("2", None, *row[2:])], title="Waiting")
     text = click.unstyle(terminal.getvalue())
     assert max(map(len, text.splitlines())) <= width
     assert all(text.count(word) == 2 for word in row[2:])
