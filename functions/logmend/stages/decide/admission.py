@@ -27,62 +27,76 @@ def admission(
     ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
     to VMs for nothing; what a person asks for is checked all the same.
     """
-    subject, lease = view.subject, view.subject.lease
+    subject, lease, record = view.subject, view.subject.lease, view.record
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
         return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
-    if view.record is not None and view.record.asked and view.record.state is State.PARKED:
+    if record is not None and record.asked and record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
         stop = waiting(stopped(intent, subject, view.fleet, settings, now))
         if stop is not None:
             return replace(stop, not_before=stop.not_before or now + RECHECK)
-    if view.record is not None and _begun(view.record):
+    if record is not None and _begun(record):
         # What was begun is finished, if not now, then later; commit asks again.
-        return _held_elsewhere(intent, view.record, subject, now)
-    if not only_looks(intent) and by_person(intent) and settings.mode is Mode.OBSERVE:
-        if _was_accepted(intent, view.record):
-            return Verdict(
-                Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE
-            )
-        return Verdict(
-            Result.REFUSED, "observe_mode", "the function's mode is observe: it changes nothing for anyone"
+        return _held_elsewhere(intent, record, subject, now)
+    return (
+        _not_by_mode(intent, record, settings, now)
+        or (None if record is not None else _stale(intent, settings, now))
+        or reverted_since(intent, subject)
+        or (_left_alone(intent, subject, settings, now) if intent.automatic else None)
+        or stopped(intent, subject, view.fleet, settings, now)
+        or _requested_elsewhere(intent, subject, now)
+        or _in_hand(intent, subject, now)
+        or _without_a_place(intent, view, settings, now, full_until)
+    )
+
+
+def _not_by_mode(intent: Intent, record: Record | None, settings: Settings, now: datetime) -> Verdict | None:
+    """Return a no to a person's request to change a VM in observe mode; one that was accepted waits."""
+    if only_looks(intent) or not by_person(intent) or settings.mode is not Mode.OBSERVE:
+        return None
+    if _was_accepted(intent, record):
+        return Verdict(Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE)
+    return Verdict(
+        Result.REFUSED, "observe_mode", "the function's mode is observe: it changes nothing for anyone"
+    )
+
+
+def _left_alone(intent: Intent, subject: Subject, settings: Settings, now: datetime) -> Verdict | None:
+    """Return why automatic work leaves the VM alone: to a person, by a person's no, or in a cooldown."""
+    if subject.needs_human:
+        return Verdict(Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse")
+    declined, cooldown = subject.declined, subject.cooldown
+    if declined is not None and (declined.until is None or declined.until > now):
+        return Verdict(Result.SKIPPED, "declined", str(declined))
+    if cooldown and cooldown.until > now and not _passes_cooldown(intent, subject, cooldown, settings):
+        return hold_back(
+            intent,
+            "cooling_down",
+            f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
+            min(cooldown.until, now + RELEASE),
         )
-    if view.record is None and not intent.allow_stale and (age := _stale(intent, settings, now)):
-        return Verdict(
-            Result.SKIPPED,
-            "stale",
-            f"the event is {_said(age)} old, more than {_said(settings.max_event_age)}",
-        )
-    if (no := reverted_since(intent, subject)) is not None:
-        return no
-    if intent.automatic:
-        if subject.needs_human:
-            return Verdict(
-                Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse"
-            )
-        declined = subject.declined
-        if declined is not None and (declined.until is None or declined.until > now):
-            return Verdict(Result.SKIPPED, "declined", str(declined))
-        cooldown = subject.cooldown
-        if cooldown and cooldown.until > now and not _passes_cooldown(intent, subject, cooldown, settings):
-            return hold_back(
-                intent,
-                "cooling_down",
-                f"after {cooldown.result} until {cooldown.until:%FT%TZ}",
-                min(cooldown.until, now + RELEASE),
-            )
-    if (stop := stopped(intent, subject, view.fleet, settings, now)) is not None:
-        return stop
-    if subject.open_request not in (None, intent.intent_id):
-        if intent.repeats:
-            return Verdict(Result.SKIPPED, "already_requested", f"requested as {subject.open_request}")
-        return Verdict(Result.PARKED, "busy", f"requested as {subject.open_request}", now + RECHECK)
-    if (elsewhere := _in_hand(intent, subject, now)) is not None:
-        return elsewhere
+    return None
+
+
+def _requested_elsewhere(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
+    """Return what to do if an agent is out for another intent."""
+    if subject.open_request in (None, intent.intent_id):
+        return None
+    if intent.repeats:
+        return Verdict(Result.SKIPPED, "already_requested", f"requested as {subject.open_request}")
+    return Verdict(Result.PARKED, "busy", f"requested as {subject.open_request}", now + RECHECK)
+
+
+def _without_a_place(
+    intent: Intent, view: View, settings: Settings, now: datetime, full_until: datetime | None
+) -> Verdict | None:
+    """Return a no to automatic work that may change the VM while the budget is known to have no place."""
+    if not intent.automatic or not ceiling(intent, settings):
+        return None
     queued = view.fleet.queued.get(intent.runbook)
-    fresh = view.record is None and intent.automatic and ceiling(intent, settings)
-    if fresh and queued is not None and now < queued:
+    if view.record is None and queued is not None and now < queued:
         return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", queued)
-    if full_until is not None and now < full_until and intent.automatic and ceiling(intent, settings):
+    if full_until is not None and now < full_until:
         return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
     return None
 
@@ -148,7 +162,7 @@ def _outgrown(subject: Subject, settings: Settings) -> bool:
     )
 
 
-def _said(span: timedelta) -> str:
+def _span(span: timedelta) -> str:
     """Return a span in its two largest units: `1d 2h`, or `1h 30m` for 90 minutes."""
     left, parts = int(span.total_seconds()), list[str]()
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
@@ -158,9 +172,10 @@ def _said(span: timedelta) -> str:
     return " ".join(parts[:2]) or "0s"
 
 
-def _stale(intent: Intent, settings: Settings, now: datetime) -> timedelta | None:
-    """Age of the event if it is too old: the older of the entry's time and the line's own."""
+def _stale(intent: Intent, settings: Settings, now: datetime) -> Verdict | None:
+    """Return a no if the event is too old, by the older of the entry's time and the line's own."""
     times = [time for time in (intent.event_time, intent.line_time) if time is not None]
-    if not times or now - min(times) <= settings.max_event_age:
+    if intent.allow_stale or not times or now - min(times) <= settings.max_event_age:
         return None
-    return timedelta(seconds=int((now - min(times)).total_seconds()))
+    age, most = _span(now - min(times)), _span(settings.max_event_age)
+    return Verdict(Result.SKIPPED, "stale", f"the event is {age} old, more than {most}")
