@@ -19,6 +19,7 @@ from logmend.model.values import Delivery, Event, Undecodable
 from logmend.settings import PREFIX, Settings, duration
 from logmend.stages import decode
 from logmend.stages.decode.payload import instant
+from logmend.stages.decode.stream import Passing
 from logmend_cli import profiles
 
 STDIN = "-"
@@ -43,17 +44,6 @@ class Input(Struct, frozen=True):
         return self.file if self.number is None else f"{self.file}:{self.number}"
 
 
-class Passing:
-    """Passes nothing. One that does (see :func:`logmend.stages.decode.entries`) counts what it ``passed``."""
-
-    passed = 0
-
-    def __call__(self, text: str) -> bool:
-        """Return whether the document of this text is not to be read."""
-        del text
-        return False
-
-
 def documents(file: str, passing: Passing | None = None) -> Iterator[Input]:
     """Read the documents of a file, ``-`` being standard input, one by one and in bounded memory.
 
@@ -62,19 +52,20 @@ def documents(file: str, passing: Passing | None = None) -> Iterator[Input]:
     passing = passing or Passing()
     with opened(file) as stream:
         numbered = _begins_an_array(stream)
-        items = ((passing.passed, item) for item in decode.entries(stream, passing))
-        first = next(items, None)
+        items = decode.entries(stream, passing)
+        first, before = next(items, None), passing.passed
         if first is None:
-            if not passing.passed:
+            if not before:
                 nothing = EMPTY_ARRAY if numbered else "empty"
                 yield Input(file, None, None, Undecodable("no_data", nothing), None)
             return
         second = next(items, None)
         numbered = numbered or second is not None or passing.passed > 0
-        yield Input(file, first[0] + 1 if numbered else None, *first[1])
+        yield Input(file, before + 1 if numbered else None, *first)
         if second is not None:
-            yield Input(file, second[0] + 2, *second[1])
-            yield from (Input(file, passed + n, *item) for n, (passed, item) in enumerate(items, 3))
+            yield Input(file, passing.passed + 2, *second)
+            for number, (delivery, event, payload) in enumerate(items, 3):
+                yield Input(file, passing.passed + number, delivery, event, payload)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def event(
 def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
     """Return when an event happened, by itself: entry, message or line, whichever tells a time."""
     line_time = event.line_time if isinstance(event, LogEntry) else None
-    return intents.source(event).timestamp or delivery.publish_time or line_time or NO_TIME
+    return intents.own_time(event) or delivery.publish_time or line_time or NO_TIME
 
 
 def foreseen(

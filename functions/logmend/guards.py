@@ -203,5 +203,7 @@ def asked(names: Sequence[str]) -> tuple[str, ...]:
 
 def of_log(names: Sequence[str], log_name: str) -> Verdict | None:
     """Return the first no of the guards that judge by the log alone, before the line and its VM are read."""
-    answers = (OF_THE_LOG[name](log_name) for name in names if name in OF_THE_LOG)
-    return next((each for each in answers if each is not None), None)
+    for name in names:
+        if name in OF_THE_LOG and (no := OF_THE_LOG[name](log_name)) is not None:
+            return no
+    return None

@@ -18,14 +18,24 @@ def shipped_by(entry: LogEntry) -> str | None:
     labels = entry.raw.get("labels")
     if not isinstance(labels, dict):
         return None
-    said = next((each for key in _AGENTS_HOST if isinstance(each := labels.get(key), str) and each), None)
-    return None if said is None or short(said) == "localhost" else said
+    for key in _AGENTS_HOST:
+        if isinstance(said := labels.get(key), str) and said:
+            return None if short(said) == "localhost" else said
+    return None
+
+
+def agents_labels(entry: LogEntry) -> dict[str, object]:
+    """Return the labels of an entry by which its agent names the host that it runs on."""
+    labels = entry.raw.get("labels")
+    return {key: labels[key] for key in _AGENTS_HOST if key in labels} if isinstance(labels, dict) else {}
 
 
 def host(entry: LogEntry) -> str | None:
     """Return the host that the line names, unless it is the agent's own."""
+    if entry.host is None:
+        return None
     by = shipped_by(entry)
-    return None if entry.host is None or (by is not None and short(entry.host) == short(by)) else entry.host
+    return None if by is not None and short(entry.host) == short(by) else entry.host
 
 
 def of_intent(intent: Intent, facts: InstanceFacts | None, name: str | None = None) -> str:

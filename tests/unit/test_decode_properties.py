@@ -186,3 +186,17 @@ def test_data_is_read_in_either_alphabet_padded_or_not_and_else_is_malformed(dat
     else:
         with pytest.raises(ValueError):
             envelope._base64(text)
+
+
+@examples(500)
+@given(
+    st.sampled_from(["2026-03-01T23:59:59.123456789Z", "2026-12-31T00:00:00.120Z", "0001-01-01T00:00:00.1Z"]),
+    st.lists(st.tuples(st.integers(0, 29), st.sampled_from([*"09-:.,TZ+ W٣\0", ""])), max_size=2),
+)
+def test_a_time_is_read_alike_however_its_letters_are_written(
+    text: str, changes: list[tuple[int, str]]
+) -> None:
+    """What is read the short way, as Google writes it, is what the general form says, or nothing in both."""
+    for at, char in changes:
+        text = text[:at] + char + text[at + 1 :]
+    assert payload.instant(text) == payload.instant(text[:10] + text[10:].lower())

@@ -27,7 +27,7 @@ from logmend.model.values import (
 )
 from logmend.runbook import Runbook
 from logmend.settings import Policies
-from logmend.stages import intake
+from logmend.stages import intake, intents
 from logmend.stages.decode import MESSAGE_FIELDS
 from logmend.stages.intake import Intake
 from logmend_cli.scan_spoken import SpokenCounts
@@ -43,17 +43,35 @@ _ID = 120
 class Form:
     """One way in which a VM says it: through which log, in which variant, naming which host but the agent's.
 
-    ``turned`` is why the entry itself is turned away, None if the VM would be looked at.
+    ``turned`` is why the newest entry itself is turned away, None if the VM would be looked at.
     """
 
-    intent: Intent
     log_path: str
     variant: str | None
     host: str | None
-    turned: Verdict | None
+    turned: Verdict | None = None
     count: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    _newest: Intake | None = None
+    _intent: Intent | None = None
+
+    @property
+    def intent(self) -> Intent:
+        """What the newest entry would become, as of its own time."""
+        if self._intent is None:
+            assert self._newest is not None
+            assert not isinstance(self._newest.event, Undecodable)
+            self._intent = self._newest.intent(explain.own_time(self._newest.delivery, self._newest.event))
+            assert self._intent is not None
+        return self._intent
+
+    def stand(self, read: Intake, event: LogEntry | Incident) -> None:
+        """Take an entry for the newest. Its intent is made if it is asked for: most are not the last."""
+        self._newest = Intake(
+            read.delivery, intents.bare(event), read.verdict, read.runbook, read.variant, read.instance
+        )
+        self.turned, self._intent = read.verdict, None
 
     def meet(self, at: datetime | None) -> bool:
         """Count one more entry; True if it is the newest so far."""
@@ -155,22 +173,16 @@ class Groups:
         seen = self.vms.get((instance, runbook.name))
         if seen is None:
             seen = self.vms[instance, runbook.name] = Seen(instance, runbook)
-        path = log_path(event)
-        host = relay.host(event) if isinstance(event, LogEntry) else None
-        if (path, variant, host) not in seen.forms and len(seen.forms) >= FORMS:
-            path, host = "other", None
-        key = (path, variant, host)
-        at = explain.own_time(read.delivery, event)
+        key = (log_path(event), variant, relay.host(event) if isinstance(event, LogEntry) else None)
         form = seen.forms.get(key)
-        known = None if at is explain.NO_TIME else at
-        if form is not None and not form.meet(known):
-            return
-        intent = read.intent(at)
-        assert intent is not None
+        if form is None and len(seen.forms) >= FORMS:
+            key = ("other", variant, None)
+            form = seen.forms.get(key)
         if form is None:
-            form = seen.forms[key] = Form(intent, path, variant, host, read.verdict)
-            form.meet(known)
-        form.intent, form.turned = intent, read.verdict
+            form = seen.forms[key] = Form(*key)
+        at = explain.own_time(read.delivery, event)
+        if form.meet(None if at is explain.NO_TIME else at):
+            form.stand(read, event)
 
     def wanted(self, policies: Policies) -> Iterator[InstanceRef]:
         """Name the VMs whose facts decide what would be done; of the others the entries say no already."""

@@ -6,7 +6,7 @@ not certain is read as ever: other shapes, escapes that could spell a word, long
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -15,11 +15,13 @@ from logmend.lql import needles
 from logmend.lql.needles import Needle
 from logmend.model.values import log_id_of
 from logmend.stages.decode.payload import MAX_DEPTH
+from logmend.stages.decode.stream import SHORT, Passing
 from logmend.stages.match import OWN_LOG_IDS
-from logmend_cli.inputs import Passing
 
 LOGS = 1_000
 """Names of logs that are remembered."""
+ROW = SHORT
+"""Characters of entries that are looked at together."""
 EVERY = 1_000
 """Entries after which progress is told."""
 
@@ -59,7 +61,13 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 _HEAD = msgspec.json.Decoder(_Head)
+_HEADS = msgspec.json.Decoder(list[_Head])
 _WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+_Texts = tuple[str, ...]
+_LookedFor = tuple[_Texts, _Texts]
+"""What is looked for with, and without regard to case."""
 
 
 class Sieve(Passing):
@@ -68,47 +76,87 @@ class Sieve(Passing):
     def __init__(self, rules: Rules, more: Callable[[int], None] = lambda _count: None) -> None:
         self._rules = rules
         self._more = more
-        self._by_log: dict[str, tuple[tuple[str, ...], tuple[str, ...]] | None] = {}
+        self._by_log: dict[str, _LookedFor | None] = {}
+        self._distinct: dict[_LookedFor, _LookedFor] = {}
+        self._latest: _Texts = ()
 
-    def __call__(self, text: str) -> bool:
+    def one(self, text: str) -> bool:
         """Return whether this is a log entry that no filter selects and in which no runbook's words are."""
+        if _any_in(self._latest, text):  # whatever the log
+            return False
         try:
             log_name = _HEAD.decode(text).logName
         except _WRONG:
             return False
-        try:
-            looked_for = self._by_log[log_name]
-        except KeyError:
-            looked_for = self._looked_for(log_name)
-        if looked_for is None or text.count("{") + text.count("[") > MAX_DEPTH:
+        if not self._nothing_in(text, (log_name,)) or _openings(text) > MAX_DEPTH:
             return False
-        exact, folded = looked_for
-        for each in exact:
-            if each in text:
-                return False
-        if "\\" in text and _SPELLED.search(text):
-            return False
-        if folded:
-            if not text.isascii() or _FOLDS.search(text):
-                return False
-            lower = text.lower()
-            if any(each in lower for each in folded):
-                return False
-        self.passed += 1
-        if not self.passed % EVERY:
-            self._more(EVERY)
+        self._count(1)
         return True
 
-    def _looked_for(self, log_name: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """Return what is looked for in an entry of a log, with and without regard to case; None: read it."""
+    def row(self, text: str, start: int, joint: str) -> int:
+        """Return where the last of such entries ends: parsed together, they take half the time."""
+        end = start + ROW
+        for each in self._latest:
+            found = text.find(each, start, end)
+            end = end if found < 0 else found
+        end = text.rfind(joint, start, end)
+        if end < 0:
+            return start
+        end += joint.index("}") + 1
+        row = text[start:end]
+        try:
+            heads = _HEAD.decode_lines(row) if "," not in joint else _HEADS.decode(f"[{row}]")
+        except _WRONG:
+            return start
+        if _openings(row) > MAX_DEPTH or not self._nothing_in(row, {head.logName for head in heads}):
+            return start
+        self._count(len(heads))
+        return end
+
+    def _nothing_in(self, text: str, logs: Iterable[str]) -> bool:
+        """Return whether nothing stands in a text that is looked for in entries of these logs."""
+        by_log = self._by_log
+        for looked_for in {by_log[each] if each in by_log else self._looked_for(each) for each in logs}:
+            if looked_for is None:
+                return False
+            exact, folded = looked_for
+            if exact is not self._latest:
+                self._latest = exact
+                if _any_in(exact, text):
+                    return False
+            if folded and (not text.isascii() or _FOLDS.search(text) or _any_in(folded, text.lower())):
+                return False
+        return "\\" not in text or _SPELLED.search(text) is None
+
+    def _count(self, passed: int) -> None:
+        before = self.passed // EVERY
+        self.passed += passed
+        if self.passed // EVERY != before:
+            self._more(EVERY)
+
+    def _looked_for(self, log_name: str) -> _LookedFor | None:
+        """Return what is looked for in entries of a log; None: read them."""
         if len(self._by_log) >= LOGS:
             self._by_log.clear()
         found, looked_for = _needles(self._rules, log_name), None
         if found is not None:
             folded = tuple(each.text for each in found if each.folded)
             looked_for = tuple(each.text for each in found if not each.folded), folded
+            looked_for = self._distinct.setdefault(looked_for, looked_for)
         self._by_log[log_name] = looked_for
         return looked_for
+
+
+def _any_in(looked_for: _Texts, text: str) -> bool:
+    for each in looked_for:  # noqa: SIM110  a generator costs as much as a look
+        if each in text:
+            return True
+    return False
+
+
+def _openings(text: str) -> int:
+    """Return how many objects and arrays a text may open: it nests no deeper."""
+    return text.count("{") + text.count("[")
 
 
 def _needles(rules: Rules, log_name: str) -> tuple[Needle, ...] | None:

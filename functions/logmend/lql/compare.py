@@ -86,6 +86,13 @@ def _has(value: object, key: str, test: Test, keep_case: Callable[[str], str]) -
 def text_test(op: str, text: str) -> Test:
     """Make a test for strings in their normalised form; false for anything else."""
     right = fold(text)
+    if op == "=" and fold(right) == right:
+
+        def same(value: object) -> bool:
+            # What is written as the filter writes it need not be folded.
+            return value == right or (isinstance(value, str) and fold(value) == right)
+
+        return same
     order = operator.contains if op == ":" else ORDER[op]
 
     def test(value: object) -> bool:

@@ -31,7 +31,8 @@ def compile_node(node: Node, patterns: Patterns) -> Predicate:
     """Compile one condition. Raises FilterError for what cannot be evaluated."""
     match node:
         case And(items):
-            return _all([compile_node(item, patterns) for item in items])
+            parts = [compile_node(item, patterns) for item in items]
+            return _each_present([_unless_absent(item) for item in items], parts)
         case Or(items):
             return _any([compile_node(item, patterns) for item in items])
         case Not(item):
@@ -54,6 +55,32 @@ def _all(parts: list[Predicate]) -> Predicate:
     def test(entry: Mapping[str, object]) -> bool:
         for part in parts:  # noqa: SIM110 - a generator costs as much as a comparison
             if not part(entry):
+                return False
+        return True
+
+    return test
+
+
+def _unless_absent(node: Node) -> str:
+    """Return the key of ``NOT jsonPayload.KEY:* OR …``, which holds if that is absent; empty for others."""
+    match node:
+        case Or((Not(Compare(Field(("jsonPayload", key)), _, Present())), *_)):
+            return key
+    return ""
+
+
+def _each_present(keys: list[str], parts: list[Predicate]) -> Predicate:
+    """Test all conditions; if each holds where its own key is absent, only those whose key is there."""
+    every, by_key = _all(parts), dict(zip(keys, parts, strict=True))
+    if "" in by_key or len(by_key) < len(parts):
+        return every
+
+    def test(entry: Mapping[str, object]) -> bool:
+        payload = entry.get("jsonPayload")
+        if type(payload) is not dict:
+            return every(entry)
+        for key in payload:  # noqa: SIM110 - see _all
+            if key in by_key and not by_key[key](entry):
                 return False
         return True
 

@@ -20,6 +20,8 @@ _PATH = re.compile(
 )
 _SHORT = re.compile(r"([^/]+)/([^/]+)/([^/]+)")
 _MAX_ID = 2**64 - 1
+_PARTS = re.compile(f"(?:{PROJECT_PATTERN.pattern})\n(?:{ZONE_PATTERN.pattern})\n[1-9][0-9]{{0,18}}")
+"""The three parts of nearly every VM, line by line: an id of 19 digits is no greater than any may be."""
 
 
 class NameRef(Struct, frozen=True):
@@ -52,6 +54,9 @@ def event(event: LogEntry | Incident) -> InstanceRef | Verdict:
     if event.resource_type != "gce_instance":
         return _rejected("the resource is not a gce_instance")
     labels = event.resource_labels
+    parts = (labels.get("project_id", ""), labels.get("zone", ""), labels.get("instance_id", ""))
+    if _PARTS.fullmatch("\n".join(parts)):
+        return InstanceRef(*parts)
     return instance(labels.get("project_id"), labels.get("zone"), labels.get("instance_id"))
 
 

@@ -43,13 +43,34 @@ def event_id(delivery: Delivery) -> str:
 
 def source(event: LogEntry | Incident) -> Source:
     """Return where an event came from; names longer than any of Google's are cut."""
+    at = own_time(event)
     match event:
         case LogEntry():
-            at = event.timestamp or event.receive_timestamp
             return Source("log_entry", _short(event.log_name), _short(event.insert_id), at)
         case Incident():
-            incident_id = _short(event.incident_id)
-            return Source("incident", timestamp=event.started_at, incident_id=incident_id)
+            return Source("incident", timestamp=at, incident_id=_short(event.incident_id))
+
+
+def own_time(event: LogEntry | Incident) -> datetime | None:
+    """Return when an event happened, as Google says; None if it does not."""
+    return event.timestamp or event.receive_timestamp if isinstance(event, LogEntry) else event.started_at
+
+
+def bare(event: LogEntry | Incident) -> LogEntry | Incident:
+    """Return of an event what an intent is made of, if its VM and runbook are known: nothing that it says."""
+    if isinstance(event, Incident):
+        return replace(event, raw={}, incident_id=_short(event.incident_id))
+    return LogEntry(
+        raw={"labels": relay.agents_labels(event) if event.host else {}},
+        log_name=event.log_name[:_LONGEST],
+        insert_id=_short(event.insert_id),
+        timestamp=event.timestamp,
+        receive_timestamp=event.receive_timestamp,
+        resource_type="",
+        resource_labels={},
+        line_time=event.line_time,
+        host=event.host,
+    )
 
 
 def _short(name: str | None) -> str | None:

@@ -53,7 +53,10 @@ class Router:
 
     def match_filter(self, entry: LogEntry) -> Runbook | None:
         """Return the first runbook whose filter selects the entry."""
-        return next((each for each, selects in self._filters if selects.matches(entry.raw)), None)
+        for each, selects in self._filters:
+            if selects.matches(entry.raw):
+                return each
+        return None
 
     def speaks(self, entry: LogEntry) -> Runbook | None:
         """Return the first runbook whose words are anywhere in the entry's log line or payload."""
@@ -84,7 +87,7 @@ def _entry(entry: LogEntry, router: Router) -> Match:
     if not seen:
         detail = f"no variant of {runbook.name} describes this line"
         return Match(runbook, verdict=Verdict(Result.REFUSED, "unknown_variant", detail))
-    first = min(seen, key=runbook.variants.index)
+    first = seen[0] if len(seen) == 1 else min(seen, key=runbook.variants.index)
     if first.verdict == "refuse":
         verdict = Verdict(Result.REFUSED, first.reason or "unknown_variant", f"variant {first.name}")
         return Match(runbook, first, verdict)

@@ -3,6 +3,7 @@
 import unicodedata
 from typing import Any
 
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.examples import examples
@@ -10,6 +11,7 @@ from tests.examples import examples
 from logmend import lql
 from logmend.lql import strings
 from logmend.lql.fold import fold
+from logmend.lql.patterns import WARM, utf8
 
 FIELDS = (
     "insertId",
@@ -200,3 +202,26 @@ def test_a_long_text_folds_as_if_in_one_piece(marks: list[str], shift: int) -> N
     unit = "".join(marks) + "x"
     text = "!" * shift + unit * (6_000 // len(unit))
     assert fold(text) == fold("!" * shift) + fold(unit) * (6_000 // len(unit))
+
+
+@bounded
+@given(st.lists(st.tuples(st.sampled_from("ab"), filters), min_size=2, max_size=3), filters, entries)
+def test_conditions_on_what_is_there_hold_one_by_one(
+    parts: list[tuple[str, str]], other: str, entry: dict[str, Any]
+) -> None:
+    """Those that hold if their key is absent are asked as if each stood alone; a key may come twice."""
+    every = [f"(NOT jsonPayload.{key}:* OR ({text}))" for key, text in parts]
+    together = f"({' AND '.join(every)}) OR (({other}) AND -({other}))"
+    assert holds(together, entry) == all(holds(each, entry) for each in every)
+
+
+PATTERNS = ("a.*b", "^(?:x|y)ab", "(?s)a.b$", "b+", "[^a]b", "(a|é)b|c", "aaa|a{3}b", "(?i)AB", "", "a|")
+
+
+@bounded
+@given(st.sampled_from(PATTERNS), st.text(alphabet="abcxyé\n\ud800", max_size=12))
+def test_a_pattern_is_found_where_re2_finds_it(pattern: str, text: str) -> None:
+    """The quick looks before a search change no answer."""
+    found = re2.search(pattern.encode(), utf8(text)) is not None  # type: ignore[no-untyped-call]
+    selects = lql.compile(f'jsonPayload.a =~ "{pattern}"')
+    assert {selects.matches({"jsonPayload": {"a": text}}) for _ in range(WARM + 2)} == {found}

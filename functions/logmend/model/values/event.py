@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, field
@@ -53,6 +54,7 @@ class LogEntry(Struct, frozen=True):
         return log_id_of(self.log_name)
 
 
+@lru_cache(maxsize=64)  # many entries come of few logs, and each is asked several times
 def log_id_of(log_name: str) -> str:
     """Return the decoded part after ``/logs/`` of a log's name; empty if there is none."""
     return log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")

@@ -18,15 +18,16 @@ _SHAPES = {"logName": str, "resource": dict, "labels": dict, "jsonPayload": dict
 _KINDS = {str: "a string", dict: "an object"}
 
 
-def document(value: Any) -> Event | Undecodable:
+def document(value: Any, *, shallow: bool = False) -> Event | Undecodable:
     """Return the event that a JSON value (dict, list, str, …) is, or why it is not one.
 
+    ``shallow`` says that it is known not to nest too deeply.
     Timestamps that cannot be read are None, which means unknown: the pipeline then judges staleness by
     the publish time of the message.
     """
     if not isinstance(value, dict):
         return Undecodable("not_an_event", "not a JSON object")
-    if too_deep(value):
+    if not shallow and too_deep(value):
         return Undecodable("malformed", "JSON is nested too deeply")
     if "logmend" in value:
         return Tick() if value == TICK else Undecodable("malformed", 'a tick is {"logmend": "tick"} exactly')
@@ -53,8 +54,8 @@ def _log_entry(raw: dict[str, Any]) -> LogEntry | Undecodable:
         receive_timestamp=instant(raw.get("receiveTimestamp")),
         resource_type=string(resource.get("type")) or "",
         resource_labels=strings(resource.get("labels")),
-        texts=tuple(dict.fromkeys(line.text for line in said)),
-        line_time=next((line.time for line in said if line.time is not None), None),
+        texts=tuple(dict.fromkeys([line.text for line in said])),
+        line_time=lines.time_of(said),
         programs=lines.programs_of(raw, said),
         host=lines.host_of(raw, said),
     )

@@ -32,7 +32,9 @@ _SNAKE = {
     "source_location": "sourceLocation",
 }
 _TIMES = ("timestamp", "receiveTimestamp")
-_OBJECTS = ("resource", "labels", "jsonPayload", "protoPayload", "httpRequest", "operation", "sourceLocation")
+_OBJECTS = frozenset(
+    ("resource", "labels", "jsonPayload", "protoPayload", "httpRequest", "operation", "sourceLocation")
+)
 _UTC = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: ?UTC)?")
 _SEVERITIES = {0: "DEFAULT", 100: "DEBUG", 200: "INFO", 300: "NOTICE", 400: "WARNING", 500: "ERROR"}
 _SEVERITIES |= {600: "CRITICAL", 700: "ALERT", 800: "EMERGENCY"}
@@ -98,28 +100,24 @@ def hint(value: object) -> str:
 
 def _foreign(value: Mapping[str, object]) -> bool:
     """Whether anything in it is other than in proto-JSON as Google's own tools print it."""
-    for key in _TIMES:
-        said = value.get(key)
-        if isinstance(said, dict) or _zoneless(said):
+    for key, said in value.items():
+        if said is None:
             return True
-    for key in _OBJECTS:  # loops: an export has a million entries, and nearly all are as they should be
-        if isinstance(value.get(key), str):
+        if isinstance(said, str):
+            if key in _OBJECTS or (key in _TIMES and _zoneless(said)):
+                return True
+        elif key in _TIMES and isinstance(said, dict):
             return True
     payload, resource = value.get("jsonPayload"), value.get("resource")
     return (
-        None in value.values()
-        or (isinstance(payload, dict) and _is_struct(payload))
+        (isinstance(payload, dict) and _is_struct(payload))
         or (isinstance(resource, dict) and isinstance(resource.get("labels"), str))
         or isinstance(value.get("severity"), int)
     )
 
 
-def _zoneless(said: object) -> bool:
-    return (
-        isinstance(said, str)
-        and not said.endswith("Z")
-        and bool(_UTC.fullmatch(said) or _FLOAT.fullmatch(said))
-    )
+def _zoneless(said: str) -> bool:
+    return not said.endswith("Z") and bool(_UTC.fullmatch(said) or _FLOAT.fullmatch(said))
 
 
 def _time(said: object) -> object:
@@ -156,7 +154,8 @@ def _parsed(said: str) -> object:
 def _is_struct(payload: Mapping[str, object]) -> bool:
     fields = payload.get("fields")
     return (
-        payload.keys() == {"fields"}
+        fields is not None
+        and len(payload) == 1
         and isinstance(fields, dict)
         and bool(fields)
         and all(isinstance(each, dict) and not each.keys().isdisjoint(_KINDS) for each in fields.values())

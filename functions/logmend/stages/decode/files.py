@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import msgspec
@@ -28,35 +28,41 @@ def any_shape(text: bytes) -> list[Item]:
     return list(entries(io.BytesIO(text))) or [(None, Undecodable("no_data", "there is nothing in it"), None)]
 
 
-def entries(source: BinaryIO, passes: Callable[[str], bool] = lambda _text: False) -> Iterator[Item]:
+def entries(source: BinaryIO, passing: stream.Passing | None = None) -> Iterator[Item]:
     """Decode a stream document by document, like :func:`any_shape`, in memory bounded by its largest.
 
-    Nothing comes of an empty stream, or of what ``passes``, as :func:`stream.values` has it. What it holds
-    raises nothing; errors of reading it do.
+    Nothing comes of an empty stream, or of what is ``passing``. What it holds raises nothing; errors of
+    reading it do.
     """
-    for value in stream.values(source, passes):
+    for value, plain in stream.sifted(source, passing or stream.Passing()):
         if isinstance(value, Undecodable):
             yield None, value, None
+        elif plain and "logName" in value:
+            yield _item(value, plain)
         else:
-            yield from map(_item, exports.unpacked(value))
+            for each in exports.unpacked(value):
+                yield _item(each, plain)
 
 
-def _item(value: Any) -> Item:
-    if not isinstance(value, dict) or too_deep(value):
+def _item(value: Any, plain: bool) -> Item:
+    """Decode one value; ``plain`` says that its text is known to be neither long nor deep."""
+    if not isinstance(value, dict) or (not plain and too_deep(value)):
         return None, _event(value), value
     if "logName" not in value and "metadata" not in value and isinstance(value.get("data"), str):
         value = {"message": value}  # a bare PubsubMessage
     if "specversion" in value or isinstance(value.get("message"), dict):
         delivery, event, payload = envelope.unwrapped(value, lambda: _digest(value))
         return delivery, event, value if payload is None else payload
-    value = exports.entry(value)
-    if (why := too_large(msgspec.json.encode(value))) is not None:  # as it travels, without indents
+    if (read := exports.entry(value)) is not value:
+        value, plain = read, False
+    # An entry is as large as it travels, without indents.
+    if not plain and (why := too_large(msgspec.json.encode(value))) is not None:
         return None, why, value
-    return None, _event(value), value
+    return None, _event(value, shallow=plain), value
 
 
-def _event(value: object) -> Event | Undecodable:
-    event = document(value)
+def _event(value: object, *, shallow: bool = False) -> Event | Undecodable:
+    event = document(value, shallow=shallow)
     if isinstance(event, Undecodable) and event.reason == "not_an_event":
         return Undecodable(event.reason, f"{event.detail}; {exports.hint(value)}")
     return event

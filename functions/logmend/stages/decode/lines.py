@@ -196,9 +196,17 @@ def program_of(payload: Mapping[str, object]) -> str | None:
 def programs_of(raw: JsonObject, said: list[Line]) -> tuple[str, ...]:
     """Return the programs that an entry's lines name, or its payload if no field of it is read."""
     if said:
-        return tuple({line.program: None for line in said if line.program})
+        return tuple(dict.fromkeys([line.program for line in said if line.program]))
     named = program_of(raw.get("jsonPayload") or {})
     return (named,) if named else ()
+
+
+def time_of(said: list[Line]) -> datetime | None:
+    """Return the first time that an entry's lines tell; None if none does."""
+    for line in said:
+        if line.time is not None:
+            return line.time
+    return None
 
 
 def host_of(raw: JsonObject, said: list[Line]) -> str | None:

@@ -113,9 +113,14 @@ def instant(value: object) -> datetime | None:
 
     Digits beyond microseconds are cut off: Python has no nanoseconds.
     """
-    if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+    if not isinstance(value, str):
         return None
     try:
+        as_google = 22 <= len(value) <= 30 and value[4:20:3] == "--T::." and value[-1] == "Z"
+        if as_google and value.isascii() and value[20:-1].isdigit():
+            return datetime.fromisoformat(value)
+        if not _TIMESTAMP.fullmatch(value):
+            return None
         return datetime.fromisoformat(value.upper()).astimezone(UTC)
     except _NO_TIME:
         return None

@@ -2,11 +2,11 @@
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from logmend.model.values import Undecodable
-from logmend.stages.decode.payload import complete, scan
+from logmend.stages.decode.payload import MAX_DEPTH, complete, scan
 
 MAX_VALUE = 28 * 1024 * 1024
 """Characters of one value: twice the largest push body, as indenting makes it longer."""
@@ -30,19 +30,47 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
-def values(
-    stream: BinaryIO, passes: Callable[[str], bool] = lambda _text: False
-) -> Iterator[Any | Undecodable]:
-    """Yield the elements of an array, JSON lines, or documents in a row, however they are indented.
+class Passing:
+    """What is left out of a stream: here nothing. Of what is, ``passed`` is the number."""
 
-    ``passes`` may be asked of an object's text, if it has no more than ``SHORT`` characters: what it says
-    True of is left out. It must not say so of a text that is no complete JSON object.
+    passed = 0
+
+    def one(self, text: str) -> bool:
+        """Return whether the object of a text, of at most ``SHORT`` characters, is left out and counted.
+
+        It must not be if the text is no complete JSON object.
+        """
+        del text
+        return False
+
+    def row(self, text: str, start: int, joint: str) -> int:
+        """Return where the last of the objects ends that are left out and counted at once; ``start`` if none.
+
+        They stand in a row from ``start`` on, and ``joint`` is the end of one, what is between two, and the
+        next one's brace.
+        """
+        del text, joint
+        return start
+
+
+def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
+    """Yield the elements of an array, JSON lines, or documents in a row, however they are indented.
 
     What is broken is one Undecodable: reading goes on with the next line, but not within an array. Bytes
     that are not UTF-8 (or UTF-16 with its mark, as PowerShell's ``>`` writes it) become U+FFFD. Only errors
     of reading the stream are raised.
     """
-    text = _Text(stream, passes)
+    for value, _ in sifted(stream, Passing()):
+        yield value
+
+
+def sifted(stream: BinaryIO, passing: Passing) -> Iterator[tuple[Any | Undecodable, bool]]:
+    """Yield the values of a stream but for what is passing.
+
+    Beside each stands whether it is known to be an object of at most ``SHORT`` characters that nests no
+    deeper than ``MAX_DEPTH``.
+    """
+    text = _Text(stream, passing)
     in_array = broken = False
     while text.skip(_BETWEEN if in_array else _BLANK):
         mark = text.mark()
@@ -55,25 +83,25 @@ def values(
         elif not isinstance(value := text.value(bare=in_array), Undecodable):
             broken = False
             if value is not _PASSED:
-                yield value
+                yield value, text.plain
         elif in_array:
-            yield value
+            yield value, False
             return
         else:
             if not broken:
-                yield value
+                yield value, False
             broken = True
             text.skip_line()
     if in_array:
-        yield Undecodable("malformed", "the array is cut off")
+        yield Undecodable("malformed", "the array is cut off"), False
 
 
 class _Text:
     """The unread part of the stream, decoded, with a place to read at."""
 
-    def __init__(self, stream: BinaryIO, passes: Callable[[str], bool]) -> None:
+    def __init__(self, stream: BinaryIO, passing: Passing) -> None:
         self._stream = stream
-        self._passes = passes
+        self._passing = passing
         self._guesses = GUESSES
         self._ended = False
         start = stream.read(CHUNK)
@@ -82,6 +110,7 @@ class _Text:
         self._text = self._decoder.decode(start)
         self._at = self._before = 0
         self.looked_at = 0
+        self.plain = False
 
     def _more(self) -> bool:
         """Read on, at least as much again as is waiting; False at the end."""
@@ -122,6 +151,7 @@ class _Text:
 
     def value(self, *, bare: bool) -> Any | Undecodable:
         """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
+        self.plain = False
         if not bare and self.mark() != "{":
             return Undecodable(
                 "malformed",
@@ -160,20 +190,22 @@ class _Text:
             if close.strip() != "}" or end < at + len(close):
                 return None
         piece = text[at:end]
-        if self._passes(piece):
+        if self._passing.one(piece):
             self._pass_on(end, close, blank)
             return _PASSED
         if (value := complete(piece)) is None:
             self._guesses -= 1
             return None
         self._guesses += 1
+        self.plain = piece.count("{") + piece.count("[") <= MAX_DEPTH
         return self._taken(value, end - at)
 
     def _pass_on(self, end: int, close: str, blank: re.Pattern[str]) -> None:
         """Go on over the object that ends at ``end``, and over what passes and stands as it does."""
-        text, passes = self._text, self._passes
+        text, passing = self._text, self._passing
         between = blank.match(text, end)[0]  # type: ignore[index]
         behind = between[: between.find(_LINE) + 1]
+        end = self._pass_rows(end, close, between) if behind else end
         last = end if behind else len(text)
         while text.startswith(between, last):
             start = last + len(between)
@@ -183,11 +215,21 @@ class _Text:
             else:
                 found = text.find(close + behind, start, start + SHORT)
                 stop = found + len(close)
-            if found < 0 or not passes(text[start:stop]):
+            if found < 0 or not passing.one(text[start:stop]):
                 break
             end = last = stop
         self.looked_at += end - self._at
         self._at = end
+
+    def _pass_rows(self, end: int, close: str, between: str) -> int:
+        """Go on over many objects at once, each of which begins on a line as the one before ends on one."""
+        while self._text.startswith(between, end):
+            start = end + len(between)
+            stop = self._passing.row(self._text, start, f"{close}{between}{{")
+            if stop == start:
+                break
+            end = stop
+        return end
 
     def _taken(self, value: object | Undecodable, end: int) -> object | Undecodable:
         self.looked_at += end
