@@ -71,13 +71,13 @@ class Chosen(Struct, frozen=True):
 
 _selection = together(
     click.argument("ids", metavar="[APPROVAL]...", nargs=-1),
-    click.option("--all", "everything", is_flag=True, help="Every plan that the other options leave."),
+    click.option("--all", "everything", is_flag=True, help="Every plan that the other options select."),
     click.option("--zone", help="Plans for VMs of a zone."),
-    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Of VMs with a label."),
+    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Plans for VMs with a label."),
     runbook_option,
     selection.ids_option,
     why_option,
-    click.option("--yes", is_flag=True, help="Do not ask before many are decided on."),
+    click.option("--yes", is_flag=True, help="Do not ask before deciding on many."),
     by_option,
 )
 """The options that say which plans are meant."""

@@ -28,12 +28,12 @@ WAITS = (State.PARKED, State.WAITING)
 
 @click.command()
 @click.argument("ids", metavar="[INTENT]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Everything that waits and the other options leave.")
+@click.option("--all", "everything", is_flag=True, help="All waiting work that the other options select.")
 @selection.instances_option("What waits for a VM.")
 @runbook_option
 @selection.ids_option
 @why_option
-@click.option("--yes", is_flag=True, help="Do not ask before many are ended.")
+@click.option("--yes", is_flag=True, help="Do not ask before cancelling many.")
 @by_option
 def command(
     ids: Sequence[str],
@@ -45,7 +45,7 @@ def command(
     yes: bool,
     by: str,
 ) -> int:
-    """End requests, approvals and events that wait in the ledger, as `logmend status` lists them.
+    """Cancel requests, approvals and events that wait in the ledger, as `logmend status` lists them.
 
     INTENT is an id, or enough of its beginning. Each ends as `skipped: cancelled`, which the next tick
     records. What has begun or is over is not cancelled: it is named, and the exit status is 1.

@@ -51,13 +51,13 @@ if TYPE_CHECKING:
 def command(named: Sequence[str], **chosen: Any) -> int:
     """Say why VMs have a fault: one cause for each, whom it concerns, and what to do next.
 
-    Runs the runbook's diagnose.sh over SSH as an unprivileged user; nothing is changed. The cause is one of
-    those that the runbook declares, or unknown with what was seen. --as-root is for modes that grant root
-    (LOGMEND_MODE=approve or enforce); it is an outcome of its own (LOGMEND_OUTCOMES), beside the VM's
-    log of sudo. Exit status 1 if a VM's cause stays unknown.
+    Runs the runbook's diagnose.sh over SSH as an unprivileged user; nothing is changed. The cause is one that
+    the runbook declares, or unknown, with what was seen. --as-root is for modes that grant root
+    (LOGMEND_MODE=approve or enforce); it is recorded as an outcome of its own (LOGMEND_OUTCOMES), and in the
+    VM's log of sudo. Exit status 1 if a VM's cause stays unknown.
 
-    --local asks the VM that this runs on, without SSH, Compute or a ledger; root looks as `nobody` there,
-    unless --as-root is given, which goes on record in the VM's own log.
+    --local asks the VM that this command runs on, without SSH, Compute or a ledger. If root runs it, the
+    script runs as `nobody`, unless you add --as-root, which is recorded in the VM's own log.
     """
     if chosen.pop("local"):
         return _told([local.diagnosed(named, chosen)], chosen["shape"])

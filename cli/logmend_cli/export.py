@@ -54,15 +54,15 @@ COLUMNS = (
 @outcome_source.options
 @output.format_option("csv", "json")
 def command(file: str | None, cloud: bool, since: str | None, shape: str, *, changes: bool) -> None:
-    """Export what was changed on VMs, and how controls were used, one row each, with evidence.
+    """Export each change to a VM and each use of a control as a row, with evidence.
 
     From outcomes (FILE, - is standard input; Cloud Logging with --cloud; or where LOGMEND_OUTCOMES puts
-    them), in the log's order, and then what the ledger alone knows: work that is under way, and the last 32
-    days of what never reached the log.
+    them), in the log's order, and then from the ledger: work in progress, and what never reached the log in
+    the last 32 days.
 
     `kind` is `change` or `control`. A change is `proven` by a check before and after it; it is `possible` if
-    enforcing was begun and nothing proves what came of it. One intent may have several rows. `by` is who
-    asked, and `identity` how that is known. What was cancelled is a control, too.
+    enforcing was begun and nothing proves how it ended. One intent may have several rows. `by` is who asked,
+    and `identity` how that is known. A cancellation is a control, too.
     """
     del changes  # there is nothing else to export
     settings = inputs.settings()

@@ -45,10 +45,10 @@ def show() -> None:
 @click.option("--filter-file", type=click.Path(path_type=Path), metavar="F", help="A file with a filter.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 def match(runbook: str | None, text: str | None, filter_file: Path | None, files: tuple[str, ...]) -> int:
-    """Print match FILE or no-match FILE for each log entry of the files, - being standard input.
+    """Print match FILE or no-match FILE for each log entry in the files (- is standard input).
 
-    Files hold entries in any shape that gcloud prints; in arrays and JSON lines an entry is FILE:N, counted
-    from 1. Nothing is looked up. Exit status: 0 if any entry matches, 1 if none does, 2 on an error.
+    Files contain entries in any shape that gcloud prints; in arrays and JSON lines an entry is FILE:N,
+    counted from 1. Nothing is looked up. Exit status: 0 if any entry matches, 1 if none does, 2 on an error.
     """
     from logmend import lql
 

@@ -56,8 +56,8 @@ def command(vm: str, file: str | None, cloud: bool, since: str | None, shape: st
     From the ledger and from outcomes, which come from FILE (- is standard input), from Cloud Logging
     (--cloud) or from where LOGMEND_OUTCOMES puts them. JSON has the evidence before and after each change.
 
-    The ledger keeps an intent, with its latest outcome only, and what was done to controls for 32 days. What
-    is older, or came in between, is in Cloud Logging.
+    For 32 days, the ledger keeps an intent with only its latest outcome, and each use of a control. Older or
+    intermediate outcomes are in Cloud Logging.
     """
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)

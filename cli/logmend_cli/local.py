@@ -44,7 +44,7 @@ options = together(
     click.option(
         "--labels-unchecked",
         is_flag=True,
-        help="With --local --enforce: the VM's labels, such as logmend=off, cannot be seen from it.",
+        help="With --local --enforce: confirm that the VM cannot see its labels, such as logmend=off.",
     ),
 )
 """The options of an order to the VM that it runs on."""

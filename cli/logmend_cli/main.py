@@ -34,7 +34,9 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "scan": Entry(ASK, "Which VMs have the fault, and what would be done to each?"),
         "diagnose": Entry(ASK, "Why do these VMs have the fault? Asks the VMs; changes nothing."),
         "demo": Entry(ASK, "Run the whole story on a pretend fleet."),
-        "run": Entry(ACT, "Remediate VMs, from here or by the function; without --enforce, show the plan."),
+        "run": Entry(
+            ACT, "Remediate VMs, from here or through the function; without --enforce, show the plan."
+        ),
         "revert": Entry(ACT, "Undo a runbook on VMs."),
         "replay": Entry(ACT, "Explain, republish or queue earlier events."),
         "approvals": Entry(ACT, "List, approve, reject and withdraw plans that wait for a person."),
@@ -44,7 +46,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
             ACT, "Lift a freeze or a hold, close a breaker, or return a VM to automatic handling."
         ),
         "status": Entry(RUN, "Show blocked work, VMs that need attention, and recent outcomes."),
-        "history": Entry(RUN, "Show everything that is known of one VM, in order."),
+        "history": Entry(RUN, "Show everything that is known about one VM, in order."),
         "export": Entry(RUN, "Export every change and every use of a control, with evidence."),
         "report": Entry(RUN, "Write an HTML page with charts, from events to verified fixes."),
         "tick": Entry(RUN, "Process queued work now, as Cloud Scheduler does every five minutes."),

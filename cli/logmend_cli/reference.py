@@ -14,21 +14,21 @@ from logmend_cli.main import COMMANDS, logmend
 _INTRODUCTION = """\
 # The command `logmend`
 
-This page is made from `--help` (`python -m logmend_cli.reference`); a test keeps the two alike.
+This page is generated from `--help` (`python -m logmend_cli.reference`); a test keeps it up to date.
 
-- **Exit status**: 0 done or nothing to do (any result that is not below), 1 for `failed`, `unverified`,
+- **Exit status**: 0 for done or nothing to do (any result not named here), 1 for `failed`, `unverified`,
   `rejected`, `unmatched` or a failing check (the worst of several), 2 for invalid input or options.
-- **Settings** come from `LOGMEND_*` variables, the same as the function's ([settings.md](settings.md)); one
-  that is misspelt or cannot be parsed stops every command that reads them.
-- **Output** goes to standard output, tables for people, `--format json` for programs. What else is to be said
-  goes to standard error, every line beginning with `logmend:`; `logmend --debug COMMAND` shows where an error
-  came from. Files and pipes get UTF-8, whatever the locale.
+- **Settings** come from `LOGMEND_*` variables, the same as the function's ([settings.md](settings.md)). If
+  one is misspelt or cannot be parsed, every command that reads them stops.
+- **Output** goes to standard output: tables for people, `--format json` for programs. All other messages go
+  to standard error, every line beginning with `logmend:`; `logmend --debug COMMAND` shows where an error came
+  from. Files and pipes get UTF-8, whatever the locale.
 - **Files**: `-` is standard input. Events are read in any shape that Google's tools print: a document, an
   array, JSON lines, or documents in a row.
 - **Completion** in the shell: `eval "$(_LOGMEND_COMPLETE=bash_source logmend)"` (or `zsh_source`); for fish
-  `_LOGMEND_COMPLETE=fish_source logmend | source`. Beside commands and options it knows runbooks, profiles,
-  and the VMs and projects of the last `logmend scan` (at most 5,000 VMs).
-- **Man page**: `man logmend`, if `pipx` or `pip` installed the package; made from `--help` as well.
+  `_LOGMEND_COMPLETE=fish_source logmend | source`. Besides commands and options it completes runbooks,
+  profiles, and the VMs and projects of the last `logmend scan` (at most 5,000 VMs).
+- **Man page**: `man logmend`, if `pipx` or `pip` installed the package; also generated from `--help`.
 """
 
 

@@ -35,14 +35,14 @@ def command(
     why: str,
     by: str,
 ) -> None:
-    """Lift the freezes that are named, wherever they hold; or the global one; or a runbook's, or a VM's.
+    """Lift freezes by name, or the latest global freeze, or that of a runbook or a VM.
 
-    FREEZE is a name as `logmend freeze` and `logmend status` print it: that freeze is lifted, nothing else.
-    Without one, --runbook lifts that runbook's freeze and breaker, --instance a VM's. Of several the latest
-    is lifted, and what is left is shown. Resuming an instance also clears its cooldown, the hold that a
-    revert left, and the mark that it needs a human, and frees it of a lease whose intent is gone. What was
-    parked goes on with the next tick. With --forget-host-key the next contact with it is a first one; who
-    forgot which key, when and why stays on record in the ledger. Find out first why the key is another one.
+    FREEZE is a name as `logmend freeze` and `logmend status` print it: only that freeze is lifted. Without a
+    name, --runbook lifts that runbook's freeze and closes its breaker, and --instance lifts a VM's freeze. If
+    there are several, the latest is lifted, and the rest is shown. Resuming an instance also clears its
+    cooldown, the hold of a revert, the mark that it needs a human, and a lease whose intent is gone. Parked
+    work continues with the next tick. With --forget-host-key the next contact with the VM is a first contact;
+    the ledger records who forgot which key, when and why. Find out first why the key has changed.
     """
     if forget and not named:
         raise ConfigError(["--forget-host-key needs --instance"])

@@ -18,18 +18,18 @@ from logmend_cli import orders
     " --remediated-since: this many in a wave.",
 )
 @click.option(
-    "--remediated-since", "since", metavar="TIME", help="The VMs fixed since then: 2h, 7d, or RFC 3339."
+    "--remediated-since", "since", metavar="TIME", help="The VMs remediated since then: 2h, 7d, or RFC 3339."
 )
-@click.option("--zone", help="Of those, the VMs of one zone.")
+@click.option("--zone", help="Only the VMs of one zone, with --remediated-since.")
 def command(named: Sequence[str], **chosen: Any) -> int:
     """Undo a runbook on VMs, from its record there. Without --enforce, show the plan.
 
     Until `logmend resume --instance`, automatic events and earlier requests leave a reverted VM alone. With
-    --enforce it passes freezes and an open breaker that exist already, which it shows before it asks, and
-    takes no place of the disruption budget. The next freeze stops it.
+    --enforce it passes existing freezes and an open breaker, which it shows before it asks, and takes no
+    place in the disruption budget. The next freeze stops it.
 
-    --remediated-since takes the VMs that the runbook fixed since then and that were not put back, the latest
-    first, in waves of --at-most: the next wave begins when the one before is done, and none does after a
+    --remediated-since selects the VMs that the runbook changed since then and that were not reverted, the
+    latest first, in waves of --at-most: the next wave begins when the one before is done, but not after a
     wave with failures.
     """
     return orders.carry_out(Action.REVERT, named, **chosen)

@@ -16,12 +16,12 @@ from logmend_cli.scanned import complete_vms
     "--canary",
     metavar="INSTANCE",
     shell_complete=complete_vms,
-    help="Enforce on this VM alone, through an open breaker, and say whether the runbook works again.",
+    help="Enforce on this one VM, even if the breaker is open, and say whether the runbook works again.",
 )
 @click.option(
     "--outside-window",
     is_flag=True,
-    help="Go through the windows and blackouts that are closed now and shown; takes --why.",
+    help="Pass the windows and blackouts that are closed now; shows them, and needs --why.",
 )
 def command(named: Sequence[str], **chosen: Any) -> int:
     """Remediate VMs: PROJECT/ZONE/ID, PROJECT/ZONE/NAME or self links.
@@ -30,13 +30,14 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     pipeline: guards, the fleet's lease, budget and freeze, check, enforcement, check, one outcome per VM.
     LOGMEND_MODE=observe forbids it here, too; if no mode is set, --enforce is enough.
 
-    --canary VM --enforce goes through an open breaker on that one VM, to see whether the runbook works again.
-    A freeze and the budget hold it as any other. The breaker stays open until `logmend resume --runbook`.
+    --canary VM --enforce passes an open breaker on that one VM, to see whether the runbook works again. A
+    freeze and the budget stop it like any other change. The breaker stays open until
+    `logmend resume --runbook`.
 
-    Outside a maintenance window or in a blackout, the request waits. With --outside-window --why TEXT it goes
-    through those that are closed now, which are shown before it asks and are on record with it.
+    Outside a maintenance window or in a blackout, the request waits. With --outside-window --why TEXT it
+    passes those that are closed now; they are shown before it asks, and recorded.
 
-    --local works on the VM that this runs on, by the script of `logmend runbook export`: there is no
-    ledger, so no budget, breaker or cooldown, and --enforce takes --labels-unchecked and root.
+    --local works on the VM that this command runs on, with the script of `logmend runbook export`. There is
+    no ledger, so no budget, breaker or cooldown, and --enforce needs --labels-unchecked and root.
     """
     return orders.carry_out(Action.ENFORCE, named, **chosen)

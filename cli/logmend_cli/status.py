@@ -47,8 +47,8 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str) -> Non
 
     The ledger (LOGMEND_STATE) knows what waits, what is frozen and which VMs need a person. Outcomes come
     from FILE (- is standard input), from Cloud Logging (--cloud), or from where LOGMEND_OUTCOMES puts them;
-    without any, from what the ledger keeps. --since bounds everything that is counted; what is frozen, held
-    or waits now is shown whatever its age. A VM counts once, however many runbooks know it.
+    otherwise from the ledger. --since limits all counts; what is frozen, held or waiting now is always shown.
+    A VM counts once, however many runbooks know it.
     """
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)

@@ -45,8 +45,8 @@ def command(name: str | None, none: bool, endpoint: str | None) -> int:
     """Find a deployed function and use its settings from now on; without a name, show what is in use.
 
     Reads the function's LOGMEND_* variables with your own credentials (cloudfunctions.functions.list) and
-    keeps them as a profile. Every command then says which fleet it speaks of. Variables that your shell sets
-    win. Run it again when the function was deployed with other settings.
+    keeps them as a profile. Every command then says which fleet it refers to. Variables of your shell take
+    precedence. Run it again after the function was deployed with other settings.
     """
     if none and name:
         raise ConfigError(["--none takes no name"])

@@ -62,15 +62,15 @@ def command(
     endpoint: str | None,
     shape: str,
 ) -> int:
-    """Check everything between the log sink and the VMs, in the order in which an event takes it.
+    """Check everything between the log sink and the VMs, in the order of an event's path.
 
-    Read only, except for --repair-ledger. Each check says what it saw and, if something is wrong, the command
-    that repairs it; a check that could not be made says why (unknown). It takes roles/viewer and
-    roles/iam.securityReviewer; what the function may do is asked as the function, which takes
+    It changes nothing, except with --repair-ledger. Each check says what it saw and, if something is wrong,
+    the command that repairs it; a check that could not be made says why (unknown). You need roles/viewer and
+    roles/iam.securityReviewer; and, since the function's permissions are tested with its own identity,
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
 
-    Without credentials, what needs none (settings, runbooks, a ledger on this machine) is checked all the
-    same, everything else is unknown, and the exit status is 1.
+    Without credentials, only settings, runbooks and a ledger on this machine are checked; everything else is
+    unknown, and the exit status is 1.
     """
     settings = inputs.settings()
     used = profiles.current() if project is None else None

@@ -62,15 +62,15 @@ def command(
     save_case: str | None,
     why: str | None,
 ) -> int:
-    """Explain what would become of each event in FILE, - being standard input.
+    """Explain what would happen to each event in FILE (- is standard input).
 
     An event is a LogEntry, an array or JSON lines of them, a Pub/Sub push body, a CloudEvent or a Monitoring
     incident. The answer comes from the code of the function, offline: which condition of the filter holds,
     which variant and which VM it is, what the guards say, what would be run, and the result. planned means
-    that nothing known forbids acting; the check on the VM is still to come. Cooldowns, budgets and freezes
-    live in the ledger, which is not asked.
+    that no guard objects so far; the check on the VM is still to come. Cooldowns, budgets and freezes live in
+    the ledger, which is not asked.
 
-    Several events take a line each. Exit status 1 if any is rejected or unmatched.
+    Several events get a line each. Exit status 1 if any is rejected or unmatched.
     """
     if instance is not None and live:
         raise click.UsageError("--instance and --live answer the same question: give one")

@@ -58,18 +58,18 @@ from logmend_cli.scanned import complete_projects
 def command(**chosen: Any) -> int:
     """Replay events: from FILE (- is standard input), a subscription, a Logging query or an outcome.
 
-    Explains by default, as of now: what is pulled goes back. --publish publishes each event again with its
-    attributes and logmend_replay_of, the id of its original: a new event, judged anew by the function.
-    --allow-stale writes a request to the ledger instead, on record as yours, and the next tick takes it up.
-    Cooldowns and age do not hold it back; guards and the check on the VM do.
+    By default it explains, as of now, and pulled messages go back. --publish publishes each event again with
+    its attributes and logmend_replay_of, the id of the original; the function judges it as a new event.
+    --allow-stale writes a request to the ledger instead, recorded under your name, which the next tick
+    processes. Cooldowns and age do not stop it; guards and the check on the VM do.
 
-    Of the entries of a query, and of those of a file with --allow-stale, one counts for each VM and runbook:
-    the newest of a query, the first of a file.
+    One entry counts for each VM and runbook: the newest of a query, or, with --allow-stale, the first of a
+    file.
 
-    What is pulled is acknowledged only once it is published or requested. An event that would be rejected or
-    is stale stays there; a tick is dropped, since the scheduler sends the next. Interrupt it as you like, by
-    Ctrl-C or worse, and run it again: it continues, and what is published twice is recognised. Exit status 1
-    if an event is rejected or unmatched, or the run ended early.
+    A pulled message is acknowledged only once it is published or requested. An event that would be rejected
+    or is stale stays there; a tick is dropped, since the scheduler sends the next. You may interrupt it at
+    any time, with Ctrl-C or worse, and run it again: it continues, and an event published twice is
+    recognised. Exit status 1 if an event is rejected or unmatched, or the run ended early.
     """
     settings = inputs.settings()
     return asyncio.run(Replay(settings, _checked(Options(**chosen), settings)).run())

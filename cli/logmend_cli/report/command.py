@@ -37,8 +37,8 @@ from logmend_cli.report.data import Report
 def command(file: str | None, cloud: bool, since: str | None, out: Path) -> None:
     """Write one HTML file: from events to verified fixes, over time, by zone and runbook, VM by VM.
 
-    It needs no network to be read, light or dark, on a phone as well. Outcomes come from FILE (- is standard
-    input), from Cloud Logging (--cloud), from where LOGMEND_OUTCOMES puts them, or from the ledger.
+    The page needs no network, and has a dark mode and a layout for phones. Outcomes come from FILE (- is
+    standard input), from Cloud Logging (--cloud), from where LOGMEND_OUTCOMES puts them, or from the ledger.
     """
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 @click.argument("runbooks", metavar="[NAME|FOLDER]...", nargs=-1)
 @output.format_option("text", "json")
 def lint(runbooks: Sequence[str], shape: str) -> int:
-    """Check runbooks: all of them, those of the given names, or one in a folder of its own.
+    """Check runbooks: all of them, the named ones, or one in a folder of its own.
 
-    Every key is known and every value of its kind; the filter compiles and has no likely mistake; guards and
-    permissions exist; scripts are POSIX, short and bounded; every variant has a golden case; and the sink's
-    filter fits and selects nothing that logmend writes. Exit status 1 if there is a problem.
+    Checks that keys and values are valid; that the filter compiles and has no likely mistake; that guards and
+    permissions exist; that scripts are POSIX, short, and limited in time; that every variant has a golden
+    case; and that the sink's filter fits and selects nothing that logmend writes. Exit status 1 if there is a
+    problem.
     """
     from logmend_cli.runbook import lint as runbook_lint
     from logmend_cli.runbook import sink_rules
@@ -71,7 +72,7 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
 @click.argument("runbooks", metavar="[NAME|FOLDER]...", nargs=-1)
 @output.format_option("text", "json")
 def test(runbooks: Sequence[str], shape: str) -> int:
-    """Run golden cases through explain: of all runbooks, those of the given names, or one in a folder.
+    """Run golden cases through explain: those of all runbooks, of the named ones, or of one in a folder.
 
     Cases are judged with the default settings, whatever the environment says. Exit status 1 if one fails.
     """

@@ -15,10 +15,10 @@ from logmend_cli.runbook.chosen import chosen_runbooks
 
 @click.group("runbook", cls=CommandGroup, short_help="The runbooks: list, lint, test.")
 def command() -> None:
-    """Look at runbooks, check them, and run their golden cases.
+    """List, write, check, try and export runbooks.
 
     A runbook is a folder of data and scripts. LOGMEND_RUNBOOKS names the file that says which are on, and
-    how, or a folder that holds all there are.
+    how, or a folder with all runbooks.
     """
 
 
@@ -32,7 +32,7 @@ def pack_(folder: Path) -> int:
     """Write what LOGMEND_RUNBOOKS names into the folder that the function is deployed from.
 
     That is runbooks.yaml and your own runbooks in runbooks/; deploy the function with
-    LOGMEND_RUNBOOKS=runbooks.yaml. Nothing that is there is overwritten. deploy/gcloud.sh does it by itself.
+    LOGMEND_RUNBOOKS=runbooks.yaml. Existing files are not overwritten. deploy/gcloud.sh does this by itself.
     """
     from logmend_cli.runbook.pack import pack
 
@@ -47,7 +47,7 @@ def pack_(folder: Path) -> int:
     examples=("logmend runbook permissions",),
 )
 def permissions_() -> int:
-    """Print ROLE PERMISSION,PERMISSION… a line: what the runbooks that are on take, each in its mode."""
+    """Print ROLE PERMISSION,PERMISSION… a line: what the enabled runbooks need in their modes."""
     from logmend import permissions
 
     settings = inputs.settings()
@@ -76,9 +76,9 @@ def permissions_() -> int:
     help="The folder that holds your runbooks; the present one by default.",
 )
 def new(name: str, into: Path) -> int:
-    """Write the folder of a new runbook, which lints: it starts the unit NAME.service if that has failed.
+    """Write the folder of a new runbook that passes lint: it starts the unit NAME.service if that has failed.
 
-    Beside it comes runbook.schema.json, to which the first line of runbook.yaml points an editor.
+    It also writes runbook.schema.json beside it; the first line of runbook.yaml points editors to it.
     """
     from logmend_cli.runbook import new as begun
 
@@ -96,13 +96,13 @@ def new(name: str, into: Path) -> int:
     ),
 )
 @click.argument("runbook", metavar="NAME|FOLDER")
-@click.option("--revert", "undo", is_flag=True, help="The way back.")
+@click.option("--revert", "undo", is_flag=True, help="The runbook's revert instead.")
 def export(runbook: str, undo: bool) -> int:
     """Print one POSIX script that checks, enforces and checks again on the VM that runs it.
 
-    It holds the very text that logmend runs, and needs no Python: for a start-up script, an image build,
-    Ansible's script module, or gcloud compute ssh --command. It only checks unless it is run with --enforce
-    --labels-unchecked, as root. Its last line is the outcome as JSON.
+    It contains the same text that logmend runs, and needs no Python: for a start-up script, an image build,
+    Ansible's script module, or gcloud compute ssh --command. It only checks unless root runs it with
+    --enforce --labels-unchecked. Its last line is the outcome as JSON.
     """
     from logmend_cli.runbook import export as exported
 

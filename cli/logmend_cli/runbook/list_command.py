@@ -23,10 +23,10 @@ from logmend_cli.errors import DONE
 @click.argument("runbook", metavar="[NAME]", required=False)
 @output.format_option("table", "json")
 def list_(runbook: str | None, shape: str) -> int:
-    """Say which runbooks are on, what each goes by, and every value that is not the default.
+    """Show which runbooks are on, how each is triggered, and every value that is not the default.
 
-    With a name: every value of that runbook, and where it comes from: the default, runbook.yaml, the
-    configuration that LOGMEND_RUNBOOKS names, or the variable of the environment.
+    With a name, show every value of that runbook and where it comes from: the default, runbook.yaml, the
+    configuration that LOGMEND_RUNBOOKS names, or an environment variable.
     """
     from logmend_cli.runbook.in_force import DEFAULT, values
 

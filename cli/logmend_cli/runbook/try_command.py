@@ -54,15 +54,15 @@ if TYPE_CHECKING:
 @click.option("--archive", metavar="URL", help="With --machine: the Debian archive to install it from.")
 @output.format_option("text", "json")
 def trial(runbook: str, units: Sequence[str], event: Path | None, shape: str, **real: Any) -> int:
-    """Check, enforce, check, enforce again, and the way back, on a pretend machine that has units of yours.
+    """Check, enforce, check, enforce again, and revert, on a pretend machine with the units that you name.
 
-    Nothing of this computer is touched: the scripts run in namespaces of their own, on a root that has its
-    programs read-only and nothing else of it; systemctl, curl, dpkg and the like are stand-ins. Where no
-    namespaces can be had, nothing is run. Exit status 1 if a script ends otherwise than it should.
+    Nothing on this computer is touched: the scripts run in namespaces of their own, on a root with only its
+    programs, read-only; systemctl, curl, dpkg and the like are stand-ins. If namespaces are not available,
+    nothing is run. Exit status 1 if a script does not end as it should.
 
     --machine boots a real machine instead, in namespaces of its own: systemd, apt and dpkg are Debian's, and
-    it reaches nothing but its own metadata server. The first time for a release and its packages it is
-    installed from a Debian archive, which takes a network and a minute or two. It ends with the command.
+    it reaches nothing but its own metadata server. For the first run with a release and its packages, it is
+    installed from a Debian archive, which needs a network and a minute or two. It ends with the command.
     """
     from logmend_cli.runbook import trial as tried
 

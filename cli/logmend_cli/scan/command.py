@@ -77,14 +77,14 @@ def command(
     columns: Sequence[str],
     shape: str,
 ) -> int:
-    """Find the VMs that have the fault, and say what would be done to each and why.
+    """Find the VMs that have the fault, and show what would be done to each, and why.
 
     Reads exported log entries from FILE (- is standard input), as gcloud, entries.list, BigQuery, Log
-    Analytics or the Node client give them in JSON, or Cloud Logging itself. Nothing is deployed,
-    written or changed. VMs are looked up with the Compute Engine API unless --offline; whatever decides is
-    the function's own code. planned means that nothing known forbids acting: the check on the VM itself is
-    still to come, with `logmend run --from`. Entries that have the words of the line in a form that no filter
-    knows are counted, and one is shown: exit status 1.
+    Analytics or the Node client give them in JSON, or Cloud Logging itself. Nothing is deployed, written or
+    changed. VMs are looked up with the Compute Engine API unless --offline; the function's own code decides.
+    planned means that no guard objects so far: the check on the VM itself is still to come, with
+    `logmend run --from`. Entries that contain the line's words in a form that no filter knows are counted,
+    and one is shown; the exit status is then 1.
     """
     settings = inputs.settings()
     columns = tuple(dict.fromkeys((*settings.outcome_labels, *columns)))
