@@ -158,7 +158,7 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
         "runbook": outcome.runbook,
         "result": outcome.result.value,
         "reason": outcome.reason,
-        "detail": outcome.told,
+        "detail": outcome.detail_and_cause,
         "next_step": reasons.next_step(outcome) or None,
         "outcome_id": outcome.outcome_id,
     }

@@ -165,7 +165,7 @@ def of_outcome(outcome: Outcome) -> _Row:
         (outcome.reason or "").replace("_", " ") if control else output.word(outcome.result, outcome.reason),
         runbook=outcome.runbook,
         by=outcome.requested_by,
-        detail="; ".join(filter(None, (outcome.told, *_asked(outcome.why, outcome.passes)))),
+        detail="; ".join(filter(None, (outcome.detail_and_cause, *_asked(outcome.why, outcome.passes)))),
         id_=outcome.outcome_id,
         before=outcome.before,
         after=outcome.after,

@@ -257,7 +257,7 @@ def _show(outcomes: Sequence[Outcome], shape: str) -> None:
             "instance": str(outcome.instance),
             "result": outcome.result.value,
             "reason": outcome.reason,
-            "detail": outcome.told,
+            "detail": outcome.detail_and_cause,
             "next_step": document["next_step"],
         }
         for outcome, document in zip(outcomes, documents, strict=True)

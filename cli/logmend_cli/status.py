@@ -123,7 +123,7 @@ async def summed(
     for name, runbook in app.pipeline.runbooks.items():
         policy = app.pipeline.policies.of(name)
         if (wave := decide.wave(runbook, fleet, policy, now)) is not None:
-            summing.wave(name, decide.said(wave, runbook, policy), wave)
+            summing.wave(name, decide.wave_in_words(wave, runbook, policy), wave)
     summing.closed(now_closed(app.pipeline.policies, app.pipeline.runbooks, now))
     return summing
 

@@ -50,17 +50,22 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
     choices = configuration.runbooks
     given = {name: _parameters(name, choices.get(name), settings) for name in folders}
     wanted = {name: at for name, at in folders.items() if every or _on(name, choices.get(name), at)}
-    found, wrong = load_each(wanted, {name: given[name] for name in wanted})
-    problems += [*wrong, *dangling(found, folders), *_unguarded(found, folders), *_greedy(found, folders)]
+    sound, wrong = load_each(wanted, {name: given[name] for name in wanted})
+    problems += [
+        *wrong,
+        *dangling(sound, folders),
+        *_unguarded(sound, folders),
+        *_greedy(sound, folders),
+    ]
     by_runbook = dict[str, Settings]()
     for name, choice in choices.items():
-        if name in found:
-            found[name] = _budgeted(found[name], choice)
+        if name in sound:
+            sound[name] = _budgeted(sound[name], choice)
             try:
                 by_runbook[name] = narrowed(settings, choice.settings)
             except ValueError as error:
                 problems.append(Problem(str(settings.runbooks), None, f"runbooks.{name}: {error}"))
-    for name, each in found.items():
+    for name, each in sound.items():
         policy = by_runbook.get(name, settings)
         allowed = name in choices and choices[name].allow_irreversible
         if each.irreversible and not allowed and policy.mode is Mode.ENFORCE:
@@ -72,39 +77,39 @@ def read_all(settings: Settings, *, every: bool = False) -> Catalog:
             problems += _misplaced(each, choices.get(name), folders[name], policy)
     if problems:
         raise ConfigError([str(each) for each in problems])
-    loaded = {name: among(each, found) for name, each in found.items()}
+    loaded = {name: among(each, sound) for name, each in sound.items()}
     return Catalog(MappingProxyType(loaded), Policies(settings, by_runbook), folders, choices)
 
 
-def uses(found: Catalog, settings: Settings) -> Mapping[str, tuple[Mode, ExecutorChoice]]:
+def uses(catalog: Catalog, settings: Settings) -> Mapping[str, tuple[Mode, ExecutorChoice]]:
     """Return mode and executor of each runbook that is on, in a function with these settings."""
-    own = {name: found.choices.get(name, Choice()).settings for name in found.runbooks}
+    own = {name: catalog.choices.get(name, Choice()).settings for name in catalog.runbooks}
     return {
         name: (
             lower(each.get("mode", settings.mode), settings.mode),
-            _way(found.runbooks[name], each.get("executor", settings.executor)),
+            _way(catalog.runbooks[name], each.get("executor", settings.executor)),
         )
         for name, each in own.items()
     }
 
 
-def declared(found: Catalog) -> frozenset[str]:
+def declared(catalog: Catalog) -> frozenset[str]:
     """Return the permissions that the runbooks that are on name as theirs, each in :data:`GRANTABLE`."""
-    return frozenset(name for each in found.runbooks.values() for name in each.permissions)
+    return frozenset(name for each in catalog.runbooks.values() for name in each.permissions)
 
 
 def folders(settings: Settings) -> Mapping[str, Path]:
     """Return the folders of all runbooks that there are, on or off, by name; ConfigError as above."""
-    _, found, problems = _configured(settings)
+    _, paths, problems = _configured(settings)
     if problems:
         raise ConfigError([str(each) for each in problems])
-    return found
+    return paths
 
 
 def parameters(settings: Settings) -> Mapping[str, Mapping[str, str]]:
     """Return what the operator says of the runbooks' parameters, by runbook."""
-    configuration, found, _ = _configured(settings)
-    return {name: _parameters(name, configuration.runbooks.get(name), settings) for name in found}
+    configuration, paths, _ = _configured(settings)
+    return {name: _parameters(name, configuration.runbooks.get(name), settings) for name in paths}
 
 
 def _configured(settings: Settings) -> tuple[Configuration, Mapping[str, Path], list[Problem]]:
@@ -170,13 +175,13 @@ def _misplaced(runbook: Runbook, choice: Choice | None, folder: Path, policy: Se
     """
     if policy.executor is not ExecutorChoice.OSCONFIG or not runbook.ssh_only:
         return []
-    said = choice.settings if choice else {}
-    if "executor" not in said and not (choice and choice.enabled) and folder.parent == BUILT_IN:
+    settings_ = choice.settings if choice else {}
+    if "executor" not in settings_ and not (choice and choice.enabled) and folder.parent == BUILT_IN:
         return []
-    where = f"runbooks.{runbook.name}.executor" if "executor" in said else "LOGMEND_EXECUTOR=osconfig"
-    told = f"{where}: {runbook.name} goes over SSH only: {runbook.ssh_only}"
+    where = f"runbooks.{runbook.name}.executor" if "executor" in settings_ else "LOGMEND_EXECUTOR=osconfig"
+    message = f"{where}: {runbook.name} goes over SSH only: {runbook.ssh_only}"
     hint = f"say runbooks.{runbook.name}.executor: ssh, or enabled: false"
-    return [Problem(str(policy.runbooks or folder), None, told, hint)]
+    return [Problem(str(policy.runbooks or folder), None, message, hint)]
 
 
 def _floods(runbook: Runbook, policy: Settings) -> list[Problem]:
@@ -188,16 +193,16 @@ def _floods(runbook: Runbook, policy: Settings) -> list[Problem]:
     return [Problem(where, None, f"the waves of {runbook.name} do not fit its budget: {misfit}")]
 
 
-def _unguarded(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+def _unguarded(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
     return [
         Problem(str(folders[each.name] / "runbook.yaml"), None, f"no guard {name}", suggestion(name, GUARDS))
-        for each in found.values()
+        for each in runbooks.values()
         for name in each.guards
         if name not in GUARDS
     ]
 
 
-def _greedy(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+def _greedy(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
     return [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
@@ -205,7 +210,7 @@ def _greedy(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[P
             f"logmend is never granted {name}",
             suggestion(name, GRANTABLE),
         )
-        for each in found.values()
+        for each in runbooks.values()
         for name in each.permissions
         if name not in GRANTABLE
     ]

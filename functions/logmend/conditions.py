@@ -13,40 +13,40 @@ from logmend.model.values import InstanceFacts, Verdict
 from logmend.runbook import Condition, Runbook
 
 
-def judged(known: Basis, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
+def judged(basis: Basis, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
     """Yield the answers of those of ``unless`` and ``only`` that the runbook has, by name."""
     for name, conditions, ask in (("unless", runbook.unless, _unless), ("only", runbook.only, _only)):
         if not conditions:
             continue
-        if known.action is Action.REVERT:
+        if basis.action is Action.REVERT:
             yield name, Passed("a revert takes back what logmend did itself")
-        elif known.facts is None:
+        elif basis.facts is None:
             yield name, Pending("the VM is not looked up yet")
         else:
-            yield name, ask(conditions, known.facts)
+            yield name, ask(conditions, basis.facts)
 
 
 def _unless(conditions: Sequence[Condition], facts: InstanceFacts) -> Answer:
-    found = {each: holds(each, facts) for each in conditions}
-    for each, said in found.items():
-        if said:
+    answers = {each: holds(each, facts) for each in conditions}
+    for each, answer in answers.items():
+        if answer:
             return Verdict(Result.REFUSED, "excluded_by_runbook", f"the runbook leaves VMs with {each} alone")
-    return _unknown(found, facts) or Passed(f"none of {_listed(conditions)}")
+    return _unknown(answers, facts) or Passed(f"none of {_listed(conditions)}")
 
 
 def _only(conditions: Sequence[Condition], facts: InstanceFacts) -> Answer:
     for kind, group in groupby(conditions, lambda each: each.kind):
-        found = {each: holds(each, facts) for each in group}
-        if True in found.values():
+        answers = {each: holds(each, facts) for each in group}
+        if True in answers.values():
             continue
-        said = f"the runbook is only for VMs with {kind} {' or '.join(each.text for each in found)}"
-        return _unknown(found, facts) or Verdict(Result.REFUSED, "not_for_this_vm", said)
+        detail = f"the runbook is only for VMs with {kind} {' or '.join(each.text for each in answers)}"
+        return _unknown(answers, facts) or Verdict(Result.REFUSED, "not_for_this_vm", detail)
     return Passed(f"it has {_listed(conditions)}")
 
 
-def _unknown(found: dict[Condition, bool | None], facts: InstanceFacts) -> Answer | None:
+def _unknown(answers: dict[Condition, bool | None], facts: InstanceFacts) -> Answer | None:
     """Return what could not be judged: pending if it was not looked up, no if looking it up failed."""
-    missing = next((each for each, said in found.items() if said is None), None)
+    missing = next((each for each, answer in answers.items() if answer is None), None)
     if missing is None:
         return None
     source = "project_metadata" if missing.kind == "metadata" else missing.kind

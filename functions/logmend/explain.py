@@ -183,9 +183,9 @@ def judge(
     intent: Intent, runbook: Runbook, facts: InstanceFacts | Verdict | None, settings: Settings
 ) -> tuple[GuardVerdict, ...]:
     """Ask every guard of the runbook; those that lack facts are pending."""
-    known = facts if isinstance(facts, InstanceFacts) else None
+    seen = facts if isinstance(facts, InstanceFacts) else None
     return tuple(
-        _guard(each.guard, each.answer) for each in decide.judge_guards(intent, runbook, known, settings)
+        _guard(each.guard, each.answer) for each in decide.judge_guards(intent, runbook, seen, settings)
     )
 
 
@@ -193,11 +193,11 @@ def executor(facts: InstanceFacts | Verdict | None, settings: Settings, runbook:
     """Name the executors that would be tried, in order; ``auto`` if facts would tell, None for none."""
     if settings.executor is ExecutorChoice.OSCONFIG and runbook.ssh_only:
         return None
-    known = facts if isinstance(facts, InstanceFacts) else None
-    answered = known and (known.project_metadata is not None or known.effective("enable-osconfig"))
-    if settings.executor is not ExecutorChoice.AUTO or known is None or not answered:
+    seen = facts if isinstance(facts, InstanceFacts) else None
+    answered = seen and (seen.project_metadata is not None or seen.effective("enable-osconfig"))
+    if settings.executor is not ExecutorChoice.AUTO or seen is None or not answered:
         return settings.executor.value
-    return ", else ".join(decide.executors(known, settings)) or None
+    return ", else ".join(decide.executors(seen, settings)) or None
 
 
 def document(explained: Explanation) -> dict[str, Any]:

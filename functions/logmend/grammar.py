@@ -43,17 +43,17 @@ def listed(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Parse a comma-separated list with at least one part and no empty one; the parts differ."""
 
     def parts(value: str) -> tuple[T, ...]:
-        found = []
+        items = []
         for number, part in enumerate(value.split(","), 1):
             if not part.strip():
                 raise ValueError(f"part {number} of the list is empty; leave the variable unset for no limit")
             try:
-                found.append(parse(part))
+                items.append(parse(part))
             except ValueError as error:
                 raise ValueError(f"part {number} of the list: {error}") from None
-        if len(set(found)) < len(found):
+        if len(set(items)) < len(items):
             raise ValueError("the list names something twice")
-        return tuple(found)
+        return tuple(items)
 
     return parts
 
@@ -96,17 +96,17 @@ def label_key(value: str) -> str:
 
 def label_keys(value: str) -> tuple[str, ...]:
     """Parse a list of at most :data:`MOST_LABELS` keys of labels."""
-    if len(found := listed(label_key)(value)) > MOST_LABELS:
+    if len(keys := listed(label_key)(value)) > MOST_LABELS:
         raise ValueError(f"expected at most {MOST_LABELS}")
-    return found
+    return keys
 
 
 def labels(value: str) -> tuple[tuple[str, str], ...]:
     """Parse a list of labels that one VM can carry all of: no key twice."""
-    found = listed(label)(value)
-    if len({key for key, _ in found}) < len(found):
+    pairs = listed(label)(value)
+    if len({key for key, _ in pairs}) < len(pairs):
         raise ValueError("no VM can carry these labels: a key is there twice")
-    return found
+    return pairs
 
 
 def topic(value: str) -> str:
@@ -188,10 +188,10 @@ def url(value: str) -> str:
 def relay(value: str) -> str:
     """Parse the address of an IAP relay. It gets a token: ``wss``, or ``ws`` on this machine only."""
     expected = "has to be wss://… (ws:// only on this machine): it gets a token"
-    found = _url(value, ("wss", "ws"), expected)
-    if urlsplit(found).scheme == "ws" and urlsplit(found).hostname not in _HERE:
+    url = _url(value, ("wss", "ws"), expected)
+    if urlsplit(url).scheme == "ws" and urlsplit(url).hostname not in _HERE:
         raise ValueError(expected)
-    return found
+    return url
 
 
 def _url(value: str, schemes: tuple[str, ...], expected: str) -> str:

@@ -45,37 +45,37 @@ Answer = Passed | Pending | Verdict
 Guard = Callable[[Basis], Answer]
 
 
-def instance_running(known: Basis) -> Answer:
+def instance_running(basis: Basis) -> Answer:
     """A VM that is not running says nothing new and cannot be reached: nothing is lost."""
-    if known.facts is None:
+    if basis.facts is None:
         return Pending("the VM's status is not looked up yet")
-    if known.facts.status != "RUNNING":
-        return Verdict(Result.SKIPPED, "not_running", f"its status is {known.facts.status or 'unknown'}")
+    if basis.facts.status != "RUNNING":
+        return Verdict(Result.SKIPPED, "not_running", f"its status is {basis.facts.status or 'unknown'}")
     return Passed("status is RUNNING")
 
 
-def not_exempt(known: Basis) -> Answer:
+def not_exempt(basis: Basis) -> Answer:
     """The owner's label takes a VM out of reach, whatever else holds."""
-    key, value = known.settings.exempt_label
-    if known.facts is None:
+    key, value = basis.settings.exempt_label
+    if basis.facts is None:
         return Pending("the VM's labels are not looked up yet")
-    if known.facts.labels.get(key) == value:
+    if basis.facts.labels.get(key) == value:
         return Verdict(Result.REFUSED, "exempt", f"it carries the label {key}={value}")
     return Passed(f"no label {key}={value}")
 
 
-def in_scope(known: Basis) -> Answer:
+def in_scope(basis: Basis) -> Answer:
     """Only projects, zones and labels that the operator listed; an empty list sets no bound."""
-    settings, instance = known.settings, known.instance
+    settings, instance = basis.settings, basis.instance
     if settings.scope_projects and instance.project_id not in settings.scope_projects:
         return Verdict(Result.REFUSED, "out_of_scope", f"project {instance.project_id} is not in the scope")
     if settings.scope_zones and instance.zone not in settings.scope_zones:
         return Verdict(Result.REFUSED, "out_of_scope", f"zone {instance.zone} is not in the scope")
     if settings.scope_labels:
-        if known.facts is None:
+        if basis.facts is None:
             return Pending("the VM's labels are not looked up yet")
         for key, value in settings.scope_labels:
-            if known.facts.labels.get(key) != value:
+            if basis.facts.labels.get(key) != value:
                 return Verdict(
                     Result.REFUSED,
                     "out_of_scope",
@@ -85,12 +85,12 @@ def in_scope(known: Basis) -> Answer:
     return Passed("in scope" if bounded else "no scope set")
 
 
-def project_matches(known: Basis) -> Answer:
+def project_matches(basis: Basis) -> Answer:
     """An entry in another project's log does not speak for this VM: anyone can forge labels."""
-    if known.log_name is None:
+    if basis.log_name is None:
         return Passed("no log name to compare")
-    parent = known.log_name.partition("/logs/")[0]
-    if parent != f"projects/{known.instance.project_id}":
+    parent = basis.log_name.partition("/logs/")[0]
+    if parent != f"projects/{basis.instance.project_id}":
         return Verdict(
             Result.REFUSED,
             "project_mismatch",
@@ -99,9 +99,9 @@ def project_matches(known: Basis) -> Answer:
     return Passed("the log is in the VM's project")
 
 
-def not_this_timer(known: Basis) -> Answer:
+def not_this_timer(basis: Basis) -> Answer:
     """The guest agent's own plugin says the same words; stopping the timer cannot help there."""
-    return _of_core_plugin(known.log_name) or Passed("not from the guest agent's own log")
+    return _of_core_plugin(basis.log_name) or Passed("not from the guest agent's own log")
 
 
 def _of_core_plugin(log_name: str | None) -> Verdict | None:
@@ -111,15 +111,15 @@ def _of_core_plugin(log_name: str | None) -> Verdict | None:
     return Verdict(Result.REFUSED, "not_this_timer", detail)
 
 
-def workload_certificates_unused(known: Basis) -> Answer:
+def workload_certificates_unused(basis: Basis) -> Answer:
     """Disabling the timer would break certificates where the owner asked for them; unknown counts as asked.
 
     Source: guest agents from 20231011.00 on ask ``enable-workload-certificate`` before they ask for
     certificates, so that from them the very same line means that the owner opted in.
     """
-    if known.action is Action.REVERT:
+    if basis.action is Action.REVERT:
         return Passed("a revert gives back what certificates need")
-    facts = known.facts
+    facts = basis.facts
     if facts is None:
         return Pending("the VM's metadata is not looked up yet", "opt_in_unknown")
     for where, items in (("instance", facts.metadata), ("project", facts.project_metadata or {})):
@@ -148,17 +148,17 @@ def workload_certificates_unused(known: Basis) -> Answer:
     return Passed("no opt-in in metadata, identity configuration or partner metadata")
 
 
-def no_agent_policy(known: Basis) -> Answer:
+def no_agent_policy(basis: Basis) -> Answer:
     """An Ops Agent policy installs and looks after the agent on VMs with its label; two must not do it.
 
     Whatever the label's value: it names the version of the policy's template.
     """
-    if known.action is Action.REVERT:
+    if basis.action is Action.REVERT:
         return Passed("a revert takes back what logmend did itself")
-    if known.facts is None:
+    if basis.facts is None:
         return Pending("the VM's labels are not looked up yet")
-    if AGENT_POLICY in known.facts.labels:
-        label = f"{AGENT_POLICY}={known.facts.labels[AGENT_POLICY]}"
+    if AGENT_POLICY in basis.facts.labels:
+        label = f"{AGENT_POLICY}={basis.facts.labels[AGENT_POLICY]}"
         return Verdict(
             Result.REFUSED,
             "managed_by_policy",
@@ -167,9 +167,9 @@ def no_agent_policy(known: Basis) -> Answer:
     return Passed(f"no label {AGENT_POLICY}")
 
 
-def irreversible(known: Basis) -> Answer:
+def irreversible(basis: Basis) -> Answer:
     """What a runbook changes for good cannot be put back; an approval acknowledges that."""
-    if known.action is Action.REVERT:
+    if basis.action is Action.REVERT:
         return Verdict(Result.REFUSED, "no_way_back", "nothing can put back what the runbook changes")
     return Passed("nothing can put back what it changes")
 

@@ -139,7 +139,7 @@ class Pipeline(Struct, frozen=True):
                 intent, judge, compose, now, resume=resume, day=day, counting=self._counts
             ):
                 case Admitted() as held:
-                    return await self._attempt(held, runbook, published)
+                    return await self._work_on(held, runbook, published)
                 case Expired(intent_id):
                     await self.finish(intent_id, intent.instance, intent.runbook)
                 case Finished(record):
@@ -174,7 +174,7 @@ class Pipeline(Struct, frozen=True):
         record = await self.journal.record(intent_id)
         return await self.work(record.intent, resume=True) if record else None
 
-    async def _attempt(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
+    async def _work_on(self, held: Admitted, runbook: Runbook | None, published: datetime | None) -> Outcome:
         settings = self.policies.of(held.record.intent.runbook)
         if held.interrupted:
             await self.recorder.emit(outcomes.interrupted(held.record, held.interrupted, settings))

@@ -19,8 +19,8 @@ def shipped_by(entry: LogEntry) -> str | None:
     if not isinstance(labels, dict):
         return None
     for key in _AGENTS_HOST:
-        if isinstance(said := labels.get(key), str) and said:
-            return None if short(said) == "localhost" else said
+        if isinstance(name := labels.get(key), str) and name:
+            return None if short(name) == "localhost" else name
     return None
 
 

@@ -34,12 +34,12 @@ LONGEST = timedelta(days=3650)
 
 def duration(text: str) -> timedelta:
     """Parse ``90s``, ``10m``, ``1h`` or ``1d``, at most ten years; ValueError else."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", text.strip())
-    if found is None:
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd])", text.strip())
+    if match is None:
         raise ValueError("expected a duration such as 90s, 10m, 1h or 1d")
-    if float(found[1]) > LONGEST / timedelta(**{_UNITS[found[2]]: 1}):
+    if float(match[1]) > LONGEST / timedelta(**{_UNITS[match[2]]: 1}):
         raise ValueError(f"expected at most {LONGEST.days}d")  # more leads out of the calendar in the end
-    return timedelta(**{_UNITS[found[2]]: float(found[1])})
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})
 
 
 def span(text: str) -> timedelta:
@@ -69,19 +69,19 @@ MOST_IN_COHORT = 500
 
 def cohorts(text: str) -> tuple[tuple[str, int], ...]:
     """Parse ``zone=2,mig=1,label:role=1``: what VMs may have in common, and how many of them at most."""
-    found: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for each in filter(None, (part.strip() for part in text.split(","))):
         what, _, count = each.rpartition("=")
         if what.startswith("label:"):
             grammar.label(f"{what.removeprefix('label:')}=")
         elif what not in ("zone", "mig"):
             raise ValueError("expected zone=N, mig=N or label:KEY=N")
-        if what in found:
+        if what in limits:
             raise ValueError("the same is there twice")
-        found[what] = whole(count)
-        if found[what] > MOST_IN_COHORT:
+        limits[what] = whole(count)
+        if limits[what] > MOST_IN_COHORT:
             raise ValueError(f"expected at most {MOST_IN_COHORT}")
-    return tuple(found.items())
+    return tuple(limits.items())
 
 
 def port(text: str) -> int:
@@ -456,15 +456,15 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read and check every ``LOGMEND_*`` variable. :class:`ConfigError` lists all problems at once."""
-        known = {PREFIX + each.name.upper(): each for each in fields(cls)}
+        by_name = {PREFIX + each.name.upper(): each for each in fields(cls)}
         values: dict[str, Any] = {}
         problems: list[str] = []
         bad: set[str] = set()
         for name, text in sorted(environ.items()):
             if not name.startswith(PREFIX) or name in FOREIGN_NAMES:
                 continue
-            if (found := known.get(name)) is None:
-                close = difflib.get_close_matches(name, known, 1)
+            if (found := by_name.get(name)) is None:
+                close = difflib.get_close_matches(name, by_name, 1)
                 problems.append(f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else ""))
                 continue
             try:

@@ -124,10 +124,10 @@ class Listener(Struct, frozen=True):
         heard: dict[str, Verdict | None] = {}
         groups = defaultdict[tuple[str, str], list[Watch]](list)
         for intent in intents:
-            if (found := watch(intent, runbooks)) is None:
+            if (watched := watch(intent, runbooks)) is None:
                 heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has nothing to listen for")
             else:
-                groups[found.instance.project_id, found.runbook.name].append(found)
+                groups[watched.instance.project_id, watched.runbook.name].append(watched)
         for (project, _), every in groups.items():
             for together in _fitting(every):
                 try:
@@ -191,8 +191,10 @@ class Listener(Struct, frozen=True):
             return False  # it is of another fix of the VM
         if event.line_time is not None and event.line_time < each.fixed_at:
             return False  # a backlog: it was said before the fix
-        found = match.runbook(event, self.router())
-        return found.verdict is None and found.runbook is not None and found.runbook.name == each.runbook.name
+        routed = match.runbook(event, self.router())
+        return (
+            routed.verdict is None and routed.runbook is not None and routed.runbook.name == each.runbook.name
+        )
 
     async def _speaking(self, project: str, every: Sequence[Watch], number: int | None = None) -> list[Watch]:
         """Return those of whom anything at all is found in one period; in any if none is named.

@@ -142,8 +142,8 @@ def each_closed(hours: Sequence[Hours], blackouts: Sequence[Window], now: dateti
 
     In words it names this closing alone: once it has opened and closed again, they are others.
     """
-    found = [_alone([each], (), now) for each in hours] + [_alone((), [each], now) for each in blackouts]
-    return [each for each in found if each]
+    closings = [_alone([each], (), now) for each in hours] + [_alone((), [each], now) for each in blackouts]
+    return [each for each in closings if each]
 
 
 def _alone(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) -> Closed | None:
@@ -162,8 +162,8 @@ def _what(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) ->
 
 
 def _opens(hours: Sequence[Hours], blackouts: Sequence[Window], now: datetime) -> datetime | None:
-    known = _openings(tuple(hours), tuple(blackouts), now.astimezone(UTC).date())
-    return next((each for each in known if each > now), None)
+    openings = _openings(tuple(hours), tuple(blackouts), now.astimezone(UTC).date())
+    return next((each for each in openings if each > now), None)
 
 
 @lru_cache(REMEMBERED)
@@ -174,7 +174,7 @@ def _openings(hours: tuple[Hours, ...], blackouts: tuple[Window, ...], today: da
     may take a second.
     """
     every = [*blackouts, *(window for each in hours for window in each.windows)]
-    found = list[datetime]()
+    openings = list[datetime]()
     for offset in range(HORIZON):
         day = today + timedelta(days=offset)
         if _closed_on(hours, blackouts, day):
@@ -182,9 +182,9 @@ def _openings(hours: tuple[Hours, ...], blackouts: tuple[Window, ...], today: da
         marks = sorted({mark for each in every for mark in each.changes(day) if mark.date() == day})
         opened = [mark for mark in marks if _what(hours, blackouts, mark) is None]
         if offset and opened:
-            return (*found, opened[0])
-        found += opened
-    return tuple(found)
+            return (*openings, opened[0])
+        openings += opened
+    return tuple(openings)
 
 
 def _closed_on(hours: Sequence[Hours], blackouts: Sequence[Window], day: date) -> bool:
@@ -221,13 +221,13 @@ def _zone(name: str) -> tzinfo:
 
 def spans(text: str) -> tuple[Window, ...]:
     """Parse windows with ``;`` between them; ValueError says which is wrong, and how."""
-    found = list[Window]()
+    windows = list[Window]()
     for number, part in enumerate(text.split(";"), 1):
         try:
-            found.append(_span(part))
+            windows.append(_span(part))
         except ValueError as error:
             raise ValueError(f"window {number}: {error}") from None
-    return tuple(found)
+    return tuple(windows)
 
 
 def opening(text: str) -> tuple[Hours, ...]:
@@ -256,11 +256,11 @@ def _span(text: str) -> Window:
 def _with(window: Window, word: str) -> tuple[str, Window]:
     if word.startswith("label:"):
         return "a label", replace(window, label=grammar.label(word.removeprefix("label:")))
-    if found := _HOURS.fullmatch(word):
-        begins, ends = _hours(*(int(each) if each else None for each in found.groups()))
+    if match := _HOURS.fullmatch(word):
+        begins, ends = _hours(*(int(each) if each else None for each in match.groups()))
         return "hours", replace(window, begins=begins, ends=ends)
-    if found := _DATES.fullmatch(word):
-        return "dates", replace(window, dates=_dates(*(int(each or 0) for each in found.groups())))
+    if match := _DATES.fullmatch(word):
+        return "dates", replace(window, dates=_dates(*(int(each or 0) for each in match.groups())))
     days = frozenset(day for part in word.split(",") for day in _days(part))
     return "days", replace(window, days=days)
 

@@ -97,8 +97,8 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
     """Put everything together as the settings say; ``ConfigError`` if that cannot be."""
     clock = clock or SystemClock()
     store = store or open_store(settings.state, clock)
-    found = catalog.read_all(settings)
-    loaded, policies = found.runbooks, found.policies
+    catalogued = catalog.read_all(settings)
+    loaded, policies = catalogued.runbooks, catalogued.policies
     journal = Journal(
         store,
         owner=owner(),

@@ -62,7 +62,7 @@ async def test_a_plan_says_why_the_fault_is_there(mode: Mode) -> None:
     assert (written["cause"], written["cause_concerns"]) == ("disk_full", "owner")
     assert written["cause_evidence"] == ["disk: /var"]
     assert written["next_step"].startswith(f"make room on {REF}; then: ")
-    assert outcome.told.endswith("; cause disk_full (owner): disk: /var")
+    assert outcome.detail_and_cause.endswith("; cause disk_full (owner): disk: /var")
     assert document.labels(outcome)["cause"] == "disk_full"
     assert document.from_json(written) == outcome
 
@@ -225,7 +225,7 @@ async def test_what_the_agent_says_of_itself_names_the_cause(code: str) -> None:
     assert (written["cause"], written["cause_concerns"]) == (cause, concerns)
     assert written["cause_why"] == ("not_declared" if cause == "unknown" else None)
     assert document.labels(outcome)["cause"] == cause
-    assert "the VM itself was not asked" in outcome.told
+    assert "the VM itself was not asked" in outcome.detail_and_cause
     assert code not in document.line(outcome), "nothing of an event's text"
     step = f"logmend diagnose --runbook ops-agent {REF}"
     assert step in written["next_step"]

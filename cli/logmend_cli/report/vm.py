@@ -74,7 +74,7 @@ def history_line(outcome: Outcome) -> HistoryLine:
         at=outcome.at,
         result=outcome.result.value,
         reason=outcome.reason,
-        detail=outcome.told[:_TEXT],
+        detail=outcome.detail_and_cause[:_TEXT],
         means=reasons.meaning(outcome.result, outcome.reason),
         before=_evidence(outcome.before),
         after=_evidence(outcome.after),

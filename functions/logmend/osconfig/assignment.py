@@ -78,9 +78,9 @@ def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dic
     }
 
 
-def differences(wanted: Mapping[str, object], found: Mapping[str, object]) -> tuple[str, ...]:
+def differences(wanted: Mapping[str, object], deployed: Mapping[str, object]) -> tuple[str, ...]:
     """Return in which parts an assignment is not what it should be; what the API adds does not count."""
-    ours, theirs = _essence(wanted), _essence(found)
+    ours, theirs = _essence(wanted), _essence(deployed)
     return tuple(part for part in ours if ours[part] != theirs[part])
 
 

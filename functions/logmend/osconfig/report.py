@@ -61,8 +61,8 @@ _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPoli
 
 def key(report: JsonObject) -> tuple[str, str] | None:
     """Return instance and assignment of a report as its name has them; None if it has no such name."""
-    found = _NAME.fullmatch(str(report.get("name", "")))
-    return (found[3], found[4]) if found else None
+    match = _NAME.fullmatch(str(report.get("name", "")))
+    return (match[3], match[4]) if match else None
 
 
 def updated(report: Mapping[str, object]) -> datetime:
@@ -78,10 +78,10 @@ def revision(report: Mapping[str, object]) -> str:
 
     It is behind the ``@`` of ``osPolicyAssignment`` (OSPolicyAssignmentReport, google-cloud-os-config 1.26).
     """
-    _, at, found = str(report.get("osPolicyAssignment", "")).rpartition("@")
-    if not at or not _REVISION.fullmatch(found):
+    _, at, digits = str(report.get("osPolicyAssignment", "")).rpartition("@")
+    if not at or not _REVISION.fullmatch(digits):
         raise ValueError("osPolicyAssignment names no revision")
-    return found
+    return digits
 
 
 def read(report: JsonObject, assignment_id: str, instance_id: str) -> Attempt:
@@ -102,16 +102,16 @@ def read(report: JsonObject, assignment_id: str, instance_id: str) -> Attempt:
 
     by_state = {"COMPLIANT": seen(100), "NON_COMPLIANT": seen(101)}.get(state)
     if error := steps.get(_CHECK) or steps.get("VALIDATION"):
-        return Attempt(EXECUTOR, before=_said(error, at))
+        return Attempt(EXECUTOR, before=_failure(error, at))
     if _ENFORCEMENT not in steps:
         if by_state is None:
             return Attempt(EXECUTOR, trouble=_trouble(policy))
         return Attempt(EXECUTOR, before=by_state)
     failed = steps[_ENFORCEMENT]
-    enforcement = _said(failed, at) if failed else Evidence(100, evidence.values(_output(resource)), at)
+    enforcement = _failure(failed, at) if failed else Evidence(100, evidence.values(_output(resource)), at)
     after = None
     if _CHECK_AFTER in steps:
-        after = _said(steps[_CHECK_AFTER], at) if steps[_CHECK_AFTER] else by_state
+        after = _failure(steps[_CHECK_AFTER], at) if steps[_CHECK_AFTER] else by_state
     return Attempt(EXECUTOR, before=seen(101), enforced=True, enforcement=enforcement, after=after)
 
 
@@ -119,14 +119,14 @@ def _steps(resource: JsonObject) -> list[JsonObject]:
     return list(resource.get("configSteps") or ())
 
 
-def _said(error: str, at: datetime) -> Evidence:
+def _failure(error: str, at: datetime) -> Evidence:
     """Read a step's error. Where it was cut within the output, the last line may be half a line: dropped."""
-    found = _ERROR.search(error) and _ERROR.fullmatch(error[error.index("unexpected return code") :])
-    if not found:
+    match = _ERROR.search(error) and _ERROR.fullmatch(error[error.index("unexpected return code") :])
+    if not match:
         return Evidence(NO_EXIT_CODE, {}, at, evidence.error_text(error.encode()))
-    output = found[2] if found[3] is not None else found[2].rpartition("\n")[0]
-    stderr = (found[3] or "").removeprefix(", stderr: ")
-    return Evidence(int(found[1]), evidence.values(output.encode()), at, evidence.error_text(stderr.encode()))
+    output = match[2] if match[3] is not None else match[2].rpartition("\n")[0]
+    stderr = (match[3] or "").removeprefix(", stderr: ")
+    return Evidence(int(match[1]), evidence.values(output.encode()), at, evidence.error_text(stderr.encode()))
 
 
 def _output(resource: JsonObject) -> bytes:
@@ -140,7 +140,7 @@ def _output(resource: JsonObject) -> bytes:
 
 
 def _trouble(policy: Mapping[str, object]) -> Trouble:
-    said = str(policy.get("complianceStateReason") or "no reason given")
-    known = _UNKNOWN.get(said) or Trouble(True, "no_report")
-    detail = evidence.error_text(f"the OS Config service says: {said}".encode())[:200]
-    return Trouble(known.transient, known.reason, detail)
+    why = str(policy.get("complianceStateReason") or "no reason given")
+    trouble = _UNKNOWN.get(why) or Trouble(True, "no_report")
+    detail = evidence.error_text(f"the OS Config service says: {why}".encode())[:200]
+    return Trouble(trouble.transient, trouble.reason, detail)

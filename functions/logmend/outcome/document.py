@@ -210,14 +210,14 @@ def _outcome(document: JsonObject) -> Outcome:
     )
 
 
-def _cause(found: Diagnosis) -> dict[str, object]:
+def _cause(diagnosis: Diagnosis) -> dict[str, object]:
     return {
-        "cause": found.cause or None,
-        "cause_why": found.why,
-        "cause_concerns": found.concerns,
-        "cause_evidence": list(found.evidence),
-        "cause_step": found.next_step or None,
-        "cause_runbook": found.runbook,
+        "cause": diagnosis.cause or None,
+        "cause_why": diagnosis.why,
+        "cause_concerns": diagnosis.concerns,
+        "cause_evidence": list(diagnosis.evidence),
+        "cause_step": diagnosis.next_step or None,
+        "cause_runbook": diagnosis.runbook,
     }
 
 

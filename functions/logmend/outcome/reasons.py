@@ -758,14 +758,14 @@ class _Blank(Struct, frozen=True):
 
 def meaning(result: Result, reason: str | None) -> str:
     """Return what an outcome means: its reason's meaning, else its result's."""
-    known = REASONS.get(reason or "")
-    return known.meaning if known else RESULTS[result].meaning
+    entry = REASONS.get(reason or "")
+    return entry.meaning if entry else RESULTS[result].meaning
 
 
 def next_step(outcome: Outcome) -> str:
     """Return what a person does next, with the command ready to paste; empty if there is nothing to do."""
-    known = REASONS.get(outcome.reason or "")
-    step = (known.next_step if known else "") or RESULTS[outcome.result].next_step
+    entry = REASONS.get(outcome.reason or "")
+    step = (entry.next_step if entry else "") or RESULTS[outcome.result].next_step
     if outcome.reason == "bad_identity" and outcome.source and outcome.source.kind == "incident":
         step = _GROUP
     if outcome.result is Result.PLANNED and outcome.approval_id:
@@ -804,10 +804,10 @@ def _formatted(outcome: Outcome, step: str) -> str:
 
 def _of_cause(outcome: Outcome, step: str) -> str:
     """Put what to do about the fault's cause first, unless this runbook remediates it."""
-    found, ref = outcome.diagnosis, outcome.instance
-    if found is None or not found.next_step or ref is None or found.runbook == outcome.runbook:
+    diagnosis, ref = outcome.diagnosis, outcome.instance
+    if diagnosis is None or not diagnosis.next_step or ref is None or diagnosis.runbook == outcome.runbook:
         return step
-    return f"{filled(found.next_step, ref)}; then: {step}".removesuffix("; then: ")
+    return f"{filled(diagnosis.next_step, ref)}; then: {step}".removesuffix("; then: ")
 
 
 def _of_group(outcome: Outcome, step: str) -> str:
@@ -823,8 +823,8 @@ def for_good(made: Lineage, step: str) -> str:
     place = " and ".join(
         [f"template {made.template}"] * bool(made.template) + [f"image {made.image}"] * bool(made.image)
     )
-    told = f"for every VM of {made.group}: repair {place or 'its template'}, from which each new one is made"
-    return f"{step}; {told}".removeprefix("; ")
+    text = f"for every VM of {made.group}: repair {place or 'its template'}, from which each new one is made"
+    return f"{step}; {text}".removeprefix("; ")
 
 
 def filled(step: str, ref: InstanceRef) -> str:

@@ -22,9 +22,9 @@ SNAKE = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 KEBAB = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean …?`` if one of ``known`` is close, else a list of them all."""
-    names = sorted(known)
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """Return ``did you mean …?`` if one of ``words`` is close, else a list of them all."""
+    names = sorted(words)
     close = difflib.get_close_matches(word, names, 1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
 
@@ -78,10 +78,10 @@ class Reader:
     def one_of(self, key: str, words: tuple[Word, ...]) -> Word | None:
         """Take one of ``words``; required."""
         value = self.text(key, " or ".join(words), required=True)
-        found = next((word for word in words if word == value), None)
-        if value is not None and found is None:
+        chosen = next((word for word in words if word == value), None)
+        if value is not None and chosen is None:
             self.wrong(key, f"{self._name(key)}: no such value {value!r}", suggestion(value, words))
-        return found
+        return chosen
 
     def duration(self, key: str) -> timedelta | None:
         """Take a duration such as ``90s``, ``10m``, ``1h`` or ``1d``, longer than nothing."""
@@ -98,15 +98,15 @@ class Reader:
 
     def strings(self, key: str, expected: str, pattern: str) -> tuple[str, ...]:
         """Take a list of different strings, each fully matching ``pattern``; absent means none."""
-        found: list[str] = []
+        texts: list[str] = []
         for n, item in enumerate(self.take(key, list, f"a list of {expected}s") or ()):
             if not isinstance(item, str) or not re.fullmatch(pattern, item):
                 self.wrong(key, f"{self._name(key)}[{n}]: expected {expected}, found {described(item)}")
-            elif item in found:
+            elif item in texts:
                 self.wrong(key, f"{self._name(key)}[{n}]: {item} is listed twice")
             else:
-                found.append(item)
-        return tuple(found)
+                texts.append(item)
+        return tuple(texts)
 
     def regex(self, key: str) -> str | None:
         """Take an RE2 pattern, which may be written as a list of parts; required."""

@@ -54,11 +54,11 @@ def runbook_of(
         top.wrong("approval_keys", f"approval_keys: validate.sh never says {', '.join(silent)}")
     if bool(causes) != bool(scripts.diagnose):
         top.wrong("causes", f"causes and {DIAGNOSE}: one without the other")
-    said = top.strings("executors", "executor", "|".join(EXECUTORS))
-    executors = said or EXECUTORS
+    named = top.strings("executors", "executor", "|".join(EXECUTORS))
+    executors = named or EXECUTORS
     if "ssh" not in executors or top.values.get("executors") == []:
         top.wrong("executors", "executors: ssh belongs to it, since it carries every runbook")
-    if "osconfig" in said and scripts.too_long:
+    if "osconfig" in named and scripts.too_long:
         top.wrong("executors", f"executors: osconfig cannot carry it: {scripts.too_long}", "say [ssh]")
     limits = top.mapping("limits")
     budget = Limits(limits.whole("disruption_budget"), limits.duration("budget_window"))
@@ -100,17 +100,17 @@ _KINDS: tuple[tuple[Literal["label", "metadata", "image", "machine_family"], str
 
 def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
     """Read what ``unless`` or ``only`` asks of a VM; neither may be there and ask nothing."""
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     name = str(each.path[-1])
     for kind, expected, pattern in _KINDS:
         texts = each.strings(kind, expected, pattern)
         if not texts and each.values.get(kind) == []:
             each.wrong(kind, f"{name}.{kind}: expected at least one")
-        found += [Condition(kind, text) for text in texts]
+        conditions += [Condition(kind, text) for text in texts]
     if top.values.get(name) == {}:
         top.wrong(name, f"{name}: expected at least one condition")
     each.done()
-    return tuple(found)
+    return tuple(conditions)
 
 
 def _causes(top: Reader) -> tuple[Cause, ...]:

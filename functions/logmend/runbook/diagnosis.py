@@ -30,10 +30,10 @@ WHYS = frozenset(
 _SAID = ("no_cause_fits", "not_readable", "at_work")
 
 
-def unknown(why: str, *told: str) -> Diagnosis:
+def unknown(why: str, *lines: str) -> Diagnosis:
     """Return a diagnosis that names no cause."""
     return Diagnosis(
-        UNKNOWN, evidence=tuple([each[: evidence.VALUE_LIMIT] for each in told if each]), why=why
+        UNKNOWN, evidence=tuple([each[: evidence.VALUE_LIMIT] for each in lines if each]), why=why
     )
 
 
@@ -53,28 +53,28 @@ def of_line(runbook: Runbook, variant: Variant | None) -> Diagnosis | None:
 
 def decoded(runbook: Runbook, instance_id: str, code: int, output: bytes, error: str) -> Diagnosis:
     """Read the output of a ``diagnose.sh`` that ran on the VM ``instance_id``; see the module."""
-    said = list(evidence.lines(output))
-    told = [value for key, value in said if key == "evidence" and value][:LINES]
-    first = dict(reversed(said))
-    causes = [value for key, value in said if key == "cause"]
+    pairs = list(evidence.lines(output))
+    lines = [value for key, value in pairs if key == "evidence" and value][:LINES]
+    first = dict(reversed(pairs))
+    causes = [value for key, value in pairs if key == "cause"]
     if code != 100:
-        return unknown("not_ended", *told, f"diagnose.sh ended with {code}: {error}".rstrip(": "))
+        return unknown("not_ended", *lines, f"diagnose.sh ended with {code}: {error}".rstrip(": "))
     if first.get("instance_id") != instance_id:
         return unknown("wrong_instance", f"instance {first.get('instance_id') or 'unknown'} answered")
     if len(causes) != 1:
-        return unknown("contradictory", *told, f"diagnose.sh named {len(causes)} causes, not one")
+        return unknown("contradictory", *lines, f"diagnose.sh named {len(causes)} causes, not one")
     name = causes[0]
     if name == UNKNOWN:
         why = first.get("reason", "")
-        return unknown(why if why in _SAID else "no_cause_fits", *told)
+        return unknown(why if why in _SAID else "no_cause_fits", *lines)
     declared = next((each for each in runbook.causes if each.name == name), None)
     if declared is None:
         return unknown(
-            "not_declared", *told, f"diagnose.sh named {name!r}, which runbook.yaml does not declare"
+            "not_declared", *lines, f"diagnose.sh named {name!r}, which runbook.yaml does not declare"
         )
     if first.get("concerns") != declared.concerns:
         odd = (
             f"diagnose.sh says that {name} concerns {first.get('concerns')}, runbook.yaml {declared.concerns}"
         )
-        return unknown("contradictory", *told, odd)
-    return Diagnosis(name, declared.concerns, tuple(told), declared.next_step, declared.runbook)
+        return unknown("contradictory", *lines, odd)
+    return Diagnosis(name, declared.concerns, tuple(lines), declared.next_step, declared.runbook)

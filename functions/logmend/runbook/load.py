@@ -38,7 +38,7 @@ def load_all(
     """
     root = BUILT_IN if folder is None else folder
     folders = below(root)
-    found, problems = load_each(folders, parameters)
+    runbooks, problems = load_each(folders, parameters)
     problems += [
         Problem(
             str(root / name), None, f"parameters for {name}, but no such runbook", suggestion(name, folders)
@@ -46,12 +46,12 @@ def load_all(
         for name in parameters
         if name not in folders
     ]
-    problems += dangling(found, folders)
+    problems += dangling(runbooks, folders)
     if not folders:
         problems = [Problem(str(root), None, "no runbooks here", "expected */runbook.yaml")]
     if problems:
         raise ConfigError([str(problem) for problem in problems])
-    return MappingProxyType(found)
+    return MappingProxyType(runbooks)
 
 
 def below(root: Path) -> Mapping[str, Path]:
@@ -64,25 +64,25 @@ def load_each(
 ) -> tuple[dict[str, Runbook], list[Problem]]:
     """Read these folders; what is sound by name, and every problem."""
     problems: list[Problem] = []
-    found: dict[str, Runbook] = {}
+    runbooks: dict[str, Runbook] = {}
     for name, each in folders.items():
         runbook, wrong = read(each, parameters.get(name, NONE))
         problems += wrong
         if runbook is not None:
-            found[runbook.name] = runbook
-    return found, problems
+            runbooks[runbook.name] = runbook
+    return runbooks, problems
 
 
-def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
+def dangling(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
     """Return what names no runbook, as follow-up, to go first or for a cause; and circles."""
-    return [*_circles(found, folders)] + [
+    return [*_circles(runbooks, folders)] + [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
             None,
             f"{key}: no runbook {name}",
             suggestion(name, folders),
         )
-        for each in found.values()
+        for each in runbooks.values()
         for key, name in (
             ("follow_up", each.follow_up),
             ("after", each.after),
@@ -92,18 +92,18 @@ def dangling(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[
     ]
 
 
-def _circles(found: Mapping[str, Runbook], folders: Mapping[str, Path]) -> Iterator[Problem]:
+def _circles(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> Iterator[Problem]:
     """Yield each runbook that is its own forerunner, by ``after`` and ``follow_up``.
 
     What remediates a cause is left out: that depends on the VM, and none goes first twice for one event.
     """
-    ahead_of: dict[str, set[str]] = {name: set() for name in found}
-    for each in found.values():
+    ahead_of: dict[str, set[str]] = {name: set() for name in runbooks}
+    for each in runbooks.values():
         if each.after in ahead_of:
             ahead_of[each.name].add(each.after)
         if each.follow_up in ahead_of:
             ahead_of[each.follow_up].add(each.name)
-    for name in found:
+    for name in runbooks:
         seen: set[str] = set()
         ahead = ahead_of[name]
         while ahead:

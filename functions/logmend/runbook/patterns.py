@@ -21,9 +21,9 @@ def compiled(pattern: str) -> Any:
 
 def first_found(patterns: tuple[str, ...], text: str) -> int | None:
     """Return the index of the first of these patterns that is found in ``text``; None if none is."""
-    found: list[int] | None = _together(patterns).Match(text)
-    if found:
-        return min(found)
+    indices: list[int] | None = _together(patterns).Match(text)
+    if indices:
+        return min(indices)
     # All of them at once have no other way if their cache of states gets too small; each alone has.
     return next((n for n, each in enumerate(patterns) if compiled(each).search(text)), None)
 

@@ -121,8 +121,8 @@ class Scripts(Struct, frozen=True):
     def too_long(self) -> str:
         """Which of them are longer than an OS policy takes; empty if none is."""
         long = {file: len(text) for file, text in self.by_file.items() if len(text) > INLINE_CHARACTERS}
-        told = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
-        return told and f"{told}; an OS policy takes {INLINE_CHARACTERS:,}"
+        sizes = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
+        return sizes and f"{sizes}; an OS policy takes {INLINE_CHARACTERS:,}"
 
 
 class Runbook(Struct, frozen=True):
@@ -174,5 +174,5 @@ class Runbook(Struct, frozen=True):
 
     def variant_of(self, text: str) -> Variant | None:
         """Return the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
-        found = first_found(tuple([each.pattern for each in self.variants]), text)
-        return None if found is None else self.variants[found]
+        index = first_found(tuple([each.pattern for each in self.variants]), text)
+        return None if index is None else self.variants[index]

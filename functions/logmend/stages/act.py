@@ -102,12 +102,12 @@ async def _in_session(
             if runbook.after in first:
                 return replace(attempt, halted=_after(runbook))
             asked = await _diagnosed(vm, attempt, runbook, intent, limit) if first else attempt
-            if (found := asked.diagnosis) is not None and found.runbook in first:
-                detail = f"{found.runbook}: {found.cause}"
+            if (named := asked.diagnosis) is not None and named.runbook in first:
+                detail = f"{named.runbook}: {named.cause}"
                 return replace(asked, halted=Verdict(Result.SKIPPED, GOES_FIRST, detail))
             if (verdict := await commit(attempt.before)) is not None:
                 halted = replace(asked, halted=verdict)
-                return halted if found else await _diagnosed(vm, halted, runbook, intent, limit)
+                return halted if named else await _diagnosed(vm, halted, runbook, intent, limit)
             attempt = replace(attempt, enforced=True)
             try:
                 attempt = replace(attempt, enforcement=await vm.enforce(mark))
@@ -123,9 +123,9 @@ async def _in_session(
     return attempt
 
 
-def gives_way(said: Verdict | Outcome) -> bool:
+def gives_way(answer: Verdict | Outcome) -> bool:
     """Return whether an attempt left the VM to another runbook. A check that prints this reason refuses."""
-    return said.result is Result.SKIPPED and said.reason == GOES_FIRST
+    return answer.result is Result.SKIPPED and answer.reason == GOES_FIRST
 
 
 def _after(runbook: Runbook) -> Verdict:
@@ -149,10 +149,10 @@ async def _diagnosed(
     left = (limit.when() or 0.0) - asyncio.get_running_loop().time() - _LEFT
     try:
         async with asyncio.timeout(min(DIAGNOSIS, max(left, 0.0))):
-            found = await vm.diagnose()
+            named = await vm.diagnose()
     except Exception as error:  # noqa: BLE001  see above
-        found = diagnosis.unknown("not_reached", f"diagnose.sh: {trouble(error).detail}")
-    return attempt if found.why == "at_work" else replace(attempt, diagnosis=found)
+        named = diagnosis.unknown("not_reached", f"diagnose.sh: {trouble(error).detail}")
+    return attempt if named.why == "at_work" else replace(attempt, diagnosis=named)
 
 
 async def _by_request(

@@ -70,10 +70,10 @@ def parse(text: str) -> InstanceRef | NameRef:
     Accepted are ``PROJECT/ZONE/ID``, ``projects/P/zones/Z/instances/ID`` and a self link, each with the
     numeric id or, as :class:`NameRef`, with the name.
     """
-    found = _PATH.fullmatch(text.strip()) or _SHORT.fullmatch(text.strip())
-    if found is None:
+    match = _PATH.fullmatch(text.strip()) or _SHORT.fullmatch(text.strip())
+    if match is None:
         raise ConfigError([f"{text!r}: an instance is PROJECT/ZONE/ID, PROJECT/ZONE/NAME or its self link"])
-    project_id, zone, last = found.groups()
+    project_id, zone, last = match.groups()
     if NAME_PATTERN.fullmatch(last):
         if PROJECT_PATTERN.fullmatch(project_id) and ZONE_PATTERN.fullmatch(zone):
             return NameRef(project_id, zone, last)

@@ -95,11 +95,11 @@ def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Ou
 
     Each is told of once, so that the latest one's id names the count.
     """
-    told = f"{count} more like the one recorded before, from {first_at:%FT%TZ} to {latest.at:%FT%TZ}"
+    counted = f"{count} more like the one recorded before, from {first_at:%FT%TZ} to {latest.at:%FT%TZ}"
     return replace(
         latest,
         outcome_id=f"n-{latest.outcome_id}",
-        detail=relay.joined(latest.detail, told),
+        detail=relay.joined(latest.detail, counted),
         intent_id=None,
         count=count,
         first_at=first_at,
@@ -107,9 +107,9 @@ def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Ou
     )
 
 
-def of_repeats(found: Repeats, settings: Settings) -> Iterator[Outcome]:
+def of_repeats(repeats: Repeats, settings: Settings) -> Iterator[Outcome]:
     """Make outcomes of what a day of a VM counts by name, told or not: for readers of the ledger alone."""
-    for word, tally in found.tallies.items():
+    for word, tally in repeats.tallies.items():
         if tally.ids:
             result, _, reason = word.partition(" ")
             yield Outcome(
@@ -117,11 +117,11 @@ def of_repeats(found: Repeats, settings: Settings) -> Iterator[Outcome]:
                 reason=reason or None,
                 detail=f"{len(tally.ids)} counted, with no entries of their own",
                 at=tally.heard,
-                outcome_id=f"n-{found.instance}-{found.runbook}-{found.day}-{word}",
+                outcome_id=f"n-{repeats.instance}-{repeats.runbook}-{repeats.day}-{word}",
                 mode=settings.mode,
                 version=__version__,
-                runbook=found.runbook,
-                instance=found.instance,
+                runbook=repeats.runbook,
+                instance=repeats.instance,
                 count=len(tally.ids),
                 first_at=tally.heard,
             )
@@ -135,9 +135,9 @@ def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) 
     """
     delivery, event = read.delivery, None if isinstance(read.event, Undecodable) else read.event
     nameless = verdict.result in (Result.REJECTED, Result.UNMATCHED)
-    known = Intake(delivery, read.event) if nameless else read
+    shown = Intake(delivery, read.event) if nameless else read
     relayed = ""
-    if known.runbook is not None and isinstance(event, LogEntry) and (line_host := relay.host(event)):
+    if shown.runbook is not None and isinstance(event, LogEntry) and (line_host := relay.host(event)):
         relayed = relay.note([line_host], relay.shipped_by(event))
     at = delivery.publish_time or (source(event).timestamp if event else None) or now
     return Outcome(
@@ -148,19 +148,19 @@ def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) 
         outcome_id=f"{event_id(delivery)}-0-{verdict.result}",
         mode=settings.mode,
         version=__version__,
-        runbook=known.runbook.name if known.runbook else None,
-        runbook_digest=known.runbook.digest if known.runbook else None,
-        variant=known.variant.name if known.variant else None,
-        instance=known.instance,
+        runbook=shown.runbook.name if shown.runbook else None,
+        runbook_digest=shown.runbook.digest if shown.runbook else None,
+        variant=shown.variant.name if shown.variant else None,
+        instance=shown.instance,
         attempt=0,
         message_id=delivery.message_id,
         source=source(event) if event else None,
         replay_of=delivery.replay_of,
-        diagnosis=_told(known),
+        diagnosis=_cause_of_line(shown),
     )
 
 
-def _told(read: Intake) -> Diagnosis | None:
+def _cause_of_line(read: Intake) -> Diagnosis | None:
     """Return the cause that an entry names by itself; another project's log does not speak for the VM."""
     if read.runbook is None or read.instance is None or not isinstance(read.event, LogEntry):
         return None

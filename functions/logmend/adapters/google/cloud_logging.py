@@ -74,11 +74,11 @@ class CloudOutcomeLog:
                 timestamp=outcome.at,
             )
         except Exception as error:
-            found = errors.classify(error, needs="roles/logging.logWriter")
-            if isinstance(found, Transient):
-                detail = f"{found.reason}: {found.detail}"
-                raise Transient("outcome_log_unavailable", detail, retry_after=found.retry_after) from error
-            raise found from error
+            trouble = errors.classify(error, needs="roles/logging.logWriter")
+            if isinstance(trouble, Transient):
+                detail = f"{trouble.reason}: {trouble.detail}"
+                raise Transient("outcome_log_unavailable", detail, retry_after=trouble.retry_after) from error
+            raise trouble from error
 
     def _open(self) -> "tuple[Client, Logger]":
         with ALONE:

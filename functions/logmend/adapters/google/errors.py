@@ -206,8 +206,8 @@ def from_status(
 
 def denial(text: str, needs: str = "") -> str:
     """Word a refusal for people: the permission that the API named, the role that grants it, its own text."""
-    found = _PERMISSION.search(text)
-    parts = [f"permission {found[1]} is missing" if found else "", f"grant {needs}" if needs else ""]
+    match = _PERMISSION.search(text)
+    parts = [f"permission {match[1]} is missing" if match else "", f"grant {needs}" if needs else ""]
     return one_line("; ".join([*filter(None, parts), one_line(text or "permission denied")]))
 
 

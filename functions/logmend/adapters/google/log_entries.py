@@ -77,15 +77,15 @@ class LogEntries:
 
     async def projects(self, parent: str) -> list[str]:
         """Return the active projects below ``folders/F`` or ``organizations/O``, however deep, as ids."""
-        found: list[str] = []
+        names: list[str] = []
         parents = [parent]
         for each in parents:  # grows while it is walked through
             below = self._below(each, "projects", "resourcemanager.projects.list")
-            found += [str(project["projectId"]) async for project in below if _active(project)]
+            names += [str(project["projectId"]) async for project in below if _active(project)]
             async for folder in self._below(each, "folders", "resourcemanager.folders.list"):
                 if _active(folder) and len(parents) < _FOLDERS:
                     parents.append(str(folder["name"]))
-        return sorted(found)
+        return sorted(names)
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -94,10 +94,10 @@ class OsConfigExecutor:
         async with self._looking[group]:
             if self._found.get(group, 0.0) > time.monotonic():
                 return
-            found = await self._get(group[0], _assignment(group), needs="osconfig.osPolicyAssignments.get")
-            if found is None:
+            current = await self._get(group[0], _assignment(group), needs="osconfig.osPolicyAssignments.get")
+            if current is None:
                 raise Permanent("assignment_missing", f"no assignment {group[2]} in {group[0]}/{group[1]}")
-            if parts := assignment.differences(assignment.assignment(runbook, action, self._exempt), found):
+            if parts := assignment.differences(assignment.assignment(runbook, action, self._exempt), current):
                 raise Permanent("assignment_outdated", f"{group[2]} differs in {', '.join(parts)}")
             self._found[group] = time.monotonic() + ASSIGNMENT_TTL
 
@@ -126,14 +126,14 @@ class OsConfigExecutor:
             _check_name(read.report, asked)
             if policy_report.updated(read.report) <= asked.since:
                 return None
-            done = policy_report.read(read.report, _group(asked)[2], asked.instance.instance_id)
-            revision = None if done.trouble else policy_report.revision(read.report)
+            attempt = policy_report.read(read.report, _group(asked)[2], asked.instance.instance_id)
+            revision = None if attempt.trouble else policy_report.revision(read.report)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             detail = f"a report cannot be read: {type(error).__name__}: {error}"
             raise Transient("api_protocol_error", detail) from error
         if revision is not None and (why := await self._foreign(asked, revision)) is not None:
             return Attempt(self.name, trouble=Trouble(True, "assignment_outdated", why))
-        return done
+        return attempt
 
     async def _foreign(self, asked: Asked, revision: str) -> str | None:
         """Return why a revision's scripts are not the runbook's; None if they are. Revisions never change.
@@ -145,10 +145,12 @@ class OsConfigExecutor:
         async with self._looking[group]:
             if (group, revision) not in self._revisions:
                 path = f"{_assignment(group)}@{quote(revision)}"
-                found = await self._get(group[0], path, needs="osconfig.osPolicyAssignments.get")
+                current = await self._get(group[0], path, needs="osconfig.osPolicyAssignments.get")
                 wanted = assignment.assignment(self._runbooks[asked.runbook], asked.action, self._exempt)
                 parts = (
-                    ("everything: it is gone",) if found is None else assignment.differences(wanted, found)
+                    ("everything: it is gone",)
+                    if current is None
+                    else assignment.differences(wanted, current)
                 )
                 why = f"the agent ran revision {revision} of {group[2]}, which differs in {', '.join(parts)}"
                 self._revisions[group, revision] = why if parts else None
@@ -176,34 +178,34 @@ class OsConfigExecutor:
                     raise report
                 self._reads[asked] = _Read(until, report)
             return
-        found: dict[str, _Report] = {}
+        listed: dict[str, _Report] = {}
         wanted = {asked.instance.instance_id for asked in members}
         left: Transient | Permanent | None = Transient(
             "rate_limited", "time was up before its report was read"
         )
         try:
-            await self._list(group, wanted, found)
+            await self._list(group, wanted, listed)
             left = None
         except (Transient, Permanent) as error:
             left = error
         finally:  # also if time is up
             # Should the API name VMs otherwise than its reference says, each is asked for by itself.
-            strange = any(not instance.isdigit() for instance in found)
+            strange = any(not instance.isdigit() for instance in listed)
             for asked in members:
-                if asked.instance.instance_id in found or not strange:
-                    self._reads[asked] = _Read(until, found.get(asked.instance.instance_id, left))
+                if asked.instance.instance_id in listed or not strange:
+                    self._reads[asked] = _Read(until, listed.get(asked.instance.instance_id, left))
 
-    async def _list(self, group: _Group, wanted: set[str], found: dict[str, _Report]) -> None:
-        """List reports page by page into ``found``, until every one that is wanted is there."""
+    async def _list(self, group: _Group, wanted: set[str], reports: dict[str, _Report]) -> None:
+        """List reports page by page into ``reports``, until every one that is wanted is there."""
         path = f"{_parent(group)}/instances/-/osPolicyAssignments/{quote(group[2])}/reports"
         query = {"pageSize": str(PAGE_SIZE)}
         while True:
             page = await self._get(group[0], path, query, needs="osconfig.osPolicyAssignmentReports.list")
             for report in (page or {}).get("osPolicyAssignmentReports") or ():
                 if (key := policy_report.key(report)) and (key[0] in wanted or not key[0].isdigit()):
-                    found[key[0]] = report
+                    reports[key[0]] = report
             token = (page or {}).get("nextPageToken")
-            if not token or wanted <= found.keys():
+            if not token or wanted <= reports.keys():
                 return
             query["pageToken"] = str(token)
 

@@ -78,11 +78,11 @@ class Assignments:
 
     def find(self, place: AssignmentPlace, wanted: JsonObject) -> DeployedAssignment | None:
         """Look an assignment up and compare it with what is wanted; None if it is not there."""
-        found = self._get(place)
-        if found is None:
+        current = self._get(place)
+        if current is None:
             return None
-        state = self._type.RolloutState(found.rollout_state).name.lower()
-        return DeployedAssignment(self._differences(wanted, found), state, found.revision_id)
+        state = self._type.RolloutState(current.rollout_state).name.lower()
+        return DeployedAssignment(self._differences(wanted, current), state, current.revision_id)
 
     def apply(self, place: AssignmentPlace, wanted: JsonObject) -> Applied:
         """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
@@ -90,9 +90,11 @@ class Assignments:
         ``Transient("conflict")`` if a rollout is in progress, or others keep winning.
         """
         for left in reversed(range(_TRIES)):
-            found = self._get(place)
+            current = self._get(place)
             try:
-                return self._create(place, wanted) if found is None else self._update(place, wanted, found)
+                return (
+                    self._create(place, wanted) if current is None else self._update(place, wanted, current)
+                )
             except (Transient, Permanent) as error:
                 if error.reason not in ("conflict", "already_exists") or not left:
                     raise
@@ -103,10 +105,10 @@ class Assignments:
         try:
             rollout = self._client.delete_os_policy_assignment(name=place.name, timeout=TIMEOUT)
         except Exception as error:
-            told = errors.classify(error, needs=_WRITES)
-            if told.reason == "not_found":
+            trouble = errors.classify(error, needs=_WRITES)
+            if trouble.reason == "not_found":
                 return Applied(place, "absent")
-            raise told from error
+            raise trouble from error
         return Applied(place, "deleted", rollout)
 
     def wait(self, applied: Applied, timeout: float) -> None:
@@ -132,10 +134,10 @@ class Assignments:
         try:
             return self._client.get_os_policy_assignment(name=place.name, timeout=TIMEOUT)
         except Exception as error:
-            told = errors.classify(error, needs=_READS)
-            if told.reason == "not_found":
+            trouble = errors.classify(error, needs=_READS)
+            if trouble.reason == "not_found":
                 return None
-            raise told from error
+            raise trouble from error
 
     def _create(self, place: AssignmentPlace, wanted: JsonObject) -> Applied:
         try:
@@ -149,11 +151,11 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "created", rollout)
 
-    def _update(self, place: AssignmentPlace, wanted: JsonObject, found: Any) -> Applied:
-        differences = self._differences(wanted, found)
+    def _update(self, place: AssignmentPlace, wanted: JsonObject, current: Any) -> Applied:
+        differences = self._differences(wanted, current)
         if not differences:
             return Applied(place, "unchanged")
-        body = self._type.from_json(json.dumps({**wanted, "name": place.name, "etag": found.etag}))
+        body = self._type.from_json(json.dumps({**wanted, "name": place.name, "etag": current.etag}))
         try:
             rollout = self._client.update_os_policy_assignment(
                 os_policy_assignment=body, update_mask={"paths": _snake(differences)}, timeout=TIMEOUT
@@ -162,8 +164,8 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "updated", rollout)
 
-    def _differences(self, wanted: JsonObject, found: Any) -> tuple[str, ...]:
-        document = json.loads(self._type.to_json(found, use_integers_for_enums=False))
+    def _differences(self, wanted: JsonObject, current: Any) -> tuple[str, ...]:
+        document = json.loads(self._type.to_json(current, use_integers_for_enums=False))
         return assignment.differences(wanted, document)
 
 

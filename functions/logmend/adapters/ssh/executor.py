@@ -96,17 +96,17 @@ class SshSession:
 
     async def diagnose(self, *, as_root: bool = False) -> Diagnosis:
         """Run ``diagnose.sh``, as the login user unless ``as_root``."""
-        code, stdout, said, _ = await self._output(self._runbook.scripts.diagnose, as_root=as_root)
-        return diagnosis.decoded(self._runbook, self._instance_id, code, stdout, said)
+        code, stdout, error, _ = await self._output(self._runbook.scripts.diagnose, as_root=as_root)
+        return diagnosis.decoded(self._runbook, self._instance_id, code, stdout, error)
 
     async def _run(self, script: str, *, as_root: bool, mark: str = "") -> Evidence:
-        code, stdout, said, stderr = await self._output(script, as_root=as_root, mark=mark)
+        code, stdout, error, stderr = await self._output(script, as_root=as_root, mark=mark)
         values = refusals.told_of_check(
             evidence.values(stdout),
             evidence.error_text(stderr),
             None if as_root else self.login.credential,
         )
-        return Evidence(code, values, self._clock.now(), said)
+        return Evidence(code, values, self._clock.now(), error)
 
     async def _output(self, script: str, *, as_root: bool, mark: str = "") -> tuple[int, bytes, str, bytes]:
         """Return exit code, standard output, what says how it ended, and all of standard error."""

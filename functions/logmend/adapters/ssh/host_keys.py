@@ -166,9 +166,9 @@ class KnownHostsFile:
         except (OSError, ValueError) as error:
             raise Permanent("host_key_unknown", f"{self._path}: {one_line(error)}") from error
         names = [facts.ref.instance_id, facts.internal_ip, facts.external_ip]
-        found = [hosts.match(name, "", self._port) for name in names if name]
-        revoked = [key for each in found for key in each[2]]
-        for keys, authorities, *_ in found:
+        matches = [hosts.match(name, "", self._port) for name in names if name]
+        revoked = [key for each in matches for key in each[2]]
+        for keys, authorities, *_ in matches:
             if keys or authorities:
                 return Trust("known_hosts", (keys, authorities, revoked))
         raise Permanent("host_key_unknown", f"{self._path} has no key of {facts.ref} nor of its addresses")

@@ -156,10 +156,10 @@ async def login(
     except Exception as error:
         if TOO_MANY in str(error):
             raise _refused(credential, watcher, one_line(error)) from error
-        said = _before_login(errors.classify(error), watcher)
-        if said.reason == "ssh_incompatible" and trust.known is not None and "host key" in said.detail:
-            raise _mismatch(trust, said.detail) from error  # the server has none of the known kinds
-        raise said from error
+        trouble = _before_login(errors.classify(error), watcher)
+        if trouble.reason == "ssh_incompatible" and trust.known is not None and "host key" in trouble.detail:
+            raise _mismatch(trust, trouble.detail) from error  # the server has none of the known kinds
+        raise trouble from error
 
 
 def _keys(credential: AnyCredential) -> Any:
@@ -177,19 +177,19 @@ def _silent(way: Way, port: int) -> Transient:
     return Transient("unreachable", f"{way.host} port {port} did not let us in within the time to connect")
 
 
-def _mismatch(trust: Trust, said: str) -> Permanent:
-    return Permanent("host_key_mismatch", f"{said} (known as: {trust.source})")
+def _mismatch(trust: Trust, detail: str) -> Permanent:
+    return Permanent("host_key_mismatch", f"{detail} (known as: {trust.source})")
 
 
-def _refused(credential: AnyCredential, watcher: "Watcher", said: str) -> KeyRefused:
+def _refused(credential: AnyCredential, watcher: "Watcher", words: str) -> KeyRefused:
     """Return what a refused key means, by where it came from."""
     kind = credential.private_key.algorithm.decode("ascii", "replace")
     if takes := watcher.takes(credential.private_key):
-        return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({said})")
+        return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({words})")
     story = refusals.LOGIN[credential.kind]
     if "25519" in kind and watcher.lacks_curve25519():
         story += f", and that it takes {kind} keys: it offers no Curve25519, as hosts in FIPS mode do"
-    return KeyRefused("not_permitted", f"{story} ({one_line(said)})")
+    return KeyRefused("not_permitted", f"{story} ({one_line(words)})")
 
 
 def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient | Permanent:

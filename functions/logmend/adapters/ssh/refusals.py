@@ -47,7 +47,7 @@ _NO_CURL = re.compile(r"curl\W{0,3}: (?:No such file|not found|command not found
 """Of a shell, or of the ``timeout`` (coreutils, busybox) that was to run it."""
 
 
-def told(text: str) -> Transient | Permanent | None:
+def listed(text: str) -> Transient | Permanent | None:
     """Return what a known refusal means, with the words themselves; None for what is not listed."""
     for pattern, row in _TABLE:
         if re.search(pattern, text):
@@ -55,20 +55,20 @@ def told(text: str) -> Transient | Permanent | None:
     return None
 
 
-def at_login(said: str) -> Transient | Permanent:
+def at_login(output: str) -> Transient | Permanent:
     """Recognise a connection that the server closed while it logged us in.
 
     Unlisted words, or none, may be anything from a full /etc/nologin to a policy of PAM: the VM is asked
     again, and fails with them after ``LOGMEND_UNREACHABLE_TRIES``.
     """
-    words = one_line(said) if said.strip() else "without a word"
-    return told(said) or Transient("login_closed", f"the server hung up at the login: {words}")
+    words = one_line(output) if output.strip() else "without a word"
+    return listed(output) or Transient("login_closed", f"the server hung up at the login: {words}")
 
 
 def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
     """Return why a script was not even begun."""
     why = SUDO_REFUSED if as_root else "the login shell did not run the script"
-    return told(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
+    return listed(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
 
 
 def told_of_check(

@@ -145,6 +145,6 @@ def judged(output: Output, command: str) -> tuple[int, bytes, str]:
     if not begun and output.status == _TORN:
         raise refusals.torn(stderr, as_root=as_root)
     if not begun:
-        said = stderr or evidence.error_text(bytes(output.stdout)) or f"exit status {output.status}"
-        raise refusals.not_begun(said, as_root=as_root)
+        error = stderr or evidence.error_text(bytes(output.stdout)) or f"exit status {output.status}"
+        raise refusals.not_begun(error, as_root=as_root)
     return output.status, stdout, "" if output.status in (100, 101) else stderr

@@ -35,10 +35,10 @@ class Watcher(asyncssh.SSHClient):
 
     def takes(self, key: asyncssh.SSHKey) -> str:
         """Name the kinds of signature that the server takes, if it told them and ours is not among them."""
-        told: set[bytes] = getattr(self._connection, "_server_sig_algs", set()) - {b""}
-        if not told or told & set(key.sig_algorithms):
+        algorithms: set[bytes] = getattr(self._connection, "_server_sig_algs", set()) - {b""}
+        if not algorithms or algorithms & set(key.sig_algorithms):
             return ""
-        return ", ".join(sorted(each.decode("ascii", "replace") for each in told))
+        return ", ".join(sorted(each.decode("ascii", "replace") for each in algorithms))
 
     def lacks_curve25519(self) -> bool:
         """Return whether the server said what it offers and none of it is Curve25519: mostly FIPS mode."""

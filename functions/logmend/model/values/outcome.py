@@ -74,6 +74,6 @@ class Outcome(Struct, frozen=True):
         return self.result not in INTERIM_RESULTS
 
     @property
-    def told(self) -> str:
+    def detail_and_cause(self) -> str:
         """What a person reads of it: the detail, and why the fault is there."""
         return "; ".join(filter(None, (self.detail, str(self.diagnosis) if self.diagnosis else "")))

@@ -43,7 +43,16 @@ from logmend.stages.decide.limits import (
     told_of_group,
 )
 from logmend.stages.decide.stops import outside, recall, stopped, waiting
-from logmend.stages.decide.waves import WAVE, allowed, moved, of_wave, said, wave, wave_act, wave_full
+from logmend.stages.decide.waves import (
+    WAVE,
+    allowed,
+    moved,
+    of_wave,
+    wave,
+    wave_act,
+    wave_full,
+    wave_in_words,
+)
 from logmend.stages.decide.ways import executors, no_route, osconfig_enabled
 
 __all__ = [
@@ -91,7 +100,6 @@ __all__ = [
     "recall",
     "request_deadline",
     "retry",
-    "said",
     "sample",
     "stopped",
     "superseding",
@@ -101,4 +109,5 @@ __all__ = [
     "wave",
     "wave_act",
     "wave_full",
+    "wave_in_words",
 ]

@@ -18,16 +18,16 @@ def plan(
     settings: Settings,
 ) -> Plan:
     """Put together what a person is shown. What was not checked again is as it was approved."""
-    known = intent.approved if seen is None else None
+    approved = intent.approved if seen is None else None
     return Plan(
         action=intent.action,
         digest=runbook.digest,
-        finding=seen.finding if seen else known.finding if known else None,
+        finding=seen.finding if seen else approved.finding if approved else None,
         guards={each.guard: _verdict(each.answer) for each in judge_guards(intent, runbook, facts, settings)},
         evidence={key: seen.values.get(key) for key in runbook.approval_keys}
         if seen
-        else known.evidence
-        if known
+        else approved.evidence
+        if approved
         else {},
     )
 
@@ -66,14 +66,14 @@ def differences(then: Plan, now: Plan) -> list[str]:
         ("evidence", then.evidence, now.evidence),
     ):
         found += [
-            f"{what} {key} was {_said(before.get(key))}, is {_said(after.get(key))}"
+            f"{what} {key} was {_shown(before.get(key))}, is {_shown(after.get(key))}"
             for key in dict.fromkeys([*before, *after])
             if before.get(key) != after.get(key)
         ]
     return found
 
 
-def _said(value: str | None) -> str:
+def _shown(value: str | None) -> str:
     return "absent" if value is None else repr(value)
 
 

@@ -33,10 +33,10 @@ def judge_guards(
 
     Last come ``unless`` and ``only``, which the runbook writes itself.
     """
-    known = guards_.Basis(intent.instance, intent.source.log_name, facts, settings, intent.action)
+    basis = guards_.Basis(intent.instance, intent.source.log_name, facts, settings, intent.action)
     own = (*runbook.guards, guards_.irreversible.__name__) if runbook.irreversible else runbook.guards
-    named = [(name, guards_.GUARDS[name](known)) for name in guards_.asked(own)]
-    return [Judged(*each) for each in (*named, *conditions.judged(known, runbook))]
+    named = [(name, guards_.GUARDS[name](basis)) for name in guards_.asked(own)]
+    return [Judged(*each) for each in (*named, *conditions.judged(basis, runbook))]
 
 
 def guards(intent: Intent, runbook: Runbook, facts: InstanceFacts, settings: Settings) -> Verdict | None:

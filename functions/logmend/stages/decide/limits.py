@@ -86,15 +86,15 @@ def cohorts(
     if intent.puts_back:
         return ()
     window = budget(runbook, settings, intent).window
-    found = []
+    bounds = []
     for kind, count in settings.disruption_limits:
         value = _common(kind, facts)
         if value is not None:
             name, own = f"{kind} {value}".rstrip(), Budget(count, window)
-            found.append(Cohort(name, own, budget_exhausted(intent, own, now, f" of {name}")))
+            bounds.append(Cohort(name, own, budget_exhausted(intent, own, now, f" of {name}")))
     if asks_for_group(facts, settings):
-        found.append(_share(intent, facts, settings, group, window, now))
-    return tuple(found)
+        bounds.append(_share(intent, facts, settings, group, window, now))
+    return tuple(bounds)
 
 
 ONE = "group_of_one"

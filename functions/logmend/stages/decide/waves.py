@@ -23,10 +23,10 @@ def wave(runbook: Runbook, fleet: Fleet, settings: Settings, now: datetime) -> W
     """Return the wave that a runbook is in, the first if none was noted; None if they are over or off."""
     if settings.waves is None:
         return None
-    known = fleet.waves.get(runbook.name)
-    if known is None or known.digest != runbook.digest:
+    kept = fleet.waves.get(runbook.name)
+    if kept is None or kept.digest != runbook.digest:
         return Wave(runbook.digest, 0, now)
-    return known if known.step < len(settings.waves.steps) else None
+    return kept if kept.step < len(settings.waves.steps) else None
 
 
 def allowed(runbook: Runbook, settings: Settings, step: int) -> int:
@@ -51,7 +51,7 @@ def wave_full(intent: Intent, until: datetime) -> Verdict:
     return hold_back(intent, BUDGET_EXHAUSTED, f"the wave has no place until {until:%FT%TZ}", until)
 
 
-def said(current: Wave, runbook: Runbook, settings: Settings) -> str:
+def wave_in_words(current: Wave, runbook: Runbook, settings: Settings) -> str:
     """Say in words how far a runbook's waves have come."""
     assert settings.waves is not None
     steps = len(settings.waves.steps)
@@ -63,7 +63,7 @@ def said(current: Wave, runbook: Runbook, settings: Settings) -> str:
 
 def wave_act(current: Wave, runbook: Runbook, settings: Settings, now: datetime) -> Act:
     """Return what is told of a wave that begins."""
-    return Act("wave_begun", now, detail=said(current, runbook, settings), runbook=runbook.name)
+    return Act("wave_begun", now, detail=wave_in_words(current, runbook, settings), runbook=runbook.name)
 
 
 def moved(

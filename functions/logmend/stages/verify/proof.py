@@ -72,7 +72,7 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
     enforcement = attempt.enforcement
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
-        reason, rest = told(enforcement, "leave_alone")
+        reason, rest = reason_given(enforcement, "leave_alone")
         return Verdict(Result.REFUSED, reason, f"enforcing itself said no, and changed nothing{rest}")
     if enforcement is not None and enforcement.finding is Finding.BUSY:
         return Verdict(Result.PARKED, "busy", f"enforcing found the VM busy: {key_values(enforcement)}")
@@ -95,7 +95,7 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
         case Finding.DESIRED:
             return fixed(intent, changes(attempt.before, attempt.after), attempt.after)
         case Finding.LEAVE_ALONE:
-            reason, rest = told(attempt.after, "leave_alone")
+            reason, rest = reason_given(attempt.after, "leave_alone")
             detail = f"enforced, but the second check says to leave the VM alone{rest}"
             return Verdict(Result.UNVERIFIED, reason, detail)
         case Finding.BUSY if detached:  # with what was started, for all that can be seen
@@ -153,7 +153,7 @@ def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
             f"instance {evidence.instance_id} answered where {meant} was meant",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
-        reason, rest = told(evidence, "no_evidence")
+        reason, rest = reason_given(evidence, "no_evidence")
         return Verdict(Result.FAILED, reason, f"the VM's check did not say which instance it ran on{rest}")
     return None
 
@@ -161,11 +161,11 @@ def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
 def reason_and_detail(evidence: Evidence) -> tuple[str, str]:
     """Return why a check says to leave the VM alone, what it saw, and what it complained of."""
     verdict = f" ({evidence.error})" if evidence.error else ""
-    reason, rest = told(evidence, "leave_alone")
+    reason, rest = reason_given(evidence, "leave_alone")
     return reason, f"the check on the VM says no: {key_values(evidence)}{verdict}{rest}"
 
 
-def told(evidence: Evidence, otherwise: str) -> tuple[str, str]:
+def reason_given(evidence: Evidence, otherwise: str) -> tuple[str, str]:
     """Return the reason that a script on the VM gives: a word of its own, or one for what is seen there.
 
     A word for logmend's own doings is not taken from whoever answers on the VM, as it could call a person:
