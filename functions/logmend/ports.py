@@ -85,6 +85,13 @@ class Store(Protocol):
         """Read the documents that exist."""
         ...
 
+    async def read_ahead(self, keys: Sequence[Key]) -> None:
+        """Let the store read, while its caller waits for something else, what a transaction will ask for.
+
+        It saves that transaction time, or does nothing; it raises nothing, and promises nothing.
+        """
+        ...
+
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> Sequence[tuple[str, Document]]:

@@ -4,6 +4,7 @@ facts ► guards ► act {check ► commit ► enforce ► check} ► verify ►
 was asked for is read instead of done. Nothing is decided here: the stages are asked, and obeyed.
 """
 
+import asyncio
 import secrets
 import time
 from contextlib import suppress
@@ -167,13 +168,18 @@ class Worker(Struct, frozen=True):
             intent = replace(intent, repeats=False)
         budget, mark = decide.budget(runbook, settings, intent), secrets.token_hex(16)
         passed = False
+        names = [each.name for each in decide.cohorts(intent, runbook, facts, settings, self.clock.now())]
+        names += [decide.WAVE] if settings.waves is not None else []
 
         async def commit(before: Evidence | None) -> Verdict | None:
             nonlocal passed
             verdict: Verdict | None = decide.OLD_FACTS
             for _ in range(LOOKS_AT_COMMIT):
                 read_at = self.clock.now()
-                known, verdict = await self.guarded(intent, runbook)
+                # The ledger is read beside the look-up: the commit holds only if that is still so.
+                (known, verdict), _ = await asyncio.gather(
+                    self.guarded(intent, runbook), self.journal.read_ahead(held, budget, names)
+                )
                 if verdict is not None:
                     return settle.objected(verdict, held.record)
                 differs = decide.approved(intent, runbook, known, before, settings)

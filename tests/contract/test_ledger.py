@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -441,6 +442,29 @@ async def test_a_budget_holds_against_many_at_once(books: Books) -> None:
 
     verdicts = await asyncio.gather(*map(persistently, held))
     assert sum(each is None for each in verdicts) == 6
+
+
+async def test_a_budget_holds_against_processes_that_read_ahead(backend: Backend, store: Store) -> None:
+    """Four read the budget before any of them commits, again and again: a place is never given twice."""
+    budget = Budget(10, timedelta(minutes=10))
+    stores = [store, *(backend.open() for _ in range(3))]
+    processes = [Books(each, f"{number}") for number, each in enumerate(stores)]
+
+    async def one(number: int) -> Verdict | None:
+        books = processes[number % 4]
+        held = await books.admitted(message(number, vm(number)))
+        await ready.wait()
+        for _ in range(100):
+            await books.journal.read_ahead(held, budget, ())
+            with suppress(Transient):
+                return await books.commit(held, budget=budget)
+        raise AssertionError("contention never ended")
+
+    ready = asyncio.Barrier(16)
+    verdicts = await asyncio.gather(*map(one, range(16)))
+    assert sum(each is None for each in verdicts) == 10
+    for each in stores[1:]:
+        await each.aclose()
 
 
 async def test_a_budget_frees_itself_when_its_window_has_passed(books: Books) -> None:

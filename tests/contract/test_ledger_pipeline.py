@@ -59,6 +59,9 @@ class Disturbed:
     async def get(self, keys: Sequence[Key]) -> Mapping[Key, Document]:
         return await self.inner.get(keys)
 
+    async def read_ahead(self, keys: Sequence[Key]) -> None:
+        await self.inner.read_ahead(keys)
+
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> Sequence[tuple[str, Document]]:

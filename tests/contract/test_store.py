@@ -414,6 +414,19 @@ async def test_six_rivals_counting_lose_nothing(backend: Backend, store: Store) 
     assert (await store.get([ONE]))[ONE].data == {"count": 30}
 
 
+async def test_what_is_written_after_it_was_read_ahead_is_not_lost(backend: Backend, store: Store) -> None:
+    """It saves a transaction a call, never the condition that all is still so; what is missing is fine."""
+    other = backend.open()
+    await store.read_ahead([ONE, TWO])
+    assert await persistently(other, [ONE], increment) == 1
+    await store.read_ahead([ONE, TWO])
+    assert await persistently(other, [ONE], increment) == 2
+    assert await persistently(store, [ONE, TWO], increment) == 3
+    await store.read_ahead([ONE, TWO])
+    assert await persistently(store, [ONE, TWO], increment) == 4
+    await other.aclose()
+
+
 async def test_what_one_store_object_wrote_another_reads(backend: Backend, store: Store) -> None:
     """A second client of the same state sees each write as soon as it is acknowledged."""
     other = backend.open()

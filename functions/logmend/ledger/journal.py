@@ -13,7 +13,7 @@ Not guaranteed: that an attempt whose lease has run out has stopped working on t
 the scripts' second check stand between it and a second change.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -273,6 +273,12 @@ class Journal(Upkeep):
         if not intent.puts_back:
             self._full[intent.runbook] = frees
         return full
+
+    async def read_ahead(self, held: Admitted, budget: Budget, cohorts: Iterable[str]) -> None:
+        """Let the store read what a commit will ask for, as far as that is known; ``cohorts`` are names."""
+        intent, shard = held.record.intent, self._probed(held.record, budget)[0]
+        beside = [changes.cohort_key(intent, name) for name in cohorts]
+        await self._store.read_ahead(self._keys(intent, FLEET, changes.place_key(intent, shard), *beside))
 
     @staticmethod
     def _probed(record: Record, budget: Budget) -> list[int]:

@@ -114,7 +114,7 @@ class FirestoreStore:
         while True:
             tries += 1
             async with self._turns.of(wanted):
-                known = self._remembered.of(wanted) if tries == 1 else None
+                known = self._remembered.of(wanted, now()) if tries == 1 else None
                 if known is not None and (done := await self._ventured(wanted, known, step)) is not None:
                     return done[0]
                 read = await self._reading(lambda db: db.read(wanted))
@@ -136,6 +136,15 @@ class FirestoreStore:
         wanted = documents.checked_keys(keys)
         read = await self._reading(lambda db: db.read(wanted)) if wanted else {}
         return {key: stored.document for key, stored in read.items()}
+
+    async def read_ahead(self, keys: Sequence[Key]) -> None:
+        """See :meth:`logmend.ports.Store.read_ahead`. What a commit may go by without it is not read."""
+        now = asyncio.get_running_loop().time
+        if not (missing := self._remembered.missing(documents.checked_keys(keys), now())):
+            return
+        with contextlib.suppress(Transient, Permanent):  # the transaction will say it, if it is still so
+            read = await self._call(lambda db: db.read_small(missing))
+            self._remembered.keep(read, read_at=now())
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int

@@ -76,7 +76,12 @@ class Database:
     async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Read the documents that exist, as they all were at one moment. Takes no locks."""
         found, _ = await self._batch_get(keys)
-        return {key: Stored(_decoded(raw), _version(raw), raw.name) for key, raw in found.items()}
+        return {key: _stored(raw) for key, raw in found.items()}
+
+    async def read_small(self, keys: Sequence[Key]) -> dict[Key, Stored]:
+        """Read those that are not too big to be remembered."""
+        found, _ = await self._batch_get(keys)
+        return {key: _stored(raw) for key, raw in found.items() if raw.ByteSize() <= BIG}
 
     async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
         """Begin a transaction by reading which versions these documents have; its commit needs them so.
@@ -363,6 +368,10 @@ def _row(raw: Any) -> documents.StoredRow:
         _moment(fields["due"]) if "due" in fields else None,
         _moment(fields["expire_at"]) if "expire_at" in fields else None,
     )
+
+
+def _stored(raw: Any) -> Stored:
+    return Stored(_decoded(raw), _version(raw), raw.name)
 
 
 def _version(raw: Any) -> Version:

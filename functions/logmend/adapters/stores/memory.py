@@ -33,6 +33,9 @@ class MemoryStore:
         with self._lock:
             return self._read(wanted)
 
+    async def read_ahead(self, keys: Sequence[Key]) -> None:
+        """Do nothing: it is here already."""
+
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> Sequence[tuple[str, Document]]:

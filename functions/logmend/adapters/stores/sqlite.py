@@ -69,6 +69,9 @@ class SqliteStore:
         wanted = documents.checked_keys(keys)
         return await self._run(lambda file: _read(file.connection, wanted))
 
+    async def read_ahead(self, keys: Sequence[Key]) -> None:
+        """Do nothing: a transaction that reads takes no longer."""
+
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> Sequence[tuple[str, Document]]:
