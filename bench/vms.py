@@ -1,8 +1,9 @@
 """A crowd of pretend VMs in a process of its own: an SSH server, and the Compute API that knows them.
 
-``python -m bench.vms FOLDER`` serves every address of 127.0.0.0/8 behind one port until its input ends. A
-VM's id tells its address. Each has the fault until its ``enforce.sh`` was run; no shell is started, so that
-what is measured is logmend's own part. VMs above ``OPTED_IN`` have opted in to certificates.
+``python -m bench.vms FOLDER SECONDS`` serves every address of 127.0.0.0/8 behind one port until its input
+ends. A VM's id tells its address. Each has the fault until its ``enforce.sh`` was run; no shell is started,
+so that what is measured is logmend's own part, and each script takes so many SECONDS. VMs above ``OPTED_IN``
+have opted in to certificates.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +69,19 @@ class Crowd:
             "disruption_budget": "1000000/10m",
         }
 
+    def asked(self) -> int:
+        """Give how often the Compute API was asked."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.compute_port}/asked") as answer:
+            return int(answer.read())
+
 
 @contextlib.contextmanager
-def crowd(folder: Path) -> Iterator[Crowd]:
-    """Serve the VMs until left."""
+def crowd(folder: Path, seconds: float = 0.0) -> Iterator[Crowd]:
+    """Serve the VMs until left; each script takes so many ``seconds``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.vms", str(folder)],
+        [sys.executable, "-m", "bench.vms", str(folder), str(seconds)],
         cwd=ROOT,
         env=environment({}) | paths,
         stdin=subprocess.PIPE,
@@ -89,7 +96,7 @@ def crowd(folder: Path) -> Iterator[Crowd]:
         end(process)
 
 
-async def _serve(folder: Path) -> None:
+async def _serve(folder: Path, seconds: float) -> None:
     key, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     key.write_private_key(str(folder / "key"))
     (folder / "key").chmod(0o600)
@@ -100,6 +107,7 @@ async def _serve(folder: Path) -> None:
     async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         where = process.get_extra_info("sockname")[0]
         await process.stdin.read()
+        await asyncio.sleep(seconds)
         process.stdout.write(b"logmend=begin\n")
         if "sudo" in (process.command or ""):
             fixed.add(where)
@@ -122,6 +130,18 @@ async def _serve(folder: Path) -> None:
             PROJECT, ZONE, ident, f"vm-{number}", internal_ip=address(number), metadata=opted_in
         )
 
+    calls: list[str] = []
+
+    def counted(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
+        def count(request: Request) -> Response:
+            calls.append(request.url.path)
+            return answer(request)
+
+        return count
+
+    def asked(_: Request) -> Response:
+        return Response(f"{len(calls)}")
+
     def instance(request: Request) -> Response:
         full = request.query_params.get("view") == "FULL"
         return JSONResponse(vm(request.path_params["instance"]).document(full=full))
@@ -140,10 +160,11 @@ async def _serve(folder: Path) -> None:
     in_zone = "/compute/{version}/projects/{project}/zones/{zone}/instances"
     api = Starlette(
         routes=[
-            Route(f"{in_zone}/{{instance}}", instance),
-            Route(in_zone, listed),
-            Route("/compute/{version}/projects/{project}/aggregated/instances", listed),
-            Route("/compute/{version}/projects/{project}", project),
+            Route("/asked", asked),
+            Route(f"{in_zone}/{{instance}}", counted(instance)),
+            Route(in_zone, counted(listed)),
+            Route("/compute/{version}/projects/{project}/aggregated/instances", counted(listed)),
+            Route("/compute/{version}/projects/{project}", counted(project)),
         ]
     )
     server = await asyncssh.listen(
@@ -166,4 +187,4 @@ async def _serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), float(sys.argv[2])))
