@@ -153,8 +153,8 @@ class SshAddress(StrEnum):
 
 MOST_IN_SOAK = 1500
 """VMs that waves may change while one has to stand: three quarters of the samples that the ledger keeps of a
-runbook (:data:`logmend.ledger.journal.SAMPLES`), since those are spread by chance. Of more, none would ever
-be seen to have stood."""
+runbook (:data:`logmend.ledger.conclusion.SAMPLES`), since those are spread by chance. Of more, none would
+ever be seen to have stood."""
 
 
 @dataclass(frozen=True, slots=True)

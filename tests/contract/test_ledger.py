@@ -11,7 +11,7 @@ from tests.contract.stores import RACE_TIMEOUT, Backend
 from tests.fakes import ANN, REF, START, evidence
 
 from logmend.errors import Permanent, Superseded, Transient
-from logmend.ledger import Conclusion, Controls, Journal, Queues, Work, journal
+from logmend.ledger import Conclusion, Controls, Journal, Queues, Work, conclusion
 from logmend.ledger.documents import SHARDS, intent_key, subject_key
 from logmend.model.enums import Action, Mode, Origin, Result
 from logmend.model.state import (
@@ -605,7 +605,7 @@ async def test_the_breakers_samples_are_the_latest_and_do_not_grow_for_ever(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storm over a large fleet would fill their documents otherwise, and each conclusion rewrites one."""
-    monkeypatch.setattr(journal, "SAMPLES", 1)
+    monkeypatch.setattr(conclusion, "SAMPLES", 1)
     count = 2 * SHARDS
     for number in range(count):
         held = await books.admitted(message(number, vm(number)))

@@ -13,8 +13,8 @@ from tests.unit.test_pipeline import ENFORCE, operator
 
 from logmend import catalog
 from logmend.errors import ConfigError
+from logmend.ledger.conclusion import SAMPLES
 from logmend.ledger.documents import FLEET, SHARDS, fleet_of
-from logmend.ledger.journal import SAMPLES
 from logmend.model.state import Act, Wave
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef

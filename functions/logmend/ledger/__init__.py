@@ -1,14 +1,16 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
-``journal`` admits, commits and concludes intents; ``places`` is the disruption budget; ``controls`` are the
-operators' switches; ``contacts`` is what is known of VMs' SSH servers; ``repeats`` counts what is said
+``journal`` is the life of an intent: ``admission``, ``commit`` and ``conclusion``; ``changes`` says what each
+writes. ``places`` is the disruption budget; ``controls`` are the operators' switches, ``freezing`` and
+``approvals`` among them; ``contacts`` is what is known of VMs' SSH servers; ``repeats`` counts what is said
 again; ``upkeep`` and ``damage`` repair; ``documents`` says how values become stored documents, ``migrate``
 how older ones do.
 """
 
+from logmend.ledger.conclusion import Conclusion
 from logmend.ledger.contacts import Contacts
 from logmend.ledger.controls import Controls
-from logmend.ledger.journal import Conclusion, Journal
+from logmend.ledger.journal import Journal
 from logmend.ledger.places import Work
 from logmend.ledger.queues import Queues
 
