@@ -9,7 +9,7 @@ from unittest import mock
 
 from tests.contract.stores import Backend, SharedBackend
 
-from logmend.adapters.stores import firestore_wire, spread
+from logmend.adapters.stores import firestore_documents, spread
 from logmend.ports import Document, Key, Store
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "ledger"
@@ -50,8 +50,10 @@ async def put_back(backend: Backend, schema: int) -> datetime:
         return now
     store = backend.open()
     with (
-        mock.patch.object(firestore_wire, "SCHEMA", schema),
-        mock.patch.object(firestore_wire, "_range", lambda queue, _: queue),  # schema 1 had one range each
+        mock.patch.object(firestore_documents, "SCHEMA", schema),
+        mock.patch.object(
+            firestore_documents, "range_of", lambda queue, _: queue
+        ),  # schema 1 had one range each
         mock.patch.object(spread, "COLLECTIONS", frozenset()),
     ):
         await _put(store, documents)

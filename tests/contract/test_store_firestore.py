@@ -279,11 +279,11 @@ async def test_contention_without_end_is_reported_as_such(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("firestore_emulator")
 async def test_a_document_of_another_schema_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """An older logmend neither reads nor overwrites what a newer one wrote."""
-    from logmend.adapters.stores import firestore_wire
+    from logmend.adapters.stores import firestore_documents
 
     store = new_store()
     newer = FirestoreStore(store._project, store._database)
-    monkeypatch.setattr(firestore_wire, "SCHEMA", firestore_wire.SCHEMA + 1)
+    monkeypatch.setattr(firestore_documents, "SCHEMA", firestore_documents.SCHEMA + 1)
     await newer.transact([ONE], write(ONE, {"n": 1}))
     await newer.aclose()
     monkeypatch.undo()
@@ -322,7 +322,7 @@ async def test_a_work_list_is_spread_over_ranges_and_read_as_one() -> None:
     """Documents that fall due one after the other do not all hit the end of one range of the index."""
     from google.cloud import firestore as google_firestore
 
-    from logmend.adapters.stores import firestore_wire
+    from logmend.adapters.stores import spread
 
     store = new_store()
     start = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -336,7 +336,7 @@ async def test_a_work_list_is_spread_over_ranges_and_read_as_one() -> None:
     client = google_firestore.Client(project=store._project, database=store._database)
     queues = [each.get("queue") for each in client.collection("intents").stream()]
     client.close()  # type: ignore[no-untyped-call]
-    assert len(set(queues)) == firestore_wire.RANGES
+    assert len(set(queues)) == spread.RANGES
     assert max(map(queues.count, queues)) <= 20
     await store.aclose()
 
@@ -351,7 +351,7 @@ def client_of(store: FirestoreStore) -> Any:
 @pytest.mark.usefixtures("firestore_emulator")
 async def test_ids_that_follow_one_another_are_stored_apart_and_listed_in_order() -> None:
     """Messages of one second do not all hit the end of the collection; nobody else sees that."""
-    from logmend.adapters.stores import firestore_wire
+    from logmend.adapters.stores import spread
 
     store, ids = new_store(), [f"m-{10**16 + number}" for number in range(64)]
     due = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -370,7 +370,7 @@ async def test_ids_that_follow_one_another_are_stored_apart_and_listed_in_order(
     client = client_of(store)
     ranges = [each.id[:3] for each in client.collection("intents").stream()]
     client.close()
-    assert set(ranges) == {f"%{number}~" for number in range(firestore_wire.RANGES)}
+    assert set(ranges) == {f"%{number}~" for number in range(spread.RANGES)}
     assert max(map(ranges.count, ranges)) <= 20
     await store.aclose()
 
@@ -459,7 +459,7 @@ async def test_one_collection_with_documents_of_an_older_version_is_enough(
 
 def test_every_query_is_served_by_an_index_that_is_declared() -> None:
     """The emulator checks none: Terraform and gcloud.sh declare what the one query with a condition needs."""
-    from logmend.adapters.stores import firestore_wire
+    from logmend.adapters.stores import firestore_wire, spread
 
     asked: list[Any] = []
 
@@ -481,7 +481,7 @@ def test_every_query_is_served_by_an_index_that_is_declared() -> None:
     for collection in ("intents", "subjects"):
         # A page that is full at once is read range by range as well.
         asyncio.run(database.due(collection, "parked", datetime.now(UTC), 0))
-    assert (len(scans), len(asked)) == (2 + firestore_wire.RANGES + 1 + 1, 1 + firestore_wire.RANGES + 1 + 1)
+    assert (len(scans), len(asked)) == (2 + spread.RANGES + 1 + 1, 1 + spread.RANGES + 1 + 1)
     for scan in scans:
         assert not scan.where.composite_filter.filters
         assert [each.field.field_path for each in scan.order_by] == ["__name__"]

@@ -3,7 +3,7 @@
 import pytest
 
 from logmend.adapters.stores import remembered
-from logmend.adapters.stores.firestore_wire import Stored
+from logmend.adapters.stores.firestore_documents import Stored
 from logmend.adapters.stores.remembered import Remembered
 from logmend.ports import Document, Key
 

@@ -32,7 +32,8 @@ from logmend.errors import Permanent, Transient
 from logmend.ports import Document, Key, Step, T
 
 if TYPE_CHECKING:
-    from logmend.adapters.stores.firestore_wire import Database, Stored, Version
+    from logmend.adapters.stores.firestore_documents import Stored, Version
+    from logmend.adapters.stores.firestore_wire import Database
 
 DEADLINE = 20.0
 """Seconds after which no further try is begun."""

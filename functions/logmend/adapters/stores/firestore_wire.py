@@ -6,7 +6,7 @@ first call.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -15,18 +15,19 @@ from google.api_core import exceptions
 from google.cloud.firestore_v1 import types
 
 from logmend.adapters.stores import documents, firestore_calls, spread
+from logmend.adapters.stores.firestore_documents import (
+    Stored,
+    Value,
+    Version,
+    decoded,
+    fields_of,
+    ranges_of,
+    stored_of,
+    timestamp,
+    version_of,
+)
 from logmend.adapters.stores.spread import Found
-from logmend.errors import Permanent
-from logmend.model.struct import Struct, replace
-from logmend.ports import STOP, Document, Key
-
-SCHEMA, OLDEST = 2, 1
-"""Version of the stored fields, kept in each document: what is written, and the oldest that is read.
-
-No extra call is needed to check it. Releases that knew only 1 refuse a document that has 2."""
-
-RANGES = spread.RANGES
-"""Ranges of the index over which a work list is spread, since ``due`` rises with time."""
+from logmend.ports import Document, Key
 
 ASK_AGAIN = 600.0
 """Seconds until it is asked again whether documents are left whose ids older versions did not spread."""
@@ -40,26 +41,11 @@ _NOTHING, _NOBODY = ("probe", "nothing"), ("probe", "nobody")
 _VERIFY = bytes([5 << 3 | 2])
 """How Protocol Buffers begin a string that is field 5."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
-_Value: Any = types.Value.pb()
 _Document: Any = types.Document.pb()
 _Write: Any = types.Write.pb()
 _Query: Any = types.StructuredQuery.pb()
 _Array: Any = types.ArrayValue.pb()
-
-
-Version = tuple[int, int]
-"""Time of a document's last change, in seconds and nanoseconds: equal versions are the same document."""
-
-
-class Stored(Struct, frozen=True):
-    """A document, its version, and its name in the database."""
-
-    document: Document
-    version: Version
-    path: str
 
 
 class Database:
@@ -76,12 +62,12 @@ class Database:
     async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Read the documents that exist, as they all were at one moment. Takes no locks."""
         found, _ = await self._batch_get(keys)
-        return {key: _stored(raw) for key, raw in found.items()}
+        return {key: stored_of(raw) for key, raw in found.items()}
 
     async def read_small(self, keys: Sequence[Key]) -> dict[Key, Stored]:
         """Read those that are not too big to be remembered."""
         found, _ = await self._batch_get(keys)
-        return {key: _stored(raw) for key, raw in found.items() if raw.ByteSize() <= BIG}
+        return {key: stored_of(raw) for key, raw in found.items() if raw.ByteSize() <= BIG}
 
     async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
         """Begin a transaction by reading which versions these documents have; its commit needs them so.
@@ -94,7 +80,7 @@ class Database:
             "mask": {"field_paths": ["schema"]},
         }
         found, transaction = await self._batch_get(keys, options)
-        return {key: _version(raw) for key, raw in found.items()}, transaction
+        return {key: version_of(raw) for key, raw in found.items()}, transaction
 
     async def commit(
         self,
@@ -118,7 +104,9 @@ class Database:
         )
         answer = await self._calls.commit(request)
         return {
-            key: Stored(row.document(), _version(result), read[key].path if key in read else self._path(key))
+            key: Stored(
+                row.document(), version_of(result), read[key].path if key in read else self._path(key)
+            )
             for (key, row), result in zip(rows.items(), answer.write_results, strict=False)
             if row is not None and len(row.text) <= BIG and result.HasField("update_time")
         }
@@ -156,7 +144,7 @@ class Database:
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> list[tuple[str, Document]]:
         """Run the query that the composite index (queue, due) serves, over all ranges of the queue."""
-        ranges = _ranges(queue)
+        ranges = ranges_of(queue)
         found = await self._due(collection, ranges, before, None, limit)
         if collection not in spread.COLLECTIONS:
             return _listed(found)
@@ -175,7 +163,7 @@ class Database:
             found = await self._page(collection, "", None, behind, None, limit)
             if not spread_out or len(found) < limit:
                 return _listed(sorted(found, key=spread.order))
-        parts = [partial(self._page, collection, *spread.bounds(n), behind) for n in range(RANGES)]
+        parts = [partial(self._page, collection, *spread.bounds(n), behind) for n in range(spread.RANGES)]
         if await self._has_older():
             parts.append(partial(self._page, collection, spread.PLAIN, None, behind))
         return _listed(await spread.merged(parts, limit))
@@ -188,10 +176,10 @@ class Database:
         where = query.where.composite_filter
         where.op = types.StructuredQuery.CompositeFilter.Operator.AND
         operator = types.StructuredQuery.FieldFilter.Operator
-        of_queue = _Array(values=[_Value(string_value=each) for each in ranges])
+        of_queue = _Array(values=[Value(string_value=each) for each in ranges])
         for field, op, value in (
-            ("queue", operator.IN, _Value(array_value=of_queue)),
-            ("due", operator.LESS_THAN_OR_EQUAL, _Value(timestamp_value=_timestamp(before))),
+            ("queue", operator.IN, Value(array_value=of_queue)),
+            ("due", operator.LESS_THAN_OR_EQUAL, Value(timestamp_value=timestamp(before))),
         ):
             each = where.filters.add().field_filter
             each.field.field_path, each.op = field, op
@@ -199,7 +187,7 @@ class Database:
         self._order_by(query, "due")
         self._order_by(query, "__name__")
         if last is not None and last.document.due is not None:
-            query.start_at.values.add(timestamp_value=_timestamp(last.document.due))
+            query.start_at.values.add(timestamp_value=timestamp(last.document.due))
             query.start_at.values.add(reference_value=self._of(collection, last.stored))
         return [
             Found((document.due, _bare(stored)), stored, document)
@@ -271,14 +259,14 @@ class Database:
         request = firestore_calls.Run(parent=f"{self._name}/documents", structured_query=query)
         async for raw in self._calls.run(request):
             if raw.HasField("document"):
-                yield raw.document.name.rpartition("/")[2], _decoded(raw.document)
+                yield raw.document.name.rpartition("/")[2], decoded(raw.document)
 
     def _write(self, key: Key, row: documents.StoredRow | None, read: Stored | None) -> Any:
         write, path = _Write(), read.path if read else self._path(key)
         if row is None:
             write.delete = path
         else:
-            write.update.CopyFrom(_Document(name=path, fields=_fields(key, row)))
+            write.update.CopyFrom(_Document(name=path, fields=fields_of(key, row)))
         return _on_condition(write, read)
 
     def _condition(self, key: Key, read: Stored | None) -> Any:
@@ -323,66 +311,3 @@ def _bare(stored: str) -> str:
 
 def _listed(found: Sequence[Found]) -> list[tuple[str, Document]]:
     return [(spread.original(each.stored), each.document) for each in found]
-
-
-def _ranges(queue: str) -> list[str]:
-    """Name the ranges of a queue; its bare name is what schema 1 wrote."""
-    return [queue, *(f"{queue}~{each}" for each in range(RANGES))]
-
-
-def _range(queue: str, document_id: str) -> str:
-    """Name the range that a document is in, the same as that of its id if that is spread."""
-    return f"{queue}~{spread.number(document_id)}"
-
-
-def _fields(key: Key, row: documents.StoredRow) -> dict[str, Any]:
-    fields = {"schema": _Value(integer_value=SCHEMA), "data": _Value(string_value=row.text)}
-    if row.queue is not None:
-        fields["queue"] = _Value(string_value=_range(row.queue, key[1]))
-    for name, moment in (("due", row.due), ("expire_at", row.expire_at)):
-        if moment is not None:
-            fields[name] = _Value(timestamp_value=_timestamp(moment))
-    return fields
-
-
-def _decoded(raw: Any) -> Document:
-    """Read a document. What a person wrote into its field ``stop`` comes with its data."""
-    if STOP not in raw.fields:
-        return _row(raw).document()
-    known = _row(raw).document() if "data" in raw.fields else Document({})
-    stamp = raw.update_time
-    at = _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)
-    stop = {"why": raw.fields[STOP].string_value, "at": at.isoformat()}
-    return replace(known, data=dict(known.data) | {STOP: stop})
-
-
-def _row(raw: Any) -> documents.StoredRow:
-    fields = raw.fields
-    schema = fields["schema"].integer_value if "schema" in fields else None
-    if schema is None or not OLDEST <= schema <= SCHEMA:
-        advice = "use the newer logmend that wrote it"
-        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, known is {SCHEMA}: {advice}")
-    return documents.StoredRow(
-        fields["data"].string_value,
-        fields["queue"].string_value.partition("~")[0] if "queue" in fields else None,
-        _moment(fields["due"]) if "due" in fields else None,
-        _moment(fields["expire_at"]) if "expire_at" in fields else None,
-    )
-
-
-def _stored(raw: Any) -> Stored:
-    return Stored(_decoded(raw), _version(raw), raw.name)
-
-
-def _version(raw: Any) -> Version:
-    return raw.update_time.seconds, raw.update_time.nanos
-
-
-def _timestamp(moment: datetime) -> dict[str, int]:
-    micros = (moment - _EPOCH) // _MICROSECOND
-    return {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1000}
-
-
-def _moment(value: Any) -> datetime:
-    stamp = value.timestamp_value
-    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=stamp.nanos // 1000)

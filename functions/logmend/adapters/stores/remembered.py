@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from logmend.ports import Key
 
 if TYPE_CHECKING:
-    from logmend.adapters.stores.firestore_wire import Stored
+    from logmend.adapters.stores.firestore_documents import Stored
 
 KEPT = 500
 """Documents that are remembered, the latest ones."""
