@@ -51,9 +51,7 @@ async def put_back(backend: Backend, schema: int) -> datetime:
     store = backend.open()
     with (
         mock.patch.object(firestore_documents, "SCHEMA", schema),
-        mock.patch.object(
-            firestore_documents, "range_of", lambda queue, _: queue
-        ),  # schema 1 had one range each
+        mock.patch.object(firestore_documents, "range_of", lambda queue, _: queue),  # one range each
         mock.patch.object(spread, "COLLECTIONS", frozenset()),
     ):
         await _put(store, documents)
