@@ -28,7 +28,7 @@ from tests.contract.machines import (
 )
 
 from logmend.adapters.ssh import remote_script
-from logmend.adapters.ssh.host_keys import Insecure, KnownHostsFile
+from logmend.adapters.ssh.host_keys import Insecure, KnownHostsFile, See, Trust
 from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action, Finding
 from logmend.model.values import Evidence, InstanceFacts, Login
@@ -324,6 +324,52 @@ async def test_a_refused_login_is_not_permitted_and_names_the_roles(machine: She
             await one_check(port, "exit 100\n", credentials=Key(private_key=OTHER_KEY, kind="imported_key"))
         with pytest.raises(Permanent, match=r"not_permitted.*LOGMEND_SSH_USER"):
             await one_check(port, "exit 100\n", credentials=Key(private_key=OTHER_KEY))
+
+
+class Meeting:
+    """Host keys and credentials that each give no answer before the other was asked as well."""
+
+    def __init__(self, trust: Exception | None = None, credential: Exception | None = None) -> None:
+        self._both = asyncio.Barrier(2)
+        self._trust, self._credential = trust, credential
+
+    async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
+        await self._both.wait()
+        if self._trust is not None:
+            raise self._trust
+        return await Pinned().trusted(facts, see)
+
+    async def credential(self, facts: InstanceFacts) -> Key:
+        await self._both.wait()
+        if self._credential is not None:
+            raise self._credential
+        return Key()
+
+    async def instead(self, facts: InstanceFacts, refused: object) -> None:
+        """There is no other key."""
+
+    async def accepted(self, facts: InstanceFacts, credential: object) -> None:
+        """Nothing is to be remembered."""
+
+
+async def test_host_keys_and_credential_are_asked_for_side_by_side(machine: Shell) -> None:
+    """An attempt waits for the slower of the two, not for one after the other."""
+    both = Meeting()
+    async with served(machine) as port:
+        seen = await one_check(port, "exit 100\n", host_keys=both, credentials=both)
+    assert seen.finding is Finding.DESIRED
+
+
+@pytest.mark.parametrize("credential", [None, Transient("rate_limited", "later")])
+async def test_a_vm_without_known_host_keys_is_shown_no_credential(
+    machine: Shell, credential: Exception | None
+) -> None:
+    """That is what is said of it, whatever became of the credential; nobody dials it."""
+    both = Meeting(Permanent("host_key_unknown", "none"), credential)
+    async with served(machine) as port:
+        with pytest.raises(Permanent, match="host_key_unknown"):
+            await one_check(port, "exit 100\n", host_keys=both, credentials=both)
+    assert machine.commands == []
 
 
 async def test_a_vm_without_the_address_that_is_asked_for_has_no_route() -> None:

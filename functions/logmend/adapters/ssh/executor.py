@@ -1,6 +1,7 @@
 """The ssh executor: one session per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
 
-The server's key comes first (:mod:`.host_keys`), then the login (:mod:`.ssh_login`); if the VM refuses an
+The server's key (:mod:`.host_keys`) and a credential are looked up side by side, then comes the login
+(:mod:`.login`); if the VM refuses an
 OS Login certificate, and only there, an imported key follows once, on a connection of its own. No
 pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of keys to the last script's
 end, however often the other side sends a byte.
@@ -167,13 +168,28 @@ class SshExecutor:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout_at(ends):
-                    trust = await self._host_keys.trusted(facts, lambda: self._shown(facts, ends))
-                    credential = await self._credentials.credential(facts)
+                    trust, credential = await self._prepared(facts, ends)
             except TimeoutError as error:
                 raise Transient("deadline_exceeded", "no host keys or credential in time") from error
             connection, credential = await self._connected(stack, facts, trust, credential, ends)
             login = Login(trust.source, credential.kind)
             yield SshSession(connection, facts.ref.instance_id, runbook, action, self._clock, ends, login)
+
+    async def _prepared(self, facts: InstanceFacts, ends: float) -> tuple[Trust, AnyCredential]:
+        """Look up the host keys and a credential side by side; a VM without known keys is shown none.
+
+        What is wrong with its keys is said before what is wrong with the credential.
+        """
+        trust, credential = await asyncio.gather(
+            self._host_keys.trusted(facts, lambda: self._shown(facts, ends)),
+            self._credentials.credential(facts),
+            return_exceptions=True,
+        )
+        if isinstance(trust, BaseException):
+            raise trust
+        if isinstance(credential, BaseException):
+            raise credential
+        return trust, credential
 
     async def _connected(
         self,
