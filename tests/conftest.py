@@ -1,5 +1,6 @@
 """What every tier of the tests shares: a skip is named, and a failure where every tier is required."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -80,6 +81,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for tier in ("unit", "contract", "integration", "e2e", "lab", "chaos"):
             if f"/tests/{tier}/" in str(item.path):
                 item.add_marker(tier)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over modules and tests: they stay, and it would go through them all."""
+    gc.freeze()
 
 
 class Scheduling(LoadFileScheduling):

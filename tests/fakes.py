@@ -5,11 +5,13 @@ They are fakes of *our* protocols, never of Google's classes; the real adapters 
 
 import asyncio
 import base64
+import functools
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from logmend import catalog
@@ -312,6 +314,14 @@ class World:
         await self.ticker.run()
 
 
+@functools.cache
+def built_in() -> tuple[Mapping[str, Runbook], match.Router]:
+    """Read the built-in runbooks and compile their filters once: nothing changes them, worlds are many."""
+    found = load_all()
+    loaded = MappingProxyType({name: catalog.among(each, found) for name, each in found.items()})
+    return loaded, match.Router(loaded)
+
+
 def world(
     *,
     store: Store | None = None,
@@ -330,12 +340,10 @@ def world(
     if not fleet.vms:
         fleet.add()
     store = store or MemoryStore()
-    loaded = load_all()
-    loaded = {name: catalog.among(each, loaded) for name, each in loaded.items()}
+    loaded, router = built_in()
     budgets = {name: decide.budget(each, policies.of(name)) for name, each in loaded.items()}
     journal, controls = Journal(store, owner=owner, lease=chosen.lease, budgets=budgets), Controls(store)
     outcomes, dead_letters = KeptOutcomes(), KeptDeadLetters()
-    router = match.Router(loaded)
     worker = Worker(
         policies=policies,
         clock=clock,

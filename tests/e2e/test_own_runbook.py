@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from tests.e2e.conftest import PROJECT, make_fleet
 from tests.e2e.function_process import function_process
 from tests.fakes import push
+from tests.integration.cli.test_runbook_guide import FILES
 from tests.provider_schema import ROOT
-from tests.unit.cli.test_runbook_guide import FILES
 
 from logmend import catalog, lql, sink_filter
 from logmend.settings import Settings

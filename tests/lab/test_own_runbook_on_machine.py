@@ -7,11 +7,11 @@ from pathlib import Path
 from tests.conftest import needs
 from tests.e2e.test_own_runbook import CHOICES, line
 from tests.fakes import push
+from tests.integration.cli.test_runbook_guide import FILES
 from tests.lab.cloud import cloud, until_given_up
 from tests.lab.conftest import Boot
 from tests.lab.test_library_on_machines import sh
 from tests.terraform_run import Terraform
-from tests.unit.cli.test_runbook_guide import FILES
 
 UNIT = """[Service]
 ExecStart=/bin/sh -c '[ ! -e /opt/dies ] || exit 1; exec sleep infinity'

@@ -5,7 +5,6 @@ What is checked is the truth on the VMs (from when to when something was enforce
 """
 
 import asyncio
-import functools
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -38,11 +36,10 @@ from logmend.adapters.stores.memory import MemoryStore
 from logmend.errors import Transient
 from logmend.model.enums import Action, Mode
 from logmend.model.values import Attempt, Evidence, InstanceFacts, InstanceRef
-from logmend.runbook import Runbook, load_all
+from logmend.runbook import Runbook
 from logmend.settings import Budget, ExecutorChoice
 
 RUNBOOK = "workload-cert-refresh"
-RUNBOOKS = functools.cache(load_all)
 WINDOW = timedelta(minutes=10)
 LONGEST = 240.0
 """Seconds that a script takes at most: the timeouts in ``enforce.sh`` add up to less."""
@@ -309,7 +306,6 @@ def test_no_span_of_the_window_sees_more_vms_enforced_than_the_budget(
 ) -> None:
     """Slow scripts, lost connections, killed processes, agents that come late: the VMs' own times count."""
 
-    @mock.patch("tests.fakes.load_all", RUNBOOKS)  # a process begins often, and reads them each time
     async def run() -> Simulation:
         simulation = Simulation(Random(seed), executor, count)  # noqa: S311  damage, not secrets
         simulation.fleet.silent = silent
@@ -328,7 +324,6 @@ def test_no_span_of_the_window_sees_more_vms_of_a_zone_or_group_enforced_than_th
 ) -> None:
     """The budget of all is not what binds here; a VM outside of any group is bound by its zone alone."""
 
-    @mock.patch("tests.fakes.load_all", RUNBOOKS)
     async def run() -> Simulation:
         limits = (("zone", zone), ("mig", mig))
         simulation = Simulation(Random(seed), executor, 5, limits)  # noqa: S311  damage, not secrets
@@ -349,7 +344,6 @@ def test_no_span_of_the_window_sees_more_than_a_share_of_a_group_enforced(
 ) -> None:
     """With killed processes and late agents as above; the budget of all is not what binds here."""
 
-    @mock.patch("tests.fakes.load_all", RUNBOOKS)
     async def run() -> Simulation:
         simulation = Simulation(Random(seed), executor, 5, share=share)  # noqa: S311  damage, not secrets
         await simulation.run(4)

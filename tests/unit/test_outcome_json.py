@@ -295,8 +295,10 @@ def test_every_reason_that_the_code_gives_is_explained() -> None:
 def test_no_reason_is_explained_that_the_code_never_gives() -> None:
     """A dead row would send a reader looking for what cannot be."""
     files = [path for path in SOURCES.rglob("*") if path.suffix in {".py", ".sh", ".yaml"}]
-    text = "\n".join(path.read_text() for path in files if path.name != "reasons.py")
-    assert [word for word in reasons.REASONS if not re.search(rf"\b{word}\b", text)] == []
+    given = {
+        word for path in files if path.name != "reasons.py" for word in re.findall(r"\w+", path.read_text())
+    }
+    assert [word for word in reasons.REASONS if word not in given] == []
 
 
 def rows() -> list[str]:

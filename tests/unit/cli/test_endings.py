@@ -1,15 +1,7 @@
-"""How a command ends, and what it leaves on a terminal: signals, closed pipes, colours, narrow windows."""
+"""How a command ends, and what it says of it."""
 
-import contextlib
-import fcntl
-import os
-import pty
 import re
 import signal
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 from typing import Any
 
@@ -22,55 +14,6 @@ from logmend_cli import save
 
 ROOT = Path(__file__).resolve().parents[3]
 ENTRY = ROOT / "tests/fixtures/entries/rfc5424_whole_line.json"
-COMMAND = (sys.executable, "-c", "from logmend_cli.main import main; main()")
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("LOGMEND_", "NO_COLOR"))}
-
-
-def started(*args: str | Path, **streams: Any) -> subprocess.Popen[str]:
-    """Start the command in a process of its own."""
-    return subprocess.Popen([*COMMAND, *map(str, args)], env=CLEAN, text=True, **streams)
-
-
-def on_terminal(columns: int, *args: str | Path, **environment: str) -> str:
-    """Run the command on a terminal of so many columns; give what it wrote there, progress and all."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    inherited = {name: value for name, value in CLEAN.items() if name not in ("COLUMNS", "LINES")}
-    environment = inherited | {"TERM": "xterm-256color"} | environment
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, args)], env=environment, stdout=theirs, stdin=theirs, stderr=subprocess.DEVNULL
-    )
-    os.close(theirs)
-    written = b""
-    with contextlib.suppress(OSError):  # Linux: nobody writes on the other side any more
-        while part := os.read(ours, 65536):
-            written += part
-    os.close(ours)
-    assert process.wait(110) == 0
-    return written.decode().replace("\r\n", "\n")
-
-
-@pytest.mark.parametrize("command", [("scan", "--offline"), ("status",), ("export", "--changes")])
-def test_ctrl_c_ends_a_command_as_a_signal_does(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """Status 130, as shells count it, and no word, also while the command waits for a pipe."""
-    pipe = tmp_path / "entries"
-    os.mkfifo(pipe)
-    process = started(*command, pipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with pipe.open("w"):  # opened as soon as the command reads
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=110)
-    assert (process.returncode, out, err) == (130, "", "")
-
-
-@pytest.mark.parametrize("command", [("filter", "show"), ("runbook", "list")], ids=["text", "table"])
-def test_a_reader_that_has_gone_is_no_error(command: tuple[str, ...]) -> None:
-    """`logmend … | head -1` ends as any filter does, status 141, without a word."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    process = started(*command, stdout=writing, stderr=subprocess.PIPE)
-    os.close(writing)
-    _, err = process.communicate(timeout=110)
-    assert (process.returncode, err) == (141, "")
 
 
 @pytest.mark.parametrize(
@@ -118,28 +61,6 @@ def test_nothing_else_writes_to_standard_error() -> None:
     folder = Path(logmend_cli.__file__).parent
     found = {path.name for path in folder.rglob("*.py") if "err=True" in path.read_text()}
     assert found == {"errors.py", "inputs.py", "output.py"}  # which fleet; progress, on a terminal
-
-
-def test_colours_are_for_terminals_that_want_them() -> None:
-    """NO_COLOR and TERM=dumb are heard; without them there are colours, so that this means something."""
-    assert "\x1b[" in on_terminal(80, "explain", ENTRY)
-    for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        assert "\x1b" not in on_terminal(80, "explain", ENTRY, **environment)
-
-
-@pytest.mark.parametrize("columns", [60, 80, 120])
-def test_the_answer_is_the_last_thing_that_a_narrow_terminal_loses(columns: int) -> None:
-    """Of every VM: what would be done, and the whole reason."""
-    shown = on_terminal(columns, "scan", "--offline", ENTRY)
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    table = shown.partition("     1 planned")[0].partition(" VM ")[2].rpartition("\n")[0]
-    assert max(map(len, table.splitlines())) <= columns
-    last = " ".join(re.split(r"\s{2,}", line.rstrip())[-1] for line in table.splitlines())
-    assert "would be why" in " ".join(last.split())
-    assert "planned not looked up: 3 guards pending" in " ".join(last.split())
-    assert "4775836342990000110" in table
-    assert ("last seen" in table) is (columns >= 80)
-    assert ("agent form" in table) is (columns >= 105)
 
 
 def test_a_file_is_read_for_the_time_that_is_asked_for(run: Run) -> None:
@@ -207,47 +128,6 @@ def test_a_command_that_is_interrupted_at_a_question_ends_like_any_other(
     monkeypatch.setattr(click, "confirm", interrupted)
     ran = run("policy", "delete", "--project", "demo-project", "--zone", "us-west1-a")
     assert (ran.exit_code, "confirmed" in ran.stderr, "Aborted" in ran.stderr) == (130, False, False)
-
-
-def test_streams_that_are_closed_are_as_good_as_the_null_device(tmp_path: Path) -> None:
-    """A cron job may close all three: the freeze is in the ledger, and nothing that was printed is."""
-    state = {"LOGMEND_STATE": f"sqlite:{tmp_path}/ledger", "XDG_STATE_HOME": str(tmp_path)}
-    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *COMMAND]
-    assert (
-        subprocess.run([*shell, "freeze", "--why", "a test"], env=CLEAN | state, check=False).returncode == 0
-    )
-    told = subprocess.run([*COMMAND, "status"], env=CLEAN | state, text=True, capture_output=True, check=True)
-    assert "STOPPED everything" in told.stdout
-    assert "a test" in told.stdout
-
-
-def test_a_full_disk_is_not_an_error_to_report() -> None:
-    """It is told in a line, status 1: the output is incomplete."""
-    with Path("/dev/full").open("w") as full:
-        ran = started("explain", ENTRY, stdout=full, stderr=subprocess.PIPE)
-        _, err = ran.communicate(timeout=110)
-    assert ran.returncode == 1
-    assert err == "logmend: output: No space left on device; what was written is incomplete\n"
-
-
-def test_what_is_piped_is_utf8_whatever_the_locale() -> None:
-    """The sink's filter has characters that Latin-1 lacks, and comes out byte by byte."""
-    latin = CLEAN | {"PYTHONIOENCODING": "latin-1"}
-    ran = subprocess.run([*COMMAND, "filter", "show"], env=latin, capture_output=True, check=True)
-    assert ran.stdout == (ROOT / "sink/filter.lql").read_bytes()
-
-
-def test_a_terminal_of_another_encoding_ends_no_command() -> None:
-    """What it lacks is written as an escape."""
-    shown = on_terminal(80, "approvals", "reject", "--help", PYTHONIOENCODING="latin-1")
-    assert "2h, 3d, \\u2026" in shown
-
-
-@pytest.mark.parametrize("columns", [60, 80])
-def test_no_table_breaks_words_on_a_narrow_terminal(columns: int) -> None:
-    """Each row is lines then, so that a name can be copied."""
-    words = click.unstyle(on_terminal(columns, "runbook", "list")).split()
-    assert {"workload-cert-refresh;", "ops-agent;"} <= set(words)
 
 
 def test_a_command_without_arguments_shows_its_help(run: Run) -> None:

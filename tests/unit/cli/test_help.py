@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 from tests.fakes import entry
 from tests.unit.cli.conftest import Run
 
@@ -62,8 +63,22 @@ def process(*args: str, stdin: str = "", **environment: str) -> subprocess.Compl
 
 def loaded(ran: subprocess.CompletedProcess[str], names: tuple[str, ...]) -> list[str]:
     """Name what was imported of ``names``."""
-    modules = json.loads(ran.stderr.splitlines()[-1])
+    return among(json.loads(ran.stderr.splitlines()[-1]), names)
+
+
+def among(modules: list[str], names: tuple[str, ...]) -> list[str]:
+    """Name what of ``names`` is a module, or a package of one."""
     return [name for name in names if any(m == name or m.startswith(f"{name}.") for m in modules)]
+
+
+def completed(shell: str = "bash", typed: str = "", **environment: str) -> str:
+    """Ask click for its script, or as the script does; give what the shell reads."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)} if typed else {}
+    asked = {"_LOGMEND_COMPLETE": f"{shell}_{'complete' if typed else 'source'}", **words} | environment
+    unset = dict.fromkeys(name for name in os.environ if name.startswith("LOGMEND_"))
+    ran = CliRunner().invoke(main.logmend, [], prog_name="logmend", env=unset | asked)
+    assert ran.exit_code == 0, ran.output
+    return ran.stdout
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], [], ["explan"]])
@@ -74,24 +89,61 @@ def test_help_imports_nothing_that_it_does_not_need(args: list[str]) -> None:
     assert loaded(ran, tuple(f"logmend_cli.{name}" for name in main.COMMANDS)) == []
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["explain", "-"],
-        ["explain", "-", "--format", "json"],
-        ["filter", "match", "--runbook", "workload-cert-refresh", "-"],
-        ["filter", "show"],
-        ["runbook", "list"],
-        ["runbook", "test"],
-        ["runbook", "lint", "--format", "json"],
-    ],
-    ids=" ".join,
+OFFLINE = (
+    "explain -",
+    "explain - --format json",
+    "filter match --runbook workload-cert-refresh -",
+    "filter show",
+    "runbook list",
+    "runbook test",
+    "runbook lint --format json",
 )
-def test_offline_commands_import_no_client(args: list[str]) -> None:
-    """Neither Google's clients nor anything to connect by."""
-    ran = process(*args, stdin=json.dumps(entry()))
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+before, stdin = set(sys.modules), sys.stdin.buffer.read()
+from logmend_cli.main import main
+found = {}
+for line in sys.argv[1:]:
+    sys.argv, sys.stdin = ["logmend", *line.split()], io.TextIOWrapper(io.BytesIO(stdin))
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        try:
+            main()
+        except SystemExit as end:
+            found[line] = end.code, sorted(set(sys.modules) - before)
+    before |= set(sys.modules)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def loads() -> dict[str, tuple[int, list[str]]]:
+    """Run commands one after the other in a process; give each one's status, and what no earlier one loaded.
+
+    The demo comes last: it may load clients.
+    """
+    lines = [*OFFLINE, *(f"{name} --help" for name in sorted(main.COMMANDS, key=lambda name: name == "demo"))]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("LOGMEND_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, *lines],
+        env=clean | {"PYTHONPATH": str(ROOT / "functions")},
+        input=json.dumps(entry()),
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr
-    assert loaded(ran, HEAVY) == []
+    found: dict[str, tuple[int, list[str]]] = json.loads(ran.stdout)
+    assert list(found) == lines
+    return found
+
+
+@pytest.mark.parametrize("line", OFFLINE)
+def test_offline_commands_import_no_client(loads: dict[str, tuple[int, list[str]]], line: str) -> None:
+    """Neither Google's clients nor anything to connect by."""
+    status, modules = loads[line]
+    assert status == 0
+    assert among(modules, HEAVY) == []
 
 
 @pytest.mark.parametrize("shape", ["text", "json"])
@@ -112,11 +164,11 @@ def test_every_command_has_help_without_a_network(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
-def test_help_of_a_command_imports_no_client(name: str) -> None:
-    """In a process of its own; only the demo, which serves machines, loads what it serves them with."""
-    ran = process(name, "--help")
-    assert ran.returncode == 0, ran.stderr
-    assert loaded(ran, ("google", "grpc") if name == "demo" else HEAVY) == []
+def test_help_of_a_command_imports_no_client(loads: dict[str, tuple[int, list[str]]], name: str) -> None:
+    """Only the demo, which serves machines, loads what it serves them with."""
+    status, modules = loads[f"{name} --help"]
+    assert status == 0
+    assert among(modules, ("google", "grpc") if name == "demo" else HEAVY) == []
 
 
 def test_version(run: Run) -> None:
@@ -221,33 +273,13 @@ def test_the_status_of_several_results_is_the_worst() -> None:
     assert status_of([Result.PLANNED, Result.FAILED, None]) == 1
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    """`logmend explain … | head -1`: nothing is said about it."""
-    many = "\n".join(json.dumps(entry()) for _ in range(3000))
-    code = "from logmend_cli.main import main; main()"
-    command = f"'{sys.executable}' -c '{code}' explain - | head -1"
-    ran = subprocess.run(
-        ["/bin/sh", "-c", command],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "functions")},
-        input=many,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert ran.stdout.count("\n") == 1
-    assert ran.stderr == ""
-
-
 # Completion and the page
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands_without_importing_them(shell: str) -> None:
     """Click's own completion; the names come from the list."""
-    source = process(_LOGMEND_COMPLETE=f"{shell}_source")
-    assert source.returncode == 0
-    assert "_LOGMEND_COMPLETE" in source.stdout
+    assert "_LOGMEND_COMPLETE" in completed(shell)
     words = {"COMP_WORDS": "logmend expl", "COMP_CWORD": "1" if shell == "bash" else "expl"}
     ran = process(
         _LOGMEND_COMPLETE=f"{shell}_complete", **words | ({"COMP_CWORD": "1"} if shell == "zsh" else {})
@@ -259,8 +291,7 @@ def test_shells_complete_commands_without_importing_them(shell: str) -> None:
 
 def test_options_of_a_command_are_completed_too() -> None:
     """Once the command is known, its own options are."""
-    ran = process(_LOGMEND_COMPLETE="bash_complete", COMP_WORDS="logmend explain --inst", COMP_CWORD="2")
-    assert ran.stdout.strip() == "plain,--instance"
+    assert completed(typed="logmend explain --inst").strip() == "plain,--instance"
 
 
 def test_the_page_says_what_help_says() -> None:
@@ -322,10 +353,7 @@ def _commands(group: Any, path: list[str]) -> Any:
 )
 def test_a_shell_completes_commands_options_and_runbooks(typed: str, offered: list[str]) -> None:
     """As bash asks for it."""
-    words = str(len(typed.split()) - 1)
-    asked = {"_LOGMEND_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": words}
-    said = process(**asked).stdout.split()
-    assert [each.rpartition(",")[2] for each in said] == offered
+    assert [each.rpartition(",")[2] for each in completed(typed=typed).split()] == offered
 
 
 VM, OTHER = "my-project/us-west1-a/42", "demo-project/us-west1-b/7"
@@ -350,9 +378,7 @@ def test_vms_and_projects_of_the_last_scan_are_completed(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     scanned.keep([(InstanceRef(*VM.split("/")), "web-1"), (InstanceRef(*OTHER.split("/")), "$(reboot)")])
     scanned.keep([])
-    words = str(len(typed.split()) - 1)
-    ran = process(_LOGMEND_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=words)
-    assert [each.rpartition(",")[2] for each in ran.stdout.split()] == offered, ran.stderr
+    assert [each.rpartition(",")[2] for each in completed(typed=typed).split()] == offered
 
 
 def test_a_scan_keeps_its_vms_for_the_shell(run: Run) -> None:
@@ -365,9 +391,3 @@ def test_a_scan_keeps_its_vms_for_the_shell(run: Run) -> None:
     found.parent.rmdir()
     found.parent.write_text("")
     assert run("scan", "-", "--offline", stdin=json.dumps(entry())).exit_code == 0
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_gets_its_script(shell: str) -> None:
-    """What docs/cli.md has evaluated."""
-    assert "_LOGMEND_COMPLETE" in process(_LOGMEND_COMPLETE=f"{shell}_source").stdout
