@@ -7,7 +7,7 @@ budgets, freezes, the live check) is not judged.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from logmend import lql, relay
 from logmend.errors import ConfigError
@@ -200,7 +200,7 @@ def executor(facts: InstanceFacts | Verdict | None, settings: Settings, runbook:
     return ", else ".join(decide.executors(seen, settings)) or None
 
 
-def document(explained: Explanation) -> dict[str, Any]:
+def document(explained: Explanation) -> dict[str, object]:
     """Return the JSON document of an explanation: every key always there, null if it does not apply."""
     verdict, instance, variant = explained.verdict, explained.instance, explained.variant
     return {

@@ -225,7 +225,7 @@ def _step(text: str) -> int | float:
     return percent / 100
 
 
-def _setting(default: Any, parse: Callable[[str], Any], doc: str) -> Any:
+def _setting(default: object, parse: Callable[[str], object], doc: str) -> Any:
     return field(default=default, metadata={"parse": parse, "doc": doc})
 
 
@@ -585,7 +585,7 @@ def narrowed(general: Settings, own: JsonObject) -> Settings:
     return settings
 
 
-def parsed(name: str, text: str) -> Any:
+def parsed(name: str, text: str) -> object:
     """Parse what a setting's variable would say; ValueError as its parser says."""
     return Settings.__dataclass_fields__[name].metadata["parse"](text)
 
@@ -603,13 +603,13 @@ def described() -> list[tuple[str, str, str]]:
     ]
 
 
-def _shown(parse: Callable[[str], Any], text: str) -> str:
+def _shown(parse: Callable[[str], object], text: str) -> str:
     """Show a short word if a word or number was asked for; any other value could be a secret gone astray."""
     plain = parse.__module__ == __name__ and len(text) <= 24 and text.isprintable()
     return f"={text!r}" if plain else ""
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """Return a value as it would be written into the environment."""
     match value:
         case None | () | ():

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ class Shutdown:
         self._release = release
         self._under_way = 0
         self._armed = False
-        self._next: Any = signal.SIG_DFL
+        self._next: Callable[[int, FrameType | None], object] | int | None = signal.SIG_DFL
 
     def __enter__(self) -> None:
         """Hold the shutdown off while a request is dealt with."""

@@ -88,7 +88,7 @@ def _shell(script: str) -> dict[str, object]:
     return {"interpreter": "SHELL", "script": script}
 
 
-def _essence(document: JsonObject) -> dict[str, Any]:
+def _essence(document: JsonObject) -> dict[str, object]:
     """Reduce an assignment to what it does, with defaults filled in."""
     chosen = document.get("instanceFilter") or {}
     rollout = document.get("rollout") or {}
@@ -107,7 +107,7 @@ def _essence(document: JsonObject) -> dict[str, Any]:
     }
 
 
-def _policy(policy: JsonObject) -> tuple[Any, ...]:
+def _policy(policy: JsonObject) -> tuple[object, ...]:
     resources = [
         resource
         for group in policy.get("resourceGroups") or ()
@@ -116,7 +116,7 @@ def _policy(policy: JsonObject) -> tuple[Any, ...]:
     return policy.get("id"), policy.get("mode"), [_resource(each) for each in resources]
 
 
-def _resource(resource: JsonObject) -> tuple[Any, ...]:
+def _resource(resource: JsonObject) -> tuple[object, ...]:
     run = resource.get("exec") or {}
     parts = [run.get(name) or {} for name in ("validate", "enforce")]
     return (

@@ -138,7 +138,7 @@ def line(outcome: Outcome) -> str:
         return _ENCODER.encode(document(outcome))
 
 
-def brief(outcome: Outcome) -> dict[str, Any]:
+def brief(outcome: Outcome) -> dict[str, object]:
     """Return what answers a delivery: enough for a person at a terminal, nothing of the event's own text."""
     return {
         "result": outcome.result.value,

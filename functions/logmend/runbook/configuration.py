@@ -7,7 +7,6 @@ the default. The values are those of the environment's settings, by the same par
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
@@ -64,7 +63,7 @@ def _choice(each: Reader) -> Choice:
     enabled = each.take("enabled", bool, "true or false")
     replaces = each.take("replaces", bool, "true or false")
     irreversible = each.take("allow_irreversible", bool, "true or false")
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name in FIELDS:
         _take(each, name, name, values)
     for name in TIMES:
@@ -89,13 +88,13 @@ def _choice(each: Reader) -> Choice:
     return Choice(enabled, bool(replaces), bool(irreversible), values, given)
 
 
-def _take(each: Reader, key: str, setting: str, values: dict[str, Any]) -> None:
+def _take(each: Reader, key: str, setting: str, values: dict[str, object]) -> None:
     text = each.text(key)
     if text is not None:
         _parse(each, key, setting, text, values)
 
 
-def _parse(each: Reader, key: str, setting: str, text: str, values: dict[str, Any]) -> None:
+def _parse(each: Reader, key: str, setting: str, text: str, values: dict[str, object]) -> None:
     try:
         values[setting] = parsed(setting, text)
     except ValueError as error:

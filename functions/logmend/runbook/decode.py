@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from logmend.model.json import JsonObject
 from logmend.runbook.patterns import compiled
 from logmend.runbook.types import Problem
 
 Word = TypeVar("Word", bound=str)
+T = TypeVar("T")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _WORDS: dict[type, str] = {str: "text", bool: "true or false", int: "a number", float: "a number"}
@@ -50,7 +51,7 @@ class Reader:
     def _name(self, key: str) -> str:
         return ".".join(str(part) for part in (*self.path, key))
 
-    def take(self, key: str, kind: type, expected: str, *, required: bool = False) -> Any:
+    def take(self, key: str, kind: type[T], expected: str, *, required: bool = False) -> T | None:
         """Take ``key`` if it is there and a ``kind``; None (and a problem, if due) else."""
         self.taken.add(key)
         value = self.values.get(key)
@@ -152,7 +153,7 @@ class Reader:
                 self.wrong(str(key), f"unknown key {self._name(str(key))}", suggestion(str(key), self.taken))
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """Return what a value is, as a problem names it."""
     match value:
         case str():

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from logmend.model.values import Outcome
 from logmend.stages import act
@@ -30,7 +29,7 @@ class Tally:
     left: bool = False
     queued: set[str] = field(default_factory=set)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, object]:
         """Return the tally as JSON data."""
         return {
             "outcomes": dict(self.outcomes),

@@ -6,11 +6,11 @@ with the Resource Manager and read themselves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from logmend.adapters.google.rest import HttpReply, Rest
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 
 ENDPOINT = "https://logging.googleapis.com"
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
@@ -51,14 +51,14 @@ class LogEntries:
 
     async def pages(
         self, resources: Sequence[str], where: str, *, newest_first: bool = False
-    ) -> AsyncIterator[Sequence[dict[str, Any]]]:
+    ) -> AsyncIterator[Sequence[JsonObject]]:
         """Yield the entries that the filter ``where`` selects, a page at a time, oldest first.
 
         ``resources`` are ``projects/P``; every hundred of them are read by themselves.
         ``Permanent("not_permitted")`` names the role; ``Transient`` if the API stays away.
         """
         for start in range(0, len(resources), PROJECTS):
-            body: dict[str, Any] = {
+            body: dict[str, object] = {
                 "resourceNames": list(resources[start : start + PROJECTS]),
                 "filter": where,
                 "orderBy": "timestamp desc" if newest_first else "timestamp asc",
@@ -92,7 +92,7 @@ class LogEntries:
         await self._logging.aclose()
         await self._folders.aclose()
 
-    async def _below(self, parent: str, kind: str, needs: str) -> AsyncIterator[dict[str, object]]:
+    async def _below(self, parent: str, kind: str, needs: str) -> AsyncIterator[JsonObject]:
         query = {"parent": parent, "pageSize": "300"}
         while True:
             role = f"{needs} (roles/browser)"
@@ -104,13 +104,20 @@ class LogEntries:
             query["pageToken"] = str(token)
 
     async def _patiently(
-        self, api: Rest, method: str, path: str, needs: str, **call: Any
-    ) -> dict[str, object]:
+        self,
+        api: Rest,
+        method: str,
+        path: str,
+        needs: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> JsonObject:
         for pause in (*self._pauses, None):
             try:
-                answer: HttpReply = await api.call(method, path, **call)
+                answer: HttpReply = await api.call(method, path, query=query, body=body)
                 if answer.ok:
-                    return dict(answer.json or {})
+                    return answer.json or {}
                 error: Transient | Permanent = answer.error(needs=needs)
             except Transient as trouble:
                 error = trouble
@@ -122,9 +129,9 @@ class LogEntries:
         raise AssertionError("unreachable")
 
 
-def _active(document: dict[str, object]) -> bool:
+def _active(document: JsonObject) -> bool:
     return document.get("state", "ACTIVE") == "ACTIVE" and ("projectId" in document or "name" in document)
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
+def _dicts(value: object) -> list[JsonObject]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

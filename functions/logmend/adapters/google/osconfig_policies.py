@@ -65,13 +65,13 @@ class Assignments:
             from google.auth.credentials import AnonymousCredentials
             from google.cloud import osconfig_v1
 
-        options: dict[str, Any] = {"transport": "rest"}
-        if endpoint is not None:
-            options["client_options"] = ClientOptions(api_endpoint=endpoint)
-        if endpoint is not None and endpoint.startswith("http://"):
-            options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        unsigned = endpoint is not None and endpoint.startswith("http://")
         try:
-            self._client = osconfig_v1.OsConfigZonalServiceClient(**options)
+            self._client = osconfig_v1.OsConfigZonalServiceClient(
+                credentials=AnonymousCredentials() if unsigned else None,  # type: ignore[no-untyped-call]
+                transport="rest",
+                client_options=ClientOptions(api_endpoint=endpoint) if endpoint is not None else None,
+            )
         except Exception as error:
             raise errors.classify(error) from error
         self._type = osconfig_v1.OSPolicyAssignment

@@ -8,7 +8,6 @@ the roles; if a caller can do something about it, it is returned as a value inst
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 from logmend.adapters.error_table import one_line
@@ -155,5 +154,5 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
     return text
 
 
-def _time(microseconds: Any) -> datetime | None:
+def _time(microseconds: str | float | None) -> datetime | None:
     return datetime.fromtimestamp(int(microseconds) / 1e6, UTC) if microseconds else None

@@ -5,8 +5,8 @@ Google's client honours ``PUBSUB_EMULATOR_HOST``. Nothing is imported or dialled
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from logmend.adapters.google import errors
 from logmend.adapters.libraries import ALONE
@@ -16,6 +16,7 @@ from logmend.model.values import Delivery
 
 if TYPE_CHECKING:
     from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
+    from google.pubsub_v1.types import ReceivedMessage
 
 TIMEOUT = 20.0
 """Seconds for one publish, with the client's own retries, or one pull or acknowledgement."""
@@ -164,7 +165,7 @@ class Subscription:
         if self._opened is not None:
             await asyncio.to_thread(self._opened.close)
 
-    async def _call(self, call: Any) -> None:
+    async def _call(self, call: Callable[["SubscriberClient"], object]) -> None:
         try:
             await asyncio.to_thread(lambda: call(self._client()))
         except Exception as error:
@@ -183,7 +184,7 @@ class Subscription:
         return errors.classify(error, needs=f"roles/pubsub.subscriber on {self._name}")
 
 
-def _pulled(received: Any, subscription: str) -> Pulled:
+def _pulled(received: "ReceivedMessage", subscription: str) -> Pulled:
     message = received.message
     return Pulled(
         received.ack_id,

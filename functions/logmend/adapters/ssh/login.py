@@ -8,7 +8,7 @@ import asyncio
 import functools
 import getpass
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from logmend.adapters.error_table import one_line
 from logmend.adapters.libraries import ALONE
@@ -19,6 +19,8 @@ from logmend.errors import Permanent, Transient
 from logmend.model.values import CredentialKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import asyncssh  # loaded with the first attempt: most events end before one
 
     from logmend.adapters.ssh.watcher import Watcher
@@ -43,12 +45,12 @@ class AnyCredential(Protocol):
         ...
 
     @property
-    def private_key(self) -> Any:
+    def private_key(self) -> "asyncssh.SSHKey":
         """The private key."""
         ...
 
     @property
-    def certificate(self) -> Any:
+    def certificate(self) -> "asyncssh.SSHCertificate | None":
         """The user certificate for the key, or None."""
         ...
 
@@ -162,7 +164,7 @@ async def login(
         raise trouble from error
 
 
-def _keys(credential: AnyCredential) -> Any:
+def _keys(credential: AnyCredential) -> "Sequence[asyncssh.SSHKey | asyncssh.SSHKeyPair]":
     """Return what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
     with ALONE:
         import asyncssh
