@@ -46,7 +46,7 @@ def measure() -> Iterator[Figure]:
     with vms.crowd(workshop() / "rate") as crowd:
         folder = workshop() / "rate"
         settings = crowd.settings() | {"mode": "observe"}
-        yield from _unmatched(settings)
+        yield from _unmatched(settings | {"state": f"sqlite:{folder / 'ledger'}"})
         yield from _store("sqlite", folder, 3.0)
         if not emulator.installed("cloud-firestore-emulator"):
             yield plain(BENCH, "skipped: firestore: this machine lacks Java or the Cloud SDK's emulator", "")
@@ -57,6 +57,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
+    """Measure what is only counted: the ledger is kept, and not asked."""
     with served(noop()) as other, served(ours(), **settings) as function:
         _warm(other, function)
         document = vms.line(1, form="done")
