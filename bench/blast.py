@@ -184,7 +184,7 @@ class Storm:
         if self.frozen and not frozen:
             await controls.resume(By("ann", now))
         self.frozen = frozen
-        await self.instances[0].pipeline.worker.move_wave(self.runbook, await controls.fleet(), now)
+        await self.instances[0].pipeline.worker.breakers.move_wave(self.runbook, await controls.fleet(), now)
         settings = self.instances[0].settings
         wave = decide.wave(self.runbook, await controls.fleet(), settings, now)
         self.bounds[""] = BUDGET if wave is None else decide.allowed(self.runbook, settings, wave.step)

@@ -69,6 +69,6 @@ class ControlWork(Struct, frozen=True):
         if name in fleet.breakers:
             return  # which pauses its wave as well
         failed = await worker.journal.last_failure(name)
-        await worker.move_wave(runbook, fleet, now)
+        await worker.breakers.move_wave(runbook, fleet, now)
         if failed is not None and failed > now - worker.policies.of(name).breaker_window:
-            await worker.guard_breaker(name, failed)
+            await worker.breakers.guard_breaker(name, failed)

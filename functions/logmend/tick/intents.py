@@ -80,9 +80,9 @@ class Requested(Struct, frozen=True):
         subject = await self.pipeline.worker.controls.subject(intent.instance, intent.runbook)
         if subject is None or decide.recall(intent, asked, subject, self.fleet, settings, now) is not None:
             return True
-        runbook = self.pipeline.runbooks.get(intent.runbook)
+        runbook, guarding = self.pipeline.runbooks.get(intent.runbook), self.pipeline.worker.guarding
         try:
-            if runbook is None or await self.pipeline.worker.objection(intent, asked, runbook) is not None:
+            if runbook is None or await guarding.objection(intent, asked, runbook) is not None:
                 return True
         except Transient:
             if await agent.report(asked) is None:
