@@ -5,7 +5,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logmend.model.enums import Result
 from logmend.model.struct import Struct
@@ -27,7 +27,7 @@ class Alike(Struct, frozen=True):
     next_step: str
 
     @property
-    def row(self) -> Mapping[str, Any]:
+    def row(self) -> Mapping[str, object]:
         """Return it as JSON data."""
         return {
             "cause": self.cause,

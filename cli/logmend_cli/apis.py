@@ -1,19 +1,18 @@
 """Ask Google's APIs about a deployment: names, questions, answers. Read only; nothing is judged here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any
 
 from logmend.adapters.google.rest import Rest
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend_cli.errors import NO_CREDENTIALS
 
 _TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
-NO_BODY: Mapping[str, Any] = MappingProxyType({})
+NO_BODY: JsonObject = MappingProxyType({})
 """POST without a body, for methods that take none."""
 
 
@@ -23,7 +22,7 @@ class Reply(Struct, frozen=True):
     ``error`` is what went wrong, for whoever cannot go on without the answer.
     """
 
-    body: Mapping[str, Any] | None = None
+    body: JsonObject | None = None
     absent: bool = False
     why: str = "not asked"
     error: Transient | Permanent | None = None
@@ -81,7 +80,7 @@ class Apis:
     refusal: Transient | Permanent | None = None
     skews: list[float] = field(default_factory=list)
 
-    async def ask(self, service: str, path: str, *, body: Mapping[str, Any] | None = None) -> Reply:
+    async def ask(self, service: str, path: str, *, body: JsonObject | None = None) -> Reply:
         """Ask one thing: POST if there is a ``body``, else GET."""
         if self.refusal is not None:
             return _unasked(self.refusal)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, Unpack
 
 import click
 
@@ -69,6 +69,20 @@ class Chosen(Struct, frozen=True):
         )
 
 
+class _Selection(TypedDict):
+    """Which plans are meant, as the command was told, and who decides on them."""
+
+    ids: tuple[str, ...]
+    everything: bool
+    zone: str | None
+    labels: tuple[str, ...]
+    runbook: str | None
+    listed: Path | None
+    why: str
+    yes: bool
+    by: str
+
+
 _selection = together(
     click.argument("ids", metavar="[APPROVAL]...", nargs=-1),
     click.option("--all", "everything", is_flag=True, help="Every plan that the other options select."),
@@ -105,22 +119,24 @@ def list_(everything: bool, columns: Sequence[str], shape: str) -> None:
     """List the plans, those that expire first at the top."""
     columns = tuple(dict.fromkeys((*inputs.settings().outcome_labels, *columns)))
 
-    async def work(app: Application) -> list[dict[str, Any]]:
+    async def work(app: Application) -> list[dict[str, object]]:
         now = datetime.now(UTC)
         found = sorted([each async for each in app.controls.approvals()], key=lambda each: each.expires_at)
-        return [row(each, app, now) for each in found]
+        labels = () if shape == "json" else columns  # JSON has all of them
+        return [
+            row(each, app, now) | {f"label:{key}": each.labels.get(key) for key in labels}
+            for each in found
+            if everything or state_of(each, now) == "pending"
+        ]
 
-    rows = running(work, shared_ledger(inputs.settings()))
-    shown = [each for each in rows if everything or each["state"] == "pending"]
-    if shape != "json":  # which has all labels
-        shown = [each | {f"label:{key}": each["labels"].get(key) for key in columns} for each in shown]
+    shown = running(work, shared_ledger(inputs.settings()))
     known = COLUMNS | ({"intent_id": "intent"} if shape == "csv" else {})
     show_rows(shape, known | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
 
 
 @command.command()
 @_selection
-def approve(**chosen: Any) -> int:
+def approve(**chosen: Unpack[_Selection]) -> int:
     """Approve plans. Guards and the check on the VM run again before anything is enforced.
 
     What differs from what the plan shows is not done: a new plan waits. One tick is asked for, for all.
@@ -130,13 +146,13 @@ def approve(**chosen: Any) -> int:
         intent = await app.controls.approve(approval.approval_id, by)
         return f"approved by {by.who}: {_what(approval)}, as {intent.intent_id}"
 
-    return _decide("approve", one, state="pending", ticks=True, **chosen)
+    return _decide("approve", one, chosen, state="pending", ticks=True)
 
 
 @command.command()
 @click.option("--for", "time", metavar="DURATION", help="Let new plans be made again after 90m, 2h, 3d, …")
 @_selection
-def reject(time: str | None, **chosen: Any) -> int:
+def reject(time: str | None, **chosen: Unpack[_Selection]) -> int:
     """Reject plans. No new one is made for the VM until `logmend resume --instance`, or for --for."""
     lasts = span(time) if time else None
 
@@ -145,12 +161,12 @@ def reject(time: str | None, **chosen: Any) -> int:
         await app.controls.reject(approval.approval_id, by, until)
         return f"rejected by {by.who}{f' until {until:%FT%TZ}' if until else ''}: {_what(approval)}"
 
-    return _decide("reject", one, state="pending", **chosen)
+    return _decide("reject", one, chosen, state="pending")
 
 
 @command.command()
 @_selection
-def withdraw(**chosen: Any) -> int:
+def withdraw(**chosen: Unpack[_Selection]) -> int:
     """Take approvals back before they are acted on.
 
     What has begun or is over by then is named, and the exit status is 1.
@@ -160,25 +176,21 @@ def withdraw(**chosen: Any) -> int:
         await app.journal.cancel(intents.approved_id(approval.approval_id), by, app.settings)
         return f"withdrawn by {by.who}: {_what(approval)}"
 
-    return _decide("withdraw the approval of", one, state="approved", **chosen)
+    return _decide("withdraw the approval of", one, chosen, state="approved")
 
 
 def _decide(
     verb: str,
     one: Callable[[Application, Approval, By], Awaitable[str]],
+    options: "_Selection",
     *,
     state: str,
-    ids: Sequence[str],
-    listed: Path | None,
-    why: str,
-    yes: bool,
-    by: str,
     ticks: bool = False,
-    **narrowed: Any,
 ) -> int:
     """Decide on the plans that are meant, after asking; gives the exit status."""
-    every = (*ids, *(selection.ids(listed, "approval_id") if listed else ()))
-    chosen = Chosen(every, **narrowed)
+    listed = options["listed"]
+    every = (*options["ids"], *(selection.ids(listed, "approval_id") if listed else ()))
+    chosen = Chosen(every, options["runbook"], options["zone"], options["labels"], options["everything"])
     if not every and not chosen.asks:
         raise ConfigError(
             ["no plans selected: name them, or use --all, --zone, --label, --runbook or --from"]
@@ -197,13 +209,13 @@ def _decide(
         if not meant:
             click.echo("no such plan")
             return DONE
-        if (chosen.asks or listed) and not yes:
+        if (chosen.asks or listed) and not options["yes"]:
             rows = [row(each, app, now) for each in meant]
             columns = {key: COLUMNS[key] for key in COLUMNS if key not in {"state", "decided_by"}}
             show_rows("table", columns, rows)
             many = "1 plan" if len(meant) == 1 else f"{len(meant)} plans"
             confirm(f"{verb} {many}?")
-        asker = By(by, datetime.now(UTC), why)
+        asker = By(options["by"], datetime.now(UTC), options["why"])
         bad = await for_each("plans", {each.approval_id: partial(one, app, each, asker) for each in meant})
         if ticks and bad < len(meant):
             click.echo(await told_of_tick(app.settings.topic))
@@ -244,7 +256,7 @@ def state_of(approval: Approval, now: datetime) -> str:
     return "expired" if approval.state == "pending" and approval.expires_at <= now else approval.state
 
 
-def row(approval: Approval, app: Application, now: datetime) -> dict[str, Any]:
+def row(approval: Approval, app: Application, now: datetime) -> dict[str, object]:
     """Return what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
     intent, approved = approval.intent, approval.state == "approved"
     runbook = app.pipeline.runbooks.get(intent.runbook)

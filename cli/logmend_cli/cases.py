@@ -18,7 +18,6 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from logmend.model.enums import Result
 from logmend.model.struct import Struct
@@ -43,9 +42,9 @@ class Case(Struct, frozen=True):
 
     name: str
     why: str
-    event: Any
+    event: object
     expect: Expected
-    instance: Mapping[str, Any] | None = None
+    instance: Mapping[str, object] | None = None
     now: datetime | None = None
 
 
@@ -111,10 +110,10 @@ def _unknown(file: str, raw: Mapping[str, object], known: tuple[str, ...]) -> li
     ]
 
 
-def _instant(value: Any) -> datetime | None:
+def _instant(value: object) -> datetime | None:
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        found = datetime.fromisoformat(str(value))
+    except ValueError:
         return None
     return found if found.tzinfo is not None else None
 

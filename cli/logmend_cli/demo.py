@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from logmend.errors import ConfigError
+from logmend.model.json import JsonObject
 from logmend_cli import outcome_source, output
 from logmend_cli.errors import warn
 from logmend_cli.pretend import delivery, emulator, function_process, story
@@ -22,7 +23,9 @@ from logmend_cli.pretend.fleet import USER, PretendFleet
 from logmend_cli.pretend.story import Scene
 from logmend_cli.report import command as report
 
-_Json = dict[str, Any]
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "report.html")
 """How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
@@ -131,7 +134,7 @@ def check(
     scenes: Sequence[Scene],
     fleet: PretendFleet,
     before: dict[str, str | None],
-    outcomes: list[_Json],
+    outcomes: list[JsonObject],
     messages: dict[str, str],
 ) -> list[str]:
     """Hold outcomes against what was expected, and against the machines; give what does not hold.
@@ -155,7 +158,7 @@ def check(
     return problems
 
 
-def named(outcome: _Json) -> str:
+def named(outcome: JsonObject) -> str:
     """Return ``result`` or ``result: reason``."""
     return output.word(str(outcome["result"]), outcome["reason"])
 
@@ -165,18 +168,18 @@ class Board:
     """What is shown while the story goes on: the latest outcome of each scene."""
 
     scenes: Sequence[Scene]
-    live: Any = None
-    rows: dict[str, _Json] = field(default_factory=dict)
+    live: "Live | None" = None
+    rows: dict[str, JsonObject] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
 
-    def show(self, scene: Scene, outcome: _Json) -> None:
+    def show(self, scene: Scene, outcome: JsonObject) -> None:
         """Take in what became of a scene so far."""
         self.rows[scene.message_id] = outcome
         self.messages[scene.message_id] = outcome["message_id"]
         if self.live is not None:
             self.live.update(self.table())
 
-    def table(self) -> Any:
+    def table(self) -> "Table":
         """Draw the table."""
         from rich.table import Table
         from rich.text import Text

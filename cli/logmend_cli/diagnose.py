@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from logmend import diagnose
 from logmend.diagnose import Diagnosed
 from logmend.errors import ConfigError
 from logmend.model.enums import Mode
-from logmend.model.struct import replace
+from logmend.model.json import JsonObject
+from logmend.model.struct import Struct, replace
 from logmend.model.values import UNKNOWN, InstanceRef, Lineage
 from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import outcomes
-from logmend_cli import application, inputs, local, orders, output, selection
+from logmend_cli import application, inputs, local, order_options, output, selection
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command, runbook_names
 from logmend_cli.errors import BAD, DONE
@@ -27,6 +28,21 @@ from logmend_cli.scan import text as scan_text
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
+
+
+class DiagnoseOptions(Struct, frozen=True):
+    """What the command was told, each option by its name; None for what was not."""
+
+    named: tuple[str, ...]
+    project: str | None
+    where: str | None
+    scan: Path | None
+    runbook: str
+    as_root: bool
+    on_this_vm: bool
+    parallel: int
+    by: str
+    shape: str
 
 
 @click.command(
@@ -45,10 +61,10 @@ if TYPE_CHECKING:
     "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
 )
 @local.option
-@click.option("--parallel", type=click.IntRange(1, 200), default=orders.PARALLEL, show_default=True)
+@click.option("--parallel", type=click.IntRange(1, 200), default=order_options.PARALLEL, show_default=True)
 @application.by_option
 @output.format_option("table", "json", "csv")
-def command(named: Sequence[str], **chosen: Any) -> int:
+def command(**chosen: Any) -> int:
     """Say why VMs have a fault: one cause for each, whom it concerns, and what to do next.
 
     Runs the runbook's diagnose.sh over SSH as an unprivileged user; nothing is changed. The cause is one that
@@ -59,9 +75,10 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     --local asks the VM that this command runs on, without SSH, Compute or a ledger. If root runs it, the
     script runs as `nobody`, unless you add --as-root, which is recorded in the VM's own log.
     """
-    if chosen.pop("local"):
-        return _told([local.diagnosed(named, chosen)], chosen["shape"])
-    return application.running(lambda app: _diagnose(app, named, **chosen), _settings())
+    options = DiagnoseOptions(**chosen)
+    if options.on_this_vm:
+        return _told([local.diagnosed(options.runbook, options.by, as_root=options.as_root)], options.shape)
+    return application.running(lambda app: _diagnose(app, options), _settings())
 
 
 def _settings() -> Settings:
@@ -71,19 +88,8 @@ def _settings() -> Settings:
     return settings
 
 
-async def _diagnose(
-    app: "Application",
-    named: Sequence[str],
-    *,
-    project: str | None,
-    where: str | None,
-    scan: Path | None,
-    runbook: str,
-    as_root: bool,
-    parallel: int,
-    by: str,
-    shape: str,
-) -> int:
+async def _diagnose(app: "Application", options: DiagnoseOptions) -> int:
+    runbook, as_root = options.runbook, options.as_root
     app.chosen_runbooks(runbook)
     found = app.pipeline.runbooks[runbook]
     if not found.scripts.diagnose:
@@ -91,14 +97,14 @@ async def _diagnose(
     if as_root and app.pipeline.policies.of(runbook).mode is Mode.OBSERVE:
         problem = f"the mode of {runbook} is observe, which grants no root; set approve or enforce"
         raise ConfigError([f"--as-root: {problem} (LOGMEND_MODE, and its own in LOGMEND_RUNBOOKS)"])
-    refs = await selection.vms(app, named, project, where, scan)
+    refs = await selection.vms(app, options.named, options.project, options.where, options.scan)
     if not refs:
         raise ConfigError(["no VMs selected: name them, or use --filter or --from"])
     if as_root:
-        await _noted(app, refs, runbook, by)
+        await _noted(app, refs, runbook, options.by)
     with output.progress("VMs", len(refs)) as more:
-        told = await _each(app, refs, found, parallel, more, as_root=as_root)
-    return _told(told, shape)
+        told = await _each(app, refs, found, options.parallel, more, as_root=as_root)
+    return _told(told, options.shape)
 
 
 async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, by: str) -> None:
@@ -113,7 +119,7 @@ async def _each(
     refs: Sequence[InstanceRef],
     runbook: Runbook,
     parallel: int,
-    more: Any,
+    more: Callable[[int], None],
     *,
     as_root: bool,
 ) -> list[Diagnosed]:
@@ -138,7 +144,7 @@ async def _each(
     return sorted(await asyncio.gather(*map(one, refs)), key=lambda each: each.instance)
 
 
-def document(told: Diagnosed) -> dict[str, Any]:
+def document(told: Diagnosed) -> JsonObject:
     """Return one VM's answer as JSON data."""
     ref, found = told.instance, told.diagnosis
     step = reasons.filled(found.next_step, ref)

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Decorator = Callable[[Callable[..., object]], Callable[..., object]]
 """What gives a command an option, or several."""
 
 
@@ -34,7 +34,7 @@ class CommandGroup(click.Group):
 def together(*options: Decorator) -> Decorator:
     """Return what gives a command all of these, in this order."""
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., object]) -> Callable[..., object]:
         for option in reversed(options):
             command = option(command)
         return command

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import click
 
@@ -20,7 +19,7 @@ from logmend_cli.application import opened
 from logmend_cli.documented import Command
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 
-_Row = dict[str, Any]
+_Row = dict[str, object]
 
 PROVEN = frozenset({Result.REMEDIATED, Result.REVERTED})
 """Results that a check before and after the change stands for."""
@@ -136,7 +135,7 @@ def of_outcome(outcome: Outcome) -> _Row | None:
     }
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return json.dumps(value, sort_keys=True) if value and isinstance(value, dict | list) else value or None
 
 

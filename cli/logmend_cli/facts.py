@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from logmend import instance_json
 from logmend.errors import ConfigError, Transient
+from logmend.model.json import JsonObject
 from logmend.model.values import InstanceFacts, InstanceRef, Undecodable, Verdict
 from logmend.settings import Settings
 from logmend.stages.decode.stream import values
@@ -74,7 +75,7 @@ class Described:
         self._missed = self._missed or (None if found else ref)
         return found[0] if found else None
 
-    def document(self, ref: InstanceRef) -> Mapping[str, Any] | None:
+    def document(self, ref: InstanceRef) -> JsonObject | None:
         """Return the document of a VM as it stands in the file."""
         found = self._known.get(ref)
         return found[1] if found else None

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from logmend.model.enums import Mode, Result
+from logmend.model.json import JsonObject
 from logmend.model.state import Approval, Freeze, Scope, Subject, Wave
 from logmend.model.struct import Struct
 from logmend.model.values import Intent, Outcome
@@ -68,7 +68,7 @@ class FleetState:
     failures: list[Outcome] = field(default_factory=list)
     needs_human: list[Subject] = field(default_factory=list)
     relapsed: list[Subject] = field(default_factory=list)
-    waiting: list[Mapping[str, Any]] = field(default_factory=list)
+    waiting: list[Mapping[str, object]] = field(default_factory=list)
     documents: Counter[str] = field(default_factory=Counter)
     approvals: list[Approval] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -78,9 +78,9 @@ class FleetState:
     held: list[Subject] = field(default_factory=list)
     holds: dict[str, Intent] = field(default_factory=dict)
     budgets: list[Spent] = field(default_factory=list)
-    owners: list[Mapping[str, Any]] = field(default_factory=list)
-    labels: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
-    groups: list[Mapping[str, Any]] = field(default_factory=list)
+    owners: list[Mapping[str, object]] = field(default_factory=list)
+    labels: Mapping[str, list[Mapping[str, object]]] = field(default_factory=dict)
+    groups: list[Mapping[str, object]] = field(default_factory=list)
     controls: list[Outcome] = field(default_factory=list)
     causes: list[CauseCount] = field(default_factory=list)
     alike: list[Alike] = field(default_factory=list)
@@ -92,7 +92,7 @@ class FleetState:
     last: datetime | None = None
     last_tick: datetime | None = None
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> JsonObject:
         """Return the state as JSON data; times in milliseconds, ``p50`` and the like by nearest rank."""
         return {
             "instances": self.instances,
@@ -148,7 +148,7 @@ def quantiles(values: Iterable[int]) -> dict[str, int | None]:
     return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "max": ordered[-1]}
 
 
-def _failure(outcome: Outcome) -> dict[str, Any]:
+def _failure(outcome: Outcome) -> dict[str, object]:
     """Return the row of one outcome that is bad, with what a person does next."""
     return {
         "at": seconds(outcome.at),
@@ -164,7 +164,7 @@ def _failure(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
+def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, object]:
     return {
         "name": freeze.name,
         "scope": str(scope),
@@ -176,7 +176,7 @@ def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, Any]:
     }
 
 
-def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, Any]:
+def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, object]:
     held = (
         f"{wave.held.who} ({outcome_json.CLAIMED}) at {wave.held.at:%FT%TZ} {wave.held.why}".strip()
         if wave.held
@@ -185,7 +185,7 @@ def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, Any]:
     return {"runbook": runbook, "wave": said, "since": seconds(wave.since), "held_by": held}
 
 
-def _held(subject: Subject, revert: Intent | None) -> Mapping[str, Any]:
+def _held(subject: Subject, revert: Intent | None) -> Mapping[str, object]:
     """Return the row of a VM that is held off: by a revert, whose order the ledger knows, or a rejection."""
     declined = None if subject.held else subject.declined
     since = declined.at if declined else revert.created_at if revert else None
@@ -204,7 +204,7 @@ def _held(subject: Subject, revert: Intent | None) -> Mapping[str, Any]:
     }
 
 
-def _control(outcome: Outcome) -> Mapping[str, Any]:
+def _control(outcome: Outcome) -> Mapping[str, object]:
     return {
         "at": seconds(outcome.at),
         "reason": outcome.reason,
@@ -218,7 +218,7 @@ def _control(outcome: Outcome) -> Mapping[str, Any]:
     }
 
 
-def _cause(cause: CauseCount) -> Mapping[str, Any]:
+def _cause(cause: CauseCount) -> Mapping[str, object]:
     return {
         "result": cause.result,
         "reason": cause.reason,
@@ -229,7 +229,7 @@ def _cause(cause: CauseCount) -> Mapping[str, Any]:
     }
 
 
-def _subject(subject: Subject) -> Mapping[str, Any]:
+def _subject(subject: Subject) -> Mapping[str, object]:
     return {
         "instance": str(subject.instance),
         "name": subject.name,
@@ -270,7 +270,7 @@ def _next(subject: Subject) -> str | None:
     return reasons.next_step(said) or None
 
 
-def _approval(approval: Approval) -> Mapping[str, Any]:
+def _approval(approval: Approval) -> Mapping[str, object]:
     return {
         "approval_id": approval.approval_id,
         "instance": str(approval.intent.instance),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from logmend.ledger import places
 from logmend.ledger.places import Shard
@@ -48,18 +47,18 @@ class GroupWaits:
             if used := places.taken(known):
                 self._used[shard.name.removeprefix(decide.GROUP)] = used, places.frees(known, window)
 
-    def rows(self) -> list[Mapping[str, Any]]:
+    def rows(self) -> list[Mapping[str, object]]:
         """Return each group and runbook with its VMs that wait, those of most first; then groups in use."""
+        most_first = sorted(self._waiting.items(), key=lambda each: -len(each[1][0]))
         found = [
-            self._row(group, runbook, len(vms), latest)
-            for (group, runbook), (vms, latest) in self._waiting.items()
+            self._row(group, runbook, len(vms), latest) for (group, runbook), (vms, latest) in most_first
         ]
         idle = self._used.keys() - {group for group, _ in self._waiting}
-        return sorted(found, key=lambda each: -each["waiting"]) + [self._row(group) for group in sorted(idle)]
+        return found + [self._row(group) for group in sorted(idle)]
 
     def _row(
         self, group: str, runbook: str | None = None, waiting: int = 0, latest: Outcome | None = None
-    ) -> Mapping[str, Any]:
+    ) -> Mapping[str, object]:
         used, frees = self._used.get(group, (0, None))
         return {
             "group": group,

@@ -1,9 +1,9 @@
 """``logmend history``: everything that is known of one VM, in order."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from logmend.ledger import Contacts
 from logmend.ledger.freezes import of_fleet, of_subject
 from logmend.ledger.repeats import pending
 from logmend.model.enums import Result
+from logmend.model.json import JsonObject
 from logmend.model.state import Approval, Freeze, Record, Scope, Subject
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
@@ -24,7 +25,10 @@ from logmend_cli.documented import Command
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 from logmend_cli.scanned import complete_vms
 
-_Row = dict[str, Any]
+if TYPE_CHECKING:
+    from logmend.wiring import Application
+
+_Row = JsonObject
 
 LATER = {"intent": 1, "outcome": 2, "now": 3}
 """What comes after what else there is of the same moment."""
@@ -89,7 +93,7 @@ async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_R
     return sorted(kept, key=lambda row: (row["at"], LATER.get(row["kind"], 0)))
 
 
-async def _ledger(app: Any, ref: InstanceRef, source: OutcomeQuery) -> Any:
+async def _ledger(app: "Application", ref: InstanceRef, source: OutcomeQuery) -> AsyncIterator[_Row]:
     """Yield what the ledger knows of a VM."""
     async for each in app.queues.records():
         if each.intent.instance == ref:
@@ -98,31 +102,46 @@ async def _ledger(app: Any, ref: InstanceRef, source: OutcomeQuery) -> Any:
     async for approval in app.controls.approvals():
         if approval.intent.instance == ref:
             yield of_plan(approval)
-    runbooks, forgotten = set(), set()
+    runbooks = set[str]()
     async for subject in app.queues.subjects():
         if subject.instance == ref:
             runbooks.add(subject.runbook)
             for row in of_subject_now(subject):
                 yield row
-    async for acts in app.queues.acts():
-        for number, act in enumerate(acts.acts):
-            if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
-                forgotten.add(act.at)
-                yield of_outcome(outcomes.of_act(acts, number, app.settings))
-    async for found in app.queues.repeats():
-        if found.instance == ref:
-            told = outcomes.of_repeats(found, app.settings) if source.name is None else pending(found)
-            for each in told:
-                if source.since is None or each.at >= source.since:
-                    what = f"counted: {output.word(each.result, each.reason)}"
-                    yield of_outcome(each) | {"kind": "now", "what": what}
+    controls = [act async for act in _controls(app, ref, runbooks)]
+    for act in controls:
+        yield of_outcome(act)
+    async for count in _counts(app, ref, source):
+        what = f"counted: {output.word(count.result, count.reason)}"
+        yield {**of_outcome(count), "kind": "now", "what": what}
     for scope, freeze in of_fleet(await app.controls.fleet(), lambda _: True)[1]:
         if scope.runbook is None or scope.runbook in runbooks:
             yield _freeze(scope, freeze)
-    for each in (await Contacts(app.store).get(ref)).forgotten:
-        if each.at not in forgotten:  # told for longer than what was done to controls is kept
-            detail = f"{each.pin.key} {each.why}".strip()
-            yield _row(each.at, "decision", "host key forgotten", by=each.by, detail=detail)
+    seen = {act.at for act in controls}
+    for pin in (await Contacts(app.store).get(ref)).forgotten:
+        if pin.at not in seen:  # it is kept for longer than what was done to controls
+            detail = f"{pin.pin.key} {pin.why}".strip()
+            yield _row(pin.at, "decision", "host key forgotten", by=pin.by, detail=detail)
+
+
+async def _controls(
+    app: "Application", ref: InstanceRef, runbooks: Collection[str]
+) -> AsyncIterator[Outcome]:
+    """Yield the uses of controls that concern a VM or one of its runbooks."""
+    async for acts in app.queues.acts():
+        for number, act in enumerate(acts.acts):
+            if act.instance in (None, ref) and (act.runbook is None or act.runbook in runbooks):
+                yield outcomes.of_act(acts, number, app.settings)
+
+
+async def _counts(app: "Application", ref: InstanceRef, source: OutcomeQuery) -> AsyncIterator[Outcome]:
+    """Yield what was counted of a VM: all, or what the outcomes that are read do not have yet."""
+    async for repeats in app.queues.repeats():
+        if repeats.instance == ref:
+            counts = outcomes.of_repeats(repeats, app.settings) if source.name is None else pending(repeats)
+            for each in counts:
+                if source.since is None or each.at >= source.since:
+                    yield each
 
 
 def of_record(known: Record) -> Iterator[_Row]:

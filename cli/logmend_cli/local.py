@@ -8,8 +8,7 @@ import json
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -27,15 +26,33 @@ from logmend_cli.documented import together
 from logmend_cli.errors import UNUSABLE, confirm, status_of, warn
 from logmend_cli.runbook import export
 
+if TYPE_CHECKING:
+    from logmend_cli.order_options import OrderOptions
+
 LONGEST = 100
 """Seconds that ``diagnose.sh`` may take; each thing in it that can block has its own limit."""
 
 NOBODY = "nobody"
 """Whom root becomes to look, unless told otherwise."""
 
-_ALONE = frozenset({"runbook", "enforce", "yes", "labels_unchecked", "as_root", "by", "parallel", "shape"})
+_ALONE = frozenset(
+    {
+        "named",
+        "on_this_vm",
+        "runbook",
+        "enforce",
+        "yes",
+        "labels_unchecked",
+        "as_root",
+        "by",
+        "parallel",
+        "shape",
+    }
+)
 
-option = click.option("--local", is_flag=True, help="Work on the VM that this command runs on, without SSH.")
+option = click.option(
+    "--local", "on_this_vm", is_flag=True, help="Work on the VM that this command runs on, without SSH."
+)
 """The option of the commands that can."""
 
 
@@ -50,34 +67,34 @@ options = together(
 """The options of an order to the VM that it runs on."""
 
 
-def carry_out(action: Action, named: Sequence[str], chosen: Mapping[str, Any]) -> int:
+def carry_out(options: "OrderOptions") -> int:
     """Carry out an order on this VM, or show what it would do; gives the exit status."""
-    settings, enforce = inputs.settings(), chosen["enforce"]
-    _alone(named, chosen)
-    if enforce != chosen["labels_unchecked"]:
+    settings, enforce = inputs.settings(), options.enforce
+    _alone()
+    if enforce != options.labels_unchecked:
         raise ConfigError(["--local: --enforce and --labels-unchecked go together; labels are not seen here"])
     if enforce and inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
         raise ConfigError(["LOGMEND_MODE=observe: nothing is changed from here; unset it"])
-    script = export.script(_runbook(chosen["runbook"]), revert=action is Action.REVERT)
-    if enforce and not chosen["yes"]:
-        confirm(f"{action} {chosen['runbook']} on this VM?")
+    script = export.script(_runbook(options.runbook), revert=options.action is Action.REVERT)
+    if enforce and not options.yes:
+        confirm(f"{options.action} {options.runbook} on this VM?")
     words = ["--enforce", "--labels-unchecked"] if enforce else []
     ran = subprocess.run(
         ["/bin/sh", "-s", "--", *words],
         input=script.encode(),
         stdout=subprocess.PIPE,
         check=False,
-        env={**os.environ, "LOGMEND_BY": chosen["by"]},
+        env={**os.environ, "LOGMEND_BY": options.by},
     )
     if not (lines := ran.stdout.decode(errors="replace").splitlines()):
         return ran.returncode or UNUSABLE  # it said why
     outcome = json.loads(lines[-1])
-    if chosen["shape"] == "json":
+    if options.shape == "json":
         output.show_json([outcome])
     else:
         row = {**outcome, "vm": outcome["instance"]["instance_id"]}
         columns = {"vm": "VM", "result": "result", "reason": "reason", "detail": "what was seen"}
-        output.show_rows(chosen["shape"], columns, [row])
+        output.show_rows(options.shape, columns, [row])
         for note in outcome["notes"]:
             warn(note)
     if not enforce:
@@ -85,20 +102,20 @@ def carry_out(action: Action, named: Sequence[str], chosen: Mapping[str, Any]) -
     return status_of([Result(outcome["result"])])
 
 
-def diagnosed(named: Sequence[str], chosen: Mapping[str, Any]) -> Diagnosed:
+def diagnosed(runbook: str, by: str, *, as_root: bool) -> Diagnosed:
     """Run ``diagnose.sh`` here: as whoever asks, and root as nobody unless ``as_root``."""
-    _alone(named, chosen)
-    found, root = _runbook(chosen["runbook"]), os.geteuid() == 0
+    _alone()
+    found, root = _runbook(runbook), os.geteuid() == 0
     if not found.scripts.diagnose:
         raise ConfigError([f"runbook {found.name} has no diagnose.sh"])
-    if chosen["as_root"] and not root:
+    if as_root and not root:
         raise ConfigError(["--local --as-root takes root: run it with sudo"])
     ref, exempt = _here()
     if exempt:
         return Diagnosed(ref, diagnosis.unknown("not_asked", "exempt: metadata logmend=off"))
-    if chosen["as_root"]:
-        _noted(f"diagnosis of {found.name} {found.digest} as root for {chosen['by']}: begins")
-    return Diagnosed(ref, _diagnosis(found, ref, as_nobody=root and not chosen["as_root"]))
+    if as_root:
+        _noted(f"diagnosis of {found.name} {found.digest} as root for {by}: begins")
+    return Diagnosed(ref, _diagnosis(found, ref, as_nobody=root and not as_root))
 
 
 def _noted(text: str) -> None:
@@ -131,10 +148,12 @@ def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosi
     return diagnosis.decoded(found, ref.instance_id, ran.returncode, ran.stdout, error_text(ran.stderr))
 
 
-def _alone(named: Sequence[str], chosen: Mapping[str, Any]) -> None:
+def _alone() -> None:
     """Refuse what selects other VMs, or takes a ledger."""
-    typed = {each.name: each.opts[0] for each in click.get_current_context().command.params}
-    others = [typed[name] for name in chosen if name not in _ALONE and chosen[name]]
+    context = click.get_current_context()
+    typed = {each.name: each.opts[0] for each in context.command.params}
+    named = context.params["named"]
+    others = [typed[name] for name, value in context.params.items() if value and name not in _ALONE]
     if named or others:
         raise ConfigError([f"--local is for this VM alone: leave out {', '.join([*named, *others])}"])
 

@@ -5,9 +5,7 @@ import signal
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from logmend.errors import ConfigError, LogmendError
 from logmend.model.enums import Action, Mode, Result
@@ -17,65 +15,39 @@ from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
 from logmend_cli import application, inputs, local, output, selection, stops, waves
-from logmend_cli.documented import runbook_names, together
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
+from logmend_cli.order_options import OrderOptions
 
 if TYPE_CHECKING:
     from logmend.wiring import Application
 
-PARALLEL = 16
 
-
-options = together(
-    selection.of_vms,
-    click.option(
-        "--runbook", shell_complete=runbook_names, default="workload-cert-refresh", show_default=True
-    ),
-    click.option("--enforce", is_flag=True, help="Act. Without it, only check and show the plan."),
-    click.option("--yes", is_flag=True, help="Do not ask before acting."),
-    click.option(
-        "--via-function",
-        is_flag=True,
-        help="Queue the request for the function. It only checks unless you add --enforce.",
-    ),
-    click.option("--standalone", is_flag=True, help="Act from here without the fleet's ledger."),
-    local.options,
-    click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True),
-    application.why_option,
-    application.by_option,
-    output.format_option("table", "json", "csv"),
-)
-"""The arguments and options of an order."""
-
-
-def carry_out(action: Action, named: Sequence[str], **chosen: Any) -> int:
+def carry_out(options: OrderOptions) -> int:
     """Carry an order out, or show what it would do; gives the exit status."""
-    unchecked = chosen.pop("labels_unchecked")
-    if chosen.pop("local"):
-        return local.carry_out(action, named, chosen | {"labels_unchecked": unchecked})
-    if unchecked:
+    if options.on_this_vm:
+        return local.carry_out(options)
+    if options.labels_unchecked:
         raise ConfigError(["--labels-unchecked goes with --local: labels of other VMs are looked up"])
-    if chosen["via_function"] and chosen["standalone"]:
+    if options.via_function and options.standalone:
         raise ConfigError(
             ["--via-function writes to the fleet's ledger, --standalone acts without it: give one"]
         )
-    settings = _settings(chosen)
-    return application.running(lambda app: _carry_out(app, action, named, **chosen), settings)
+    return application.running(lambda app: _carry_out(app, options), _settings(options))
 
 
-def _settings(chosen: dict[str, Any]) -> Settings:
+def _settings(options: OrderOptions) -> Settings:
     settings = inputs.settings()
     if settings.outcomes == "stdout":
         settings = replace(settings, outcomes="none")  # standard output is this command's own
-    if chosen["via_function"]:
+    if options.via_function:
         return application.shared_ledger(settings)
-    if not chosen["enforce"]:
+    if not options.enforce:
         return replace(settings, mode=Mode.OBSERVE, state="memory:", outcomes="none")
     if inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
         raise ConfigError(
             ["LOGMEND_MODE=observe: nothing is changed from here; unset it, or set it to approve or enforce"]
         )
-    if settings.state == "memory:" and not chosen["standalone"]:
+    if settings.state == "memory:" and not options.standalone:
         raise ConfigError(
             [
                 application.NO_LEDGER,
@@ -85,62 +57,29 @@ def _settings(chosen: dict[str, Any]) -> Settings:
     return replace(settings, mode=Mode.ENFORCE)
 
 
-async def _carry_out(
-    app: "Application",
-    action: Action,
-    named: Sequence[str],
-    *,
-    runbook: str,
-    shape: str,
-    by: str,
-    **chosen: Any,
-) -> int:
-    app.chosen_runbooks(runbook)
-    refs = await _selected(app, action, named, runbook, chosen)
+async def _carry_out(app: "Application", options: OrderOptions) -> int:
+    app.chosen_runbooks(options.runbook)
+    refs = await _selected(app, options)
     if not refs:
         warn("no VM was fixed since then")
         return DONE
-    acting, canary = chosen["enforce"], bool(chosen.get("canary"))
-    held = await stops.held(app, refs, runbook) if acting and action is Action.ENFORCE else {}
-    passes = await _passes(app, action, refs, runbook, chosen) if acting else {}
-    for text in passes.values():
-        warn(f"passes: {text}")
-    if acting and not chosen["yes"]:
-        for ref in refs:
-            warn(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""))
-        many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
-        confirm(f"{action} {runbook} on {many}?")
-    since = chosen.get("since")
-    orders = [
-        intents.of_operator(
-            action,
-            ref,
-            runbook,
-            by,
-            datetime.now(UTC),
-            intent_id=uuid.uuid4().hex,
-            look_only=not acting,
-            overrides=held.get(ref),
-            passes=tuple(passes),
-            why=chosen["why"],
-            at_most=None if since else chosen.get("at_most"),
-        )
-        for ref in refs
-    ]
-    if chosen["via_function"] and not (since and acting):
-        return await _hand_over(app, orders, shape)
+    orders = await _orders(app, options, refs)
+    acting = options.enforce
+    in_waves = options.since is not None and acting
+    if options.via_function and not in_waves:
+        return await _hand_over(app, orders, options.shape)
 
     async def act(some: Sequence[Intent]) -> list[Outcome]:
-        if chosen["via_function"]:
+        if options.via_function:
             return await waves.by_function(app, some)
-        return await _work(app, some, chosen["parallel"])
+        return await _work(app, some, options.parallel)
 
-    size = chosen["at_most"] if since and acting else len(orders)
-    outcomes = await (waves.in_waves(orders, size, act) if since and acting else act(orders))
-    _show(outcomes, shape)
-    if acting and canary:
-        warn(_mended(outcomes, runbook, opened=bool(await stops.breaker(app, runbook))))
-    if since and len(outcomes) < len(orders):
+    size = options.at_most or len(orders)
+    outcomes = await (waves.in_waves(orders, size, act) if in_waves else act(orders))
+    _show(outcomes, options.shape)
+    if acting and options.canary:
+        warn(_proven(outcomes, options.runbook, opened=bool(await stops.breaker(app, options.runbook))))
+    if options.since and len(outcomes) < len(orders):
         return BAD
     if not acting:
         warn("Nothing was changed. Act with --enforce.")
@@ -150,52 +89,81 @@ async def _carry_out(
     return status_of(outcome.result for outcome in outcomes)
 
 
-async def _passes(
-    app: "Application", action: Action, refs: Sequence[InstanceRef], runbook: str, chosen: dict[str, Any]
-) -> dict[str, str]:
+async def _orders(app: "Application", options: OrderOptions, refs: Sequence[InstanceRef]) -> list[Intent]:
+    """Make an intent for each VM; before anything is enforced, say what it passes, and ask."""
+    held, passes = dict[InstanceRef, str](), dict[str, str]()
+    if options.enforce:
+        if options.action is Action.ENFORCE:
+            held = await stops.held(app, refs, options.runbook)
+        passes = await _passes(app, options, refs)
+        for text in passes.values():
+            warn(f"passes: {text}")
+        if not options.yes:
+            for ref in refs:
+                warn(f"  {ref}" + (f", takes back the revert {held[ref]}" if ref in held else ""))
+            many = "1 VM" if len(refs) == 1 else f"{len(refs)} VMs"
+            confirm(f"{options.action} {options.runbook} on {many}?")
+    return [
+        intents.of_operator(
+            options.action,
+            ref,
+            options.runbook,
+            options.by,
+            datetime.now(UTC),
+            intent_id=uuid.uuid4().hex,
+            look_only=not options.enforce,
+            overrides=held.get(ref),
+            passes=tuple(passes),
+            why=options.why,
+            at_most=None if options.since else options.at_most,
+        )
+        for ref in refs
+    ]
+
+
+async def _passes(app: "Application", options: OrderOptions, refs: Sequence[InstanceRef]) -> dict[str, str]:
     """Name what the order goes through, in words; tells what it will wait for."""
-    shut, out = stops.closed(app, runbook, datetime.now(UTC)), bool(chosen.get("outside_window"))
-    if out and not chosen["why"].strip():
+    runbook, out = options.runbook, options.outside_window
+    shut = stops.closed(app, runbook, datetime.now(UTC))
+    if out and not options.why.strip():
         raise ConfigError(["--outside-window goes on record: say why with --why"])
-    if action is Action.REVERT:
+    if options.action is Action.REVERT:
         frozen = await stops.freezes(app, refs, runbook)
         return frozen | await stops.breaker(app, runbook) | shut
     if out and not shut:
         warn("no window is closed and no blackout holds by the settings here: it goes through none")
     for text in shut.values() if not out else ():
         warn(f"waits: {text}; or go through it with --outside-window --why TEXT")
-    opened = await stops.breaker(app, runbook) if chosen.get("canary") else {}
+    opened = await stops.breaker(app, runbook) if options.canary else {}
     return opened | (shut if out else {})
 
 
-async def _selected(
-    app: "Application", action: Action, named: Sequence[str], runbook: str, chosen: dict[str, Any]
-) -> list[InstanceRef]:
+async def _selected(app: "Application", options: OrderOptions) -> list[InstanceRef]:
     """Give the VMs that are meant: named, filtered or scanned; the canary alone; or by what happened."""
-    others = bool(named or chosen["where"] or chosen["scan"])
-    if canary := chosen.get("canary"):
+    others = bool(options.named or options.where or options.scan)
+    if options.canary:
         if others:
             raise ConfigError(["--canary is for one VM: name no others"])
-        return await application.instances(app, [canary])
-    if since := chosen.get("since"):
-        if others or not chosen["at_most"]:
+        return await application.instances(app, [options.canary])
+    if options.since:
+        if others or not options.at_most:
             raise ConfigError(["--remediated-since chooses the VMs: name none, and give --at-most N"])
-        begin = inputs.since(since, datetime.now(UTC))
+        begin = inputs.since(options.since, datetime.now(UTC))
         assert begin is not None
         if app.settings.state != "memory:":
-            return await waves.remediated_since(app, begin, runbook, chosen["zone"])
+            return await waves.remediated_since(app, begin, options.runbook, options.zone)
         ledger = application.shared_ledger(Settings.from_environment(inputs.environment()))
         async with application.opened(ledger) as known:  # a plan has none of its own
-            return await waves.remediated_since(known, begin, runbook, chosen["zone"])
-    if chosen.get("zone"):
+            return await waves.remediated_since(known, begin, options.runbook, options.zone)
+    if options.zone:
         raise ConfigError(["--zone narrows --remediated-since"])
-    refs = await selection.vms(app, named, chosen["project"], chosen["where"], chosen["scan"])
+    refs = await selection.vms(app, options.named, options.project, options.where, options.scan)
     if not refs:
-        raise ConfigError([f"no VMs selected for {action}: name them, or use --filter or --from"])
+        raise ConfigError([f"no VMs selected for {options.action}: name them, or use --filter or --from"])
     return refs
 
 
-def _mended(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
+def _proven(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
     """Say what a canary proves, and what is still to be done."""
     release = f"logmend resume --runbook {runbook}"
     stays = f" The breaker stays open: {release}" if opened else " No breaker is open."

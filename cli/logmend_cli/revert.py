@@ -1,16 +1,15 @@
 """``logmend revert``: put VMs back as they were."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from logmend.model.enums import Action
-from logmend_cli import orders
+from logmend_cli import order_options, orders
 
 
 @click.command()
-@orders.options
+@order_options.options
 @click.option(
     "--at-most",
     type=click.IntRange(1),
@@ -21,7 +20,7 @@ from logmend_cli import orders
     "--remediated-since", "since", metavar="TIME", help="The VMs remediated since then: 2h, 7d, or RFC 3339."
 )
 @click.option("--zone", help="Only the VMs of one zone, with --remediated-since.")
-def command(named: Sequence[str], **chosen: Any) -> int:
+def command(**chosen: Any) -> int:
     """Undo a runbook on VMs, from its record there. Without --enforce, show the plan.
 
     Until `logmend resume --instance`, automatic events and earlier requests leave a reverted VM alone. With
@@ -32,4 +31,4 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     latest first, in waves of --at-most: the next wave begins when the one before is done, but not after a
     wave with failures.
     """
-    return orders.carry_out(Action.REVERT, named, **chosen)
+    return orders.carry_out(order_options.OrderOptions(Action.REVERT, **chosen))

@@ -1,17 +1,16 @@
 """``logmend run``: remediate VMs, from here or by the function."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from logmend.model.enums import Action
-from logmend_cli import orders
+from logmend_cli import order_options, orders
 from logmend_cli.scanned import complete_vms
 
 
 @click.command()
-@orders.options
+@order_options.options
 @click.option(
     "--canary",
     metavar="INSTANCE",
@@ -23,7 +22,7 @@ from logmend_cli.scanned import complete_vms
     is_flag=True,
     help="Pass the windows and blackouts that are closed now; shows them, and needs --why.",
 )
-def command(named: Sequence[str], **chosen: Any) -> int:
+def command(**chosen: Any) -> int:
     """Remediate VMs: PROJECT/ZONE/ID, PROJECT/ZONE/NAME or self links.
 
     Without --enforce, show the plan: the read-only check on each VM. --enforce goes through the whole
@@ -40,4 +39,4 @@ def command(named: Sequence[str], **chosen: Any) -> int:
     --local works on the VM that this command runs on, with the script of `logmend runbook export`. There is
     no ledger, so no budget, breaker or cooldown, and --enforce needs --labels-unchecked and root.
     """
-    return orders.carry_out(Action.ENFORCE, named, **chosen)
+    return orders.carry_out(order_options.OrderOptions(Action.ENFORCE, **chosen))

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from logmend import windows
 from logmend.errors import ConfigError
 from logmend.ledger.places import Shard
 from logmend.ledger.repeats import pending
+from logmend.model.json import JsonObject
 from logmend.model.state import Fleet
 from logmend.settings import Budget, Settings
 from logmend.stages import decide, outcomes
@@ -142,7 +143,7 @@ def _limits(app: "Application") -> Mapping[str, Mapping[str, int]]:
     return {name: dict(policies.of(name).disruption_limits) for name in names}
 
 
-def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
+def _show(found: JsonObject, now: datetime, *, ledger: bool) -> None:
     for line in found["stopped"]:
         click.echo(f"{click.style('STOPPED', fg='red', bold=True)} {output.printable(line)}")
     if ledger:
@@ -192,7 +193,7 @@ def _show(found: dict[str, Any], now: datetime, *, ledger: bool) -> None:
         output.show_table(("latency", "number", "median", "95 %", "longest"), timed, title="Latencies")
 
 
-def _blocks(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def _blocks(title: str, rows: Sequence[JsonObject]) -> None:
     """Print what takes whole sentences: which VM, what came of it, what to do next."""
     if not rows:
         return

@@ -9,7 +9,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 from logmend.ledger import places
 from logmend.ledger.freezes import of_fleet
@@ -26,6 +26,8 @@ from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
 from logmend_cli.group_waits import GroupWaits
 from logmend_cli.waiting import KEPT, Backlog, Queue
+
+T = TypeVar("T")
 
 FAILURES = 50
 """Failures, and uses of controls, that are kept, the latest."""
@@ -220,7 +222,7 @@ class _Shares:
         if vms:
             self.vms[None] = vms, needs_human, failed
 
-    def rows(self, name: str) -> list[Mapping[str, Any]]:
+    def rows(self, name: str) -> list[Mapping[str, object]]:
         """Return a row for each value, those of most VMs first."""
         ordered = sorted(self.vms.items(), key=lambda each: -len(each[1][0]))[:KEPT]
         counted = ((value, *map(len, sets)) for value, sets in ordered)
@@ -287,6 +289,6 @@ def _stopped(fleet: Fleet) -> list[str]:
     return found
 
 
-def _keep(rows: list[Any], row: Any) -> None:
+def _keep(rows: list[T], row: T) -> None:
     if len(rows) < KEPT:
         rows.append(row)

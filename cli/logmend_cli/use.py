@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlencode
 
 import click
 
 from logmend.errors import ConfigError, Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.settings import PREFIX, Settings
 from logmend_cli import profiles
 from logmend_cli.apis import Apis, Deployment
@@ -104,11 +104,9 @@ async def _read(
         await apis.aclose()
 
 
-async def _functions(
-    apis: Apis, project: str, region: str | None
-) -> tuple[list[Mapping[str, Any]], list[str]]:
+async def _functions(apis: Apis, project: str, region: str | None) -> tuple[list[JsonObject], list[str]]:
     """Return the project's functions that have logmend's settings, and the regions that did not answer."""
-    found: list[Mapping[str, Any]] = []
+    found: list[JsonObject] = []
     silent: list[str] = []
     token = ""
     for _ in range(PAGES):
@@ -125,7 +123,7 @@ async def _functions(
     raise Transient("api_unreachable", f"{project} has more than {PAGES * 100} functions: name the region")
 
 
-def _variables(function: Mapping[str, Any]) -> Mapping[str, str]:
+def _variables(function: JsonObject) -> Mapping[str, str]:
     variables = (function.get("serviceConfig") or {}).get("environmentVariables") or {}
     return {name: value for name, value in variables.items() if name.startswith(PREFIX)}
 
@@ -140,7 +138,7 @@ def _usable(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
     return {name: value for name, value in variables.items() if name not in left_out}, left_out
 
 
-def _not_one(project: str, meant: list[Mapping[str, Any]], silent: list[str]) -> str:
+def _not_one(project: str, meant: list[JsonObject], silent: list[str]) -> str:
     names = [f"{project}/{path[3]}/{path[5]}" for path in (str(each["name"]).split("/") for each in meant)]
     hint = f"; {_unanswered(silent)}" if silent else ""
     if not names:

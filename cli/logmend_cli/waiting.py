@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from logmend.model.state import Fleet, Record, State, Subject
 from logmend.model.struct import Struct
@@ -56,12 +55,12 @@ class Backlog:
     def _first(self) -> list[tuple[Record, datetime | None]]:
         return sorted(self._found, key=lambda each: decide.in_turn(each[0].intent))[:KEPT]
 
-    def rows(self, queues: Mapping[str, Queue], now: datetime) -> list[Mapping[str, Any]]:
+    def rows(self, queues: Mapping[str, Queue], now: datetime) -> list[Mapping[str, object]]:
         """Return each with its position among what is parked of its runbook, and when to expect it.
 
         Of those before it in turn none is left out, so that positions are exact.
         """
-        before, rows = Counter[str](), list[Mapping[str, Any]]()
+        before, rows = Counter[str](), list[Mapping[str, object]]()
         for record, due in self._first():
             runbook, position = record.intent.runbook, None
             if record.state is State.PARKED:
@@ -98,7 +97,7 @@ def expected(
     return max(asked, queue.frees + (late - 1) // queue.limit * queue.window)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record) -> dict[str, object]:
     by = record.intent.requested_by
     return {
         "intent_id": record.intent.intent_id,

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from logmend import catalog, permissions
 from logmend.catalog import Catalog
 from logmend.errors import ConfigError, Permanent, Transient
 from logmend.ledger.damage import Damage
 from logmend.model.enums import Mode
+from logmend.model.json import JsonObject
 from logmend.model.state import Fleet
 from logmend.model.struct import Struct, field
 from logmend.osconfig import assignment
@@ -101,7 +101,7 @@ class Facts(Struct, frozen=True):
         """Return an answer."""
         return self.answers.get(name, Reply())
 
-    def body(self, name: str) -> Mapping[str, Any]:
+    def body(self, name: str) -> JsonObject:
         """Return an answer's body, empty if there is none."""
         return self[name].body or {}
 
@@ -116,7 +116,7 @@ class Facts(Struct, frozen=True):
         return f"service-{self.number}@gcp-sa-pubsub.iam.gserviceaccount.com" if self.number else None
 
     @property
-    def service_config(self) -> Mapping[str, Any]:
+    def service_config(self) -> JsonObject:
         """The deployed function's ``serviceConfig``."""
         found = self.body("function").get("serviceConfig")
         return found if isinstance(found, dict) else {}
@@ -156,7 +156,7 @@ class Facts(Struct, frozen=True):
         return Settings.from_environment({**environment, "K_SERVICE": self.place.name})
 
 
-def dicts(value: object) -> list[Mapping[str, Any]]:
+def dicts(value: object) -> list[JsonObject]:
     """Return the objects of a JSON array; whatever else an answer has there is none."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
@@ -167,6 +167,6 @@ def latest(reply: Reply) -> list[float]:
     for series in dicts((reply.body or {}).get("timeSeries")):
         points = dicts(series.get("points"))
         if points:
-            value: Mapping[str, Any] = points[0].get("value") or {}
+            value: JsonObject = points[0].get("value") or {}
             found.append(float(value.get("int64Value", value.get("doubleValue", 0))))
     return found

@@ -1,14 +1,14 @@
 """Ask the APIs what doctor wants to know. Read only; nothing is judged here."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from logmend import permissions, sink_filter
 from logmend.catalog import Catalog
 from logmend.errors import Permanent, Transient
+from logmend.model.json import JsonObject
 from logmend.model.struct import replace
 from logmend.settings import Settings, SshRoute
 from logmend_cli.apis import NO_BODY, Apis, Deployment
@@ -51,7 +51,7 @@ async def gather(
     )
 
 
-Question = tuple[str, str, str, Mapping[str, Any] | None]
+Question = tuple[str, str, str, JsonObject | None]
 """Name of the answer, service, path, body."""
 
 
@@ -269,7 +269,7 @@ def apis_of(facts: Facts, project: str) -> list[str]:
     return sorted(set(wanted))
 
 
-def interfaces(facts: Facts) -> list[Mapping[str, Any]]:
+def interfaces(facts: Facts) -> list[JsonObject]:
     """Return the network interfaces of Direct VPC egress."""
     access = (facts.body("run").get("template") or {}).get("vpcAccess") or {}
     return list(access.get("networkInterfaces") or [])

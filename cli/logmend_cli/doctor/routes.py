@@ -1,9 +1,10 @@
 """What can go wrong on the ways to VMs, SSH and OS Config: facts in, checks out. Pure."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend.settings import Settings, SshRoute
 from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts, dicts
@@ -119,7 +120,7 @@ def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
     return None, (FAIL, "the function is in no VPC: it cannot reach internal addresses", repair)
 
 
-def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:
+def _lets_in(rule: JsonObject, source: str, settings: Settings) -> bool:
     """Return whether a rule allows the SSH port from every address of ``source``."""
     wanted = ipaddress.ip_network(source)
     ranges = [ipaddress.ip_network(str(each), strict=False) for each in rule.get("sourceRanges") or ()]
@@ -127,7 +128,7 @@ def _lets_in(rule: Mapping[str, Any], source: str, settings: Settings) -> bool:
     return inside and any(_is_open(each, settings.ssh_port) for each in dicts(rule.get("allowed")))
 
 
-def _is_open(allowed: Mapping[str, Any], port: int) -> bool:
+def _is_open(allowed: JsonObject, port: int) -> bool:
     if str(allowed.get("IPProtocol")) not in ("tcp", "all", "6"):
         return False
     spans = [str(each).partition("-") for each in allowed.get("ports") or ("0-65535",)]

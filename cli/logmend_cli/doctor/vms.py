@@ -4,11 +4,11 @@ A project's metadata says what new VMs inherit. Whether a VM that is there lets 
 its own metadata wins over the project's, and its guest agent published host keys on the first boot or never.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from logmend import instance_json
 from logmend.adapters.google.compute import GUEST_ATTRIBUTES_POLICY
+from logmend.model.json import JsonObject
 from logmend.model.struct import replace
 from logmend.model.values import InstanceFacts
 from logmend.outcome.reasons import PUBLISH
@@ -105,7 +105,7 @@ def metadata(facts: Facts, project: str) -> dict[str, str]:
     return dict(instance_json.metadata(facts.body(f"compute/{project}").get("commonInstanceMetadata")))
 
 
-def _has_keys(body: Mapping[str, Any] | None) -> bool:
+def _has_keys(body: JsonObject | None) -> bool:
     return bool(((body or {}).get("queryValue") or {}).get("items"))
 
 

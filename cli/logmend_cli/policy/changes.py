@@ -1,7 +1,7 @@
 """Create, update or delete assignments: begin every change, then wait for all rollouts."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logmend.errors import Permanent, Transient
 from logmend.settings import Settings
@@ -21,7 +21,7 @@ def carry_out(
     shape: str,
 ) -> int:
     """Begin every change, then wait for all; one that fails stops no other."""
-    api, rows, begun = opened(settings), [row(place) for place in places], dict[int, Any]()
+    api, rows, begun = opened(settings), [row(place) for place in places], dict[int, "Applied"]()
     with progress("changes", len(places)) as done:
         for number in range(len(places)):
             try:

@@ -1,7 +1,7 @@
 """Which assignments are meant: of which runbooks and actions, in which projects and zones."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from logmend.adapters.google.osconfig_policies import AssignmentPlace
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., object])
 
 
 def chosen_options(function: F) -> F:

@@ -8,8 +8,7 @@ Answers can be scripted to fail: ``api.fail("instances/42$", 403)``, ``"slow"``,
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -82,7 +81,9 @@ class PretendCompute:
         """Forget every scripted failure."""
         self._failures.clear()
 
-    def _handler(self, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    def _handler(
+        self, answer: Callable[[Request], Awaitable[dict[str, object]]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             call = f"{request.method} {request.url.path}"
             self.calls.append(call + (f"?{request.url.query}" if request.url.query else ""))
@@ -135,13 +136,13 @@ class PretendCompute:
         page, token = _page(request, chosen)
         return {"kind": "compute#instanceList", "items": [each.document(full=full) for each in page]} | token
 
-    async def _all(self, request: Request) -> dict[str, Any]:
+    async def _all(self, request: Request) -> dict[str, object]:
         partial = request.query_params.get("returnPartialSuccess") == "true"
         if self.unreachable_zones and not partial:
             raise Refusal(503, "a zone is unreachable")
         chosen = [each for each in self._chosen(request) if each.zone not in self.unreachable_zones]
         page, token = _page(request, chosen)
-        items: dict[str, Any] = {}
+        items: dict[str, dict[str, list[object]]] = {}
         for each in page:
             items.setdefault(f"zones/{each.zone}", {"instances": []})["instances"].append(each.document())
         if self.unreachable_zones:
@@ -229,10 +230,12 @@ class PretendCompute:
         ]
 
 
-def _page(request: Request, instances: list[PretendInstance]) -> tuple[list[PretendInstance], dict[str, Any]]:
+def _page(
+    request: Request, instances: list[PretendInstance]
+) -> tuple[list[PretendInstance], dict[str, object]]:
     size = int(request.query_params.get("maxResults", "500"))
     start = int(request.query_params.get("pageToken") or "0")
-    more = {"nextPageToken": str(start + size)} if start + size < len(instances) else {}
+    more: dict[str, object] = {"nextPageToken": str(start + size)} if start + size < len(instances) else {}
     return instances[start : start + size], more
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
+from logmend.model.json import JsonObject
 from logmend_cli.pretend.entries import push
 from logmend_cli.pretend.story import Scene
 
@@ -17,7 +17,7 @@ SETTLED = 60.0
 """Seconds after which a message without a final outcome counts as lost."""
 INTERIM = ("deferred", "parked", "requested", "unverified", "interrupted")
 
-Show = Callable[[Scene, dict[str, Any]], None]
+Show = Callable[[Scene, JsonObject], None]
 
 
 async def directly(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show) -> None:
@@ -41,7 +41,7 @@ async def directly(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show
             await asyncio.gather(*(one(scene, threads) for scene in act))
 
 
-def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+def post(url: str, body: bytes) -> tuple[int, JsonObject]:
     """Deliver one push; give the status and the document of the answer."""
     import requests
 
@@ -115,6 +115,6 @@ async def _settled(published: dict[str, Scene], outcomes: Path, show: Show) -> N
         await asyncio.sleep(0.1)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path) -> list[JsonObject]:
     """Read a file of outcomes, one JSON document a line."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -2,8 +2,9 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 PROGRAM = "gce_workload_cert_refresh"
 LEAD = "Error getting config status, workload certificates may not be configured: "
@@ -24,6 +25,15 @@ FORMS = {
 """The line by the guest agent that wrote it, without its prefix."""
 
 
+class LineShape(TypedDict, total=False):
+    """How a line is logged: its form, its path to Cloud Logging, the entry's time and the line's own."""
+
+    form: str
+    path: str
+    at: datetime
+    line_at: datetime
+
+
 def entry(
     vm: tuple[str, str, str],
     form: str = "2022",
@@ -39,7 +49,7 @@ def entry(
     bare = f"{local}: {FORMS[form]}"
     rfc3164 = f"{(line_at or at).strftime('%b %e %H:%M:%S')} {host} {PROGRAM}[929]: {bare}"
     rfc3339 = f"{(line_at or at).isoformat()} {host}.internal {PROGRAM}[49188]: {bare}"
-    paths: dict[str, tuple[str, dict[str, Any]]] = {
+    paths: dict[str, tuple[str, dict[str, object]]] = {
         "syslog": ("syslog", {"jsonPayload": {"message": rfc3164}}),
         "syslog-rfc3339": ("syslog", {"jsonPayload": {"message": rfc3339}}),
         "journald": (
@@ -116,7 +126,7 @@ def incident(vm: tuple[str, str, str], incident_id: str) -> dict[str, Any]:
     }
 
 
-def push(document: dict[str, object] | bytes, message_id: str) -> bytes:
+def push(document: Mapping[str, object] | bytes, message_id: str) -> bytes:
     """Return the body with which Pub/Sub would push it."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     message = {

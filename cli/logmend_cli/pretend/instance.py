@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 BASE = "https://www.googleapis.com/compute/v1"
 
@@ -38,14 +37,14 @@ class PretendInstance:
         """Path below the API's version, by name."""
         return f"projects/{self.project_id}/zones/{self.zone}/instances/{self.name}"
 
-    def document(self, *, full: bool = False) -> dict[str, Any]:
+    def document(self, *, full: bool = False) -> dict[str, object]:
         """Return the instance as ``instances.get`` does; ``full`` adds what ``view=FULL`` adds."""
-        interface: dict[str, Any] = {"kind": "compute#networkInterface", "name": "nic0"}
+        interface: dict[str, object] = {"kind": "compute#networkInterface", "name": "nic0"}
         if self.internal_ip:
             interface["networkIP"] = self.internal_ip
         if self.external_ip:
             interface["accessConfigs"] = [{"name": "External NAT", "natIP": self.external_ip}]
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "kind": "compute#instance",
             "id": self.instance_id,
             "creationTimestamp": "2026-01-01T00:00:00.000-08:00",

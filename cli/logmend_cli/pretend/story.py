@@ -4,17 +4,18 @@ Each scene is one message about one VM, with the result that is expected of it. 
 outcome differs, or if a machine is not what its outcome claims.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import asyncssh
 
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend_cli.pretend.compute_api import PretendCompute
-from logmend_cli.pretend.entries import entry, incident
+from logmend_cli.pretend.entries import LineShape, entry, incident
 from logmend_cli.pretend.fleet import TIMER, Machine, PretendFleet
 from logmend_cli.pretend.instance import PretendInstance
 
@@ -34,7 +35,7 @@ class Scene(Struct, frozen=True):
     machine: str
     what: str
     expected: str
-    body: Callable[[], dict[str, Any] | bytes]
+    body: Callable[[], dict[str, object] | bytes]
     again: bool = False
     follows: bool = False
 
@@ -82,7 +83,14 @@ class Story:
         return machine
 
     def line(
-        self, name: str, what: str, expected: str, *, again: bool = False, follows: bool = False, **shape: Any
+        self,
+        name: str,
+        what: str,
+        expected: str,
+        *,
+        again: bool = False,
+        follows: bool = False,
+        **shape: Unpack[LineShape],
     ) -> None:
         """Add a scene: the machine logs its line in the given shape."""
         vm = identity(self.machines[name])
@@ -128,7 +136,7 @@ def tell(folder: Path) -> tuple[PretendFleet, list[Scene]]:
 
 def _noise(story: Story) -> None:
     """VMs that do not use certificates: every log path and every form of the line."""
-    shapes: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    shapes: tuple[tuple[str, str, LineShape], ...] = (
         ("web-1", "Ops Agent, syslog", {}),
         ("web-2", "Ops Agent, journald receiver", {"path": "journald"}),
         ("web-3", "syslog, RFC 3339 prefix", {"path": "syslog-rfc3339"}),
@@ -248,7 +256,7 @@ def _fail(machine: Machine, command: str, text: str) -> None:
     (folder / command).write_text(text + "\n")
 
 
-def claims_hold(machine: Machine, before: str | None, outcomes: list[dict[str, object]]) -> str | None:
+def claims_hold(machine: Machine, before: str | None, outcomes: Sequence[JsonObject]) -> str | None:
     """Hold what outcomes claim against the machine: None if they hold, else what does not."""
     results = {outcome["result"] for outcome in outcomes}
     touched = any({"disable", "--now"} <= set(call.split()) for call in machine.calls())

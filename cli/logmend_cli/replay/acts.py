@@ -1,13 +1,13 @@
 """What a replay does with an event: explain it, publish it again, or order it under the operator's name."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from logmend import explain
 from logmend.errors import Permanent
 from logmend.explain import Explanation, Rules
 from logmend.model.enums import Result
+from logmend.model.json import JsonObject
 from logmend.model.struct import Struct
 from logmend.model.values import Incident, InstanceRef, Intent, LogEntry
 from logmend.stages import intents
@@ -130,7 +130,7 @@ def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
     return None if each.record is not None else explain.event(each.delivery, each.event, rules, None, now)
 
 
-def document(each: Replayable, explanation: Explanation | None, done: Done) -> Mapping[str, Any]:
+def document(each: Replayable, explanation: Explanation | None, done: Done) -> JsonObject:
     """Return the JSON document of one event's replay: what ``explain`` says, and what was done."""
     known = explain.document(explanation) if explanation is not None else dict.fromkeys(_KEYS)
     if each.record is not None:

@@ -4,11 +4,11 @@ import asyncio
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +25,8 @@ from logmend_cli.replay.journal import ReplayJournal, default_path
 
 if TYPE_CHECKING:
     from logmend.model.enums import Result
+    from logmend.model.json import JsonObject
+    from logmend.wiring import Application
     from logmend_cli.replay.events import Replayable
     from logmend_cli.replay.sources import EventSource
 
@@ -70,7 +72,7 @@ class Replay:
         self._signals: list[int] = []
         self._ended = _STOPPED
         self._journal: ReplayJournal | None = None
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[JsonObject] = []
         self._counts: Counter[str] = Counter()
         self._results: Counter[Result | None] = Counter()
         self._ordered = self._dealt_with = 0
@@ -107,7 +109,9 @@ class Replay:
             if self._ordered:
                 warn(await application.told_of_tick(self._settings.topic))
 
-    async def _every(self, source: "EventSource", act: Handler, rules: Rules, more: Any) -> str:
+    async def _every(
+        self, source: "EventSource", act: Handler, rules: Rules, more: Callable[[int], None]
+    ) -> str:
         """Deal with each event; says how that ended."""
         loop, seen = asyncio.get_running_loop(), set[str]()
         # A log says the same of a VM again and again; a dead letter must leave nothing out.
@@ -175,13 +179,14 @@ class Replay:
             warn(f"continuing an interrupted run ({len(journal.done)} done): {path}")
         return journal
 
-    def _source(self, app: Any) -> "EventSource":
+    def _source(self, app: "Application | None") -> "EventSource":
         from logmend_cli.replay import sources
 
         options = self._options
         if options.file is not None:
             return sources.FileSource(options.file)
         if options.outcome is not None:
+            assert app is not None
             return sources.OutcomeSource(app, options.outcome, order=options.allow_stale)
         if options.where is not None:
             since, until = _span(options.since)
@@ -196,7 +201,7 @@ class Replay:
         name = options.subscription
         return sources.PulledSource(Subscription(name), name, batch=batch, stop=self._stop)
 
-    async def _act(self, app: Any, stack: AsyncExitStack) -> Handler:
+    async def _act(self, app: "Application | None", stack: AsyncExitStack) -> Handler:
         if self._options.publish:
             from logmend.adapters.google.pubsub import Publisher
 
@@ -205,6 +210,7 @@ class Replay:
             assert self._options.topic is not None
             return acts.Publish(publisher, self._options.topic, self._options.everything)
         if self._options.allow_stale:
+            assert app is not None
             return acts.Order(app.journal, self._options.by)
         return acts.explained
 
@@ -230,7 +236,7 @@ class Replay:
         self._counts[done.what] += 1
         self._results[explanation.result if explanation else None] += 1
         self._dealt_with += 1
-        document = dict(acts.document(each, explanation, done))
+        document = acts.document(each, explanation, done)
         if self._options.shape == "json":
             self._rows.append(document)
             return

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -119,7 +119,7 @@ def _report(ran: "Sequence[Ran]") -> None:
         click.echo("no golden cases; logmend explain FILE --save-case makes one")
 
 
-def _case(ran: "Ran") -> dict[str, Any]:
+def _case(ran: "Ran") -> dict[str, object]:
     found = msgspec.to_builtins(ran)
     return {
         "runbook": found["runbook"],

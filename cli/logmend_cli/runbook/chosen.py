@@ -1,8 +1,7 @@
 """Which runbooks a command is about: all, those of the given names, or one in a folder of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from logmend import catalog
 from logmend.errors import ConfigError
@@ -16,7 +15,7 @@ class ChosenRunbook(Struct, frozen=True):
     """A runbook's folder; ``apart`` says that it is not one of those that the settings name."""
 
     folder: Path
-    parameters: Any
+    parameters: Mapping[str, str]
     apart: bool
 
 

@@ -1,7 +1,5 @@
 """``logmend runbook list``: which runbooks are on, and by what."""
 
-from typing import Any
-
 import click
 import msgspec
 
@@ -63,7 +61,7 @@ def list_(runbook: str | None, shape: str) -> int:
     return DONE
 
 
-def _row(runbook: Runbook) -> dict[str, Any]:
+def _row(runbook: Runbook) -> dict[str, object]:
     return {
         "name": runbook.name,
         "summary": runbook.summary,

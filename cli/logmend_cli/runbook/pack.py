@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from logmend import catalog
 from logmend.errors import ConfigError
@@ -33,7 +32,7 @@ def pack(settings: Settings, target: Path) -> list[Path]:
     return [*written, _write(target / FILE, json.dumps(said, indent=2).encode() + b"\n")]
 
 
-def _said(path: Path, own: dict[str, Path]) -> dict[str, Any]:
+def _said(path: Path, own: dict[str, Path]) -> dict[str, object]:
     """Return what a file says; of a folder, that no other runbook is on."""
     if path.is_file():
         return dict(document(str(path), path.read_text(encoding="utf-8")).values) | {"folders": []}

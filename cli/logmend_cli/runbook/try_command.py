@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 import msgspec
@@ -16,6 +16,15 @@ from logmend_cli.runbook.chosen import chosen_runbooks
 
 if TYPE_CHECKING:
     from logmend_cli.runbook.trial import TrialStep
+
+
+class MachineOptions(TypedDict):
+    """The options that only ``--machine`` takes; None, or empty, for what was not given."""
+
+    release: str | None
+    packages: tuple[str, ...]
+    prepare: Path | None
+    archive: str | None
 
 
 @click.command(
@@ -53,7 +62,15 @@ if TYPE_CHECKING:
 )
 @click.option("--archive", metavar="URL", help="With --machine: the Debian archive to install it from.")
 @output.format_option("text", "json")
-def trial(runbook: str, units: Sequence[str], event: Path | None, shape: str, **real: Any) -> int:
+def trial(
+    runbook: str,
+    units: Sequence[str],
+    event: Path | None,
+    shape: str,
+    *,
+    real: bool,
+    **machine: Unpack[MachineOptions],
+) -> int:
     """Check, enforce, check, enforce again, and revert, on a pretend machine with the units that you name.
 
     Nothing on this computer is touched: the scripts run in namespaces of their own, on a root with only its
@@ -71,7 +88,7 @@ def trial(runbook: str, units: Sequence[str], event: Path | None, shape: str, **
     if event is not None and (no := tried.objection(found, event.read_bytes())):
         raise ConfigError([f"{event}: {no}"])
     steps = []
-    for each in _on_machine(found, units, **real) if real.pop("real") else _on_pretend(found, units, **real):
+    for each in (_on_machine if real else _on_pretend)(found, units, machine):
         steps.append(each)
         if shape != "json":
             said = " ".join(f"{key}={value}" for key, value in each.values.items() if key != "mark")
@@ -84,26 +101,19 @@ def trial(runbook: str, units: Sequence[str], event: Path | None, shape: str, **
     return DONE if all(each.good for each in steps) else BAD
 
 
-def _on_pretend(found: Runbook, units: Sequence[str], **real: Any) -> "Iterator[TrialStep]":
+def _on_pretend(found: Runbook, units: Sequence[str], machine: MachineOptions) -> "Iterator[TrialStep]":
     from logmend_cli.runbook import trial as tried
 
-    if any(real.values()):
+    if any(machine.values()):
         raise ConfigError(["--release, --package, --prepare and --archive go with --machine"])
     return tried.run(found, units)
 
 
-def _on_machine(
-    found: Runbook,
-    units: Sequence[str],
-    *,
-    release: str | None,
-    packages: tuple[str, ...],
-    prepare: Path | None,
-    archive: str | None,
-) -> "Iterator[TrialStep]":
+def _on_machine(found: Runbook, units: Sequence[str], machine: MachineOptions) -> "Iterator[TrialStep]":
     from logmend_cli.machine import roots
     from logmend_cli.runbook import on_machine
 
-    arrange = prepare.read_bytes() if prepare else None
-    wanted = on_machine.MachineRecipe(release or roots.RELEASES[0], packages, archive, arrange)
+    arrange = machine["prepare"].read_bytes() if machine["prepare"] else None
+    release = machine["release"] or roots.RELEASES[0]
+    wanted = on_machine.MachineRecipe(release, machine["packages"], machine["archive"], arrange)
     return on_machine.run(found, units, wanted)
