@@ -112,8 +112,8 @@ async def for_each(what: str, work: Mapping[str, Callable[[], Awaitable[str]]]) 
         return True
 
     with progress(what, len(work)) as more:
-        done = await some_at_once(partial(one, name, do, more) for name, do in work.items())
-    return done.count(False)
+        finished = await some_at_once(partial(one, name, do, more) for name, do in work.items())
+    return finished.count(False)
 
 
 async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
@@ -147,14 +147,14 @@ async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
 
 async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:
     """Turn what an operator typed into instances; names are looked up."""
-    found: list[InstanceRef] = []
+    refs: list[InstanceRef] = []
     for text in named:
         match identify.parse(text):
             case NameRef(project_id, zone, name):
-                found += [each.ref for each in await app.compute.find(project_id, name, zone)]
+                refs += [each.ref for each in await app.compute.find(project_id, name, zone)]
             case ref:
-                found.append(ref)
-    return list(dict.fromkeys(found))
+                refs.append(ref)
+    return list(dict.fromkeys(refs))
 
 
 def span(text: str) -> timedelta:

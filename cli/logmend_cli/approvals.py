@@ -121,17 +121,19 @@ def list_(everything: bool, columns: Sequence[str], shape: str) -> None:
 
     async def work(app: Application) -> list[dict[str, object]]:
         now = datetime.now(UTC)
-        found = sorted([each async for each in app.controls.approvals()], key=lambda each: each.expires_at)
+        approvals = sorted(
+            [each async for each in app.controls.approvals()], key=lambda each: each.expires_at
+        )
         labels = () if shape == "json" else columns  # JSON has all of them
         return [
             row(each, app, now) | {f"label:{key}": each.labels.get(key) for key in labels}
-            for each in found
+            for each in approvals
             if everything or state_of(each, now) == "pending"
         ]
 
     shown = running(work, shared_ledger(inputs.settings()))
-    known = COLUMNS | ({"intent_id": "intent"} if shape == "csv" else {})
-    show_rows(shape, known | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
+    headings = COLUMNS | ({"intent_id": "intent"} if shape == "csv" else {})
+    show_rows(shape, headings | {f"label:{key}": key for key in columns}, shown, empty="no plan waits")
 
 
 @command.command()
@@ -201,8 +203,8 @@ def _decide(
     async def work(app: Application) -> int:
         app.chosen_runbooks(chosen.runbook)
         now = datetime.now(UTC)
-        known = [each async for each in app.controls.approvals()]
-        meant = _meant(known, chosen, state, now)
+        approvals = [each async for each in app.controls.approvals()]
+        meant = _meant(approvals, chosen, state, now)
         if state == "approved" and not chosen.ids:  # what was acted on cannot be meant
             waits = await some_at_once(partial(_waits, app, each) for each in meant)
             meant = list(compress(meant, waits))
@@ -225,8 +227,8 @@ def _decide(
 
 
 async def _waits(app: Application, approval: Approval) -> bool:
-    known = await app.journal.record(intents.approved_id(approval.approval_id))
-    return known is not None and known.state is State.PARKED
+    record = await app.journal.record(intents.approved_id(approval.approval_id))
+    return record is not None and record.state is State.PARKED
 
 
 def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime) -> list[Approval]:

@@ -112,10 +112,10 @@ def _unknown(file: str, raw: Mapping[str, object], known: tuple[str, ...]) -> li
 
 def _instant(value: object) -> datetime | None:
     try:
-        found = datetime.fromisoformat(str(value))
+        instant = datetime.fromisoformat(str(value))
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
+    return instant if instant.tzinfo is not None else None
 
 
 def _expected(file: str, raw: object) -> tuple[Expected | None, list[Problem]]:

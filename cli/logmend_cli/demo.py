@@ -217,11 +217,13 @@ def _summary(
     counts: dict[str, int] = {}
     for outcome in board.rows.values():
         counts[outcome["result"]] = counts.get(outcome["result"], 0) + 1
-    told = ", ".join(f"{number} {name}" for name, number in sorted(counts.items(), key=lambda item: -item[1]))
+    totals = ", ".join(
+        f"{number} {name}" for name, number in sorted(counts.items(), key=lambda item: -item[1])
+    )
     way = "through the Pub/Sub emulator" if pubsub == "emulator" else "by direct pushes"
     off = sum(machine.timer() == "disabled inactive" for machine in fleet.machines.values())
     first = next(iter(fleet.machines))
-    click.echo(f"\n{len(board.scenes)} messages {way} in {seconds:.1f} s: {told}.")
+    click.echo(f"\n{len(board.scenes)} messages {way} in {seconds:.1f} s: {totals}.")
     click.echo(f"Then {first} was reverted: its timer is {fleet.machines[first].timer()} again.")
     click.echo(f"{off} of {len(fleet.machines)} timers are off now; one was before.")
     if not problems:

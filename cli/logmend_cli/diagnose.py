@@ -91,8 +91,8 @@ def _settings() -> Settings:
 async def _diagnose(app: "Application", options: DiagnoseOptions) -> int:
     runbook, as_root = options.runbook, options.as_root
     app.chosen_runbooks(runbook)
-    found = app.pipeline.runbooks[runbook]
-    if not found.scripts.diagnose:
+    chosen = app.pipeline.runbooks[runbook]
+    if not chosen.scripts.diagnose:
         raise ConfigError([f"runbook {runbook} has no diagnose.sh"])
     if as_root and app.pipeline.policies.of(runbook).mode is Mode.OBSERVE:
         problem = f"the mode of {runbook} is observe, which grants no root; set approve or enforce"
@@ -103,8 +103,8 @@ async def _diagnose(app: "Application", options: DiagnoseOptions) -> int:
     if as_root:
         await _noted(app, refs, runbook, options.by)
     with output.progress("VMs", len(refs)) as more:
-        told = await _each(app, refs, found, options.parallel, more, as_root=as_root)
-    return _told(told, options.shape)
+        diagnoses = await _each(app, refs, chosen, options.parallel, more, as_root=as_root)
+    return _told(diagnoses, options.shape)
 
 
 async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, by: str) -> None:
@@ -129,7 +129,7 @@ async def _each(
     async def one(ref: InstanceRef) -> Diagnosed:
         async with at_once:
             now = datetime.now(UTC)
-            told = await diagnose.vm(
+            diagnosis = await diagnose.vm(
                 ref,
                 runbook,
                 app.compute,
@@ -139,7 +139,7 @@ async def _each(
                 as_root=as_root,
             )
             more(1)
-            return told
+            return diagnosis
 
     return sorted(await asyncio.gather(*map(one, refs)), key=lambda each: each.instance)
 
@@ -199,7 +199,7 @@ def _show(told: Sequence[Diagnosed], shape: str) -> None:
 
 
 def _alike(told: Sequence[Diagnosed]) -> list[Alike]:
-    found = Causes()
+    causes = Causes()
     for each in told:
-        found.found(each.instance, "", each.diagnosis, each.facts.lineage if each.facts else Lineage())
-    return found.rows()
+        causes.found(each.instance, "", each.diagnosis, each.facts.lineage if each.facts else Lineage())
+    return causes.rows()

@@ -130,14 +130,14 @@ def colours() -> bool | None:
 def _trouble(error: Transient | Permanent) -> str:
     from logmend.outcome.reasons import AT_HAND, REASONS, WAIT
 
-    known = REASONS.get(error.reason)
+    reason = REASONS.get(error.reason)
     # A store names the cause first, which may need another step than what it means for the store.
     cause = error.detail.partition(":")[0]
-    step = REASONS[cause].next_step if cause in AT_HAND else known.next_step if known else ""
+    step = REASONS[cause].next_step if cause in AT_HAND else reason.next_step if reason else ""
     if step == WAIT:
         step = "run it again" if isinstance(error, Transient) else ""
-    said = [known.meaning.rstrip(".") if known else "", error.detail.rstrip(".")]
-    text = f"{error.reason}: {': '.join(filter(None, said))}".rstrip(": ")
+    parts = [reason.meaning.rstrip(".") if reason else "", error.detail.rstrip(".")]
+    text = f"{error.reason}: {': '.join(filter(None, parts))}".rstrip(": ")
     return f"{text}. Next: {step}" if step and "{" not in step else text
 
 

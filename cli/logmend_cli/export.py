@@ -77,16 +77,20 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
 
 async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]:
     """Yield each row once; of what was told, only its id's hash is kept in memory."""
-    told = set[int]()
+    exported = set[int]()
     async for outcome in outcome_source.read(source, settings):
-        if (row := of_outcome(outcome)) is not None and (met := hash(outcome.outcome_id)) not in told:
-            told.add(met)
+        if (row := of_outcome(outcome)) is not None and (met := hash(outcome.outcome_id)) not in exported:
+            exported.add(met)
             yield row
     if settings.state == "memory:":
         return
     async for outcome in _kept(settings):
         early = source.since is not None and outcome.at < source.since
-        if not early and hash(outcome.outcome_id) not in told and (row := of_outcome(outcome)) is not None:
+        if (
+            not early
+            and hash(outcome.outcome_id) not in exported
+            and (row := of_outcome(outcome)) is not None
+        ):
             yield row
 
 
@@ -121,17 +125,17 @@ def of_outcome(outcome: Outcome) -> _Row | None:
     proven = outcome.result in PROVEN
     if not control and not proven and not outcome.committed:
         return None
-    said = outcome_json.document(outcome)
-    instance, source = said["instance"] or {}, said["source"]
+    document = outcome_json.document(outcome)
+    instance, source = document["instance"] or {}, document["source"]
     return {
-        "at": said["timestamp"],
+        "at": document["timestamp"],
         "kind": "control" if control else "change",
         "changed": None if control else "proven" if proven else "possible",
         **{name: instance.get(name) for name in ("project_id", "zone", "instance_id", "name", "labels")},
-        "by": said["requested_by"],
+        "by": document["requested_by"],
         "approval_id": outcome.approval_id,
         "source": None if source is None else {key: each for key, each in source.items() if each is not None},
-        **{name: said[name] for name in COLUMNS if name in said and name not in {"source", "by"}},
+        **{name: document[name] for name in COLUMNS if name in document and name not in {"source", "by"}},
     }
 
 

@@ -108,24 +108,24 @@ async def _reach(app: Application) -> list[str]:
     """Return what the freeze reaches: who has read it, and what was in hand when it was written."""
     before = (await app.controls.fleet()).last_tick
     held, now = await app.queues.expired(FOREVER, PAGE, _ignore), datetime.now(UTC)
-    said = [
+    lines = [
         f"in progress: {each.instance} by {each.lease.owner}; if it had committed, it ends on its own"
         for each in held
         if each.lease and each.lease.expires_at > now
     ]
     if len(held) == PAGE:
-        said.append(f"in progress: only the first {PAGE} were looked at; there may be more (logmend status)")
+        lines.append(f"in progress: only the first {PAGE} were looked at; there may be more (logmend status)")
     if not await tick_function(app.settings.topic):
         seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick was ever run on it"
-        return [*said, UNASKED.format(ledger=app.settings.state, seen=seen)]
+        return [*lines, UNASKED.format(ledger=app.settings.state, seen=seen)]
     for _ in range(WAIT):
         fleet = await app.controls.fleet()
         if (read := fleet.last_tick) is not None and read != before:
             who = fleet.last_tick_by or "an instance without a name"
-            return [*said, f"acknowledged: {who} began a tick at {read:%FT%TZ}, after the freeze", OTHERS]
+            return [*lines, f"acknowledged: {who} began a tick at {read:%FT%TZ}, after the freeze", OTHERS]
         await asyncio.sleep(1)
     ledger = app.settings.state
-    return [*said, f"not acknowledged: no instance began a tick on {ledger} within {WAIT} s", OTHERS]
+    return [*lines, f"not acknowledged: no instance began a tick on {ledger} within {WAIT} s", OTHERS]
 
 
 def _ignore(name: str, error: Permanent) -> None:

@@ -43,9 +43,9 @@ class GroupWaits:
         """Keep how many places of a group are taken, and when the first gets free at the latest."""
         window = timedelta(seconds=shard.window)
         if shard.name.startswith(decide.GROUP):
-            known = places.current(shard, window, now)
-            if used := places.taken(known):
-                self._used[shard.name.removeprefix(decide.GROUP)] = used, places.frees(known, window)
+            current = places.current(shard, window, now)
+            if used := places.taken(current):
+                self._used[shard.name.removeprefix(decide.GROUP)] = used, places.frees(current, window)
 
     def rows(self) -> list[Mapping[str, object]]:
         """Return each group and runbook with its VMs that wait, those of most first; then groups in use."""

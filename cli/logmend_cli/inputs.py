@@ -89,10 +89,10 @@ def settings(mode: Mode | None = None) -> Settings:
     The environment comes first, then the profile in use, whose fleet is named on standard error.
     """
     used = profiles.current()
-    found = Settings.from_environment(_over(used))
+    read = Settings.from_environment(_over(used))
     if used is not None:
         click.echo(f"logmend: {used.announcement}", err=True)
-    return found if mode is None else replace(found, mode=mode)
+    return read if mode is None else replace(read, mode=mode)
 
 
 def environment() -> Mapping[str, str]:

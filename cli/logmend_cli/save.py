@@ -57,8 +57,8 @@ def case(
     )
     expect = _by_default(kept, settings)
     if expect != kept.expect:
-        said = output.word(expect.result or "a tick", expect.reason)
-        warn(f"with the default settings, by which cases are run, it is {said}")
+        words = output.word(expect.result or "a tick", expect.reason)
+        warn(f"with the default settings, by which cases are run, it is {words}")
     sentence = (
         why or f"{_words(name)}: {expect.result or 'tick'}{f', {expect.reason}' if expect.reason else ''}."
     )

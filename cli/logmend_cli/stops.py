@@ -42,8 +42,8 @@ async def freezes(app: "Application", refs: Sequence[InstanceRef], runbook: str)
 def closed(app: "Application", runbook: str, now: datetime) -> dict[str, str]:
     """Name every window that is closed and blackout that holds now, for any VM or those with a label."""
     settings = app.pipeline.policies.of(runbook)
-    found = windows.each_closed(settings.windows, settings.blackouts, now)
-    return {str(each): f"it is {each}" for each in found}
+    shut = windows.each_closed(settings.windows, settings.blackouts, now)
+    return {str(each): f"it is {each}" for each in shut}
 
 
 async def _subjects(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> list[Subject]:

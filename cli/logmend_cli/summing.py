@@ -215,9 +215,9 @@ class _Shares:
 
     def complete(self, every: "_Shares") -> None:
         """Count the VMs that are among ``every`` and have no value here, as those of None."""
-        known = set[int]().union(*(vms for vms, _, _ in self.vms.values()))
+        counted = set[int]().union(*(vms for vms, _, _ in self.vms.values()))
         vms, needs_human, failed = (
-            set[int]().union(*each) - known for each in zip(*every.vms.values(), strict=True)
+            set[int]().union(*each) - counted for each in zip(*every.vms.values(), strict=True)
         )
         if vms:
             self.vms[None] = vms, needs_human, failed
@@ -265,7 +265,7 @@ def spent_by_cohorts(
 
     ``limits`` are by runbook what ``LOGMEND_DISRUPTION_LIMITS`` says; a cohort without one is left out.
     """
-    found = []
+    cohorts = []
     for name, (shard, *_) in shards.items():
         runbook = name.partition("~")[0]
         limit = limits.get(runbook, {}).get(shard.name.partition(" ")[0])
@@ -274,19 +274,19 @@ def spent_by_cohorts(
         known = places.current(shard, budgets[runbook].window, now)
         used, frees = places.taken(known), places.frees(known, budgets[runbook].window)
         if used:
-            found.append(Spent(f"{runbook}, {shard.name}", used, limit, frees if used >= limit else None))
-    return sorted(found, key=lambda each: each.limit - each.used)
+            cohorts.append(Spent(f"{runbook}, {shard.name}", used, limit, frees if used >= limit else None))
+    return sorted(cohorts, key=lambda each: each.limit - each.used)
 
 
 def _stopped(fleet: Fleet) -> list[str]:
-    found = []
+    stopped = []
     for scope, frozen in (("everything", fleet.frozen), *fleet.frozen_runbooks.items()):
-        found += [f"{scope} {freeze}" for freeze in (frozen.stack if frozen else ())]
-    found += [
+        stopped += [f"{scope} {freeze}" for freeze in (frozen.stack if frozen else ())]
+    stopped += [
         f"{name}: breaker open since {each.opened_at:%FT%TZ}, {each.failing} of {each.seen} VMs failed"
         for name, each in fleet.breakers.items()
     ]
-    return found
+    return stopped
 
 
 def _keep(rows: list[T], row: T) -> None:

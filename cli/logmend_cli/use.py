@@ -106,7 +106,7 @@ async def _read(
 
 async def _functions(apis: Apis, project: str, region: str | None) -> tuple[list[JsonObject], list[str]]:
     """Return the project's functions that have logmend's settings, and the regions that did not answer."""
-    found: list[JsonObject] = []
+    functions: list[JsonObject] = []
     silent: list[str] = []
     token = ""
     for _ in range(PAGES):
@@ -115,11 +115,11 @@ async def _functions(apis: Apis, project: str, region: str | None) -> tuple[list
         reply = await apis.ask("cloudfunctions", path)
         if reply.body is None:
             raise reply.error or Permanent("not_found", f"{project}: {reply.why}")
-        found += [each for each in reply.body.get("functions") or () if _variables(each)]
+        functions += [each for each in reply.body.get("functions") or () if _variables(each)]
         silent += [str(each).rpartition("/")[2] for each in reply.body.get("unreachable") or ()]
         token = str(reply.body.get("nextPageToken") or "")
         if not token:
-            return found, silent
+            return functions, silent
     raise Transient("api_unreachable", f"{project} has more than {PAGES * 100} functions: name the region")
 
 

@@ -31,7 +31,7 @@ async def remediated_since(
     app: "Application", since: datetime, runbook: str, zone: str | None
 ) -> list[InstanceRef]:
     """Give the VMs that a runbook fixed since then and that were not put back, the latest first."""
-    found = [
+    fixed = [
         (each.fixed_at, each.instance)
         async for each in app.queues.subjects()
         if each.runbook == runbook
@@ -39,7 +39,7 @@ async def remediated_since(
         and each.fixed_at >= since
         and zone in (None, each.instance.zone)
     ]
-    return [instance for _, instance in sorted(found, key=lambda each: each[0], reverse=True)]
+    return [instance for _, instance in sorted(fixed, key=lambda each: each[0], reverse=True)]
 
 
 async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outcome]:
@@ -47,12 +47,12 @@ async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outco
     outcomes: list[Outcome] = []
     for start in range(0, len(orders), size):
         wave = orders[start : start + size]
-        done = await act(wave)
-        outcomes += done
-        bad = [each for each in done if each.result not in GOOD]
+        ended = await act(wave)
+        outcomes += ended
+        bad = [each for each in ended if each.result not in GOOD]
         left = len(orders) - start - len(wave)
-        warn(f"wave {start // size + 1}: {_came(wave, done)}")
-        if left and (bad or len(done) < len(wave)):
+        warn(f"wave {start // size + 1}: {_came(wave, ended)}")
+        if left and (bad or len(ended) < len(wave)):
             warn(f"stopped: {left} VMs were not begun")
             break
     return outcomes
@@ -68,7 +68,7 @@ def _came(wave: Sequence[Intent], done: Sequence[Outcome]) -> str:
 
 async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcome]:
     """Hand a wave to the function and wait for its end; gives the final outcomes that there are in time."""
-    done: dict[str, Outcome] = {}
+    ended: dict[str, Outcome] = {}
     left = {each.intent_id for each in await written(app, wave)}
     await tick_function(app.settings.topic)
     try:
@@ -76,13 +76,13 @@ async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcom
             while left:
                 for known in await some_at_once(partial(_looked_up, app, each) for each in left):
                     if known is not None and known.state is State.DONE and known.outcome is not None:
-                        done[known.intent.intent_id] = known.outcome
-                left -= done.keys()
+                        ended[known.intent.intent_id] = known.outcome
+                left -= ended.keys()
                 if left:
                     await asyncio.sleep(POLL)
     except TimeoutError:
         warn(f"{len(left)} of this wave are not done yet: logmend status")
-    return list(done.values())
+    return list(ended.values())
 
 
 async def _looked_up(app: "Application", intent_id: str) -> Record | None:

@@ -18,8 +18,8 @@ def path(facts: Facts) -> Iterator[Check]:
     if facts.without is not None:
         repair = REASONS[facts.without.reason].next_step
         why = str(facts.without).rstrip(".")
-        said = f"{why}; nothing was asked of Google Cloud, and what they are for is unknown"
-        yield Check("Google credentials", FAIL, said, repair)
+        evidence = f"{why}; nothing was asked of Google Cloud, and what they are for is unknown"
+        yield Check("Google credentials", FAIL, evidence, repair)
     yield clock(facts)
     for project in dict.fromkeys((facts.place.project, *facts.place.fleet)):
         yield apis(facts, project)
@@ -38,10 +38,10 @@ def clock(facts: Facts) -> Check:
     name, skew = "clock", facts.skew
     if skew is None:
         return Check(name, UNKNOWN, "no API answered with its time")
-    said = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Google's"
+    evidence = f"this machine is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} Google's"
     if abs(skew) < SKEW_WARN:
-        return Check(name, OK, said)
-    return Check(name, FAIL if abs(skew) >= SKEW_FAIL else WARN, said, "sudo timedatectl set-ntp true")
+        return Check(name, OK, evidence)
+    return Check(name, FAIL if abs(skew) >= SKEW_FAIL else WARN, evidence, "sudo timedatectl set-ntp true")
 
 
 def apis(facts: Facts, project: str) -> Check:
@@ -77,29 +77,29 @@ def sink(facts: Facts, parent: str) -> Check:
         return Check(name, FAIL, f"there is no sink {place.name}", repair)
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
-    found = reply.body
-    if found.get("disabled"):
+    body = reply.body
+    if body.get("disabled"):
         return Check(name, FAIL, "it is disabled", f"{update} --no-disabled")
-    if found.get("destination") != destination:
+    if body.get("destination") != destination:
         return Check(
             name,
             FAIL,
-            f"it exports to {found.get('destination')}, not to {destination}",
+            f"it exports to {body.get('destination')}, not to {destination}",
             f"gcloud logging sinks update {place.name} {destination} {at}",
         )
-    if _plain(str(found.get("filter", ""))) != _plain(facts.filter):
+    if _plain(str(body.get("filter", ""))) != _plain(facts.filter):
         return Check(
             name,
             FAIL,
             "its filter is not that of the runbooks here (logmend filter show)",
             f"{update} {filtered}",
         )
-    if not parent.startswith("projects/") and not found.get("includeChildren"):
+    if not parent.startswith("projects/") and not body.get("includeChildren"):
         return Check(name, FAIL, "it leaves out the projects below", f"{update} --include-children")
-    left_out = [str(each.get("name")) for each in dicts(found.get("exclusions")) if not each.get("disabled")]
+    left_out = [str(each.get("name")) for each in dicts(body.get("exclusions")) if not each.get("disabled")]
     if left_out:
-        said = f"its exclusions {', '.join(left_out)} may leave out what the runbooks ask for"
-        return Check(name, WARN, said, f"{update} --remove-exclusions={','.join(left_out)}")
+        evidence = f"its exclusions {', '.join(left_out)} may leave out what the runbooks ask for"
+        return Check(name, WARN, evidence, f"{update} --remove-exclusions={','.join(left_out)}")
     return Check(name, OK, "on, with the runbooks' filter, to the topic")
 
 
@@ -123,9 +123,9 @@ def exports(facts: Facts, parent: str) -> Check:
         return Check(name, UNKNOWN, reply.why)
     errors = sum(latest(reply))
     if errors:
-        said = f"{errors:.0f} entries could not be exported in the last day; they are not sent later"
+        evidence = f"{errors:.0f} entries could not be exported in the last day; they are not sent later"
         project = parent.partition("/")[2]
-        return Check(name, FAIL, said, f"logmend scan --project {project} --since 1d")
+        return Check(name, FAIL, evidence, f"logmend scan --project {project} --since 1d")
     return Check(name, OK, "none in the last day")
 
 
@@ -145,9 +145,9 @@ def interception(facts: Facts, parent: str) -> Check:
         for one in dicts(reply.body.get("sinks")):
             if one.get("interceptChildren") and not one.get("disabled"):
                 matches = _plain(str(one.get("filter", "everything")))[:120]
-                said = f"sink {one.get('name')} of {each} intercepts what it matches: {matches}"
+                evidence = f"sink {one.get('name')} of {each} intercepts what it matches: {matches}"
                 repair = f"gcloud logging sinks update {one.get('name')} {_at(each)} --no-intercept-children"
-                return Check(name, FAIL, said, repair)
+                return Check(name, FAIL, evidence, repair)
     if unseen:
         return Check(name, UNKNOWN, "; ".join(unseen))
     return Check(name, OK, f"none in {', '.join(above)}" if above else "the project has no parent")

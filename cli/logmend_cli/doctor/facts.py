@@ -118,8 +118,8 @@ class Facts(Struct, frozen=True):
     @property
     def service_config(self) -> JsonObject:
         """The deployed function's ``serviceConfig``."""
-        found = self.body("function").get("serviceConfig")
-        return found if isinstance(found, dict) else {}
+        config = self.body("function").get("serviceConfig")
+        return config if isinstance(config, dict) else {}
 
     @property
     def account(self) -> str | None:
@@ -138,10 +138,10 @@ class Facts(Struct, frozen=True):
     @property
     def settings(self) -> Settings:
         """What the function works by as far as it can be read, else the settings of this shell."""
-        found = self.deployed()
-        if found is None or isinstance(found, Settings):
-            return found or self.own_settings
-        wrong = {named[0] for each in found if (named := _NAME.match(each))}
+        deployed = self.deployed()
+        if deployed is None or isinstance(deployed, Settings):
+            return deployed or self.own_settings
+        wrong = {named[0] for each in deployed if (named := _NAME.match(each))}
         try:
             return self._read({k: v for k, v in self._environment.items() if k not in wrong})
         except ConfigError:
@@ -149,8 +149,8 @@ class Facts(Struct, frozen=True):
 
     @property
     def _environment(self) -> dict[str, str]:
-        found = self.service_config.get("environmentVariables") or {}
-        return {str(key): str(value) for key, value in dict(found).items()}
+        variables = self.service_config.get("environmentVariables") or {}
+        return {str(key): str(value) for key, value in dict(variables).items()}
 
     def _read(self, environment: Mapping[str, str]) -> Settings:
         return Settings.from_environment({**environment, "K_SERVICE": self.place.name})
@@ -163,10 +163,10 @@ def dicts(value: object) -> list[JsonObject]:
 
 def latest(reply: Reply) -> list[float]:
     """Return the latest value of each time series."""
-    found = []
+    values = []
     for series in dicts((reply.body or {}).get("timeSeries")):
         points = dicts(series.get("points"))
         if points:
             value: JsonObject = points[0].get("value") or {}
-            found.append(float(value.get("int64Value", value.get("doubleValue", 0))))
-    return found
+            values.append(float(value.get("int64Value", value.get("doubleValue", 0))))
+    return values

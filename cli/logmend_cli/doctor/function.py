@@ -41,8 +41,8 @@ def function(facts: Facts) -> Check:
         f"gcloud functions describe {place.name} --gen2 --project={place.project} --region={place.region}"
     )
     if reply.absent:
-        said = f"there is no {place.function}; another --region or --name?"
-        return Check(name, FAIL, said, f"deploy/gcloud.sh {place.project}")
+        evidence = f"there is no {place.function}; another --region or --name?"
+        return Check(name, FAIL, evidence, f"deploy/gcloud.sh {place.project}")
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
     state = reply.body.get("state")
@@ -54,42 +54,44 @@ def function(facts: Facts) -> Check:
 
 def settings(facts: Facts) -> Check:
     """Read the deployed settings as the function itself does at its start."""
-    name, place, found = "function's settings", facts.place, facts.deployed()
-    if found is None:
+    name, place, deployed = "function's settings", facts.place, facts.deployed()
+    if deployed is None:
         return Check(name, UNKNOWN, facts["function"].why)
-    if not isinstance(found, Settings):
-        wrong = [each.partition(":")[0].partition("=")[0] for each in found]
+    if not isinstance(deployed, Settings):
+        wrong = [each.partition(":")[0].partition("=")[0] for each in deployed]
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
-        unknown = [each for each, text in zip(wrong, found, strict=True) if "no such setting" in text]
+        unknown = [each for each, text in zip(wrong, deployed, strict=True) if "no such setting" in text]
         repair = (
             f"{update} --remove-env-vars={','.join(unknown)}"
             if unknown
             else (f"{update} --update-env-vars={wrong[0]}=VALUE")
         )
-        return Check(name, FAIL, "; ".join(found), repair)
+        return Check(name, FAIL, "; ".join(deployed), repair)
     other = facts.own_settings.state
-    if other not in ("memory:", found.state):
-        said = f"its ledger is {found.state}, this shell's LOGMEND_STATE is {other}"
-        return Check(name, WARN, said, f"export LOGMEND_STATE={found.state}")
-    if found.ssh_host_keys == "insecure" and facts.over_ssh:
+    if other not in ("memory:", deployed.state):
+        evidence = f"its ledger is {deployed.state}, this shell's LOGMEND_STATE is {other}"
+        return Check(name, WARN, evidence, f"export LOGMEND_STATE={deployed.state}")
+    if deployed.ssh_host_keys == "insecure" and facts.over_ssh:
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
-        said = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
-        return Check(name, WARN, said, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
-    return Check(name, OK, f"executor {found.executor}, ledger {found.state}, outcomes {found.outcomes}")
+        evidence = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
+        return Check(name, WARN, evidence, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
+    return Check(
+        name, OK, f"executor {deployed.executor}, ledger {deployed.state}, outcomes {deployed.outcomes}"
+    )
 
 
 def mode(facts: Facts) -> Check:
     """Return what the function may do at most."""
-    found = facts.deployed()
-    if not isinstance(found, Settings):
+    deployed = facts.deployed()
+    if not isinstance(deployed, Settings):
         return Check("mode", UNKNOWN, facts["function"].why or "the settings cannot be read")
-    budget = found.disruption_budget
+    budget = deployed.disruption_budget
     means = {
         Mode.OBSERVE: "checks VMs and plans; changes nothing",
         Mode.APPROVE: "each plan waits for a person (logmend approvals list)",
         Mode.ENFORCE: f"remediates VMs, at most {budget.count} in {budget.window}",
     }
-    return Check("mode", OK, f"{found.mode}: {means[found.mode]}")
+    return Check("mode", OK, f"{deployed.mode}: {means[deployed.mode]}")
 
 
 def limits(facts: Facts) -> Check:
@@ -98,18 +100,18 @@ def limits(facts: Facts) -> Check:
     if not config:
         return Check(name, UNKNOWN, facts["function"].why)
     update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
-    timeout, found = int(config.get("timeoutSeconds") or 60), facts.settings
+    timeout, deployed = int(config.get("timeoutSeconds") or 60), facts.settings
     most, at_once = (
         int(config.get("maxInstanceCount") or 0),
         int(config.get("maxInstanceRequestConcurrency") or 1),
     )
-    said = f"{timeout} s, {at_once} at once in each of at most {most or 'any number of'} instances"
-    if timeout < found.function_timeout.total_seconds():
-        wants = int(found.function_timeout.total_seconds())
-        why = f"{said}: LOGMEND_FUNCTION_TIMEOUT is {wants} s, so attempts are cut off"
+    evidence = f"{timeout} s, {at_once} at once in each of at most {most or 'any number of'} instances"
+    if timeout < deployed.function_timeout.total_seconds():
+        wants = int(deployed.function_timeout.total_seconds())
+        why = f"{evidence}: LOGMEND_FUNCTION_TIMEOUT is {wants} s, so attempts are cut off"
         return Check(name, FAIL, why, f"{update} --timeout={wants}")
     if not most:
-        return Check(name, WARN, f"{said}: a flood has no bound", f"{update} --max-instances=5")
+        return Check(name, WARN, f"{evidence}: a flood has no bound", f"{update} --max-instances=5")
     if at_once == 1:
-        return Check(name, WARN, f"{said}: each event takes an instance", f"{update} --concurrency=40")
-    return Check(name, OK, said)
+        return Check(name, WARN, f"{evidence}: each event takes an instance", f"{update} --concurrency=40")
+    return Check(name, OK, evidence)

@@ -237,9 +237,9 @@ def _series(parent: str, metric: str, where: str, *, days: float = 0) -> str:
 
 def ancestors(facts: Facts, parent: str) -> list[str]:
     """Name the folders and the organization above a project."""
-    found = facts.body(f"ancestry/{parent}").get("ancestor") or []
+    ancestry = facts.body(f"ancestry/{parent}").get("ancestor") or []
     kinds = {"folder": "folders", "organization": "organizations"}
-    ids = [each.get("resourceId", {}) for each in found]
+    ids = [each.get("resourceId", {}) for each in ancestry]
     return [f"{kinds[each['type']]}/{each['id']}" for each in ids if each.get("type") in kinds]
 
 
@@ -277,9 +277,9 @@ def interfaces(facts: Facts) -> list[JsonObject]:
 
 def vm_accounts(facts: Facts) -> list[tuple[str, str]]:
     """Name the accounts that VMs run as by default, by project."""
-    found = []
+    accounts = []
     for project in facts.place.fleet:
         account = facts.body(f"compute/{project}").get("defaultServiceAccount")
         if account:
-            found.append((project, str(account)))
-    return found
+            accounts.append((project, str(account)))
+    return accounts

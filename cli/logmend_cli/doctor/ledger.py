@@ -15,29 +15,29 @@ DAMAGE = 20
 
 def ledger(facts: Facts) -> Check:
     """See that the ledger answers, and whether something is frozen or a breaker open."""
-    name, found = "ledger", facts.ledger
-    if not isinstance(found, Fleet):
+    name, fleet = "ledger", facts.ledger
+    if not isinstance(fleet, Fleet):
         kind, _, where = facts.ledger_state.partition(":")
         project, _, database = where.partition("/")
-        absent = kind == "firestore" and "not_found" in found
+        absent = kind == "firestore" and "not_found" in fleet
         repair = (
             f"gcloud firestore databases create --database={database or '(default)'} --project={project}"
             f" --location={facts.place.region} --type=firestore-native"
         )
-        named = "no ledger is named" in found
-        return Check(name, UNKNOWN if named else FAIL, found, repair if absent else None)
-    if found.frozen:
-        said = f"frozen by {found.frozen.by} at {found.frozen.at:%FT%TZ}: {found.frozen.why}"
-        return Check(name, WARN, said, "logmend resume")
-    if found.frozen_runbooks:
-        one = next(iter(found.frozen_runbooks))
+        named = "no ledger is named" in fleet
+        return Check(name, UNKNOWN if named else FAIL, fleet, repair if absent else None)
+    if fleet.frozen:
+        evidence = f"frozen by {fleet.frozen.by} at {fleet.frozen.at:%FT%TZ}: {fleet.frozen.why}"
+        return Check(name, WARN, evidence, "logmend resume")
+    if fleet.frozen_runbooks:
+        one = next(iter(fleet.frozen_runbooks))
         return Check(
-            name, WARN, f"frozen: {', '.join(found.frozen_runbooks)}", f"logmend resume --runbook {one}"
+            name, WARN, f"frozen: {', '.join(fleet.frozen_runbooks)}", f"logmend resume --runbook {one}"
         )
-    if found.breakers:
-        one, breaker = next(iter(found.breakers.items()))
-        said = f"the breaker of {one} is open: {breaker.failing} of {breaker.seen} VMs failed"
-        return Check(name, WARN, said, f"logmend resume --runbook {one}")
+    if fleet.breakers:
+        one, breaker = next(iter(fleet.breakers.items()))
+        evidence = f"the breaker of {one} is open: {breaker.failing} of {breaker.seen} VMs failed"
+        return Check(name, WARN, evidence, f"logmend resume --runbook {one}")
     return Check(name, OK, f"{facts.ledger_state} answers; nothing is frozen")
 
 
@@ -46,11 +46,13 @@ def damage(facts: Facts) -> Check:
     name = "ledger's documents"
     if not isinstance(facts.ledger, Fleet):
         return Check(name, UNKNOWN, facts.ledger)
-    said = [f"repaired {each.where}: {each.what}" for each in facts.repaired]
-    said += [f"{each.where}: {each.what}" for each in facts.damage]
+    evidence = [f"repaired {each.where}: {each.what}" for each in facts.repaired]
+    evidence += [f"{each.where}: {each.what}" for each in facts.damage]
     if not facts.damage:
-        return Check(name, OK, "; ".join(said) or "every lease and place has its intent")
-    shown = "; ".join(said[:DAMAGE]) + (f"; and {len(said) - DAMAGE} more" if len(said) > DAMAGE else "")
+        return Check(name, OK, "; ".join(evidence) or "every lease and place has its intent")
+    shown = "; ".join(evidence[:DAMAGE]) + (
+        f"; and {len(evidence) - DAMAGE} more" if len(evidence) > DAMAGE else ""
+    )
     repairable = any(each.repairable for each in facts.damage)
     repair = f"logmend doctor --project {facts.place.project} --repair-ledger" if repairable else None
     lost = any(not each.repairable for each in facts.damage)
@@ -69,23 +71,23 @@ def scheduler(facts: Facts) -> Check:
         return Check(name, FAIL, f"there is no job {place.name}-tick: parked work is not processed", repair)
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
-    found = reply.body
-    if found.get("state") != "ENABLED":
+    job = reply.body
+    if job.get("state") != "ENABLED":
         return Check(
             name,
             FAIL,
-            f"the job is {found.get('state')}",
+            f"the job is {job.get('state')}",
             f"gcloud scheduler jobs resume {place.name}-tick {at}",
         )
-    target = (found.get("pubsubTarget") or {}).get("topicName")
+    target = (job.get("pubsubTarget") or {}).get("topicName")
     if target != place.topic:
         repair = f"gcloud scheduler jobs update pubsub {place.name}-tick {at} --topic={place.name}"
         return Check(name, FAIL, f"the job publishes to {target}, not to {place.topic}", repair)
-    status = found.get("status") or {}
+    status = job.get("status") or {}
     if status.get("code"):
-        said = f"its last run failed: {status.get('message') or status['code']}"
-        return Check(name, FAIL, said, f"gcloud scheduler jobs run {place.name}-tick {at}")
-    return Check(name, OK, f"{found.get('schedule')}, last run {found.get('lastAttemptTime', 'not yet')}")
+        evidence = f"its last run failed: {status.get('message') or status['code']}"
+        return Check(name, FAIL, evidence, f"gcloud scheduler jobs run {place.name}-tick {at}")
+    return Check(name, OK, f"{job.get('schedule')}, last run {job.get('lastAttemptTime', 'not yet')}")
 
 
 def last_tick(facts: Facts) -> Check:
@@ -97,5 +99,5 @@ def last_tick(facts: Facts) -> Check:
     if at is None:
         return Check(name, WARN, "none yet", "logmend tick")
     age = facts.now - at
-    said = f"at {at:%FT%TZ}, {int(age.total_seconds())} s ago"
-    return Check(name, FAIL, said, "logmend tick") if age > TICK_LATE else Check(name, OK, said)
+    evidence = f"at {at:%FT%TZ}, {int(age.total_seconds())} s ago"
+    return Check(name, FAIL, evidence, "logmend tick") if age > TICK_LATE else Check(name, OK, evidence)

@@ -44,8 +44,8 @@ def outcome_topic(facts: Facts, topic: str) -> Check:
             f"gcloud pubsub topics add-iam-policy-binding {short} --project={project}"
             f" --member=serviceAccount:{facts.account} --role=roles/pubsub.publisher"
         )
-        said = f"the function lacks {', '.join(lacking)} on {topic}: no outcome is published"
-        return Check(name, FAIL, said, repair)
+        evidence = f"the function lacks {', '.join(lacking)} on {topic}: no outcome is published"
+        return Check(name, FAIL, evidence, repair)
     return Check(name, OK, f"the function may publish to {topic}")
 
 

@@ -84,8 +84,8 @@ def command(
         )
     settings = inputs.settings(Mode(mode) if mode else None)
     at = inputs.time(now)
-    found = catalog.read_all(settings)
-    rules = Rules.of(found.runbooks, found.policies)
+    configured = catalog.read_all(settings)
+    rules = Rules.of(configured.runbooks, configured.policies)
     results: Counter[Result | None] = Counter()
     with lookup(settings, instance, live=live) as facts:
         several, every = _several(
@@ -103,7 +103,7 @@ def command(
         if not several:
             facts.check()
         answers = "" if live else "--live" if instance else "--instance FILE or --live"
-        _show(_counted(every, results), several, shape, found.policies, answers, verbose=verbose)
+        _show(_counted(every, results), several, shape, configured.policies, answers, verbose=verbose)
         facts.check()
     return status_of(results)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from logmend.errors import ConfigError
+from logmend.model.enums import ZONE_PATTERN
 from logmend.osconfig import assignment
 from logmend_cli import inputs
 from logmend_cli.errors import BAD, DONE, confirm
@@ -34,6 +36,8 @@ def command() -> None:
 def render(names: Sequence[str], actions: Sequence[str], zone: str | None, directory: Path | None) -> None:
     """Print the assignments as YAML, as gcloud takes them with --file."""
     settings = inputs.settings()
+    if zone is not None and not ZONE_PATTERN.fullmatch(zone):
+        raise ConfigError([f"{zone!r} is not a zone"])
     for runbook, action in chosen_assignments(settings, names, actions):
         name = assignment.assignment_id(runbook.name, action)
         text = as_yaml(assignment.assignment(runbook, action, settings.exempt_label))
@@ -92,15 +96,15 @@ def status(
     api = opened(settings)
     with progress("assignments", len(wanted)) as done:
         for place, document in wanted:
-            found = api.find(place, document)
-            state = "missing" if found is None else "outdated" if found.differences else "current"
+            existing = api.find(place, document)
+            state = "missing" if existing is None else "outdated" if existing.differences else "current"
             rows.append(
                 row(place)
                 | {
                     "state": state,
-                    "differs_in": list(found.differences) if found else [],
-                    "rollout": found.rollout if found else None,
-                    "revision": found.revision if found else None,
+                    "differs_in": list(existing.differences) if existing else [],
+                    "rollout": existing.rollout if existing else None,
+                    "revision": existing.revision if existing else None,
                 }
             )
             done(1)

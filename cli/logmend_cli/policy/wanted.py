@@ -9,6 +9,7 @@ from logmend.errors import ConfigError
 from logmend.model.enums import PROJECT_PATTERN, ZONE_PATTERN, Action
 from logmend.osconfig import assignment
 from logmend.runbook import Runbook
+from logmend.runbook.decode import suggestion
 from logmend.settings import ExecutorChoice, Settings
 from logmend_cli.documented import runbook_names
 from logmend_cli.errors import warn
@@ -62,10 +63,10 @@ def chosen_assignments(
     """
     from logmend import catalog
 
-    found = catalog.read_all(settings)
-    loaded = found.runbooks
+    configured = catalog.read_all(settings)
+    loaded = configured.runbooks
     if unknown := [name for name in names if name not in loaded]:
-        raise ConfigError([f"no runbook {name!r}; known are {', '.join(loaded)}" for name in unknown])
+        raise ConfigError([f"no runbook {name!r}; {suggestion(name, loaded)}" for name in unknown])
     any_way = to_go and bool(names)
     over_ssh = {
         name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only and not any_way
@@ -75,12 +76,12 @@ def chosen_assignments(
     for name, why in over_ssh.items():
         warn(f"skipped: {name} goes over SSH only: {why}")
     for name in [each for each in names or loaded if each not in over_ssh]:
-        choice = found.choices.get(name)
+        choice = configured.choices.get(name)
         if not any_way and choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
             warn(f"skipped: {name} goes over SSH: LOGMEND_RUNBOOKS says so")
             continue
         runbook, asked = loaded[name], set(map(Action, actions))
-        by_mode = assignment.of_mode(runbook, found.policies.of(name).mode)
+        by_mode = assignment.of_mode(runbook, configured.policies.of(name).mode)
         for action in (each for each in assignment.actions(runbook) if each in (asked or by_mode)):
             yield runbook, action
 

@@ -79,8 +79,8 @@ class Replay:
 
     async def run(self) -> int:
         """Replay; gives the exit status."""
-        found = catalog.read_all(self._settings)
-        rules = Rules.of(found.runbooks, found.policies)
+        configured = catalog.read_all(self._settings)
+        rules = Rules.of(configured.runbooks, configured.policies)
         with self._stoppable():
             try:
                 await self._run(rules)

@@ -80,8 +80,10 @@ class Report:
         if (step := reached(outcome)) is not None:
             single = outcome.intent_id or outcome.message_id
             event = outcome.outcome_id if outcome.first_at or single is None else single
-            known = self._events.get(event)
-            self._events[event] = FunnelEvent(max(step, known.step) if known else step, result, outcome.count)
+            before = self._events.get(event)
+            self._events[event] = FunnelEvent(
+                max(step, before.step) if before else step, result, outcome.count
+            )
         if outcome.lineage.group is not None:
             self.by_group[outcome.lineage.group.rpartition("/")[2]][result] += outcome.count
         if outcome.instance is not None and outcome.runbook is not None:

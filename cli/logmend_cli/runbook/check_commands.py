@@ -54,8 +54,8 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
         problems += sink_rules.check(by_name)
     skipped = runbook_lint.skipped()
     if shape == "json":
-        told = [msgspec.to_builtins(each) for each in problems]
-        output.show_json({"problems": told, "skipped": skipped, "ssh_only": ssh_only})
+        rows = [msgspec.to_builtins(each) for each in problems]
+        output.show_json({"problems": rows, "skipped": skipped, "ssh_only": ssh_only})
     else:
         _tell(problems, chosen, skipped)
         for name, why in ssh_only.items():
@@ -86,8 +86,8 @@ def test(runbooks: Sequence[str], shape: str) -> int:
     ran: list[golden.Ran] = []
     for one in chosen:
         if one.apart:
-            found = load(one.folder, one.parameters)
-            ran += golden.run(one.folder.resolve(), Rules.of({found.name: found}, defaults))
+            loaded = load(one.folder, one.parameters)
+            ran += golden.run(one.folder.resolve(), Rules.of({loaded.name: loaded}, defaults))
         else:
             ran += golden.run(one.folder, together())
     if shape == "json":
@@ -120,12 +120,12 @@ def _report(ran: "Sequence[Ran]") -> None:
 
 
 def _case(ran: "Ran") -> dict[str, object]:
-    found = msgspec.to_builtins(ran)
+    case = msgspec.to_builtins(ran)
     return {
-        "runbook": found["runbook"],
-        "case": found["case"],
+        "runbook": case["runbook"],
+        "case": case["case"],
         "verdict": "fail" if ran.problem else "pass",
         "problem": ran.problem or None,
-        "expected": found["expected"],
-        "answered": found["answered"],
+        "expected": case["expected"],
+        "answered": case["answered"],
     }

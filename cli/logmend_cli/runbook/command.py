@@ -51,12 +51,12 @@ def permissions_() -> int:
     from logmend import permissions
 
     settings = inputs.settings()
-    found = catalog.read_all(settings)
+    configured = catalog.read_all(settings)
     roles = permissions.function_of(
-        list(catalog.uses(found, settings).values()),
+        list(catalog.uses(configured, settings).values()),
         settings.ssh_route,
         silence=settings.confirm_silence,
-        declared=catalog.declared(found),
+        declared=catalog.declared(configured),
     )
     for role, wanted in roles.items():
         click.echo(f"{role} {','.join(sorted(wanted))}")

@@ -34,30 +34,31 @@ def list_(runbook: str | None, shape: str) -> int:
         raise ConfigError([f"no runbook {runbook!r}; {suggestion(runbook, every)}"])
     there = {name: on.runbooks.get(name, each) for name, each in every.items() if runbook in (None, name)}
     environment = inputs.environment()
-    said = {
+    values_of = {
         name: [msgspec.to_builtins(each) for each in values(on, found, environment)]
         for name, found in there.items()
     }
     if shape == "json":
-        output.show_json([_row(found) | {"values": said[name]} for name, found in there.items()])
+        output.show_json([_row(found) | {"values": values_of[name]} for name, found in there.items()])
         return DONE
     rows = [
-        _row(found) | {each["name"]: each["value"] for each in said[name]} for name, found in there.items()
+        _row(found) | {each["name"]: each["value"] for each in values_of[name]}
+        for name, found in there.items()
     ]
     for row in rows:
         row["digest"] = row["digest"][:19]
     columns = {"name": "runbook", "enabled": "on", "mode": "mode", "executor": "executor"}
     columns |= {"disruption_budget": "budget", "by": "asked by", "digest": "digest", "summary": "summary"}
     output.show_rows(shape, columns, rows)
-    told = [
+    origins = [
         {"runbook": name} | each
-        for name, every_value in said.items()
+        for name, every_value in values_of.items()
         for each in every_value
         if runbook is not None or each["origin"] not in (DEFAULT, "runbook.yaml")
     ]
-    if told:
+    if origins:
         columns = {"runbook": "runbook", "name": "value", "value": "is", "origin": "from"}
-        output.show_rows(shape, columns, told)
+        output.show_rows(shape, columns, origins)
     return DONE
 
 

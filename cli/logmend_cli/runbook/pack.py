@@ -18,18 +18,18 @@ FOLDER = "runbooks"
 
 def pack(settings: Settings, target: Path) -> list[Path]:
     """Write them into ``target``; gives what was written. ConfigError if no function would start by it."""
-    found = catalog.read_all(settings)
+    configured = catalog.read_all(settings)
     if settings.runbooks is None:
         raise ConfigError(["LOGMEND_RUNBOOKS is not set: there is nothing to pack"])
-    own = {name: folder for name, folder in found.folders.items() if folder.parent != BUILT_IN}
+    own = {name: folder for name, folder in configured.folders.items() if folder.parent != BUILT_IN}
     written = [
         _write(target / FOLDER / name / file, (folder / file).read_bytes())
         for name, folder in own.items()
         for file in ("runbook.yaml", DIAGNOSE, *SCRIPT_FILES.values())
         if (folder / file).is_file()
     ]
-    said = _said(settings.runbooks, own) | ({"folders": [FOLDER]} if own else {})
-    return [*written, _write(target / FILE, json.dumps(said, indent=2).encode() + b"\n")]
+    content = _said(settings.runbooks, own) | ({"folders": [FOLDER]} if own else {})
+    return [*written, _write(target / FILE, json.dumps(content, indent=2).encode() + b"\n")]
 
 
 def _said(path: Path, own: dict[str, Path]) -> dict[str, object]:

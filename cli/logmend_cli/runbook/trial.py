@@ -111,9 +111,9 @@ def objection(runbook: Runbook, event: bytes) -> str:
 
     rules = explain.Rules.of({runbook.name: runbook}, Settings())
     for delivery, each, _ in decode.any_shape(event):
-        said = explain.event(delivery, each, rules)
-        if said.verdict is None or said.verdict.result is not Result.PLANNED:
-            said_no = said.verdict
+        explanation = explain.event(delivery, each, rules)
+        if explanation.verdict is None or explanation.verdict.result is not Result.PLANNED:
+            said_no = explanation.verdict
             return f"it comes to {said_no.result}, {said_no.reason}" if said_no else "it is no event of a VM"
     return ""
 

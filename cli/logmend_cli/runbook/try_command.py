@@ -84,16 +84,16 @@ def trial(
     from logmend_cli.runbook import trial as tried
 
     (chosen,) = chosen_runbooks([runbook], inputs.settings())
-    found = load(chosen.folder, chosen.parameters)
-    if event is not None and (no := tried.objection(found, event.read_bytes())):
+    loaded = load(chosen.folder, chosen.parameters)
+    if event is not None and (no := tried.objection(loaded, event.read_bytes())):
         raise ConfigError([f"{event}: {no}"])
     steps = []
-    for each in (_on_machine if real else _on_pretend)(found, units, machine):
+    for each in (_on_machine if real else _on_pretend)(loaded, units, machine):
         steps.append(each)
         if shape != "json":
-            said = " ".join(f"{key}={value}" for key, value in each.values.items() if key != "mark")
+            shown = " ".join(f"{key}={value}" for key, value in each.values.items() if key != "mark")
             mark = click.style("ok ", fg="green") if each.good else click.style("no ", fg="red")
-            click.echo(f"{mark} {each.name:22} exit {each.code:<4} {said}".rstrip())
+            click.echo(f"{mark} {each.name:22} exit {each.code:<4} {shown}".rstrip())
             if not each.good and each.error:
                 click.echo(f"    {each.error}")
     if shape == "json":

@@ -197,3 +197,10 @@ def test_a_unit_of_a_trial_is_named_with_its_state(run: Run, unit: str) -> None:
     ran = run("runbook", "try", "workload-cert-refresh", "--unit", unit)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert "expected UNIT=ACTIVE[,ENABLED]" in ran.stderr
+
+
+def test_what_is_no_zone_is_in_no_command_to_paste(run: Run) -> None:
+    """`policy render` refuses it as the commands do that reach Google."""
+    ran = run("policy", "render", "--zone", "mars")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "'mars' is not a zone" in ran.stderr
