@@ -41,6 +41,7 @@ def firestore_emulator() -> Iterator[Emulator]:
     with running(firestore_emulator_process(), "FIRESTORE_EMULATOR_HOST") as emulator:
         _answers(emulator)
         yield emulator
+        emulator.kill()  # it keeps nothing, and takes long to end kindly after a whole suite
 
 
 def _answers(emulator: Emulator) -> None:
@@ -89,3 +90,4 @@ def pubsub_emulator() -> Iterator[Emulator]:
     needs(commands=("gcloud", "java"))
     with running(pubsub_emulator_process(), "PUBSUB_EMULATOR_HOST") as emulator:
         yield emulator
+        emulator.kill()  # as above

@@ -256,20 +256,20 @@ async def test_a_report_of_other_scripts_proves_nothing() -> None:
         assert done.enforced, "what ran rev-1 ran our scripts, though rev-2 is the newest"
 
 
-async def test_ten_thousand_open_requests_are_read_in_a_hundred_calls() -> None:
-    """A tick's worth: at 60 calls a minute all of them in less than two minutes, whatever was reported."""
+async def test_a_thousand_open_requests_are_read_in_ten_calls() -> None:
+    """A hundred each: at 60 calls a minute ten thousand in less than two minutes, whatever was reported."""
     async with cloud() as c:
         c.deploy()
-        refs = [InstanceRef(PROJECT, ZONE, str(number)) for number in range(10_000)]
-        for ref in refs[:9_990]:
+        refs = [InstanceRef(PROJECT, ZONE, str(number)) for number in range(1_000)]
+        for ref in refs[:990]:
             c.server.put_report(PROJECT, ZONE, ref.instance_id, report())
         await c.executor.prefetch([asked(ref=ref) for ref in refs])
         listed = len(c.server.calls)
         found = [await c.executor.report(asked(ref=ref)) for ref in refs]
-        assert listed == 100
-        assert len(c.server.calls) == 101, "and one for the revision that they are all of"
-        assert sum(done is not None for done in found) == 9_990
-        minutes = listed / CALLS_A_MINUTE
+        assert listed == 10
+        assert len(c.server.calls) == 11, "and one for the revision that they are all of"
+        assert sum(done is not None for done in found) == 990
+        minutes = 10 * listed / CALLS_A_MINUTE
         assert minutes < 2
 
 

@@ -126,8 +126,9 @@ class Model:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
-        for name, text in (("gcloud", MODEL), ("python3", PYTHON3)):
-            (folder / name).write_text(text.replace("PYTHON", sys.executable))
+        bare = str(Path(sys.executable).resolve())  # starts sooner than that of an environment
+        for name, text, python in (("gcloud", MODEL, bare), ("python3", PYTHON3, sys.executable)):
+            (folder / name).write_text(text.replace("PYTHON", python))
             (folder / name).chmod(0o755)
 
     def environment(self) -> dict[str, str]:

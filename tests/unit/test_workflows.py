@@ -78,7 +78,7 @@ def test_every_python_from_the_oldest_on_is_tested() -> None:
 def test_every_target_that_is_called_is_in_the_makefile(file: str) -> None:
     """In workflows, the hook and what contributors read."""
     text = (ROOT / file).read_text()
-    called = re.findall(r"(?m)(?:`|run: |entry: |\$ |=1 |^)make ((?:[a-z]+ ?)+)", text)
+    called = re.findall(r"(?m)(?:`|run: |entry: |\$ |=1 |^ *)make ((?:[a-z]+ ?)+)", text)
     targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
     assert called
     assert {word for words in called for word in words.split()} <= targets
