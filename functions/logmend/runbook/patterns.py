@@ -4,24 +4,39 @@ No log line can stall the function that way. RE2 is loaded by whoever has text t
 """
 
 import functools
-from typing import Any
+from typing import Protocol
+
+
+class Re2Pattern(Protocol):
+    """A pattern of RE2, whose module has no types."""
+
+    def search(self, text: str) -> object:
+        """Return a match, None if there is none."""
+        ...
+
+
+class _Set(Protocol):
+    def Match(self, text: str) -> list[int] | None:  # noqa: N802  the name that it has
+        """Return the indices of the patterns that are found, if any."""
+        ...
 
 
 @functools.cache
-def compiled(pattern: str) -> Any:
+def compiled(pattern: str) -> Re2Pattern:
     """Compile an RE2 pattern once; ValueError with RE2's own words if it is invalid."""
     import re2  # noqa: PLC0415
 
     try:
-        return re2.compile(pattern, _options())  # type: ignore[no-untyped-call]
+        matcher: Re2Pattern = re2.compile(pattern, _options())  # type: ignore[no-untyped-call]
     except re2.error as error:
         why = error.args[0] if error.args else error
         raise ValueError(why.decode() if isinstance(why, bytes) else str(why)) from None
+    return matcher
 
 
 def first_found(patterns: tuple[str, ...], text: str) -> int | None:
     """Return the index of the first of these patterns that is found in ``text``; None if none is."""
-    indices: list[int] | None = _together(patterns).Match(text)
+    indices = _together(patterns).Match(text)
     if indices:
         return min(indices)
     # All of them at once have no other way if their cache of states gets too small; each alone has.
@@ -29,17 +44,18 @@ def first_found(patterns: tuple[str, ...], text: str) -> int | None:
 
 
 @functools.cache
-def _together(patterns: tuple[str, ...]) -> Any:
+def _together(patterns: tuple[str, ...]) -> _Set:
     import re2  # noqa: PLC0415
 
     every = re2.Set.SearchSet(_options())  # type: ignore[no-untyped-call]
     for each in patterns:
         every.Add(each)
     every.Compile()
-    return every
+    together: _Set = every
+    return together
 
 
-def _options() -> Any:
+def _options() -> object:
     import re2  # noqa: PLC0415
 
     options = re2.Options()

@@ -5,7 +5,7 @@ minutes (twenty to forty are reported); it is waited for or left to itself.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from logmend.adapters.google import errors
 from logmend.adapters.libraries import ALONE
@@ -16,6 +16,7 @@ from logmend.osconfig import assignment
 
 if TYPE_CHECKING:
     from google.api_core.operation import Operation
+    from google.cloud.osconfig_v1 import OSPolicyAssignment
 
 TIMEOUT = 30.0
 """Seconds for a call."""
@@ -53,7 +54,7 @@ class Applied(Struct, frozen=True):
 
     place: AssignmentPlace
     change: str
-    rollout: Any = None
+    rollout: "Operation | None" = None
 
 
 class Assignments:
@@ -130,7 +131,7 @@ class Assignments:
         """Close connections."""
         self._client.transport.close()  # type: ignore[no-untyped-call]
 
-    def _get(self, place: AssignmentPlace) -> Any:
+    def _get(self, place: AssignmentPlace) -> "OSPolicyAssignment | None":
         try:
             return self._client.get_os_policy_assignment(name=place.name, timeout=TIMEOUT)
         except Exception as error:
@@ -151,7 +152,7 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "created", rollout)
 
-    def _update(self, place: AssignmentPlace, wanted: JsonObject, current: Any) -> Applied:
+    def _update(self, place: AssignmentPlace, wanted: JsonObject, current: "OSPolicyAssignment") -> Applied:
         differences = self._differences(wanted, current)
         if not differences:
             return Applied(place, "unchanged")
@@ -164,7 +165,7 @@ class Assignments:
             raise errors.classify(error, needs=_WRITES) from error
         return Applied(place, "updated", rollout)
 
-    def _differences(self, wanted: JsonObject, current: Any) -> tuple[str, ...]:
+    def _differences(self, wanted: JsonObject, current: "OSPolicyAssignment") -> tuple[str, ...]:
         document = json.loads(self._type.to_json(current, use_integers_for_enums=False))
         return assignment.differences(wanted, document)
 
