@@ -50,6 +50,7 @@ class Router:
         self._filters = [
             (each, lql.compile(each.filter)) for each in self._runbooks.values() if each.filter is not None
         ]
+        self._wordy = [each for each, _ in self._filters if each.words]
 
     def match_filter(self, entry: LogEntry) -> Runbook | None:
         """Return the first runbook whose filter selects the entry."""
@@ -60,11 +61,13 @@ class Router:
 
     def speaks(self, entry: LogEntry) -> Runbook | None:
         """Return the first runbook whose words are anywhere in the entry's log line or payload."""
-        every = [each for each, _ in self._filters if each.words]
-        if not every:
+        if not self._wordy:
             return None
         said = list(texts(entry))
-        return next((each for each in every if _has(said, each.words)), None)
+        for each in self._wordy:
+            if _has(said, each.words):
+                return each
+        return None
 
     def named(self, name: str) -> Runbook | None:
         """Return the runbook of that name."""

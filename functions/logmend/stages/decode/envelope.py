@@ -11,7 +11,7 @@ import msgspec
 from logmend.model.json import JsonObject
 from logmend.model.values import Delivery, Event, Undecodable
 from logmend.stages.decode.documents import document
-from logmend.stages.decode.payload import MAX_SPELLED, instant, loads, string, strings, too_large
+from logmend.stages.decode.payload import MAX_DEPTH, MAX_SPELLED, instant, loads, string, strings, too_large
 
 MAX_BODY = 14 * 1024 * 1024
 """Bytes of a request. A Pub/Sub message is at most 10 MB (cloud.google.com/pubsub/quotas), which base64 makes
@@ -79,13 +79,15 @@ def _message(
         subscription=string(wrapper.get("subscription")),
         delivery_attempt=_count(wrapper.get("deliveryAttempt", wrapper.get("delivery_attempt"))),
     )
-    value = _data(inner.get("data"))
-    if isinstance(value, Undecodable):
+    decoded = _data(inner.get("data"))
+    value = decoded if isinstance(decoded, Undecodable) else loads(decoded)
+    if isinstance(decoded, Undecodable) or isinstance(value, Undecodable):
         return delivery, value, None
-    return delivery, document(value), value
+    shallow = decoded.count(b"{") + decoded.count(b"[") <= MAX_DEPTH  # it cannot nest deeper than it opens
+    return delivery, document(value, shallow=shallow), value
 
 
-def _data(data: object) -> object | Undecodable:
+def _data(data: object) -> bytes | Undecodable:
     if data is None or data == "":
         return Undecodable("no_data", "the message has no data")
     if not isinstance(data, str):
@@ -98,7 +100,7 @@ def _data(data: object) -> object | Undecodable:
         decoded = _base64(data)
     except ValueError:
         return Undecodable("malformed", "the message's data is not base64")
-    return too_large(decoded) or loads(decoded)
+    return too_large(decoded) or decoded
 
 
 def _base64(data: str) -> bytes:
