@@ -71,7 +71,7 @@ async def test_an_approval_is_withdrawn_before_it_is_acted_on(store: Store) -> N
         await w.ticker.run()
     (said,) = [each for each in w.outcomes.written if each.reason == "cancelled"]
     assert (said.result, said.requested_by, said.approval_id) == (Result.SKIPPED, "bob", approval_id)
-    assert said.detail == "by bob, ordered by ann too early"
+    assert said.detail == "by bob, requested by ann too early"
     assert w.fleet.vms[REF.instance_id].changes == 0
     (known,) = [each async for each in w.controls.approvals()]
     assert (known.state, known.decided_by) == ("withdrawn", "bob")

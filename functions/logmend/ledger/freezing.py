@@ -221,7 +221,7 @@ def _released(subject: Subject) -> str:
     every = (
         str(subject.frozen) if subject.frozen else "",
         f"held by the revert {subject.held_by}" if subject.held else "",
-        f"the revert {subject.held_by} of earlier orders" if subject.held_by and not subject.held else "",
+        f"the revert {subject.held_by} of earlier requests" if subject.held_by and not subject.held else "",
         f"cooling down until {cooldown.until:%FT%TZ}" if cooldown else "",
         "left to a person" if subject.needs_human else "",
         str(subject.declined) if subject.declined else "",

@@ -87,7 +87,7 @@ class Journal(Conclusions):
             record = unpack(Record, found[mine])
             if record.state not in (State.PARKED, State.WAITING) or record.committed or record.asked:
                 raise Permanent("order_in_hand", f"{intent_id} is {record.state}")
-            asked = f", ordered by {record.intent.requested_by}" if record.intent.requested_by else ""
+            asked = f", requested by {record.intent.requested_by}" if record.intent.requested_by else ""
             said = Verdict(Result.SKIPPED, "cancelled", f"by {by.who}{asked} {by.why}".strip())
             outcome = of_intent(record.intent, said, settings, by.at, number=record.attempt, prior=record)
             outcome = replace(outcome, requested_by=by.who, why=by.why)

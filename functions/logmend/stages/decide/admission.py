@@ -11,7 +11,7 @@ from logmend.model.state import Cooldown, Record, State, Subject, View
 from logmend.model.struct import replace
 from logmend.model.values import Intent, Verdict
 from logmend.settings import Lone, Settings
-from logmend.stages.decide.ceiling import by_person, ceiling, only_looks
+from logmend.stages.decide.ceiling import by_person, ceiling, only_checks
 from logmend.stages.decide.limits import BUDGET_EXHAUSTED, ONE, RECHECK, hold_back
 from logmend.stages.decide.stops import reverted_since, stopped, waiting
 
@@ -52,7 +52,7 @@ def admission(
 
 def _not_by_mode(intent: Intent, record: Record | None, settings: Settings, now: datetime) -> Verdict | None:
     """Return a no to a person's request to change a VM in observe mode; one that was accepted waits."""
-    if only_looks(intent) or not by_person(intent) or settings.mode is not Mode.OBSERVE:
+    if only_checks(intent) or not by_person(intent) or settings.mode is not Mode.OBSERVE:
         return None
     if _was_accepted(intent, record):
         return Verdict(Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE)
@@ -148,7 +148,7 @@ def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, setti
     last time is no reason to leave it waiting.
     """
     well = intent.back_to and cooldown.result in (Result.REMEDIATED, Result.NOTHING_TO_DO)
-    return only_looks(intent) or bool(well) or _outgrown(subject, settings)
+    return only_checks(intent) or bool(well) or _outgrown(subject, settings)
 
 
 def _outgrown(subject: Subject, settings: Settings) -> bool:

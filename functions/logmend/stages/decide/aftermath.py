@@ -9,7 +9,7 @@ from logmend.model.values import InstanceFacts, Intent, Outcome
 from logmend.outcome.reasons import ABOUT, FIRST_NEEDS_HUMAN, About
 from logmend.runbook import Runbook
 from logmend.settings import Policies, Settings
-from logmend.stages.decide.ceiling import ceiling, only_looks
+from logmend.stages.decide.ceiling import ceiling, only_checks
 from logmend.stages.decide.commit import RELAPSE_HINT
 
 _TOUCHED = frozenset(
@@ -21,7 +21,7 @@ def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[
     """Return the change that an outcome makes to its VM's state: last result, counters, cooldown, hold."""
 
     def change(subject: Subject) -> Subject:
-        if only_looks(intent):
+        if only_checks(intent):
             return latest(subject, outcome)  # a check is a check: it starts no cooldown
         after = noted(subject, outcome, settings)
         if outcome.result is Result.REMEDIATED and not intent.automatic:
@@ -35,8 +35,8 @@ def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[
 
 
 def superseding(subject: Subject, intent: Intent, outcome: Outcome) -> Subject:
-    """Return a VM's state in which a revert supersedes what persons ordered before it, whatever it finds."""
-    if intent.action is not Action.REVERT or only_looks(intent) or gone(outcome):
+    """Return a VM's state in which a revert supersedes what people requested before it, whatever it finds."""
+    if intent.action is not Action.REVERT or only_checks(intent) or gone(outcome):
         return subject
     return replace(subject, held_by=intent.intent_id)
 

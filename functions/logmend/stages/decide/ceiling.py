@@ -6,8 +6,8 @@ from logmend.settings import Settings
 
 
 def ceiling(intent: Intent, settings: Settings) -> bool:
-    """Return whether the mode lets this intent change the VM; if not, the attempt ends after looking."""
-    if only_looks(intent):
+    """Return whether the mode lets this intent change the VM; if not, the attempt ends after the check."""
+    if only_checks(intent):
         return False
     match settings.mode:
         case Mode.ENFORCE:
@@ -18,8 +18,8 @@ def ceiling(intent: Intent, settings: Settings) -> bool:
             return False
 
 
-def only_looks(intent: Intent) -> bool:
-    """Return whether nothing is to be changed, whatever is seen."""
+def only_checks(intent: Intent) -> bool:
+    """Return whether it only checks, whatever the check sees."""
     return intent.look_only or intent.action is Action.CHECK
 
 

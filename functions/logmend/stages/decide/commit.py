@@ -20,7 +20,7 @@ OLD_FACTS = Verdict(
 RELAPSE_HINT = (
     "A timer comes back when the guest agent is purged (rpm: removed) and installed again, on a rollback from"
     " the plugin agent, with metadata enable-guest-agent-core-plugin=false, on a recreated VM or a new disk,"
-    " and at the first boot of an image without machine-id. Mend the image or the start-up script, or use a"
+    " and at the first boot of an image without machine-id. Repair the image or the start-up script, or use a"
     " guest agent of 20231011 or later, which is silent unless the owner opted in."
 )
 

@@ -12,7 +12,7 @@ from logmend.model.state import Fleet, Subject
 from logmend.model.struct import Struct, replace
 from logmend.model.values import Asked, InstanceFacts, Intent, Verdict
 from logmend.settings import Settings
-from logmend.stages.decide.ceiling import by_person, ceiling, only_looks
+from logmend.stages.decide.ceiling import by_person, ceiling, only_checks
 from logmend.stages.decide.limits import hold_back
 
 SETTLED = timedelta(days=1)
@@ -43,18 +43,18 @@ def waiting(stop: Verdict | None) -> Verdict | None:
 def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
     """Return what the latest revert of the VM means for this intent; None if nothing stands against it.
 
-    Of persons' orders only one that names the revert takes it back: any other is older, or knows nothing of
-    it. Automatic work is held off by a revert that put something back, or found it so.
+    Of people's requests only one that names the revert takes it back: any other is older, or knows nothing
+    of it. Automatic work is held off by a revert that put something back, or found it so.
     """
     if intent.action is Action.REVERT:
         return None
     if intent.automatic:
         held = Verdict(Result.SKIPPED, "reverted", REVERT_HOLDS.format(runbook=intent.runbook))
         return held if subject.held else None
-    if only_looks(intent) or subject.held_by in (None, intent.overrides):
+    if only_checks(intent) or subject.held_by in (None, intent.overrides):
         return None
     return Verdict(
-        Result.SKIPPED, "superseded_by_revert", f"the order does not know of the revert {subject.held_by}"
+        Result.SKIPPED, "superseded_by_revert", f"the request does not know of the revert {subject.held_by}"
     )
 
 
@@ -68,12 +68,12 @@ def stopped(
 ) -> Verdict | None:
     """Return what a freeze, an open breaker or a closed window means for this intent; None if there is none.
 
-    A person's revert passes those that it names, as they were there when it was ordered; the next stops it.
-    An order to enforce may name the open breaker (a canary) and what is closed, never a freeze. No window
-    closes to a revert.
+    A person's revert passes those that it names, as they were when it was requested; the next stops it.
+    A request to enforce may name the open breaker (a canary) and what is closed, never a freeze. No
+    window closes to a revert.
     """
-    if only_looks(intent) and by_person(intent):
-        return None  # an operator may always look
+    if only_checks(intent) and by_person(intent):
+        return None  # an operator may always check
     for stop in _stops(intent, subject, fleet):
         if stop.mark not in (intent.passes if stop.passed else ()):
             return hold_back(intent, stop.reason, stop.detail)
@@ -102,8 +102,8 @@ def outside(
 ) -> Verdict | None:
     """Return when this intent may change the VM if it may not now; None if a window is open to it.
 
-    Looking at a VM, and planning, go on at any time; so does a person's revert, and a person's order through
-    what it names, until that opens. Without facts, what holds for labels is not asked. It waits for the
+    Checks and plans go on at any time; so does a person's revert, and a person's request through what it
+    names, until that opens. Without facts, what holds for labels is not asked. It waits for the
     opening, and is asked again in between, as settings may change.
     """
     if intent.puts_back or not ceiling(intent, settings):

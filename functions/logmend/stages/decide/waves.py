@@ -1,6 +1,6 @@
 """Waves: how much of its budget a runbook may use until what it changed has stood for a while. Pure.
 
-A wave is a limit beside the budget, for what no person ordered. It belongs to a runbook's digest: another
+A wave is a limit beside the budget, for what no person requested. It belongs to a runbook's digest: another
 text begins with the first wave again. The tick moves it on, or opens the breaker, which pauses it.
 """
 
@@ -38,7 +38,7 @@ def allowed(runbook: Runbook, settings: Settings, step: int) -> int:
 def of_wave(
     intent: Intent, runbook: Runbook, fleet: Fleet, settings: Settings, now: datetime
 ) -> tuple[Cohort, ...]:
-    """Name the limit of the wave that a runbook is in; what a person ordered has none."""
+    """Name the limit of the wave that a runbook is in; what a person requested has none."""
     current = None if by_person(intent) else wave(runbook, fleet, settings, now)
     if current is None:
         return ()
