@@ -18,7 +18,7 @@ from logmend_cli.pretend import emulator
 
 BENCH = "instance"
 GAINS = "How many instances a storm takes, and how many requests at once each should get."
-AT_ONCE = tuple(map(int, os.environ.get("BENCH_AT_ONCE", "40 80").split()))
+AT_ONCE = tuple(map(int, os.environ.get("BENCH_AT_ONCE", "80").split()))
 VMS = int(os.environ.get("BENCH_VMS", "2000"))
 WARM = 50
 COMPUTE, FIRESTORE, SSH = 60.0, 13.0, 5.0

@@ -262,7 +262,7 @@ fi
 gc functions deploy "$name" --gen2 --region="$region" --runtime=python313 --source="$source" \
   --entry-point=remediate --trigger-http --no-allow-unauthenticated --ingress-settings=internal-only \
   --service-account="${function#serviceAccount:}" --build-service-account="projects/$project/serviceAccounts/$build" \
-  --timeout=300s --cpu=1 --memory=1Gi --concurrency=40 --max-instances=5 "--$how-env-vars=$environment" \
+  --timeout=300s --cpu=1 --memory=1Gi --concurrency=80 --max-instances=5 "--$how-env-vars=$environment" \
   ${without:+"--remove-env-vars=${without#,}"} "$secrets"
 uri=$(gc functions describe "$name" --gen2 --region="$region" --format='value(serviceConfig.uri)')
 if [ "$route" = direct ]; then

@@ -441,7 +441,7 @@ variable "max_instances" {
 variable "concurrency" {
   description = "Most requests that one instance handles at once. Attempts mostly wait for the network, so one CPU can serve many."
   type        = number
-  default     = 40
+  default     = 80
 
   validation {
     condition     = var.concurrency >= 1 && var.concurrency <= 200 && floor(var.concurrency) == var.concurrency

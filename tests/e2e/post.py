@@ -25,7 +25,7 @@ from tests.pusher import LENT, Body, Pusher, rfc3339
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
 DELIVERY_ATTEMPTS = 5
-CONCURRENCY = 40
+CONCURRENCY = 80
 """Requests that an instance takes at once: the variable ``concurrency`` of ``deploy/``."""
 
 

@@ -289,7 +289,7 @@ def test_the_function_is_closed_to_the_outside_and_has_no_trigger_of_its_own(dep
     config = function["service_config"][0]
     assert config["ingress_settings"] == "ALLOW_INTERNAL_ONLY"
     assert function["event_trigger"] == []
-    assert (config["available_cpu"], config["max_instance_request_concurrency"]) == ("1", 40)
+    assert (config["available_cpu"], config["max_instance_request_concurrency"]) == ("1", 80)
     assert config["max_instance_count"] == 5
     invokers = [each for each in plan.resources.values() if each.get("role") == "roles/run.invoker"]
     assert [each["member"] for each in invokers] == [

@@ -113,5 +113,5 @@ def limits(facts: Facts) -> Check:
     if not most:
         return Check(name, WARN, f"{evidence}: a flood has no bound", f"{update} --max-instances=5")
     if at_once == 1:
-        return Check(name, WARN, f"{evidence}: each event takes an instance", f"{update} --concurrency=40")
+        return Check(name, WARN, f"{evidence}: each event takes an instance", f"{update} --concurrency=80")
     return Check(name, OK, evidence)

@@ -247,7 +247,7 @@ ILLS: list[tuple[str, Callable[[GoogleHome], None], str, str, str, str]] = [
      "--max-instances=5"),
     ("one at a time", change(FUNCTION_PATH, "serviceConfig", maxInstanceRequestConcurrency=1),
      "function's limits",
-     "warn", "takes an instance", "--concurrency=40"),
+     "warn", "takes an instance", "--concurrency=80"),
     ("no job", gone(JOB), "scheduler", "fail", "there is no job",
      "scheduler jobs create pubsub logmend-tick"),
     ("the job is paused", change(JOB, state="PAUSED"), "scheduler", "fail", "PAUSED",
