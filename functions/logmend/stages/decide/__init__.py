@@ -18,30 +18,21 @@ from logmend.stages.decide.aftermath import (
 )
 from logmend.stages.decide.approvals import DIFFERS, approved, plan
 from logmend.stages.decide.ceiling import by_person, ceiling
-from logmend.stages.decide.commit import OLD_FACTS, commit
-from logmend.stages.decide.guards import event, guards, judge_guards
-from logmend.stages.decide.limits import (
-    BUDGET_EXHAUSTED,
+from logmend.stages.decide.cohorts import (
     GROUP,
     OF_GROUP,
-    RECHECK,
     SHRUNK,
-    VM_TROUBLES,
     Cohort,
     asks_for_group,
-    breaker,
-    budget,
-    budget_exhausted,
-    busy,
-    busy_until,
     cohorts,
     held_by_group,
     of_group,
-    request_deadline,
-    retry,
-    sample,
     told_of_group,
 )
+from logmend.stages.decide.commit import OLD_FACTS, commit
+from logmend.stages.decide.guards import event, guards, judge_guards
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, breaker, budget, budget_exhausted, sample
+from logmend.stages.decide.retries import VM_TROUBLES, busy, busy_until, request_deadline, retry
 from logmend.stages.decide.stops import outside, recall, stopped, waiting
 from logmend.stages.decide.waves import (
     WAVE,

@@ -12,7 +12,8 @@ from logmend.model.struct import replace
 from logmend.model.values import Intent, Verdict
 from logmend.settings import Lone, Settings
 from logmend.stages.decide.ceiling import by_person, ceiling, only_checks
-from logmend.stages.decide.limits import BUDGET_EXHAUSTED, ONE, RECHECK, hold_back
+from logmend.stages.decide.cohorts import ONE
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, RECHECK, hold_back
 from logmend.stages.decide.stops import reverted_since, stopped, waiting
 
 RELEASE = timedelta(hours=1)

@@ -13,7 +13,8 @@ from logmend.model.values import Intent, Verdict
 from logmend.runbook import Runbook
 from logmend.settings import Budget, Settings
 from logmend.stages.decide.ceiling import by_person
-from logmend.stages.decide.limits import BUDGET_EXHAUSTED, Cohort, budget, budget_exhausted, hold_back
+from logmend.stages.decide.cohorts import Cohort
+from logmend.stages.decide.limits import BUDGET_EXHAUSTED, budget, budget_exhausted, hold_back
 
 WAVE = "wave"
 """The name of the cohort of everything that a runbook changes while its waves last."""
