@@ -262,7 +262,7 @@ def test_the_function_is_deployed_with_settings_that_it_reads_and_closed_to_the_
     assert settings.dead_letter_topic == f"projects/{PROJECT}/topics/logmend-dead-letter"
     assert config["ingressSettings"] == "ALLOW_INTERNAL_ONLY"
     assert config["timeoutSeconds"] == settings.function_timeout.total_seconds()
-    assert (config["maxInstanceRequestConcurrency"], config["maxInstanceCount"]) == (40, 5)
+    assert (config["maxInstanceRequestConcurrency"], config["maxInstanceCount"]) == (80, 5)
 
 
 def test_the_custom_roles_hold_what_the_mode_needs_and_are_given_to_the_function(google):
