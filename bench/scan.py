@@ -4,6 +4,7 @@ No line of a file repeats another: whatever remembers texts would look too good.
 """
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -41,6 +42,7 @@ RUN = (
     "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
     "print(int(peak.split()[1]) // 1024, file=sys.stderr)"
 )
+_CLOCK = re.compile(r"\d\d:\d\d:\d\d")
 FIELDS = "[.resource.labels.instance_id, .timestamp, .logName, (.textPayload // .jsonPayload.message)] | @csv"
 OTHER = "sshd[{0}]: Accepted publickey for user{0} from 10.0.0.7 port {0} ssh2: ED25519 SHA256:{0:043x}"
 
@@ -84,7 +86,7 @@ def _foreign(jq: str) -> Iterator[Figure]:
     for name, indented in (("compact", False), ("indented", True)):
         whole, few = workshop() / "whole.json", workshop() / "few.json"
         _write(whole, FEWER, of=OURS_OF, indented=indented)
-        _write(few, FEWER // OURS_OF, indented=indented)
+        _write(few, FEWER, of=OURS_OF, indented=indented, foreign=False)
         ours, theirs = _turns(jq, whole, ROUNDS, indented=indented)
         yield from _against_jq(f"scan of {FEWER:,} entries, 95 % other programs' lines, {name}", ours, theirs)
         alone, _ = _turns(None, few, ROUNDS, indented=indented)
@@ -104,19 +106,23 @@ def _against_jq(what: str, ours: list[Used], theirs: list[Used]) -> Iterator[Fig
         yield paired(BENCH, f"{what}: {kind}", "jq extracting the fields", mine, other, unit="s", most=most)
 
 
-def _write(file: Path, count: int, *, of: int = 1, indented: bool) -> None:
-    """Write entries of which one in ``of`` has the line; each has an id, a time and a number of its own."""
-    forms = [json.dumps(_marked(SHAPES[n % len(SHAPES)]), indent=2 if indented else None) for n in range(6)]
+def _write(file: Path, count: int, *, of: int = 1, indented: bool, foreign: bool = True) -> None:
+    """Write entries of which one in ``of`` has the line; each has an id, times and a number of its own.
+
+    Without ``foreign`` the others are left out.
+    """
+    forms = [
+        _CLOCK.sub("@CLOCK@", json.dumps(_marked(each), indent=2 if indented else None)) for each in SHAPES
+    ]
     others = [json.dumps(_other(SHAPES[n]), indent=2 if indented else None) for n in range(2)]
     with file.open("w") as out:
         out.write("[\n" if indented else "")
-        for number in range(count):
+        for number in range(0, count, 1 if foreign else of):
             chosen = forms[number // of % len(forms)] if number % of == 0 else others[number % 2]
             text = chosen.replace("@ID@", f"{number:x}").replace("@TEXT@", OTHER.format(number))
             text = text.replace("@VM@", str(vms.FIRST + number % VMS))
-            text = text.replace(
-                "@AT@", f"{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}.{number:06}"
-            )
+            clock = f"{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}"
+            text = text.replace("@AT@", f"{clock}.{number:06}").replace("@CLOCK@", clock)
             if indented:
                 out.write((",\n" if number else "") + "  " + text.replace("\n", "\n  "))
             else:
