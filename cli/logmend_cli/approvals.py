@@ -12,7 +12,6 @@ import click
 from logmend.errors import ConfigError, Permanent
 from logmend.model.state import Approval, By, State
 from logmend.model.struct import Struct
-from logmend.outcome import document as outcome_json
 from logmend.stages import intents
 from logmend.wiring import Application
 from logmend_cli import inputs, selection
@@ -27,22 +26,10 @@ from logmend_cli.application import (
     told_of_tick,
     why_option,
 )
+from logmend_cli.approval_rows import COLUMNS, row, state_of
 from logmend_cli.documented import together
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import format_option, show_rows
-
-COLUMNS = {
-    "approval_id": "approval",
-    "state": "state",
-    "name": "VM",
-    "instance": "instance",
-    "owner": "owner",
-    "will": "what will happen",
-    "evidence": "evidence",
-    "age": "age",
-    "expires_at": "expires",
-    "decided_by": "by (claimed)",
-}
 
 
 class Chosen(Struct, frozen=True):
@@ -251,36 +238,3 @@ def _label(text: str) -> tuple[str, str]:
     if not equals:
         raise ConfigError([f"--label {text}: give KEY=VALUE"])
     return name, value
-
-
-def state_of(approval: Approval, now: datetime) -> str:
-    """Return what became of a plan; one whose time is over is expired, whether a tick has noted it or not."""
-    return "expired" if approval.state == "pending" and approval.expires_at <= now else approval.state
-
-
-def row(approval: Approval, app: Application, now: datetime) -> dict[str, object]:
-    """Return what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
-    intent, approved = approval.intent, approval.state == "approved"
-    runbook = app.pipeline.runbooks.get(intent.runbook)
-    summary = f" ({runbook.summary})" if runbook else ""
-    seen = approval.plan.evidence if approval.plan else {}
-    return {
-        "approval_id": approval.approval_id,
-        "intent_id": intents.approved_id(approval.approval_id) if approved else None,
-        "state": state_of(approval, now),
-        "name": approval.name,
-        "instance": str(intent.instance),
-        "labels": dict(approval.labels),
-        "owner": app.settings.owner_of(approval.labels),
-        "runbook": intent.runbook,
-        "action": intent.action.value,
-        "will": f"check, {intent.action} {intent.runbook}{summary}, check",
-        "evidence": ", ".join(f"{key}={value}" for key, value in seen.items() if value is not None),
-        "age": f"{max(0, round((now - approval.created_at).total_seconds() / 60))} min",
-        "created_at": approval.created_at.isoformat(),
-        "expires_at": approval.expires_at.isoformat(timespec="seconds"),
-        "before": dict(approval.before.values) if approval.before else None,
-        "decided_by": approval.decided_by,
-        "identity": outcome_json.CLAIMED if approval.decided_by else None,
-        "decided_at": approval.decided_at.isoformat() if approval.decided_at else None,
-    }

@@ -2,17 +2,16 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
-from logmend.model.enums import Mode, Result
+from logmend.model.enums import Result
 from logmend.model.json import JsonObject
 from logmend.model.state import Approval, Freeze, Scope, Subject, Wave
 from logmend.model.struct import Struct
 from logmend.model.values import Intent, Outcome
-from logmend.outcome import document as outcome_json
-from logmend.outcome import reasons
+from logmend_cli import fleet_rows
 from logmend_cli.alike import Alike
 from logmend_cli.closed import Shut
 from logmend_cli.output import seconds
@@ -101,10 +100,10 @@ class FleetState:
             "first_outcome": seconds(self.first),
             "last_outcome": seconds(self.last),
             "stopped": self.stopped,
-            "freezes": [_freeze(*each) for each in self.freezes],
+            "freezes": [fleet_rows.freeze(*each) for each in self.freezes],
             "closed": [each._asdict() | {"opens": seconds(each.opens)} for each in self.closed],
-            "waves": [_wave(*each) for each in self.waves],
-            "held": [_held(each, self.holds.get(each.held_by or "")) for each in self.held],
+            "waves": [fleet_rows.wave(*each) for each in self.waves],
+            "held": [fleet_rows.held(each, self.holds.get(each.held_by or "")) for each in self.held],
             "budgets": [
                 {
                     "runbook": each.runbook,
@@ -122,159 +121,15 @@ class FleetState:
             "owners": self.owners,
             "labels": self.labels,
             "groups": self.groups,
-            "needs_human": [_subject(each) for each in self.needs_human],
-            "relapsed": [_subject(each) for each in self.relapsed],
-            "controls": [_control(each) for each in self.controls],
-            "causes": [_cause(each) for each in self.causes],
+            "needs_human": [fleet_rows.subject(each) for each in self.needs_human],
+            "relapsed": [fleet_rows.subject(each) for each in self.relapsed],
+            "controls": [fleet_rows.control(each) for each in self.controls],
+            "causes": [fleet_rows.cause(each) for each in self.causes],
             "alike": [each.row for each in self.alike],
-            "failures": [_failure(each) for each in self.failures],
+            "failures": [fleet_rows.failure(each) for each in self.failures],
             "intents": dict(sorted(self.by_state.items())),
             "waiting": self.waiting,
             "documents": dict(self.documents),
-            "approvals": [_approval(each) for each in self.approvals],
-            "latency_ms": {name: quantiles(values) for name, values in self.latencies.items()},
+            "approvals": [fleet_rows.approval(each) for each in self.approvals],
+            "latency_ms": {name: fleet_rows.quantiles(values) for name, values in self.latencies.items()},
         }
-
-
-def quantiles(values: Iterable[int]) -> dict[str, int | None]:
-    """Return count, median, 95th percentile and maximum, by nearest rank; null if there are none."""
-    ordered = sorted(values)
-    if not ordered:
-        return {"count": 0, "p50": None, "p95": None, "max": None}
-
-    def at(share: float) -> int:
-        return ordered[min(len(ordered) - 1, max(0, -(-int(len(ordered) * share * 100) // 100) - 1))]
-
-    return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "max": ordered[-1]}
-
-
-def _failure(outcome: Outcome) -> dict[str, object]:
-    """Return the row of one outcome that is bad, with what a person does next."""
-    return {
-        "at": seconds(outcome.at),
-        "instance": str(outcome.instance) if outcome.instance else None,
-        "name": outcome.instance_name,
-        "labels": dict(outcome.labels),
-        "runbook": outcome.runbook,
-        "result": outcome.result.value,
-        "reason": outcome.reason,
-        "detail": outcome.detail_and_cause,
-        "next_step": reasons.next_step(outcome) or None,
-        "outcome_id": outcome.outcome_id,
-    }
-
-
-def _freeze(scope: Scope, freeze: Freeze) -> Mapping[str, object]:
-    return {
-        "name": freeze.name,
-        "scope": str(scope),
-        "by": freeze.by,
-        "identity": outcome_json.CLAIMED,
-        "since": seconds(freeze.at),
-        "until": seconds(freeze.until),
-        "why": freeze.why,
-    }
-
-
-def _wave(runbook: str, said: str, wave: Wave) -> Mapping[str, object]:
-    held = (
-        f"{wave.held.who} ({outcome_json.CLAIMED}) at {wave.held.at:%FT%TZ} {wave.held.why}".strip()
-        if wave.held
-        else None
-    )
-    return {"runbook": runbook, "wave": said, "since": seconds(wave.since), "held_by": held}
-
-
-def _held(subject: Subject, revert: Intent | None) -> Mapping[str, object]:
-    """Return the row of a VM that is held off: by a revert, whose order the ledger knows, or a rejection."""
-    declined = None if subject.held else subject.declined
-    since = declined.at if declined else revert.created_at if revert else None
-    by = declined.by if declined else revert.requested_by if revert else None
-    return {
-        "instance": str(subject.instance),
-        "name": subject.name,
-        "runbook": subject.runbook,
-        "held_by": subject.held_by if subject.held else str(subject.declined),
-        "by": by,
-        "identity": outcome_json.CLAIMED if by else None,
-        "since": seconds(since),
-        "until": seconds(declined.until) if declined else None,
-        "why": (declined.why if declined else revert.why if revert else "") or None,
-        "next_step": f"logmend resume --instance {subject.instance} --runbook {subject.runbook}",
-    }
-
-
-def _control(outcome: Outcome) -> Mapping[str, object]:
-    return {
-        "at": seconds(outcome.at),
-        "reason": outcome.reason,
-        "by": outcome.requested_by,
-        "identity": outcome_json.CLAIMED if outcome.requested_by else None,
-        "runbook": outcome.runbook,
-        "instance": str(outcome.instance) if outcome.instance else None,
-        "approval_id": outcome.approval_id,
-        "detail": outcome.detail,
-        "outcome_id": outcome.outcome_id,
-    }
-
-
-def _cause(cause: CauseCount) -> Mapping[str, object]:
-    return {
-        "result": cause.result,
-        "reason": cause.reason,
-        "outcomes": cause.outcomes,
-        "instances": cause.instances,
-        "last_at": seconds(cause.latest.at),
-        "next_step": reasons.next_step(cause.latest) or None,
-    }
-
-
-def _subject(subject: Subject) -> Mapping[str, object]:
-    return {
-        "instance": str(subject.instance),
-        "name": subject.name,
-        "owner": subject.owner,
-        "labels": dict(subject.labels),
-        "runbook": subject.runbook,
-        "result": subject.last_result.value if subject.last_result else None,
-        "reason": subject.last_reason,
-        "at": seconds(subject.last_at),
-        "failures": subject.failures,
-        "relapses": subject.relapses,
-        "next_step": _next(subject),
-        "outcome_id": subject.last_outcome_id,
-    }
-
-
-def _next(subject: Subject) -> str | None:
-    """Return what a person does next about a VM, in the words of the reasons' table."""
-    if subject.last_result is None and not subject.needs_human:
-        return None
-    known = (
-        (Result.SKIPPED, "needs_human") if subject.needs_human else (subject.last_result, subject.last_reason)
-    )
-    result, reason = known
-    assert result is not None
-    at = subject.last_at or datetime.min.replace(tzinfo=UTC)
-    said = Outcome(
-        result,
-        reason,
-        "",
-        at,
-        "",
-        Mode.OBSERVE,
-        outcome_json.LOG_ID,
-        subject.runbook,
-        instance=subject.instance,
-    )
-    return reasons.next_step(said) or None
-
-
-def _approval(approval: Approval) -> Mapping[str, object]:
-    return {
-        "approval_id": approval.approval_id,
-        "instance": str(approval.intent.instance),
-        "runbook": approval.intent.runbook,
-        "action": approval.intent.action.value,
-        "expires_at": seconds(approval.expires_at),
-    }

@@ -18,13 +18,14 @@ from logmend.model.state import Approval, Fleet, Record, Scope, State, Subject, 
 from logmend.model.struct import replace
 from logmend.model.values import InstanceRef, Outcome
 from logmend.outcome import reasons
-from logmend.settings import Budget, Settings
+from logmend.settings import Settings
 from logmend.stages import decide
 from logmend_cli import output
 from logmend_cli.alike import Causes
 from logmend_cli.closed import Shut
 from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
 from logmend_cli.group_waits import GroupWaits
+from logmend_cli.shares import Shares
 from logmend_cli.waiting import KEPT, Backlog, Queue
 
 T = TypeVar("T")
@@ -59,8 +60,8 @@ class Summing:
         self._controls: list[tuple[datetime, int, Outcome]] = []
         self._subjects: dict[tuple[InstanceRef, str], Subject] = {}
         self._groups, self._waiting = GroupWaits(), Backlog()
-        self._owners = _Shares()
-        self._labels = defaultdict[str, _Shares](_Shares)
+        self._owners = Shares()
+        self._labels = defaultdict[str, Shares](Shares)
         self._tried = defaultdict[tuple[str, str], set[int]](set)
         self._unreached = defaultdict[tuple[str, str], set[int]](set)
 
@@ -198,37 +199,6 @@ class Summing:
         return self._state
 
 
-class _Shares:
-    """VMs by what they have in common, with those that need a person, and those that failed last."""
-
-    def __init__(self) -> None:
-        self.vms = defaultdict[str | None, tuple[set[int], set[int], set[int]]](lambda: (set(), set(), set()))
-
-    def add(self, value: str | None, subject: Subject, vm: int) -> None:
-        """Count a VM once."""
-        every, needs_human, failed = self.vms[value]
-        every.add(vm)
-        if subject.needs_human:
-            needs_human.add(vm)
-        if subject.last_result is Result.FAILED:
-            failed.add(vm)
-
-    def complete(self, every: "_Shares") -> None:
-        """Count the VMs that are among ``every`` and have no value here, as those of None."""
-        counted = set[int]().union(*(vms for vms, _, _ in self.vms.values()))
-        vms, needs_human, failed = (
-            set[int]().union(*each) - counted for each in zip(*every.vms.values(), strict=True)
-        )
-        if vms:
-            self.vms[None] = vms, needs_human, failed
-
-    def rows(self, name: str) -> list[Mapping[str, object]]:
-        """Return a row for each value, those of most VMs first."""
-        ordered = sorted(self.vms.items(), key=lambda each: -len(each[1][0]))[:KEPT]
-        counted = ((value, *map(len, sets)) for value, sets in ordered)
-        return [dict(zip((name, "instances", "needs_human", "failed"), row, strict=True)) for row in counted]
-
-
 def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
     """Return a VM's state after an outcome as the ledger notes it, as far as outcomes tell.
 
@@ -242,40 +212,6 @@ def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
     if outcome.result is Result.SKIPPED and outcome.reason != "needs_human" and subject.last_result:
         return subject
     return decide.noted(subject, outcome, settings)
-
-
-def spent(
-    shards: Mapping[str, list[places.Shard]], budgets: Mapping[str, Budget], now: datetime
-) -> Iterable[Spent]:
-    """Sum up budgets by runbook. How many places there are, the settings at hand say, not the ledger."""
-    for runbook, budget in budgets.items():
-        every = [places.current(each, budget.window, now) for each in shards.get(runbook, ())]
-        used = sum(map(places.taken, every))
-        frees = [at for each in every if (at := places.frees(each, budget.window))]
-        yield Spent(runbook, used, budget.count, min(frees, default=None) if used >= budget.count else None)
-
-
-def spent_by_cohorts(
-    shards: Mapping[str, list[places.Shard]],
-    budgets: Mapping[str, Budget],
-    limits: Mapping[str, Mapping[str, int]],
-    now: datetime,
-) -> Iterable[Spent]:
-    """Sum up the limits of zones, groups and labels in which a place is taken, the fullest first.
-
-    ``limits`` are by runbook what ``LOGMEND_DISRUPTION_LIMITS`` says; a cohort without one is left out.
-    """
-    cohorts = []
-    for name, (shard, *_) in shards.items():
-        runbook = name.partition("~")[0]
-        limit = limits.get(runbook, {}).get(shard.name.partition(" ")[0])
-        if not shard.name or limit is None or runbook not in budgets:
-            continue
-        known = places.current(shard, budgets[runbook].window, now)
-        used, frees = places.taken(known), places.frees(known, budgets[runbook].window)
-        if used:
-            cohorts.append(Spent(f"{runbook}, {shard.name}", used, limit, frees if used >= limit else None))
-    return sorted(cohorts, key=lambda each: each.limit - each.used)
 
 
 def _stopped(fleet: Fleet) -> list[str]:

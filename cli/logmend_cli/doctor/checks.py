@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from logmend.outcome.reasons import REASONS
 from logmend_cli.doctor import delivery
 from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts, dicts, latest
-from logmend_cli.doctor.gather import ancestors, apis_of
 from logmend_cli.doctor.grants import PUBLISHERS, granted
+from logmend_cli.doctor.questions import ancestors, apis_of
 
 SKEW_WARN, SKEW_FAIL = 10.0, 120.0
 """Seconds: a certificate for SSH is good for minutes, and outcomes are ordered by time."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from logmend import permissions
 from logmend_cli.apis import Reply
 from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, Check, Facts
-from logmend_cli.doctor.gather import vm_accounts
+from logmend_cli.doctor.questions import vm_accounts
 
 
 def recording(facts: Facts) -> Check:

@@ -8,7 +8,7 @@ from logmend.model.json import JsonObject
 from logmend.settings import Settings, SshRoute
 from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts, dicts
-from logmend_cli.doctor.gather import interfaces
+from logmend_cli.doctor.questions import interfaces
 
 IAP_RANGE = "35.235.240.0/20"
 """Where IAP's relay connects from (cloud.google.com/iap/docs/using-tcp-forwarding)."""

@@ -6,12 +6,10 @@ from typing import Any
 
 import click
 
-from logmend.errors import ConfigError
-from logmend.model.struct import replace
-from logmend.settings import Settings
 from logmend_cli import application, inputs, output
 from logmend_cli.documented import Command
-from logmend_cli.replay.run import PULL_LIMIT, Options, Replay
+from logmend_cli.replay.options import PULL_LIMIT, ReplayOptions, checked
+from logmend_cli.replay.run import Replay
 from logmend_cli.scanned import complete_projects
 
 
@@ -72,41 +70,4 @@ def command(**chosen: Any) -> int:
     recognised. Exit status 1 if an event is rejected or unmatched, or the run ended early.
     """
     settings = inputs.settings()
-    return asyncio.run(Replay(settings, _checked(Options(**chosen), settings)).run())
-
-
-def _checked(options: Options, settings: Settings) -> Options:
-    """Return the options with what the settings say for those that were left out."""
-    if (
-        sum(each is not None for each in (options.file, options.subscription, options.where, options.outcome))
-        != 1
-    ):
-        raise click.UsageError("give one of FILE, --subscription, --filter and --outcome")
-    if options.publish and options.allow_stale:
-        raise click.UsageError(
-            "--publish hands events to the function, --allow-stale writes requests: give one"
-        )
-    for name, given in (("all", options.everything), ("topic", options.topic)):
-        if given and not options.publish:
-            raise click.UsageError(f"--{name} goes with --publish")
-    if options.since and options.where is None:
-        raise click.UsageError("--since goes with --filter")
-    problems = []
-    subscription = options.subscription
-    project, topic = options.project or settings.project, options.topic or settings.topic
-    short = subscription is not None and "/" not in subscription
-    if (options.where is not None or short) and not project:
-        raise ConfigError(["which project? --project or LOGMEND_PROJECT"])
-    if short:
-        subscription = f"projects/{project}/subscriptions/{subscription}"
-    if options.publish and not topic:
-        problems.append("publish where? --topic projects/PROJECT/topics/TOPIC or LOGMEND_TOPIC")
-    for name, kind, value in (("topic", "topics", topic), ("subscription", "subscriptions", subscription)):
-        parts = (value or f"projects/p/{kind}/x").split("/")
-        if len(parts) != 4 or parts[0::2] != ["projects", kind]:
-            problems.append(f"{value!r} is not a {name}: projects/PROJECT/{kind}/NAME")
-    if (options.allow_stale or options.outcome) and settings.state == "memory:":
-        problems.append(application.NO_LEDGER)
-    if problems:
-        raise ConfigError(problems)
-    return replace(options, project=project, topic=topic, subscription=subscription)
+    return asyncio.run(Replay(settings, checked(ReplayOptions(**chosen), settings)).run())

@@ -14,7 +14,6 @@ import click
 
 from logmend import catalog
 from logmend.explain import Explanation, Rules
-from logmend.model.struct import Struct
 from logmend.model.values import Tick
 from logmend.settings import Settings
 from logmend_cli import application, inputs, output
@@ -22,6 +21,7 @@ from logmend_cli.errors import BAD, status_of, warn
 from logmend_cli.replay import acts
 from logmend_cli.replay.acts import Done, Handler
 from logmend_cli.replay.journal import ReplayJournal, default_path
+from logmend_cli.replay.options import PULL_LIMIT, ReplayOptions
 
 if TYPE_CHECKING:
     from logmend.model.enums import Result
@@ -30,42 +30,15 @@ if TYPE_CHECKING:
     from logmend_cli.replay.events import Replayable
     from logmend_cli.replay.sources import EventSource
 
-PULL_LIMIT = 1000
 BATCH = 100
 
 _END, _LIMIT, _STOPPED = "end", "limit", "stopped"
 
 
-class Options(Struct, frozen=True):
-    """What the command was told, each option by its name; None for what was not."""
-
-    file: str | None
-    subscription: str | None
-    where: str | None
-    since: str | None
-    outcome: str | None
-    project: str | None
-    publish: bool
-    topic: str | None
-    allow_stale: bool
-    everything: bool
-    rate: float
-    limit: int | None
-    fresh: bool
-    journal: Path | None
-    by: str
-    shape: str
-
-    @property
-    def acting(self) -> bool:
-        """Whether anything is to be done with the events."""
-        return self.publish or self.allow_stale
-
-
 class Replay:
     """One run: events one after the other, each dealt with and settled before the next."""
 
-    def __init__(self, settings: Settings, options: Options) -> None:
+    def __init__(self, settings: Settings, options: ReplayOptions) -> None:
         self._settings = settings
         self._options = options
         self._stop = asyncio.Event()

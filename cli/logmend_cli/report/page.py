@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from logmend_cli.fleet_state import quantiles
+from logmend_cli.fleet_rows import quantiles
 from logmend_cli.output import duration_text, printable, write_csv
 from logmend_cli.report import charts
 from logmend_cli.report.data import TROUBLES, VMS, Report
