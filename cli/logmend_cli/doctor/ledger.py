@@ -7,8 +7,6 @@ from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts
 
 TICK_LATE = timedelta(minutes=16)
 """Three ticks missed: as the alert ``missed_tick``."""
-
-
 DAMAGE = 20
 """Things amiss in the ledger that are named in one line."""
 

@@ -11,14 +11,8 @@ from logmend_cli.doctor import vms
 from logmend_cli.doctor.facts import Facts
 
 EXPORT_ERRORS = "logging.googleapis.com/exports/error_count"
-
-
 UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
-
-
 OLDEST = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
-
-
 Question = tuple[str, str, str, JsonObject | None]
 """Name of the answer, service, path, body."""
 

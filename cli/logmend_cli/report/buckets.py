@@ -9,11 +9,7 @@ from logmend.model.values import Outcome
 from logmend_cli.output import duration_text
 
 _BUCKETS = 48
-
-
 _SIZES = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 86_400, 7 * 86_400, 30 * 86_400)
-
-
 _EDGES = tuple(step * 10**power for power in range(1, 8) for step in (1, 2, 5))
 
 

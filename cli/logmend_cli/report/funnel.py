@@ -17,8 +17,6 @@ STEPS = (
     "enforced",
     "fix verified",
 )
-
-
 ENDS = (
     ("fix verified", "remediated", frozenset({"remediated"})),
     ("nothing to do", "nothing_to_do", frozenset({"nothing_to_do"})),
@@ -32,8 +30,6 @@ ENDS = (
     ("failed, unverified, rejected", "failed", frozenset({"failed", "unverified", "rejected"})),
 )
 """How an event may have ended: in words, in which colour, by which results. Every event is in one of them."""
-
-
 _TRIED = frozenset({"script_error", "still_faulty", "unverifiable", "check_failed", "no_second_check"})
 
 

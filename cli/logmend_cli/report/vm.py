@@ -13,8 +13,6 @@ from logmend_cli.fleet_state import BAD
 
 HISTORY = 15
 """Outcomes of a VM that are shown, the latest."""
-
-
 _TEXT = 600
 
 
