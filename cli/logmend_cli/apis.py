@@ -112,4 +112,4 @@ class Apis:
 
 def _unasked(refusal: Transient | Permanent) -> Reply:
     """Return the answer to what cannot be asked; to say once in full why is enough."""
-    return Reply(why=f"{refusal.reason}: nothing was asked of Google Cloud", error=refusal)
+    return Reply(why=f"{refusal.reason}: Google Cloud was not asked", error=refusal)

@@ -80,8 +80,8 @@ async def tick_function(topic: str | None) -> bool:
 async def told_of_tick(topic: str | None) -> str:
     """Have the function take up what was written to the ledger, and say when it does."""
     if await tick_function(topic):
-        return "asked for a tick: the function takes it up unless it is stopped or down (`logmend status`)"
-    return "the scheduler's next tick takes it up; with LOGMEND_TOPIC set, this command asks for one"
+        return "asked for a tick: the function processes it unless it is stopped or down (`logmend status`)"
+    return "the scheduler's next tick processes it; with LOGMEND_TOPIC set, this command asks for one"
 
 
 async def some_at_once(work: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -67,7 +67,9 @@ def command(
                 others[_id(each)] = each.state
         found, absent = selection.by_beginning(known, wanted, _id)
         for name in absent:
-            warn(f"{name}: {f'it is {others[name]}' if name in others else 'nothing that waits has this id'}")
+            warn(
+                f"{name}: {f'it is {others[name]}' if name in others else 'nothing with this id is waiting'}"
+            )
         chosen = found if wanted else known
         meant = [
             each

@@ -63,7 +63,7 @@ def _make_anew(out: Path) -> None:
     there = [each.name for each in out.iterdir()] if out.is_dir() else []
     if foreign := sorted(name for name in there if not name.startswith(MADE)):
         raise ConfigError(
-            [f"{out}: {foreign[0]} is in it, which no demo made; choose another folder with --out"]
+            [f"{out}: {foreign[0]} is in it, which a demo did not make; choose another folder with --out"]
         )
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

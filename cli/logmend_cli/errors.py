@@ -90,7 +90,7 @@ def told(*, debug: bool = False) -> Iterator[None]:
         _trace(debug)
         if error.errno in _NO_ROOM:
             what = error.filename or "output"
-            raise Told([f"{what}: {error.strerror}; what was written is incomplete"], BAD) from error
+            raise Told([f"{what}: {error.strerror}; the output is incomplete"], BAD) from error
         if error.filename is None:  # not a file or folder that somebody named
             raise _surprise(error, debug=debug) from error
         raise Told([f"{error.filename}: {error.strerror or error}"], UNUSABLE) from error

@@ -114,7 +114,7 @@ def _under_way(known: Record, settings: Settings) -> Outcome:
         outcomes.of_waiting(known, settings, since),
         result=Result.REQUESTED,
         reason=None,
-        detail=f"under way ({known.state}): its end is not known yet",
+        detail=f"in progress ({known.state}): its result is not known yet",
         outcome_id=f"{known.intent.intent_id}-under-way",
     )
 

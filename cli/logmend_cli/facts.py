@@ -65,7 +65,7 @@ class Described:
         with opened(str(file)) as stream:
             read = [_instance(file, value) for value in values(stream)]
         if not read:
-            raise ConfigError([f"{file}: it has no instance in it"])
+            raise ConfigError([f"{file}: it contains no instance"])
         return cls(file, {facts.ref: (facts, document) for facts, document in read})
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | None:
@@ -85,7 +85,7 @@ class Described:
         if self._missed is not None and not self._met:
             described = ", ".join(f"{each.name} ({ref})" for ref, (each, _) in list(self._known.items())[:3])
             raise ConfigError(
-                [f"{self._file} describes {described}, but the event is about {self._missed}: another VM"]
+                [f"{self._file} describes {described}, but the event is about another VM, {self._missed}"]
             )
 
 

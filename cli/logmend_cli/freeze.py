@@ -101,7 +101,7 @@ def hold_wave(runbook: str, by: By, *, hold: bool) -> str:
     changed = running(work, shared_ledger(inputs.settings()))
     if not hold:
         return f"{runbook}: the waves go on" if changed else f"{runbook}: no wave is held"
-    return f"{runbook}: the wave stays where it is" if changed else f"{runbook}: no wave that is not held"
+    return f"{runbook}: the wave stays where it is" if changed else f"{runbook}: there is no wave to hold"
 
 
 async def _reach(app: Application) -> list[str]:
@@ -114,14 +114,14 @@ async def _reach(app: Application) -> list[str]:
         if each.lease and each.lease.expires_at > now
     ]
     if len(held) == PAGE:
-        lines.append(f"in progress: only the first {PAGE} were looked at; there may be more (logmend status)")
+        lines.append(f"in progress: only the first {PAGE} were checked; there may be more (logmend status)")
     if not await tick_function(app.settings.topic):
-        seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick was ever run on it"
+        seen = f"the last tick on it was at {before:%FT%TZ}" if before else "no tick has ever run on it"
         return [*lines, UNASKED.format(ledger=app.settings.state, seen=seen)]
     for _ in range(WAIT):
         fleet = await app.controls.fleet()
         if (read := fleet.last_tick) is not None and read != before:
-            who = fleet.last_tick_by or "an instance without a name"
+            who = fleet.last_tick_by or "an unnamed instance"
             return [*lines, f"acknowledged: {who} began a tick at {read:%FT%TZ}, after the freeze", OTHERS]
         await asyncio.sleep(1)
     ledger = app.settings.state

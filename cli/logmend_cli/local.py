@@ -72,7 +72,9 @@ def carry_out(options: "OrderOptions") -> int:
     settings, enforce = inputs.settings(), options.enforce
     _alone()
     if enforce != options.labels_unchecked:
-        raise ConfigError(["--local: --enforce and --labels-unchecked go together; labels are not seen here"])
+        raise ConfigError(
+            ["--local: --enforce and --labels-unchecked go together; labels cannot be seen here"]
+        )
     if enforce and inputs.is_set("mode") and settings.mode is Mode.OBSERVE:
         raise ConfigError(["LOGMEND_MODE=observe: nothing is changed from here; unset it"])
     script = export.script(_runbook(options.runbook), revert=options.action is Action.REVERT)
@@ -109,7 +111,7 @@ def diagnosed(runbook: str, by: str, *, as_root: bool) -> Diagnosed:
     if not found.scripts.diagnose:
         raise ConfigError([f"runbook {found.name} has no diagnose.sh"])
     if as_root and not root:
-        raise ConfigError(["--local --as-root takes root: run it with sudo"])
+        raise ConfigError(["--local --as-root needs root: run it with sudo"])
     ref, exempt = _here()
     if exempt:
         return Diagnosed(ref, diagnosis.unknown("not_asked", "exempt: metadata logmend=off"))
@@ -126,7 +128,7 @@ def _noted(text: str) -> None:
     except OSError as error:
         why = str(error.strerror)
     if why:
-        raise ConfigError([f"--local --as-root goes on record in the VM's own log, and logger failed: {why}"])
+        raise ConfigError([f"--local --as-root is recorded in the VM's own log, but logger failed: {why}"])
 
 
 def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosis:
@@ -155,7 +157,7 @@ def _alone() -> None:
     named = context.params["named"]
     others = [typed[name] for name, value in context.params.items() if value and name not in _ALONE]
     if named or others:
-        raise ConfigError([f"--local is for this VM alone: leave out {', '.join([*named, *others])}"])
+        raise ConfigError([f"--local is only for this VM: leave out {', '.join([*named, *others])}"])
 
 
 def _runbook(name: str) -> Runbook:

@@ -61,7 +61,7 @@ async def _carry_out(app: "Application", options: OrderOptions) -> int:
     app.chosen_runbooks(options.runbook)
     refs = await _selected(app, options)
     if not refs:
-        warn("no VM was fixed since then")
+        warn("no VM was remediated since then")
         return DONE
     orders = await _orders(app, options, refs)
     acting = options.enforce
@@ -84,7 +84,7 @@ async def _carry_out(app: "Application", options: OrderOptions) -> int:
     if not acting:
         warn("Nothing was changed. Act with --enforce.")
     if acting and app.settings.state == "memory:" and any(each.result is Result.PARKED for each in outcomes):
-        warn("What is parked is forgotten now: without a ledger nothing takes it up. Run it again.")
+        warn("Parked work is forgotten now: without a ledger nothing processes it. Run the command again.")
         return BAD
     return status_of(outcome.result for outcome in outcomes)
 
@@ -126,14 +126,14 @@ async def _passes(app: "Application", options: OrderOptions, refs: Sequence[Inst
     runbook, out = options.runbook, options.outside_window
     shut = stops.closed(app, runbook, datetime.now(UTC))
     if out and not options.why.strip():
-        raise ConfigError(["--outside-window goes on record: say why with --why"])
+        raise ConfigError(["--outside-window is recorded: give the reason with --why"])
     if options.action is Action.REVERT:
         frozen = await stops.freezes(app, refs, runbook)
         return frozen | await stops.breaker(app, runbook) | shut
     if out and not shut:
-        warn("no window is closed and no blackout holds by the settings here: it goes through none")
+        warn("by the settings here no window is closed and there is no blackout, so there is nothing to pass")
     for text in shut.values() if not out else ():
-        warn(f"waits: {text}; or go through it with --outside-window --why TEXT")
+        warn(f"waits: {text}; or pass it with --outside-window --why TEXT")
     opened = await stops.breaker(app, runbook) if options.canary else {}
     return opened | (shut if out else {})
 
@@ -143,11 +143,11 @@ async def _selected(app: "Application", options: OrderOptions) -> list[InstanceR
     others = bool(options.named or options.where or options.scan)
     if options.canary:
         if others:
-            raise ConfigError(["--canary is for one VM: name no others"])
+            raise ConfigError(["--canary is for one VM: do not name others"])
         return await application.instances(app, [options.canary])
     if options.since:
         if others or not options.at_most:
-            raise ConfigError(["--remediated-since chooses the VMs: name none, and give --at-most N"])
+            raise ConfigError(["--remediated-since selects the VMs: do not name any, and give --at-most N"])
         begin = inputs.since(options.since, datetime.now(UTC))
         assert begin is not None
         if app.settings.state != "memory:":

@@ -46,7 +46,7 @@ class Profile(Struct, frozen=True):
     def announcement(self) -> str:
         """One line that says which fleet a command speaks of."""
         old = datetime.now(UTC) - self.read_at > OLD
-        advice = f"; they are old: logmend use {self.name} reads them anew" if old else ""
+        advice = f"; they are old: logmend use {self.name} reads them again" if old else ""
         return f"fleet {self.name}, settings of {self.time}{advice}"
 
 
@@ -84,7 +84,7 @@ def current() -> Profile | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Profile)
     except (OSError, msgspec.MsgspecError) as error:
-        advice = f"logmend use {name} makes it anew, logmend use --none does without"
+        advice = f"logmend use {name} makes it again, logmend use --none does without"
         raise ConfigError([f"{path}: cannot be read: {error}; {advice}"]) from error
 
 

@@ -40,16 +40,16 @@ def case(
     folder = catalog.folders(settings).get(runbook, Path(runbook))
     problems = []
     if not runbook:
-        problems.append(f"no runbook is meant by this event: write --save-case RUNBOOK/{name}")
+        problems.append(f"this event belongs to no runbook: write --save-case RUNBOOK/{name}")
     elif not (folder / "runbook.yaml").is_file():
         problems.append(f"{folder}: no runbook here")
     elif folder.parent == BUILT_IN and not CHECKOUT:
         hint = "copy its folder to one of your own, and write --save-case FOLDER/NAME"
-        problems.append(f"{runbook} is part of the installed package, which an upgrade replaces: {hint}")
+        problems.append(f"{runbook} belongs to the installed package, which an upgrade replaces: {hint}")
     if not re.fullmatch(KEBAB, name):
-        problems.append(f"{name!r}: a case is named in lower-case words joined by hyphens")
+        problems.append(f"{name!r}: a case's name is lower-case words joined by hyphens")
     if found.payload is None:
-        problems.append(f"{found.where}: what is no JSON cannot be kept")
+        problems.append(f"{found.where}: only JSON can be kept")
     if problems:
         raise ConfigError(problems)
     kept = Case(
@@ -58,7 +58,7 @@ def case(
     expect = _by_default(kept, settings)
     if expect != kept.expect:
         words = output.word(expect.result or "a tick", expect.reason)
-        warn(f"with the default settings, by which cases are run, it is {words}")
+        warn(f"with the default settings, which cases run with, it is {words}")
     sentence = (
         why or f"{_words(name)}: {expect.result or 'tick'}{f', {expect.reason}' if expect.reason else ''}."
     )

@@ -83,7 +83,7 @@ def ids(path: Path, key: str) -> list[str]:
     or has no id in it: whoever gives one means those in it, never everything.
     """
     if not (found := _ids(path, key)):
-        raise ConfigError([f"{path}: no id is in it"])
+        raise ConfigError([f"{path}: it contains no id"])
     return found
 
 

@@ -44,7 +44,7 @@ def show(found: JsonObject, now: datetime, *, ledger: bool) -> None:
     for key, rows in found["labels"].items():
         _rows(f"By label {key}", rows, ("value", "instances", "needs_human", "failed"))
     _blocks("Left to a person", found["needs_human"])
-    _blocks("Came back after a verified fix", found["relapsed"])
+    _blocks("Fault came back after a verified fix", found["relapsed"])
     causes = ("result", "reason", "instances", "outcomes", "last_at", "next_step")
     _rows("What went wrong, by cause", found["causes"], causes)
     alike = ("cause", "instances", "group", "template", "image", "next_step")

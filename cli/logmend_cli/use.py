@@ -39,7 +39,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     examples=("logmend use my-project", "logmend use my-project/europe-west1/logmend", "logmend use --none"),
 )
 @click.argument("name", required=False, metavar="PROJECT[/REGION[/FUNCTION]]", shell_complete=_complete)
-@click.option("--none", is_flag=True, help="Use no profile: environment variables alone.")
+@click.option("--none", is_flag=True, help="Use no profile, only environment variables.")
 @click.option("--endpoint", hidden=True, help="One address for every API: a fake, or a proxy.")
 def command(name: str | None, none: bool, endpoint: str | None) -> int:
     """Find a deployed function and use its settings from now on; without a name, show what is in use.
@@ -49,7 +49,7 @@ def command(name: str | None, none: bool, endpoint: str | None) -> int:
     precedence. Run it again after the function was deployed with other settings.
     """
     if none and name:
-        raise ConfigError(["--none takes no name"])
+        raise ConfigError(["do not give a name with --none"])
     if none:
         profiles.forget()
         click.echo("no profile is in use")
@@ -134,7 +134,7 @@ def _usable(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str
     if variables.get("LOGMEND_SSH_HOST_KEYS", "").startswith("known-hosts:"):
         left_out["LOGMEND_SSH_HOST_KEYS"] = "name your own copy of that file, if you log in to VMs from here"
     if not variables.get("LOGMEND_STATE", "").startswith("firestore:"):
-        left_out["LOGMEND_STATE"] = "the function's ledger is its own memory: it cannot be read from here"
+        left_out["LOGMEND_STATE"] = "the function's ledger is in its own memory and cannot be read from here"
     return {name: value for name, value in variables.items() if name not in left_out}, left_out
 
 

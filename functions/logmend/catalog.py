@@ -136,11 +136,13 @@ def _configured(settings: Settings) -> tuple[Configuration, Mapping[str, Path], 
             hint = suggestion(name, {*found, *own})
             problems.append(Problem(str(path), None, f"runbooks.{name}: no such runbook", hint))
         elif choice.replaces and (name not in found or name not in own):
-            problems.append(Problem(str(path), None, f"runbooks.{name}.replaces: there is only one of it"))
+            problems.append(
+                Problem(str(path), None, f"runbooks.{name}.replaces: there is no other runbook of that name")
+            )
     for name, at in own.items():
         said = configuration.runbooks.get(name)
         if name in found and (said is None or not said.replaces):
-            hint = f"say runbooks.{name}.replaces: true if it stands for that one"
+            hint = f"say runbooks.{name}.replaces: true to replace it"
             problems.append(Problem(str(at), None, f"{name} is a built-in runbook", hint))
     return configuration, dict(sorted((found | own).items())), problems
 
@@ -179,7 +181,7 @@ def _misplaced(runbook: Runbook, choice: Choice | None, folder: Path, policy: Se
     if "executor" not in settings_ and not (choice and choice.enabled) and folder.parent == BUILT_IN:
         return []
     where = f"runbooks.{runbook.name}.executor" if "executor" in settings_ else "LOGMEND_EXECUTOR=osconfig"
-    message = f"{where}: {runbook.name} goes over SSH only: {runbook.ssh_only}"
+    message = f"{where}: {runbook.name} runs over SSH only: {runbook.ssh_only}"
     hint = f"say runbooks.{runbook.name}.executor: ssh, or enabled: false"
     return [Problem(str(policy.runbooks or folder), None, message, hint)]
 

@@ -19,7 +19,7 @@ def judged(basis: Basis, runbook: Runbook) -> Iterator[tuple[str, Answer]]:
         if not conditions:
             continue
         if basis.action is Action.REVERT:
-            yield name, Passed("a revert takes back what logmend did itself")
+            yield name, Passed("a revert only undoes logmend's own change")
         elif basis.facts is None:
             yield name, Pending("the VM is not looked up yet")
         else:
@@ -53,7 +53,7 @@ def _unknown(answers: dict[Condition, bool | None], facts: InstanceFacts) -> Ans
     if source in facts.unknown:
         return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: {facts.unknown[source]}")
     if missing.kind != "metadata":  # what a look-up of the VM always answers, if it is known
-        return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: Compute's answer does not say it")
+        return Verdict(Result.REFUSED, "facts_unknown", f"{missing}: missing from Compute's answer")
     return Pending(f"{missing}: {source} is not looked up yet")
 
 

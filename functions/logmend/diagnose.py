@@ -1,7 +1,8 @@
 """Say why a VM has its fault, on demand: look it up, ask the guards, run ``diagnose.sh`` over SSH.
 
-Nothing is changed. An owner's no binds here as well: a VM that a guard refuses is not logged in to. If its
-reason is itself a cause that the runbook declares (an Ops Agent policy governs it), that is the answer.
+Nothing is changed. An owner's no applies here, too: logmend does not log in to a VM that a guard refuses. If
+the guard's reason is itself a cause that the runbook declares (such as an Ops Agent policy), that is the
+answer.
 """
 
 import uuid
@@ -53,11 +54,11 @@ async def vm(
     except Exception as error:  # noqa: BLE001  one VM's trouble is its own row
         trouble = act.trouble(error)
         return Diagnosed(ref, diagnosis.unknown("not_reached", f"{trouble.reason}: {trouble.detail}"), facts)
-    return Diagnosed(ref, diagnosis.unknown("not_reached", "diagnose.sh goes over SSH only"), facts)
+    return Diagnosed(ref, diagnosis.unknown("not_reached", "diagnose.sh runs over SSH only"), facts)
 
 
 def as_root(refs: Sequence[InstanceRef], runbook: str, by: str, now: datetime) -> Acts:
-    """Say who has VMs diagnosed as root, for the record."""
+    """Make the outcome that records who had VMs diagnosed as root."""
     acts = [Act("diagnosed_as_root", now, by, runbook=runbook, instance=ref) for ref in refs]
     return Acts(uuid.uuid4().hex, tuple(acts))
 

@@ -62,5 +62,5 @@ def in_words(error: Exception) -> str:
         return f"it has no {error}"
     known = re.fullmatch(r"(.+) is not a valid (\w+)", str(error))  # an enum's own words
     if isinstance(error, ValueError) and known:
-        return f"{known[1][:60]} is no {known[2].lower()} that is known here"
-    return "it is not JSON" if isinstance(error, JSONDecodeError) else "it has another shape"
+        return f"{known[1][:60]} is not a known {known[2].lower()}"
+    return "it is not JSON" if isinstance(error, JSONDecodeError) else "it has an unexpected form"

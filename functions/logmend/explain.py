@@ -1,8 +1,8 @@
-"""What an event would do and why, without doing it: the pipeline's own stages, with nothing to reach out by.
+"""What an event would do and why, without doing it: the pipeline's own stages, without any ports.
 
-The stages decide, in the order of :mod:`logmend.pipeline`; here their answers are kept instead of obeyed, so
-that also what stands behind the first reason can be read. What only the ledger or the VM knows (cooldowns,
-budgets, freezes, the live check) is not judged.
+The stages decide, in the order of :mod:`logmend.pipeline`; here their answers are kept instead of obeyed,
+which also shows what comes after the first reason. What only the ledger or the VM knows (cooldowns, budgets,
+freezes, the live check) is not judged.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Rules(Struct, frozen=True):
 
 
 class GuardVerdict(Struct, frozen=True):
-    """What one guard says of the VM."""
+    """What one guard says about the VM."""
 
     name: str
     verdict: Literal["pass", "fail", "pending"]
@@ -110,8 +110,8 @@ def event(
 ) -> Explanation:
     """Explain one event.
 
-    ``facts`` are those of the very VM that the event names, a verdict if looking it up came to one, None
-    if it was not looked up. ``now`` is as of when to judge; None is the event's own time.
+    ``facts`` are those of the VM that the event names, a verdict if the look-up ended in one, or None if it
+    was not looked up. ``now`` is the time to judge at; None is the event's own time.
     """
     delivery = delivery or _UNSENT
     if isinstance(event, Undecodable):
@@ -156,7 +156,7 @@ def event(
 
 
 def own_time(delivery: Delivery, event: LogEntry | Incident) -> datetime:
-    """Return when an event happened, by itself: entry, message or line, whichever tells a time."""
+    """Return when an event happened: by the entry, the message or the line, whichever has a time."""
     line_time = event.line_time if isinstance(event, LogEntry) else None
     return intents.own_time(event) or delivery.publish_time or line_time or NO_TIME
 
@@ -190,7 +190,7 @@ def judge(
 
 
 def executor(facts: InstanceFacts | Verdict | None, settings: Settings, runbook: Runbook) -> str | None:
-    """Name the executors that would be tried, in order; ``auto`` if facts would tell, None for none."""
+    """Name the executors that would be tried, in order; ``auto`` if that depends on facts, None for none."""
     if settings.executor is ExecutorChoice.OSCONFIG and runbook.ssh_only:
         return None
     seen = facts if isinstance(facts, InstanceFacts) else None

@@ -1,7 +1,8 @@
 """The function's entry point: ``remediate`` answers every delivery of the push subscription.
 
-One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001); a 2xx acknowledges, anything
-else has the message delivered again. Settings are read here, once, at import: a bad one stops the start.
+One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001); a 2xx acknowledges; after
+anything else the message is delivered again. Settings are read here, once, at import: a bad one stops the
+start.
 """
 
 import os
@@ -25,7 +26,7 @@ from logmend.stages import decode
 
 
 def _execution() -> str | None:
-    """Return the platform's id of the request under way, by which its log is filtered."""
+    """Return the platform's id of the current request, by which its log is filtered."""
     return getattr(execution_id.execution_context_var.get(), "execution_id", None)
 
 
@@ -49,7 +50,7 @@ async def remediate(request: Request) -> Response:
         outcome = await app.pipeline.handle(body, _event_headers(request))
         if isinstance(outcome, Tick):
             if (age := app.ticker.untimely(outcome)) is not None:
-                old = f"a tick published {age.total_seconds():.0f} s ago by this clock was left"
+                old = f"a tick was not run: by this clock it was published {age.total_seconds():.0f} s ago"
                 why = {"logmend": "untimely", "message": f"{old}: a backlog, or the clock is wrong"}
                 diagnostics.say("WARNING", why)
                 return JSONResponse(why, status_code=200)
@@ -67,13 +68,13 @@ async def remediate(request: Request) -> Response:
 
 
 def _event_headers(request: Request) -> dict[str, str]:
-    """Return the headers of a CloudEvent in binary mode, the only ones that say anything of the event."""
+    """Return the headers of a CloudEvent in binary mode, the only ones about the event."""
     found = (each for each in request.headers.raw if each[0].startswith(b"ce-"))
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in found}
 
 
 async def _bounded_body(request: Request) -> bytes:
-    """Read at most one byte more than may be: decode then says ``too_large`` without holding more."""
+    """Read at most one byte over the limit: decode then returns ``too_large`` without holding more."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

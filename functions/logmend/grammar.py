@@ -52,7 +52,7 @@ def listed(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
             except ValueError as error:
                 raise ValueError(f"part {number} of the list: {error}") from None
         if len(set(items)) < len(items):
-            raise ValueError("the list names something twice")
+            raise ValueError("the list contains a duplicate")
         return tuple(items)
 
     return parts
@@ -164,9 +164,7 @@ def path(value: str) -> str:
 def secret_path(value: str) -> str:
     """Parse the path of a file with a secret: it begins with ``/``, ``./`` or ``../``, as no key does."""
     if not value.strip().isprintable() or not value.strip().startswith(("/", "./", "../")):
-        raise ValueError(
-            "expected the path of a file, from / on: the key itself does not belong into a variable"
-        )
+        raise ValueError("expected the path of a file, from / on: do not put the key itself into a variable")
     return path(value)
 
 

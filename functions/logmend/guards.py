@@ -144,7 +144,7 @@ def workload_certificates_unused(basis: Basis) -> Answer:
                 )
             return Pending(f"{what} is not looked up yet", "opt_in_unknown")
     if facts.partner_namespaces is None:
-        return Passed("partner metadata was not answered by the API; the check on the VM stands")
+        return Passed("the API did not return partner metadata; the check on the VM decides")
     return Passed("no opt-in in metadata, identity configuration or partner metadata")
 
 
@@ -154,7 +154,7 @@ def no_agent_policy(basis: Basis) -> Answer:
     Whatever the label's value: it names the version of the policy's template.
     """
     if basis.action is Action.REVERT:
-        return Passed("a revert takes back what logmend did itself")
+        return Passed("a revert only undoes logmend's own change")
     if basis.facts is None:
         return Pending("the VM's labels are not looked up yet")
     if AGENT_POLICY in basis.facts.labels:
@@ -170,8 +170,8 @@ def no_agent_policy(basis: Basis) -> Answer:
 def irreversible(basis: Basis) -> Answer:
     """What a runbook changes for good cannot be put back; an approval acknowledges that."""
     if basis.action is Action.REVERT:
-        return Verdict(Result.REFUSED, "no_way_back", "nothing can put back what the runbook changes")
-    return Passed("nothing can put back what it changes")
+        return Verdict(Result.REFUSED, "no_way_back", "the runbook's changes cannot be undone")
+    return Passed("its changes cannot be undone")
 
 
 GUARDS: Mapping[str, Guard] = {

@@ -28,7 +28,7 @@ def facts(
         raise TypeError(ref.detail)
     identity = document.get("workloadIdentityConfig", {}).get("identityCertificateEnabled", False)
     if not isinstance(identity, bool):
-        raise TypeError("identityCertificateEnabled is no Boolean")
+        raise TypeError("identityCertificateEnabled is not a Boolean")
     named, fingerprint = labels(document)
     interface: JsonObject = next(iter(document.get("networkInterfaces", ())), {})
     access = [*interface.get("accessConfigs", ()), {}][0]

@@ -4,9 +4,9 @@ decode ► :mod:`~logmend.stages.intake` {match ► identify ► guards without 
 attempt (:mod:`logmend.worker`) ► outcome ► :mod:`~logmend.recorder` ► answer. The first reason to stop
 wins; only these four files know the order.
 
-An event ends in exactly one final outcome, which is recorded, or counted with others of its VM that say the
-same; whatever goes wrong on the way becomes one, or is answered so that the message is delivered again.
-Nothing is decided here: the stages are asked, and obeyed.
+An event ends in exactly one final outcome, which is recorded, or counted with others of its VM that repeat
+it. Whatever goes wrong becomes one, or is answered in a way that has the message delivered again. Nothing is
+decided here: the stages are asked, and obeyed.
 """
 
 import logging
@@ -48,7 +48,7 @@ class Pipeline(Struct, frozen=True):
     dead_letter: DeadLetter | None
 
     async def handle(self, body: bytes, headers: Mapping[str, str]) -> Outcome | Tick:
-        """Deal with one request; a tick is given back, to be run by :mod:`logmend.tick`."""
+        """Deal with one request; return a tick, for :mod:`logmend.tick` to run."""
         delivery, event = decode.request(body, headers)
         if isinstance(event, Tick):
             return Tick(delivery.publish_time)
@@ -81,7 +81,7 @@ class Pipeline(Struct, frozen=True):
     async def _turned_away(
         self, read: Intake, verdict: Verdict, settings: Settings, now: datetime
     ) -> Outcome:
-        """Record or count what goes no further for what it shows itself."""
+        """Record or count an event that goes no further because of what it shows itself."""
         outcome, intent = outcomes.of_event(read, verdict, settings, now), read.intent(now)
         if verdict.result is Result.UNMATCHED and self._counts:
             if self.recorder.unmatched.counted(outcome):
@@ -101,7 +101,7 @@ class Pipeline(Struct, frozen=True):
         return self.policies.general.counts
 
     def _day(self, intent: Intent, published: datetime | None) -> Day | None:
-        """Return the day on which an event is counted, or was before that was turned off; None: never."""
+        """Return the day on which an event is counted, or was before counting was turned off; None: never."""
         kept = self.policies.general.ledger_is_kept
         if published is None or not (intent.repeats and intent.message_id and kept):
             return None
@@ -149,7 +149,7 @@ class Pipeline(Struct, frozen=True):
         raise Transient("ledger_contention", "attempt after attempt has died on this VM")
 
     async def _again(self, record: Record, settings: Settings, now: datetime) -> Outcome:
-        """Answer a message that was dealt with before with what became of it."""
+        """Answer a message that was dealt with before with its earlier outcome."""
         if record.counted and record.outcome is not None:
             return outcomes.counted(record.outcome)
         return await self.recorder.emit(record.outcome or outcomes.of_waiting(record, settings, now))
@@ -166,7 +166,7 @@ class Pipeline(Struct, frozen=True):
     async def finish(self, intent_id: str, instance: InstanceRef, runbook: str) -> Outcome | None:
         """Finish an intent whose attempt died, under its own id.
 
-        None if nobody can, since it is gone or cannot be read: then the VM is freed of its lease.
+        None if that is impossible, since it is gone or cannot be read: then the VM's lease is released.
         """
         if freed := await self.journal.free(instance, runbook, self.clock.now()):
             log.warning("freed %s (%s) of an orphaned %s", instance, runbook, freed)

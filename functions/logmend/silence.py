@@ -1,12 +1,13 @@
-"""Whether the log fell silent after a fix: a second proof, which owes nothing to systemd or the VM's word.
+"""Whether the log fell silent after a fix: a second proof, independent of systemd and of the VM's own word.
 
 A verified fix of a VM whose log was shipping the line writes an intent that waits: :func:`of_fix`. When it is
-due, the tick asks Cloud Logging for many at a time (:class:`Listener`): did the line go on, and did *other*
-entries of that very log and VM come meanwhile? Only then is silence worth anything: a dead shipper is silent,
-too. A line that goes on says nothing by itself (a backlog and a forged entry look the same). The VM is
-checked again, and only what is seen there counts.
+due, the tick asks Cloud Logging for many at a time (:class:`Listener`): did the line continue, and did
+*other* entries of the same log and VM come meanwhile? Silence means something only if they did: a dead
+shipper is silent, too. A line that continues proves nothing by itself (a backlog and a forged entry look the
+same). The VM is checked again, and only what is seen there counts.
 
-A runbook may name what a repaired VM says by itself instead (``confirmed_by``): that is heard, or it is not.
+Instead, a runbook may name a sign that a repaired VM sends by itself (``confirmed_by``): it arrived, or it
+did not.
 """
 
 from collections import defaultdict
@@ -56,7 +57,7 @@ Span = tuple[datetime, datetime]
 
 
 class Watch(Struct, frozen=True):
-    """What is asked of one fix: its VM, its log if that is to fall silent, the periods after it."""
+    """The question about one fix: its VM, its log if that should fall silent, the periods after it."""
 
     intent_id: str
     instance: InstanceRef
@@ -82,7 +83,7 @@ def period(runbook: Runbook) -> timedelta:
 
 
 def of_fix(intent: Intent, fixed: Outcome, runbook: Runbook, now: datetime) -> tuple[Intent, datetime] | None:
-    """Make the intent that listens after a verified fix, and when it is due; None without anything to hear.
+    """Make the intent that listens after a verified fix, and its due time; None if there is nothing to hear.
 
     It only ever checks. Its id is the fix's own, so that it is written once.
     """
@@ -125,7 +126,7 @@ class Listener(Struct, frozen=True):
         groups = defaultdict[tuple[str, str], list[Watch]](list)
         for intent in intents:
             if (watched := watch(intent, runbooks)) is None:
-                heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has nothing to listen for")
+                heard[intent.intent_id] = _unknown(f"runbook {intent.runbook} has nothing to wait for")
             else:
                 groups[watched.instance.project_id, watched.runbook.name].append(watched)
         for (project, _), every in groups.items():
@@ -155,12 +156,12 @@ class Listener(Struct, frozen=True):
                 f"no line since {each.fixed_at:%FT%TZ}, while {each.log_name} went on",
             )
             if each.intent_id in live
-            else _unknown(f"{each.log_name} brought nothing else of this VM in every period")
+            else _unknown(f"{each.log_name} did not have other entries from this VM in every period")
             for each in every
         }
 
     async def _confirmed(self, project: str, every: Sequence[Watch]) -> dict[str, Verdict | None]:
-        """Say whose own proof came. If none did, no check of the VM would tell more than the one before."""
+        """Say whose own sign arrived. If none did, another check of the VM would not tell more."""
         spoke = await self._speaking(project, every)
         live = {each.intent_id for each in spoke}
         return {
@@ -197,10 +198,10 @@ class Listener(Struct, frozen=True):
         )
 
     async def _speaking(self, project: str, every: Sequence[Watch], number: int | None = None) -> list[Watch]:
-        """Return those of whom anything at all is found in one period; in any if none is named.
+        """Return those with any entry at all in one period; in any period if none is named.
 
-        One VM may fill a page by itself: who was heard is left out of the next question, so that each
-        question hears one at least, or is the last.
+        One VM may fill a page by itself. VMs that were heard are left out of the next question, so each
+        question hears at least one, or is the last.
         """
 
         def of(each: Watch) -> Span:
@@ -225,7 +226,7 @@ class Listener(Struct, frozen=True):
 
 
 def _fitting(every: Sequence[Watch]) -> Iterator[list[Watch]]:
-    """Divide into questions whose filters the API takes, each with its runbook's own filter in it."""
+    """Divide into questions whose filters the API accepts, each containing its runbook's own filter."""
     together, length = list[Watch](), 0
     for each in every:
         needs = len(_any([_spoken(each, *each.whole)])) + 4
@@ -274,7 +275,7 @@ def _time(at: datetime) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Spell a log's name for a filter: it came with an event, and whoever wrote that may have chosen it."""
+    """Quote a log's name for a filter: it came with an event, whose author may have chosen it."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

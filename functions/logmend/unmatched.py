@@ -1,8 +1,8 @@
-"""Counts the events of no runbook, by process and hour: approximate, since no ledger stands behind it.
+"""Counts events that match no runbook, by process and hour: approximate, since it is not in the ledger.
 
-The first of each kind in an hour is recorded; the rest are told together when the hour is over, with the next
-request, or when the process ends. A process that is killed takes its count with it, and an event that comes
-twice counts twice. What tells kinds apart is the detail, which has no word of an event.
+The first of each kind in an hour is recorded; the rest are recorded together when the hour is over, with the
+next request, or when the process ends. A process that is killed loses its count, and an event that is
+delivered twice counts twice. Kinds are distinguished by the detail, which contains no text of an event.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Hour:
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome that tells of them."""
+        """The outcome that counts them."""
         return outcomes.of_tally(self.latest, self.count, self.first_at, outcomes.APPROXIMATE)
 
 
@@ -39,7 +39,7 @@ class Unmatched:
         self._kinds: dict[str, Hour] = {}
 
     def counted(self, outcome: Outcome) -> bool:
-        """Count an event of a kind that was recorded in this hour; False if it is to be recorded itself."""
+        """Count an event of a kind that was recorded in this hour; False if it has to be recorded itself."""
         if (kind := self._kinds.get(outcome.detail)) is None:
             return False
         kind.first_at = min(kind.first_at, outcome.at) if kind.count else outcome.at
@@ -60,7 +60,7 @@ class Unmatched:
         return [each for each in ended if each.count]
 
     def back(self, kinds: Iterable[Hour]) -> None:
-        """Take back what could not be told, for the next time."""
+        """Put back what could not be recorded, for the next time."""
         for each in kinds:
             if (since := self._kinds.setdefault(each.latest.detail, each)) is not each:
                 since.first_at, since.count = each.first_at, since.count + each.count

@@ -1,8 +1,8 @@
 """Maintenance windows and blackouts: when VMs may be changed, by days, dates and hours in a time zone. Pure.
 
-The clock on the wall counts. When it is put forward, what it leaves out never comes; when it is put back,
-what it shows twice holds twice. Standard library only. The rules of the zones are the machine's: the images
-that functions run on have ``tzdata`` (stacks/google_22/run-packages.txt in GoogleCloudPlatform/buildpacks);
+Times are local wall-clock time. When clocks go forward, skipped times do not occur; when they go back,
+repeated times count twice. Standard library only. The rules of the zones are the machine's: the images that
+functions run on have ``tzdata`` (stacks/google_22/run-packages.txt in GoogleCloudPlatform/buildpacks);
 without it a window is an error at the start.
 """
 
@@ -35,9 +35,9 @@ _Date = tuple[int, int, int]
 class Window:
     """A span of time: ``[label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE``, each part at most once.
 
-    ``label`` is what a VM has to carry for it to matter (None: any VM), ``days`` are from 0, Monday.
-    ``begins`` and ``ends`` are minutes of the wall clock after the midnight at which its day begins; hours
-    that go on past midnight belong to the day on which they began.
+    ``label`` is the label of the VMs that it applies to (None: any VM);
+    ``days`` are from 0, Monday. ``begins`` and ``ends`` are minutes of the wall clock after the midnight at
+    which its day begins; hours past midnight belong to the day on which they began.
     """
 
     text: str
@@ -123,11 +123,11 @@ def closed(
     now: datetime,
     passed: Container[str] = (),
 ) -> Closed | None:
-    """Return what keeps changes to a VM with these labels away; None if nothing does.
+    """Return what is closed for a VM with these labels; None if nothing is.
 
-    Each group of windows that concerns it has to be open, and no blackout may hold. While labels are not
-    known (None), only what holds for every VM is asked. What :func:`each_closed` gives and is ``passed``, in
-    words, is left out.
+    Each group of windows that applies to it has to be open, and there may be no blackout. While labels are
+    not known (None), only windows for every VM count. Closings of :func:`each_closed` that are ``passed``, in
+    words, are left out.
     """
     hours = [each for each in hours if each.windows[0].concerns(labels)]
     blackouts = [each for each in blackouts if each.concerns(labels)]
@@ -210,7 +210,7 @@ def _shift(before: datetime, after: datetime, zone: tzinfo) -> datetime:
 
 
 def _zone(name: str) -> tzinfo:
-    """Return a time zone. No cold start without windows waits for its module."""
+    """Return a time zone; imported here, so a cold start without windows does not wait for it."""
     from zoneinfo import ZoneInfo  # noqa: PLC0415  it asks how Python was built: milliseconds
 
     return ZoneInfo(name)
@@ -242,7 +242,7 @@ def _span(text: str) -> Window:
         _zone(zone)
     except (KeyError, ValueError, OSError):  # OSError: a folder of zones, such as Europe
         raise ValueError(
-            "expected an IANA time zone that this machine knows at its end, such as Europe/Berlin"
+            "expected an IANA time zone known to this machine at the end, such as Europe/Berlin"
         ) from None
     window, named = Window(" ".join([*words, zone]), zone), set[str]()
     for word in words:
@@ -278,7 +278,7 @@ def _hours(
 def _dates(year: int, month: int, day: int, year_: int, month_: int, day_: int) -> tuple[_Date, _Date]:
     first, last = (year, month, day), (year_, month_, day_) if month_ else (year, month, day)
     if bool(first[0]) != bool(last[0]):
-        raise ValueError("its dates name a year both, or neither")
+        raise ValueError("give the year in both dates or in neither")
     for each in (first, last):
         try:
             date(each[0] or 2000, *each[1:])

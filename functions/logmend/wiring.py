@@ -1,7 +1,7 @@
 """The composition root: settings in, an application out.
 
-Nothing is dialled and no heavy library imported before an event needs it, so that a cold start answers at
-once what needs none of them.
+No connection is opened and no heavy library imported before an event needs it, so a cold start answers other
+events at once.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class Application(Struct, frozen=True):
     compute: "ComputeApi"
 
     def chosen_runbooks(self, name: str | None) -> list[str]:
-        """Name every runbook, or the one that is named; ``ConfigError`` if there is no such."""
+        """Return every runbook's name, or the given one; ``ConfigError`` if there is no such runbook."""
         if name is None:
             return list(self.pipeline.runbooks)
         if name not in self.pipeline.runbooks:
@@ -94,7 +94,7 @@ class Application(Struct, frozen=True):
 
 
 def application(settings: Settings, *, clock: Clock | None = None, store: Store | None = None) -> Application:
-    """Put everything together as the settings say; ``ConfigError`` if that cannot be."""
+    """Put everything together as the settings say; ``ConfigError`` if that is impossible."""
     clock = clock or SystemClock()
     store = store or open_store(settings.state, clock)
     catalogued = catalog.read_all(settings)
@@ -126,7 +126,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
         dead_letter=open_dead_letter(settings),
     )
     if settings.ssh_host_keys == "insecure":
-        log.warning("LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed")
+        log.warning("LOGMEND_SSH_HOST_KEYS=insecure: any server at a VM's address is trusted")
     _warn_of_windows(policies, clock.now())
     listener = open_listener(settings, pipeline.router) if settings.confirm_silence else None
     return Application(
@@ -135,7 +135,7 @@ def application(settings: Settings, *, clock: Clock | None = None, store: Store 
 
 
 def _warn_of_windows(policies: Policies, now: datetime) -> None:
-    """Name the windows that never open again: the VMs that they are for are not changed any more."""
+    """Name the windows that never open again: their VMs will never be changed."""
     every = [policies.general, *policies.by_runbook.values()]
     for each in dict.fromkeys(hours for settings in every for hours in settings.windows):
         shut = windows.closed((each,), (), dict([each.label]) if each.label else {}, now)
@@ -153,7 +153,7 @@ def open_listener(settings: Settings, router: Callable[[], match.Router]) -> Lis
 
 
 def owner() -> str:
-    """Name this process in leases: machine, process, and a random part, since ids of processes come again."""
+    """Name this process in leases: machine, process, and a random part, since process ids are reused."""
     return f"{socket.gethostname()[:40]}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
@@ -203,7 +203,7 @@ def open_outcome_log(settings: Settings) -> OutcomeLog:
 
 
 def open_dead_letter(settings: Settings) -> DeadLetter | None:
-    """Open the topic for what can never be decoded, if one is set."""
+    """Open the topic for messages that can never be decoded, if one is set."""
     if settings.dead_letter_topic is None:
         return None
     from logmend.adapters.google.pubsub import DeadLetterTopic
@@ -221,7 +221,7 @@ def open_outcome_feed(settings: Settings) -> OutcomeFeed | None:
 
 
 class LazyExecutors:
-    """Which executors may serve a VM, in the order in which they are tried; made when first needed."""
+    """The executors for a VM, in the order in which they are tried; made when first needed."""
 
     def __init__(
         self,
@@ -283,14 +283,14 @@ class LazyExecutors:
 
 
 def open_compute(settings: Settings) -> "ComputeApi":
-    """Open the Compute API; dialled when first asked."""
+    """Open the Compute API; connects when first asked."""
     from logmend.adapters.google.compute import ComputeApi
 
     return ComputeApi(settings.compute_endpoint, reads=settings.compute_reads)
 
 
 def open_host_keys(settings: Settings, clock: Clock, compute: "ComputeApi", contacts: Contacts) -> "HostKeys":
-    """Return where VMs' host keys are known from."""
+    """Return the source of VMs' host keys."""
     from logmend.adapters.ssh import host_keys
 
     kind, _, where = settings.ssh_host_keys.partition(":")

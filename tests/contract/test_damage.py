@@ -88,7 +88,7 @@ async def test_resuming_an_instance_clears_an_orphaned_lease_and_says_which(w: W
     """Also before it has run out; one whose attempt may be at work stays."""
     await orphaned(w, hours=100)
     said = await w.controls.resume_instance(REF, RUNBOOK, ANN)
-    assert said == "lease for m-lost, which is not there"
+    assert said == "lease for m-lost, which does not exist"
     assert (await line(w)).result is Result.REMEDIATED
     assert await w.controls.resume_instance(REF, RUNBOOK, ANN) is None
 

@@ -428,7 +428,7 @@ async def test_no_common_algorithm_is_told_with_the_servers_own(
 
 async def test_a_server_that_takes_no_public_keys_is_no_refused_key(sshd: Callable[..., Sshd]) -> None:
     """No other key would do better, and none is imported."""
-    with pytest.raises(Permanent, match="nobody in by public key") as caught:
+    with pytest.raises(Permanent, match="accepts no public keys") as caught:
         await met(sshd("PubkeyAuthentication=no", "PasswordAuthentication=yes"), Contacts(MemoryStore()))
     assert caught.value.reason == "not_permitted"
     assert not isinstance(caught.value, login.KeyRefused)

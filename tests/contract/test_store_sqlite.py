@@ -48,7 +48,7 @@ async def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_pat
         other.execute("CREATE TABLE people (name TEXT)")
     other.close()
     store = SqliteStore(path)
-    with pytest.raises(Permanent, match="something else"):
+    with pytest.raises(Permanent, match="logmend did not make"):
         await store.transact([KEY], write({}))
     await store.aclose()
     check = sqlite3.connect(path)
@@ -65,7 +65,7 @@ async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as newer:
         newer.execute("UPDATE logmend_schema SET version = 3")
     newer.close()
-    with pytest.raises(Permanent, match="has schema 3, known is 2") as caught:
+    with pytest.raises(Permanent, match="has schema 3, this logmend knows 2") as caught:
         await store.get([KEY])
     assert caught.value.reason == "ledger_schema"
     await store.aclose()

@@ -86,4 +86,4 @@ async def test_where_no_namespaces_can_be_made_it_says_so(tmp_path: Path) -> Non
     )
     out, error = await process.communicate()
     assert (process.returncode, out) == (2, b""), error
-    assert b"no machine can be made here: unshare: " in error
+    assert b"cannot make a machine here: unshare: " in error

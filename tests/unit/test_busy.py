@@ -95,7 +95,7 @@ async def test_it_is_asked_less_and_less_often_and_after_a_day_it_has_failed() -
     assert w.outcomes.results[-1] == "failed:busy"
     assert set(w.outcomes.results[:-1]) == {"parked:busy"}
     assert 24 < vm.checks < 36
-    assert "so at every look since" in w.outcomes.written[-1].detail
+    assert "the same at every check since" in w.outcomes.written[-1].detail
     assert vm.enforcements == 0
     assert await w.journal.samples("workload-cert-refresh", timedelta(days=2), w.clock.now()) == {}
     subject = await w.controls.subject(REF, "workload-cert-refresh")

@@ -377,7 +377,7 @@ async def test_what_goes_first_and_fails_is_told_to_the_one_that_waits() -> None
     ]
     first, last = w.outcomes.written[0], w.outcomes.written[-1]
     assert first.detail == "apt-source-gone: ops-agent comes after it"
-    assert last.detail.startswith("apt-source-gone went first and ended failed: still_faulty; enforced, and")
+    assert last.detail.startswith("apt-source-gone went first and ended failed: still_faulty; enforced, but")
     assert (last.committed, vm.enforcements) == (False, 1)
     step = reasons.next_step(last)
     assert step.endswith(f"then: logmend run {REF} --runbook ops-agent --enforce")

@@ -102,7 +102,9 @@ def test_a_name_that_is_there_twice_is_an_error_unless_one_says_that_it_replaces
     assert found.runbooks[RUNBOOK].scripts.validate.endswith("# mine\n")
     shutil.copytree(own / "own/mine", own / "other/mine")
     assert "mine is in own too" in " ".join(problems(own, text.replace("[own]", "[own, other]")))
-    assert problems(own, "folders: [own]\nrunbooks: {mine: {replaces: true}}")[0].endswith("only one of it")
+    assert problems(own, "folders: [own]\nrunbooks: {mine: {replaces: true}}")[0].endswith(
+        "no other runbook of that name"
+    )
 
 
 def test_everything_that_is_wrong_is_said_at_once_each_with_its_place(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ runbooks:
         "logmend.yaml:6: unknown key runbooks.ops-agent.moed; did you mean mode?",
         "logmend.yaml:7: runbooks.ops-agent.mode: expected one of observe, approve, enforce",
         "logmend.yaml:8: runbooks.ops-agent.enabled: expected true or false, found 'yes please'",
-        "runbooks.ops-agent.executor: ops-agent goes over SSH only: validate.sh has",
+        "runbooks.ops-agent.executor: ops-agent runs over SSH only: validate.sh has",
         "logmend.yaml:10: runbooks.ops-agent.disruption_budget: expected COUNT/DURATION",
         "logmend.yaml:11: unknown key runbooks.ops-agent.cooldowns.remedied; did you mean remediated?",
         "logmend.yaml:11: runbooks.ops-agent.cooldowns.failed: expected a duration",
@@ -296,14 +298,14 @@ def test_what_os_config_cannot_carry_is_not_turned_on_for_it(own: Path) -> None:
     by_agent: dict[str, Any] = {"executor": ExecutorChoice.OSCONFIG}
     turned_on = "runbooks: {os-config-agent: {enabled: true}}"
     (said,) = problems(own, turned_on, **by_agent)
-    assert "LOGMEND_EXECUTOR=osconfig: os-config-agent goes over SSH only: its runbook.yaml" in said
+    assert "LOGMEND_EXECUTOR=osconfig: os-config-agent runs over SSH only: its runbook.yaml" in said
     assert said.endswith("say runbooks.os-config-agent.executor: ssh, or enabled: false")
     (said,) = problems(own, "runbooks: {os-config-agent: {enabled: true, executor: osconfig}}")
-    assert "runbooks.os-config-agent.executor: os-config-agent goes over SSH only" in said
+    assert "runbooks.os-config-agent.executor: os-config-agent runs over SSH only" in said
     assert configured(own, "folders: [own]", **by_agent).runbooks.keys() == {*catalog.ON, "mine"}
     path = own / "own/mine/runbook.yaml"
     path.write_text(path.read_text() + "\nexecutors: [ssh]\n")
-    assert "mine goes over SSH only" in "".join(problems(own, "folders: [own]", **by_agent))
+    assert "mine runs over SSH only" in "".join(problems(own, "folders: [own]", **by_agent))
     auto: dict[str, Any] = {"executor": ExecutorChoice.AUTO}
     found = configured(own, f"folders: [own]\n{turned_on}", **auto)
     assert {name: each for name, (_, each) in catalog.uses(found, Settings(**auto)).items()} == {

@@ -164,6 +164,6 @@ async def test_a_hold_names_the_runbook_and_holds_no_other_off() -> None:
     assert (await w.pipeline.work(operator(Action.REVERT, "o-revert"))).result is Result.REVERTED
     said = await w.deliver(push(entry(at=w.clock.now()), "2", at=w.clock.now()))
     assert said.reason == "reverted"
-    assert f"a revert of {RUNBOOK} holds it off this VM" in said.detail
+    assert f"a revert of {RUNBOOK} set a hold on this VM" in said.detail
     other = await w.controls.subject(REF, "ops-agent")
     assert other is None or not other.held

@@ -41,7 +41,7 @@ def test_it_has_two_scripts_and_no_assignment_of_a_way_back(lasting: Path) -> No
 
 def test_a_way_back_of_what_is_irreversible_is_a_contradiction(folder: Path) -> None:
     """One of the two is wrong."""
-    assert problems(folder, LASTING) == ["revert: irreversible, and yet there is a way back"]
+    assert problems(folder, LASTING) == ["revert: irreversible, but there is a revert"]
 
 
 def test_without_the_word_a_way_back_is_demanded(lasting: Path) -> None:
@@ -96,7 +96,7 @@ async def test_an_event_waits_for_a_persons_word_in_mode_enforce_and_the_plan_sa
     assert planned.approval_id is not None
     (waiting,) = [each async for each in w.controls.approvals()]
     assert waiting.plan is not None
-    assert waiting.plan.guards["irreversible"] == "go on; nothing can put back what it changes"
+    assert waiting.plan.guards["irreversible"] == "go on; its changes cannot be undone"
     assert w.fleet.vms[REF.instance_id].enforcements == 0
 
     await w.controls.approve(planned.approval_id, By("ann", w.clock.now()))

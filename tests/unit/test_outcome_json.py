@@ -193,7 +193,7 @@ def test_needs_human_is_an_error_once() -> None:
 
 
 def test_a_misspelt_runbook_is_told_to_a_person() -> None:
-    """An alert policy that names a runbook which is not there would look after nothing, unnoticed."""
+    """An alert policy that names a runbook which does not exist would look after nothing, unnoticed."""
     said = but(result=Result.REFUSED, reason="unknown_runbook")
     assert outcome_json.severity(said) == "ERROR"
 

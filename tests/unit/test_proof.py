@@ -136,7 +136,7 @@ async def test_what_enforcing_found_mended_already_is_not_our_fix() -> None:
     outcome = await w.deliver(push(entry()))
     assert outcome.result is Result.NOTHING_TO_DO
     assert outcome.detail.startswith(
-        "the fault was gone when enforcing looked under its lock; nothing was changed"
+        "the fault was gone when the enforcing script checked under its lock; nothing was changed"
     )
 
 

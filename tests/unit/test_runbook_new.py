@@ -93,7 +93,7 @@ def test_a_new_runbook_lints_and_its_cases_pass(tmp_path: Path) -> None:
     first = (made / "runbook.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema=../{new.SCHEMA}"
     assert json.loads((tmp_path / "mine" / new.SCHEMA).read_text()) == SCHEMA
-    with pytest.raises(ConfigError, match="there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         new.make("my-service", tmp_path / "mine")
 
 

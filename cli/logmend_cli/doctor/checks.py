@@ -18,7 +18,7 @@ def path(facts: Facts) -> Iterator[Check]:
     if facts.without is not None:
         repair = REASONS[facts.without.reason].next_step
         why = str(facts.without).rstrip(".")
-        evidence = f"{why}; nothing was asked of Google Cloud, and what they are for is unknown"
+        evidence = f"{why}; Google Cloud was not asked, and everything that needs them is unknown"
         yield Check("Google credentials", FAIL, evidence, repair)
     yield clock(facts)
     for project in dict.fromkeys((facts.place.project, *facts.place.fleet)):
@@ -98,7 +98,7 @@ def sink(facts: Facts, parent: str) -> Check:
         return Check(name, FAIL, "it leaves out the projects below", f"{update} --include-children")
     left_out = [str(each.get("name")) for each in dicts(body.get("exclusions")) if not each.get("disabled")]
     if left_out:
-        evidence = f"its exclusions {', '.join(left_out)} may leave out what the runbooks ask for"
+        evidence = f"its exclusions {', '.join(left_out)} may leave out what the runbooks need"
         return Check(name, WARN, evidence, f"{update} --remove-exclusions={','.join(left_out)}")
     return Check(name, OK, "on, with the runbooks' filter, to the topic")
 
@@ -145,7 +145,9 @@ def interception(facts: Facts, parent: str) -> Check:
         for one in dicts(reply.body.get("sinks")):
             if one.get("interceptChildren") and not one.get("disabled"):
                 matches = _plain(str(one.get("filter", "everything")))[:120]
-                evidence = f"sink {one.get('name')} of {each} intercepts what it matches: {matches}"
+                evidence = (
+                    f"sink {one.get('name')} of {each} intercepts the entries that it matches: {matches}"
+                )
                 repair = f"gcloud logging sinks update {one.get('name')} {_at(each)} --no-intercept-children"
                 return Check(name, FAIL, evidence, repair)
     if unseen:
@@ -165,7 +167,7 @@ def topic(facts: Facts) -> Check:
     kept = reply.body.get("messageRetentionDuration")
     if not kept:
         repair = f"gcloud pubsub topics update {place.name} {kept_for}"
-        return Check("topic", WARN, f"{place.topic} keeps nothing: a seek finds no message", repair)
+        return Check("topic", WARN, f"{place.topic} keeps no messages, so a seek finds none", repair)
     return Check("topic", OK, f"{place.topic}, keeps messages for {kept}")
 
 

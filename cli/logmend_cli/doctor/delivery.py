@@ -54,11 +54,11 @@ def push(facts: Facts) -> Check:
     if not endpoint:
         return Check(name, FAIL, "it has no push endpoint: nothing is delivered", repair)
     if uri and endpoint.rstrip("/") != str(uri).rstrip("/"):
-        return Check(name, FAIL, f"it pushes to {endpoint}, the function is at {uri}", repair)
+        return Check(name, FAIL, f"it pushes to {endpoint}, but the function is at {uri}", repair)
     if not token.get("serviceAccountEmail"):
         return Check(name, FAIL, "it pushes without a token: the function answers 403", repair)
     if found.get("state") == "RESOURCE_ERROR":
-        return Check(name, FAIL, "Pub/Sub reports an error of its endpoint (RESOURCE_ERROR)", repair)
+        return Check(name, FAIL, "Pub/Sub reports an error at its endpoint (RESOURCE_ERROR)", repair)
     if not uri:
         return Check(
             name, UNKNOWN, f"it pushes to {endpoint}; whether that is the function: {facts['function'].why}"
@@ -124,7 +124,9 @@ def dead_letter(facts: Facts) -> Check:
     policy = reply.body.get("deadLetterPolicy") or {}
     if not policy.get("deadLetterTopic"):
         repair = f"{update} --dead-letter-topic={place.name}-dead-letter --max-delivery-attempts=10"
-        return Check(name, FAIL, "the subscription has none: what fails is tried until it expires", repair)
+        return Check(
+            name, FAIL, "the subscription has none: a failing message is tried until it expires", repair
+        )
     if facts["dead_topic"].absent:
         kept_for = f"--project={place.project} --message-retention-duration=31d"
         repair = f"gcloud pubsub topics create {place.name}-dead-letter {kept_for}"
@@ -134,7 +136,7 @@ def dead_letter(facts: Facts) -> Check:
             f"gcloud pubsub subscriptions create {place.name}-dead-letter --project={place.project}"
             f" --topic={place.name}-dead-letter --message-retention-duration=31d --expiration-period=never"
         )
-        return Check(name, FAIL, "nobody subscribes to it: what goes there is lost", repair)
+        return Check(name, FAIL, "it has no subscription: messages that go there are lost", repair)
     lacking = [facts[each].why for each in ("dead_topic", "dead_subscription") if facts[each].body is None]
     if lacking:
         return Check(name, UNKNOWN, "; ".join(lacking))
@@ -156,7 +158,7 @@ def dead_letter_roles(facts: Facts) -> Check:
         granted(
             facts, name, facts["subscription_policy"], member, _SUBSCRIBERS,
             f"gcloud pubsub subscriptions add-iam-policy-binding {place.name}-push --project={place.project}",
-            "take messages off the push subscription: undeliverable ones are tried for ever",
+            "take messages off the push subscription: undeliverable ones are retried forever",
         ),
     )  # fmt: skip
     return next((each for each in both if each.state is not OK), both[0])

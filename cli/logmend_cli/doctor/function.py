@@ -73,7 +73,7 @@ def settings(facts: Facts) -> Check:
         return Check(name, WARN, evidence, f"export LOGMEND_STATE={deployed.state}")
     if deployed.ssh_host_keys == "insecure" and facts.over_ssh:
         update = f"gcloud run services update {place.name} --project={place.project} --region={place.region}"
-        evidence = "LOGMEND_SSH_HOST_KEYS=insecure: whoever answers at a VM's address is believed"
+        evidence = "LOGMEND_SSH_HOST_KEYS=insecure: any server at a VM's address is trusted"
         return Check(name, WARN, evidence, f"{update} --update-env-vars=LOGMEND_SSH_HOST_KEYS=auto")
     return Check(
         name, OK, f"executor {deployed.executor}, ledger {deployed.state}, outcomes {deployed.outcomes}"
@@ -111,7 +111,7 @@ def limits(facts: Facts) -> Check:
         why = f"{evidence}: LOGMEND_FUNCTION_TIMEOUT is {wants} s, so attempts are cut off"
         return Check(name, FAIL, why, f"{update} --timeout={wants}")
     if not most:
-        return Check(name, WARN, f"{evidence}: a flood has no bound", f"{update} --max-instances=5")
+        return Check(name, WARN, f"{evidence}: nothing limits a flood", f"{update} --max-instances=5")
     if at_once == 1:
         return Check(name, WARN, f"{evidence}: each event takes an instance", f"{update} --concurrency=80")
     return Check(name, OK, evidence)

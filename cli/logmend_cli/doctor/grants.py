@@ -33,7 +33,7 @@ def granted(
         if member in (each.get("members") or ()) and "/roles/" in str(each.get("role"))
     ]
     if customs:
-        said = f"{member} has {', '.join(customs)}, a role of your own: does it let it {to}?"
+        said = f"{member} has {', '.join(customs)}, a custom role: does it allow it to {to}?"
         return Check(name, UNKNOWN, said, repair)
     if home.body is None:
         said = f"{member} may not {to} right there, and the project's policy is not known: {home.why}"

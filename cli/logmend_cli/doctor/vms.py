@@ -61,10 +61,10 @@ def login(facts: Facts, project: str) -> Check:
     if off:
         if everywhere:
             set_it = f"gcloud compute instances add-metadata {_named(off[0])} --metadata=enable-oslogin=TRUE"
-        said = f"{len(off)} of {len(vms)} running VMs looked at do without: {_names(off)}"
+        said = f"{len(off)} of {len(vms)} running VMs checked do without: {_names(off)}"
         return Check(name, Health.WARN, f"enable-oslogin: {said}", set_it)
     if vms:
-        return Check(name, Health.OK, f"enable-oslogin=TRUE on all {len(vms)} running VMs looked at")
+        return Check(name, Health.OK, f"enable-oslogin=TRUE on all {len(vms)} running VMs checked")
     if not everywhere:
         return Check(name, Health.WARN, "enable-oslogin is not TRUE for the project; VMs may set it", set_it)
     return Check(name, Health.OK, "enable-oslogin=TRUE for the project; no running VM was seen")
@@ -77,13 +77,13 @@ def host_keys(facts: Facts, project: str) -> Check:
         return Check(name, Health.UNKNOWN, facts[f"vms/{project}"].why)
     vms = sampled(facts, project)
     if not vms:
-        return Check(name, Health.UNKNOWN, "no running VM to look at")
+        return Check(name, Health.UNKNOWN, "no running VM to check")
     asked = {vm.name: facts[hostkeys(vm)] for vm in vms}
     unknown = [reply for reply in asked.values() if reply.body is None and not reply.absent]
     if unknown and GUEST_ATTRIBUTES_POLICY not in unknown[0].why:
         return Check(name, Health.UNKNOWN, unknown[0].why)
     without = [vm for vm in vms if not _has_keys(asked[vm.name].body)]
-    said = f"{len(vms) - len(without)} of {len(vms)} running VMs looked at have published theirs"
+    said = f"{len(vms) - len(without)} of {len(vms)} running VMs checked have published theirs"
     if unknown:
         said += f"; {GUEST_ATTRIBUTES_POLICY} forbids it"
     pins = found.ssh_host_keys == "pinned" or (

@@ -73,14 +73,14 @@ def command(
     Several events get a line each. Exit status 1 if any is rejected or unmatched.
     """
     if instance is not None and live:
-        raise click.UsageError("--instance and --live answer the same question: give one")
+        raise click.UsageError("--instance and --live exclude each other: give one")
     if file == inputs.STDIN and str(instance) == inputs.STDIN:
         raise click.UsageError("standard input is either the event or the instance")
     if why is not None and save_case is None:
-        raise click.UsageError("--why goes with --save-case")
+        raise click.UsageError("--why needs --save-case")
     if save_case is not None and live:
         raise click.UsageError(
-            "a case needs its facts in a file: --save-case goes with --instance, not --live"
+            "a case needs its facts in a file: use --save-case with --instance, not with --live"
         )
     settings = inputs.settings(Mode(mode) if mode else None)
     at = inputs.time(now)

@@ -28,8 +28,8 @@ _EXECUTORS = {
     "ssh": "over SSH",
     "osconfig": "by the VM's OS Config agent",
     "ssh, else osconfig": "over SSH, else by the VM's OS Config agent",
-    "auto": "over SSH, else by the VM's OS Config agent where its metadata enables it",
-    None: "but nothing reaches this VM (no_route): no address, and its metadata enables no OS Config",
+    "auto": "over SSH, else by the VM's OS Config agent if its metadata enables it",
+    None: "but this VM cannot be reached (no_route): no address, and its metadata does not enable OS Config",
 }
 
 
@@ -85,14 +85,14 @@ def _rows(
 
 def _conclusion(explanation: Explanation, settings: Settings, answers: str) -> Iterator[tuple[str, str]]:
     if explanation.verdict is None:
-        yield "result", "none of its own: a tick brings what waits in the ledger further"
+        yield "result", "no runbook of its own: a tick processes what waits in the ledger"
         return
     verdict, runbook = explanation.verdict, explanation.runbook
     yield "result", click.style(_word(explanation), bold=True)
     if verdict.result is Result.PLANNED and runbook is not None:
         executor = _EXECUTORS[explanation.executor]
         if explanation.executor is None and settings.executor is ExecutorChoice.OSCONFIG:
-            executor = f"but it goes over SSH only, and not by OS Config: {runbook.ssh_only}"
+            executor = f"but it runs over SSH only, not by OS Config: {runbook.ssh_only}"
         yield "then", f"{_WOULD[settings.mode]}"
         yield (
             "",

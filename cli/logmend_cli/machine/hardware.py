@@ -70,7 +70,7 @@ class Hardware:
             slots.make_group(group / "launcher")
             (group / "launcher" / "cgroup.procs").write_text(str(launcher.pid))
         if launcher.stdout.readline() != b"ready\n":
-            raise UnavailableError([f"no machine can be made here: {self.complaint()}"])
+            raise UnavailableError([f"cannot make a machine here: {self.complaint()}"])
         if link:
             self._link(launcher.pid)
         self.metadata = serve(launcher.pid)
@@ -151,7 +151,7 @@ class Hardware:
         self.slot.clear()
 
     def _running(self) -> subprocess.Popen[bytes]:
-        assert self._launcher is not None, f"{self.slot.name} was taken away"
+        assert self._launcher is not None, f"{self.slot.name} was removed"
         return self._launcher
 
     def _ip_inside(self, *commands: str) -> None:

@@ -64,7 +64,7 @@ def mirror() -> str:
         if (fetched := _archive("-o", option)) is not None:
             return fetched
     missing = "there is no Debian archive among this computer's apt sources"
-    raise UnavailableError([f"{missing}; `runbook try --machine` takes one as --archive"])
+    raise UnavailableError([f"{missing}; `runbook try --machine` accepts one as --archive"])
 
 
 def _archive(*options: str) -> str | None:

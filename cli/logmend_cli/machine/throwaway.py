@@ -56,7 +56,7 @@ class Throwaway:
         """Run a command in there, as root or as the user who logs in, for ``timeout`` seconds at most."""
         leader = self._hardware.leader()
         if leader is None:
-            raise UnavailableError([f"the machine went down: {self._hardware.complaint()}"])
+            raise UnavailableError([f"the machine stopped: {self._hardware.complaint()}"])
         user = [] if root else ["runuser", "-u", LOGIN, "--"]
         bounded = ["timeout", "--kill-after=5", f"{timeout:.0f}", *words]
         command, begun = [*inside(leader), *user, *bounded], time.monotonic()
@@ -74,9 +74,9 @@ def require() -> None:
     """Refuse to make a machine where it cannot be done; ``UnavailableError`` names all that is missing."""
     problems = []
     if not sys.platform.startswith("linux"):
-        problems.append("--machine takes Linux")
+        problems.append("--machine needs Linux")
     elif os.geteuid():
-        problems.append("--machine takes root: it mounts, and makes namespaces and control groups")
+        problems.append("--machine needs root: it mounts, and makes namespaces and control groups")
     missing = {name: package for name, package in NEEDED.items() if shutil.which(name) is None}
     if not Path(roots.KEYRING).exists():
         missing[roots.KEYRING] = "debian-archive-keyring"

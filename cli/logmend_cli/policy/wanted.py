@@ -71,14 +71,14 @@ def chosen_assignments(
     over_ssh = {
         name: loaded[name].ssh_only for name in names or loaded if loaded[name].ssh_only and not any_way
     }
-    if named := [f"{name} goes over SSH only: {why}" for name, why in over_ssh.items() if name in names]:
+    if named := [f"{name} runs over SSH only: {why}" for name, why in over_ssh.items() if name in names]:
         raise ConfigError(named)
     for name, why in over_ssh.items():
-        warn(f"skipped: {name} goes over SSH only: {why}")
+        warn(f"skipped: {name} runs over SSH only: {why}")
     for name in [each for each in names or loaded if each not in over_ssh]:
         choice = configured.choices.get(name)
         if not any_way and choice is not None and choice.settings.get("executor") is ExecutorChoice.SSH:
-            warn(f"skipped: {name} goes over SSH: LOGMEND_RUNBOOKS says so")
+            warn(f"skipped: {name} runs over SSH: LOGMEND_RUNBOOKS says so")
             continue
         runbook, asked = loaded[name], set(map(Action, actions))
         by_mode = assignment.of_mode(runbook, configured.policies.of(name).mode)

@@ -50,7 +50,7 @@ async def _answering(process: asyncio.subprocess.Process, port: int, log: Path) 
             break
         await asyncio.sleep(0.05)
     said = (await asyncio.to_thread(log.read_text, errors="replace"))[-2000:]
-    raise ConfigError([f"the function did not start: {said or 'it said nothing'}"])
+    raise ConfigError([f"the function did not start: {said or 'it printed nothing'}"])
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

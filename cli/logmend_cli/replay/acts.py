@@ -59,14 +59,15 @@ class Publish(Struct, frozen=True):
     async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
         """Publish; the same ``replay_id`` makes it the same event to the function."""
         if each.data is None:
-            return Done("left", why="nothing in it that could be published")
+            return Done("left", why="it contains nothing to publish")
         if explanation is not None and not self.everything:
             reason = explanation.verdict.reason if explanation.verdict else None
             if explanation.result is Result.REJECTED:
                 return Done("left", why="would be rejected again; --all publishes it")
             if reason == "stale" and each.ack_id is not None:
                 return Done(
-                    "left", why="would be skipped for its age; --allow-stale requests it, --all publishes it"
+                    "left",
+                    why="would be skipped because of its age; --allow-stale requests it, --all publishes it",
                 )
         attributes = dict(each.attributes) | {REPLAY_OF: each.original, REPLAY_ID: replay_id}
         try:
@@ -74,7 +75,7 @@ class Publish(Struct, frozen=True):
         except Permanent as error:
             if error.reason != "invalid_request":
                 raise
-            return Done("left", why=f"Pub/Sub does not take it: {error.detail}")
+            return Done("left", why=f"Pub/Sub did not accept it: {error.detail}")
 
 
 class Order(Struct, frozen=True):

@@ -59,7 +59,7 @@ def lint(runbooks: Sequence[str], shape: str) -> int:
     else:
         _tell(problems, chosen, skipped)
         for name, why in ssh_only.items():
-            click.echo(f"{name} goes over SSH only: {why}")
+            click.echo(f"{name} runs over SSH only: {why}")
     return BAD if problems else DONE
 
 

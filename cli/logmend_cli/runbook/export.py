@@ -23,9 +23,9 @@ END = "LOGMEND_END_OF_SCRIPT"
 
 
 def script(runbook: Runbook, *, revert: bool) -> str:
-    """Give the script of a runbook, or of its way back. ``ConfigError`` if there is none."""
+    """Give the script of a runbook, or of its revert. ``ConfigError`` if there is none."""
     if revert and runbook.irreversible:
-        raise ConfigError([f"{runbook.name} is irreversible: there is no way back"])
+        raise ConfigError([f"{runbook.name} is irreversible: it has no revert"])
     scripts = runbook.scripts
     validate = scripts.revert_validate if revert else scripts.validate
     enforce = scripts.revert_enforce if revert else scripts.enforce
@@ -35,7 +35,7 @@ def script(runbook: Runbook, *, revert: bool) -> str:
         "NAME": runbook.name,
         "DIGEST": runbook.digest,
         "VERSION": __version__,
-        "WHAT": "the way back" if revert else runbook.summary.rstrip("."),
+        "WHAT": "the revert" if revert else runbook.summary.rstrip("."),
         "DOES": "puts it back" if revert else "enforces",
         "ACTION": "revert" if revert else "enforce",
         "DONE": "reverted" if revert else "remediated",

@@ -135,7 +135,7 @@ noted begins
 mark=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 run "$(enforcing)" "$mark"
 case $code in
-  102) end refused "$(words)" "enforcing itself said no, and changed nothing" ;;
+  102) end refused "$(words)" "the enforcing script refused, and changed nothing" ;;
   103) end skipped busy "something else is at work here; nothing was changed" ;;
 esac
 enforced=$code changed=$(value changed) why=$err
@@ -157,7 +157,7 @@ case $code in
     ;;
   101)
     [ "$enforced" = 100 ] || end failed script_error "$why"
-    end failed still_faulty "enforced, and the fault is still seen"
+    end failed still_faulty "enforced, but the check still sees the fault"
     ;;
   102) end unverified "$(words)" "enforced, but the second check says no" ;;
   103) end unverified busy "enforced; something else is at work here now" ;;

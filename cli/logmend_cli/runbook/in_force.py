@@ -54,7 +54,7 @@ def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]
             origin += "; irreversible, and allow_irreversible is not set" * (not choice.allow_irreversible)
         way: ExecutorChoice = choice.settings.get("executor", general.executor)
         if field == "executor" and runbook.ssh_only and way is not ExecutorChoice.SSH:
-            origin += f" says {way}; it goes over SSH only: {runbook.ssh_only}"
+            origin += f" says {way}; it runs over SSH only: {runbook.ssh_only}"
         yield Effective(name, "none" if field in _NONE and not value else _said(value), origin)
     for name, text in runbook.parameters.items():
         yield Effective(f"parameters.{name}", text, _of_parameter(runbook, name, choice, environment))

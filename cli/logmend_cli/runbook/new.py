@@ -24,7 +24,7 @@ def make(name: str, into: Path) -> list[Path]:
         )
     folder = into / name
     if folder.exists():
-        raise ConfigError([f"{folder} is there already"])
+        raise ConfigError([f"{folder} already exists"])
     here = resources.files(__package__)
     written = list(_copy(here / "template", folder, name))
     schema = into / SCHEMA

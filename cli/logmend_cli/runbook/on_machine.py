@@ -80,7 +80,7 @@ def _stand(name: str, active: str, enabled: str) -> list[str]:
     kind = name.rpartition(".")[2]
     if not re.fullmatch(r"[A-Za-z0-9:_.@][A-Za-z0-9:_.@-]*", name) or active not in states.get(kind, ()):
         expected = "a .service that is active, inactive or failed, or a .timer that is active or inactive"
-        raise ConfigError([f"--unit {name}={active}: expected {expected}; --prepare brings others about"])
+        raise ConfigError([f"--unit {name}={active}: expected {expected}; --prepare causes others"])
     if enabled not in ("enabled", "disabled", "masked"):
         raise ConfigError([f"--unit {name}={active},{enabled}: expected enabled, disabled or masked"])
     text = resources.files(__package__).joinpath("unit.sh").read_text(encoding="utf-8")
@@ -89,9 +89,9 @@ def _stand(name: str, active: str, enabled: str) -> list[str]:
 
 def _arranged(ran: MachineRun, what: str) -> None:
     if ran.code != 0:
-        said = error_text(ran.err) or "it said nothing"
+        said = error_text(ran.err) or "it printed nothing"
         how = "took too long" if ran.code is None else f"ended with {ran.code}"
-        raise ConfigError([f"the machine is not as it should be: {what} {how}: {said}"])
+        raise ConfigError([f"the machine is not in the expected state: {what} {how}: {said}"])
 
 
 def _step(machine: Throwaway, runbook: Runbook, step: trial.PlannedStep) -> TrialStep:

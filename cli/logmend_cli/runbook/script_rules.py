@@ -103,7 +103,7 @@ def _read(file: str, text: str, kind: str) -> Iterator[Problem]:
         return
     codes = {"100": "the desired state", "101": "the fault"}
     if kind == "diagnose":
-        codes = {"100": "a diagnosis that came to its end"}
+        codes = {"100": "a completed diagnosis"}
     else:
         yield from _mark(file, text, "prints no mark")
     for code, meaning in codes.items():
@@ -126,17 +126,20 @@ def _looks(file: str, text: str, plain: str) -> Iterator[Problem]:
             file,
             _line(plain, found.start()),
             f"{found[0].strip()} changes the VM",
-            "validate and diagnose scripts only look",
+            "validate and diagnose scripts only check",
         )
 
 
 def _enforces(file: str, text: str) -> Iterator[Problem]:
     yield from _mark(file, text, "leaves no mark")
     if not re.search(r"\b100\b", text):
-        yield Problem(file, None, "never exits 100", "100 is the only success that both executors know")
+        yield Problem(file, None, "never exits 100", "100 is the only code for success in both executors")
     if not re.search(r"\bflock\b", text):
         yield Problem(
-            file, None, "takes no lock", "two attempts may meet: timeout 60 flock 9 on a file of its own"
+            file,
+            None,
+            "takes no lock",
+            "two attempts may run at once: timeout 60 flock 9 on a file of its own",
         )
     if "var/lib/logmend/" not in text:
         yield Problem(
@@ -149,7 +152,7 @@ def _enforces(file: str, text: str) -> Iterator[Problem]:
 
 def _mark(file: str, text: str, lacks: str) -> Iterator[Problem]:
     if ".mark" not in text:
-        why = "/var/lib/logmend/NAME.mark proves that an attempt enforced whose end nobody saw"
+        why = "/var/lib/logmend/NAME.mark proves that an attempt enforced if its end was not seen"
         yield Problem(file, None, lacks, why)
 
 

@@ -34,7 +34,7 @@ NAMESPACES = (
     "--kill-child",
 )
 ANSWERS = range(100, 104)
-"""What a script may say; after the way back, whether the fault is there again depends on the runbook."""
+"""What a script may say; after the revert, whether the fault is there again depends on the runbook."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.[a-z]+")
 """A unit's name with its type, as systemd.unit(5) has it."""
 _STATE = re.compile(r"[a-z-]+")
@@ -65,11 +65,11 @@ def require() -> None:
     """Refuse to try anything where no namespaces can be had. ``ConfigError`` says what is missing."""
     problem = None
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
-        problem = "unshare (util-linux) is not here"
+        problem = "unshare (util-linux) is not installed"
     elif (
         ran := subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
     ).returncode:
-        problem = f"no namespaces can be made: {ran.stderr.strip()}"
+        problem = f"cannot make namespaces: {ran.stderr.strip()}"
     if problem:
         raise ConfigError([f"{problem}; without them a script could reach this computer, so nothing is run"])
 
@@ -89,16 +89,16 @@ def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
 
 
 def plan(runbook: Runbook) -> Iterator[PlannedStep]:
-    """Yield what is run, in order: check, enforce, check, enforce again, and the way back if there is one."""
+    """Yield what is run, in order: check, enforce, check, enforce again, and the revert if there is one."""
     scripts = runbook.scripts
     yield PlannedStep("check", scripts.validate, False, {101})
     yield PlannedStep("enforce", scripts.enforce, True, {100})
     yield PlannedStep("check", scripts.validate, False, {100})
     yield PlannedStep("enforce again", scripts.enforce, True, {100})
     if not runbook.irreversible:
-        yield PlannedStep("check of the way back", scripts.revert_validate, False, {101})
-        yield PlannedStep("way back", scripts.revert_enforce, True, {100})
-        yield PlannedStep("check of the way back", scripts.revert_validate, False, {100})
+        yield PlannedStep("check of the revert", scripts.revert_validate, False, {101})
+        yield PlannedStep("revert", scripts.revert_enforce, True, {100})
+        yield PlannedStep("check of the revert", scripts.revert_validate, False, {100})
         yield PlannedStep("check", scripts.validate, False, ANSWERS)
 
 
@@ -114,7 +114,7 @@ def objection(runbook: Runbook, event: bytes) -> str:
         explanation = explain.event(delivery, each, rules)
         if explanation.verdict is None or explanation.verdict.result is not Result.PLANNED:
             said_no = explanation.verdict
-            return f"it comes to {said_no.result}, {said_no.reason}" if said_no else "it is no event of a VM"
+            return f"its result is {said_no.result}, {said_no.reason}" if said_no else "it is not about a VM"
     return ""
 
 

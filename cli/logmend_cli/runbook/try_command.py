@@ -41,13 +41,13 @@ class MachineOptions(TypedDict):
 @click.option(
     "--event",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="An event that has to be one for this runbook, in any shape that explain takes.",
+    help="An event that this runbook has to match, in any shape that explain accepts.",
 )
 @click.option(
     "--machine",
     "real",
     is_flag=True,
-    help="On a throwaway Debian machine with a systemd of its own; takes root.",
+    help="On a throwaway Debian machine with a systemd of its own; needs root.",
 )
 @click.option(
     "--release", metavar="CODENAME", help="With --machine: its Debian release; bookworm by default."
@@ -58,7 +58,7 @@ class MachineOptions(TypedDict):
 @click.option(
     "--prepare",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="With --machine: a shell script that brings the fault about there, as root.",
+    help="With --machine: a shell script that causes the fault there, as root.",
 )
 @click.option("--archive", metavar="URL", help="With --machine: the Debian archive to install it from.")
 @output.format_option("text", "json")

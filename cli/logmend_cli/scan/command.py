@@ -132,7 +132,7 @@ def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None
         more(waiting)
         groups.passed(sieve.passed if sieve else 0)
     if outside:
-        warn(f"{outside} entries are not of the time that --since and --until give: not counted")
+        warn(f"{outside} entries are outside --since and --until: not counted")
     if trouble is None or groups.entries or outside:
         return
     event = trouble.event
@@ -142,7 +142,7 @@ def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None
         return
     place = next(inputs.position(file), "")
     hint = "expected what `gcloud logging read … --format=json` prints"
-    raise ConfigError([f"{trouble.where}: no log entry: {event.detail}{place}; {hint}"])
+    raise ConfigError([f"{trouble.where}: not a log entry: {event.detail}{place}; {hint}"])
 
 
 async def _from_logging(
@@ -218,7 +218,7 @@ async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]"
             raise
         warn(
             "no Google credentials, so VMs are not looked up and guards stay pending:"
-            " gcloud auth application-default login (or say --offline)"
+            " gcloud auth application-default login (or use --offline)"
         )
         return {}, True
     finally:

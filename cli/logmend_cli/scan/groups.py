@@ -241,7 +241,7 @@ def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[
         others = tuple(each for each in hosts if relay.note([each], name, addresses))
         return others, relay.note(others, name, addresses)
     if len(hosts) > 1:
-        return tuple(hosts), f"its lines name hosts {', '.join(hosts)}: relayed, at most one is this VM"
+        return tuple(hosts), f"its lines name the hosts {', '.join(hosts)}: relayed; at most one is this VM"
     return (), ""
 
 

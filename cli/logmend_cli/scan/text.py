@@ -15,7 +15,7 @@ ALIKE = 5
 def empty(totals: Mapping[str, Any]) -> str:
     """Return what it means that no VM was found: with the words in unknown forms, nothing."""
     if totals["unknown_form"]["entries"]:
-        return "no filter selects any entry; whether a VM has the fault is not known"
+        return "no filter selects any entry; it is unknown whether a VM has the fault"
     if totals["quoted_by"]:
         return "no filter selects any entry; other programs quote the line"
     return EMPTY

@@ -124,7 +124,5 @@ def _pending(documents: Mapping[Key, Document], key: Key, now: datetime) -> Appr
             "approval_decided", f"{approval.state} by {approval.decided_by} at {approval.decided_at}"
         )
     if approval.expires_at <= now:
-        raise Permanent(
-            "approval_expired", f"it expired at {approval.expires_at}; the plan is looked up anew"
-        )
+        raise Permanent("approval_expired", f"it expired at {approval.expires_at}; a new plan is made")
     return approval

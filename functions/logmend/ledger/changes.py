@@ -156,7 +156,7 @@ def settled(record: Record, *, resume: bool) -> bool:
 
 
 def place_key(intent: Intent, number: int) -> Key:
-    """Name a document of the budget; a way back takes no place from what it undoes."""
+    """Name a document of the budget; a revert takes no place from what it undoes."""
     return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
 
 
@@ -316,7 +316,7 @@ def held_by(
     if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
         raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
     if now is not None and subject.lease.expires_at <= now:
-        raise Superseded(f"the lease ran out at {subject.lease.expires_at}")
+        raise Superseded(f"the lease expired at {subject.lease.expires_at}")
     return unpack(Record, documents[mine]), subject
 
 

@@ -45,7 +45,7 @@ async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
             )
             yield Damage("/".join(key), what, repairable=True)
         elif document.queue != "leased":
-            yield Damage("/".join(key), "its lease is on no work list", repairable=True)
+            yield Damage("/".join(key), "its lease is not on a work list", repairable=True)
     async for key, document in every(store, "places"):
         try:
             shard = unpack(Shard, document)
@@ -54,7 +54,7 @@ async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
             continue
         for intent_id, out in shard.out.items():
             if out.until is None and not await store.get([intent_key(intent_id)]):
-                what = f"a place since {out.since:%FT%TZ} is for {intent_id}, which is not there"
+                what = f"a place since {out.since:%FT%TZ} is for {intent_id}, which does not exist"
                 yield Damage("/".join(key), what, repairable=True)
     for collection, queue, kind in LISTS:
         for name, document in await store.due(collection, queue, now + timedelta(days=3650), 10_000):
@@ -112,13 +112,13 @@ async def _gone(store: Store, subject: Subject) -> str | None:
     key = intent_key(subject.lease.intent_id)
     documents = await store.get([key])
     if key not in documents:
-        return "which is not there"
+        return "which does not exist"
     try:
         intent = unpack(Record, documents[key]).intent
     except Permanent as error:
         return f"which cannot be read: {error.detail}"
     if (intent.instance, intent.runbook) != (subject.instance, subject.runbook):
-        return f"which is of {intent.instance} ({intent.runbook})"
+        return f"which is for {intent.instance} ({intent.runbook})"
     return None
 
 

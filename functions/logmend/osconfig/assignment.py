@@ -23,7 +23,7 @@ CHANGING = (Action.ENFORCE, Action.REVERT)
 
 
 def actions(runbook: Runbook) -> tuple[Action, ...]:
-    """Return the actions that a runbook has an assignment for: an irreversible one has no way back."""
+    """Return the actions that a runbook has an assignment for: an irreversible one has no revert."""
     return tuple(each for each in ACTIONS if not (runbook.irreversible and each is Action.REVERT))
 
 

@@ -62,7 +62,7 @@ def rendered(
     texts: dict[str, str] = {}
     used: set[str] = set()
     if irreversible and (folder / "revert").exists():
-        problems.append(Problem(str(folder / "revert"), None, "irreversible, and yet there is a way back"))
+        problems.append(Problem(str(folder / "revert"), None, "irreversible, but there is a revert"))
     optional = {"diagnose": DIAGNOSE} if (folder / DIAGNOSE).exists() else {}
     for attribute, file in (*SCRIPT_FILES.items(), *optional.items()):
         if irreversible and file.startswith("revert/"):

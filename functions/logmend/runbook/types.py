@@ -102,7 +102,7 @@ class Limits(Struct, frozen=True):
 class Scripts(Struct, frozen=True):
     """The scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte.
 
-    The two of the way back are empty if the runbook is irreversible, ``diagnose`` if it has none.
+    The two of the revert are empty if the runbook is irreversible, ``diagnose`` if it has none.
     """
 
     validate: str
@@ -135,7 +135,7 @@ class Runbook(Struct, frozen=True):
     about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
     evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
     ``unless`` and ``only`` are the guards that it writes itself.
-    ``irreversible`` says that nothing can put back what it changes. ``causes`` are all that ``diagnose.sh``
+    ``irreversible`` says that its changes cannot be undone. ``causes`` are all that ``diagnose.sh``
     may name, ``after`` the runbook that goes first, ``goes_first`` all that are on and
     may: that one, and those that remediate a cause. ``executors`` are those of :data:`EXECUTORS` by which it
     may go, as its author says.

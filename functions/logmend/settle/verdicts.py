@@ -76,7 +76,7 @@ def settled(end: Ending) -> Settled | None:
         case Result.REQUESTED:
             return Settled(verdict, end.now + decide.RECHECK, looks=end.prior.looks)
         case Result.SKIPPED | Result.REFUSED if _unchecked(end):
-            detail = f"enforced, and not looked at since: {verdict.detail}"
+            detail = f"enforced, but not checked since: {verdict.detail}"
             return _unverified(end, Verdict(Result.UNVERIFIED, verdict.reason, detail))
         case Result.UNVERIFIED:
             return _unverified(end, verdict)
@@ -140,7 +140,7 @@ def _unverified(end: Ending, verdict: Verdict) -> Settled:
         return _busy(end, verdict, since)
     looks = end.prior.looks + 1
     if looks > end.settings.unverified_looks:
-        detail = f"{end.prior.looks} more looks gave no evidence: {verdict.detail}"
+        detail = f"{end.prior.looks} more checks gave no evidence: {verdict.detail}"
         return Settled(Verdict(Result.FAILED, "unverifiable", detail), looks=looks)
     return Settled(verdict, end.now + decide.RECHECK, looks=looks)
 

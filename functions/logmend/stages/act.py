@@ -66,7 +66,7 @@ async def work(
     done before it; only :class:`~logmend.errors.Superseded` is raised.
     """
     attempt = Attempt(
-        "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor serves this VM")
+        "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor can reach this VM")
     )
     for executor in executors:
         if isinstance(executor, SessionExecutor):
@@ -252,7 +252,7 @@ def trouble(error: Exception) -> Trouble:
         case Superseded():
             return Trouble(True, "superseded", str(error))
         case TimeoutError():
-            return Trouble(True, "deadline_exceeded", "the attempt did not end before its deadline")
+            return Trouble(True, "deadline_exceeded", "the attempt did not end by its deadline")
         case _:
             log.error("unclassified error", exc_info=error)
             return Trouble(True, "internal_error", type(error).__name__)

@@ -107,12 +107,12 @@ def _unmatched(entry: LogEntry, about: Runbook | None) -> Match:
         detail = f"another program quotes the words of {about.name}"
         return Match(verdict=Verdict(Result.UNMATCHED, None, detail), spoken=Spoken(about, others[0]))
     if entry.resource_type != "gce_instance":
-        form = "on a resource that is no gce_instance"
+        form = "on a resource that is not a gce_instance"
     elif read:
-        form = "behind a header that is not read"
+        form = "after an unknown header"
     else:
-        form = "in a field that is not read"
-    detail = f"it speaks of {about.name} in a form that no filter knows: {form}"
+        form = "in an unknown field"
+    detail = f"it contains the words of {about.name} in a form that no filter knows: {form}"
     return Match(verdict=Verdict(Result.UNMATCHED, None, detail), spoken=Spoken(about, None))
 
 

@@ -28,7 +28,7 @@ from logmend.stages.intents import event_id, source
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
     """Make the outcome of an intent that waits in the ledger and was never taken up."""
-    verdict = Verdict(Result.PARKED, "retry", "written; the tick takes it up")
+    verdict = Verdict(Result.PARKED, "retry", "written; the tick processes it")
     return of_intent(record.intent, verdict, settings, now, number=record.attempt, prior=record)
 
 
@@ -79,7 +79,7 @@ def of_replayed(waiting: Record, replayed: Outcome) -> Outcome:
     )
 
 
-COUNTED = "counted, with no entry of its own"
+COUNTED = "counted, without an entry of its own"
 """What answers a delivery that says again what is recorded."""
 APPROXIMATE = "approximate: one process counted it, and an event that came twice counts twice"
 """Note on a count that no ledger stands behind."""
@@ -115,7 +115,7 @@ def of_repeats(repeats: Repeats, settings: Settings) -> Iterator[Outcome]:
             yield Outcome(
                 result=Result(result),
                 reason=reason or None,
-                detail=f"{len(tally.ids)} counted, with no entries of their own",
+                detail=f"{len(tally.ids)} counted, without entries of their own",
                 at=tally.heard,
                 outcome_id=f"n-{repeats.instance}-{repeats.runbook}-{repeats.day}-{word}",
                 mode=settings.mode,

@@ -117,5 +117,5 @@ class Parked(Struct, frozen=True):
         """Ask the log what became of fixes. If it may no longer be read, that is the answer."""
         if self.listener is not None:
             return await self.listener.hear(intents, self.pipeline.runbooks, self.pipeline.clock.now())
-        unread = Verdict(Result.SKIPPED, "silence_unknown", "LOGMEND_CONFIRM_SILENCE is off by now")
+        unread = Verdict(Result.SKIPPED, "silence_unknown", "LOGMEND_CONFIRM_SILENCE has been turned off")
         return {each.intent_id: unread for each in intents}

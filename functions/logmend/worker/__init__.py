@@ -1,7 +1,7 @@
 """One attempt at a VM, under a lease: from its facts to what the ledger keeps.
 
-facts ► guards ► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion]. Work that an agent
-was asked for is read instead of done. Nothing is decided here: the stages are asked, and obeyed.
+facts ► guards ► act {check ► commit ► enforce ► check} ► verify ► [journal: conclusion]. If an agent was
+asked, its report is read instead. Nothing is decided here: the stages are asked, and obeyed.
 """
 
 import secrets
@@ -113,7 +113,7 @@ class Worker(Struct, frozen=True):
         settings: Settings,
         group: Group | None,
     ) -> Verdict | None:
-        """Answer if no window is open, or a cohort is known to be full, so that nobody logs in in vain."""
+        """Return a verdict if no window is open, or a cohort is known to be full: no login in vain."""
         intent, now = held.record.intent, self.clock.now()
         if held.record.committed:
             return None
@@ -163,7 +163,7 @@ class Worker(Struct, frozen=True):
     async def _read(
         self, agent: RequestExecutor, held: Admitted, runbook: Runbook | None
     ) -> tuple[Attempt, Verdict]:
-        """Read what came of work that an agent was asked for, and ask what stands against it by now."""
+        """Read the report of work handed to an agent, and check what now objects to it."""
         intent, asked = held.record.intent, held.record.request
         assert asked is not None
         settings = self.policies.of(intent.runbook)

@@ -19,14 +19,14 @@ class Breakers(Struct, frozen=True):
     controls: Controls
 
     async def guard_breaker(self, runbook: str, now: datetime) -> None:
-        """Open a runbook's breaker if too many distinct VMs went wrong in the window that ends at ``now``."""
+        """Open a runbook's breaker if too many distinct VMs failed in the window that ends at ``now``."""
         settings = self.policies.of(runbook)
         samples = await self.journal.samples(runbook, settings.breaker_window, now)
         if breaker := decide.breaker(samples, settings, now):
             await self.controls.open_breaker(runbook, breaker)
 
     async def move_wave(self, runbook: Runbook, fleet: Fleet, now: datetime) -> None:
-        """Move a runbook's wave on if what it changed has stood long enough; pause it if too much failed."""
+        """Begin a runbook's next wave if the changes of this one have lasted; pause it if too many failed."""
         settings, name = self.policies.of(runbook.name), runbook.name
         if settings.waves is None or settings.mode is not Mode.ENFORCE:
             return

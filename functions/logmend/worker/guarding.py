@@ -19,7 +19,7 @@ class Guarding(Struct, frozen=True):
     compute: Compute
 
     async def guarded(self, intent: Intent, runbook: Runbook) -> tuple[InstanceFacts | None, Verdict | None]:
-        """Ask the guards on facts read just now; a VM that Compute gives no facts of is a no as well."""
+        """Ask the guards, with fresh facts; a VM without facts from Compute is refused, too."""
         try:
             facts = await self.compute.facts(intent.instance)
         except Permanent as error:
@@ -29,7 +29,7 @@ class Guarding(Struct, frozen=True):
         return facts, decide.guards(intent, runbook, facts, self.policies.of(intent.runbook))
 
     async def objection(self, intent: Intent, asked: Asked, runbook: Runbook) -> Verdict | None:
-        """Return what guards and windows have by now against work that an agent is out for; None if nothing.
+        """Return the guard or window that now objects to work handed to an agent; None if there is none.
 
         ``Transient`` while Compute gives no answer. A check changes nothing, so it is not asked about.
         """
@@ -43,7 +43,7 @@ class Guarding(Struct, frozen=True):
         )
 
     async def group(self, intent: Intent, facts: InstanceFacts, settings: Settings) -> Group | None:
-        """Look the VM's managed instance group up, if it bounds what this intent may do; None: not known."""
+        """Look up the VM's managed instance group, if it limits this intent; None: not known."""
         path = facts.lineage.group
         bounds = decide.asks_for_group(facts, settings) and decide.ceiling(intent, settings)
         if path is None or not bounds or intent.puts_back:

@@ -128,7 +128,7 @@ def test_a_file_that_names_nothing_never_means_everything(
     for command in (["approvals", "approve"], ["approvals", "reject"], ["cancel"]):
         for more in (["--all"], ["--runbook", "workload-cert-refresh"]):
             ran = planned.logmend(*command, "--from", listed, *more, "--yes")
-            assert (ran.exit_code, "none: no id is in it" in ran.stderr) == (2, True), ran.output
+            assert (ran.exit_code, "none: it contains no id" in ran.stderr) == (2, True), ran.output
     assert set(states(planned).values()) == {"pending"}
 
 
@@ -188,6 +188,6 @@ def test_what_no_longer_waits_keeps_nothing_else_from_being_cancelled(planned: P
     ran = planned.logmend("cancel", first, "o-typo", "no/id", second, "--by", "bob@desk")
     assert (ran.exit_code, ran.stdout) == (1, f"cancelled by bob@desk: {second}\n")
     assert f"{first}: it is done" in ran.stderr
-    assert "o-typo: nothing that waits has this id" in ran.stderr
-    assert "no/id: nothing that waits has this id" in ran.stderr
+    assert "o-typo: nothing with this id is waiting" in ran.stderr
+    assert "no/id: nothing with this id is waiting" in ran.stderr
     assert planned.json("status")["waiting"] == []

@@ -110,7 +110,7 @@ def test_a_freeze_says_that_it_cannot_know_who_read_it(place: Place) -> None:
     """The ledger may be another than the function's: a name, a project, or a file that was replaced."""
     ran = place.logmend("freeze")
     assert "not confirmed" in ran.stdout
-    assert "no tick was ever run on it" in ran.stdout
+    assert "no tick has ever run on it" in ran.stdout
     place.logmend("tick", mode="enforce")
     assert "the last tick on it was at" in place.logmend("freeze").stdout
 
@@ -152,7 +152,7 @@ def test_a_freeze_that_can_ask_says_who_read_it(
     assert f"in progress: {place.ref('web-2')} by host-1-77-abc" in ran.stdout
     assert "only the first" not in ran.stdout
     monkeypatch.setattr("logmend_cli.freeze.PAGE", 1)
-    assert "in progress: only the first 1 were looked at" in place.logmend("freeze").stdout
+    assert "in progress: only the first 1 were checked" in place.logmend("freeze").stdout
 
 
 def test_a_freeze_is_lifted_by_its_name_wherever_it_holds(place: Place) -> None:

@@ -179,7 +179,7 @@ def test_why_a_script_failed_is_not_pushed_out_by_what_comes_after_it(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["run", "--local", str(REF)], "is for this VM alone"),
+        (["run", "--local", str(REF)], "is only for this VM"),
         (["run", "--local", "--via-function"], "leave out --via-function"),
         (["diagnose", "--local", "--project", "p", "--filter", "x"], "leave out --project, --filter"),
         (["run", "--local", "--from", "/dev/null"], "leave out --from"),

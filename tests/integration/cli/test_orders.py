@@ -198,7 +198,7 @@ def test_a_closed_window_is_shown_and_passed_by_a_word_that_is_on_record(place: 
 def test_a_word_for_windows_that_are_not_known_here_passes_none_and_says_so(place: Place) -> None:
     """A function that has some holds the order back: whoever gave it was shown nothing to go through."""
     act = ("run", place.ref("web-1"), "--enforce", "--yes", "--via-function", "--outside-window")
-    assert "it goes through none" in place.logmend(*act, "--why", "outage 7").stderr
+    assert "there is nothing to pass" in place.logmend(*act, "--why", "outage 7").stderr
     place.json("tick", mode="enforce", blackouts="UTC")
     assert place.machine("web-1").timer() == ON
 

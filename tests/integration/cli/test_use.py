@@ -113,7 +113,7 @@ def test_several_are_named_and_one_is_chosen_by_its_whole_name(use: Use) -> None
         ((HOME,), (function(LOGMEND_MODE="enforce", LOGMEND_COLOUR="red"),), {}, "LOGMEND_COLOUR: no such"),
         (("Not A Project",), (), {}, "'Not A Project' is not a project id"),
         ((f"{HOME}/a/b/c",), (), {}, "write PROJECT, PROJECT/REGION or PROJECT/REGION/FUNCTION"),
-        ((HOME, "--none"), (), {}, "--none takes no name"),
+        ((HOME, "--none"), (), {}, "do not give a name with --none"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_changes_nothing(

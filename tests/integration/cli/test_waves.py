@@ -121,7 +121,9 @@ def test_what_was_fixed_since_then_is_put_back_in_waves(fleet: Place) -> None:
     assert told.exit_code == 0, told.stderr
     assert [f"wave {n}" in told.stderr for n in (1, 2, 3, 4)] == [True, True, True, False]
     assert timers(fleet) == [ON] * 7
-    assert "no VM was fixed" in fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2").stderr
+    assert (
+        "no VM was remediated" in fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2").stderr
+    )
 
 
 def test_a_wave_with_a_failure_is_the_last(fleet: Place) -> None:
@@ -139,7 +141,7 @@ def test_since_another_zone_or_a_later_time_means_no_vm(fleet: Place) -> None:
     fleet.json("run", fleet.ref("web-0"), *ACT)
     for more in (("--zone", "us-east1-b"), ("--remediated-since", "2100-01-01T00:00:00Z")):
         ran = fleet.logmend("revert", "--remediated-since", "1h", "--at-most", "2", *more, *ACT)
-        assert (ran.exit_code, "no VM was fixed" in ran.stderr) == (0, True)
+        assert (ran.exit_code, "no VM was remediated" in ran.stderr) == (0, True)
     assert fleet.machine("web-0").timer() == OFF
     assert fleet.logmend("revert", "--remediated-since", "1h").exit_code == 2
     assert fleet.logmend("revert", fleet.ref("web-0"), "--zone", "us-west1-a").exit_code == 2

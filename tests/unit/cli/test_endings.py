@@ -69,7 +69,7 @@ def test_a_file_is_read_for_the_time_that_is_asked_for(run: Run) -> None:
     for bounds in (("--since", "1h"), ("--until", "2020-01-01T00:00:00Z")):
         ran = run("scan", "--offline", *bounds, ENTRY)
         assert "0 log entries" in ran.stdout
-        assert "1 entries are not of the time that --since and --until give" in ran.stderr
+        assert "1 entries are outside --since and --until" in ran.stderr
     within = ("--since", "2024-02-11T00:00:00Z", "--until", "2024-02-12T00:00:00Z")
     assert "1 log entries: 1 match" in run("scan", "--offline", *within, ENTRY).stdout
 
@@ -87,14 +87,14 @@ def test_a_document_of_another_kind_is_told_in_words(run: Run, tmp_path: Path) -
     assert "not an outcome of logmend: it has no 'result'" in run("status", ENTRY).stderr
     other = tmp_path / "other.json"
     for text, said in (
-        ('{"result": "mended"}', "'mended' is no result that is known here"),
-        ('{"result": "failed", "timestamp": 7}', "it has another shape"),
+        ('{"result": "mended"}', "'mended' is not a known result"),
+        ('{"result": "failed", "timestamp": 7}', "it has an unexpected form"),
     ):
         other.write_text(text)
         assert said in run("status", other).stderr
     for text, said in (
         ("{}", "it has no 'instances'"),
-        ("[]", "it has another shape"),
+        ("[]", "it has an unexpected form"),
         ("<", "it is not JSON"),
     ):
         other.write_text(text)
@@ -109,7 +109,7 @@ def test_no_case_is_written_into_an_installed_package(run: Run, monkeypatch: pyt
     kept = sorted((ROOT / "functions/logmend/runbooks").rglob("*.json"))
     ran = run("explain", ENTRY, "--save-case", "of-a-test")
     assert ran.exit_code == 2
-    assert "part of the installed package" in ran.stderr
+    assert "belongs to the installed package" in ran.stderr
     assert "FOLDER/NAME" in ran.stderr
     assert sorted((ROOT / "functions/logmend/runbooks").rglob("*.json")) == kept
 

@@ -140,8 +140,8 @@ def test_the_built_in_runbooks_are_sound(run: Run) -> None:
     ran = run("runbook", "lint")
     first, second, third = ran.stdout.splitlines()
     assert (ran.exit_code, first) == (0, f"{', '.join(NAMES)}: sound")
-    assert second.startswith("ops-agent goes over SSH only: validate.sh has ")
-    assert third == "os-config-agent goes over SSH only: its runbook.yaml says executors: [ssh]"
+    assert second.startswith("ops-agent runs over SSH only: validate.sh has ")
+    assert third == "os-config-agent runs over SSH only: its runbook.yaml says executors: [ssh]"
     found = json.loads(run("runbook", "lint", "google-guest-agent", "--format", "json").stdout)
     assert found["problems"] == []
 
@@ -153,7 +153,7 @@ def test_list_says_of_a_runbook_that_it_goes_over_ssh_only(run: Run, general: st
     (executor,) = [each for each in told["values"] if each["name"] == "executor"]
     assert executor["value"] == shown
     assert executor["origin"].startswith(
-        f"LOGMEND_EXECUTOR says {general}; it goes over SSH only: validate.sh"
+        f"LOGMEND_EXECUTOR says {general}; it runs over SSH only: validate.sh"
     )
     assert told["ssh_only"].startswith("validate.sh has")
 
@@ -165,15 +165,15 @@ def test_a_runbook_that_os_config_cannot_take_is_sound_and_said_to_go_over_ssh_o
     some = ("ops-agent", "os-config-agent", "workload-cert-refresh")
     ran = run("runbook", "lint", *some, runbooks=str(copied))
     assert ran.exit_code == 0
-    assert "ops-agent goes over SSH only: validate.sh has 2," in ran.stdout
+    assert "ops-agent runs over SSH only: validate.sh has 2," in ran.stdout
     told = json.loads(run("runbook", "lint", *some, "--format", "json", runbooks=str(copied)).stdout)
     assert list(told["ssh_only"]) == ["ops-agent", "os-config-agent"]
     rendered = run("policy", "render", runbooks=str(copied))
     assert (rendered.exit_code, "logmend-ops-agent" in rendered.stdout) == (0, False)
-    assert "skipped: ops-agent goes over SSH only" in rendered.stderr
+    assert "skipped: ops-agent runs over SSH only" in rendered.stderr
     named = run("policy", "render", "--runbook", "ops-agent", runbooks=str(copied))
     assert (named.exit_code, named.stdout) == (2, "")
-    assert "ops-agent goes over SSH only" in named.stderr
+    assert "ops-agent runs over SSH only" in named.stderr
 
 
 def test_assignments_of_what_goes_over_ssh_by_now_can_be_deleted_by_name(run: Run, copied: Path) -> None:

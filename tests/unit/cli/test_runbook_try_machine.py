@@ -26,7 +26,7 @@ def test_all_that_is_missing_is_named_with_its_package(run: Run, monkeypatch: py
     for command, package in throwaway.NEEDED.items():
         assert command in ran.stderr
         assert package in ran.stderr.rpartition("apt-get install")[2]
-    assert ("--machine takes root" in ran.stderr) == (os.geteuid() != 0)
+    assert ("--machine needs root" in ran.stderr) == (os.geteuid() != 0)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_what_a_machine_wrote_does_nothing_to_a_terminal(tmp_path, monkeypatch) 
     (machine.slot.folder / "console").write_bytes(b"\x1b[31mpanic\x1b[0m\r\n\x1b]0;title\x07\x9b2J")
     with pytest.raises(roots.UnavailableError) as said:
         throwaway.Throwaway(machine).run(["true"], root=True, timeout=60)
-    assert str(said.value).startswith("the machine went down: panic")
+    assert str(said.value).startswith("the machine stopped: panic")
     assert str(said.value).isprintable()
 
 

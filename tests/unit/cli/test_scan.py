@@ -226,7 +226,7 @@ def test_the_command_that_explains_says_why_no_filter_knows_the_form(run: Run, t
         command = shlex.split(first["explain"], comments=True)
         assert command[0] == "logmend"
         ran = run(*command[1:])
-        assert "in a form that no filter knows: in a field that is not read" in ran.stdout
+        assert "in a form that no filter knows: in an unknown field" in ran.stdout
         assert ran.exit_code == 1
 
 

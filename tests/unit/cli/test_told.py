@@ -52,7 +52,7 @@ def test_the_demo_empties_no_folder_that_holds_something_else(run: Run, tmp_path
     (tmp_path / "machines").mkdir()
     ran = run("demo", "--out", tmp_path, "--pubsub", "direct")
     assert ran.exit_code == 2
-    assert "thesis.tex is in it, which no demo made; choose another folder with --out" in ran.stderr
+    assert "thesis.tex is in it, which a demo did not make; choose another folder with --out" in ran.stderr
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert (tmp_path / "machines").is_dir()
 

@@ -43,7 +43,7 @@ def test_status_shows_the_wave_and_two_commands_hold_it_and_let_it_go(run: Run, 
     assert "the wave stays where it is" in held.stdout
     assert (row()["held_by"] or "").startswith("ann (claimed) at ")
     assert "a doubt" in (row()["held_by"] or "")
-    assert "no wave that is not held" in run("freeze", "--wave", "--runbook", RUNBOOK, **given).stdout
+    assert "there is no wave to hold" in run("freeze", "--wave", "--runbook", RUNBOOK, **given).stdout
     assert "the waves go on" in run("resume", "--wave", "--runbook", RUNBOOK, **given).stdout
     assert row()["held_by"] is None
     assert "Waves, by the settings here" in run("status", **given).stdout

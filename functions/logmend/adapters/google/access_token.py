@@ -34,7 +34,7 @@ class AccessToken:
         if not email or "@" not in email:
             raise Permanent(
                 "no_credentials",
-                "the credentials name no service account: set LOGMEND_SERVICE_ACCOUNT, or run with"
+                "the credentials do not name a service account: set LOGMEND_SERVICE_ACCOUNT, or run with"
                 " gcloud auth application-default login --impersonate-service-account=ACCOUNT",
             )
         return str(email)

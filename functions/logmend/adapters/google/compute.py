@@ -113,7 +113,7 @@ class ComputeApi:
         partner and project metadata are not asked for.
         """
         if not _NAME.fullmatch(name):
-            raise Permanent("instance_gone", f"{name!r} is no name of an instance")
+            raise Permanent("instance_gone", f"{name!r} is not a valid instance name")
         if zone is not None:
             path = f"/compute/v1/projects/{quote(project_id)}/zones/{quote(zone)}/instances/{name}"
             document = instance_of(await self._calls.read(project_id, path), name, by_operator=True)

@@ -51,7 +51,7 @@ class Labels(Struct, frozen=True):
             if answer.status != 412:
                 raise error if isinstance(error, Permanent) else unavailable(error)
             fingerprint = ""
-        raise Transient("conflict", f"the labels of {facts.ref} change faster than they can be swapped")
+        raise Transient("conflict", f"the labels of {facts.ref} change faster than they can be updated")
 
     async def _done(self, ref: InstanceRef, operation: JsonObject) -> None:
         """Wait for a zone operation. Asking again for one that is not done in time finds it done."""
@@ -70,4 +70,4 @@ class Labels(Struct, frozen=True):
             if not answer.ok:
                 raise unavailable(answer.error(needs="compute.zoneOperations.get"))
             operation = answer.json or {}
-        raise Transient("compute_unavailable", "setLabels is accepted, but not done yet")
+        raise Transient("compute_unavailable", "setLabels was accepted, but is not done yet")

@@ -89,7 +89,7 @@ class OsConfigExecutor:
         if not decide.osconfig_enabled(facts):
             raise Permanent("osconfig_disabled", "effective metadata enable-osconfig is not TRUE")
         if not facts.service_account:
-            raise Permanent("no_service_account", "the agent has no identity to report with")
+            raise Permanent("no_service_account", "the agent has no service account to report with")
         group = (facts.ref.project_id, facts.ref.zone, assignment.assignment_id(runbook.name, action))
         async with self._looking[group]:
             if self._found.get(group, 0.0) > time.monotonic():
@@ -181,7 +181,7 @@ class OsConfigExecutor:
         listed: dict[str, _Report] = {}
         wanted = {asked.instance.instance_id for asked in members}
         left: Transient | Permanent | None = Transient(
-            "rate_limited", "time was up before its report was read"
+            "rate_limited", "the deadline passed before its report was read"
         )
         try:
             await self._list(group, wanted, listed)
@@ -246,7 +246,7 @@ def _check_name(report: _Report, asked: Asked) -> None:
     key = policy_report.key(report)
     instance = key[0] if key and key[0].isdigit() else asked.instance.instance_id
     if key is None or (instance, key[1]) != (asked.instance.instance_id, _group(asked)[2]):
-        raise ValueError("it is of another VM or assignment")
+        raise ValueError("it is for another VM or assignment")
 
 
 def _parent(group: _Group) -> str:

@@ -46,7 +46,9 @@ class HttpReply(Struct, frozen=True):
     def error(self, *, needs: str = "") -> Transient | Permanent:
         """Return the error that an answer stands for; ``needs`` names the role that the call takes."""
         if 200 <= self.status < 300:
-            return Transient("api_protocol_error", f"status {self.status} with a body that is no JSON object")
+            return Transient(
+                "api_protocol_error", f"status {self.status} with a body that is not a JSON object"
+            )
         return errors.from_status(
             self.status, _message(self.json, self.text), retry_after=self.retry_after, needs=needs
         )

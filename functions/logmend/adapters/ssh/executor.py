@@ -77,7 +77,7 @@ class SshSession:
         scripts = runbook.scripts
         revert = action is Action.REVERT
         if revert and runbook.irreversible:
-            raise Permanent("no_way_back", "it is irreversible: there is no script that puts it back")
+            raise Permanent("no_way_back", "it is irreversible: there is no script to undo it")
         self._validate = scripts.revert_validate if revert else scripts.validate
         self._enforce = (
             None if action is Action.CHECK else scripts.revert_enforce if revert else scripts.enforce
@@ -92,7 +92,7 @@ class SshSession:
     async def enforce(self, mark: str = "") -> Evidence:
         """Run ``enforce.sh`` as root, with ``mark`` as its one argument."""
         if self._enforce is None:
-            raise Permanent("not_permitted", "a session that was opened to check enforces nothing")
+            raise Permanent("not_permitted", "a session opened to check cannot enforce")
         return await self._run(self._enforce, as_root=True, mark=mark)
 
     async def diagnose(self, *, as_root: bool = False) -> Diagnosis:
@@ -170,7 +170,9 @@ class SshExecutor:
                 async with asyncio.timeout_at(ends):
                     trust, credential = await self._prepared(facts, ends)
             except TimeoutError as error:
-                raise Transient("deadline_exceeded", "no host keys or credential in time") from error
+                raise Transient(
+                    "deadline_exceeded", "host keys or credential did not arrive in time"
+                ) from error
             connection, credential = await self._connected(stack, facts, trust, credential, ends)
             login = Login(trust.source, credential.kind)
             yield SshSession(connection, facts.ref.instance_id, runbook, action, self._clock, ends, login)
@@ -207,7 +209,7 @@ class SshExecutor:
                 async with asyncio.timeout_at(ends):
                     following = await self._credentials.instead(facts, credential)
             except TimeoutError as error:
-                raise Transient("deadline_exceeded", "no other credential in time") from error
+                raise Transient("deadline_exceeded", "the other credential did not arrive in time") from error
             if following is None:
                 raise
             try:

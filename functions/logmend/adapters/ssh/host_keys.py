@@ -131,7 +131,7 @@ class PinnedHostKeys:
             if error.reason not in UNPUBLISHED:
                 raise
             if not self._first_contact:
-                detail = f"{error.detail}; over the direct route no key is pinned unless you say so"
+                detail = f"{error.detail}; the direct route pins no key unless you say so"
                 raise Permanent(error.reason, detail) from error
         shown = (await see()).export_public_key().decode().split()
         seen = Pin(" ".join(shown[:2]), self._clock.now())
@@ -171,7 +171,7 @@ class KnownHostsFile:
         for keys, authorities, *_ in matches:
             if keys or authorities:
                 return Trust("known_hosts", (keys, authorities, revoked))
-        raise Permanent("host_key_unknown", f"{self._path} has no key of {facts.ref} nor of its addresses")
+        raise Permanent("host_key_unknown", f"{self._path} has no key of {facts.ref} or of its addresses")
 
 
 class Insecure:

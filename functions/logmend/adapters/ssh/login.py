@@ -151,9 +151,7 @@ async def login(
         raise _mismatch(trust, one_line(error)) from error
     except asyncssh.PermissionDenied as error:
         if not watcher.begun:
-            raise Permanent(
-                "not_permitted", f"the VM lets nobody in by public key ({one_line(error)})"
-            ) from error
+            raise Permanent("not_permitted", f"the VM accepts no public keys ({one_line(error)})") from error
         raise _refused(credential, watcher, one_line(error)) from error
     except Exception as error:
         if TOO_MANY in str(error):
@@ -176,7 +174,9 @@ def _keys(credential: AnyCredential) -> "Sequence[asyncssh.SSHKey | asyncssh.SSH
 
 
 def _silent(way: Way, port: int) -> Transient:
-    return Transient("unreachable", f"{way.host} port {port} did not let us in within the time to connect")
+    return Transient(
+        "unreachable", f"{way.host} port {port} did not complete the login within the connection timeout"
+    )
 
 
 def _mismatch(trust: Trust, detail: str) -> Permanent:
@@ -187,10 +187,12 @@ def _refused(credential: AnyCredential, watcher: "Watcher", words: str) -> KeyRe
     """Return what a refused key means, by where it came from."""
     kind = credential.private_key.algorithm.decode("ascii", "replace")
     if takes := watcher.takes(credential.private_key):
-        return KeyRefused("key_type_refused", f"the VM takes no {kind} keys, but {takes} ({words})")
+        return KeyRefused(
+            "key_type_refused", f"the VM does not accept {kind} keys, but accepts {takes} ({words})"
+        )
     story = refusals.LOGIN[credential.kind]
     if "25519" in kind and watcher.lacks_curve25519():
-        story += f", and that it takes {kind} keys: it offers no Curve25519, as hosts in FIPS mode do"
+        story += f", and that it accepts {kind} keys: it offers no Curve25519, as hosts in FIPS mode do"
     return KeyRefused("not_permitted", f"{story} ({one_line(words)})")
 
 

@@ -14,10 +14,10 @@ from logmend.model.values import CredentialKind
 
 LOGIN: Mapping[CredentialKind, str] = {
     "certificate": "the VM refused the certificate of OS Login; guest agents older than May 2023 and OS Login"
-    " older than September 2023 take imported keys alone (LOGMEND_SSH_IMPORT_KEYS=true)",
+    " older than September 2023 accept only imported keys (LOGMEND_SSH_IMPORT_KEYS=true)",
     "imported_key": "the VM refused the login: grant roles/compute.osLogin (observe) or"
-    " roles/compute.osAdminLogin and roles/iam.serviceAccountUser, and see that enable-oslogin is TRUE there",
-    "static": "the VM refused the static key: see that LOGMEND_SSH_USER exists there and has the public key"
+    " roles/compute.osAdminLogin and roles/iam.serviceAccountUser; check that enable-oslogin is TRUE",
+    "static": "the VM refused the static key: check that LOGMEND_SSH_USER exists there and has the public key"
     " in its authorized_keys",
 }
 """What a refused public key means, by where it came from."""
@@ -62,7 +62,9 @@ def at_login(output: str) -> Transient | Permanent:
     again, and fails with them after ``LOGMEND_UNREACHABLE_TRIES``.
     """
     words = one_line(output) if output.strip() else "without a word"
-    return listed(output) or Transient("login_closed", f"the server hung up at the login: {words}")
+    return listed(output) or Transient(
+        "login_closed", f"the server closed the connection during the login: {words}"
+    )
 
 
 def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
@@ -100,4 +102,4 @@ def torn(stderr: str, *, as_root: bool) -> Transient | Permanent:
     if as_root and re.search(r"cat: .*(?:Permission denied|Operation not permitted)", stderr):
         return Permanent("sudo_noexec", one_line(stderr))
     said = f": {one_line(stderr)}" if stderr else ""
-    return Transient("connection_lost", f"the script did not arrive whole{said}")
+    return Transient("connection_lost", f"the script did not arrive completely{said}")

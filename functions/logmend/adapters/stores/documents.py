@@ -32,7 +32,7 @@ def stored_id(document_id: str) -> str:
     leading ``%``. Ids come in the order of their stored spelling, code point by code point.
     """
     if not document_id or "/" in document_id or "\0" in document_id:
-        raise ValueError(f"a document id is not empty and holds no '/' and no NUL: {document_id!r}")
+        raise ValueError(f"a document id must not be empty, or contain '/' or NUL: {document_id!r}")
     if len(document_id.encode()) > MAX_ID_BYTES:
         raise ValueError(f"a document id has at most {MAX_ID_BYTES} bytes of UTF-8: {document_id[:80]!r}…")
     if _RESERVED.fullmatch(document_id):

@@ -73,7 +73,9 @@ def _row(raw: Any) -> documents.StoredRow:
     schema = fields["schema"].integer_value if "schema" in fields else None
     if schema is None or not OLDEST <= schema <= SCHEMA:
         advice = "use the newer logmend that wrote it"
-        raise Permanent("ledger_schema", f"{raw.name} has schema {schema}, known is {SCHEMA}: {advice}")
+        raise Permanent(
+            "ledger_schema", f"{raw.name} has schema {schema}, this logmend knows {SCHEMA}: {advice}"
+        )
     return documents.StoredRow(
         fields["data"].string_value,
         fields["queue"].string_value.partition("~")[0] if "queue" in fields else None,

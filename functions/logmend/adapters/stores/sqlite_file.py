@@ -98,7 +98,7 @@ def connect(path: Path, was: Identity | None = None) -> OpenFile:
         pass
     except PermissionError:
         if not path.exists():
-            detail = f"no file may be made in {path.parent} by this user"
+            detail = f"this user may not create files in {path.parent}"
             raise Permanent("ledger_forbidden", detail) from None
     except OSError as error:
         raise Transient("ledger_unavailable", f"{path}: {error.strerror}") from error
@@ -108,7 +108,7 @@ def connect(path: Path, was: Identity | None = None) -> OpenFile:
     if stat.S_ISLNK(mode):
         raise Permanent("ledger_forbidden", f"{path} is a symbolic link; name the file itself")
     if not os.access(path, os.R_OK | os.W_OK):
-        raise Permanent("ledger_forbidden", f"{path} may not be read and written by this user")
+        raise Permanent("ledger_forbidden", f"{path} cannot be read and written by this user")
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=True)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -125,7 +125,7 @@ def demand(path: Path, was: Identity) -> None:
     """See that a name still stands for a file; ``Transient("ledger_replaced")`` if not."""
     mode, found = _look(path)
     if found != was or not stat.S_ISREG(mode):
-        raise Transient("ledger_replaced", f"{path} is not the file any more that this process opened")
+        raise Transient("ledger_replaced", f"{path} is no longer the file that this process opened")
 
 
 def _look(path: Path) -> tuple[int, Identity]:
@@ -160,7 +160,7 @@ def _schema_problem(connection: sqlite3.Connection, path: Path) -> Permanent | N
             connection.execute(statement)
         connection.execute("INSERT INTO logmend_schema VALUES (?)", (SCHEMA,))
     elif "logmend_schema" not in tables:
-        return Permanent("ledger_corrupt", f"{path} is an SQLite database of something else")
+        return Permanent("ledger_corrupt", f"{path} is an SQLite database that logmend did not make")
     (version,) = connection.execute("SELECT max(version) FROM logmend_schema").fetchone()
     while version in _MIGRATIONS:
         connection.execute(_MIGRATIONS[version])
@@ -168,5 +168,7 @@ def _schema_problem(connection: sqlite3.Connection, path: Path) -> Permanent | N
         connection.execute("INSERT INTO logmend_schema VALUES (?)", (version,))
     if version != SCHEMA:
         advice = "use the newer logmend that wrote it"
-        return Permanent("ledger_schema", f"{path} has schema {version}, known is {SCHEMA}: {advice}")
+        return Permanent(
+            "ledger_schema", f"{path} has schema {version}, this logmend knows {SCHEMA}: {advice}"
+        )
     return None

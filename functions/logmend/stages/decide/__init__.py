@@ -1,4 +1,4 @@
-"""Decide whether to go on: pure rules over values, each place where the pipeline asks being one function.
+"""Decide whether to go on: pure rules over values, one function for each question of the pipeline.
 
 In the order in which they are asked: :func:`event` (what an event shows by itself), :func:`admission` (before
 anything is looked up), :func:`guards` (on the facts), :func:`ceiling` (how far the mode lets it go),

@@ -1,7 +1,7 @@
-"""Whether an intent may be taken up, as far as the ledger knows: asked before anything is looked up.
+"""Whether an intent may be worked on, as far as the ledger knows: asked before anything is looked up.
 
-Nobody logs in to a VM for what could not go on: what is stale, cooling down, stopped, in hand elsewhere, or
-waits for a place in the budget.
+logmend does not log in to a VM for an intent that could not go on: stale, cooling down, stopped, leased
+elsewhere, or waiting for a place in the budget.
 """
 
 from datetime import datetime, timedelta
@@ -25,12 +25,12 @@ def admission(
 ) -> Verdict | None:
     """Return whether this intent may be worked on, as far as the ledger knows.
 
-    ``full_until`` is when the runbook's budget, found full, may have a place again. Until then nobody logs in
-    to VMs for nothing; what a person asks for is checked all the same.
+    ``full_until`` is when the runbook's budget, found full, may have a place again. Until then logmend does
+    not log in to VMs in vain; a person's request is checked all the same.
     """
     subject, lease, record = view.subject, view.subject.lease, view.record
     if lease is not None and lease.intent_id == intent.intent_id and lease.expires_at > now:
-        return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still at work")
+        return Verdict(Result.DEFERRED, "in_hand", "an earlier delivery of this message is still in progress")
     if record is not None and record.asked and record.state is State.PARKED:
         # A request that was taken back is not said again by anyone: it waits, whatever its source.
         stop = waiting(stopped(intent, subject, view.fleet, settings, now))
@@ -52,18 +52,16 @@ def admission(
 
 
 def _not_by_mode(intent: Intent, record: Record | None, settings: Settings, now: datetime) -> Verdict | None:
-    """Return a no to a person's request to change a VM in observe mode; one that was accepted waits."""
+    """Return a no to a person's request to change a VM in observe mode; a request accepted before waits."""
     if only_checks(intent) or not by_person(intent) or settings.mode is not Mode.OBSERVE:
         return None
     if _was_accepted(intent, record):
-        return Verdict(Result.PARKED, "observe_mode", "it waits until the mode lets it go on", now + RELEASE)
-    return Verdict(
-        Result.REFUSED, "observe_mode", "the function's mode is observe: it changes nothing for anyone"
-    )
+        return Verdict(Result.PARKED, "observe_mode", "it waits until the mode allows it", now + RELEASE)
+    return Verdict(Result.REFUSED, "observe_mode", "the function's mode is observe: it makes no changes")
 
 
 def _left_alone(intent: Intent, subject: Subject, settings: Settings, now: datetime) -> Verdict | None:
-    """Return why automatic work leaves the VM alone: to a person, by a person's no, or in a cooldown."""
+    """Return why automatic work leaves the VM alone: for a person, by a rejection, or in a cooldown."""
     if subject.needs_human:
         return Verdict(Result.SKIPPED, "needs_human", "left to a person after repeated failure or relapse")
     declined, cooldown = subject.declined, subject.cooldown
@@ -80,7 +78,7 @@ def _left_alone(intent: Intent, subject: Subject, settings: Settings, now: datet
 
 
 def _requested_elsewhere(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
-    """Return what to do if an agent is out for another intent."""
+    """Return what to do if an agent is working for another intent."""
     if subject.open_request in (None, intent.intent_id):
         return None
     if intent.repeats:
@@ -96,14 +94,14 @@ def _without_a_place(
         return None
     queued = view.fleet.queued.get(intent.runbook)
     if view.record is None and queued is not None and now < queued:
-        return hold_back(intent, BUDGET_EXHAUSTED, "older ones wait for a place", queued)
+        return hold_back(intent, BUDGET_EXHAUSTED, "older intents wait for a place", queued)
     if full_until is not None and now < full_until:
         return hold_back(intent, BUDGET_EXHAUSTED, f"no place until {full_until:%FT%TZ}", full_until)
     return None
 
 
 def _was_accepted(intent: Intent, record: Record | None) -> bool:
-    """Return whether an intent was accepted in a mode that lets it act: a change of the mode loses none."""
+    """Return whether an intent was accepted in a mode that let it act: a change of mode loses none."""
     return record is not None and (record.outcome is not None or intent.origin is Origin.APPROVAL)
 
 
@@ -120,15 +118,15 @@ def _in_hand(intent: Intent, subject: Subject, now: datetime) -> Verdict | None:
 
 
 def _begun(record: Record) -> bool:
-    """Return whether enforcement, or a request whose reader has died, may be out for this intent."""
+    """Return whether this intent may have enforced, or may have a request out whose reader has died."""
     asked = record.asked is not None and record.state is State.RUNNING
     return record.committed or asked or record.state in _LOOKED_AT
 
 
 def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datetime) -> Verdict | None:
-    """Have what was begun wait where it stands while another intent has the VM in hand, or its one label.
+    """Make begun work wait while another intent has the lease on the VM, or its one label.
 
-    But for a dead attempt, which whoever comes next has to finish first.
+    A dead attempt is the exception: the next intent has to finish it first.
     """
     if (lease := subject.lease) is not None and lease.expires_at > now:
         return Verdict(Result.DEFERRED, "busy", f"in hand as {lease.intent_id}")
@@ -138,22 +136,22 @@ def _held_elsewhere(intent: Intent, record: Record, subject: Subject, now: datet
 
 
 def in_turn(intent: Intent) -> tuple[bool, datetime, str]:
-    """Return the order in which parked intents are taken up: persons' first, then by age."""
+    """Return the order in which parked intents are processed: people's first, then by age."""
     return not by_person(intent), intent.created_at, intent.intent_id
 
 
 def _passes_cooldown(intent: Intent, subject: Subject, cooldown: Cooldown, settings: Settings) -> bool:
-    """Return whether a cooldown does not bind: to look, in a mode that may act by now, or to go first.
+    """Return whether a cooldown does not apply: to check, in a mode that may now act, or to go first.
 
-    Another runbook waits for what goes first, and its own cooldown bounds how often: all being well here the
-    last time is no reason to leave it waiting.
+    Another runbook waits for the one that goes first, and its own cooldown limits how often. That all was
+    well here the last time is no reason to keep it waiting.
     """
     well = intent.back_to and cooldown.result in (Result.REMEDIATED, Result.NOTHING_TO_DO)
     return only_checks(intent) or bool(well) or _outgrown(subject, settings)
 
 
 def _outgrown(subject: Subject, settings: Settings) -> bool:
-    """Return whether a cooldown from looking only is void because the mode may act now."""
+    """Return whether a cooldown from a mere check is void because the mode may act now."""
     cooldown = subject.cooldown
     return (
         cooldown is not None

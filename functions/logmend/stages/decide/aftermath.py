@@ -18,7 +18,7 @@ _TOUCHED = frozenset(
 
 
 def aftermath(intent: Intent, outcome: Outcome, settings: Settings) -> Callable[[Subject], Subject]:
-    """Return the change that an outcome makes to its VM's state: last result, counters, cooldown, hold."""
+    """Return how an outcome changes its VM's state: last result, counters, cooldown, hold."""
 
     def change(subject: Subject) -> Subject:
         if only_checks(intent):
@@ -61,10 +61,10 @@ def latest(subject: Subject, outcome: Outcome) -> Subject:
 
 
 def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
-    """Return a VM's state after an outcome, as far as the outcome alone tells.
+    """Return a VM's state after an outcome, by that outcome alone.
 
-    The only place that counts failures and relapses. A failure counts if Compute or the VM itself told it, a
-    relapse once the fault that came back after a verified fix is remediated again.
+    The only place that counts failures and relapses. A failure counts if Compute or the VM itself reported
+    it, a relapse once the fault that came back after a verified fix is remediated again.
     """
     after = latest(subject, outcome)
     match outcome.result:
@@ -87,20 +87,20 @@ def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
 
 
 def failures_with(subject: Subject, mode: Mode) -> int:
-    """Count failures in a row with one more in this mode; those of observing count for observing alone."""
+    """Count failures in a row with one more in this mode; those in observe mode count only there."""
     cooldown = subject.cooldown
     observed = cooldown is not None and cooldown.mode is Mode.OBSERVE and mode is not Mode.OBSERVE
     return 1 if observed else subject.failures + 1
 
 
 def leaves_to_person(subject: Subject, outcome: Outcome, settings: Settings) -> bool:
-    """Return whether this failure leaves a VM to a person: never what only observing met with."""
+    """Return whether this failure leaves a VM to a person: never one in observe mode."""
     mode = outcome.mode
     return mode is not Mode.OBSERVE and failures_with(subject, mode) >= settings.needs_human_after
 
 
 def learned_of_vm(outcome: Outcome) -> bool:
-    """Return whether Compute or the VM itself told what an outcome says; only that starts a cooldown.
+    """Return whether Compute or the VM itself reported what an outcome says; only that starts a cooldown.
 
     A reason that is not in the table, such as one of a user's own runbook, counts if the VM's check gave it.
     """
@@ -147,7 +147,7 @@ def _cooled(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
 def notes(
     intent: Intent, outcome: Outcome, subject: Subject, facts: InstanceFacts | None, settings: Settings
 ) -> tuple[str, ...]:
-    """Return what else a reader of the outcome has to know."""
+    """Return notes that a reader of the outcome needs."""
     texts = []
     if outcome.reason == "needs_human" and not subject.human_told:
         texts.append(FIRST_NEEDS_HUMAN)

@@ -1,4 +1,4 @@
-"""What an approval is bound to: what the person saw, and how that differs from what is there now."""
+"""What an approval covers: what the person saw, and how that differs from the present state."""
 
 from logmend.guards import Answer, Passed, Pending
 from logmend.model.enums import Origin, Result
@@ -17,7 +17,7 @@ def plan(
     seen: Evidence | None,
     settings: Settings,
 ) -> Plan:
-    """Put together what a person is shown. What was not checked again is as it was approved."""
+    """Put together what a person is shown. Anything that was not checked again is as it was approved."""
     approved = intent.approved if seen is None else None
     return Plan(
         action=intent.action,
@@ -41,20 +41,20 @@ def approved(
 ) -> Verdict | None:
     """Return how an approved intent differs from what its approval was for; None if it does not.
 
-    ``seen`` is None if an agent is asked, which checks by itself: then only the rest can be compared.
+    ``seen`` is None if an agent is asked, which checks by itself; then only the rest can be compared.
     """
     if intent.origin is not Origin.APPROVAL:
         return None
     if intent.approved is None:
         return Verdict(
-            Result.PLANNED, DIFFERS, "the version that asked for it did not keep what was approved"
+            Result.PLANNED, DIFFERS, "the version that requested it did not record the approved plan"
         )
     differing = differences(intent.approved, plan(intent, runbook, facts, seen, settings))
     return Verdict(Result.PLANNED, DIFFERS, "; ".join(differing)) if differing else None
 
 
 def differences(then: Plan, now: Plan) -> list[str]:
-    """Return in words what has changed since it was approved."""
+    """Return in words what has changed since the approval."""
     single = (
         ("action", then.action, now.action),
         ("runbook digest", then.digest, now.digest),

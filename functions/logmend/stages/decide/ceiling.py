@@ -1,4 +1,4 @@
-"""How far an intent may go: whether it is to change anything, who asked for it, and what the mode allows."""
+"""How far an intent may go: whether it may change anything, who asked for it, and what the mode allows."""
 
 from logmend.model.enums import Action, Mode
 from logmend.model.values import Intent

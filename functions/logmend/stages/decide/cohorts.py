@@ -51,14 +51,14 @@ def cohorts(
 ONE = "group_of_one"
 """Why there is a plan although the mode is to enforce: nothing else does the VM's work meanwhile."""
 
-SHRUNK = Verdict(Result.DEFERRED, "conflict", "its group has become one of this VM alone")
+SHRUNK = Verdict(Result.DEFERRED, "conflict", "its group now consists of this VM alone")
 
 GROUP = "group "
 """How the name of the cohort begins that is a managed instance group, whichever runbook changes its VMs."""
 
 
 def asks_for_group(facts: InstanceFacts, settings: Settings) -> bool:
-    """Return whether a VM's managed instance group bounds what is done to it."""
+    """Return whether a VM's managed instance group limits what may be done to it."""
     return facts.lineage.group is not None and settings.group_share < 1
 
 
@@ -70,7 +70,7 @@ def of_group(settings: Settings, group: Group | None) -> Settings:
 
 
 def told_of_group(verdict: Verdict, settings: Settings, general: Settings) -> Verdict:
-    """Say why there is a plan although the mode is to enforce."""
+    """Say why there is a plan although the mode is enforce."""
     if verdict.result is not Result.PLANNED or settings.mode is general.mode:
         return verdict
     return replace(verdict, reason=ONE, detail=f"the only VM of its group; {verdict.detail}")

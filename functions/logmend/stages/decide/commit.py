@@ -13,7 +13,9 @@ FRESH = timedelta(seconds=5)
 """How old the facts may be on which guards are judged when enforcing is committed to."""
 
 OLD_FACTS = Verdict(
-    Result.DEFERRED, "compute_unavailable", f"the VM's facts took more than {FRESH.seconds} s to be judged on"
+    Result.DEFERRED,
+    "compute_unavailable",
+    f"the VM's facts were more than {FRESH.seconds} s old at the commit point",
 )
 
 
@@ -33,9 +35,9 @@ def commit(
     facts: InstanceFacts | None,
     age: timedelta = timedelta(),
 ) -> Verdict | None:
-    """Ask once more, with the fault seen on the VM a moment ago: all that may stop it, mode and relapses.
+    """Ask once more, after the check has seen the fault: all that may stop it, mode and relapses.
 
-    ``age`` is that of the facts on which the guards had nothing against it.
+    ``age`` is the age of the facts on which the guards passed.
     """
     if not timedelta() <= age <= FRESH:
         return OLD_FACTS
@@ -44,7 +46,7 @@ def commit(
     if (stop := stopped(intent, view.subject, view.fleet, settings, now, facts)) is not None:
         return stop
     if not ceiling(intent, settings):
-        return Verdict(Result.REFUSED, "observe_mode", "the mode does not let it enforce")
+        return Verdict(Result.REFUSED, "observe_mode", "the mode does not allow enforcing")
     relapses = view.subject.relapses + (1 if view.subject.fixed_at else 0)
     if intent.automatic and view.subject.fixed_at and relapses >= settings.needs_human_after:
         return Verdict(

@@ -1,4 +1,4 @@
-"""What the guards say of an event, and of a VM's facts."""
+"""What the guards say about an event, and about a VM's facts."""
 
 from logmend import conditions
 from logmend import guards as guards_
@@ -13,7 +13,7 @@ def event(intent: Intent, runbook: Runbook, settings: Settings) -> Verdict | Non
     """Return the verdict of the first guard that objects without facts of the VM; None if none does.
 
     It is asked of an event that the ledger does not know, and leaves nothing behind there: an entry can be
-    forged, so that what it says must not be remembered of the VM that it names.
+    forged, so what it says must not be remembered for the VM that it names.
     """
     answers = (judged.answer for judged in judge_guards(intent, runbook, None, settings))
     return next((answer for answer in answers if isinstance(answer, Verdict)), None)
@@ -31,7 +31,7 @@ def judge_guards(
 ) -> list[Judged]:
     """Ask the guards of every runbook, then its own in its order, even after one has objected.
 
-    Last come ``unless`` and ``only``, which the runbook writes itself.
+    ``unless`` and ``only``, the runbook's own conditions, come last.
     """
     basis = guards_.Basis(intent.instance, intent.source.log_name, facts, settings, intent.action)
     own = (*runbook.guards, guards_.irreversible.__name__) if runbook.irreversible else runbook.guards

@@ -20,7 +20,7 @@ UNLIMITED = 100_000
 
 
 def budget(runbook: Runbook, settings: Settings, intent: Intent | None = None) -> Budget:
-    """Return what neither the runbook's own budget nor the settings' is exceeded by; a revert has its own.
+    """Return a budget within both the runbook's own and the settings'; a revert has its own.
 
     That is the tighter of the two by rate; if its burst is the larger one, in bursts of the other's size.
     """
@@ -43,10 +43,9 @@ def budget_exhausted(intent: Intent, budget: Budget, now: datetime, among: str =
 def sample(outcome: Outcome, settings: Settings, *, changing: bool) -> bool | None:
     """Return whether an outcome counts for the breaker as a failing VM, as a good one, or (None) not at all.
 
-    The breaker is for changes of ours that go wrong. ``changing`` says that one was committed to on a VM that
-    was heard of: a VM that only cannot be reached is counted by itself
-    (:data:`logmend.outcome.reasons.UNREACHED`), and one that was looked at, or is busy, proves nothing about
-    enforcing.
+    The breaker is for changes of ours that fail. ``changing`` says that one was committed to on a VM that
+    answered. A VM that cannot be reached is counted separately (:data:`logmend.outcome.reasons.UNREACHED`),
+    and one that was only checked, or is busy, proves nothing about enforcing.
     """
     if settings.mode is Mode.OBSERVE or not changing or outcome.reason == "busy":
         return None
@@ -67,7 +66,7 @@ def breaker(samples: Mapping[str, bool], settings: Settings, now: datetime) -> B
 
 
 def hold_back(intent: Intent, reason: str, detail: str, until: datetime | None = None) -> Verdict:
-    """Skip what its source will say again; park what would be lost."""
+    """Skip an event if its source repeats; park one that would be lost."""
     return (
         Verdict(Result.SKIPPED, reason, detail)
         if intent.repeats

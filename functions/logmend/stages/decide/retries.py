@@ -73,17 +73,17 @@ def busy(
         return replace(verdict, result=Result.SKIPPED)
     if now < since + settings.busy_limit:
         return verdict
-    detail = f"{verdict.detail}; so at every look since {since:%FT%TZ}"
+    detail = f"{verdict.detail}; the same at every check since {since:%FT%TZ}"
     return Verdict(Result.FAILED, "unverifiable" if begun else "busy", detail)
 
 
 def busy_until(since: datetime, now: datetime) -> datetime:
-    """Return when a busy VM is asked again: when it has been busy for as long again, within an hour."""
+    """Return when to try a busy VM again: after as long as it has been busy so far, at most an hour."""
     return now + min(max(now - since, RECHECK), LONGEST_BUSY)
 
 
 def request_deadline(runbook: Runbook | None, prior: Record, settings: Settings) -> timedelta:
-    """Return how long requested work may take: by the runbook on the VM, by the settings through an agent."""
+    """Return how long requested work may take: on the VM by the runbook, through an agent by the settings."""
     if runbook is not None and runbook.detached is not None and prior.executor == "ssh":
         return runbook.detached
     return settings.request_deadline

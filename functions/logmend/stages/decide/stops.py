@@ -1,6 +1,6 @@
-"""What holds an intent back whatever the VM says: a freeze, an open breaker, a closed window, a revert.
+"""What stops an intent whatever the VM says: a freeze, an open breaker, a closed window, a revert.
 
-It is skipped if its source will say it again, parked if it would be lost.
+The intent is skipped if its source repeats, parked if it would be lost.
 """
 
 from collections.abc import Iterator
@@ -18,30 +18,30 @@ from logmend.stages.decide.limits import hold_back
 SETTLED = timedelta(days=1)
 """How soon at the latest the tick asks again for what waits for a window: somebody may have moved it."""
 
-REVERT_HOLDS = "a revert of {runbook} holds it off this VM; `logmend resume --instance` lets it go"
+REVERT_HOLDS = "a revert of {runbook} set a hold on this VM; `logmend resume --instance` ends it"
 
 
 def recall(
     intent: Intent, asked: Asked, subject: Subject, fleet: Fleet, settings: Settings, now: datetime
 ) -> Verdict | None:
-    """Return why work that an agent was asked for must not go on: a freeze, a breaker, a window, or the mode.
+    """Return why work handed to an agent must stop: a freeze, a breaker, a window, or the mode.
 
-    What is taken back is not said again by anyone, so that it waits, whatever its source.
+    No source repeats a withdrawn request, so it waits.
     """
     if asked.action is not Action.CHECK and not ceiling(intent, settings):
-        return Verdict(Result.REFUSED, "observe_mode", f"the mode is {settings.mode} by now")
+        return Verdict(Result.REFUSED, "observe_mode", f"the mode is now {settings.mode}")
     if asked.action is Action.ENFORCE and (no := reverted_since(intent, subject)) is not None:
         return no
     return waiting(stopped(intent, subject, fleet, settings, now))
 
 
 def waiting(stop: Verdict | None) -> Verdict | None:
-    """Let what was taken back wait: nobody says it again."""
+    """Let a withdrawn request wait: no source repeats it."""
     return stop and replace(stop, result=Result.PARKED)
 
 
 def reverted_since(intent: Intent, subject: Subject) -> Verdict | None:
-    """Return what the latest revert of the VM means for this intent; None if nothing stands against it.
+    """Return what the latest revert of the VM means for this intent; None if it does not stop it.
 
     Of people's requests only one that names the revert takes it back: any other is older, or knows nothing
     of it. Automatic work is held off by a revert that put something back, or found it so.
@@ -100,7 +100,7 @@ def _stops(intent: Intent, subject: Subject, fleet: Fleet) -> Iterator[_Stop]:
 def outside(
     intent: Intent, settings: Settings, now: datetime, facts: InstanceFacts | None = None
 ) -> Verdict | None:
-    """Return when this intent may change the VM if it may not now; None if a window is open to it.
+    """Return when this intent may change the VM; None if it may now, since a window is open to it.
 
     Checks and plans go on at any time; so does a person's revert, and a person's request through what it
     names, until that opens. Without facts, what holds for labels is not asked. It waits for the

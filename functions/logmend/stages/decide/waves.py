@@ -1,4 +1,4 @@
-"""Waves: how much of its budget a runbook may use until what it changed has stood for a while. Pure.
+"""Waves: how much of its budget a runbook may use until its changes have lasted for a while. Pure.
 
 A wave is a limit beside the budget, for what no person requested. It belongs to a runbook's digest: another
 text begins with the first wave again. The tick moves it on, or opens the breaker, which pauses it.
@@ -21,7 +21,7 @@ WAVE = "wave"
 
 
 def wave(runbook: Runbook, fleet: Fleet, settings: Settings, now: datetime) -> Wave | None:
-    """Return the wave that a runbook is in, the first if none was noted; None if they are over or off."""
+    """Return the wave that a runbook is in, the first if none is recorded; None if they are over or off."""
     if settings.waves is None:
         return None
     kept = fleet.waves.get(runbook.name)
@@ -57,13 +57,13 @@ def wave_in_words(current: Wave, runbook: Runbook, settings: Settings) -> str:
     assert settings.waves is not None
     steps = len(settings.waves.steps)
     if current.step >= steps:
-        return "all waves have stood; the whole budget is open"
+        return "all waves have lasted; the whole budget is open"
     count = allowed(runbook, settings, current.step)
     return f"wave {current.step + 1} of {steps}: at most {count} VMs in a window of the budget"
 
 
 def wave_act(current: Wave, runbook: Runbook, settings: Settings, now: datetime) -> Act:
-    """Return what is told of a wave that begins."""
+    """Return the detail for a wave that begins."""
     return Act("wave_begun", now, detail=wave_in_words(current, runbook, settings), runbook=runbook.name)
 
 
@@ -78,7 +78,7 @@ def moved(
     """Return the wave that comes next, or the breaker that pauses it; the same wave if it goes on.
 
     ``samples`` are of the VMs that were changed in this wave, whether each went wrong, ``recent`` those of
-    the last while. A VM stands if it went well before that, and nothing was changed on it since.
+    the last while. A change has lasted if it went well before that, and nothing was changed on the VM since.
     """
     assert settings.waves is not None
     failing = sum(samples.values())

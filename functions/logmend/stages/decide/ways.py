@@ -1,11 +1,11 @@
-"""By which executors a VM may be reached."""
+"""Which executors may reach a VM."""
 
 from logmend.model.values import InstanceFacts, Trouble
 from logmend.settings import ExecutorChoice, Settings, SshAddress, SshRoute
 
 
 def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice, ...]:
-    """Return which executors are tried on a VM, in order; none of them if nothing reaches it."""
+    """Return which executors are tried on a VM, in order; empty if none can reach it."""
     if settings.executor is not ExecutorChoice.AUTO:
         return (settings.executor,)
     internal = settings.ssh_route is SshRoute.IAP or settings.ssh_address is SshAddress.INTERNAL
@@ -18,7 +18,7 @@ def executors(facts: InstanceFacts, settings: Settings) -> tuple[ExecutorChoice,
 
 
 def osconfig_enabled(facts: InstanceFacts) -> bool:
-    """Return whether the VM's effective metadata turns its OS Config agent on."""
+    """Return whether the VM's effective metadata enables its OS Config agent."""
     return (facts.effective("enable-osconfig") or "").strip().lower() == "true"
 
 

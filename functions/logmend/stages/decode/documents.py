@@ -30,13 +30,13 @@ def document(value: Any, *, shallow: bool = False) -> Event | Undecodable:
     if not shallow and too_deep(value):
         return Undecodable("malformed", "JSON is nested too deeply")
     if "logmend" in value:
-        return Tick() if value == TICK else Undecodable("malformed", 'a tick is {"logmend": "tick"} exactly')
+        return Tick() if value == TICK else Undecodable("malformed", 'a tick is exactly {"logmend": "tick"}')
     if "incident" in value:
         return _incident(value)
     if value.get("logName") is not None:
         return _log_entry(value)
     if value.keys() >= OUTCOME:
-        return Undecodable("own_entry", "an outcome of logmend's own, which is no event")
+        return Undecodable("own_entry", "one of logmend's own outcomes, not an event")
     return Undecodable("not_an_event", "neither a LogEntry (logName), an incident nor a tick")
 
 

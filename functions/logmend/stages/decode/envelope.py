@@ -59,7 +59,7 @@ def unwrapped(
     if "specversion" in value:
         kind, event_id, inner = string(value.get("type")) or "", string(value.get("id")), value.get("data")
     if kind is not None and kind != MESSAGE_PUBLISHED:
-        why = Undecodable("not_an_event", "a CloudEvent of another type than Pub/Sub's")
+        why = Undecodable("not_an_event", "a CloudEvent of a type other than Pub/Sub's")
     elif not isinstance(inner, dict) or not isinstance(inner.get("message"), dict):
         why = Undecodable("malformed", "no Pub/Sub message in it (is payload unwrapping on?)")
     else:

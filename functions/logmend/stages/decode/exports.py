@@ -90,7 +90,7 @@ def hint(value: object) -> str:
     """Return which export to use instead of a JSON value that is not an event."""
     if isinstance(value, dict):
         if not _PARTS.isdisjoint(value):
-            return f"a log entry without its log's name and resource: select all columns; {HOW}"
+            return f"a log entry without its log name and resource: select all columns; {HOW}"
         if "rows" in value and "schema" in value:
             return f"an answer of BigQuery's API, whose rows do not name their columns; {HOW}"
         if "resourceLogs" in value:

@@ -25,7 +25,7 @@ def any_shape(text: bytes) -> list[Item]:
     pull --format=json``, a CloudEvent (structured, or the body of a binary one), log entries as other tools
     export them (:mod:`logmend.stages.decode.exports`), and arrays, JSON lines or a plain sequence of these.
     """
-    return list(entries(io.BytesIO(text))) or [(None, Undecodable("no_data", "there is nothing in it"), None)]
+    return list(entries(io.BytesIO(text))) or [(None, Undecodable("no_data", "it is empty"), None)]
 
 
 def entries(source: BinaryIO, passing: stream.Passing | None = None) -> Iterator[Item]:

@@ -94,7 +94,7 @@ def scan(text: str) -> tuple[object | Undecodable, int, bool]:
     except RecursionError:
         return Undecodable("malformed", "JSON is nested too deeply"), len(text), False
     except ValueError:  # an integer with thousands of digits
-        return Undecodable("malformed", "JSON holds a number that is too long"), len(text), False
+        return Undecodable("malformed", "the JSON contains a number that is too long"), len(text), False
     return value, end, False
 
 

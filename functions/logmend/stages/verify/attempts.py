@@ -31,7 +31,7 @@ def result_of(
     if attempt.before is None and attempt.halted is not None:
         return attempt.halted  # of work that would have been handed over
     if attempt.before is None:
-        return Verdict(Result.FAILED, "no_evidence", "the attempt brought no evidence")
+        return Verdict(Result.FAILED, "no_evidence", "the attempt gave no evidence")
     if (mistaken := proof.elsewhere(intent, attempt.before)) is not None:
         if prior is not None and attempt.before.instance_id is None:
             return Verdict(Result.UNVERIFIED, mistaken.reason, mistaken.detail)

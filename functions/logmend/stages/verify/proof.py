@@ -1,4 +1,4 @@
-"""What evidence proves, and what each finding amounts to, for attempts and reports alike. Pure."""
+"""What evidence proves, and what each finding means, for attempts and reports alike. Pure."""
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
@@ -6,7 +6,7 @@ from logmend.model.values import Attempt, Evidence, Intent, Verdict
 from logmend.outcome.reasons import ABOUT, About
 
 TAKEN_BACK = "line_goes_on"
-NOT_PROVED = "an attempt had been committed, and nothing shows that it began to enforce"
+NOT_PROVED = "an attempt had been committed, but nothing shows that it began to enforce"
 
 
 def marked(record: Record, seen: Evidence) -> bool:
@@ -22,22 +22,22 @@ def began(record: Record, seen: Evidence) -> bool:
 
 
 def still_there(intent: Intent, seen: Evidence, record: Record, held: bool) -> Verdict | None:
-    """Judge a fault that is seen after an attempt had been committed; None if one is still to come.
+    """Judge a fault that is seen after an attempt had been committed; None if an attempt is still to come.
 
-    It takes proof of enforcing to call it a failed fix. Else it is the revert that came meanwhile, or what
-    kept us from knowing.
+    Only proof of enforcing makes it a failed fix. Otherwise the reason is a revert that came meanwhile, or
+    the obstacle that kept us from knowing.
     """
-    failed = Verdict(Result.FAILED, "still_faulty", "the fault is still seen after enforcing")
+    failed = Verdict(Result.FAILED, "still_faulty", "the check still sees the fault after enforcing")
     if marked(record, seen):
         return failed
     if held and intent.action is Action.ENFORCE:
-        return Verdict(Result.SKIPPED, "reverted", "reverted before anyone saw what came of enforcing")
+        return Verdict(Result.SKIPPED, "reverted", "reverted before a check saw the result of enforcing")
     if began(record, seen):
         return failed
     if record.outcome is None or record.outcome.result is not Result.UNVERIFIED:
         return None
     why = record.outcome.reason or "no_evidence"
-    return Verdict(Result.FAILED, why, f"the fault is still seen; {NOT_PROVED}")
+    return Verdict(Result.FAILED, why, f"the check still sees the fault; {NOT_PROVED}")
 
 
 def unchanged(enforcement: Evidence) -> bool:
@@ -46,14 +46,14 @@ def unchanged(enforcement: Evidence) -> bool:
 
 
 def completed(intent: Intent, prior: Evidence, seen: Evidence, record: Record) -> Verdict:
-    """Judge a clean check after an attempt had been committed: somebody else may have repaired the VM."""
+    """Judge a clean check after an attempt had been committed: someone else may have repaired the VM."""
     if began(record, seen):
         return fixed(intent, f"{changes(prior, seen)}; an earlier attempt enforced", seen)
     return Verdict(Result.NOTHING_TO_DO, None, f"the check on the VM found the desired state; {NOT_PROVED}")
 
 
 def busy(seen: Evidence, record: Record) -> Verdict:
-    """Judge a VM that cannot be worked on now (103): nothing was learned, so that it stands as it stood."""
+    """Judge a VM that is busy now (103): nothing was learned, so its state stays as it was."""
     detail = f"the VM is busy with something else: {key_values(seen)}"
     if record.committed and record.outcome is not None and record.outcome.result is Result.UNVERIFIED:
         return Verdict(Result.UNVERIFIED, record.outcome.reason, detail)
@@ -61,9 +61,11 @@ def busy(seen: Evidence, record: Record) -> Verdict:
 
 
 def goes_on(intent: Intent, seen: Evidence) -> Verdict:
-    """Take a verified fix back: the log says that it did not last, and now the VM itself does."""
+    """Judge a verified fix that did not last, by the log and now by the VM itself."""
     fixed = f" at {intent.source.timestamp:%FT%TZ}" if intent.source.timestamp else ""
-    detail = f"fixed and verified{fixed}; the line went on, and the check sees the fault: {key_values(seen)}"
+    detail = (
+        f"fixed and verified{fixed}; the line continued, and the check sees the fault: {key_values(seen)}"
+    )
     return Verdict(Result.FAILED, TAKEN_BACK, detail)
 
 
@@ -73,7 +75,7 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
     if enforcement is not None and enforcement.finding is Finding.LEAVE_ALONE:
         # It looked under its lock and changed nothing: that is its word, whatever a second check sees.
         reason, rest = reason_given(enforcement, "leave_alone")
-        return Verdict(Result.REFUSED, reason, f"enforcing itself said no, and changed nothing{rest}")
+        return Verdict(Result.REFUSED, reason, f"the enforcing script refused, and changed nothing{rest}")
     if enforcement is not None and enforcement.finding is Finding.BUSY:
         return Verdict(Result.PARKED, "busy", f"enforcing found the VM busy: {key_values(enforcement)}")
     if attempt.after is None:
@@ -81,16 +83,16 @@ def after_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detache
         why = f": {attempt.trouble.detail}" if attempt.trouble and attempt.trouble.detail else ""
         return Verdict(Result.UNVERIFIED, reason, f"enforced, but the second check did not run{why}")
     if attempt.before is None or attempt.before.finding is not Finding.FAULTY:
-        return Verdict(Result.UNVERIFIED, "no_evidence", "enforced without the fault on record")
+        return Verdict(Result.UNVERIFIED, "no_evidence", "enforced, but there is no record of the fault")
     if elsewhere(intent, attempt.after) is not None:
-        return Verdict(
-            Result.UNVERIFIED, "no_evidence", "the second check does not name the VM that is meant"
-        )
+        return Verdict(Result.UNVERIFIED, "no_evidence", "the second check does not name the right VM")
     match attempt.after.finding:
         case Finding.DESIRED if enforcement is not None and unchanged(enforcement):
             if record.committed and began(record, attempt.after):
                 return completed(intent, record.before or attempt.before, attempt.after, record)
-            detail = "the fault was gone when enforcing looked under its lock; nothing was changed"
+            detail = (
+                "the fault was gone when the enforcing script checked under its lock; nothing was changed"
+            )
             return Verdict(Result.NOTHING_TO_DO, None, detail)
         case Finding.DESIRED:
             return fixed(intent, changes(attempt.before, attempt.after), attempt.after)
@@ -119,22 +121,22 @@ def still_faulty(attempt: Attempt, *, detached: bool) -> Verdict:
         return Verdict(Result.FAILED, "script_error", exit_and_error(enforcement))
     if detached:
         return at_work()
-    return Verdict(Result.FAILED, "still_faulty", "enforced, and the fault is still seen")
+    return Verdict(Result.FAILED, "still_faulty", "enforced, but the check still sees the fault")
 
 
 def ended(seen: Evidence) -> Verdict:
-    """Judge what ended without success: the check says whether the fault came back or something broke."""
+    """Judge an enforcement without success: the check says whether the fault came back or something broke."""
     still = seen.values.get("reason") == "still_faulty"
     return Verdict(Result.FAILED, "still_faulty" if still else "script_error", exit_and_error(seen))
 
 
 def at_work() -> Verdict:
-    """Return the verdict of work that was started and goes on."""
-    return Verdict(Result.REQUESTED, None, "started on the VM and still at work; the tick looks again")
+    """Return the verdict on work that was started and continues."""
+    return Verdict(Result.REQUESTED, None, "started on the VM and still in progress; the tick checks again")
 
 
 def fixed(intent: Intent, detail: str, after: Evidence) -> Verdict:
-    """Return the result of a proved fix; ``lasts`` is what the check has to say of how long."""
+    """Return the result of a proved fix; ``lasts`` is how long it lasts, by the check."""
     lasts = after.values.get("lasts")
     detail += f"; lasts {lasts.replace('_', ' ')}" if lasts else ""
     return Verdict(Result.REVERTED if intent.action is Action.REVERT else Result.REMEDIATED, None, detail)
@@ -143,14 +145,14 @@ def fixed(intent: Intent, detail: str, after: Evidence) -> Verdict:
 def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
     """Return a verdict if evidence comes from another VM, or does not say which VM it comes from.
 
-    A no (exit 102) and an error need no name: they claim nothing good of any VM.
+    A no (exit 102) and an error need no name: they claim no success for any VM.
     """
     meant = intent.instance.instance_id
     if evidence.instance_id is not None and evidence.instance_id != meant:
         return Verdict(
             Result.FAILED,
             "wrong_instance",
-            f"instance {evidence.instance_id} answered where {meant} was meant",
+            f"instance {evidence.instance_id} answered instead of {meant}",
         )
     if evidence.instance_id is None and evidence.finding in (Finding.DESIRED, Finding.FAULTY):
         reason, rest = reason_given(evidence, "no_evidence")
@@ -159,21 +161,21 @@ def elsewhere(intent: Intent, evidence: Evidence) -> Verdict | None:
 
 
 def reason_and_detail(evidence: Evidence) -> tuple[str, str]:
-    """Return why a check says to leave the VM alone, what it saw, and what it complained of."""
+    """Return why a check says to leave the VM alone, what it saw, and its complaint."""
     verdict = f" ({evidence.error})" if evidence.error else ""
     reason, rest = reason_given(evidence, "leave_alone")
-    return reason, f"the check on the VM says no: {key_values(evidence)}{verdict}{rest}"
+    return reason, f"the check on the VM refuses: {key_values(evidence)}{verdict}{rest}"
 
 
 def reason_given(evidence: Evidence, otherwise: str) -> tuple[str, str]:
     """Return the reason that a script on the VM gives: a word of its own, or one for what is seen there.
 
-    A word for logmend's own doings is not taken from whoever answers on the VM, as it could call a person:
-    it is what is left to say, for the detail.
+    A reason that only logmend may give is not accepted from a script on the VM, since it could call a person;
+    it is returned for the detail instead.
     """
     reason = evidence.values.get("reason", otherwise)
     if ABOUT.get(reason) is About.LOGMEND or reason == TAKEN_BACK:
-        return otherwise, f"; it gave {reason}, a reason that only logmend has"
+        return otherwise, f"; it gave {reason}, a reason that only logmend may give"
     return reason, ""
 
 
@@ -198,5 +200,5 @@ def key_values(evidence: Evidence) -> str:
 
 
 def exit_and_error(evidence: Evidence) -> str:
-    """Return a script's exit code and its last words."""
+    """Return a script's exit code and its last output."""
     return f"exit {evidence.exit_code}: {evidence.error or evidence.values.get('reason', 'no message')}"

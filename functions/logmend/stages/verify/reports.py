@@ -1,4 +1,4 @@
-"""Judge what an agent reported of work that was handed over. Pure."""
+"""Judge an agent's report about work that was handed over. Pure."""
 
 from logmend.model.enums import Action, Finding, Result
 from logmend.model.state import Record
@@ -17,16 +17,16 @@ def report(
     detached: bool = False,
     held: bool = False,
 ) -> Verdict:
-    """Judge what an agent reported; ``requested`` again, with what is missing, if it is to be waited for.
+    """Judge an agent's report; ``requested`` again, with what is missing, if it has to be waited for.
 
-    ``record`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more:
-    what no report closes is then taken back, and parked or closed as ``stop`` has it. ``detached`` and
-    ``held`` as in :func:`~logmend.stages.verify.result_of`.
+    ``record`` keeps what its earlier reports showed. ``stop`` says that nothing may be enforced any more: a
+    request that no report closes is then withdrawn, and parked or closed as
+    ``stop`` says. ``detached`` and ``held`` as in :func:`~logmend.stages.verify.result_of`.
     """
     verdict = _reported(intent, attempt, record, detached=detached, held=held)
     if verdict.result is not Result.REQUESTED or stop is None:
         return verdict
-    detail = f"the request is withdrawn, an agent that had begun goes on: {stop.detail}"
+    detail = f"the request is withdrawn; an agent that has begun goes on: {stop.detail}"
     return replace(stop, detail=detail)
 
 
@@ -51,7 +51,7 @@ def _reported(intent: Intent, attempt: Attempt, record: Record, *, detached: boo
         case Finding.DESIRED if record.before is not None and "seen_by" not in record.before.values:
             return proof.completed(intent, record.before, attempt.before, record)
         case Finding.DESIRED:
-            detail = "the fault was reported and is gone, but no report shows what was enforced"
+            detail = "the fault was reported and is gone, but no report shows that it was enforced"
             return Verdict(Result.UNVERIFIED, "no_evidence", detail)
         case Finding.LEAVE_ALONE | Finding.ERROR if shown:
             return Verdict(Result.UNVERIFIED, "check_failed", proof.exit_and_error(attempt.before))
@@ -74,21 +74,19 @@ def _reported(intent: Intent, attempt: Attempt, record: Record, *, detached: boo
 
 
 def _reported_enforcing(intent: Intent, attempt: Attempt, record: Record, *, detached: bool) -> Verdict:
-    """Judge a report that shows enforcing: it counts with output of ours, from the VM that is meant."""
+    """Judge a report that shows enforcing: it counts if it has our output, from the right VM."""
     enforcement = attempt.enforcement
     if enforcement is None or enforcement.instance_id not in (None, intent.instance.instance_id):
-        return Verdict(
-            Result.UNVERIFIED, "no_evidence", "what was enforced does not name the VM that is meant"
-        )
+        return Verdict(Result.UNVERIFIED, "no_evidence", "the output of enforcing does not name the right VM")
     if enforcement.finding is Finding.DESIRED and not enforcement.values:
-        return Verdict(Result.UNVERIFIED, "no_evidence", "the report carries no output of what was enforced")
+        return Verdict(Result.UNVERIFIED, "no_evidence", "the report has no output of enforcing")
     if attempt.after is None and enforcement.finding is Finding.ERROR:
         return Verdict(Result.UNVERIFIED, "script_error", proof.exit_and_error(enforcement))
     return proof.after_enforcing(intent, attempt, record, detached=detached)
 
 
 def _reported_trouble(attempt: Attempt, record: Record) -> Verdict:
-    """Judge a report that shows nothing of the VM."""
+    """Judge a report that shows nothing about the VM."""
     trouble = attempt.trouble or Trouble(transient=True, reason="no_report")
     if trouble.transient:
         return Verdict(Result.REQUESTED, trouble.reason, trouble.detail)

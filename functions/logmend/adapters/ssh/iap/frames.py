@@ -85,7 +85,7 @@ def encode(frame: Frame) -> bytes:
                 return struct.pack(">HQ", Tag.RECONNECT_SUCCESS_ACK, received)
             case Data(payload):
                 if len(payload) > MAX_DATA:
-                    raise FrameError(f"{len(payload)} bytes do not fit into one frame")
+                    raise FrameError(f"{len(payload)} bytes do not fit in one frame")
                 return struct.pack(">HI", Tag.DATA, len(payload)) + payload
             case Ack(received):
                 return struct.pack(">HQ", Tag.ACK, received)

@@ -171,7 +171,7 @@ class IapTunnel:
         except Exception as exc:
             raise errors.classify(exc) from exc
         if not _TOKEN.fullmatch(token):
-            raise Permanent("credentials_unusable", "the access token is empty or has spaces in it")
+            raise Permanent("credentials_unusable", "the access token is empty or contains spaces")
         return token
 
     async def _open(self, token: str) -> ClientConnection:
@@ -193,7 +193,7 @@ class IapTunnel:
         )
         if websocket.subprotocol != SUBPROTOCOL:
             await shut(websocket, 0)
-            raise closing.violation("no agreement to the subprotocol")
+            raise closing.violation("the relay did not accept the subprotocol")
         return websocket
 
 
