@@ -219,7 +219,7 @@ ILLS: list[tuple[str, Callable[[GoogleHome], None], str, str, str, str]] = [
      "tried until it expires", "--dead-letter-topic=logmend-dead-letter"),
     ("nobody reads the dead letter", gone(f"/v1/projects/{HOME}/subscriptions/logmend-dead-letter"),
      "dead letter",
-     "fail", "is lost", "subscriptions create logmend-dead-letter"),
+     "fail", "are lost", "subscriptions create logmend-dead-letter"),
     ("the agent may not publish", put(f"/v1/{TOPIC}-dead-letter:getIamPolicy", {}), "dead letter's roles",
      "fail",
      AGENT, "topics add-iam-policy-binding logmend-dead-letter"),
