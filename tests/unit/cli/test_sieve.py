@@ -185,6 +185,30 @@ def test_a_scan_says_the_same_without_it(
         assert scanned(file, Sieve(EVERY[0])) == wanted
 
 
+@pytest.mark.parametrize("layout", ["lines", "lines of an array", "indented"])
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        pytest.param(lambda text: text.replace("Error", "\\u0045rror"), id="escaped"),
+        pytest.param(lambda text: text.replace('"logName"', '"log_name"'), id="of another tool"),
+        pytest.param(lambda text: text, id="as it is"),
+    ],
+)
+def test_an_entry_is_found_among_many_that_pass(
+    tmp_path: Path, layout: str, hidden: Callable[[str], str]
+) -> None:
+    """Lines that are passed over in a row hide no entry in their midst, however it is spelled."""
+    others = [entry(insertId=f"{n}", jsonPayload={"message": f"Accepted publickey {n}"}) for n in range(40)]
+    mark = "Error getting config status, workload certificates may not be configured"
+    marked = entry(insertId="marked", jsonPayload={"message": f"x {mark}"})
+    file = tmp_path / "export.json"
+    file.write_text(hidden(LAYOUTS[layout]([*others[:25], marked, *others[25:]])))
+    with patch.object(stream, "GUESSES", 0):
+        wanted = scanned(file, None)
+    assert scanned(file, Sieve(EVERY[0])) == wanted
+    assert wanted[1]["unknown_form"]["entries"] == 1
+
+
 @examples(200)
 @given(
     st.binary(max_size=400) | st.text(alphabet='{}[]",:\\n \t1a', max_size=300).map(str.encode),
