@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,21 +67,23 @@ def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | No
 async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcome]:
     """Read outcomes, oldest first. What is none is counted and told; a file of nothing else is an error."""
     if source.file is not None:
-        with _interruptible():
-            for outcome in of_file(source.file):
-                if source.since is None or outcome.at >= source.since:
-                    yield outcome
+        for outcome in _interruptible(of_file(source.file)):
+            if source.since is None or outcome.at >= source.since:
+                yield outcome
     elif source.project is not None:
         async for outcome in _of_log(source.project, source.since, settings):
             yield outcome
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
     """Let Ctrl-C end a command that waits for a pipe; asyncio's own handler waits for the read to return."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        while True:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of asyncio's sets its own
+            if (outcome := next(outcomes, None)) is None:
+                return
+            yield outcome
     finally:
         signal.signal(signal.SIGINT, before)
 
