@@ -392,7 +392,9 @@ async def test_a_server_that_names_the_kinds_it_takes_is_quoted() -> None:
 
     few = ["rsa-sha2-256", "rsa-sha2-512"]
     async with served(nothing, server_factory=Strict, signature_algs=few, server_host_keys=[RSA]) as port:
-        with pytest.raises(Permanent, match=r"no ssh-ed25519 keys, but .*rsa-sha2-256") as caught:
+        with pytest.raises(
+            Permanent, match=r"does not accept ssh-ed25519 keys, but .*rsa-sha2-256"
+        ) as caught:
             async with executor(port, host_keys=Pinned((RSA,))).open(FACTS, runbook(), Action.CHECK):
                 pass
     assert caught.value.reason == "key_type_refused"
