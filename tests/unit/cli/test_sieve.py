@@ -154,13 +154,13 @@ LAYOUTS: dict[str, Callable[[Any], str]] = {
 }
 
 
-def scanned(file: Path, sieve: Sieve | None) -> Any:
+def scanned(file: Path, sieve: Sieve | None, rules: Rules = EVERY[0]) -> Any:
     """Give everything that a scan of a file says."""
-    groups = Groups(EVERY[0])
+    groups = Groups(rules)
     for found in inputs.documents(str(file), sieve):
         groups.add(found.delivery, found.event, found.where)
     groups.passed(sieve.passed if sieve else 0)
-    judged = list(groups.judged({}, EVERY[0].policies))
+    judged = list(groups.judged({}, rules.policies))
     return [document.instance(each) for each in judged], document.totals(groups, judged, "none")
 
 
@@ -200,12 +200,13 @@ def test_an_entry_is_found_among_many_that_pass(
     """Lines that are passed over in a row hide no entry in their midst, however it is spelled."""
     others = [entry(insertId=f"{n}", jsonPayload={"message": f"Accepted publickey {n}"}) for n in range(40)]
     mark = "Error getting config status, workload certificates may not be configured"
+    rules = Rules.of({"workload-cert-refresh": BUILT_IN["workload-cert-refresh"]}, Settings())
     marked = entry(insertId="marked", jsonPayload={"message": f"x {mark}"})
     file = tmp_path / "export.json"
     file.write_text(hidden(LAYOUTS[layout]([*others[:25], marked, *others[25:]])))
     with patch.object(stream, "GUESSES", 0):
-        wanted = scanned(file, None)
-    assert scanned(file, Sieve(EVERY[0])) == wanted
+        wanted = scanned(file, None, rules)
+    assert scanned(file, Sieve(rules), rules) == wanted
     assert wanted[1]["unknown_form"]["entries"] == 1
 
 
