@@ -68,7 +68,7 @@ This page is generated from the `.tf` files (`python -m tests.terraform_page > d
 keeps it up to date. [deploy.md](deploy.md) is the guide.
 """
 _ROLES = """\
-## Roles of whoever deploys
+## Roles for deploying
 
 Owner of `project_id` and of each project with VMs to look after is enough; a folder or an organization
 needs the roles in the last rows as well. Without Owner, these predefined roles are enough. A role followed by
