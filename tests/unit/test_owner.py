@@ -45,7 +45,7 @@ async def test_an_outcome_tells_the_labels_that_were_chosen_and_no_other() -> No
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("Team", "no VM can carry"), (",".join("abcdefghi"), "at most 8"), ("env,env", "twice")],
+    [("Team", "no VM can carry"), (",".join("abcdefghi"), "at most 8"), ("env,env", "duplicate")],
 )
 def test_labels_that_no_vm_has_or_too_many_stop_the_start(text: str, told: str) -> None:
     """Each is kept in the ledger and in every outcome."""
