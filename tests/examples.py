@@ -21,3 +21,9 @@ def examples(count: int) -> settings:
     """Return the settings that try ``count`` examples in CI, and the profile's share of them elsewhere."""
     assert settings.default is not None
     return settings(max_examples=max(1, count * settings.default.max_examples // 100))
+
+
+def seeds(count: int) -> range:
+    """Return ``count`` seeds of a random test in CI, and the profile's share of them elsewhere."""
+    assert settings.default is not None
+    return range(max(1, count * settings.default.max_examples // 100))

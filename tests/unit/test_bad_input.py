@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.examples import seeds
 from tests.unit.corpus import names, text
 
 from logmend import lql
@@ -69,7 +70,7 @@ def judge(event: object) -> None:
         assert found.runbook is not None or found.verdict is not None
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_damaged_requests_and_files_come_out_as_events_or_undecodable(seed: int) -> None:
     """A body or a file may be damaged anywhere: decode, match and identify still answer."""
     rng = dice(seed)
@@ -95,7 +96,7 @@ def test_what_a_publisher_can_send_takes_bounded_memory(piece: bytes, size: int)
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(2))
 def test_damaged_log_lines_are_judged(seed: int) -> None:
     """The text of a line is anyone's to write: filters, patterns and prefixes bear all of it."""
     rng = dice(seed)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.examples import seeds
 from tests.fakes import (
     ANN,
     REF,
@@ -260,7 +261,7 @@ def watch(storm: Storm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSession, "enforce", enforce)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 async def test_after_a_storm_every_event_has_its_one_outcome(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
