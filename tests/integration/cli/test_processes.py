@@ -131,7 +131,7 @@ def test_a_full_disk_is_not_an_error_to_report() -> None:
         ran = started("explain", ENTRY, stdout=full, stderr=subprocess.PIPE)
         _, err = ran.communicate(timeout=110)
     assert ran.returncode == 1
-    assert err == "logmend: output: No space left on device; what was written is incomplete\n"
+    assert err == "logmend: output: No space left on device; the output is incomplete\n"
 
 
 def test_what_is_piped_is_utf8_whatever_the_locale() -> None:
