@@ -135,8 +135,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         "unknown_runbook": Meaning("This version has no runbook of that name.", "see logmend runbook list"),
         # refused: the facts
         "opted_in": Meaning(
-            "The VM's metadata or configuration asks for workload certificates, or an agent logged the line"
-            " that does so only if they are asked for: the owner wants them.",
+            "The VM's metadata or configuration asks for workload certificates, or the line comes from an"
+            " agent that logs it only if they are asked for: the owner wants them.",
             "for the VM's owner: configure the certificates, or remove what detail names",
         ),
         "opt_in_unknown": Meaning(
@@ -386,8 +386,8 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         # approvals
         "no_such_approval": Meaning("There is no such approval.", "logmend approvals list"),
         "approval_decided": Meaning("This approval has already been decided.", "logmend approvals list"),
-        "approval_expiring": Meaning("The plan is not decided yet, and expires soon.", _DECIDE),
-        "approval_expired": Meaning("The plan was not decided in time.", f"if you still want it: {_AGAIN}"),
+        "approval_expiring": Meaning("Nobody has decided on the plan yet, and it expires soon.", _DECIDE),
+        "approval_expired": Meaning("Nobody decided on the plan in time.", f"if you still want it: {_AGAIN}"),
         "approval_differs": Meaning(
             "The VM or the runbook has changed since the approval (detail says what differs), so"
             " nothing was done.",
