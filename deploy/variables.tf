@@ -135,7 +135,7 @@ variable "runbooks_dir" {
 
 # An object type would drop a misspelt key in silence, so that the keys and values are checked here.
 variable "runbooks" {
-  description = "By name, what is other than the default of a runbook: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget, disruption_limits and waves (string), windows and blackouts (list of string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
+  description = "By name, what differs from a runbook's defaults: map of object with the optional keys enabled, replaces and allow_irreversible (bool), mode, executor, disruption_budget, disruption_limits and waves (string), windows and blackouts (list of string), cooldowns (map of string), scope (object with projects, zones and labels, lists of string) and parameters (map of string), as in docs/runbooks.md."
   type        = any
   default     = {}
 
@@ -194,7 +194,7 @@ variable "runbooks" {
 # When
 
 variable "windows" {
-  description = "Maintenance windows, in which alone VMs are changed: [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as Mon-Fri 22:00-06:00 Europe/Berlin. Those for any VM and those for each label that a VM has: one of each has to be open. Empty: at any time."
+  description = "Maintenance windows; outside them no VM is changed: [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, such as Mon-Fri 22:00-06:00 Europe/Berlin. One of those for any VM has to be open, and one of those for each label that the VM has. Empty: at any time."
   type        = list(string)
   default     = []
 
@@ -553,7 +553,7 @@ variable "notification_channels" {
 }
 
 variable "alerts" {
-  description = "What is other than the default of an alert, by its name in docs/operations.md: enabled (bool), threshold (at least so many VMs in an hour, or what else it counts), share (at least so much of the VMs that were attempted, 0 to 1), owner_threshold (the same as threshold for one owner's VMs; 0: owners are not told)."
+  description = "By alert name (docs/operations.md), what differs from its defaults: enabled (bool), threshold (at least so many VMs in an hour, or what else it counts), share (at least so much of the VMs that were attempted, 0 to 1), owner_threshold (the same as threshold for one owner's VMs; 0: owners are not told)."
   type = map(object({
     enabled         = optional(bool)
     threshold       = optional(number)

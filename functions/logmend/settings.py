@@ -333,15 +333,15 @@ class Settings:
     waves: Waves | None = _setting(
         None,
         Waves.parse,
-        "How much of its budget a runbook may use at first, step by step, and how long that has to stand"
-        " before the next: 1,5%,25%/1h. Then all. It begins anew with each digest. Unset: all at once.",
+        "How much of its budget a runbook may use at first, step by step, and how long each step has to last"
+        " before the next: 1,5%,25%/1h. Then all. A new digest starts over. Unset: all at once.",
     )
     windows: tuple[Hours, ...] = _setting(
         (),
         opening,
-        "Maintenance windows, with ; between them: VMs are changed in them alone. Each is"
-        " [label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE, e.g. Mon-Fri 22:00-06:00 Europe/Berlin. Those"
-        " for any VM and those for each label that a VM has: one of each has to be open. Empty: at any time.",
+        "Maintenance windows, with ; between them; outside them no VM is changed. Each is [label:KEY=VALUE]"
+        " [DAYS] [DATES] [HH:MM-HH:MM] ZONE, e.g. Mon-Fri 22:00-06:00 Europe/Berlin. One of those for any VM"
+        " has to be open, and one of those for each label that the VM has. Empty: at any time.",
     )
     blackouts: tuple[Window, ...] = _setting(
         (),

@@ -66,7 +66,7 @@ def command(
 
     It changes nothing, except with --repair-ledger. Each check says what it saw and, if something is wrong,
     the command that repairs it; a check that could not be made says why (unknown). You need roles/viewer and
-    roles/iam.securityReviewer; and, since the function's permissions are tested with its own identity,
+    roles/iam.securityReviewer and, since the function's permissions are tested with its own identity,
     roles/iam.serviceAccountTokenCreator on its account. Exit status 1 if a check fails.
 
     Without credentials, only settings, runbooks and a ledger on this machine are checked; everything else is
