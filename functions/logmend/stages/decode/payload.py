@@ -117,7 +117,8 @@ def instant(value: object) -> datetime | None:
         return None
     try:
         as_google = 22 <= len(value) <= 30 and value[4:20:3] == "--T::." and value[-1] == "Z"
-        if as_google and value.isascii() and value[20:-1].isdigit():
+        # A NUL ends a time for fromisoformat, whatever comes after it.
+        if as_google and value.isascii() and value[20:-1].isdigit() and "\0" not in value:
             return datetime.fromisoformat(value)
         if not _TIMESTAMP.fullmatch(value):
             return None
