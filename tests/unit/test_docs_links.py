@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import pkgutil
 import re
 from pathlib import Path
 
@@ -142,6 +143,15 @@ def test_the_dependency_rule_on_the_page_is_the_one_that_lint_enforces() -> None
         lines = rules[f"importlinter:contract:{name}"]["layers"].split("\n")
         enforced = [set(line.split(" | ")) for line in lines if line]
         assert [layer for layer in said if layer != {"logmend_cli"}] == enforced, name
+
+
+def test_no_module_but_the_adapters_may_import_a_client() -> None:
+    """The rule names each of them: one that it left out could import anything."""
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / ".importlinter")
+    bound = rules["importlinter:contract:clients"]["source_modules"].split()
+    every = {f"logmend.{each.name}" for each in pkgutil.iter_modules([str(ROOT / "functions/logmend")])}
+    assert set(bound) == every - {"logmend.adapters"} | {"logmend_cli"}
 
 
 def test_the_pictures_of_the_readme_are_there_and_small() -> None:
