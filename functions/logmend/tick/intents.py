@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from logmend.errors import Transient
 from logmend.model.enums import Result
@@ -10,12 +9,10 @@ from logmend.model.state import Fleet, Record, Subject
 from logmend.model.struct import Struct, field
 from logmend.model.values import Asked, Intent, Verdict
 from logmend.pipeline import Pipeline
+from logmend.silence import Listener
 from logmend.stages import decide
 from logmend.stages.intents import SILENCE
 from logmend.tick.tally import Tally
-
-if TYPE_CHECKING:
-    from logmend.silence import Listener
 
 
 class IntentWork(Struct, frozen=True):
@@ -95,7 +92,7 @@ class Parked(Struct, frozen=True):
 
     pipeline: Pipeline
     tally: Tally
-    listener: "Listener | None"
+    listener: Listener | None
     heard: dict[str, Verdict | None] = field(default_factory=dict)
 
     async def listen(self, records: Sequence[Record]) -> None:
