@@ -1,7 +1,7 @@
 """The function's entry point: ``remediate`` answers every delivery of the push subscription.
 
-One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001); a 2xx acknowledges; after
-anything else the message is delivered again. Settings are read here, once, at import: a bad one stops the
+One HTTP handler takes raw Pub/Sub pushes and CloudEvents alike (docs/adr/0001). A 2xx acknowledges a message;
+after any other answer it is delivered again. Settings are read here, once, at import: a bad one stops the
 start.
 """
 

@@ -35,9 +35,9 @@ _Date = tuple[int, int, int]
 class Window:
     """A span of time: ``[label:KEY=VALUE] [DAYS] [DATES] [HH:MM-HH:MM] ZONE``, each part at most once.
 
-    ``label`` is the label of the VMs that it applies to (None: any VM);
-    ``days`` are from 0, Monday. ``begins`` and ``ends`` are minutes of the wall clock after the midnight at
-    which its day begins; hours past midnight belong to the day on which they began.
+    ``label`` is the label of the VMs that it applies to (None: any VM); ``days`` are from 0, Monday.
+    ``begins`` and ``ends`` are minutes of the wall clock after the midnight at which its day begins; hours
+    past midnight belong to the day on which they began.
     """
 
     text: str

@@ -79,7 +79,7 @@ async def test_the_budget_opens_step_by_step_until_all_of_it_is_open() -> None:
         "wave 1 of 3: at most 1 VMs in a window of the budget",
         "wave 2 of 3: at most 4 VMs in a window of the budget",
         "wave 3 of 3: at most 20 VMs in a window of the budget",
-        "all waves have lasted; the whole budget is open",
+        "the changes of all waves have lasted; the whole budget is open",
     ]
 
 

@@ -57,7 +57,7 @@ def wave_in_words(current: Wave, runbook: Runbook, settings: Settings) -> str:
     assert settings.waves is not None
     steps = len(settings.waves.steps)
     if current.step >= steps:
-        return "all waves have lasted; the whole budget is open"
+        return "the changes of all waves have lasted; the whole budget is open"
     count = allowed(runbook, settings, current.step)
     return f"wave {current.step + 1} of {steps}: at most {count} VMs in a window of the budget"
 
@@ -78,7 +78,8 @@ def moved(
     """Return the wave that comes next, or the breaker that pauses it; the same wave if it goes on.
 
     ``samples`` are of the VMs that were changed in this wave, whether each went wrong, ``recent`` those of
-    the last while. A change has lasted if it went well before that, and nothing was changed on the VM since.
+    the latest ``soak``. A change has lasted if it went well before that, and nothing was changed on the VM
+    since.
     """
     assert settings.waves is not None
     failing = sum(samples.values())
