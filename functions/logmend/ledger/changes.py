@@ -1,6 +1,7 @@
 """What an admission, a commit and a conclusion change in a record, a VM and a budget. Pure.
 
-Each is a part of a transaction's step (:data:`logmend.ports.Step`) of :mod:`logmend.ledger.journal`.
+Each is a part of a transaction's step (:data:`logmend.ports.Step`) of :mod:`~logmend.ledger.admission`,
+:mod:`~logmend.ledger.commit` or :mod:`~logmend.ledger.conclusion`.
 """
 
 import hashlib

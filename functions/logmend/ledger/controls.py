@@ -3,7 +3,6 @@
 What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
 """
 
-import logging
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -23,8 +22,6 @@ from logmend.model.state import (
 )
 from logmend.model.struct import replace
 from logmend.ports import Document, Key
-
-log = logging.getLogger(__name__)
 
 
 class Controls(Freezing, Approvals):

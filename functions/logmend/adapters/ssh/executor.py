@@ -1,10 +1,9 @@
 """The ssh executor: one session per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
 
 The server's key (:mod:`.host_keys`) and a credential are looked up side by side, then comes the login
-(:mod:`.login`); if the VM refuses an
-OS Login certificate, and only there, an imported key follows once, on a connection of its own. No
-pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of keys to the last script's
-end, however often the other side sends a byte.
+(:mod:`.login`); if the VM refuses an OS Login certificate, and only there, an imported key follows once, on
+a connection of its own. No pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of
+keys to the last script's end, however often the other side sends a byte.
 
 ========================  ===================================================================================
 Transient                 ``unreachable`` nothing lets us in; ``connection_lost`` it broke while a script ran;

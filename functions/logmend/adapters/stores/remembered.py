@@ -1,7 +1,8 @@
-"""Documents as this process knows them from its own commits: often nobody else has written them since.
+"""Documents that this process knows from its own commits, or has read ahead of one.
 
-Only a commit on condition that all of them are still so may go by this. What is remembered is true of the
-version that it has, so that Firestore itself tells whether it still holds.
+Often nobody else has written them since. Only a commit on condition that all of them are still so may go by
+this. What is remembered is true of the version that it has, so that Firestore itself tells whether it still
+holds.
 """
 
 from collections import Counter, OrderedDict
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 KEPT = 500
 """Documents that are remembered, the latest ones."""
 REST = 50
-"""Transactions on a collection that read first, after others were found to have written there as well."""
-
+"""Times that a collection is read first or ahead, after others were found to have written there as well."""
 
 FRESH = 0.5
 """Seconds for which a commit goes by what was read ahead, whoever else writes there.
