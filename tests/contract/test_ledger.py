@@ -325,6 +325,36 @@ async def test_a_freeze_holds_at_the_commit_point_and_nothing_is_committed(
     assert (await books.commit(held, budget=Budget(1, timedelta(hours=1)))) is None, "not used up"
 
 
+@pytest.mark.parametrize(
+    ("switch", "reason"),
+    [
+        *((each, "frozen") for each in SWITCHES),
+        (lambda controls: controls.open_breaker(RUNBOOK, Breaker(START, 5, 6)), "breaker_open"),
+    ],
+    ids=["fleet", "runbook", "instance", "breaker"],
+)
+async def test_what_another_process_switches_after_it_was_read_ahead_holds(
+    backend: Backend, store: Store, books: Books, switch: Callable[[Controls], Any], reason: str
+) -> None:
+    """What was read ahead lets nothing through: the commit goes by it only if it is still so."""
+    budget = Budget(1, timedelta(hours=1))
+    first = await books.admitted(message(1, vm(1)))
+    await books.commit(first, budget=budget)
+    await books.conclude(first, Result.NOTHING_TO_DO, work=Work.NONE)  # all that a commit reads is there now
+    held = await books.admitted(message(2))
+    await books.journal.read_ahead(held, budget, ())
+    other = backend.open()
+    await switch(Controls(other))
+    verdict = await books.commit(held, budget=budget)
+    assert verdict is not None
+    assert verdict.reason == reason
+    known = await books.journal.record("m-2")
+    assert known is not None
+    assert not known.committed
+    if other is not store:
+        await other.aclose()
+
+
 async def test_the_mode_is_asked_once_more_at_the_commit_point(store: Store, books: Books) -> None:
     """An instance of another mode that finds the intent enforces nothing."""
     held = await books.admitted(message(1))
