@@ -20,10 +20,12 @@ from logmend.outcome import reasons
 from logmend.runbook import Runbook
 from logmend.settings import Settings
 from logmend.stages import outcomes
-from logmend_cli import application, inputs, local, order_options, output, selection
+from logmend_cli import application, inputs, output, selection
 from logmend_cli.alike import Alike, Causes
 from logmend_cli.documented import Command, runbook_names
 from logmend_cli.errors import BAD, DONE
+from logmend_cli.run import local
+from logmend_cli.run.options import PARALLEL
 from logmend_cli.scan import text as scan_text
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class DiagnoseOptions(Struct, frozen=True):
     "--as-root", is_flag=True, help="Run it through sudo: also reads journals and who holds a port."
 )
 @local.option
-@click.option("--parallel", type=click.IntRange(1, 200), default=order_options.PARALLEL, show_default=True)
+@click.option("--parallel", type=click.IntRange(1, 200), default=PARALLEL, show_default=True)
 @application.by_option
 @output.format_option("table", "json", "csv")
 def command(**chosen: Any) -> int:

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from logmend.model.enums import Action
-from logmend_cli import order_options, orders
+from logmend_cli.run import options, requests
 
 
 @click.command()
-@order_options.options
+@options.options
 @click.option(
     "--at-most",
     type=click.IntRange(1),
@@ -31,4 +31,4 @@ def command(**chosen: Any) -> int:
     latest first, in waves of --at-most: the next wave begins when the one before is done, but not after a
     wave with failures.
     """
-    return orders.carry_out(order_options.OrderOptions(Action.REVERT, **chosen))
+    return requests.carry_out(options.OrderOptions(Action.REVERT, **chosen))

@@ -11,8 +11,8 @@ from logmend.errors import Permanent, Transient
 from logmend.model.enums import Action
 from logmend.model.values import Attempt, InstanceRef
 from logmend.outcome.reasons import REASONS, UNREACHED
-from logmend_cli.fleet_state import Unreached
-from logmend_cli.summing import Summing
+from logmend_cli.status.fleet_state import Unreached
+from logmend_cli.status.summing import Summing
 
 RUNBOOK = "workload-cert-refresh"
 DARK = [InstanceRef("dark-project", "us-west1-b", str(2000 + n)) for n in range(8)]

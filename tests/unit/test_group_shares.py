@@ -14,7 +14,7 @@ from logmend.model.state import By
 from logmend.model.struct import replace
 from logmend.model.values import Group, InstanceRef, Intent
 from logmend.settings import Budget, Lone
-from logmend_cli.summing import Summing
+from logmend_cli.status.summing import Summing
 
 GROUP = "projects/123/zones/us-west1-a/instanceGroupManagers/web"
 MADE = {"created-by": GROUP}

@@ -10,7 +10,7 @@ from logmend.model.struct import replace
 from logmend.model.values import InstanceRef
 from logmend.outcome import document
 from logmend.settings import Settings
-from logmend_cli.summing import Summing
+from logmend_cli.status.summing import Summing
 
 
 async def test_an_outcome_names_the_owner_also_if_the_vm_was_not_looked_up() -> None:

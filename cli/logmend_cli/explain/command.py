@@ -16,7 +16,7 @@ from logmend.settings import Policies
 from logmend_cli import inputs, output
 from logmend_cli.documented import Command
 from logmend_cli.errors import status_of
-from logmend_cli.facts import Lookup, lookup
+from logmend_cli.explain.facts import Lookup, lookup
 
 Explained = tuple[inputs.Input, Explanation]
 
@@ -94,7 +94,7 @@ def command(
         if save_case is not None:
             if several:
                 raise ConfigError([f"{file}: a case is one event, and here are several"])
-            from logmend_cli import save
+            from logmend_cli.explain import save
 
             head = list(every)
             every = iter(head)

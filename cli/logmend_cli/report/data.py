@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from logmend.model.enums import Result
 from logmend.model.values import InstanceRef, Outcome
 from logmend_cli.alike import Alike, Causes
-from logmend_cli.fleet_state import LATENCIES
 from logmend_cli.report.buckets import histogram, in_buckets, moments
 from logmend_cli.report.funnel import ENDS, STEPS, FunnelEvent, reached
 from logmend_cli.report.vm import HistoryLine, Vm, history_line
+from logmend_cli.status.fleet_state import LATENCIES
 
 VMS = 2000
 """VMs that are shown: those with trouble first, then the latest."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from logmend_cli.fleet_rows import quantiles
 from logmend_cli.output import duration_text, printable, write_csv
 from logmend_cli.report import charts
 from logmend_cli.report.data import TROUBLES, VMS, Report
 from logmend_cli.report.vm import Vm
+from logmend_cli.status.fleet_rows import quantiles
 
 REASONS = 24
 """Reasons that are shown, the most frequent."""

@@ -9,7 +9,7 @@ from logmend.model.struct import Struct
 from logmend.model.values import Evidence, InstanceRef, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.outcome import reasons
-from logmend_cli.fleet_state import BAD
+from logmend_cli.status.fleet_state import BAD
 
 HISTORY = 15
 """Outcomes of a VM that are shown, the latest."""

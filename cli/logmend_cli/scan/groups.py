@@ -30,7 +30,7 @@ from logmend.settings import Policies
 from logmend.stages import intake, intents
 from logmend.stages.decode import MESSAGE_FIELDS
 from logmend.stages.intake import Intake
-from logmend_cli.scan_spoken import SpokenCounts
+from logmend_cli.scan.spoken import SpokenCounts
 
 FORMS = 32
 """Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""

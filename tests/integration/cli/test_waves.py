@@ -21,8 +21,9 @@ from logmend.model.values import InstanceRef, Outcome
 from logmend.settings import Settings
 from logmend.stages import intents
 from logmend.wiring import application
-from logmend_cli import profiles, waves
+from logmend_cli import profiles
 from logmend_cli.pretend.story import Story, _fail
+from logmend_cli.run import waves
 
 Opened = Callable[[Callable[[Story], None]], Place]
 RUNBOOK = "workload-cert-refresh"

@@ -12,7 +12,7 @@ from logmend.model.values import Diagnosis, InstanceRef, Lineage
 from logmend_cli.alike import Causes
 from logmend_cli.report import charts, page
 from logmend_cli.report.data import Report
-from logmend_cli.summing import Summing
+from logmend_cli.status.summing import Summing
 
 __all__ = ["run"]
 

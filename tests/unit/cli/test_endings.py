@@ -10,7 +10,7 @@ import pytest
 from tests.unit.cli.conftest import Run
 
 import logmend_cli
-from logmend_cli import save
+from logmend_cli.explain import save
 
 ROOT = Path(__file__).resolve().parents[3]
 ENTRY = ROOT / "tests/fixtures/entries/rfc5424_whole_line.json"

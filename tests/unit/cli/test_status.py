@@ -25,11 +25,11 @@ from logmend.outcome import document as outcome_json
 from logmend.settings import Budget
 from logmend.stages import decide
 from logmend_cli import output
-from logmend_cli.fleet_rows import quantiles
 from logmend_cli.outcome_source import OutcomeQuery
-from logmend_cli.spent import spent
-from logmend_cli.status import summed
-from logmend_cli.summing import Summing, noted
+from logmend_cli.status.command import summed
+from logmend_cli.status.fleet_rows import quantiles
+from logmend_cli.status.spent import spent
+from logmend_cli.status.summing import Summing, noted
 
 KEYS = [
     "sources", "instances", "results", "outcomes", "first_outcome", "last_outcome", "stopped",

@@ -5,12 +5,12 @@ from typing import Any
 import click
 
 from logmend.model.enums import Action
-from logmend_cli import order_options, orders
+from logmend_cli.run import options, requests
 from logmend_cli.scanned import complete_vms
 
 
 @click.command()
-@order_options.options
+@options.options
 @click.option(
     "--canary",
     metavar="INSTANCE",
@@ -39,4 +39,4 @@ def command(**chosen: Any) -> int:
     --local works on the VM that this command runs on, with the script of `logmend runbook export`. There is
     no ledger, so no budget, breaker or cooldown, and --enforce needs --labels-unchecked and root.
     """
-    return orders.carry_out(order_options.OrderOptions(Action.ENFORCE, **chosen))
+    return requests.carry_out(options.OrderOptions(Action.ENFORCE, **chosen))

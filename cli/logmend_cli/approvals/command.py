@@ -26,7 +26,7 @@ from logmend_cli.application import (
     told_of_tick,
     why_option,
 )
-from logmend_cli.approval_rows import COLUMNS, row, state_of
+from logmend_cli.approvals.rows import COLUMNS, row, state_of
 from logmend_cli.documented import together
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import format_option, show_rows

@@ -6,8 +6,9 @@ import click
 
 from logmend.model.enums import Action
 from logmend.model.struct import Struct
-from logmend_cli import application, local, output, selection
+from logmend_cli import application, output, selection
 from logmend_cli.documented import runbook_names, together
+from logmend_cli.run import local
 
 PARALLEL = 16
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from logmend.ledger import places
 from logmend.settings import Budget
-from logmend_cli.fleet_state import Spent
+from logmend_cli.status.fleet_state import Spent
 
 
 def spent(

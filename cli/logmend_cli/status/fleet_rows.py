@@ -12,7 +12,7 @@ from logmend.outcome import reasons
 from logmend_cli.output import seconds
 
 if TYPE_CHECKING:
-    from logmend_cli.fleet_state import CauseCount
+    from logmend_cli.status.fleet_state import CauseCount
 
 
 def quantiles(values: Iterable[int]) -> dict[str, int | None]:

@@ -7,7 +7,7 @@ import click
 
 from logmend.model.json import JsonObject
 from logmend_cli import output
-from logmend_cli.waiting import KEPT
+from logmend_cli.status.waiting import KEPT
 
 SHOWN = 10
 """Rows of a list that the tables show; JSON has more."""

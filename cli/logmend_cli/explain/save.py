@@ -14,7 +14,7 @@ from logmend.settings import Settings
 from logmend_cli import cases, output
 from logmend_cli.cases import Case, Expected
 from logmend_cli.errors import warn
-from logmend_cli.facts import Described, Lookup
+from logmend_cli.explain.facts import Described, Lookup
 from logmend_cli.inputs import Input
 from logmend_cli.runbook import golden
 

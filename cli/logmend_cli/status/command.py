@@ -17,14 +17,14 @@ from logmend.settings import Budget, Settings
 from logmend.stages import decide, outcomes
 from logmend_cli import inputs, outcome_source, output
 from logmend_cli.application import opened
-from logmend_cli.closed import now_closed
 from logmend_cli.documented import Command
-from logmend_cli.fleet_state import FleetState, Spent
 from logmend_cli.outcome_source import NOTHING, OutcomeQuery
-from logmend_cli.spent import spent, spent_by_cohorts
-from logmend_cli.status_text import show
-from logmend_cli.summing import Summing
-from logmend_cli.waiting import Queue
+from logmend_cli.status.closed import now_closed
+from logmend_cli.status.fleet_state import FleetState, Spent
+from logmend_cli.status.spent import spent, spent_by_cohorts
+from logmend_cli.status.summing import Summing
+from logmend_cli.status.text import show
+from logmend_cli.status.waiting import Queue
 
 if TYPE_CHECKING:
     from logmend.wiring import Application

@@ -14,9 +14,10 @@ from logmend.model.values import InstanceRef, Intent, Outcome
 from logmend.outcome import document as outcome_json
 from logmend.settings import Settings
 from logmend.stages import intents
-from logmend_cli import application, inputs, local, output, selection, stops, waves
+from logmend_cli import application, inputs, output, selection
 from logmend_cli.errors import BAD, DONE, confirm, status_of, warn
-from logmend_cli.order_options import OrderOptions
+from logmend_cli.run import local, stops, waves
+from logmend_cli.run.options import OrderOptions
 
 if TYPE_CHECKING:
     from logmend.wiring import Application

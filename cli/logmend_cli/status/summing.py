@@ -22,11 +22,11 @@ from logmend.settings import Settings
 from logmend.stages import decide
 from logmend_cli import output
 from logmend_cli.alike import Causes
-from logmend_cli.closed import Shut
-from logmend_cli.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
-from logmend_cli.group_waits import GroupWaits
-from logmend_cli.shares import Shares
-from logmend_cli.waiting import KEPT, Backlog, Queue
+from logmend_cli.status.closed import Shut
+from logmend_cli.status.fleet_state import BAD, CauseCount, FleetState, Spent, Unreached
+from logmend_cli.status.group_waits import GroupWaits
+from logmend_cli.status.shares import Shares
+from logmend_cli.status.waiting import KEPT, Backlog, Queue
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from logmend_cli.errors import UNUSABLE, confirm, status_of, warn
 from logmend_cli.runbook import export
 
 if TYPE_CHECKING:
-    from logmend_cli.order_options import OrderOptions
+    from logmend_cli.run.options import OrderOptions
 
 LONGEST = 100
 """Seconds that ``diagnose.sh`` may take; each thing in it that can block has its own limit."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from logmend.model.enums import Result
 from logmend.model.state import Subject
-from logmend_cli.waiting import KEPT
+from logmend_cli.status.waiting import KEPT
 
 
 class Shares:

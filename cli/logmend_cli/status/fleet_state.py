@@ -11,10 +11,10 @@ from logmend.model.json import JsonObject
 from logmend.model.state import Approval, Freeze, Scope, Subject, Wave
 from logmend.model.struct import Struct
 from logmend.model.values import Intent, Outcome
-from logmend_cli import fleet_rows
 from logmend_cli.alike import Alike
-from logmend_cli.closed import Shut
 from logmend_cli.output import seconds
+from logmend_cli.status import fleet_rows
+from logmend_cli.status.closed import Shut
 
 BAD = (Result.FAILED, Result.UNVERIFIED, Result.REJECTED)
 LATENCIES = ("queue", "lookup", "act", "total")

@@ -1,0 +1,1 @@
+"""``logmend run``, and what ``logmend revert`` shares with it."""

@@ -1,0 +1,1 @@
+"""``logmend status``."""
