@@ -50,6 +50,14 @@ MINUTES = 5.0
 OUT = processes.ROOT / "out" / "bench.json"
 
 
+class Late(KeyboardInterrupt):
+    """A benchmark takes longer than it may.
+
+    It interrupts as Ctrl-C does: whoever passes over errors, to ask again, passes over no interruption, and
+    no event loop takes it for the failure of one callback.
+    """
+
+
 def bench(name: str) -> Callable[[], Iterable[Figure]]:
     """Give the benchmark of that name: the function ``measure`` of its module."""
     found: Callable[[], Iterable[Figure]] = import_module(f"bench.{name}").measure
@@ -63,14 +71,14 @@ def gains(name: str) -> str:
 
 
 @contextlib.contextmanager
-def bounded(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in what takes longer."""
+def bounded(left: float, of: float) -> Iterator[None]:
+    """Raise Late in what takes longer than what is left of so many seconds."""
 
     def late(*_: object) -> None:
-        raise TimeoutError(f"not done after {seconds:.0f} s")
+        raise Late(f"not done after {of:.0f} s")
 
     before = signal.signal(signal.SIGALRM, late)
-    of_others = signal.setitimer(signal.ITIMER_REAL, seconds)
+    of_others = signal.setitimer(signal.ITIMER_REAL, max(0.01, left))
     try:
         yield
     finally:
@@ -84,11 +92,11 @@ def measured(name: str, found: Iterable[Figure], seconds: float) -> Iterator[Fig
     each: Figure | None
     while True:
         try:
-            with bounded(max(0.01, ends - time.monotonic())):
+            with bounded(ends - time.monotonic(), seconds):
                 each = next(rest, None)
         except Skipped as missing:
             each, rest = figures.plain(name, f"skipped: {missing}", ""), iter(())
-        except Exception as error:  # noqa: BLE001  the other benchmarks are worth having
+        except (Exception, Late) as error:  # noqa: BLE001  the other benchmarks are worth having
             why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             each, rest = figures.plain(name, f"{FAILED}{why}", ""), iter(())
         if each is None:

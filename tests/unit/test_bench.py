@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from bench import __main__ as runner
@@ -58,6 +60,43 @@ def test_what_cannot_be_measured_ends_with_the_reason_and_ends_no_other(
     assert all(
         f"| {each.gain} |" in line for each, line in zip(rows, table(rows).splitlines()[2:], strict=True)
     )
+
+
+def asks_again() -> None:
+    """Pass over whatever the system says, a time that is over among it, and ask again."""
+    for _ in range(2):
+        with suppress(OSError):
+            time.sleep(2)
+
+
+def is_called_back() -> None:
+    """Hold a loop up in a callback, whose errors it only reports."""
+
+    async def held_up() -> None:
+        asyncio.get_running_loop().call_soon(time.sleep, 2)
+        await asyncio.sleep(0)
+
+    asyncio.run(held_up())
+
+
+@pytest.mark.parametrize("work", [asks_again, is_called_back])
+def test_what_takes_too_long_is_ended_in_the_midst_of_what_passes_over_errors(
+    work: Callable[[], None],
+) -> None:
+    """Without that its row would not be the last, but one of hours later."""
+
+    def slow() -> Iterator[Figure]:
+        work()
+        yield plain("cost", "one", "1")
+
+    (row,) = runner.measured("cost", slow(), 0.3)
+    assert row.measure == "failed: Late: not done after 0 s"
+
+
+def test_a_late_benchmark_says_how_long_it_took_in_all() -> None:
+    """Not how long its last figure did."""
+    with pytest.raises(runner.Late, match="not done after 600 s"), runner.bounded(0, 600):
+        time.sleep(100)
 
 
 def test_all_benchmarks_together_are_meant_to_stay_within_seventeen_minutes() -> None:
