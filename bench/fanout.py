@@ -5,9 +5,11 @@ machines are made faulty again before each turn, outside of what is measured.
 """
 
 import asyncio
+import contextlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -263,6 +265,7 @@ async def _python(machines: list[Machine]) -> None:
 
 
 async def _ran(*command: str) -> None:
+    """Run an alternative; one that is given up ends with all that it started."""
     with tempfile.TemporaryFile() as said:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -272,7 +275,14 @@ async def _ran(*command: str) -> None:
             start_new_session=True,
             env=os.environ | {"ANSIBLE_CONFIG": str(workshop() / "fanout" / "ansible.cfg")},
         )
-        if await asyncio.wait_for(process.wait(), 180):
+        try:
+            status = await asyncio.wait_for(process.wait(), 180)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            raise
+        if status:
             said.seek(0)
             raise AssertionError(f"{command[0]}: {said.read()[-600:].decode(errors='replace')}")
 
