@@ -19,6 +19,8 @@ RESOURCES = 10_000
 """Resources that are told apart; of more there are at least so many."""
 PROGRAMS = 32
 """Programs that are told apart; further ones (a tag is free text) count as ``other``."""
+LONGEST = 48
+"""Characters that are kept of a program's name: as many as RFC 5424 gives it."""
 _EXCERPT = 240
 
 
@@ -41,8 +43,9 @@ class SpokenCounts:
         if read.spoken is None:
             return
         if (program := read.spoken.quoted_by) is not None:
-            known = program in self.quotes or len(self.quotes) < PROGRAMS
-            self.quotes[program[:PROGRAMS] if known else "other"] += 1
+            name = program[:LONGEST]
+            told_apart = name in self.quotes or len(self.quotes) < PROGRAMS
+            self.quotes[name if told_apart else "other"] += 1
             return
         self.entries += 1
         if len(self._resources) < RESOURCES:

@@ -242,6 +242,16 @@ def test_a_quote_is_told_apart_from_an_unknown_form(run: Run) -> None:
     assert "1 quote the line: written by sudo" in ran.stdout
 
 
+def test_a_program_with_a_long_name_stays_told_apart_when_there_are_many() -> None:
+    """A program that is known keeps its count, however long its name, when further ones count as others."""
+    long = f"backup-agent-of-the-second-site-{'x' * 30}"
+    groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
+    for tag in [long, *(f"tag{n}" for n in range(40)), long]:
+        tagged = entry() | {"jsonPayload": {"message": f"Sep  2 04:27:51 web-1 {tag}: {SAID}"}}
+        groups.add(None, decode.document(tagged))
+    assert [count for name, count in groups.spoken.quotes.items() if long.startswith(name)] == [2]
+
+
 def test_what_is_kept_of_unknown_forms_is_bounded_and_safe(run: Run) -> None:
     """A hundred thousand tags, resources or escapes cost no memory and reach no terminal."""
     groups = Groups(Rules.of(catalog.load(Settings()), Settings()))
