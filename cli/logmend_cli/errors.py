@@ -74,7 +74,7 @@ def told(*, debug: bool = False) -> Iterator[None]:
             raise click.exceptions.Exit(INTERRUPTED) from error
         raise Told(["not confirmed: nothing was done"], BAD) from error
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to print at the end has no reader either
+        _print_no_more()
         raise click.exceptions.Exit(PIPE_CLOSED) from error
     except ConfigError as error:
         raise Told(error.problems, UNUSABLE) from error
@@ -90,6 +90,8 @@ def told(*, debug: bool = False) -> Iterator[None]:
         _trace(debug)
         if error.errno in _NO_ROOM:
             what = error.filename or "output"
+            if error.filename is None:
+                _print_no_more()
             raise Told([f"{what}: {error.strerror}; the output is incomplete"], BAD) from error
         if error.filename is None:  # not a file or folder that somebody named
             raise _surprise(error, debug=debug) from error
@@ -97,6 +99,11 @@ def told(*, debug: bool = False) -> Iterator[None]:
     except Exception as error:
         _trace(debug)
         raise _surprise(error, debug=debug) from error
+
+
+def _print_no_more() -> None:
+    """Let what is left to print go nowhere: Python would try once more at its end, and exit with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _surprise(error: Exception, *, debug: bool) -> Told:

@@ -253,7 +253,7 @@ async def test_a_stale_owner_can_neither_commit_nor_conclude_nor_postpone(store:
 async def test_nobody_commits_after_the_leases_end_even_if_nobody_else_has_come(books: Books) -> None:
     """Being late is enough; what was found may still be recorded."""
     held = await books.admitted(message(1))
-    with pytest.raises(Superseded, match="ran out"):
+    with pytest.raises(Superseded, match="expired"):
         await books.commit(held, at() + LEASE)
     await books.conclude(held, Result.NOTHING_TO_DO, at() + LEASE)
     known = await books.journal.record("m-1")

@@ -59,10 +59,10 @@ class MachineRecipe(Struct, frozen=True):
 
 def run(runbook: Runbook, units: Sequence[str], wanted: MachineRecipe) -> Iterator[TrialStep]:
     """Play a runbook through on a new machine. Units are as ``NAME=ACTIVE[,ENABLED]``."""
+    stands = [_stand(*trial.unit(each)) for each in units]
     throwaway.require()
     if problems := wanted.problems():
         raise ConfigError(problems)
-    stands = [_stand(*trial.unit(each)) for each in units]
     if not roots.place(*wanted.root).is_dir():
         warn(f"installs Debian {wanted.release} below {roots.cache()}, once for these packages")
     with throwaway.booted(roots.root(*wanted.root)) as machine:

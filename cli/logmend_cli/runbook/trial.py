@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from logmend.errors import ConfigError
@@ -76,12 +76,13 @@ def require() -> None:
 
 def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
     """Play a runbook through on a new pretend machine. ``units`` are as ``NAME=ACTIVE[,ENABLED]``."""
+    stands = [unit(each) for each in units]
     require()
     with tempfile.TemporaryDirectory(prefix="logmend-try-") as folder:
         root, fakes, machine = (Path(folder) / each for each in ("root", "fakes", "machine"))
         root.mkdir()
         shutil.copytree(PRETEND / "bin", fakes)
-        prepare(machine, units)
+        prepare(machine, stands)
         inside = Path(__file__).with_name("sandbox.sh").read_text(encoding="utf-8")
         sandbox = [*NAMESPACES, "/bin/sh", "-c", inside, "sandbox", *map(str, (root, fakes, machine))]
         for step in plan(runbook):
@@ -118,13 +119,12 @@ def objection(runbook: Runbook, event: bytes) -> str:
     return ""
 
 
-def prepare(machine: Path, units: Sequence[str]) -> None:
-    """Make a pretend machine that has a metadata server and ``units``."""
+def prepare(machine: Path, units: Iterable[tuple[str, str, str]]) -> None:
+    """Make a pretend machine that has a metadata server and ``units``, as :func:`unit` reads them."""
     at = machine / "pretend/http/169.254.169.254/computeMetadata/v1/instance"
     at.mkdir(parents=True)
     (at / "id").write_text(INSTANCE)
-    for each in units:
-        name, active, enabled = unit(each)
+    for name, active, enabled in units:
         at = machine / "pretend/units" / name
         at.mkdir(parents=True)
         (at / "active").write_text(active)
