@@ -141,8 +141,12 @@ def _from_file(file: str, groups: Groups, span: tuple[datetime, datetime] | None
         groups.ill_formed.clear()  # gcloud found no entry
         return
     place = next(inputs.position(file), "")
-    hint = "expected what `gcloud logging read … --format=json` prints"
-    raise ConfigError([f"{trouble.where}: not a log entry: {event.detail}{place}; {hint}"])
+    hint = (
+        ""
+        if "--format=json" in event.detail
+        else "; expected what `gcloud logging read … --format=json` prints"
+    )
+    raise ConfigError([f"{trouble.where}: not a log entry: {event.detail}{place}{hint}"])
 
 
 async def _from_logging(

@@ -242,6 +242,14 @@ def test_a_quote_is_told_apart_from_an_unknown_form(run: Run) -> None:
     assert "1 quote the line: written by sudo" in ran.stdout
 
 
+@pytest.mark.parametrize("text", ["{}", "[1]", "plain text", '{"logName": 7}'])
+def test_what_is_no_log_entry_is_told_once_how_to_export_one(run: Run, text: str) -> None:
+    """One sentence says what is wrong and one how to do better."""
+    ran = run("scan", "-", "--offline", stdin=text)
+    ways = ("expected what", "export log entries with", "gcloud prints it with")
+    assert (ran.exit_code, sum(ran.stderr.count(way) for way in ways)) == (2, 1)
+
+
 def test_a_program_with_a_long_name_stays_told_apart_when_there_are_many() -> None:
     """A program that is known keeps its count, however long its name, when further ones count as others."""
     long = f"backup-agent-of-the-second-site-{'x' * 30}"
