@@ -142,11 +142,11 @@ async def _passes(app: "Application", options: OrderOptions, refs: Sequence[Inst
 async def _selected(app: "Application", options: OrderOptions) -> list[InstanceRef]:
     """Give the VMs that are meant: named, filtered or scanned; the canary alone; or by what happened."""
     others = bool(options.named or options.where or options.scan)
-    if options.canary:
+    if options.canary is not None:
         if others:
             raise ConfigError(["--canary is for one VM: do not name others"])
         return await application.instances(app, [options.canary])
-    if options.since:
+    if options.since is not None:
         if others or not options.at_most:
             raise ConfigError(["--remediated-since selects the VMs: do not name any, and give --at-most N"])
         begin = inputs.since(options.since, datetime.now(UTC))

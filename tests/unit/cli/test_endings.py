@@ -181,6 +181,22 @@ def test_resume_says_if_nothing_was_stopped(run: Run, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("run", "--canary", ""), "--canary is for one VM"),
+        (("revert", "--remediated-since", "", "--at-most", "2"), "--remediated-since selects the VMs"),
+    ],
+)
+def test_an_option_that_selects_vms_counts_if_a_script_leaves_it_empty(
+    run: Run, command: tuple[str, ...], said: str
+) -> None:
+    """`--canary "$VM"` of an unset variable must not become an order for every VM that is named."""
+    ran = run(*command, "demo-project/us-west1-a/1")
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+
+
 def test_an_order_is_either_the_functions_or_ones_own(run: Run, tmp_path: Path) -> None:
     """--standalone acts without the ledger that --via-function writes to."""
     vm = "demo-project/us-west1-a/1"
