@@ -157,6 +157,23 @@ def test_what_is_no_outcome_is_a_value_error(document: dict[str, str]) -> None:
         outcome_json.from_json(document)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"attempt": float("inf")},
+        {"count": 2**63},
+        {"latency_ms": {"total": 1e300}},
+        {"timestamp": "0001-01-01T00:00:00+23:59"},
+    ],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_a_number_or_time_out_of_every_range_is_a_value_error(odd: dict[str, object]) -> None:
+    """Whoever may write to the log cannot end `status` or `report` by it."""
+    document = json.loads(outcome_json.line(FULL)) | odd
+    with pytest.raises(ValueError, match="not an outcome of logmend"):
+        outcome_json.from_json(document)
+
+
 def test_lone_surrogates_of_an_event_do_not_reach_the_log() -> None:
     """JSON can carry what UTF-8 cannot; the log's API would refuse the whole entry."""
     odd = but(message_id="a\ud800b", outcome_id="m-\ud800", source=Source("log_entry", insert_id="\udfff"))

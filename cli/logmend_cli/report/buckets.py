@@ -24,14 +24,14 @@ def moments(outcome: Outcome) -> Iterator[tuple[int, int]]:
 
 
 def in_buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
-    """Return the seconds of a bucket, and each bucket that is not empty."""
+    """Return the seconds of a bucket, and each bucket that is not empty; what is before 1970 is of then."""
     if not over_time:
         return 1, []
-    begin, end = min(over_time), max(over_time)
+    begin, end = max(min(over_time), 0), max(over_time)
     size = next((size for size in _SIZES if (end - begin) / size <= _BUCKETS), _SIZES[-1])
     merged = defaultdict[int, Counter[str]](Counter)
     for second, counts in over_time.items():
-        merged[second // size * size].update(counts)
+        merged[max(second, 0) // size * size].update(counts)
     return size, [(datetime.fromtimestamp(at, UTC), merged[at]) for at in sorted(merged)]
 
 

@@ -158,7 +158,7 @@ def from_json(document: JsonObject) -> Outcome:
     """
     try:
         return msgspec.convert(msgspec.to_builtins(_outcome(document)), Outcome)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not an outcome of logmend: {in_words(error)}") from error
 
 
@@ -184,7 +184,7 @@ def _outcome(document: JsonObject) -> Outcome:
         if instance is None
         else InstanceRef(instance["project_id"], instance["zone"], instance["instance_id"]),
         instance_name=None if instance is None else instance.get("name"),
-        attempt=int(document.get("attempt", 1)),  # Cloud Logging hands numbers back as doubles
+        attempt=_whole(document.get("attempt", 1)),
         before=_seen(document.get("before")),
         after=_seen(document.get("after")),
         intent_id=document.get("intent_id"),
@@ -203,7 +203,7 @@ def _outcome(document: JsonObject) -> Outcome:
         labels=dict((instance or {}).get("labels") or {}),
         why=document.get("why") or "",
         passes=tuple(document.get("passes") or ()),
-        count=int(document.get("count", 1)),
+        count=_whole(document.get("count", 1)),
         first_at=_maybe(document.get("first_at")),
         diagnosis=_diagnosis(document),
         lineage=Lineage(*((instance or {}).get(key) for key in ("group", "template", "image"))),
@@ -268,7 +268,7 @@ def _seen(evidence: JsonObject | None) -> Evidence | None:
     if evidence is None:
         return None
     return Evidence(
-        exit_code=int(evidence["exit_code"]),
+        exit_code=_whole(evidence["exit_code"]),
         values={key: value for key, value in evidence.items() if key not in RESERVED},
         at=_parsed(evidence["at"]),
         error=evidence.get("error") or "",
@@ -306,9 +306,18 @@ def _approval(outcome: Outcome) -> dict[str, object] | None:
 
 def _latency(latency: JsonObject) -> Latency:
     queue, lookup, act, total = (
-        None if latency.get(key) is None else int(latency[key]) for key in ("queue", "lookup", "act", "total")
+        None if latency.get(key) is None else _whole(latency[key])
+        for key in ("queue", "lookup", "act", "total")
     )
     return Latency(queue, lookup, act, total)
+
+
+def _whole(number: Any) -> int:
+    """Return a number as an integer of 64 bits, which is what sums hold; Cloud Logging hands back doubles."""
+    whole = int(number)
+    if whole.bit_length() > 63:
+        raise ValueError("a number of more than 64 bits")
+    return whole
 
 
 def _time(at: datetime) -> str:

@@ -96,6 +96,14 @@ def test_time_is_divided_so_that_bars_stay_few(span: timedelta, size: int) -> No
     assert sum(counts.total() for _, counts in found.buckets()[1]) == 201
 
 
+def test_an_outcome_of_the_year_one_ends_no_report() -> None:
+    """Whoever may write to the log can write any time: no bucket begins before there is one."""
+    first = outcome(1, at=datetime(1, 1, 1, tzinfo=UTC), outcome_id="o1")
+    _, buckets = report(first, outcome(2, outcome_id="o2")).buckets()
+    assert [counts.total() for _, counts in buckets] == [1, 1]
+    assert render(report(first))
+
+
 def test_latencies_fall_between_round_edges() -> None:
     """From the shortest to the longest, the empty ones between them included."""
     every = [outcome(n, latency=Latency(total=ms)) for n, ms in enumerate((9, 10, 90, 450))]
