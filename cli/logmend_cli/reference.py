@@ -17,7 +17,8 @@ _INTRODUCTION = """\
 This page is generated from `--help` (`python -m logmend_cli.reference`); a test keeps it up to date.
 
 - **Exit status**: 0 for done or nothing to do (any result not named here), 1 for `failed`, `unverified`,
-  `rejected`, `unmatched` or a failing check (the worst of several), 2 for invalid input or options.
+  `rejected`, `unmatched` or a failing check (the worst of several), 2 for invalid input or options; 130
+  after Ctrl-C, 141 if nobody reads the output to its end.
 - **Settings** come from `LOGMEND_*` variables, the same as the function's ([settings.md](settings.md)). If
   one is misspelt or cannot be parsed, every command that reads them stops.
 - **Output** goes to standard output: tables for people, `--format json` for programs. All other messages go

@@ -27,7 +27,7 @@ def command(**chosen: Any) -> int:
     --enforce it passes existing freezes and an open breaker, which it shows before it asks, and takes no
     place in the disruption budget. The next freeze stops it.
 
-    --remediated-since selects the VMs that the runbook changed since then and that were not reverted, the
+    --remediated-since selects the VMs that the runbook remediated since then and that were not reverted, the
     latest first, in waves of --at-most: the next wave begins when the one before is done, but not after a
     wave with failures.
     """

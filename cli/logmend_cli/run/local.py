@@ -61,7 +61,7 @@ options = together(
     click.option(
         "--labels-unchecked",
         is_flag=True,
-        help="With --local --enforce: confirm that the VM cannot see its labels, such as logmend=off.",
+        help="With --local --enforce: accept that the VM's labels, such as logmend=off, are not checked.",
     ),
 )
 """The options of an order to the VM that it runs on."""
