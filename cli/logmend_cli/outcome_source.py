@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -76,16 +77,23 @@ async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcom
 
 
 def _interruptible(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Let Ctrl-C end a command that waits for a pipe; asyncio's own handler waits for the read to return."""
+    """Let Ctrl-C end a command that waits for a pipe; asyncio's own handler waits for the read to return.
+
+    It replaces only Python's (``asyncio.Runner.run``), so that this one stays for each run.
+    """
     before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # a job in a script's background: Ctrl-C is not for it
+        yield from outcomes
+        return
+    signal.signal(signal.SIGINT, _interrupted)
     try:
-        while True:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # each run of asyncio's sets its own
-            if (outcome := next(outcomes, None)) is None:
-                return
-            yield outcome
+        yield from outcomes
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    signal.default_int_handler(number, frame)
 
 
 def of_file(file: str) -> Iterator[Outcome]:

@@ -62,6 +62,18 @@ def test_ctrl_c_ends_a_command_as_a_signal_does(tmp_path: Path, command: tuple[s
     assert (process.returncode, out, err) == (130, "", "")
 
 
+def test_ctrl_c_is_not_for_a_command_that_ignores_it(tmp_path: Path) -> None:
+    """A shell has a script's background jobs ignore it: they read their pipe to its end."""
+    pipe = tmp_path / "entries"
+    os.mkfifo(pipe)
+    shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, "status", str(pipe)]
+    process = subprocess.Popen(shell, env=CLEAN, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with pipe.open("w"):
+        process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=110)
+    assert (process.returncode, "no outcome in it: it is empty" in err) == (2, True)
+
+
 @pytest.mark.parametrize("command", [("filter", "show"), ("runbook", "list")], ids=["text", "table"])
 def test_a_reader_that_has_gone_is_no_error(command: tuple[str, ...]) -> None:
     """`logmend … | head -1` ends as any filter does, status 141, without a word."""
