@@ -137,6 +137,19 @@ def test_streams_that_are_closed_are_as_good_as_the_null_device(tmp_path: Path) 
     assert "a test" in told.stdout
 
 
+def test_what_a_command_starts_has_streams_as_well() -> None:
+    """A script that runs as root on this VM must not write its complaints into the next file it opens."""
+    code = (
+        "import subprocess\n"
+        "from logmend_cli import streams\n"
+        "streams.prepare()\n"
+        "has = 'for each in 0 1 2; do test -e /dev/fd/$each || exit 3; done'\n"
+        "raise SystemExit(subprocess.run(['sh', '-c', has], check=False).returncode)\n"
+    )
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(shell, env=CLEAN, check=False).returncode == 0
+
+
 def test_a_full_disk_is_not_an_error_to_report() -> None:
     """It is told in a line, status 1: the output is incomplete."""
     with Path("/dev/full").open("w") as full:
