@@ -49,7 +49,7 @@ def render(names: Sequence[str], actions: Sequence[str], zone: str | None, direc
             click.echo(f"---\n{how}{text}", nl=False)
         else:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / f"{name}.yaml").write_text(how + text)
+            (directory / f"{name}.yaml").write_text(how + text, encoding="utf-8")
             click.echo(directory / f"{name}.yaml")
 
 

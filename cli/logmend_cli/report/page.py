@@ -46,7 +46,7 @@ def render(report: Report) -> str:
         "duration": duration_text,
         "thousands": "{:,}".format,
     }
-    script = (_HERE / "report.js").read_text()
+    script = (_HERE / "report.js").read_text(encoding="utf-8")
     every = report.rows()
     timeline, causes = charts.over_time(report), charts.causes(report)
     return environment.get_template("report.html.j2").render(
@@ -72,7 +72,7 @@ def render(report: Report) -> str:
         legends={"time": charts.legend(timeline), "causes": charts.legend(causes)},
         csv=_csv(every),
         script=script,
-        style=(_HERE / "report.css").read_text(),
+        style=(_HERE / "report.css").read_text(encoding="utf-8"),
         digest="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 

@@ -162,7 +162,13 @@ def _parsed(file: str, text: str) -> Iterator[Problem]:
         if shutil.which(name) is None:
             continue
         done = subprocess.run(
-            [*command, "-n"], input=text, capture_output=True, text=True, timeout=20, check=False
+            [*command, "-n"],
+            input=text,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=False,
         )
         if done.returncode or done.stderr:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
@@ -176,11 +182,12 @@ def _shellcheck(file: str, text: str) -> Iterator[Problem]:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "script.sh"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         done = subprocess.run(
             ["shellcheck", "--norc", "-s", "sh", "-S", "warning", "-f", "json", str(path)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=60,
             check=False,
         )

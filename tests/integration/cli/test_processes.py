@@ -17,6 +17,7 @@ from typing import Any
 import click
 import pytest
 from tests.fakes import entry
+from tests.unit.cli.outcomes import lines, outcome
 
 from logmend.model.values import InstanceRef
 
@@ -164,6 +165,17 @@ def test_what_is_piped_is_utf8_whatever_the_locale() -> None:
     latin = CLEAN | {"PYTHONIOENCODING": "latin-1"}
     ran = subprocess.run([*COMMAND, "filter", "show"], env=latin, capture_output=True, check=True)
     assert ran.stdout == (ROOT / "sink/filter.lql").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command", [("report", "outcomes", "--out", "page"), ("runbook", "lint", "ops-agent")]
+)
+def test_files_are_utf8_whatever_the_locale(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """The page's style and a script's comment have characters that ASCII lacks."""
+    (tmp_path / "outcomes").write_text(lines(outcome(1)))
+    ascii_ = CLEAN | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = subprocess.run([*COMMAND, *command], env=ascii_, cwd=tmp_path, check=False)
+    assert ran.returncode == 0
 
 
 def test_a_terminal_of_another_encoding_ends_no_command() -> None:
