@@ -20,13 +20,14 @@ from logmend_cli.application import (
     shared_ledger,
     why_option,
 )
+from logmend_cli.documented import Command
 from logmend_cli.errors import BAD, DONE, confirm, warn
 from logmend_cli.output import show_table
 
 WAITS = (State.PARKED, State.WAITING)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("ids", metavar="[INTENT]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All waiting work that the other options select.")
 @selection.instances_option("What waits for a VM.")

@@ -17,6 +17,7 @@ import click
 from logmend.errors import ConfigError
 from logmend.model.json import JsonObject
 from logmend_cli import outcome_source, output
+from logmend_cli.documented import Command
 from logmend_cli.errors import warn
 from logmend_cli.pretend import delivery, emulator, function_process, story
 from logmend_cli.pretend.fleet import USER, PretendFleet
@@ -31,7 +32,7 @@ MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "r
 """How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

@@ -1,20 +1,44 @@
 """What commands are made of: examples at the end of their help, options that several share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 Decorator = Callable[[Callable[..., object]], Callable[..., object]]
 """What gives a command an option, or several."""
 
 
 class Command(click.Command):
-    """A command with ``examples``: lines to paste, shown at the end of its help and in docs/cli.md."""
+    """A command with ``examples``: lines to paste, shown at the end of its help and in docs/cli.md.
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+    An option whose value is empty is refused, except those in ``may_be_empty``: a script leaves it so if its
+    variable is not set, and ``--zone ""`` must not mean every zone.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        may_be_empty: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self.may_be_empty = may_be_empty
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; a value that is empty is a usage error."""
+        rest = super().parse_args(ctx, args)
+        for option in self.params:
+            name = option.name or ""
+            value = ctx.params.get(name)
+            given = isinstance(option, click.Option) and name not in self.may_be_empty
+            empty = value == "" or (isinstance(value, tuple) and "" in value)
+            if given and empty and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                ctx.fail(f"{option.opts[0]} is empty: give it a value, or leave it out")
+        return rest
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, unwrapped."""

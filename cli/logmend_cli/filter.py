@@ -39,6 +39,7 @@ def show() -> None:
         "logmend filter match --filter 'severity >= ERROR' entries.json",
         "gcloud logging read … --format=json | logmend filter match --runbook workload-cert-refresh -",
     ),
+    may_be_empty=("text",),  # a filter without conditions, which selects every entry
 )
 @click.option("--runbook", shell_complete=runbook_names, metavar="NAME", help="The filter of a runbook.")
 @click.option("--filter", "text", metavar="TEXT", help="A filter.")

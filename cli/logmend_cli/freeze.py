@@ -21,6 +21,7 @@ from logmend_cli.application import (
     tick_function,
     why_option,
 )
+from logmend_cli.documented import Command
 from logmend_cli.errors import warn
 from logmend_cli.output import printable
 
@@ -38,7 +39,7 @@ OTHERS = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @runbook_option
 @selection.instances_option("PROJECT/ZONE/ID; may be repeated.")
 @click.option("--wave", is_flag=True, help="Only keep the runbook's wave from growing (LOGMEND_WAVES).")

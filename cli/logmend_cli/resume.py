@@ -13,11 +13,12 @@ from logmend.model.values import InstanceRef
 from logmend.wiring import Application
 from logmend_cli import inputs, selection
 from logmend_cli.application import by_option, instances, runbook_option, running, shared_ledger, why_option
+from logmend_cli.documented import Command
 from logmend_cli.freeze import hold_wave
 from logmend_cli.output import printable
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("freezes", metavar="[FREEZE]...", nargs=-1)
 @runbook_option
 @selection.instances_option("PROJECT/ZONE/ID; may be repeated.")

@@ -5,10 +5,11 @@ from typing import Any
 import click
 
 from logmend.model.enums import Action
+from logmend_cli.documented import Command
 from logmend_cli.run import options, requests
 
 
-@click.command()
+@click.command(cls=Command)
 @options.options
 @click.option(
     "--at-most",

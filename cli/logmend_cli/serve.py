@@ -8,13 +8,14 @@ import click
 
 from logmend.errors import ConfigError
 from logmend.settings import Settings
+from logmend_cli.documented import Command
 from logmend_cli.errors import warn
 
 HEALTH = "/health"
 """Answers 200 as long as the process serves. (Cloud Run keeps paths that end in z for itself.)"""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),

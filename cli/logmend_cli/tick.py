@@ -7,10 +7,11 @@ from logmend.tick import Tally
 from logmend.wiring import Application
 from logmend_cli import inputs
 from logmend_cli.application import running, shared_ledger
+from logmend_cli.documented import Command
 from logmend_cli.output import format_option, show_json, show_table
 
 
-@click.command()
+@click.command(cls=Command)
 @format_option("table", "json")
 def command(shape: str) -> int:
     """Process what waits in the ledger, from here: parked intents, expired leases, requests, re-checks.

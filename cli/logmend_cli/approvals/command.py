@@ -27,7 +27,7 @@ from logmend_cli.application import (
     why_option,
 )
 from logmend_cli.approvals.rows import COLUMNS, row, state_of
-from logmend_cli.documented import together
+from logmend_cli.documented import CommandGroup, together
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import format_option, show_rows
 
@@ -84,7 +84,7 @@ _selection = together(
 """The options that say which plans are meant."""
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Plans that wait for a person (LOGMEND_MODE=approve).
 

@@ -9,6 +9,7 @@ from logmend.errors import ConfigError
 from logmend.model.enums import ZONE_PATTERN
 from logmend.osconfig import assignment
 from logmend_cli import inputs
+from logmend_cli.documented import CommandGroup
 from logmend_cli.errors import BAD, DONE, confirm
 from logmend_cli.output import format_option, progress, show_rows
 from logmend_cli.policy.as_yaml import as_yaml
@@ -19,7 +20,7 @@ ROLLOUT = 3600.0
 """Seconds that a rollout is waited for by default; twenty to forty minutes are reported."""
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Manage the OS policy assignments of the osconfig executor.
 

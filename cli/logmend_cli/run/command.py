@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from logmend.model.enums import Action
+from logmend_cli.documented import Command
 from logmend_cli.run import options, requests
 from logmend_cli.scanned import complete_vms
 
 
-@click.command()
+@click.command(cls=Command)
 @options.options
 @click.option(
     "--canary",

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from tests.unit.cli.conftest import Run
 
 import logmend_cli
+from logmend_cli import main
+from logmend_cli.documented import Command
 from logmend_cli.explain import save
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -181,20 +184,30 @@ def test_resume_says_if_nothing_was_stopped(run: Run, tmp_path: Path) -> None:
     ]
 
 
+def _commands(group: click.Group) -> Iterator[click.Command]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        yield from _commands(command) if isinstance(command, click.Group) else [command]
+
+
+def test_every_command_refuses_empty_options() -> None:
+    """Only an empty filter is one: it selects every entry, as in Cloud Logging."""
+    commands = list(_commands(main.logmend))
+    assert [each.name for each in commands if not isinstance(each, Command)] == []
+    assert [each.name for each in commands if isinstance(each, Command) and each.may_be_empty] == ["match"]
+
+
 @pytest.mark.parametrize(
-    ("command", "said"),
-    [
-        (("run", "--canary", ""), "--canary is for one VM"),
-        (("revert", "--remediated-since", "", "--at-most", "2"), "--remediated-since selects the VMs"),
-    ],
+    ("command", "option"),
+    [("run", "--canary"), ("run", "--filter"), ("revert", "--zone"), ("cancel", "--runbook")],
 )
-def test_an_option_that_selects_vms_counts_if_a_script_leaves_it_empty(
-    run: Run, command: tuple[str, ...], said: str
-) -> None:
-    """`--canary "$VM"` of an unset variable must not become an order for every VM that is named."""
-    ran = run(*command, "demo-project/us-west1-a/1")
+def test_an_empty_option_is_named(run: Run, command: str, option: str) -> None:
+    """`--zone "$ZONE"` of an unset variable must not become an order for every zone."""
+    ran = run(command, option, "", "demo-project/us-west1-a/1")
     assert ran.exit_code == 2
-    assert said in ran.stderr
+    assert f"{option} is empty" in ran.stderr
 
 
 def test_an_order_is_either_the_functions_or_ones_own(run: Run, tmp_path: Path) -> None:
