@@ -1,4 +1,4 @@
-"""Measures logmend against named alternatives, in pairs, on the machine at hand: ``python -m bench``.
+"""Compare logmend with named alternatives, in pairs, on this machine: ``python -m bench``.
 
-docs/performance.md says how, and keeps the last full run. Nothing here is a test, and nothing ships.
+docs/performance.md explains the method and has the last full run. These are not tests, and they do not ship.
 """

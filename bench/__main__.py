@@ -1,7 +1,7 @@
 """Run the benchmarks, print a table, and write out/bench.json: ``python -m bench [--only NAME]…``.
 
-The soak, which measures no time, runs in a process of its own beside what only counts. A benchmark that fails
-or takes longer than it may is named with the reason, and the others are run.
+The soak, which measures no time, runs in its own process beside the benchmarks that only count. If a
+benchmark fails or exceeds its time limit, the table says why, and the others still run.
 """
 
 import argparse
@@ -38,41 +38,41 @@ SECONDS = {
     "blast": 70,
     "soak": 190,
 }
-"""What each takes on two cores, about, and the soak beyond those beside it: 17 minutes; run in this order."""
+"""Rough time of each on two cores (the soak: beyond those beside it), in order; 17 minutes in all."""
 NAMES = tuple(SECONDS)
 PATIENCE = 3
-"""How many times as long a benchmark may take."""
+"""A benchmark may take this many times as long."""
 BESIDE = "ceilings"
-"""Where the soak begins in a run of everything: what comes after only counts."""
+"""A full run starts the soak with this benchmark: from here on they only count."""
 FAILED = "failed: "
 MINUTES = 5.0
-"""Length of the soak in a run of everything."""
+"""Default length of the soak, in minutes."""
 OUT = processes.ROOT / "out" / "bench.json"
 
 
 class Late(KeyboardInterrupt):
-    """A benchmark takes longer than it may.
+    """A benchmark exceeded its time limit.
 
-    It interrupts as Ctrl-C does: whoever passes over errors, to ask again, passes over no interruption, and
-    no event loop takes it for the failure of one callback.
+    It interrupts as Ctrl-C does: code that catches errors to try again does not catch it, and an event loop
+    does not take it for the failure of one callback.
     """
 
 
 def bench(name: str) -> Callable[[], Iterable[Figure]]:
-    """Give the benchmark of that name: the function ``measure`` of its module."""
+    """Return the benchmark of that name: its module's function ``measure``."""
     found: Callable[[], Iterable[Figure]] = import_module(f"bench.{name}").measure
     return found
 
 
 def gains(name: str) -> str:
-    """Give what a user gains by the benchmark of that name."""
+    """Return what the benchmark of that name means for a user."""
     found: str = import_module(f"bench.{name}").GAINS
     return found
 
 
 @contextlib.contextmanager
 def bounded(left: float, of: float) -> Iterator[None]:
-    """Raise Late in what takes longer than what is left of so many seconds."""
+    """Raise Late in the body after ``left`` seconds; ``of`` is the whole limit, which the message names."""
 
     def late(*_: object) -> None:
         raise Late(f"not done after {of:.0f} s")
@@ -87,7 +87,7 @@ def bounded(left: float, of: float) -> Iterator[None]:
 
 
 def measured(name: str, found: Iterable[Figure], seconds: float) -> Iterator[Figure]:
-    """Give a benchmark's figures with what a user gains; if it cannot be measured, the last one says why."""
+    """Yield a benchmark's figures, each with its gain; if it fails or is skipped, the last says why."""
     rest, ends = iter(found), time.monotonic() + seconds
     each: Figure | None
     while True:
@@ -105,7 +105,7 @@ def measured(name: str, found: Iterable[Figure], seconds: float) -> Iterator[Fig
 
 
 def machine() -> dict[str, object]:
-    """Describe the machine and what is measured."""
+    """Describe the machine and the commit that is measured."""
     models = [
         line.split(":", 1)[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -134,7 +134,7 @@ def machine() -> dict[str, object]:
 
 
 class _Soak:
-    """The soak in a process of its own, which ends with this one."""
+    """The soak in its own process, which ends with this one."""
 
     def __init__(self, out: Path, minutes: float) -> None:
         self._out, self._limit = out, 60 * minutes + 300
@@ -144,13 +144,13 @@ class _Soak:
         atexit.register(self._stop)
 
     def figures(self) -> Iterable[Figure]:
-        """Wait for it; give what it measured."""
+        """Wait for it and yield what it measured."""
         self._process.wait(self._limit)
         for each in json.loads(self._out.read_text())["figures"]:
             yield Figure(**each)
 
     def _stop(self) -> None:
-        """Interrupt it, so that it ends what it started, where this run ends before it."""
+        """Interrupt it if this run ends first, which lets it end what it started."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -159,7 +159,7 @@ class _Soak:
 
 
 def told(machine: Mapping[str, object], seconds: float) -> str:
-    """Say what was measured where, in words for docs/performance.md."""
+    """Describe the run and the machine in words for docs/performance.md."""
     at = datetime.fromisoformat(str(machine["at"]))
     took = f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return (
@@ -170,14 +170,14 @@ def told(machine: Mapping[str, object], seconds: float) -> str:
 
 
 def _write(out: Path, report: dict[str, object]) -> None:
-    """Write what there is so far: a run that is ended early leaves what it has measured."""
+    """Write the report so far, so that a run that ends early leaves what it has measured."""
     out.parent.mkdir(parents=True, exist_ok=True)
     load = [round(each, 1) for each in os.getloadavg()]
     out.write_text(json.dumps(report | {"load_after": load}, indent=1, ensure_ascii=False) + "\n")
 
 
 def main() -> int:
-    """Run what was asked for; a benchmark that fails is reported and makes the status 1."""
+    """Run the benchmarks that were asked for; return 1 if one failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--minutes", type=float, default=MINUTES, help="length of the soak")

@@ -24,7 +24,7 @@ from bench.processes import ROOT, ask, beside, environment, ours, push, served, 
 BENCH = "attempts"
 GAINS = "One instance works on more VMs at once: a fleet is remediated sooner."
 ROUNDS = {1: 5, 100: 5}
-"""By how many attempts there are at once."""
+"""Rounds by the number of attempts at once."""
 MOST = 1.25
 LIMIT_MIB = 128
 COMMANDS = 3
@@ -36,7 +36,7 @@ IMPORTS = (
 
 
 def measure() -> Iterator[Figure]:
-    """Measure each number of attempts in turns with bare SSH, each round on VMs of its own."""
+    """Measure each number of attempts in turn with bare SSH, each round on its own VMs."""
     with vms.crowd(workshop() / "attempts") as crowd:
         numbers = iter(range(10, vms.OPTED_IN))
         for count in ROUNDS:
@@ -118,7 +118,7 @@ def _bare(crowd: vms.Crowd, chosen: list[int]) -> dict[str, float]:
 
 
 def _gcloud(gcloud: str) -> float:
-    """Give the milliseconds of CPU that one ``gcloud compute ssh`` takes before it does anything."""
+    """Return the milliseconds of CPU that one ``gcloud compute ssh`` takes before it does anything."""
     command = [gcloud, "compute", "ssh", "vm", f"--zone={vms.ZONE}", f"--project={vms.PROJECT}", "--quiet"]
     folder = workshop() / "gcloud"
     folder.mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ def _gcloud(gcloud: str) -> float:
 
 
 def _imports() -> float:
-    """Give the memory of a function's process that has imported everything and done nothing, in MiB."""
+    """Return the memory, in MiB, of a function's process that has imported everything and done nothing."""
     code = f"{IMPORTS}\nprint(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -3,9 +3,9 @@
 Whole groups complain together, and each VM again every ten minutes until it is remediated; two instances work
 on sixteen events at once. Limits: budget, zone, group, label, a group's share and its last healthy VM, waves,
 a maintenance window, a label's blackout, a freeze. A VM is not healthy for five minutes after it is changed.
-What is counted is what was done to the VMs, not what the ledger says; a refusal is false if nothing stood
-against a change at that moment. Pretend executor, ledger in memory: ``python -m bench.blast VMS`` prints what
-came of it; 100,000 VMs are in 900 groups.
+The benchmark counts what was done to the VMs, not what the ledger says; a refusal is false if nothing
+prevented a change at that moment. The executor is a stand-in and the ledger is in memory. ``python -m
+bench.blast VMS`` prints the result; 100,000 VMs are in 900 groups.
 """
 
 import asyncio
@@ -36,27 +36,27 @@ from logmend.stages import decide
 BENCH = "blast"
 GAINS = "No limit is passed, and no group loses its last healthy VM, in the worst storm."
 SIZE = 4_000
-"""VMs of a run of everything, which has to stay within its time."""
+"""VMs in a full run, which has to stay within its time."""
 ZONES, ROLES = 40, 20
 SIZES = (2, 3, 5, 20, 50, 100, 200, 508)
-"""VMs of the groups, in turn: 111 on average."""
+"""VMs in a group, in turn: 111 on average."""
 WINDOW = 600.0
 BUDGET, ZONE, MIG, ROLE, SHARE = 1500, 60, 40, 90, 0.25
-"""Most in a window: of all, of a zone, of a group, of a role, and which part of a group."""
+"""Most changes in a window: in all, per zone, per group, per role, and as a share of a group."""
 WAVES = Waves.parse("1,5%,25%/30m")
 OPEN, CLOSED = windows.opening("00:00-23:00 UTC"), windows.spans("label:role=r3 14:00-16:00 UTC")
 FROZEN = (3 * 3600.0, 4 * 3600.0)
-"""Seconds of the storm between which the fleet is frozen."""
+"""Seconds into the storm at which the fleet is frozen and resumed."""
 ARRIVALS = 3.0
-"""New VMs that complain in a second: more than the budget lets be changed."""
+"""New VMs that complain in a second: more than the budget allows to change."""
 AGAIN, ILL, TICK = 600.0, 300.0, 300.0
 AT_ONCE = 16
 FORGET = 20_000
-"""Events after which the ledger's finished messages are dropped: it would keep each for a month."""
+"""Drop the ledger's finished messages after this many events: it would keep each for a month."""
 
 
 class Session(FakeSession):
-    """A session in which others get their turn between the commit and the change."""
+    """A session that lets other tasks run between the commit and the change."""
 
     async def enforce(self, mark: str) -> Evidence:
         """Change the VM, a little later."""
@@ -65,20 +65,20 @@ class Session(FakeSession):
 
 
 class Fleet(FakeFleet):
-    """VMs in groups, each not healthy for a while after it was changed."""
+    """VMs in groups; a VM is not healthy for a while after it was changed."""
 
     members: dict[str, frozenset[str]]
     ill: dict[str, deque[tuple[float, str]]]
 
     def well(self, path: str) -> frozenset[str]:
-        """Give the healthy VMs of a group."""
+        """Return the healthy VMs of a group."""
         ill, now = self.ill[path], self.clock.now().timestamp()
         while ill and ill[0][0] <= now:
             ill.popleft()
         return self.members[path] - {vm for _, vm in ill}
 
     async def group(self, path: str, project_id: str) -> Group | None:  # noqa: ARG002
-        """Give a group as it is now."""
+        """Return a group as it is now."""
         return Group(len(self.members[path]), self.members[path], self.well(path))
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class Fleet(FakeFleet):
 
 
 class Spans:
-    """Counts what is done within a window, by what VMs have in common."""
+    """Counts the changes within a window, by cohort."""
 
     def __init__(self) -> None:
         self.times: dict[str, deque[float]] = defaultdict(deque)
@@ -105,7 +105,7 @@ class Spans:
         self.most[name] = max(self.most[name], self.now(name, at))
 
     def now(self, name: str, at: float) -> int:
-        """Count what was done in the window that ends now."""
+        """Return how many changes there were in the window that ends now."""
         times = self.times[name]
         while times and times[0] <= at - WINDOW:
             times.popleft()
@@ -113,7 +113,7 @@ class Spans:
 
 
 class Storm:
-    """The fleet, two instances, and the truth of what was done."""
+    """The fleet, two instances, and a count of what was really done."""
 
     def __init__(self) -> None:
         self.clock, self.spans, self.said = ManualClock(), Spans(), Counter[str]()
@@ -171,12 +171,12 @@ class Storm:
             self.wrong["limit exceeded"] += self.spans.now(name, at) > self.bounds[name]
 
     def _shut(self, vm: str) -> bool:
-        """Say whether no VM like this one may be changed now, by the clock and not by the settings."""
+        """Return whether no VM like this one may be changed now, by the clock and not by the settings."""
         hour = self.clock.now().hour
         return self.frozen or hour == 23 or (self.cohorts[vm][3] == "role r3" and 14 <= hour < 16)
 
     async def control(self) -> None:
-        """Freeze, resume, and have a tick's step move the wave on; nothing is in flight meanwhile."""
+        """Freeze, resume, and let a tick's step advance the wave; nothing is in flight meanwhile."""
         now, controls = self.clock.now(), self.instances[0].controls
         frozen = FROZEN[0] <= now.timestamp() - self.began < FROZEN[1]
         if frozen and not self.frozen:
@@ -190,7 +190,7 @@ class Storm:
         self.bounds[""] = BUDGET if wave is None else decide.allowed(self.runbook, settings, wave.step)
 
     async def deliver(self, ref: InstanceRef, name: str) -> bool:
-        """Deliver what a VM logs now; say whether it will log it again."""
+        """Deliver what a VM logs now; return whether it will log it again."""
         vm, instance, now = ref.instance_id, next(self.turns), self.clock.now()
         self.flying.update(self.cohorts[vm])
         outcome = await instance.deliver(push(entry(ref, at=now), name, at=now))
@@ -210,13 +210,13 @@ class Storm:
         return out >= self.bounds[name] or lone
 
     def forget(self) -> None:
-        """Drop the messages that the ledger has done with; none of them comes again here."""
+        """Drop the messages that the ledger has finished; none of them comes again here."""
         rows = self.store._rows  # noqa: SLF001
         self.store._rows = {k: row for k, row in rows.items() if k[0] != "intents" or row.due}  # noqa: SLF001
 
 
 async def storm(size: int) -> dict[str, float]:
-    """Let all of them complain until all are remediated; the numbers that :func:`measure` tells."""
+    """Let all VMs complain until all are remediated; return the numbers that :func:`measure` shows."""
     it, chance = Storm(), random.Random(1)  # noqa: S311  a storm that can be repeated
     queue = list[tuple[float, int, InstanceRef]]()
     for number in count():
@@ -261,7 +261,7 @@ async def storm(size: int) -> dict[str, float]:
 
 
 def measure() -> Iterator[Figure]:
-    """Run it once, in a process of its own."""
+    """Run it once, in its own process."""
     one: dict[str, float] = alone(BENCH, SIZE, timeout=1800)
     wrong = sum(number for name, number in one.items() if name.startswith("wrong: "))
     yield plain(

@@ -1,11 +1,11 @@
-"""What a storm writes to Firestore, counted against Google's limits: no emulator shows them.
+"""What a storm writes to Firestore, counted against Google's limits, which no emulator has.
 
-The pipeline and its ledger are real, the VMs and the clock are not: it is counted, not timed. A document
-counts under the name, and in the range of its work list, that the Firestore store would give it.
+The pipeline and its ledger are real, the VMs and the clock are not: the benchmark counts writes and times
+nothing. A document counts under the name and in the work-list range that the Firestore store would give it.
 
 Limits (https://firebase.google.com/docs/firestore/quotas and …/solutions/shard-timestamp, 2026-11): a
-document takes one write a second for long; what is indexed and rises with time takes 500 a second. For names
-that rise Google says the same without a number (…/best-practices); the same number is taken for them.
+document takes one sustained write a second; an indexed field that rises with time takes 500 a second. For
+document names that rise, Google gives no number (…/best-practices); 500 is assumed for them, too.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ GAINS = "Firestore takes what a storm of 100,000 VMs writes."
 FLEET, SPAN = 100_000, 600
 """So many VMs complain within so many seconds."""
 SECONDS = 30
-"""How long it is played at that rate, for what follows the rate."""
+"""Length, in seconds, of the run at that rate, for the figures that depend on the rate."""
 FEWER = 10
-"""By what fewer VMs complain where all of the span is played, for what follows the budget alone."""
+"""Divides the VMs in the run over the whole span, for the figures that depend on the budget alone."""
 LINES = 3
-"""Lines of each VM: two log paths, and one that was on its way."""
+"""Lines of each VM: two log paths, and one that was already on its way."""
 OF_A_DOCUMENT, OF_A_RANGE = 1, 500
-"""Writes a second that Google names."""
+"""Google's limits, in writes a second."""
 STORMS: tuple[tuple[str, Mode, Budget], ...] = (
     ("observe", Mode.OBSERVE, Budget(20, timedelta(minutes=10))),
     ("enforce, 1,500 in 10 minutes", Mode.ENFORCE, Budget(1_500, timedelta(minutes=10))),
@@ -43,7 +43,7 @@ STORMS: tuple[tuple[str, Mode, Budget], ...] = (
 
 
 class Range:
-    """Writes to a range, and how many of its new members lay behind all that were there."""
+    """Writes to a range, and how many of its new members came after all existing ones."""
 
     def __init__(self) -> None:
         self.writes = self.new = self.behind = 0
@@ -59,7 +59,7 @@ class Range:
 
     @property
     def rises(self) -> bool:
-        """Whether it grows at its end. What is spread evenly comes behind all others about never."""
+        """Whether it grows at its end. If names are spread evenly, a new one almost never comes last."""
         return self.new > 50 and self.behind > self.new / 2
 
 
@@ -101,7 +101,7 @@ class Counting(MemoryStore):
 
 
 def measure() -> Iterator[Figure]:
-    """Play each storm and hold it against the limits."""
+    """Play each storm and compare it with the limits."""
     for name, mode, budget in STORMS:
         yield from _ranges(f"{name}: ", asyncio.run(_storm(mode, budget, FLEET / SPAN, SECONDS, LINES)))
         yield from _documents(f"{name}: ", asyncio.run(_storm(mode, budget, FLEET / SPAN / FEWER, SPAN, 1)))

@@ -13,13 +13,13 @@ GAINS = "The first event after a pause waits less for its answer."
 ROUNDS = 9
 MOST = 1.15
 FIRST = "import msgspec\nimport re2"
-"""The libraries, beside the framework's, that an event takes which needs no client."""
+"""The libraries, besides the framework's, that an event without any client needs."""
 REACHING = "import asyncssh\nimport google.auth.transport.requests\nimport requests"
-"""The libraries that reaching a VM takes."""
+"""The libraries that reaching a VM needs."""
 
 
 def measure() -> Iterator[Figure]:
-    """Measure each kind of first event in turns with a no-op that imports the same libraries."""
+    """Measure each kind of first event in turn with a no-op that imports the same libraries."""
     kinds = ("noop", "noop-first", "first", "noop-reaching", "remediated")
     starts = {name: list[float]() for name in kinds}
     unmatched = vms.line(1, form="done")

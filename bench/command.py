@@ -19,7 +19,7 @@ RUN = "import sys; from logmend_cli.main import main; sys.exit(main())"
 
 
 def measure() -> Iterator[Figure]:
-    """Measure whole processes, in turns."""
+    """Measure whole processes, in turn."""
     file = workshop() / "entry.json"
     file.write_text(json.dumps(vms.line(1)))
     commands = {

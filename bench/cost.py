@@ -16,24 +16,24 @@ PUBSUB_TIB, MESSAGE_KIB = 40.0, 4  # a routed entry with its push; published onc
 LOGGING_GIB, OUTCOME_KIB = 0.50, 3
 MACHINE_VCPU_HOUR = 0.033  # for the cron job's machine
 
-# What happens: each VM says its line every ten minutes until it is fixed.
+# What happens: each VM logs its line every ten minutes until it is fixed.
 PER_DAY, MONTH = 144, 30
 FAULTY_AGAIN = 0.02  # of the VMs in a month: recreated, reinstalled
-UNTIL_FIXED = 3  # lines of a VM in all where it is fixed at once: two log paths, one on the way
-# Seconds of an instance's time. An event that ends early is billed as the least that is billed; an attempt
-# waits for its VM. A busy instance serves many requests at once, which share the time; assumed are twenty.
+UNTIL_FIXED = 3  # lines of a VM in all if it is fixed at once: two log paths, one on the way
+# Seconds of an instance's time. An event that ends early is billed at the minimum; an attempt waits for its
+# VM. A busy instance serves many requests at once, which share the time; twenty are assumed.
 EARLY, ATTEMPT, SHARED = 0.1, 1.5, 20
 # Documents by the ledger's code: admission reads four and writes one; an attempt reads and writes six more.
 READ, WRITTEN, MORE = 4, 1, 6
-# If what is said again is counted, there are four entries a VM and day: the attempt, that it cools down, that
-# the cooldown and the day are over; to record a count takes three reads and two writes.
+# If repeats are counted, a VM has four entries a day: the attempt, the start of its cooldown, the end of the
+# cooldown and the end of the day; recording a count takes three reads and two writes.
 ENTRIES, COUNTS, TOLD_READ, TOLD_WRITTEN = 4, 2, 3, 2
 # gcloud compute ssh takes four seconds of a vCPU; the cron job asks every VM once an hour.
 GCLOUD_SECONDS = 4
 
 
 def measure() -> Iterator[Figure]:
-    """Give the rows of the table."""
+    """Yield the rows of the table."""
     for fleet in FLEETS:
         cron = _cron(fleet)
         for mode in ("observe, an entry each", "observe, counted", "enforce"):
@@ -49,7 +49,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _month(fleet: int, mode: str) -> tuple[float, float]:
-    """Give events and attempts in a month. In observe a VM goes on complaining, looked at once a day."""
+    """Return a month's events and attempts. In observe a VM goes on complaining and is checked once a day."""
     if mode != "enforce":
         return fleet * PER_DAY * MONTH, fleet * MONTH
     fixed = fleet * (1 + FAULTY_AGAIN)

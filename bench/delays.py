@@ -1,8 +1,8 @@
-"""Proxies that put a distance between processes of one machine: each byte arrives a while later.
+"""Proxies that add latency between processes of one machine: each byte arrives a while later.
 
 ``python -m bench.delays PORT=MILLISECONDS…`` listens for each on a port of its own, prints the ports as a
-JSON list, and serves until its input ends. A connection goes on to the port at the address that was dialled,
-so that one proxy stands before every address of 127.0.0.0/8. The milliseconds are there and back; dialling
+JSON list, and serves until its input ends. A connection is passed on to the port at the address that was
+dialled: one proxy serves every address of 127.0.0.0/8. The milliseconds are a round trip, and connecting
 takes as long.
 """
 
@@ -19,7 +19,7 @@ from bench.processes import ROOT, beside, end
 
 @contextlib.contextmanager
 def away(**places: tuple[int, float]) -> Iterator[dict[str, int]]:
-    """Put each port so many milliseconds away; give the ports where it is reached so."""
+    """Put each port that many milliseconds away; yield the ports of the proxies."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.delays", *(f"{port}={delay}" for port, delay in places.values())],
         cwd=ROOT,
@@ -36,7 +36,7 @@ def away(**places: tuple[int, float]) -> Iterator[dict[str, int]]:
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection; what comes in leaves at the other end, later."""
+    """One end of a connection: what it receives leaves at the other end, later."""
 
     def __init__(self, delay: float) -> None:
         self.delay = delay
@@ -51,15 +51,15 @@ class _End(asyncio.Protocol):
         self.link = transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what came, later."""
+        """Pass the data on, later."""
         self._later(data)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Pass on that it has ended, later."""
+        """Close the other end, later."""
         self._later(None)
 
     def joined(self, other: "_End") -> None:
-        """Pass on to the other end from now on, first what came before."""
+        """Pass data on to the other end from now on, beginning with what has already come."""
         self.other, early, self._early = other, self._early, []
         for each in early:
             self._later(each)

@@ -1,7 +1,7 @@
 """Sixteen real systemd machines, from the pushes to verified outcomes, against what an operator would run.
 
-Needs root and the lab (tests/lab/README.md); an alternative that is not installed is left out by name. The
-machines are made faulty again before each turn, outside of what is measured.
+Needs root and the lab (tests/lab/README.md). An alternative that is not installed is skipped and named. The
+machines are made faulty again before each turn, which is not measured.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ MACHINES = 16
 BOOT_LIMIT = 30.0
 ROUNDS = 3
 SLOW_ROUNDS = {"ansible": 2, "a loop": 1}
-"""What takes a quarter of a minute takes fewer turns."""
+"""Alternatives that take a quarter of a minute get fewer turns."""
 OFF = TimerState("loaded", "disabled", "inactive")
 COMMAND = f"sudo -n systemctl disable --now {TIMER}"
 PLAYBOOK = f"""
@@ -50,7 +50,7 @@ PLAYBOOK = f"""
 
 
 def measure() -> Iterator[Figure]:
-    """Boot the machines, take turns, take them away."""
+    """Boot the machines, measure in turn, and take the machines away."""
     lack = missing(
         commands=("mmdebstrap", "systemd-nspawn", "ip", "nsenter", "unshare", "setpriv", "apt-get", "ssh"),
         root=True,
@@ -74,7 +74,7 @@ async def _measure() -> list[Figure]:
 
 
 async def _boot(lab: Lab, machines: list[Machine]) -> None:
-    """Boot one more; one that takes its time is taken away again, and another tried."""
+    """Boot one more; if it takes too long, take it away and try another."""
     for _ in range(3):
         try:
             async with asyncio.timeout(BOOT_LIMIT):
@@ -171,7 +171,7 @@ async def _turns(machines: list[Machine]) -> list[Figure]:
 def _ways(
     folder: Path, machines: list[Machine], key: Path, user: str
 ) -> tuple[dict[str, Callable[[], Awaitable[None]]], list[str]]:
-    """Give the alternatives that are installed, and the names of those that are not."""
+    """Return the alternatives that are installed, and the names of those that are not."""
     known, hosts = folder / "known_hosts", folder / "hosts"
     known.write_text("".join(f"{each.address} {each.host_key}\n" for each in machines))
     hosts.write_text("".join(f"{each.address}\n" for each in machines))
@@ -232,9 +232,9 @@ def _ways(
 
 
 def children() -> float:
-    """Give the seconds of CPU of all processes that were waited for, and of theirs.
+    """Return the seconds of CPU of all child processes that were waited for, and of their children.
 
-    What a process leaves behind (Ansible its masters of SSH connections) is not among it.
+    Processes left behind are not included, such as the masters of Ansible's SSH connections.
     """
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -265,7 +265,7 @@ async def _python(machines: list[Machine]) -> None:
 
 
 async def _ran(*command: str) -> None:
-    """Run an alternative; one that is given up ends with all that it started."""
+    """Run an alternative; if it is given up, end everything that it started."""
     with tempfile.TemporaryFile() as said:
         process = await asyncio.create_subprocess_exec(
             *command,

@@ -1,4 +1,4 @@
-"""What a benchmark gives: figures, mostly ratios against a named alternative measured in the same run."""
+"""The figures of a benchmark: mostly ratios to a named alternative measured in the same run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from statistics import median
 class Figure:
     """One line of the table.
 
-    ``ratio`` is ours by theirs, the median over the rounds' pairs; ``low`` and ``high`` are the least and the
-    greatest of them. ``ours`` and ``theirs`` are medians with their unit, for reading. ``met`` is None if
-    there is no aim. ``gain`` is what a user gains; empty: what its benchmark says (``GAINS``).
+    ``ratio`` is ours divided by theirs, the median over the rounds' pairs; ``low`` and ``high`` are the
+    smallest and the greatest. ``ours`` and ``theirs`` are medians with their unit, for reading. ``met`` is
+    None if there is no target. ``gain`` is what it means for a user; if empty, the benchmark's ``GAINS``.
     """
 
     bench: str
@@ -46,7 +46,7 @@ def paired(
     note: str = "",
     gain: str = "",
 ) -> Figure:
-    """Compare rounds that were run in turns. ``most`` or ``least`` is the aim for the ratio."""
+    """Compare rounds that were run in turn. ``most`` or ``least`` is the target for the ratio."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     ratio = median(ratios)
     aim, met = "", None
@@ -82,18 +82,18 @@ def plain(
     note: str = "",
     gain: str = "",
 ) -> Figure:
-    """Give a figure that is no ratio."""
+    """Return a figure that is not a ratio."""
     return Figure(bench, measure, against, ours=value, aim=aim, met=met, note=note, gain=gain)
 
 
 def written(value: float, unit: str) -> str:
-    """Write a value with three digits that count."""
+    """Return a value with three significant digits."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Give the Markdown table of figures, as docs/performance.md has it."""
+    """Return the Markdown table of figures for docs/performance.md."""
     lines = [
         "| bench | measure | against | ours | theirs | ratio (spread) | aim | met | what a user gains |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
-"""How many VMs one instance gets through in a storm, everything that it asks as far away as it really is.
+"""How many VMs one instance gets through in a storm, with realistic latency to everything that it calls.
 
 In observe mode, on a Firestore emulator, with as many requests at once as the platform would let through.
-What a fleet needs is derived from it, not measured.
+What a fleet needs is calculated from it, not measured.
 """
 
 import math
@@ -22,7 +22,7 @@ AT_ONCE = tuple(map(int, os.environ.get("BENCH_AT_ONCE", "80").split()))
 VMS = int(os.environ.get("BENCH_VMS", "2000"))
 WARM = 50
 COMPUTE, FIRESTORE, SSH = 60.0, 13.0, 5.0
-"""Milliseconds there and back."""
+"""Round trips, in milliseconds."""
 CHECK = 0.3
 """Seconds that a check takes on a VM."""
 FLEET, SPAN = 100_000, 600
@@ -32,7 +32,7 @@ MOST = 3
 
 
 def measure() -> Iterator[Figure]:
-    """Measure one instance at each number of requests at once, on VMs that it has not seen."""
+    """Measure one instance at each number of concurrent requests, on VMs that it has not seen."""
     if not emulator.installed("cloud-firestore-emulator"):
         raise Skipped("this machine lacks Java or the Cloud SDK's emulator")
     folder, numbers = workshop() / BENCH, iter(range(1_000, vms.OPTED_IN))

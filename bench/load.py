@@ -1,4 +1,4 @@
-"""A loader in a process of its own: keep-alive connections that post bodies, bounded in number.
+"""A loader in its own process: a bounded number of keep-alive connections that post bodies.
 
 ``python -m bench.load PORT CONNECTIONS < BODIES`` reads one body a line, posts each once, and prints a JSON
 object with ``seconds`` and how often each ``status result`` was answered.
@@ -19,7 +19,7 @@ LIMIT = 300.0
 
 
 def load(port: int, bodies: Sequence[bytes], connections: int = 16) -> dict[str, Any]:
-    """Post every body; give what the loader measured."""
+    """Post every body; return what the loader measured."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", str(port), str(connections)],
         cwd=ROOT,

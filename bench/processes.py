@@ -1,7 +1,7 @@
-"""Processes that are measured: the function as it is deployed, a no-op beside it, and what they cost.
+"""The processes that are measured: the function as it is deployed, a no-op beside it, and what they cost.
 
-The function runs from a copy of ``functions/`` with compiled bytecode: the platform's build compiles it, too.
-Every process has a group of its own that is killed at the end.
+The function runs from a copy of ``functions/`` with compiled bytecode, as after the platform's build. Every
+process has its own process group, which is killed at the end.
 """
 
 import base64
@@ -51,7 +51,7 @@ async def remediate(request):
         return JSONResponse({"tasks": len(asyncio.all_tasks()), "threads": threading.active_count()})
     return await main.remediate(request)
 """
-"""The function beside a path that tells how many tasks and threads there are."""
+"""The function, and a path that returns how many tasks and threads there are."""
 
 
 @functools.cache
@@ -65,7 +65,7 @@ def _workshop() -> Path:
 
 
 def workshop() -> Path:
-    """Give the run's folder; ``functions`` in it is the compiled copy."""
+    """Return the run's folder; ``functions`` in it is the compiled copy."""
     return _workshop()
 
 
@@ -76,12 +76,12 @@ def clean() -> None:
 
 
 def ours(name: str = "main.py") -> Path:
-    """Give the function's source."""
+    """Return the path of the function's source."""
     return workshop() / "functions" / name
 
 
 def noop(imports: str = "") -> Path:
-    """Give a no-op's source that imports so much."""
+    """Write a no-op that also has these imports; return the path of its source."""
     name = "noop-" + (imports.replace("import ", "").replace("\n", "-").replace(".", "_") or "bare")
     folder = workshop() / name[:100]
     folder.mkdir(exist_ok=True)
@@ -91,18 +91,18 @@ def noop(imports: str = "") -> Path:
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """Give an environment with these ``LOGMEND_*`` settings alone, and bytecode as the platform has it."""
+    """Return an environment with only these ``LOGMEND_*`` settings, and bytecode as on the platform."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("LOGMEND_", "K_", "PYTHON"))}
     return kept | {f"LOGMEND_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def beside(source: Path = ROOT / "functions") -> dict[str, str]:
-    """Give an environment that imports this package from this repository, and logmend from ``source``."""
+    """Return an environment that imports this package from this repository, and logmend from ``source``."""
     return environment({}) | {"PYTHONPATH": f"{source}:{ROOT}"}
 
 
 def alone(module: str, *words: object, timeout: float, source: Path = ROOT / "functions") -> Any:
-    """Run a benchmark's module as a process, with logmend from ``source``; give the JSON that it prints."""
+    """Run a benchmark's module as a process, with logmend from ``source``; return the JSON that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{module}", *map(str, words)],
         cwd=ROOT,
@@ -116,7 +116,7 @@ def alone(module: str, *words: object, timeout: float, source: Path = ROOT / "fu
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A function that was started. ``started`` is by ``time.perf_counter``."""
+    """A running function. ``started`` is a time of ``time.perf_counter``."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -128,25 +128,25 @@ class Served:
         return f"http://127.0.0.1:{self.port}/"
 
     def worker(self) -> int:
-        """Give the process that answers: gunicorn's one worker."""
+        """Return the process that answers: gunicorn's only worker."""
         return int(subprocess.check_output(["pgrep", "-P", str(self.process.pid)]).split()[0])
 
     def cpu(self) -> float:
-        """Give the seconds of CPU that the worker has used."""
+        """Return the seconds of CPU that the worker has used."""
         fields = Path(f"/proc/{self.worker()}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, field: str = "VmRSS") -> float:
-        """Give the worker's memory in MiB; ``VmHWM`` is its peak."""
+        """Return the worker's memory in MiB; ``VmHWM`` is its peak."""
         return memory(self.worker(), field)
 
     def descriptors(self) -> int:
-        """Count the worker's open files."""
+        """Return the number of the worker's open files."""
         return len(list(Path(f"/proc/{self.worker()}/fd").iterdir()))
 
 
 def memory(process: int | str, field: str = "VmRSS") -> float:
-    """Give a process's memory in MiB."""
+    """Return a process's memory in MiB."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) / 1024
@@ -155,7 +155,7 @@ def memory(process: int | str, field: str = "VmRSS") -> float:
 
 @contextlib.contextmanager
 def served(source: Path, **settings: object) -> Iterator[Served]:
-    """Run a function until left, as Cloud Run starts it. It may not answer yet."""
+    """Run a function for as long as the context lasts, as Cloud Run starts it. It may not answer yet."""
     port = free_port()
     command = [
         sys.executable,
@@ -190,7 +190,7 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def free_port() -> int:
-    """Give a loopback port that nothing listens on."""
+    """Return a loopback port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -198,7 +198,7 @@ def free_port() -> int:
 
 
 def ask(port: int, body: bytes, *, path: str = "/") -> tuple[int, dict[str, Any]]:
-    """Post a body, trying every two milliseconds until somebody answers; give status and JSON."""
+    """Post a body, trying every two milliseconds until there is an answer; return its status and JSON."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\nconnection: close\r\n"
         f"content-length: {len(body)}\r\n\r\n"
@@ -224,7 +224,7 @@ def _exchange(port: int, request: bytes) -> bytes:
 
 
 def push(document: Mapping[str, Any], message_id: str) -> bytes:
-    """Give the body with which Pub/Sub pushes a document."""
+    """Return the body with which Pub/Sub pushes a document."""
     data = base64.b64encode(json.dumps(document).encode()).decode()
     message = {
         "data": data,

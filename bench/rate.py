@@ -1,4 +1,4 @@
-"""What events that end early cost above a no-op on the same server, and ledgers against bare client calls."""
+"""What events that end early cost over a no-op on the same server, and ledgers against bare client calls."""
 
 import asyncio
 import json
@@ -38,11 +38,11 @@ CONNECTIONS = 16
 VMS = 50
 COUNTS = {"unmatched": 5000, "sqlite": 1000, "firestore": 200}
 MOST = 40.0
-"""Microseconds of CPU that an event of no runbook may cost above a no-op."""
+"""Microseconds of CPU that an event that concerns no runbook may cost more than a no-op."""
 
 
 def measure() -> Iterator[Figure]:
-    """Measure each in turns with its alternative."""
+    """Measure each in turn with its alternative."""
     with vms.crowd(workshop() / "rate") as crowd:
         folder = workshop() / "rate"
         settings = crowd.settings() | {"mode": "observe"}
@@ -57,7 +57,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
-    """Measure what is only counted: the ledger is kept, and not asked."""
+    """Measure events that are only counted: there is a ledger, but they do not read it."""
     with served(noop()) as other, served(ours(), **settings) as function:
         _warm(other, function)
         document = vms.line(1, form="done")
@@ -72,7 +72,7 @@ def _unmatched(settings: dict[str, object]) -> Iterator[Figure]:
 def _cooling(settings: dict[str, object]) -> Iterator[Figure]:
     with served(noop()) as other, served(ours(), **settings) as function:
         _warm(other, function)
-        seen = range(vms.OPTED_IN, vms.OPTED_IN + VMS)  # over so many VMs the events are spread
+        seen = range(vms.OPTED_IN, vms.OPTED_IN + VMS)  # the events are spread over these VMs
         for vm in seen:
             assert ask(function.port, push(vms.line(vm), f"first-{vm}"))[1]["result"] == "refused"
         mine, bare = [], []
@@ -85,7 +85,7 @@ def _cooling(settings: dict[str, object]) -> Iterator[Figure]:
 
 
 def _above(what: str, mine: list[float], bare: list[float], most: float | None) -> Iterator[Figure]:
-    """Tell the CPU above a no-op's, by pairs, and how many events a core takes in a second."""
+    """Yield the CPU in excess of a no-op's, by pairs, and how many events a core takes in a second."""
     above = [a - b for a, b in zip(mine, bare, strict=True)]
     against = f"no-op function on the same server: {median(bare):,.0f} µs"
     yield plain(
@@ -107,7 +107,7 @@ def _above(what: str, mine: list[float], bare: list[float], most: float | None) 
 
 
 def _store(name: str, folder: Path, least: float) -> Iterator[Figure]:
-    """Measure a ledger's transactions alone: three documents read, one of them written, sixteen at once."""
+    """Measure a ledger's transactions alone: each reads three documents and writes one; sixteen at once."""
     mine, bare = [], []
     for number in range(ROUNDS):
         count = COUNTS[name]
@@ -132,7 +132,7 @@ def _warm(*functions: Served) -> None:
 
 
 def _cpu(function: Served, bodies: list[bytes], expected: str) -> float:
-    """Have them answered; give the microseconds of CPU that each took."""
+    """Post the bodies; return the microseconds of CPU that each took."""
     used = function.cpu()
     found = load(function.port, bodies, CONNECTIONS)
     if set(found["said"]) != {f"200 {expected}"}:
@@ -141,13 +141,13 @@ def _cpu(function: Served, bodies: list[bytes], expected: str) -> float:
 
 
 def _transactions(way: str, folder: Path, count: int, prefix: str) -> float:
-    """Do them in a process of its own; give how many there are in a second."""
+    """Run the transactions in their own process; return how many there are in a second."""
     store = folder / f"store-{free_port()}"
     return float(alone(BENCH, way, store, count, prefix, timeout=120, source=workshop() / "functions"))
 
 
 def _bare_sqlite(path: Path, count: int) -> float:
-    """Do it with sqlite3 alone, as safely (WAL, full synchronisation)."""
+    """Do the same with sqlite3 alone, as safely (WAL, full synchronisation)."""
     link = sqlite3.connect(path, isolation_level=None)
     link.execute("PRAGMA journal_mode=WAL")
     link.execute("PRAGMA synchronous=FULL")
@@ -164,7 +164,7 @@ def _bare_sqlite(path: Path, count: int) -> float:
 
 
 async def _at_once(count: int, one: Callable[[int], Awaitable[None]]) -> float:
-    """Do so many, some at a time, after a few that warm up; give how many there are in a second."""
+    """Run this many, some at a time, after a few to warm up; return how many there are in a second."""
     waiting = iter(range(-16, count))
     started = 0.0
 

@@ -1,6 +1,6 @@
 """``logmend scan`` of exported entries against jq extracting the same fields from the same file.
 
-No line of a file repeats another: whatever remembers texts would look too good.
+No line of a file repeats another, since a cache of texts would look too good.
 """
 
 import json
@@ -34,7 +34,7 @@ SHAPES: tuple[dict[str, str], ...] = (
     {"path": "auth"},
 )
 OURS_OF = 20
-"""In an export of everything one entry in so many has the line."""
+"""In an export of everything, one entry in this many has the line."""
 RUN = (
     "import sys; from logmend_cli.main import main; sys.argv[0] = 'logmend'\n"
     "try:\n    main()\n"
@@ -48,7 +48,7 @@ OTHER = "sshd[{0}]: Accepted publickey for user{0} from 10.0.0.7 port {0} ssh2: 
 
 
 class Used(NamedTuple):
-    """Seconds of CPU and of waiting, and the peak in MiB."""
+    """Seconds of CPU and of elapsed time, and the peak memory in MiB."""
 
     cpu: float
     wall: float
@@ -56,7 +56,7 @@ class Used(NamedTuple):
 
 
 def measure() -> Iterator[Figure]:
-    """Read the large files once, then take turns on exports of everything."""
+    """Read the large files once, then measure in turn on exports of everything."""
     jq = shutil.which("jq")
     if jq is None:
         raise Skipped("jq is not installed")
@@ -82,7 +82,7 @@ def measure() -> Iterator[Figure]:
 
 
 def _foreign(jq: str) -> Iterator[Figure]:
-    """Measure an export of everything, and what another program's line costs in it."""
+    """Measure an export of everything, and what each line of another program costs in it."""
     for name, indented in (("compact", False), ("indented", True)):
         whole, few = workshop() / "whole.json", workshop() / "few.json"
         _write(whole, FEWER, of=OURS_OF, indented=indented)
@@ -107,7 +107,7 @@ def _against_jq(what: str, ours: list[Used], theirs: list[Used]) -> Iterator[Fig
 
 
 def _write(file: Path, count: int, *, of: int = 1, indented: bool, foreign: bool = True) -> None:
-    """Write entries of which one in ``of`` has the line; each has an id, times and a number of its own.
+    """Write entries, one in ``of`` with the line; each has its own id, times and number.
 
     Without ``foreign`` the others are left out.
     """
@@ -156,7 +156,7 @@ def _scan(file: Path) -> Used:
 
 
 def _used(command: list[str]) -> tuple[Used, bytes]:
-    """Run a command; count the CPU of it and its children, which waits for nothing else on the machine."""
+    """Run a command; measure its and its children's CPU, which waits for nothing else on the machine."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         command,

@@ -41,7 +41,7 @@ def measure() -> Iterator[Figure]:
     ends = time.monotonic() + 60 * float(os.environ.get("BENCH_SOAK_MINUTES", "1"))
     folder = workshop() / "soak"
     with vms.crowd(folder) as crowd:
-        # A budget's reservations are kept for its window, which has to be over long before the soak is.
+        # A budget's places are kept for its window, which has to end long before the soak does.
         budget = {"disruption_budget": "1000000/30s"}
         settings = crowd.settings() | budget | {"state": f"sqlite:{folder / 'ledger'}"}
         with served(ours("soaked.py"), **settings) as function:

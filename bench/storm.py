@@ -1,10 +1,10 @@
 """A storm: all VMs complain within ten minutes, some messages come twice, out of order. Pretend executor.
 
-The budget does not bind, so that its window holds as many changes as there are VMs: what is measured is
-whether an event and a remediation cost the same then.
+The budget is never used up, so its window holds as many changes as there are VMs: the question is whether an
+event and a remediation still cost the same then.
 
-The pipeline, its ledger in memory and its clock are real or stand-ins of our own ports (tests/fakes.py); each
-run is in a process of its own: ``python -m bench.storm VMS`` prints what came of it.
+The pipeline, its ledger in memory and its clock are real or stand-ins for our own ports (tests/fakes.py).
+Each run has its own process: ``python -m bench.storm VMS`` prints the result.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ BENCH = "storm"
 GAINS = "A VM costs the same to remediate, and its lines the same to answer, when 100,000 complain."
 FEW, MANY = 1_000, 100_000
 TURNS = 5
-"""How often the small storm is run before the large one, and how often after it."""
+"""Runs of the small storm before the large one, and as many after it."""
 ENTRIES = 3
 AGAIN = 0.1
 """Share of the messages that are delivered twice."""
 REACH = 600
-"""How many places a message may be out of order."""
+"""The number of places by which a message may be out of order."""
 SPAN = 600.0
 """Seconds of the storm's own time in which every VM complains."""
 WINDOW = timedelta(seconds=SPAN)

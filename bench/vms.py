@@ -1,9 +1,9 @@
-"""A crowd of pretend VMs in a process of its own: an SSH server, and the Compute API that knows them.
+"""Many pretend VMs in one process of their own: an SSH server, and the Compute API that knows them.
 
 ``python -m bench.vms FOLDER SECONDS`` serves every address of 127.0.0.0/8 behind one port until its input
-ends. A VM's id tells its address. Each has the fault until its ``enforce.sh`` was run; no shell is started,
-so that what is measured is logmend's own part, and each script takes so many SECONDS. VMs above ``OPTED_IN``
-have opted in to certificates.
+ends. A VM's id gives its address. Each has the fault until its ``enforce.sh`` was run. No shell is started,
+in order to measure logmend's own part alone, and each script takes SECONDS. VMs above ``OPTED_IN`` have opted
+in to certificates.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ USER = "bench"
 
 
 def address(number: int) -> str:
-    """Give a VM's address."""
+    """Return a VM's address."""
     return str(ipaddress.IPv4Address("127.1.0.0") + number % OPTED_IN)
 
 
 def line(number: int, **shape: Any) -> dict[str, Any]:
-    """Give the log entry of a VM's line."""
+    """Return the log entry of a VM's line."""
     return entry((PROJECT, ZONE, str(FIRST + number)), **shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Where the VMs are."""
+    """How to reach the VMs."""
 
     ssh_port: int
     compute_port: int
@@ -57,7 +57,7 @@ class Crowd:
     known_hosts: Path
 
     def settings(self) -> dict[str, object]:
-        """Give the settings with which a function reaches them."""
+        """Return the settings with which a function reaches them."""
         return {
             "mode": "enforce",
             "project": PROJECT,
@@ -70,14 +70,14 @@ class Crowd:
         }
 
     def asked(self) -> int:
-        """Give how often the Compute API was asked."""
+        """Return how many calls the Compute API had."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.compute_port}/asked") as answer:
             return int(answer.read())
 
 
 @contextlib.contextmanager
 def crowd(folder: Path, seconds: float = 0.0) -> Iterator[Crowd]:
-    """Serve the VMs until left; each script takes so many ``seconds``."""
+    """Serve the VMs for as long as the context lasts; each script takes ``seconds``."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {"PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"}
     process = subprocess.Popen(

@@ -1,1 +1,1 @@
-"""The operator's command, ``logmend``. Nothing here decides: commands ask the production stages."""
+"""The operator's command, ``logmend``. It decides nothing itself: commands ask the production stages."""

@@ -1,6 +1,6 @@
-"""VMs that are alike: one cause, and made by one group from one template and image. Pure.
+"""VMs that are alike: they share a cause, a group, a template and an image. Pure.
 
-``412 VMs, one template`` is one repair. Of a VM without a group nothing but its image is told.
+``412 VMs, one template`` is one repair. For a VM without a group, only its image is shown.
 """
 
 from collections import defaultdict
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _GONE = frozenset({Result.REMEDIATED, Result.REVERTED, Result.NOTHING_TO_DO})
-"""Results after which a cause that was found before is over."""
+"""Results after which an earlier cause no longer applies."""
 
 
 class Alike(Struct, frozen=True):
-    """How many VMs have one cause and one origin, and what repairs them all."""
+    """The number of VMs that share a cause and an origin, and what repairs them all."""
 
     cause: str
     made: Lineage
@@ -28,7 +28,7 @@ class Alike(Struct, frozen=True):
 
     @property
     def row(self) -> Mapping[str, object]:
-        """Return it as JSON data."""
+        """The group as JSON data."""
         return {
             "cause": self.cause,
             "group": self.made.group,
@@ -40,7 +40,7 @@ class Alike(Struct, frozen=True):
 
 
 class Causes:
-    """The latest cause of each VM under each runbook. Outcomes may come in any order: their time decides."""
+    """The latest cause of each VM under each runbook. Outcomes may come in any order: the newest counts."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[InstanceRef, str], tuple[str, Lineage]] = {}
@@ -48,7 +48,7 @@ class Causes:
         self._steps: dict[str, str] = {}
 
     def outcome(self, outcome: Outcome) -> None:
-        """Take in what an outcome says of its VM's fault."""
+        """Take in what an outcome says about its VM's fault."""
         if outcome.instance is None or outcome.runbook is None:
             return
         key = outcome.instance, outcome.runbook
@@ -62,16 +62,16 @@ class Causes:
             self._of.pop(key, None)
 
     def found(self, instance: InstanceRef, runbook: str, diagnosis: Diagnosis, made: Lineage) -> None:
-        """Take in one VM's cause."""
+        """Take in the cause for one VM."""
         self.said(instance, runbook, diagnosis.cause, made, diagnosis.next_step)
 
     def said(self, instance: InstanceRef, runbook: str, cause: str, made: Lineage, step: str = "") -> None:
-        """Take in a word for what one VM has, and what to do about it."""
+        """Take in the name of one VM's cause, and what to do about it."""
         self._of[instance, runbook] = cause, made
         self._steps[cause] = step
 
     def rows(self) -> list[Alike]:
-        """Return the groups, those of most VMs first."""
+        """Return the groups, those with the most VMs first."""
         vms = defaultdict[tuple[str, Lineage], set[InstanceRef]](set)
         for (instance, _), key in self._of.items():
             vms[key].add(instance)

@@ -1,4 +1,4 @@
-"""Ask Google's APIs about a deployment: names, questions, answers. Read only; nothing is judged here."""
+"""Ask Google's APIs about a deployment: names, questions, answers. Read only; it judges nothing."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,13 +13,13 @@ from logmend_cli.errors import NO_CREDENTIALS
 
 _TIMES = {"connect_timeout": 5.0, "timeout": 20.0}
 NO_BODY: JsonObject = MappingProxyType({})
-"""POST without a body, for methods that take none."""
+"""A POST without a body, for methods that take none."""
 
 
 class Reply(Struct, frozen=True):
     """An API's answer: its ``body``, or that there is none (``absent``), or ``why`` it is unknown.
 
-    ``error`` is what went wrong, for whoever cannot go on without the answer.
+    ``error`` is what went wrong, for callers that cannot go on without the answer.
     """
 
     body: JsonObject | None = None
@@ -29,9 +29,9 @@ class Reply(Struct, frozen=True):
 
 
 class Deployment(Struct, frozen=True):
-    """What is looked at: names as ``deploy/`` gives them, all derived from ``name``.
+    """The deployment in question: the names that ``deploy/`` gives, all derived from ``name``.
 
-    ``parents`` are where sinks are: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
+    ``parents`` have the sinks: ``projects/P``, ``folders/F`` or ``organizations/O``. ``fleet`` are the
     projects of the VMs.
     """
 
@@ -58,7 +58,7 @@ class Deployment(Struct, frozen=True):
 
     @property
     def dead_subscription(self) -> str:
-        """What dead letters are replayed from."""
+        """The subscription from which dead letters are replayed."""
         return f"projects/{self.project}/subscriptions/{self.name}-dead-letter"
 
     @property
@@ -69,9 +69,9 @@ class Deployment(Struct, frozen=True):
 
 @dataclass
 class Apis:
-    """The APIs, each opened when first asked; ``endpoint`` is one address for them all (a fake, a proxy).
+    """The APIs, each opened on first use; ``endpoint`` is one address for all of them (a fake, a proxy).
 
-    ``refusal`` says why there are no credentials, once that is known; then nothing is asked any more.
+    Once it is known that there are no credentials, ``refusal`` says why, and no more calls are made.
     """
 
     endpoint: str | None = None
@@ -81,7 +81,7 @@ class Apis:
     skews: list[float] = field(default_factory=list)
 
     async def ask(self, service: str, path: str, *, body: JsonObject | None = None) -> Reply:
-        """Ask one thing: POST if there is a ``body``, else GET."""
+        """Make one call: POST if there is a ``body``, else GET."""
         if self.refusal is not None:
             return _unasked(self.refusal)
         if service not in self.opened:
@@ -111,5 +111,5 @@ class Apis:
 
 
 def _unasked(refusal: Transient | Permanent) -> Reply:
-    """Return the answer to what cannot be asked; to say once in full why is enough."""
+    """Return the reply for a call that cannot be made; the full reason is given only once."""
     return Reply(why=f"{refusal.reason}: Google Cloud was not asked", error=refusal)

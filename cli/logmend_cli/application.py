@@ -1,4 +1,4 @@
-"""The application behind the commands that touch the ledger or VMs, opened as the settings say."""
+"""The application behind the commands that touch the ledger or VMs, opened by the settings."""
 
 import asyncio
 import getpass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AT_ONCE = 16
-"""How many requests of the ledger are under way at the same time."""
+"""The number of concurrent ledger requests."""
 TICK = b'{"logmend": "tick"}'
 
 NO_LEDGER = (
@@ -37,7 +37,7 @@ NO_LEDGER = (
 
 
 def shared_ledger(settings: Settings) -> Settings:
-    """Return the settings if their ledger outlives this command; ConfigError if it does not."""
+    """Return the settings if their ledger outlives this command; else raise ConfigError."""
     if settings.state == "memory:":
         raise ConfigError([NO_LEDGER])
     return settings
@@ -56,7 +56,7 @@ async def opened(settings: Settings) -> AsyncIterator["Application"]:
 
 
 def running(work: Callable[["Application"], Awaitable[T]], settings: Settings) -> T:
-    """Do ``work`` with the application, in an event loop of its own."""
+    """Run ``work`` with the application, in its own event loop."""
 
     async def body() -> T:
         async with opened(settings) as app:
@@ -66,7 +66,7 @@ def running(work: Callable[["Application"], Awaitable[T]], settings: Settings) -
 
 
 async def tick_function(topic: str | None) -> bool:
-    """Have the function take up what was written to the ledger; False if no topic is set to do so by."""
+    """Ask the function to process what was written to the ledger; return False if no topic is set."""
     if topic is None:
         return False
     from logmend.adapters.google.pubsub import Publisher
@@ -78,14 +78,14 @@ async def tick_function(topic: str | None) -> bool:
 
 
 async def told_of_tick(topic: str | None) -> str:
-    """Have the function take up what was written to the ledger, and say when it does."""
+    """Ask the function to process what was written to the ledger; return when it will, in words."""
     if await tick_function(topic):
         return "asked for a tick: the function processes it unless it is stopped or down (`logmend status`)"
     return "the scheduler's next tick processes it; with LOGMEND_TOPIC set, this command asks for one"
 
 
 async def some_at_once(work: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Do several things, ``AT_ONCE`` at the same time; gives what each came to, in their order."""
+    """Run all of ``work``, ``AT_ONCE`` at the same time; return the results in order."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Callable[[], Awaitable[T]]) -> T:
@@ -96,9 +96,9 @@ async def some_at_once(work: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
 
 
 async def for_each(what: str, work: Mapping[str, Callable[[], Awaitable[str]]]) -> int:
-    """Do one thing for each id and print what it came to; returns how many went wrong.
+    """Run the work of each id and print its result; return how many failed.
 
-    What goes wrong with one is told and stops no other.
+    A failure is printed and does not stop the others.
     """
 
     async def one(name: str, do: Callable[[], Awaitable[str]], more: Callable[[int], None]) -> bool:
@@ -117,9 +117,9 @@ async def for_each(what: str, work: Mapping[str, Callable[[], Awaitable[str]]]) 
 
 
 async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
-    """Write orders to the ledger for the function; gives those that are there.
+    """Write requests to the ledger for the function; return those that were written.
 
-    Once one could not be written no other is begun. Each that is not there is told.
+    After one that could not be written, no other is begun. Those that were not written are named.
     """
     stop = asyncio.Event()
 
@@ -146,7 +146,7 @@ async def written(app: "Application", orders: Sequence[Intent]) -> list[Intent]:
 
 
 async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRef]:
-    """Turn what an operator typed into instances; names are looked up."""
+    """Return the instances that an operator named; names are looked up."""
     refs: list[InstanceRef] = []
     for text in named:
         match identify.parse(text):
@@ -158,7 +158,7 @@ async def instances(app: "Application", named: Sequence[str]) -> list[InstanceRe
 
 
 def span(text: str) -> timedelta:
-    """Read how long something is to last, as ``--for`` takes it."""
+    """Read a duration, as ``--for`` takes it."""
     try:
         lasts = duration(text)
     except (ValueError, OverflowError) as error:
@@ -169,7 +169,7 @@ def span(text: str) -> timedelta:
 
 
 def operator() -> str:
-    """Return who is asking: ``USER@HOST``, as outcomes and switches record it."""
+    """Return the operator as outcomes and switches record it: ``USER@HOST``."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -178,11 +178,11 @@ def operator() -> str:
 
 
 RECORDED = 1000
-"""Characters of a reason, or of a name, at most: switches are read at every attempt."""
+"""Most characters of a reason or a name: switches are read at every attempt."""
 
 
 def _recorded(_: click.Context, parameter: click.Parameter, text: str) -> str:
-    """Take what is kept in the ledger and in outcomes: text, of a bounded length, and a name that is one."""
+    """Check a value that the ledger and outcomes keep: text of bounded length; a name must be valid."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""``logmend cancel``: end what waits before it is begun."""
+"""``logmend cancel``: end waiting requests before they begin."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -10,7 +10,7 @@
       "expect": {"result": "refused", "reason": "exempt", "runbook": "workload-cert-refresh", "variant": null}
     }
 
-``expect`` names all four, null if they do not apply.
+``expect`` has all four keys; a value that does not apply is null.
 """
 
 import json
@@ -29,7 +29,7 @@ EXPECTED = ("result", "reason", "runbook", "variant")
 
 
 class Expected(Struct, frozen=True):
-    """What explain has to answer. ``result`` is None for a tick."""
+    """The expected answer of explain. ``result`` is None for a tick."""
 
     result: Result | None
     reason: str | None
@@ -38,7 +38,7 @@ class Expected(Struct, frozen=True):
 
 
 class Case(Struct, frozen=True):
-    """An event, perhaps with facts and a time, and the answer that it has to get."""
+    """An event, optionally with facts and a time, and the expected answer."""
 
     name: str
     why: str
@@ -54,7 +54,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> tuple[Case | None, list[Problem]]:
-    """Read one case strictly: an unknown key is a problem, and so is any other shape."""
+    """Read one case strictly: unknown keys and other shapes are problems."""
     file = str(path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -90,7 +90,7 @@ def read(path: Path) -> tuple[Case | None, list[Problem]]:
 
 
 def write(folder: Path, case: Case) -> Path:
-    """Write a case below a runbook's folder and give its path. FileExistsError rather than replace one."""
+    """Write a case into a runbook's folder and return its path; raise FileExistsError if it exists."""
     path = folder / "cases" / f"{case.name}.json"
     path.parent.mkdir(exist_ok=True)
     raw: dict[str, object] = {"why": case.why, "event": case.event}

@@ -1,4 +1,4 @@
-"""``logmend demo``: the whole story on a pretend fleet, through the real function process; checks itself."""
+"""``logmend demo``: the whole story on a pretend fleet, through the real function process, and checked."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MADE = ("machines", "key", "ledger.sqlite", "function.log", "outcomes.jsonl", "report.html")
-"""How names begin of what a demo leaves in its folder: nothing else there is ever removed."""
+"""Prefixes of the names that a demo leaves in its folder: it never removes anything else."""
 
 
 @click.command(cls=Command)
@@ -60,7 +60,7 @@ def command(out: Path, pubsub: str, form: str) -> int:
 
 
 def _make_anew(out: Path) -> None:
-    """Empty the folder; ConfigError if something is in it that no demo made."""
+    """Empty the folder; raise ConfigError if it has something that no demo made."""
     there = [each.name for each in out.iterdir()] if out.is_dir() else []
     if foreign := sorted(name for name in there if not name.startswith(MADE)):
         raise ConfigError(
@@ -71,7 +71,7 @@ def _make_anew(out: Path) -> None:
 
 
 def _shown(path: Path) -> Path:
-    """Return a path as it is said: from the working directory if it is below that."""
+    """Return a path as it is printed: relative if it is below the working directory."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -112,7 +112,7 @@ async def _demo(out: Path, pubsub: str, form: str) -> list[str]:
 
 
 async def undo(fleet: PretendFleet, state: str, url: str) -> None:
-    """Revert the first machine, as ``logmend revert`` does: an order in the ledger, and a tick."""
+    """Revert the first machine, as ``logmend revert`` does: a request in the ledger, and a tick."""
     from logmend.ledger import Journal
     from logmend.model.enums import Action
     from logmend.model.values import InstanceRef
@@ -138,9 +138,9 @@ def check(
     outcomes: list[JsonObject],
     messages: dict[str, str],
 ) -> list[str]:
-    """Hold outcomes against what was expected, and against the machines; give what does not hold.
+    """Compare outcomes with what was expected and with the machines; return the differences.
 
-    ``messages`` names the message id under which each scene was delivered.
+    ``messages`` has the message id under which each scene was delivered.
     """
     problems = []
     if not any(each["result"] == "reverted" for each in outcomes):
@@ -166,7 +166,7 @@ def named(outcome: JsonObject) -> str:
 
 @dataclass
 class Board:
-    """What is shown while the story goes on: the latest outcome of each scene."""
+    """The display while the demo runs: the latest outcome of each scene."""
 
     scenes: Sequence[Scene]
     live: "Live | None" = None
@@ -174,7 +174,7 @@ class Board:
     messages: dict[str, str] = field(default_factory=dict)
 
     def show(self, scene: Scene, outcome: JsonObject) -> None:
-        """Take in what became of a scene so far."""
+        """Take in the latest outcome of a scene."""
         self.rows[scene.message_id] = outcome
         self.messages[scene.message_id] = outcome["message_id"]
         if self.live is not None:

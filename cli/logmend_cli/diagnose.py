@@ -1,4 +1,4 @@
-"""``logmend diagnose``: why VMs have a runbook's fault, asked of the VMs themselves. Changes nothing."""
+"""``logmend diagnose``: ask VMs themselves why they have a runbook's fault. Changes nothing."""
 
 import asyncio
 from collections import Counter
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class DiagnoseOptions(Struct, frozen=True):
-    """What the command was told, each option by its name; None for what was not."""
+    """The command's options by name; None if not given."""
 
     named: tuple[str, ...]
     project: str | None
@@ -110,7 +110,7 @@ async def _diagnose(app: "Application", options: DiagnoseOptions) -> int:
 
 
 async def _noted(app: "Application", refs: Sequence[InstanceRef], runbook: str, by: str) -> None:
-    """Record who looks with root's eyes, in the outcomes' log, before anything is run."""
+    """Record in the outcomes' log who looks as root, before anything is run."""
     acts = diagnose.as_root(refs, runbook, by, datetime.now(UTC))
     for number in range(len(refs)):
         await app.pipeline.recorder.emit(outcomes.of_act(acts, number, app.settings))

@@ -1,4 +1,4 @@
-"""What commands are made of: examples at the end of their help, options that several share."""
+"""What commands share: examples at the end of their help, and common options."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ import click
 from click.core import ParameterSource
 
 Decorator = Callable[[Callable[..., object]], Callable[..., object]]
-"""What gives a command an option, or several."""
+"""Adds one or more options to a command."""
 
 
 class Command(click.Command):
     """A command with ``examples``: lines to paste, shown at the end of its help and in docs/cli.md.
 
-    An option whose value is empty is refused, except those in ``may_be_empty``: a script leaves it so if its
+    An empty value of an option is refused, except for those in ``may_be_empty``: a script passes one if its
     variable is not set, and ``--zone ""`` must not mean every zone.
     """
 
@@ -29,7 +29,7 @@ class Command(click.Command):
         self.may_be_empty = may_be_empty
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments; a value that is empty is a usage error."""
+        """Read the arguments; an empty value is a usage error."""
         rest = super().parse_args(ctx, args)
         for option in self.params:
             name = option.name or ""
@@ -56,7 +56,7 @@ class CommandGroup(click.Group):
 
 
 def together(*options: Decorator) -> Decorator:
-    """Return what gives a command all of these, in this order."""
+    """Return a decorator that adds all of these, in this order."""
 
     def decorate(command: Callable[..., object]) -> Callable[..., object]:
         for option in reversed(options):
@@ -67,7 +67,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 def runbook_names(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a runbook, built in or the operator's own; none if the settings cannot be read."""
+    """Complete the name of a built-in runbook or an own one; nothing if the settings cannot be read."""
     from logmend import catalog
     from logmend.errors import ConfigError
     from logmend.settings import Settings

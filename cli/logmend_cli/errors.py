@@ -1,4 +1,4 @@
-"""What a person is told when something goes wrong, and the exit status that goes with it."""
+"""The messages if something goes wrong, and the exit status of each."""
 
 import errno
 import os
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from logmend.model.enums import Result
 
 DONE, BAD, UNUSABLE = 0, 1, 2
-"""Exit status: done or nothing to do; a bad result or failing check; invalid input or options."""
+"""Exit statuses: done or nothing to do; a bad result or a failed check; invalid input or options."""
 
 INTERRUPTED, PIPE_CLOSED = 128 + signal.SIGINT, 128 + signal.SIGPIPE
-"""Exit status of what a signal ends, as shells count it: Ctrl-C; nobody reads on."""
+"""Exit statuses after a signal, as shells count them: Ctrl-C; the reader of the output is gone."""
 
 NO_CREDENTIALS = frozenset({"no_credentials", "credentials_unusable"})
-"""Reasons of an error that every further call of Google's APIs would end in as well."""
+"""Reasons of errors with which every further call of Google's APIs would fail as well."""
 
 _BAD = frozenset({"failed", "unverified", "rejected", "unmatched"})
 
 
 def status_of(results: "Iterable[Result | None]") -> int:
-    """Return the exit status of what came of several events: the worst. None is a tick: nothing bad."""
+    """Return the exit status for the results of several events: the worst. None is a tick, never bad."""
     return BAD if any(result in _BAD for result in results) else DONE
 
 
@@ -50,13 +50,13 @@ class Told(click.ClickException):
 
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says if there is no room to write: nothing to report to us."""
+"""The operating system's errors if there is no room to write: not a bug of logmend."""
 _KIND = {"FilterError": "filter", "Superseded": "superseded"}
 
 
 @contextmanager
 def told(*, debug: bool = False) -> Iterator[None]:
-    """Turn errors into what a person is told. ``debug`` shows the traceback of those that are a surprise."""
+    """Turn errors into messages for a person. ``debug`` shows the traceback of unexpected ones."""
     try:
         yield
     except click.exceptions.NoArgsIsHelpError as error:
@@ -93,7 +93,7 @@ def told(*, debug: bool = False) -> Iterator[None]:
             if error.filename is None:
                 _print_no_more()
             raise Told([f"{what}: {error.strerror}; the output is incomplete"], BAD) from error
-        if error.filename is None:  # not a file or folder that somebody named
+        if error.filename is None:  # not about a file or folder that was named
             raise _surprise(error, debug=debug) from error
         raise Told([f"{error.filename}: {error.strerror or error}"], UNUSABLE) from error
     except Exception as error:
@@ -102,7 +102,7 @@ def told(*, debug: bool = False) -> Iterator[None]:
 
 
 def _print_no_more() -> None:
-    """Let what is left to print go nowhere: Python would try once more at its end, and exit with 120."""
+    """Discard output that is left: Python would try again when it exits, and exit with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -113,24 +113,24 @@ def _surprise(error: Exception, *, debug: bool) -> Told:
 
 
 def warn(text: str) -> None:
-    """Print something to standard error; standard output stays the same."""
+    """Print text to standard error; standard output stays the same."""
     click.echo(f"{click.style('logmend:', fg='yellow')} {_plain(text)}", err=True)
 
 
 def confirm(question: str) -> None:
-    """Ask on standard error; whoever says no, or is not there, ends the command with nothing done."""
+    """Ask on standard error; if the answer is no, or there is none, end the command with nothing done."""
     click.confirm(f"{click.style('logmend:', fg='yellow')} {_plain(question)}", abort=True, err=True)
 
 
 def _plain(text: str) -> str:
-    """Return what may quote the ledger, a VM or an API, with nothing that makes a terminal do something."""
+    """Return text, which may quote the ledger, a VM or an API, without terminal control characters."""
     from logmend_cli.output import printable
 
     return "\n".join(map(printable, text.split("\n")))
 
 
 def colours() -> bool | None:
-    """Return False if this terminal or its owner wants none (https://no-color.org); else click decides."""
+    """Return False if the terminal or the user wants no colours (https://no-color.org), else None."""
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
@@ -138,7 +138,7 @@ def _trouble(error: Transient | Permanent) -> str:
     from logmend.outcome.reasons import AT_HAND, REASONS, WAIT
 
     reason = REASONS.get(error.reason)
-    # A store names the cause first, which may need another step than what it means for the store.
+    # A store names the cause first, whose next step may differ from that for the store's own error.
     cause = error.detail.partition(":")[0]
     step = REASONS[cause].next_step if cause in AT_HAND else reason.next_step if reason else ""
     if step == WAIT:

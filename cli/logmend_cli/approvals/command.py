@@ -33,7 +33,7 @@ from logmend_cli.output import format_option, show_rows
 
 
 class Chosen(Struct, frozen=True):
-    """Which plans are meant: ids or their beginnings, and what narrows them down."""
+    """Which plans are meant: by ids or prefixes of ids, and further conditions."""
 
     ids: tuple[str, ...] = ()
     runbook: str | None = None
@@ -43,11 +43,11 @@ class Chosen(Struct, frozen=True):
 
     @property
     def asks(self) -> bool:
-        """More may be meant than were named one by one."""
+        """Whether the selection may include more than the plans that were named."""
         return self.everything or any((self.runbook, self.zone, self.labels))
 
     def takes(self, approval: Approval) -> bool:
-        """Return whether a plan is what was asked for, beside its id."""
+        """Return whether a plan meets the conditions other than its id."""
         intent = approval.intent
         return (
             self.runbook in (None, intent.runbook)
@@ -57,7 +57,7 @@ class Chosen(Struct, frozen=True):
 
 
 class _Selection(TypedDict):
-    """Which plans are meant, as the command was told, and who decides on them."""
+    """The options that select plans, and who decides on them."""
 
     ids: tuple[str, ...]
     everything: bool
@@ -81,7 +81,7 @@ _selection = together(
     click.option("--yes", is_flag=True, help="Do not ask before deciding on many."),
     by_option,
 )
-"""The options that say which plans are meant."""
+"""The options that select plans."""
 
 
 @click.group(cls=CommandGroup)
@@ -176,7 +176,7 @@ def _decide(
     state: str,
     ticks: bool = False,
 ) -> int:
-    """Decide on the plans that are meant, after asking; gives the exit status."""
+    """Decide on the selected plans, after asking; return the exit status."""
     listed = options["listed"]
     every = (*options["ids"], *(selection.ids(listed, "approval_id") if listed else ()))
     chosen = Chosen(every, options["runbook"], options["zone"], options["labels"], options["everything"])
@@ -192,7 +192,7 @@ def _decide(
         now = datetime.now(UTC)
         approvals = [each async for each in app.controls.approvals()]
         meant = _meant(approvals, chosen, state, now)
-        if state == "approved" and not chosen.ids:  # what was acted on cannot be meant
+        if state == "approved" and not chosen.ids:  # a plan that was acted on cannot be meant
             waits = await some_at_once(partial(_waits, app, each) for each in meant)
             meant = list(compress(meant, waits))
         if not meant:
@@ -219,7 +219,7 @@ async def _waits(app: Application, approval: Approval) -> bool:
 
 
 def _meant(known: Sequence[Approval], chosen: Chosen, state: str, now: datetime) -> list[Approval]:
-    """Return the plans that are meant. One that is named has to be there, and one only."""
+    """Return the selected plans. An id or prefix has to name exactly one."""
     if chosen.ids:
         named, absent = selection.by_beginning(known, chosen.ids, lambda each: each.approval_id)
         if absent:

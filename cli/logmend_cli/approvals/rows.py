@@ -1,4 +1,4 @@
-"""What a person is shown of a plan. Pure."""
+"""What a person sees of a plan. Pure."""
 
 from datetime import datetime
 
@@ -22,12 +22,12 @@ COLUMNS = {
 
 
 def state_of(approval: Approval, now: datetime) -> str:
-    """Return what became of a plan; one whose time is over is expired, whether a tick has noted it or not."""
+    """Return the state of a plan; after its time it is expired, even if no tick has noted it yet."""
     return "expired" if approval.state == "pending" and approval.expires_at <= now else approval.state
 
 
 def row(approval: Approval, app: Application, now: datetime) -> dict[str, object]:
-    """Return what a person is shown of a plan: of which VM, on what evidence, and what will happen."""
+    """Return what a person sees of a plan: the VM, the evidence, and what will happen."""
     intent, approved = approval.intent, approval.state == "approved"
     runbook = app.pipeline.runbooks.get(intent.runbook)
     summary = f" ({runbook.summary})" if runbook else ""

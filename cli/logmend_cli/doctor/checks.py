@@ -14,7 +14,7 @@ SKEW_WARN, SKEW_FAIL = 10.0, 120.0
 
 
 def path(facts: Facts) -> Iterator[Check]:
-    """Check the way of an event up to the function, in the order in which it takes it."""
+    """Check an event's way to the function, step by step."""
     if facts.without is not None:
         repair = REASONS[facts.without.reason].next_step
         why = str(facts.without).rstrip(".")
@@ -45,7 +45,7 @@ def clock(facts: Facts) -> Check:
 
 
 def apis(facts: Facts, project: str) -> Check:
-    """See that every API that is used there is enabled."""
+    """See that every API that is used in the project is enabled."""
     name, reply = f"APIs of {project}", facts[f"apis/{project}"]
     if reply.body is None:
         repair = f"gcloud services enable serviceusage.googleapis.com --project={project}"
@@ -67,7 +67,7 @@ def apis(facts: Facts, project: str) -> Check:
 
 
 def sink(facts: Facts, parent: str) -> Check:
-    """See that the sink is there, on, and exports what the runbooks ask for to the topic, all of it."""
+    """See that the sink exists, is enabled, and exports all that the runbooks ask for to the topic."""
     name, reply, place = f"sink in {parent}", facts[f"sink/{parent}"], facts.place
     at, destination = _at(parent), f"pubsub.googleapis.com/{place.topic}"
     update = f"gcloud logging sinks update {place.name} {at}"
@@ -117,7 +117,7 @@ def writer(facts: Facts, parent: str) -> Check:
 
 
 def exports(facts: Facts, parent: str) -> Check:
-    """Count what the sink could not export in the last day."""
+    """Count the entries that the sink could not export in the last day."""
     name, reply = f"export errors in {parent}", facts[f"export_errors/{parent}"]
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
@@ -156,7 +156,7 @@ def interception(facts: Facts, parent: str) -> Check:
 
 
 def topic(facts: Facts) -> Check:
-    """See that the topic is there."""
+    """See that the topic exists."""
     place, reply = facts.place, facts["topic"]
     kept_for = f"--project={place.project} --message-retention-duration=7d"
     if reply.absent:

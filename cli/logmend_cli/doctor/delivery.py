@@ -6,14 +6,14 @@ from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts, late
 from logmend_cli.doctor.grants import PUBLISHERS, granted
 
 OLDEST_WARN, OLDEST_FAIL = 600, 1800
-"""Seconds that the oldest message has waited; the alert ``oldest_message`` is at the second."""
+"""Seconds that the oldest message has waited; the alert ``oldest_message`` uses the second value."""
 _SUBSCRIBERS = ("roles/pubsub.subscriber", *PUBLISHERS[1:])
 _INVOKERS = ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin", "roles/owner")
 _TOKEN_CREATORS = ("roles/iam.serviceAccountOpenIdTokenCreator", "roles/iam.serviceAccountTokenCreator")
 
 
 def checks(facts: Facts) -> Iterator[Check]:
-    """Check how messages are delivered, and what becomes of those that are not."""
+    """Check how messages are delivered, and what happens to those that are not."""
     yield push(facts)
     yield invoker(facts)
     yield token_creator(facts)
@@ -93,7 +93,7 @@ def token_creator(facts: Facts) -> Check:
 
 
 def ack_deadline(facts: Facts) -> Check:
-    """See that nothing is pushed again while the function is still at it."""
+    """See that no message is pushed again while the function is still working on it."""
     name, place, reply = "ack deadline", facts.place, facts["subscription"]
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)
@@ -116,7 +116,7 @@ def ack_deadline(facts: Facts) -> Check:
 
 
 def dead_letter(facts: Facts) -> Check:
-    """See that what fails again and again goes somewhere, and can be read there."""
+    """See that messages that keep failing go to a dead-letter topic, and can be read there."""
     name, place, reply = "dead letter", facts.place, facts["subscription"]
     update = f"gcloud pubsub subscriptions update {place.name}-push --project={place.project}"
     if reply.body is None:
@@ -144,7 +144,7 @@ def dead_letter(facts: Facts) -> Check:
 
 
 def dead_letter_roles(facts: Facts) -> Check:
-    """See that Pub/Sub itself may move a message there: publish on one side, take on the other."""
+    """See that Pub/Sub itself may move a message there: publish to its topic, and take it off the push."""
     name, place = "dead letter's roles", facts.place
     if facts.service_agent is None:
         return Check(name, UNKNOWN, facts["project"].why)

@@ -1,4 +1,4 @@
-"""What doctor found: the answers of the APIs, as they came, and what its checks make of them."""
+"""What doctor found: the unchanged answers of the APIs, and what its checks derive from them."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _NAME = re.compile(r"LOGMEND_[A-Z_]+")
 
 
 class Health(StrEnum):
-    """What a check says. ``UNKNOWN``: it could not be made, and why not is its evidence."""
+    """The result of a check. ``UNKNOWN``: it could not be made; its evidence says why."""
 
     OK = "ok"
     WARN = "warn"
@@ -33,7 +33,7 @@ OK, WARN, FAIL, UNKNOWN = Health.OK, Health.WARN, Health.FAIL, Health.UNKNOWN
 
 
 class Check(Struct, frozen=True):
-    """One check: its name, what it says, what it saw, the command that repairs it (None: nothing to do)."""
+    """One check: its name, result and evidence, and the command that repairs it (None: nothing to do)."""
 
     name: str
     state: Health
@@ -42,12 +42,12 @@ class Check(Struct, frozen=True):
 
 
 class Facts(Struct, frozen=True):
-    """Everything that was gathered. ``answers`` are by a short name; what is not there was not asked.
+    """Everything that was gathered. ``answers`` are by a short name; one that is missing was not asked for.
 
-    ``found`` are the runbooks here, ``filter`` is what they make the sink's filter. ``ledger`` are the
-    fleet's switches, or why they could not be read; ``damage`` is what is amiss in the ledger, ``repaired``
-    what was, and was repaired. ``skew`` is how many seconds this machine's clock is ahead of Google's,
-    ``without`` why there are no credentials to ask with.
+    ``found`` are the runbooks here, ``filter`` is the sink's filter that follows from them. ``ledger`` are
+    the fleet's switches, or why they could not be read; ``damage`` is what is wrong in the ledger,
+    ``repaired`` what was wrong and is now repaired. ``skew`` is how many seconds this machine's clock is
+    ahead of Google's, ``without`` why there are no credentials.
     """
 
     place: Deployment
@@ -80,7 +80,7 @@ class Facts(Struct, frozen=True):
 
     @property
     def assignments(self) -> list[str]:
-        """Ids of the OS policy assignments that belong in each zone, by each runbook's executor and mode."""
+        """Ids of the OS policy assignments for each zone, by each runbook's executor and mode."""
         return [
             assignment.assignment_id(name, action)
             for name, (mode, executor) in self.uses.items()
@@ -90,7 +90,7 @@ class Facts(Struct, frozen=True):
 
     @property
     def fleet_permissions(self) -> frozenset[str]:
-        """What the function takes on the VMs' projects, by its settings and the runbooks here."""
+        """Permissions that the function needs on the VMs' projects, by its settings and the runbooks here."""
         settings = self.settings
         declared, silence = catalog.declared(self.found), settings.confirm_silence
         return permissions.fleet_of(
@@ -123,11 +123,11 @@ class Facts(Struct, frozen=True):
 
     @property
     def account(self) -> str | None:
-        """Whom the function acts as."""
+        """The service account of the function."""
         return self.service_config.get("serviceAccountEmail")
 
     def deployed(self) -> Settings | Sequence[str] | None:
-        """Read the function's settings as it does at its start: settings, or problems; None: unknown."""
+        """Return the function's settings, read as at its start, or their problems; None if unknown."""
         if not self.service_config:
             return None
         try:
@@ -137,7 +137,7 @@ class Facts(Struct, frozen=True):
 
     @property
     def settings(self) -> Settings:
-        """What the function works by as far as it can be read, else the settings of this shell."""
+        """The function's settings if they can be read, else those of this shell."""
         deployed = self.deployed()
         if deployed is None or isinstance(deployed, Settings):
             return deployed or self.own_settings
@@ -157,7 +157,7 @@ class Facts(Struct, frozen=True):
 
 
 def dicts(value: object) -> list[JsonObject]:
-    """Return the objects of a JSON array; whatever else an answer has there is none."""
+    """Return the objects of a JSON array; leave out anything else."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

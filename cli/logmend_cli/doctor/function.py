@@ -9,7 +9,7 @@ from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts, dict
 
 
 def function_to_vm(facts: Facts) -> Iterator[Check]:
-    """Check the function, what it remembers by, and its ways to VMs."""
+    """Check the function, its ledger, and its ways to VMs."""
     yield function(facts)
     yield settings(facts)
     yield mode(facts)
@@ -35,7 +35,7 @@ def function_to_vm(facts: Facts) -> Iterator[Check]:
 
 
 def function(facts: Facts) -> Check:
-    """See that the function is deployed and serves."""
+    """See that the function is deployed and active."""
     name, reply, place = "function", facts["function"], facts.place
     describe = (
         f"gcloud functions describe {place.name} --gen2 --project={place.project} --region={place.region}"
@@ -81,7 +81,7 @@ def settings(facts: Facts) -> Check:
 
 
 def mode(facts: Facts) -> Check:
-    """Return what the function may do at most."""
+    """Show the most that the function may do."""
     deployed = facts.deployed()
     if not isinstance(deployed, Settings):
         return Check("mode", UNKNOWN, facts["function"].why or "the settings cannot be read")

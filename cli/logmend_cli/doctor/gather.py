@@ -1,4 +1,4 @@
-"""Ask the APIs what doctor wants to know. Read only; nothing is judged here."""
+"""Ask the APIs what doctor wants to know. Read only; it judges nothing."""
 
 import asyncio
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ async def gather(
     *,
     repair: bool = False,
 ) -> Facts:
-    """Ask everything that needs no other answer, then what does, then as the function itself.
+    """Ask what needs no other answer first, then what does, then as the function itself.
 
     ``repair`` also repairs the ledger.
     """
@@ -53,7 +53,7 @@ async def gather(
 
 
 def _scoped(facts: Facts) -> Facts:
-    """Take the fleet's projects from the function's scope if the operator named none."""
+    """Return the facts with the fleet's projects from the function's scope if the operator named none."""
     if facts.place.fleet:
         return facts
     fleet = facts.settings.scope_projects or (facts.place.project,)
@@ -61,7 +61,7 @@ def _scoped(facts: Facts) -> Facts:
 
 
 async def _as_function(facts: Facts, apis: Apis, endpoint: str | None) -> Facts:
-    """Ask what the function may do, as the function: ``testIamPermissions`` answers for who asks."""
+    """Ask what the function may do, as the function: ``testIamPermissions`` answers for the caller."""
     if facts.account is None:
         return facts
     scope = {"scope": ["https://www.googleapis.com/auth/cloud-platform"], "lifetime": "300s"}

@@ -1,4 +1,4 @@
-"""Whether a member has a role: by a resource's own policy, or by its project's. Pure."""
+"""Whether a member has a role, by a resource's own policy or its project's. Pure."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ PUBLISHERS = (
 def granted(
     facts: Facts, name: str, policy: Reply, member: str, roles: tuple[str, ...], command: str, to: str
 ) -> Check:
-    """See that a member has one of some roles, without condition: right there, or in the whole project."""
+    """See that a member has one of these roles, unconditionally, on the resource or in the whole project."""
     repair = f"{command} --member={member} --role={roles[0]}"
     if policy.body is None:
         return Check(name, UNKNOWN, policy.why)

@@ -1,4 +1,4 @@
-"""What can go wrong with the ledger and with what the tick takes up from it. Pure."""
+"""What can go wrong with the ledger and with the tick that processes what waits in it. Pure."""
 
 from datetime import timedelta
 
@@ -6,13 +6,13 @@ from logmend.model.state import Fleet
 from logmend_cli.doctor.facts import FAIL, OK, UNKNOWN, WARN, Check, Facts
 
 TICK_LATE = timedelta(minutes=16)
-"""Three ticks missed: as the alert ``missed_tick``."""
+"""Three missed ticks, like the alert ``missed_tick``."""
 DAMAGE = 20
-"""Things amiss in the ledger that are named in one line."""
+"""Most faults of the ledger that are named in one line."""
 
 
 def ledger(facts: Facts) -> Check:
-    """See that the ledger answers, and whether something is frozen or a breaker open."""
+    """See that the ledger answers, and whether anything is frozen or a breaker is open."""
     name, fleet = "ledger", facts.ledger
     if not isinstance(fleet, Fleet):
         kind, _, where = facts.ledger_state.partition(":")
@@ -40,7 +40,7 @@ def ledger(facts: Facts) -> Check:
 
 
 def damage(facts: Facts) -> Check:
-    """See that every lease, place and document of the ledger can be used."""
+    """See that every lease, place and document of the ledger is usable."""
     name = "ledger's documents"
     if not isinstance(facts.ledger, Fleet):
         return Check(name, UNKNOWN, facts.ledger)
@@ -58,7 +58,7 @@ def damage(facts: Facts) -> Check:
 
 
 def scheduler(facts: Facts) -> Check:
-    """See that the scheduler's job ticks on the topic."""
+    """See that the scheduler's job publishes ticks to the topic."""
     name, place, reply = "scheduler", facts.place, facts["job"]
     at = f"--project={place.project} --location={place.region}"
     if reply.absent:
@@ -89,7 +89,7 @@ def scheduler(facts: Facts) -> Check:
 
 
 def last_tick(facts: Facts) -> Check:
-    """Return when a tick last came to its end; that proves scheduler, topic, function and ledger at once."""
+    """Check when a tick last finished, which proves that scheduler, topic, function and ledger work."""
     name = "last tick"
     if not isinstance(facts.ledger, Fleet):
         return Check(name, UNKNOWN, facts.ledger)

@@ -1,4 +1,4 @@
-"""What the function may do, as it is asked itself. Pure."""
+"""What the function may do, by its own answers. Pure."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def recording(facts: Facts) -> Check:
 
 
 def outcome_topic(facts: Facts, topic: str) -> Check:
-    """See that the topic of outcomes is there, and that the function may publish to it."""
+    """See that the topic of outcomes exists, and that the function may publish to it."""
     name, reply, may = "outcome topic", facts["outcome_topic"], facts["may_publish"]
     _, project, _, short = topic.split("/")
     if reply.absent:
@@ -50,7 +50,7 @@ def outcome_topic(facts: Facts, topic: str) -> Check:
 
 
 def fleet_permissions(facts: Facts, project: str) -> Check:
-    """See that the function may do on the VMs' projects what its mode, executor and route take."""
+    """See that the function has what its mode, executor and route need on the VMs' projects."""
     name, reply, found = f"function's permissions in {project}", facts[f"may/{project}"], facts.settings
     if reply.body is None:
         return Check(name, UNKNOWN, *_not_as_function(facts, reply))
@@ -80,7 +80,7 @@ def acting_as(facts: Facts) -> Iterator[Check]:
 
 
 def _not_as_function(facts: Facts, reply: Reply) -> tuple[str, str | None]:
-    """Return why the function's own permissions are not known, and what lets them be asked."""
+    """Return why the function's own permissions are not known, and how to allow asking for them."""
     token = facts["token"]
     if facts.account is None:
         return facts["function"].why, None

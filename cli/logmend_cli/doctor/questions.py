@@ -18,7 +18,7 @@ Question = tuple[str, str, str, JsonObject | None]
 
 
 def first_questions(place: Deployment) -> Iterable[Question]:
-    """Yield what needs no other answer."""
+    """Yield the questions that need no other answer."""
     project, at = place.project, f"/v2/projects/{place.project}/locations/{place.region}"
     v1_at = at.replace("/v2/", "/v1/", 1)
     push = f"{place.name}-push@{project}.iam.gserviceaccount.com"
@@ -51,7 +51,7 @@ def first_questions(place: Deployment) -> Iterable[Question]:
 
 
 def second_questions(facts: Facts) -> Iterable[Question]:
-    """Yield what the first answers make a question."""
+    """Yield the questions that need the first answers."""
     place, settings = facts.place, facts.settings
     ssh = facts.over_ssh
     if settings.outcome_topic is not None:
@@ -93,7 +93,7 @@ def second_questions(facts: Facts) -> Iterable[Question]:
 
 
 def third_questions(facts: Facts) -> Iterable[Question]:
-    """Ask the sampled VMs for the host keys that they published."""
+    """Yield the questions for the host keys that the sampled VMs published."""
     for project in facts.place.fleet:
         for vm in vms.sampled(facts, project):
             path = f"/compute/v1/projects/{project}/zones/{vm.ref.zone}/instances/{vm.ref.instance_id}"
@@ -106,12 +106,12 @@ def third_questions(facts: Facts) -> Iterable[Question]:
 
 
 def may_question(name: str, service: str, path: str, wanted: Iterable[str]) -> Question:
-    """Return the question which of these permissions whoever asks has."""
+    """Return the question that asks which of these permissions the caller has."""
     return name, service, f"{path}:testIamPermissions", {"permissions": sorted(wanted)}
 
 
 def _series(parent: str, metric: str, where: str, *, days: float = 0) -> str:
-    """Return the path of a time series: sums of a day, or the points of the last quarter of an hour."""
+    """Return the path of a time series: daily sums, or the points of the last 15 minutes."""
     now = datetime.now(UTC)
     query = {
         "filter": f'metric.type = "{metric}" AND {where}',
@@ -156,7 +156,7 @@ def apis_of(facts: Facts, project: str) -> list[str]:
         ]
         wanted += ["pubsub", "run"]
         wanted += ["firestore"] if settings.state.startswith("firestore:") else []
-        # What is deployed asks from here: a client's own project needs these as well.
+        # The deployment makes its calls from here: a client's own project needs these as well.
         wanted += ["oslogin"] if facts.over_ssh else []
         wanted += ["osconfig"] if facts.over_osconfig else []
     return sorted(set(wanted))

@@ -15,7 +15,7 @@ IAP_RANGE = "35.235.240.0/20"
 
 
 def route(facts: Facts, project: str) -> Check:
-    """See that a firewall rule lets SSH in from where the function comes. Rules that deny are not weighed."""
+    """See that a firewall rule allows SSH from the function's addresses. Deny rules are not considered."""
     name, reply, found = f"SSH route in {project}", facts[f"firewalls/{project}"], facts.settings
     source, why = _source(facts)
     if source is None:
@@ -60,7 +60,7 @@ def agent(facts: Facts, project: str) -> Check:
 
 
 def assignments(facts: Facts, project: str) -> Iterator[Check]:
-    """See that every runbook's OS policy assignments are there, in every zone of the scope."""
+    """See that every runbook's OS policy assignments exist in every zone of the scope."""
     found, wanted = facts.settings, facts.assignments
     if not found.scope_zones:
         yield Check(
@@ -96,7 +96,7 @@ def assignments(facts: Facts, project: str) -> Iterator[Check]:
 
 
 def _source(facts: Facts) -> tuple[str | None, tuple[Any, ...]]:
-    """Return from which range the function reaches VMs; if not, the rest of a check."""
+    """Return the range from which the function reaches VMs; if there is none, the rest of a check."""
     place = facts.place
     if facts.settings.ssh_route is SshRoute.IAP:
         return IAP_RANGE, ()

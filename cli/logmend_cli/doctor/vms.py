@@ -1,7 +1,7 @@
-"""What some real VMs of each project say of OS Login and of SSH host keys: facts in, checks out. Pure.
+"""What some real VMs of each project say about OS Login and SSH host keys: facts in, checks out. Pure.
 
-A project's metadata says what new VMs inherit. Whether a VM that is there lets logmend in, only it can tell:
-its own metadata wins over the project's, and its guest agent published host keys on the first boot or never.
+A project's metadata says what new VMs inherit. Only an existing VM shows whether it lets logmend in: its own
+metadata overrides the project's, and its guest agent published host keys on the first boot or never.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from logmend.settings import SshRoute
 from logmend_cli.doctor.facts import Check, Facts, Health
 
 SAMPLE = 5
-"""How many running VMs of a project are looked at, spread over what the first page of its listing has."""
+"""The number of running VMs of a project in the sample, spread over the first page of its listing."""
 
 
 def sampled(facts: Facts, project: str) -> list[InstanceFacts]:
-    """Choose the VMs that are looked at, with the project's metadata as they inherit it."""
+    """Choose the sampled VMs, with the metadata that they inherit from the project."""
     found = [
         document
         for scope in dict(facts.body(f"vms/{project}").get("items") or {}).values()
@@ -36,19 +36,19 @@ def sampled(facts: Facts, project: str) -> list[InstanceFacts]:
 
 
 def hostkeys(vm: InstanceFacts) -> str:
-    """Name the answer that tells a VM's published host keys."""
+    """Return the name of the answer that has a VM's published host keys."""
     return f"hostkeys/{vm.ref}"
 
 
 def checks(facts: Facts, project: str) -> Iterator[Check]:
-    """Check how some VMs let us in, and how their host keys are known."""
+    """Check how the sampled VMs let logmend in, and how their host keys are known."""
     yield login(facts, project)
     if facts.settings.ssh_host_keys in ("auto", "pinned", "published"):
         yield host_keys(facts, project)
 
 
 def login(facts: Facts, project: str) -> Check:
-    """See whether OS Login is on, on VMs that run; if none does, what the project's metadata says."""
+    """See whether OS Login is on, on running VMs; if none runs, in the project's metadata."""
     name, reply = f"OS Login in {project}", facts[f"compute/{project}"]
     if facts.settings.ssh_key:
         return Check(name, Health.OK, "a key of your own is used")
@@ -71,7 +71,7 @@ def login(facts: Facts, project: str) -> Check:
 
 
 def host_keys(facts: Facts, project: str) -> Check:
-    """See which of the VMs published host keys, and what that means under the setting."""
+    """See which VMs published host keys, and what that means under the setting."""
     name, found = f"host keys in {project}", facts.settings
     if facts[f"vms/{project}"].body is None:
         return Check(name, Health.UNKNOWN, facts[f"vms/{project}"].why)
@@ -110,7 +110,7 @@ def _has_keys(body: JsonObject | None) -> bool:
 
 
 def is_true(value: str | None) -> bool:
-    """Return whether a value of metadata turns something on."""
+    """Return whether a metadata value turns something on."""
     return (value or "").strip().lower() == "true"
 
 
