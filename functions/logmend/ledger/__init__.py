@@ -1,10 +1,10 @@
 """The ledger: what must survive a crash, written once over the small ``Store`` port.
 
-``journal`` is the life of an intent: ``admission``, ``commit`` and ``conclusion``; ``changes`` says what each
-writes. ``places`` is the disruption budget; ``controls`` are the operators' switches, ``freezing`` and
-``approvals`` among them; ``contacts`` is what is known of VMs' SSH servers; ``repeats`` counts what is said
-again; ``upkeep`` and ``damage`` repair; ``documents`` says how values become stored documents, ``migrate``
-how older ones do.
+``journal`` is the life of an intent: ``admission``, ``commit`` and ``conclusion``; ``changes`` defines what
+each writes. ``places`` is the disruption budget. ``controls`` are the operators' switches, including
+``freezing`` and ``approvals``. ``contacts`` is what is known about VMs' SSH servers. ``repeats`` counts
+repeated events. ``upkeep`` and ``damage`` make repairs. ``documents`` converts values to stored documents,
+and ``migrate`` upgrades an older ledger.
 """
 
 from logmend.ledger.conclusion import Conclusion

@@ -1,4 +1,4 @@
-"""Admission: an intent takes the lease on its VM, or it is journalled why not."""
+"""Admission: an intent takes the lease on its VM, or the journal records why not."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -40,7 +40,7 @@ Compose = Callable[[Verdict, View], Outcome]
 
 
 class Admissions(Upkeep):
-    """Admits intents to their VMs, in a store whose schema it brings up to date first."""
+    """Admits intents to their VMs. If the store has an older schema, it is migrated first."""
 
     def __init__(
         self,
@@ -66,13 +66,13 @@ class Admissions(Upkeep):
         day: repeats.Day | None = None,
         counting: bool = False,
     ) -> Admission:
-        """Take an intent's lease on its VM or journal why not, in one transaction.
+        """Take the lease on an intent's VM, or journal why not, in one transaction.
 
-        ``resume`` is the tick's: it takes up what a redelivery of the message would only emit again.
-        What was counted on its ``day`` by an earlier delivery stays counted. If ``counting``, what only says
-        again what was recorded is counted there, instead of being journalled.
-        ``judge`` and ``compose`` are pure and may be called more than once; it is ``judge`` that sees a
-        live lease.
+        The tick sets ``resume`` to take up intents whose outcome a redelivered message would only emit again.
+        An event that an earlier delivery counted on its ``day`` stays counted. If ``counting``, an event
+        that only repeats what was recorded is counted there and not journalled.
+        ``judge`` and ``compose`` are pure and may be called more than once; ``judge`` also rules on a live
+        lease.
         """
         mine = intent_key(intent.intent_id)
         subject_at = subject_key(intent.instance, intent.runbook)
@@ -122,13 +122,13 @@ class Admissions(Upkeep):
             outcome = compose(verdict, view)
             record = view.record or Record(intent, State.WAITING)
             if outcome.result is Result.DEFERRED and view.record is not None:
-                return {}, Turned(outcome)  # in hand elsewhere: the record is the holder's to write
+                return {}, Turned(outcome)  # in hand elsewhere: only its holder may write the record
             outcome, said_before = changes.said_again(record.outcome, outcome)
             state = changes.STATES.get(outcome.result, State.DONE)
             turned = replace(record, state=state, outcome=outcome, busy_since=None)
             due = verdict.not_before or now if verdict.result is Result.PARKED else None
             writes: dict[Key, Document | None] = {
-                # A message that was acknowledged (the tick takes it up) is not delivered again to emit it.
+                # An acknowledged message (the tick's) is not redelivered, so the outcome has to be listed.
                 mine: changes.filed(turned, due, now, emitted=intent.message_id is not None and not resume)
             }
             of_event = ABOUT.get(outcome.reason or "") is About.EVENT  # a forgery claims no incident
@@ -159,7 +159,7 @@ class Admissions(Upkeep):
             return await self._store.transact(keys, step)
 
     async def _originals(self, intent: Intent) -> list[Key]:
-        """Name the records of messages that an intent may be the replay of: by the id given, by the event."""
+        """Return the keys of records that an intent may replay: by the given message id and by the event."""
         if intent.replay_of is None:
             return []
         event_at = event_key(intent)

@@ -31,7 +31,7 @@ from logmend.stages import intents
 
 
 class Approvals(Switches):
-    """Decides on plans, each once."""
+    """Records decisions on plans; each plan is decided once."""
 
     async def approvals(self) -> AsyncIterator[Approval]:
         """Walk through every approval, decided or not."""
@@ -39,7 +39,7 @@ class Approvals(Switches):
             yield unpack(Approval, document)
 
     async def approve(self, approval_id: str, by: By) -> Intent:
-        """Approve once: mark the plan and write its intent for the tick. ``Permanent`` says why not."""
+        """Approve a plan once and write its intent for the tick. ``Permanent`` says why not."""
         mine, ordered = approval_key(approval_id), intent_key(intents.approved_id(approval_id))
         acts_at = acts_key(by.at)
 
@@ -54,9 +54,9 @@ class Approvals(Switches):
         return await self._store.transact([mine, ordered, acts_at], step)
 
     async def reject(self, approval_id: str, by: By, until: datetime | None = None) -> Intent:
-        """Reject once; the plan is never acted on, and no other is made for its VM before ``until``.
+        """Reject a plan once. It is never acted on, and no other is made for its VM before ``until``.
 
-        None is until the VM is released.
+        If ``until`` is None, that lasts until the VM is released.
         """
         mine, acts_at = approval_key(approval_id), acts_key(by.at)
         intent = _pending(await self._store.get([mine]), mine, by.at).intent
@@ -79,9 +79,9 @@ class Approvals(Switches):
         return intent
 
     async def expire(self, approval_id: str, now: datetime, owner: str | None = None) -> None:
-        """End a plan that nobody decided on in time, once; before that, have it told once that it will end.
+        """End a plan that was not decided on in time; before that, record once that it will soon expire.
 
-        ``owner`` is whom its VM's label names.
+        ``owner`` is the owner named by the VM's label.
         """
         mine, acts_at = approval_key(approval_id), acts_key(now)
 

@@ -47,7 +47,7 @@ Judge = Callable[[View], Verdict | None]
 
 
 class Older(Transient):
-    """The ledger has an older schema: it is migrated, and asked again."""
+    """The ledger has an older schema and is to be migrated before the next try."""
 
     def __init__(self) -> None:
         super().__init__("ledger_schema", "it has an older schema")
@@ -62,14 +62,14 @@ STATES = {
 
 
 class Full(Struct, frozen=True):
-    """One document of the budget, or a cohort's, has no place; ``frees`` is when it may have one again."""
+    """A document of the budget or of a cohort has no free place; ``frees`` is when it may have one again."""
 
     frees: datetime | None
     cohort: Cohort | None = None
 
 
 class Wanted(Struct, frozen=True):
-    """A place that a commit takes: in which document, out of how many, in which window."""
+    """A place that a commit needs: in which document, of how many, and for which window."""
 
     key: Key
     room: int
@@ -78,12 +78,12 @@ class Wanted(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What the VMs that share the places have in common; empty for a runbook's own budget."""
+        """The cohort whose VMs share the places; empty for a runbook's own budget."""
         return self.cohort.name if self.cohort else ""
 
 
 def places_wanted(intent: Intent, budget: Budget, number: int, cohorts: Sequence[Cohort]) -> list[Wanted]:
-    """Name the places that a commit takes: one in a document of the budget, one in each cohort's limit."""
+    """Return the places that a commit takes: one in a document of the budget, one in each cohort's limit."""
     own = Wanted(place_key(intent, number), places.room(budget, number), budget.window)
     beside = [
         Wanted(cohort_key(intent, each.name), each.budget.count, each.budget.window, each) for each in cohorts
@@ -101,7 +101,7 @@ def committing(
     mark: str | None,
     now: datetime,
 ) -> Callable[[Documents], tuple[dict[Key, Document | None], Verdict | Full | None]]:
-    """Make the commit's step on one document of the budget; its answer is None if the commit is written."""
+    """Return the commit's step for one document of the budget; it answers None if the commit is written."""
     intent = held.record.intent
     mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
 
@@ -135,12 +135,12 @@ def committing(
 
 
 def asked_since(held: Admitted, record: Record, now: datetime) -> datetime:
-    """Return since when an agent's reports count: a takeover goes on with what its dead attempt began."""
+    """Return since when an agent's reports count: a takeover goes on with what the dead attempt requested."""
     return record.requested_at if record.requested_at and held.was is State.RUNNING else now
 
 
 def with_report(record: Record, reported: Attempt | None) -> Record:
-    """Keep of an agent's report what its next one will not show any more: the fault, and enforcing."""
+    """Keep what an agent's next report will no longer show: the fault and the enforcement."""
     if reported is None:
         return record
     fault = reported.before if reported.before and reported.before.finding is Finding.FAULTY else None
@@ -150,25 +150,25 @@ def with_report(record: Record, reported: Attempt | None) -> Record:
 
 
 def settled(record: Record, *, resume: bool) -> bool:
-    """Return whether a delivery of this message (on ``resume``: the tick) has nothing left to do."""
+    """Return whether a delivery of this message (with ``resume``: the tick) has nothing left to do."""
     if record.state is State.DONE:
         return True
     return not resume and record.state in (State.PARKED, State.REQUESTED, State.UNVERIFIED)
 
 
 def place_key(intent: Intent, number: int) -> Key:
-    """Name a document of the budget; a revert takes no place from what it undoes."""
+    """Return the key of a budget document. Reverts have documents of their own and take no other's place."""
     return shard_key("places", f"{intent.runbook}~revert" if intent.puts_back else intent.runbook, number)
 
 
 def cohort_key(intent: Intent, name: str) -> Key:
-    """Name the document of a cohort's limit; all runbooks share that of a managed instance group."""
+    """Return the key of a cohort's limit; all runbooks share the one of a managed instance group."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return shard_key("places", f"{'' if name.startswith(GROUP) else intent.runbook}~{digest}", 0)
 
 
 def claimed(documents: Documents, claim_at: Key | None, intent: Intent) -> Verdict | None:
-    """Return the verdict on an incident that is another intent already; None if it is not."""
+    """Return the verdict on an incident that another intent has claimed; None if none has."""
     claim = documents.get(claim_at) if claim_at else None
     if claim is None or claim.data["intent_id"] == intent.intent_id:
         return None
@@ -176,9 +176,10 @@ def claimed(documents: Documents, claim_at: Key | None, intent: Intent) -> Verdi
 
 
 def said_again(earlier: Outcome | None, outcome: Outcome) -> tuple[Outcome, bool]:
-    """Return what to journal of an intent that was turned away, and whether it is no news for a log.
+    """Return the outcome to journal for an intent that was turned away, and whether the log has it already.
 
-    It is none if the same was said before, or if what is parked still waits for nothing but its turn.
+    That is so if result and reason are as before, or if the intent is parked as before and still only waits
+    for its turn.
     """
     if earlier is None:
         return outcome, False
@@ -195,14 +196,14 @@ _MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 
 
 def originals(intent: Intent, by_event: str | None) -> list[Key]:
-    """Name the records that an intent may be the replay of: its message's, and that known by its event."""
+    """Return the keys of records that an intent may replay: by its message's id and by its event."""
     named = [f"m-{intent.replay_of}"] if _MESSAGE_ID.fullmatch(intent.replay_of or "") else []
     named += [by_event] if by_event else []
     return [intent_key(each) for each in dict.fromkeys(named) if each != intent.intent_id]
 
 
 def coming_again(intent: Intent, outcome: Outcome, now: datetime) -> dict[Key, Document | None]:
-    """Keep by which event a message is known that has to come again, should it be given up and replayed."""
+    """Return the write that keeps the event of a message to be redelivered, in case it has to be replayed."""
     if outcome.result is not Result.DEFERRED or intent.message_id is None or intent.replay_of is not None:
         return {}
     return {event_key(intent): Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)}
@@ -211,9 +212,9 @@ def coming_again(intent: Intent, outcome: Outcome, now: datetime) -> dict[Key, D
 def replayed(
     intent: Intent, outcome: Outcome, keys: Sequence[Key], documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
-    """End the message that waits to be delivered again, once its replay is done: Pub/Sub gave it up.
+    """End an intent that waits for redelivery once its replay is done: Pub/Sub gave its message up.
 
-    Anybody who may publish can name a message: only one of the same VM and runbook is meant.
+    Anyone who may publish can name any message, so only one for the same VM and runbook is ended.
     """
     for key in keys:
         waits = unpack(Record, documents[key]) if outcome.final and key in documents else None
@@ -226,18 +227,18 @@ def replayed(
 
 
 WAITING = 50
-"""Intents that a VM's document names as waiting; more than these wake at their own time."""
+"""How many waiting intents a VM's document lists; any more wake at their own time."""
 
 
 def after_keys(intent: Intent) -> list[Key]:
-    """Name the record of the runbook that let an intent's own go first; none if none did."""
+    """Return the key of the intent to queue for the runbook that let this one go first; empty if none did."""
     return [intent_key(follow_up_id(intent))] if intent.back_to else []
 
 
 def coming_back(
     intent: Intent, outcome: Outcome, documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
-    """Let the runbook come again that let an intent's own go first, however that ended; it is told how."""
+    """Queue the runbook that let this intent's go first, whatever the outcome, and pass the outcome on."""
     if not outcome.final or gives_way(outcome):  # of a chain, the next link goes first
         return {}
     return {
@@ -262,16 +263,16 @@ def _queued(waiting: tuple[str, ...], intent_id: str) -> tuple[str, ...]:
 
 
 def without_lease(subject: Subject, intent: Intent) -> Subject:
-    """Take this intent's lease off, if a dead attempt left one and the intent itself is done or parked.
+    """Remove this intent's lease, if a dead attempt left one although the intent is done or parked.
 
-    It would stay for ever otherwise, and every newcomer would try to finish the dead attempt first.
+    Otherwise it would stay for ever, and every new intent would first try to finish the dead attempt.
     """
     mine = subject.lease is not None and subject.lease.intent_id == intent.intent_id
     return replace(subject, lease=None) if mine else subject
 
 
 def unknown(outcome: Outcome, subject: Subject) -> bool:
-    """Return whether nothing is known of a VM but that Compute does not know it: it may be forged."""
+    """Return whether all that is known about a VM is that Compute does not know it: it may be forged."""
     latest = replace(
         Subject(subject.instance, subject.runbook),
         name=subject.name,
@@ -288,19 +289,19 @@ def unknown(outcome: Outcome, subject: Subject) -> bool:
 
 
 def request_out(subject: Subject, intent: Intent, state: State) -> str | None:
-    """Return whose request is out after this intent: only its own end takes another's mark away."""
+    """Return the intent whose request is out after this one. Another intent's request stays marked."""
     if state is State.REQUESTED:
         return intent.intent_id
     return None if subject.open_request == intent.intent_id else subject.open_request
 
 
 def subject_of(documents: Documents, key: Key, instance: InstanceRef, runbook: str) -> Subject:
-    """Read a VM under a runbook; one that is not in the ledger yet is new."""
+    """Return the subject of a VM under a runbook; a new one if the ledger has none yet."""
     return unpack(Subject, documents[key]) if key in documents else Subject(instance, runbook)
 
 
 def migrated(documents: Documents) -> Fleet:
-    """Read the fleet's switches of a ledger that has this version's schema."""
+    """Return the fleet's switches; raise :class:`Older` if the ledger has an older schema."""
     fleet = fleet_of(documents)
     if fleet.schema < SCHEMA:
         raise Older
@@ -310,11 +311,11 @@ def migrated(documents: Documents) -> Fleet:
 def held_by(
     documents: Documents, mine: Key, subject_at: Key, lease: Lease, now: datetime | None
 ) -> tuple[Record, Subject]:
-    """Read what an attempt holds; ``Superseded`` unless it is still its own (and, given ``now``, in time)."""
+    """Return what an attempt holds; ``Superseded`` if its lease was lost or (given ``now``) has run out."""
     if mine not in documents or subject_at not in documents:
         raise Superseded("the intent or its subject is gone from the ledger")
     subject = unpack(Subject, documents[subject_at])
-    if subject.lease != lease:  # not its fence alone: a VM that was forgotten begins anew
+    if subject.lease != lease:  # compare more than the fence: it starts anew if a VM was forgotten
         raise Superseded(f"fence {lease.fence} is not the latest: {subject.fence}")
     if now is not None and subject.lease.expires_at <= now:
         raise Superseded(f"the lease expired at {subject.lease.expires_at}")
@@ -322,17 +323,17 @@ def held_by(
 
 
 def opened(record: Record) -> Document:
-    """Return the document of an intent that is in hand: on no work list."""
+    """Return the document of an intent that an attempt is working on: it is on no work list."""
     return Document(pack(record))
 
 
 def parked(intent: Intent, due: datetime) -> Document:
-    """Return the document of a new intent that the tick takes up when it is ``due``."""
+    """Return the document of a new intent for the tick to take up when it is ``due``."""
     return Document(pack(Record(intent, State.PARKED)), queue="parked", due=due)
 
 
 def filed(record: Record, due: datetime | None, now: datetime, *, emitted: bool) -> Document:
-    """Put a record on the work list that its state belongs to."""
+    """Return the document of a record, on the work list for its state."""
     data = pack(record)
     match record.state:
         case State.PARKED | State.REQUESTED | State.UNVERIFIED:

@@ -1,4 +1,4 @@
-"""The commit point: a last no, a place in each budget, and what is about to be done, in one transaction."""
+"""The commit point: last guards, a place in each budget, and the record of it, all in one transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -27,8 +27,8 @@ from logmend.stages.decide import Cohort
 class Commits(Admissions):
     """Commits attempts to enforcing.
 
-    Remembers which budgets it found full, so as not to ask for them again and again, and where the attempts
-    in hand have their places.
+    Remembers which budgets were full, to avoid asking for them again and again, and where the current
+    attempts hold their places.
     """
 
     def __init__(
@@ -56,13 +56,14 @@ class Commits(Admissions):
         detached: timedelta = timedelta(),
         cohorts: Sequence[Cohort] = (),
     ) -> Verdict | None:
-        """Pass the commit point: the fence, ``judge`` once more, a place, ``before`` and ``mark`` kept.
+        """Pass the commit point: check the fence, ask ``judge`` again, take a place, keep what was seen.
 
-        None: it is committed; otherwise nothing is written. A full budget gives ``full``, and is remembered.
-        The limits of ``cohorts`` are budgets as well: a place is taken in all of them or in none.
-        Without ``before`` the work is an agent's, whose end only its outcome tells; a script's is over when
-        the lease has run out at the latest, and what it left ``detached`` so much later. A ledger that cannot
-        be read here says nothing of the VM: that is transient.
+        ``before`` and ``mark`` are kept in the record. Return None if the attempt is committed, otherwise the
+        verdict; then nothing is written. If the budget is full, return ``full`` and remember that. The limits
+        of ``cohorts`` are budgets as well: a place is taken in all of them or in none.
+        Without ``before`` an agent does the work, and only its outcome tells when it ends. A script's work
+        ends with the lease at the latest, and work that it ``detached`` that much later. An unreadable
+        ledger says nothing about the VM, so it is a transient error here.
         """
         intent = held.record.intent
         until = None if before is None else held.lease.expires_at + detached
@@ -93,14 +94,14 @@ class Commits(Admissions):
         return full
 
     async def read_ahead(self, held: Admitted, budget: Budget, cohorts: Iterable[str]) -> None:
-        """Let the store read what a commit will ask for, as far as that is known; ``cohorts`` are names."""
+        """Let the store read ahead what a commit will need, as far as it is known; ``cohorts`` are names."""
         intent, shard = held.record.intent, self._probed(held.record, budget)[0]
         beside = [changes.cohort_key(intent, name) for name in cohorts]
         await self._store.read_ahead(self._keys(intent, FLEET, changes.place_key(intent, shard), *beside))
 
     @staticmethod
     def _probed(record: Record, budget: Budget) -> list[int]:
-        """Name the documents of the budget that are asked for a place; first the one that has it already."""
+        """Return the budget documents to ask for a place, first the one in which the intent holds one."""
         count = places.shards(budget)
         first = shard_of(record.intent.intent_id, count)
         probed = [(first + offset) % count for offset in range(min(count, places.PROBES))]
@@ -111,8 +112,8 @@ class Commits(Admissions):
         return [intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook), *more]
 
     def full_until(self, runbook: str, cohort: str | None = None) -> datetime | None:
-        """Return until when a budget is full, as far as this process has seen; None: never seen.
+        """Return until when this process knows a budget to be full; None if it has not seen it full.
 
-        It is the runbook's own, or that of a cohort by its name.
+        The budget is the runbook's own, or the limit of the named cohort.
         """
         return self._full.get(runbook if cohort is None else f"{runbook} {cohort}")

@@ -1,4 +1,4 @@
-"""The end of an attempt: its outcome is journalled, and its VM, its places and those who wait are let go."""
+"""The end of an attempt: journal its outcome, release its VM and places, and wake the intents that wait."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -37,18 +37,17 @@ from logmend.ports import Document, Key
 from logmend.stages.decide import gone
 
 SAMPLES = 250
-"""VMs of which one such document keeps a sample, the latest ones: a storm must not make it grow for ever."""
+"""How many VMs one document keeps samples of: the latest, so a storm cannot make it grow without limit."""
 
 
 class Conclusion(Struct, frozen=True):
     """What an attempt leaves behind: its outcome, when to come back if it is not final, and side effects.
 
-    ``aftermath`` makes the new subject of the old one; ``asked`` is what an agent was asked to do,
-    ``reported`` what it reported of it so far; ``failing`` is the breaker's sample of the VM (None: no
-    sample); ``approval`` and ``follow_up`` are written in the same transaction; ``work`` is what became of
-    the enforcement that it committed itself to, and ``longest`` how long that may go on unseen.
-    ``busy_since`` is since when the VM is busy; ``uncommitted`` takes the commit back, since the VM's own
-    word is that nothing was changed.
+    ``aftermath`` turns the old subject into the new one. ``asked`` is what an agent was asked to do, and
+    ``reported`` what it has reported so far. ``failing`` is the breaker's sample of the VM (None: no sample).
+    ``approval`` and ``follow_up`` are written in the same transaction. ``work`` is what became of the
+    committed enforcement, and ``longest`` how long it may go on unseen. ``busy_since`` is when the VM was
+    first found busy. ``uncommitted`` undoes the commit, since the VM reported that nothing was changed.
     """
 
     outcome: Outcome
@@ -70,10 +69,10 @@ class Conclusion(Struct, frozen=True):
 
 
 class Conclusions(Commits):
-    """Concludes attempts, and keeps the breaker's samples of them."""
+    """Concludes attempts and keeps the breaker's samples."""
 
     async def conclude(self, held: Admitted, conclusion: Conclusion, now: datetime) -> None:
-        """Journal an attempt's outcome and give the VM back. ``Superseded`` if a newer attempt holds it."""
+        """Journal an attempt's outcome and release the VM. ``Superseded`` if a newer attempt holds it."""
         intent, outcome = held.record.intent, conclusion.outcome
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
         keys = [mine, subject_at]
@@ -149,13 +148,13 @@ class Conclusions(Commits):
             await self._wake(intent.instance, intent.runbook, now)
 
     def _places_of(self, record: Record) -> list[Key]:
-        """Name the documents that an intent has a place in; none if it never committed."""
+        """Return the keys of the documents in which an intent holds a place; empty if it never committed."""
         kept = [] if record.place is None else [changes.place_key(record.intent, record.place)]
         kept += [changes.cohort_key(record.intent, name) for name in record.cohorts]
         return list(dict.fromkeys([*self._places.get(record.intent.intent_id, []), *kept]))
 
     async def _wake(self, instance: InstanceRef, runbook: str, now: datetime) -> None:
-        """Let what waits for a VM be taken up now; if the ledger is silent, it wakes at its own time."""
+        """Make intents that wait for a VM due now; if the ledger does not answer, their due time stays."""
         with suppress(Transient):
             await self._woken(subject_key(instance, runbook), instance, runbook, now)
 
@@ -179,9 +178,9 @@ class Conclusions(Commits):
             await self._store.transact([subject_at, *map(intent_key, waiting)], step)
 
     async def postpone(self, held: Admitted, due: datetime, reported: Attempt | None = None) -> None:
-        """Give a VM back with its intent where it stood before, to be checked again at ``due``.
+        """Release a VM and return its intent to its earlier state, to be checked again at ``due``.
 
-        ``reported`` is what an agent reported of it meanwhile.
+        ``reported`` is what an agent has reported meanwhile.
         """
         intent = held.record.intent
         mine, subject_at = intent_key(intent.intent_id), subject_key(intent.instance, intent.runbook)
@@ -198,9 +197,9 @@ class Conclusions(Commits):
             await self._wake(intent.instance, intent.runbook, due)
 
     async def samples(self, runbook: str, window: timedelta, now: datetime) -> Mapping[str, bool]:
-        """Return for each VM tried within ``window`` whether it failed, by its latest sample.
+        """Return, for each VM tried within ``window``, whether its latest sample is a failure.
 
-        Of more than :data:`SHARDS` times :data:`SAMPLES` VMs in a window the latest count.
+        At most :data:`SHARDS` times :data:`SAMPLES` VMs are kept, the latest ones.
         """
         keys = [shard_key("samples", runbook, shard) for shard in range(SHARDS)]
         documents = await self._store.get(keys)

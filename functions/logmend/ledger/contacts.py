@@ -1,8 +1,8 @@
-"""What the ledger remembers of VMs' SSH servers: the host key seen first, and which credential they take.
+"""What the ledger remembers about VMs' SSH servers: the first host key seen, and the credential they accept.
 
-One document per VM in ``contacts``, under its numeric instance id, which no other VM ever gets. It has no
-expiry: as long as the VM exists, the key of the first contact is the only one that is believed. It goes with
-the rest of what is remembered of a VM that Compute no longer knows (:func:`without`).
+Each VM has one document in ``contacts``, under its numeric instance id, which is never reused. The document
+does not expire: as long as the VM exists, only the key of the first contact is trusted. It is removed with
+everything else about a VM that Compute no longer knows (:func:`without`).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from logmend.model.values import InstanceRef
 from logmend.ports import Document, Key, Store
 
 FORGOTTEN = 10
-"""How many forgotten pins a VM's document keeps on record, the latest ones."""
+"""How many forgotten pins a VM's document keeps: the latest ones."""
 
 
 class Pin(Struct, frozen=True):
-    """A host key as in ``known_hosts`` (type and base64), and when it was seen first."""
+    """A host key as in ``known_hosts`` (type and base64), and when it was first seen."""
 
     key: str
     at: datetime
 
 
 class Forgotten(Struct, frozen=True):
-    """A pin that an operator took back: which, who, when and why."""
+    """A pin that an operator removed: which, who, when and why."""
 
     pin: Pin
     by: str
@@ -35,7 +35,7 @@ class Forgotten(Struct, frozen=True):
 
 
 class Contact(Struct, frozen=True):
-    """What is known of a VM's SSH server. Until ``imported_key_until`` a certificate is not tried."""
+    """What is known about a VM's SSH server. Until ``imported_key_until`` no certificate is tried."""
 
     instance: InstanceRef
     pin: Pin | None = None
@@ -50,18 +50,18 @@ class Contacts:
         self._store = store
 
     async def get(self, ref: InstanceRef) -> Contact:
-        """Read what is known of a VM; an empty contact if nothing is."""
+        """Return what is known about a VM's SSH server; an empty contact if nothing is."""
         key = contact_key(ref)
         documents = await self._store.get([key])
         return unpack(Contact, documents[key]) if key in documents else Contact(ref)
 
     async def pin(self, ref: InstanceRef, seen: Pin) -> Pin:
-        """Pin a key unless one is pinned, and give what is pinned then, as it was read back."""
+        """Pin a key unless one is pinned already, and return the pin as read back from the store."""
         await self._change(ref, lambda contact: replace(contact, pin=contact.pin or seen))
         return (await self.get(ref)).pin or seen
 
     async def forget(self, ref: InstanceRef, by: By) -> Pin | None:
-        """Take a pin back, on record; the next contact is a first one. None if nothing was pinned."""
+        """Remove a pin and record that; the next contact is a first contact. None if nothing was pinned."""
         key, acts_at = contact_key(ref), acts_key(by.at)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], Pin | None]:
@@ -79,7 +79,7 @@ class Contacts:
         return await self._store.transact([key, acts_at], step)
 
     async def takes_imported_key(self, ref: InstanceRef, until: datetime | None) -> None:
-        """Remember that a VM refused a certificate and took an imported key."""
+        """Remember that a VM rejected a certificate and accepted an imported key."""
         await self._change(ref, lambda contact: replace(contact, imported_key_until=until))
 
     async def _change(self, ref: InstanceRef, change: Callable[[Contact], Contact]) -> None:
@@ -94,10 +94,10 @@ class Contacts:
 
 
 def without(documents: Mapping[Key, Document], ref: InstanceRef) -> dict[Key, Document | None]:
-    """Make the write that removes a gone VM's contact.
+    """Return the write that removes the contact of a VM that is gone.
 
-    Empty if there is none, or if it is that of a VM elsewhere: an event may name a real VM's id in a zone
-    that it is not in.
+    Empty if there is no contact, or if it belongs to a VM in another place: an event may name a real VM's
+    id with a wrong zone.
     """
     key = contact_key(ref)
     same = key in documents and documents[key].data.get("instance") == pack(ref)

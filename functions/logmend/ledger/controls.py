@@ -1,6 +1,6 @@
 """The operators' switches: freeze and resume, the breaker, waves, approvals.
 
-What a person or logmend does with them is kept in the same transaction, with who asked, for the tick to tell.
+Each change is kept in the same transaction as an act with who asked for it, for the tick to record.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Controls(Freezing, Approvals):
         await self._change_fleet(change, breaker.opened_at)
 
     async def set_wave(self, runbook: str, before: Wave | None, wave: Wave, act: Act) -> None:
-        """Move a runbook's wave, unless it was moved meanwhile."""
+        """Move a runbook to another wave, unless it was moved meanwhile."""
 
         def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
             if fleet.waves.get(runbook) != before:
@@ -49,7 +49,7 @@ class Controls(Freezing, Approvals):
         await self._change_fleet(change, act.at)
 
     async def hold_wave(self, runbook: str, by: By, *, hold: bool) -> bool:
-        """Keep a runbook's wave where it is, or let it go on; False if there is none, or it is so already."""
+        """Hold or release a runbook's wave; False if it has none or nothing changes."""
 
         def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
             wave = fleet.waves.get(runbook)
@@ -65,9 +65,9 @@ class Controls(Freezing, Approvals):
     async def note_tick(
         self, now: datetime, by: str | None = None, counts_from: datetime | None = None
     ) -> None:
-        """Remember when the last tick began, and on which instance.
+        """Remember when the last tick began and on which instance.
 
-        ``counts_from`` is when counting begins if every tick from now on counts; None if this one does not.
+        ``counts_from`` is when counting begins, if every tick from now on counts; None if this one does not.
         """
 
         def noted(fleet: Fleet) -> tuple[Fleet, list[Act]]:
@@ -78,9 +78,9 @@ class Controls(Freezing, Approvals):
         await self._change_fleet(noted, now)
 
     async def note_queued(self, queued: Mapping[str, datetime], now: datetime) -> None:
-        """Remember for each runbook until when what waits for a place is ahead of what comes anew.
+        """Remember, for each runbook, until when intents that wait for a place go before new ones.
 
-        What was remembered before counts on until its time: not all that waits is asked for by each tick.
+        Earlier entries stay until their time is over, because a tick may not reach everything that waits.
         """
 
         def noted(fleet: Fleet) -> tuple[Fleet, list[Act]]:
@@ -90,7 +90,7 @@ class Controls(Freezing, Approvals):
         await self._change_fleet(noted, now)
 
     async def told(self, acts: Acts) -> None:
-        """Take what was done to controls off the list of what is still to be recorded."""
+        """Take acts on controls off the list of what is still to be recorded."""
         key = ("acts", acts.acts_id)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
@@ -99,9 +99,9 @@ class Controls(Freezing, Approvals):
         await self._store.transact([key], step)
 
     async def damage(self, now: datetime) -> list[Damage]:
-        """Name what is amiss in the ledger."""
+        """Return the damage in the ledger."""
         return [each async for each in damage.find(self._store, now)]
 
     async def repair(self, now: datetime, longest: timedelta) -> list[Damage]:
-        """Repair what can be repaired, and name it: see :func:`logmend.ledger.damage.repair`."""
+        """Repair what can be repaired and return it: see :func:`logmend.ledger.damage.repair`."""
         return await damage.repair(self._store, now, longest)

@@ -1,7 +1,7 @@
-"""What is amiss in a ledger, named document by document, and the repair of what can be repaired.
+"""Find damage in a ledger, document by document, and repair what can be repaired.
 
-Nothing here is needed in good days: a lease is freed by whoever comes upon it, and a place by the tick. A
-document that cannot be read is never repaired: it may be a hold, and nobody can tell.
+Normally none of this is needed: an orphaned lease is freed when it is next met, and a place by the tick. A
+document that cannot be read is never repaired, because it may be a hold.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -22,7 +22,7 @@ LISTS: tuple[tuple[str, str, type[Record | Repeats]], ...] = (
 
 
 class Damage(Struct, frozen=True):
-    """One thing that is amiss: in which document, what, and whether it can be repaired."""
+    """One damaged document: which, what is wrong, and whether it can be repaired."""
 
     where: str
     what: str
@@ -30,7 +30,7 @@ class Damage(Struct, frozen=True):
 
 
 async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
-    """Walk through subjects, budgets and work lists, and name what is amiss."""
+    """Walk through subjects, budgets and work lists, and yield the damage."""
     async for key, document in every(store, "subjects"):
         try:
             subject = unpack(Subject, document)
@@ -65,7 +65,7 @@ async def find(store: Store, now: datetime) -> AsyncIterator[Damage]:
 
 
 async def repair(store: Store, now: datetime, longest: timedelta) -> list[Damage]:
-    """Repair what can be repaired, and name it; ``longest`` is how long a place's work may still go on."""
+    """Repair what can be repaired and return it; ``longest`` is how long a place's work may still go on."""
     done = []
     async for damage in find(store, now):
         if damage.repairable:
@@ -81,10 +81,10 @@ async def repair(store: Store, now: datetime, longest: timedelta) -> list[Damage
 async def free(
     store: Store, key: Key, *, expired_by: datetime | None = None, lists: bool = False
 ) -> str | None:
-    """Free a VM of a lease whose intent is gone, and say which it was.
+    """Free a VM from a lease whose intent is gone, and return which one.
 
-    ``expired_by`` leaves it alone if it has not run out by then; ``lists`` puts a lease that is as it
-    should be on the work list of the tick.
+    With ``expired_by``, a lease that runs out after that time is left alone. With ``lists``, an intact lease
+    is put on the tick's work list.
     """
     documents = await store.get([key])
     subject = unpack(Subject, documents[key]) if documents else None
@@ -107,7 +107,7 @@ async def free(
 
 
 async def _gone(store: Store, subject: Subject) -> str | None:
-    """Return why nobody can finish the intent that a lease is for; None if somebody can."""
+    """Return why the intent that a lease is for cannot be finished; None if it can."""
     assert subject.lease is not None
     key = intent_key(subject.lease.intent_id)
     documents = await store.get([key])
@@ -123,7 +123,7 @@ async def _gone(store: Store, subject: Subject) -> str | None:
 
 
 async def _end(store: Store, key: Key, now: datetime, longest: timedelta) -> None:
-    """End the places of a document whose intents are not there."""
+    """Settle the places of a document whose intents do not exist."""
     read = await store.get([key])
     shard = unpack(Shard, read[key]) if read else Shard()
     lost = [

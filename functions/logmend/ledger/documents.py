@@ -1,4 +1,4 @@
-"""How the ledger's values become stored documents, and where each lives.
+"""How the ledger's values become stored documents, and where each is stored.
 
 =============  =============================  ====================================================
 collection     id                             holds
@@ -7,7 +7,7 @@ collection     id                             holds
 ``subjects``   ``PROJECT~ZONE~ID~RUNBOOK``    :class:`~logmend.model.state.Subject`
 ``controls``   ``fleet``                      :class:`~logmend.model.state.Fleet`
 ``claims``     ``incident~DIGEST``            the intent that an incident became
-``claims``     ``event~DIGEST``               the intent whose message has to come again
+``claims``     ``event~DIGEST``               the intent whose message is to be redelivered
 ``places``     ``RUNBOOK~SHARD``              :class:`~logmend.ledger.places.Shard` of the budget
 ``samples``    ``RUNBOOK~SHARD``              latest success or failure of each VM
 ``approvals``  the approval's id              :class:`~logmend.model.state.Approval`
@@ -41,20 +41,20 @@ SHARDS = 8
 """Documents over which the samples of a breaker are spread, so that none becomes hot."""
 
 REVIEW = timedelta(days=32)
-"""How long nothing has to be heard of a VM before Compute is asked whether it is still there."""
+"""How long a VM has to be silent before Compute is asked whether it still exists."""
 
 FLEET: Key = ("controls", "fleet")
 
 
 def pack(value: Any) -> dict[str, Any]:
-    """Turn a value into JSON-ready data; fields at their default None are kept, so that reading is strict."""
+    """Convert a value to JSON-ready data. Fields that are None are kept, so reading can be strict."""
     data: dict[str, Any] = msgspec.to_builtins(value)
     unknown: dict[str, Any] = data.pop("unknown", {})
     return unknown | data
 
 
 def unpack(kind: type[T], document: Document) -> T:
-    """Turn stored data back; ``Permanent("ledger_corrupt")`` if it does not have the shape of ``kind``."""
+    """Convert stored data back; ``Permanent("ledger_corrupt")`` if it does not have the shape of ``kind``."""
     data = document.data
     fields = getattr(kind, "__struct_fields__", ())
     if "unknown" in fields and not data.keys() <= (known := frozenset(fields)):
@@ -66,7 +66,7 @@ def unpack(kind: type[T], document: Document) -> T:
 
 
 async def every(store: Store, collection: str, page: int = 500) -> AsyncIterator[tuple[Key, Document]]:
-    """Walk through a collection in order of id, so many documents at a time."""
+    """Walk through a collection in order of id, ``page`` documents at a time."""
     after: str | None = None
     while True:
         found = await store.scan(collection, after, page)
@@ -78,13 +78,14 @@ async def every(store: Store, collection: str, page: int = 500) -> AsyncIterator
 
 
 BY_HAND = "the ledger's field stop"
-"""Who froze everything, if it was done without the command (docs/operations.md)."""
+"""Recorded as the person who froze everything, if the command was not used (docs/operations.md)."""
 
 
 def fleet_of(found: Mapping[Key, Document]) -> Fleet:
     """Read the fleet's switches; ``Permanent("ledger_schema")`` if a newer logmend wrote the ledger.
 
-    A stop by hand is a freeze over all others. The next write of the switches makes it one in the ledger.
+    A stop that was set by hand is read as a freeze on top of all others. The next write of the switches
+    stores it as one.
     """
     if FLEET not in found:
         return Fleet()
@@ -102,38 +103,38 @@ def fleet_of(found: Mapping[Key, Document]) -> Fleet:
 
 
 def intent_key(intent_id: str) -> Key:
-    """Key of an intent's record."""
+    """Return the key of an intent's record."""
     return ("intents", intent_id)
 
 
 def subject_key(instance: InstanceRef, runbook: str) -> Key:
-    """Key of a VM under a runbook."""
+    """Return the key of a VM under a runbook."""
     return ("subjects", f"{instance.project_id}~{instance.zone}~{instance.instance_id}~{runbook}")
 
 
 def subject_document(subject: Subject, now: datetime) -> Document:
-    """Make the document of a VM: on the tick's list of leases, or on that of VMs to be asked Compute for."""
+    """Return the document of a VM, on the tick's list of leases or of VMs to look up in Compute."""
     if subject.lease is not None:
         return Document(pack(subject), queue="leased", due=subject.lease.expires_at)
     return Document(pack(subject), queue="kept", due=review_at(subject, now))
 
 
 def review_at(subject: Subject, now: datetime) -> datetime:
-    """Return when to ask Compute whether it still knows a VM: after a month, each VM at its own time."""
+    """Return when to ask Compute whether a VM still exists: in 32 to 48 days, spread evenly over the VMs."""
     part = shard_of(f"{subject.instance}/{subject.runbook}", 1 << 20) / (1 << 20)
     return now + REVIEW * (1 + part / 2)
 
 
 def claim_key(incident_id: str, runbook: str, instance: InstanceRef) -> Key:
-    """Key under which an incident is claimed once per runbook and VM."""
+    """Return the key under which an incident is claimed once per runbook and VM."""
     digest = hashlib.sha256(f"{incident_id}\n{runbook}\n{instance}".encode()).hexdigest()
     return ("claims", f"incident~{digest[:40]}")
 
 
 def event_key(intent: Intent) -> Key:
-    """Key under which the event of a message that has to come again is known, whatever its message's id.
+    """Return the key of an event whose message is to be redelivered, independent of the message's id.
 
-    Pub/Sub publishes what it gives up to the dead-letter topic: there it has another id, and its body.
+    A message that Pub/Sub gives up on goes to the dead-letter topic with the same body but another id.
     """
     said = intent.source
     event = (said.log_name, said.insert_id, said.timestamp, said.incident_id, intent.runbook, intent.instance)
@@ -141,45 +142,45 @@ def event_key(intent: Intent) -> Key:
 
 
 def contact_key(instance: InstanceRef) -> Key:
-    """Key of what is known of a VM's SSH server."""
+    """Return the key of what is known about a VM's SSH server."""
     return ("contacts", instance.instance_id)
 
 
 def approval_key(approval_id: str) -> Key:
-    """Key of an approval."""
+    """Return the key of an approval."""
     return ("approvals", approval_id)
 
 
 def decided(approval: Approval, state: str, at: datetime, by: str | None = None) -> Document:
-    """Make the document of a plan that somebody decided on, or (``by`` None) nobody in time."""
+    """Return the document of a plan that ``by`` decided on, or that expired without a decision (None)."""
     return Document(pack(replace(approval, state=state, decided_by=by, decided_at=at)), expire_at=at + KEEP)
 
 
 def acts_key(now: datetime) -> Key:
-    """Make the key under which a transaction keeps what it does to controls; in order of time."""
+    """Return a new key for what a transaction does to controls. Such keys sort by time."""
     return ("acts", f"{now:%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(6)}")
 
 
 def acts_document(key: Key, acts: Sequence[Act]) -> Document:
-    """Make the document of what was done to controls: on the tick's list of what is to be told."""
+    """Return the document of what was done to controls, on the tick's list of acts to record."""
     at = max(each.at for each in acts)
     return Document(pack(Acts(key[1], tuple(acts))), queue="untold", due=at, expire_at=at + KEEP)
 
 
 def shard_key(collection: str, runbook: str, shard: int) -> Key:
-    """Key of one shard of a runbook's budget or samples."""
+    """Return the key of one shard of a runbook's budget or samples."""
     return (collection, f"{runbook}~{shard}")
 
 
 def shard_of(text: str, shards: int) -> int:
-    """Spread ``text`` evenly over ``shards``, the same in every process."""
+    """Return the shard that ``text`` belongs to: spread evenly, and the same in every process."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % shards
 
 
 def recent(times: Any, window: timedelta, now: datetime) -> dict[str, Any]:
-    """Keep of ``{name: [iso time, …]}`` what lies within ``window`` before ``now``.
+    """Return the entries of ``{name: [iso time, …]}`` that lie within ``window`` before ``now``.
 
-    A time ahead of ``now`` (a clock stepped back) still counts: it is the safe side.
+    A time after ``now`` (the clock was stepped back) still counts, to be on the safe side.
     """
     return {
         name: value for name, value in dict(times).items() if datetime.fromisoformat(value[0]) > now - window

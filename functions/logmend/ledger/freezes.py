@@ -1,4 +1,4 @@
-"""Freezes as they stack: what is left of a stack when one is put over it or taken out. Pure."""
+"""The freeze stack: what it looks like after a freeze is added or lifted. Pure."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -9,20 +9,20 @@ from logmend.model.struct import replace
 T = TypeVar("T")
 
 Gone = Callable[[Freeze], bool]
-"""Which freezes are to be lifted."""
+"""Chooses the freezes that are to be lifted."""
 
 STACKED = 10
-"""Freezes that are kept one over the other, since stores nest 20 deep at most; then the latest replaces."""
+"""How many freezes a stack keeps, since stores nest at most 20 deep; then a new one replaces the latest."""
 
 
 def over(known: Freeze | None, freeze: Freeze) -> Freeze:
-    """Put a freeze over those that are there."""
+    """Put a freeze on top of the stack."""
     full = known is not None and len(known.stack) >= STACKED
     return replace(freeze, over=known.over if known and full else known)
 
 
 def under(known: Freeze | None) -> Freeze | None:
-    """Return what is left when the latest freeze is lifted."""
+    """Return what is left after the latest freeze is lifted."""
     return known.over if known else None
 
 
@@ -33,7 +33,7 @@ def lifted(frozen: Mapping[str, Freeze], runbook: str) -> dict[str, Freeze]:
 
 
 def without(mapping: Mapping[str, T], name: str) -> dict[str, T]:
-    """Leave one name out."""
+    """Return the mapping without one name."""
     return {key: value for key, value in mapping.items() if key != name}
 
 
@@ -43,7 +43,7 @@ def found(known: Freeze | None, gone: Gone) -> list[Freeze]:
 
 
 def left(known: Freeze | None, gone: Gone) -> Freeze | None:
-    """Return a stack without the chosen freezes."""
+    """Return the stack without the chosen freezes."""
     kept: Freeze | None = None
     for each in reversed(known.stack if known else ()):
         if not gone(each):
@@ -52,7 +52,7 @@ def left(known: Freeze | None, gone: Gone) -> Freeze | None:
 
 
 def of_fleet(fleet: Fleet, gone: Gone) -> tuple[Fleet, list[tuple[Scope, Freeze]]]:
-    """Lift freezes of everything and of runbooks; say which there were."""
+    """Lift the chosen freezes of everything and of runbooks; return what is left and what was lifted."""
     runbooks = {name: left(frozen, gone) for name, frozen in fleet.frozen_runbooks.items()}
     met = [(Scope(), each) for each in found(fleet.frozen, gone)]
     met += [
@@ -63,7 +63,7 @@ def of_fleet(fleet: Fleet, gone: Gone) -> tuple[Fleet, list[tuple[Scope, Freeze]
 
 
 def of_subject(subject: Subject, gone: Gone) -> tuple[Subject, list[tuple[Scope, Freeze]]]:
-    """Lift freezes of a VM; say which there were."""
+    """Lift the chosen freezes of a VM; return what is left and what was lifted."""
     scope = Scope(subject.runbook, subject.instance)
     met = [(scope, each) for each in found(subject.frozen, gone)]
     return (replace(subject, frozen=left(subject.frozen, gone)) if met else subject), met

@@ -1,4 +1,4 @@
-"""Freezes: set by a person, lifted by one or by their own end, of the fleet, of a runbook or of a VM."""
+"""Freezes of the fleet, a runbook or a VM: a person sets them; a person or their end time lifts them."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -33,14 +33,14 @@ from logmend.ports import Document, Key
 log = logging.getLogger(__name__)
 
 TOGETHER = 50
-"""VMs that are thawed in one transaction."""
+"""How many VMs are thawed in one transaction."""
 
 
 class Freezing(Switches):
-    """Freezes and resumes."""
+    """Sets and lifts freezes."""
 
     async def freeze(self, freeze: Freeze, *, runbook: str | None = None) -> None:
-        """Stop all enforcement, or that of one runbook. Freezes stack: each has to be lifted."""
+        """Stop all enforcement, or one runbook's. Freezes stack: each has to be lifted."""
         scope = Scope(runbook)
 
         def change(fleet: Fleet) -> tuple[Fleet, list[Act]]:
@@ -53,9 +53,9 @@ class Freezing(Switches):
         await self._change_fleet(change, freeze.at)
 
     async def resume(self, by: By, *, runbook: str | None = None) -> None:
-        """Lift the latest global freeze, or a runbook's latest freeze and its open breaker.
+        """Lift the latest global freeze; for a runbook, lift its latest freeze and close its breaker.
 
-        A breaker that was open counts from now on, not what failed before.
+        A breaker that was open starts counting anew: earlier failures no longer count.
         """
         if runbook is None:
 
@@ -84,7 +84,7 @@ class Freezing(Switches):
         await self._store.transact([FLEET, *samples, acts_at], step)
 
     async def freeze_instance(self, instance: InstanceRef, runbook: str, freeze: Freeze) -> None:
-        """Stop enforcement of one runbook on one VM. If it has an end, the tick finds it from then on."""
+        """Stop enforcement of one runbook on one VM. The tick lifts the freeze if it has an end."""
         scope, key, acts_at = Scope(runbook, instance), subject_key(instance, runbook), acts_key(freeze.at)
         ends = freeze.until is not None
 
@@ -102,9 +102,9 @@ class Freezing(Switches):
         await self._store.transact([key, acts_at, *([FLEET] if ends else [])], step)
 
     async def resume_instance(self, instance: InstanceRef, runbook: str, by: By) -> str | None:
-        """Release a VM: its latest freeze, hold, rejection, cooldown, and the mark that it needs a human.
+        """Release a VM from its latest freeze, hold, rejection, cooldown and the mark that it needs a human.
 
-        A lease whose intent is gone or cannot be read is taken off as well: the answer says which.
+        Also free a lease whose intent is gone or unreadable, and return which one.
         """
 
         def change(subject: Subject) -> tuple[Subject, list[Act]]:
@@ -128,7 +128,7 @@ class Freezing(Switches):
         return await damage.free(self._store, subject_key(instance, runbook))
 
     async def lift(self, gone: Gone, by: By, scopes: Sequence[Scope] = ()) -> list[tuple[Scope, Freeze]]:
-        """Lift the chosen freezes: of everything, of runbooks, and on the VMs of ``scopes``."""
+        """Lift the chosen freezes: of everything, of runbooks and of the VMs in ``scopes``."""
         return await self._lift(gone, lambda scope, freeze: _unset(scope, freeze, by)[0], scopes, by.at)
 
     async def _lift(
@@ -158,14 +158,14 @@ class Freezing(Switches):
         return [*of_all, *met]
 
     async def thaw(self, now: datetime) -> None:
-        """Lift the freezes whose time is over; VMs on which none has an end any more are forgotten."""
+        """Lift the freezes whose time is over, and take VMs without a timed freeze off the list."""
         await self._lift(lambda each: _over_by(each, now), _ended, (), now)
         thawing = (await self.fleet()).thawing
         for start in range(0, len(thawing), TOGETHER):
             await self._thaw(thawing[start : start + TOGETHER], now)
 
     async def _thaw(self, scopes: Sequence[Scope], now: datetime) -> None:
-        """Thaw VMs; those that cannot be read stay on the list, and keep no other from it."""
+        """Thaw VMs. Those that cannot be read stay on the list and do not hold up the others."""
         acts_at, keys = acts_key(now), {each: _key(each) for each in scopes}
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], None]:
@@ -216,7 +216,7 @@ def _ended(scope: Scope, freeze: Freeze) -> Act:
 
 
 def _released(subject: Subject) -> str:
-    """Return in words what a VM is released from."""
+    """Describe what a VM is released from."""
     cooldown = subject.cooldown
     every = (
         str(subject.frozen) if subject.frozen else "",

@@ -1,16 +1,16 @@
 """The journal of intents: admit one under a lease, commit it to enforcing, conclude it.
 
-Guarantees, each by one transaction over the intent, its subject and the fleet:
+Guarantees, each given by one transaction over the intent, its subject and the fleet:
 
 * an intent is admitted by at most one attempt at a time; a later attempt has a higher fence;
-* only the attempt that holds the highest fence can commit or conclude (:class:`~logmend.errors.Superseded`
-  for every other), and only before its lease has run out can it commit;
+* only the attempt with the highest fence can commit or conclude (every other one gets
+  :class:`~logmend.errors.Superseded`), and it can commit only before its lease has run out;
 * what was committed (``before``, and that enforcement may have begun) is durable before anything is enforced;
-* an intent that was committed has its place in the budget until its work is over and a window has passed
+* a committed intent keeps its place in the budget until its work is over and a window has passed
   (:mod:`logmend.ledger.places`).
 
-Not guaranteed: that an attempt whose lease has run out has stopped working on the VM. There ``flock`` and
-the scripts' second check stand between it and a second change.
+It is not guaranteed that an attempt whose lease has run out has stopped working on the VM. There, ``flock``
+and the scripts' second check prevent a second change.
 """
 
 from datetime import datetime
@@ -40,12 +40,12 @@ from logmend.stages.outcomes import of_intent
 
 
 class Journal(Conclusions):
-    """Intents, leases, budgets and samples in a store: from admission over the commit to the conclusion."""
+    """Intents, leases, budgets and samples in a store, from admission to conclusion."""
 
     async def note_emitted(self, outcome: Outcome, now: datetime, *, done: bool = True) -> None:
-        """Take a journalled outcome off the list of what still has to be emitted; not ``done``: put it there.
+        """Take a journalled outcome off the list of outcomes to emit, or put it there if not ``done``.
 
-        Nothing is listed that the ledger does not keep as the outcome of an intent.
+        Only an outcome that the ledger keeps for its intent is put on the list.
         """
         if outcome.intent_id is None:
             return
@@ -64,7 +64,7 @@ class Journal(Conclusions):
         await self._store.transact([mine], step)
 
     async def write(self, intent: Intent, now: datetime) -> bool:
-        """Put an operator's intent in the ledger for the tick. False if that id is there already."""
+        """Write an operator's intent to the ledger for the tick; False if its id exists already."""
         mine = intent_key(intent.intent_id)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
@@ -73,9 +73,9 @@ class Journal(Conclusions):
         return await self._store.transact([mine], step)
 
     async def cancel(self, intent_id: str, by: By, settings: Settings) -> Outcome:
-        """End an intent that waits and was not begun, with its outcome; an approval is withdrawn with it.
+        """End a waiting intent that was not begun, and return its outcome; its approval is withdrawn too.
 
-        ``Permanent`` says why not: there is none, or it is in hand or done.
+        ``Permanent`` says why not: there is no such intent, or it is in hand or done.
         """
         mine, known = intent_key(intent_id), await self.record(intent_id)
         plan = known.intent.approval_id if known else None

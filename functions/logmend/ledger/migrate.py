@@ -1,15 +1,16 @@
-"""Bring a ledger to this version's schema, while instances of the one before may still be at work.
+"""Migrate a ledger to this version's schema while instances of the previous version may still be running.
 
-Schema 1 (until 2026-11-28) kept in ``budgets`` when each reservation was made. Since schema 2 places are held
-until the work is over, in ``places``.
+Schema 1 (until 2026-11-28) kept the time of each reservation in ``budgets``. Since schema 2, places in
+``places`` are held until the work is over.
 
 1. Stamp the fleet's switches. Every instance reads them in the transaction that admits or commits an intent,
-   and one of schema 1 cannot read what is stamped (Firestore; in SQLite its tables are gone): from then on it
-   fails closed, and makes no reservation in ``budgets`` any more.
-2. Carry over what is out or was reserved. Whoever is killed here is followed by the next who wants to admit.
-3. Say that the ledger has schema 2. Only now does anybody of this version admit or commit.
+   and an instance of schema 1 cannot read the stamped ones (Firestore; in SQLite its tables are gone). From
+   then on it fails closed and makes no more reservations in ``budgets``.
+2. Carry over work that may be running and reservations. If an instance is killed here, the next one that
+   admits an intent carries on.
+3. Record that the ledger has schema 2. Only now do instances of this version admit or commit.
 
-Each step may be taken by several instances at once, and twice: at worst a place is then held for longer.
+Several instances may take a step at once, or take it twice: at worst, a place is held for longer.
 """
 
 from collections import defaultdict
@@ -27,16 +28,16 @@ from logmend.ports import Document, Key, Store
 from logmend.settings import Budget
 
 EVERY = 100_000
-"""Items of one work list that are carried over."""
+"""The most items of one work list that are carried over."""
 PAGE = 100
 RESERVED = timedelta(minutes=10)
-"""How long after its reservation an attempt of schema 1 may be at work: its lease, as long as by default."""
+"""How long after its reservation an attempt of schema 1 may be running: the default length of its lease."""
 
 
 async def migrate(store: Store, now: datetime, budgets: Mapping[str, Budget]) -> None:
-    """Bring the ledger to :data:`~logmend.model.state.SCHEMA`; ``ledger_schema`` if it is newer already.
+    """Migrate the ledger to :data:`~logmend.model.state.SCHEMA`; ``ledger_schema`` if it is newer.
 
-    ``budgets`` are those of the runbooks by name.
+    ``budgets`` holds each runbook's budget by the runbook's name.
     """
     if await _stamped(store, None) >= SCHEMA:
         return
@@ -56,7 +57,7 @@ async def migrate(store: Store, now: datetime, budgets: Mapping[str, Budget]) ->
 
 
 async def _stamped(store: Store, schema: int | None) -> int:
-    """Write the fleet's switches as this version does, with ``schema`` if it is given; answer what it is."""
+    """Write the fleet's switches in this version's form, with ``schema`` if given; return their schema."""
 
     def step(found: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], int]:
         fleet = fleet_of(found)
@@ -68,12 +69,12 @@ async def _stamped(store: Store, schema: int | None) -> int:
 
 
 async def _reservations(store: Store) -> dict[str, Mapping[str, list[str]]]:
-    """Read every document of schema 1's budgets, by its name."""
+    """Return every document of schema 1's budgets, by its name."""
     return {name: document.data async for (_, name), document in every(store, "budgets", PAGE)}
 
 
 async def _at_work(store: Store, now: datetime) -> list[Record]:
-    """Name the intents that may be enforced at this moment: those asked for, and those of a lease."""
+    """Return the intents that may be changing a VM now: those requested, and those with a lease."""
     queues, later = Queues(store), now + timedelta(days=3650)
     asked = await queues.requested(later, EVERY, _left)
     leased = [each.lease for each in await queues.expired(later, EVERY, _left) if each.lease]
@@ -91,19 +92,20 @@ async def _records(store: Store, intent_ids: list[str]) -> dict[str, Record]:
             try:
                 record = unpack(Record, document)
             except Permanent:
-                continue  # whoever takes it up says so
+                continue  # reported when it is taken up
             found[record.intent.intent_id] = record
     return found
 
 
 def _left(name: str, error: Permanent) -> None:
-    """Leave what cannot be read where it is: whoever takes it up says so."""
+    """Skip a document that cannot be read; it is reported when it is taken up."""
 
 
 async def _hold(store: Store, runbook: str, held: Mapping[str, Out], count: int) -> None:
-    """Put places into the documents of the budget, each into the emptiest, and say in records which it is.
+    """Put each place into the emptiest document of the budget, and note in the record which one that is.
 
-    So all are full if as many are held as the budget has: earlier documents have no less room than later.
+    If as many places are held as the budget has, all documents end up full, because earlier documents never
+    have less room than later ones.
     """
     spread: list[dict[str, Out]] = [{} for _ in range(count)]
     for name, place in sorted(held.items(), key=lambda item: (item[1].since, item[0])):

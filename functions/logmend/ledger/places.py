@@ -1,13 +1,13 @@
-"""A runbook's disruption budget: places for changes that are out, counts of those that are over. Pure.
+"""A runbook's disruption budget: places for changes that may be running, counts of those that ended. Pure.
 
-The promise is that never more than N VMs are enforced in any span of the window. A place is taken at the
-commit point and held while the work may be out; when it is over, it is counted for one window more. So
-whoever commits sees every change whose end lies less than a window back, and there are never more than N.
+The guarantee is that no more than N VMs are enforced within any one window. A place is taken at the commit
+point and held while the work may be running; after that it counts for one more window. So each commit sees
+every change that ended less than a window ago, and there are never more than N.
 
-What is over is counted by slices of a sixtieth of the window, each kept until its *latest* end is a window
-old: a place may be free a sixtieth of a window later than it might, never sooner, and a document has no more
-than 61 counts however many changes there were. If runbooks share a document, that is the longest of their
-windows, and each counts what lies in its own.
+Ended changes are counted in slices of a sixtieth of the window, and a slice is kept until its *latest* end is
+a window old. So a place may become free up to a sixtieth of a window late, but never early, and a document
+has at most 61 counts however many changes there were. If runbooks share a document, it keeps its counts for
+the longest of their windows, and each runbook counts what lies in its own.
 """
 
 import math
@@ -22,42 +22,42 @@ from logmend.settings import Budget
 
 SLICES = 60
 LEAST_SHARDS = 8
-"""Documents of a small budget, so that none becomes hot."""
+"""How many documents a small budget has, so that none becomes hot."""
 LARGEST_SHARD = 500
-"""Places of one document: at some 150 bytes each it stays far below a document's limit, and cheap to read."""
+"""Most places in one document: at some 150 bytes each, it is cheap to read and far below the size limit."""
 WRITES_A_SECOND = 1.0
-"""Writes that one document takes for long (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
+"""Sustained writes that one document takes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
 PROBES = 8
-"""Documents that one commit asks for a place before it calls the budget full."""
+"""How many documents a commit asks for a place before the budget counts as full."""
 
 
 class Work(StrEnum):
-    """What an attempt's end says of its enforcement, as far as the budget is concerned."""
+    """What the end of an attempt tells the budget about its enforcement."""
 
-    OUT = "out"  # a label is out, or what was started goes on
+    OUT = "out"  # a label is set, or what was started is still running
     NONE = "none"  # nothing was enforced: the place is given back
-    OVER = "over"  # it was, and has ended
-    UNKNOWN = "unknown"  # it may have begun and may still be at work
+    OVER = "over"  # something was enforced, and that has ended
+    UNKNOWN = "unknown"  # enforcement may have begun and may still be running
 
 
 class Out(Struct, frozen=True):
-    """A change that may be at work: since when, and when it is over at the latest; None: not known yet."""
+    """A change that may be running: since when, and until when at the latest (None: not known yet)."""
 
     since: datetime
     until: datetime | None
 
 
 class Over(Struct, frozen=True):
-    """How many changes of one slice are over, and the end of the latest."""
+    """How many changes ended in one slice, and when the latest did."""
 
     latest: datetime
     count: int
 
 
 class Shard(Struct, frozen=True):
-    """One document of a budget. ``window`` is for how long what is over is kept, in seconds.
+    """One document of a budget. ``window`` is how long ended changes are kept, in seconds.
 
-    ``name`` is what the VMs of a cohort have in common; empty in a runbook's own budget.
+    ``name`` is the cohort's name; empty in a runbook's own budget.
     """
 
     window: float = 0.0
@@ -67,7 +67,7 @@ class Shard(Struct, frozen=True):
 
 
 def shards(budget: Budget) -> int:
-    """Return over how many documents a budget is spread: by its writes a second, and by its size."""
+    """Return how many documents a budget is spread over, given its writes per second and its size."""
     writes = 2 * budget.count / budget.window.total_seconds()
     wanted = max(LEAST_SHARDS, math.ceil(writes / WRITES_A_SECOND), math.ceil(budget.count / LARGEST_SHARD))
     return min(budget.count, wanted)
@@ -80,7 +80,7 @@ def room(budget: Budget, shard: int) -> int:
 
 
 def current(shard: Shard, window: timedelta, now: datetime) -> Shard:
-    """Leave out what ended more than a window ago. A time ahead of ``now`` counts: it is the safe side."""
+    """Leave out what ended more than a window ago. A time after ``now`` counts, to be on the safe side."""
     return Shard(
         window.total_seconds(),
         {name: each for name, each in shard.out.items() if not each.until or each.until + window > now},
@@ -90,33 +90,33 @@ def current(shard: Shard, window: timedelta, now: datetime) -> Shard:
 
 
 def shared(shard: Shard, window: timedelta, now: datetime) -> Shard:
-    """Leave out what counts for no runbook: another that shares the document may have a longer window."""
+    """Leave out what no longer counts for any runbook that shares the document, by their longest window."""
     longest = max(window, timedelta(seconds=shard.window))
     kept = current(shard, longest, now)
     return kept if kept.out or kept.over else current(kept, window, now)
 
 
 def taken(shard: Shard) -> int:
-    """Count the places that are taken."""
+    """Return how many places are taken."""
     return len(shard.out) + sum(each.count for each in shard.over.values())
 
 
 def frees(shard: Shard, window: timedelta) -> datetime | None:
-    """Return when the first place gets free at the latest; None if that hangs on an outcome."""
+    """Return when the next place becomes free at the latest; None if that depends on an outcome."""
     ends = [each.until for each in shard.out.values() if each.until]
     ends += [each.latest for each in shard.over.values()]
     return min(ends) + window if ends else None
 
 
 def take(shard: Shard, intent_id: str, until: datetime | None, now: datetime) -> Shard:
-    """Take a place, or go on with the one that a dead attempt left; a label that may be out stays out."""
+    """Take a place, or keep the one that a dead attempt left; if its end is not known, it stays unknown."""
     left = shard.out.get(intent_id)
     until = None if left and left.until is None else until
     return replace(shard, out=dict(shard.out) | {intent_id: Out(left.since if left else now, until)})
 
 
 def settle(shard: Shard, intent_id: str, work: Work, longest: timedelta, now: datetime) -> Shard:
-    """Note what became of the work that holds a place; ``longest`` is how long unseen work may last."""
+    """Record what became of the work that holds a place; ``longest`` is how long unseen work may last."""
     place = shard.out.get(intent_id)
     if place is None or work is Work.OUT:
         return shard
@@ -133,7 +133,7 @@ def settle(shard: Shard, intent_id: str, work: Work, longest: timedelta, now: da
 
 
 def expiry(shard: Shard) -> datetime | None:
-    """Return from when on nothing in a document counts; None while that is not known."""
+    """Return when a document can expire because nothing in it counts any more; None if not known yet."""
     ends = [each.until for each in shard.out.values()] + [each.latest for each in shard.over.values()]
     known = [each for each in ends if each is not None]
     if not known or len(known) < len(ends):
@@ -142,7 +142,7 @@ def expiry(shard: Shard) -> datetime | None:
 
 
 def budget_document(shard: Shard) -> Document:
-    """Make the document of a part of a budget, which may go when nothing in it counts any more."""
+    """Return the document of a part of a budget; it expires after nothing in it counts any more."""
     return Document(pack(shard), expire_at=expiry(shard))
 
 

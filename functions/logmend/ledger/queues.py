@@ -13,66 +13,66 @@ from logmend.ports import Document, Key, Store
 T = TypeVar("T")
 
 Unreadable = Callable[[str, Permanent], None]
-"""Told of a document without its shape (another version wrote it, say): its id and ``ledger_corrupt``."""
+"""Called with the id of a document that cannot be read (another version wrote it, say) and the error."""
 
 
 def refuse(name: str, error: Permanent) -> None:
-    """Keep such a document from making its whole list unreadable."""
+    """Raise the error: one unreadable document then makes its whole list unreadable."""
     del name
     raise error
 
 
 class Queues:
-    """Reads the store's work lists. What it gives is checked again when it is taken up."""
+    """Reads the store's work lists. Each item is checked again when it is taken up."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def parked(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
-        """Intents that wait for their time."""
+        """Return parked intents that are due."""
         return _read(Record, await self._store.due("intents", "parked", now, limit), unreadable)
 
     async def requested(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
-        """Intents whose work was handed over and whose next check is due."""
+        """Return intents whose work was requested and whose next check is due."""
         return _read(Record, await self._store.due("intents", "requested", now, limit), unreadable)
 
     async def unverified(
         self, now: datetime, limit: int, unreadable: Unreadable = refuse
     ) -> Sequence[Record]:
-        """Intents whose second check is missing and whose next check is due."""
+        """Return intents that still lack the second check and whose next check is due."""
         return _read(Record, await self._store.due("intents", "unverified", now, limit), unreadable)
 
     async def unemitted(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Record]:
-        """Finished intents whose outcome may not have reached its log."""
+        """Return finished intents whose outcome may not have reached its log."""
         return _read(Record, await self._store.due("intents", "unemitted", now, limit), unreadable)
 
     async def expired(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
-        """Subjects whose lease has run out."""
+        """Return subjects whose lease has run out."""
         return _read(Subject, await self._store.due("subjects", "leased", now, limit), unreadable)
 
     async def kept(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Subject]:
-        """VMs that have not been heard from for so long that Compute is asked whether they still exist."""
+        """Return VMs not heard of for so long that Compute is asked whether they still exist."""
         return _read(Subject, await self._store.due("subjects", "kept", now, limit), unreadable)
 
     async def untold(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Acts]:
-        """Return what was done to controls and may not have reached the log of outcomes."""
+        """Return acts on controls that may not have reached the log of outcomes."""
         return _read(Acts, await self._store.due("acts", "untold", now, limit), unreadable)
 
     async def counted(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Repeats]:
-        """Return counts of events that said the same again and are to be told by now."""
+        """Return counts of repeated events that are to be recorded by now."""
         return _read(Repeats, await self._store.due("repeats", "counted", now, limit), unreadable)
 
     async def overdue(self, now: datetime, limit: int, unreadable: Unreadable = refuse) -> Sequence[Approval]:
-        """Return plans that nobody has decided on, once people are to be told or their time is over."""
+        """Return undecided plans that have expired or are so close to it that people are to be told."""
         return _read(Approval, await self._store.due("approvals", "pending", now, limit), unreadable)
 
     async def repeats(self) -> AsyncIterator[Repeats]:
-        """Walk through the days of VMs of which something was counted."""
+        """Walk through every VM's days on which something was counted."""
         async for _, document in every(self._store, "repeats"):
             yield unpack(Repeats, document)
 
     async def acts(self) -> AsyncIterator[Acts]:
-        """Walk through what was done to controls, oldest first."""
+        """Walk through the acts on controls, oldest first."""
         async for _, document in every(self._store, "acts"):
             yield unpack(Acts, document)
 
@@ -93,7 +93,7 @@ class Queues:
             yield record
 
     async def dated(self) -> AsyncIterator[tuple[Record, datetime | None]]:
-        """Walk through every intent, with when the tick asks for it next; None if it is on no list."""
+        """Walk through every intent, each with its next due time; None if it is on no list."""
         async for _, document in every(self._store, "intents"):
             yield unpack(Record, document), document.due
 

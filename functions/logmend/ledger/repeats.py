@@ -1,13 +1,13 @@
 """Events of a VM that are left alone for the same reason again: the first is recorded, the rest are counted.
 
-One document for each VM, runbook and day names the messages that were counted, so that none counts twice. It
-is written in the transaction that would journal the event otherwise, instead of a record. The day is that of
-the message's publishing, which is the same at each delivery; it begins at each VM's own time, so that a
-fleet's counts are not all told at midnight. Nothing here decides what is done to a VM: a forged entry can do
-no more than count.
+One document per VM, runbook and day lists the messages that were counted, so none is counted twice. It is
+written in place of a record, in the transaction that would otherwise journal the event. The day is the one
+on which the message was published, which is the same at each delivery. It begins at a different time for
+each VM, so a fleet's counts are not all recorded at midnight. Nothing here decides what is done to a VM: the
+most that a forged entry can do is add to a count.
 
-A state ends when its VM is worked on (its fence), or when nothing was heard of it for :data:`QUIET`; what
-comes next has an entry of its own again. The tick records the count then, and at the end of each day.
+A state ends when an attempt works on its VM (the fence changes), or when it was not heard of for
+:data:`QUIET`; the next event is recorded again. The tick records the count then, and at the end of each day.
 """
 
 import math
@@ -27,9 +27,9 @@ from logmend.ports import Document, Key, Store
 from logmend.stages.outcomes import of_tally
 
 QUIET = timedelta(hours=2)
-"""Not to be heard of for so long ends a state: the slowest agents say their line every half hour."""
+"""A state ends if it is not heard of for this long: the slowest agents log their line every half hour."""
 ROOM = 1000
-"""Messages that a document names, at some 25 bytes each; of more than these, each keeps a record."""
+"""How many messages a document lists, at some 25 bytes each; any more get a record each."""
 
 _DAY = timedelta(days=1)
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ Writes = dict[Key, Document | None]
 
 
 class Unread(Transient):
-    """The day before has to be read as well: it says whether a state goes on."""
+    """The previous day has to be read as well, to tell whether a state goes on."""
 
     def __init__(self) -> None:
         super().__init__("ledger_contention", "the count of the day before was not read")
@@ -53,22 +53,22 @@ class Day(Struct, frozen=True):
 
     @property
     def key(self) -> Key:
-        """Key of its document."""
+        """The key of its document."""
         return ("repeats", f"{subject_key(self.instance, self.runbook)[1]}~{self.number}")
 
     @property
     def before(self) -> "Day":
-        """The day before."""
+        """The previous day."""
         return replace(self, number=self.number - 1)
 
     @property
     def ends(self) -> datetime:
-        """When it is over."""
+        """When the day ends."""
         return _begin(self.instance, self.runbook) + (self.number + 1) * _DAY
 
 
 class Said(Struct, frozen=True):
-    """An event that is left alone: its day, its journal as it would be, and the VM's fence (0: not asked)."""
+    """An event that is left alone: its day, the record it would get, and the VM's fence (0: not asked)."""
 
     day: Day
     record: Record
@@ -78,7 +78,7 @@ class Said(Struct, frozen=True):
 
     @property
     def word(self) -> str:
-        """Result and reason, by which it is counted."""
+        """Result and reason, under which it is counted."""
         return f"{self.outcome.result} {self.outcome.reason or ''}".rstrip()
 
 
@@ -92,13 +92,13 @@ def _begin(instance: InstanceRef, runbook: str) -> datetime:
 
 
 def countable(outcome: Outcome, record: Record | None) -> bool:
-    """Return whether an outcome may be one of many: final, and of no attempt."""
+    """Return whether an outcome may be counted: it is final, and no attempt was made."""
     tried = record is not None and record.attempt > 0
     return not tried and outcome.result not in INTERIM_RESULTS
 
 
 def met(documents: Documents, day: Day | None, intent_id: str) -> Verdict | None:
-    """Return as what a message was counted before; None if it was not."""
+    """Return the verdict under which a message was counted before; None if it was not."""
     tallies = _read(documents, day).tallies if day is not None else {}
     for word, tally in tallies.items():
         if intent_id in tally.ids:
@@ -108,11 +108,11 @@ def met(documents: Documents, day: Day | None, intent_id: str) -> Verdict | None
 
 
 def noted(documents: Documents, said: Said, writes: Writes, keys: Sequence[Key]) -> bool:
-    """Note an event; return whether it is counted. If not, it begins a state and is to be recorded.
+    """Note an event and return whether it is counted. If not, it begins a state and is to be recorded.
 
-    What is more than information, since it asks for a person, is never counted.
-    ``writes`` get the day's document, and lose the record of what is counted there by name. ``keys`` are what
-    was read; :class:`Unread` if the day before has to be, too.
+    An outcome above severity INFO asks for a person's attention and is never counted.
+    The day's document is added to ``writes``; the record of an event that it lists is removed from them.
+    ``keys`` are those that were read; raise :class:`Unread` if the previous day's is missing.
     """
     found, word, now = _read(documents, said.day), said.word, said.now
     mine = intent_key(said.record.intent.intent_id)
@@ -140,7 +140,7 @@ def noted(documents: Documents, said: Said, writes: Writes, keys: Sequence[Key])
 
 
 def document(found: Repeats, now: datetime) -> Document:
-    """Make the document of a day; it is on the tick's list while there is something to tell."""
+    """Return the document of a day; it is on the tick's list while there is something to record."""
     ends = Day(found.instance, found.runbook, found.day).ends
     due = (
         now
@@ -154,14 +154,14 @@ def document(found: Repeats, now: datetime) -> Document:
 
 
 def pending(found: Repeats) -> tuple[Outcome, ...]:
-    """Return what is counted and not recorded yet, as it would be told now."""
+    """Return what is counted but not recorded yet, as it would be recorded now."""
     for word in found.tallies:
         found = _closed(found, word)
     return found.untold
 
 
 class Counts:
-    """Counts events that the ledger keeps nothing else of, and gives the tick what is to be told."""
+    """Counts events of which the ledger keeps nothing else, and gives the tick the counts to record."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -169,11 +169,12 @@ class Counts:
     async def refuse(
         self, intent: Intent, outcome: Outcome, day: Day, now: datetime, *, counting: bool
     ) -> bool:
-        """Note an event that goes no further for what it shows itself; return whether it is counted.
+        """Note an event that is refused for its own content; return whether it is counted.
 
-        If not, it is to be recorded. Nothing is remembered of its VM. Without ``counting`` nothing is noted:
-        it is counted only if an earlier delivery was. Nothing is counted whose message is older than the time
-        since when every instance counts: another may have recorded it, and no ledger would know.
+        If not, it is to be recorded. Nothing is remembered about its VM. Without ``counting`` nothing is
+        noted, and the event is counted only if an earlier delivery was. A message from before every instance
+        began to count is never counted: another instance may have recorded it without leaving a trace in
+        the ledger.
         """
         mine = intent_key(intent.intent_id)
         keys = [mine, day.key, FLEET]
@@ -198,7 +199,7 @@ class Counts:
             return await self._store.transact(keys, step)
 
     async def close(self, found: Repeats, now: datetime) -> tuple[Outcome, ...]:
-        """Return what is to be told of a day: what is over by now. It stays until it is :meth:`told`."""
+        """Return a day's counts that are over and to be recorded. They stay listed until :meth:`told`."""
         day = Day(found.instance, found.runbook, found.day)
 
         def step(documents: Documents) -> tuple[Writes, tuple[Outcome, ...]]:
@@ -211,7 +212,7 @@ class Counts:
         return await self._store.transact([day.key], step)
 
     async def told(self, found: Repeats, outcomes: Sequence[Outcome], now: datetime) -> None:
-        """Take what was recorded off the list."""
+        """Take recorded counts off the list."""
         day, ids = Day(found.instance, found.runbook, found.day), {each.outcome_id for each in outcomes}
 
         def step(documents: Documents) -> tuple[Writes, None]:
@@ -243,7 +244,7 @@ def _emptied(tally: Repetition) -> Repetition:
 
 
 def _closed(found: Repeats, word: str) -> Repeats:
-    """Move a count to what is to be told; a state that goes on counts from zero again."""
+    """Move a count to the list of what is to be recorded; if the state goes on, it counts from zero again."""
     tally = found.tallies.get(word)
     if tally is None or tally.latest is None:
         return found

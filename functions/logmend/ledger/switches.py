@@ -1,4 +1,4 @@
-"""The switches of the fleet and of a VM as they are stored; a change is kept together with its record."""
+"""The stored switches of the fleet and of VMs; each change is written together with its record."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -25,18 +25,18 @@ from logmend.ports import Document, Key, Store
 
 
 class Switches:
-    """Reads switches, and changes them in one transaction with what is told of it."""
+    """Reads switches, and changes them in one transaction with the record of the change."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def fleet(self) -> Fleet:
-        """Read the switches that hold for every VM."""
+        """Return the switches that apply to every VM."""
         documents = await self._store.get([FLEET])
         return fleet_of(documents)
 
     async def subject(self, instance: InstanceRef, runbook: str) -> Subject | None:
-        """Read one VM's state under a runbook."""
+        """Return one VM's state under a runbook; None if there is none."""
         key = subject_key(instance, runbook)
         documents = await self._store.get([key])
         return unpack(Subject, documents[key]) if documents else None
@@ -44,7 +44,7 @@ class Switches:
     async def _change_fleet(
         self, change: Callable[[Fleet], tuple[Fleet, Sequence[Act]]], now: datetime
     ) -> bool:
-        """Change the switches of every VM in one transaction; False if they are as they were."""
+        """Change the fleet's switches in one transaction; False if nothing changes."""
         acts_at = acts_key(now)
 
         def step(documents: Mapping[Key, Document]) -> tuple[dict[Key, Document | None], bool]:
@@ -70,14 +70,14 @@ class Switches:
             subject = unpack(Subject, document) if document else Subject(instance, runbook)
             changed, acts = change(subject)
             if document is None and changed == subject:
-                return {}, None  # nothing is kept of a VM of which there is nothing to say
+                return {}, None  # no document for a VM without any state
             return {key: written(document, changed)} | recorded(acts_at, acts), None
 
         await self._store.transact([key, acts_at], step)
 
 
 def written(document: Document | None, changed: Subject) -> Document:
-    """Make the document of a VM whose switches were changed; it stays on the work list that it is on."""
+    """Return the document of a VM whose switches were changed; it stays on its work list."""
     at = changed.frozen.at if changed.frozen else changed.last_at
     listed = document is not None and document.queue is not None
     kept = (document or Document({})) if listed or at is None else subject_document(changed, at)
@@ -87,11 +87,11 @@ def written(document: Document | None, changed: Subject) -> Document:
 def act_by(
     reason: str, by: By, detail: str, runbook: str | None = None, instance: InstanceRef | None = None
 ) -> Act:
-    """Make the record of what somebody did, with why."""
+    """Return the record of what a person did and why."""
     said = f"{detail}: {by.why}" if by.why else detail
     return Act(reason, by.at, by.who, said, runbook, instance)
 
 
 def recorded(key: Key, acts: Sequence[Act]) -> dict[Key, Document | None]:
-    """Write what was done to controls; nothing if nothing was."""
+    """Return the write that records acts on controls; empty if there are none."""
     return {key: acts_document(key, acts)} if acts else {}

@@ -1,4 +1,4 @@
-"""What the ledger needs now and then: orphans freed, VMs forgotten, places ended that nobody gives back."""
+"""Periodic upkeep of the ledger: free orphaned leases, forget VMs, settle places that were never returned."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -28,23 +28,23 @@ def _is(subject: Subject, key: Key, documents: Documents) -> bool:
 
 
 class Upkeep:
-    """Looks after what attempts left; ``lease`` is how long what cannot be seen may still be at work."""
+    """Cleans up after attempts; ``lease`` is how long unseen work may still be going on."""
 
     def __init__(self, store: Store, lease: timedelta) -> None:
         self._store = store
         self._lease = lease
 
     async def record(self, intent_id: str) -> Record | None:
-        """Read one intent's record."""
+        """Return one intent's record; None if there is none."""
         documents = await self._store.get([intent_key(intent_id)])
         return unpack(Record, documents[intent_key(intent_id)]) if documents else None
 
     async def free(self, instance: InstanceRef, runbook: str, now: datetime) -> str | None:
-        """Free a VM of a lease that has run out and whose intent is gone; say which it was."""
+        """Free a VM from a lease that has run out and whose intent is gone; return which one."""
         return await damage.free(self._store, subject_key(instance, runbook), expired_by=now)
 
     async def forget(self, subject: Subject) -> bool:
-        """Remove what is remembered of a VM that Compute no longer knows; False if it was written anew."""
+        """Remove what is remembered about a VM that Compute no longer knows; False if that has changed."""
         key, contact_at = subject_key(subject.instance, subject.runbook), contact_key(subject.instance)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], bool]:
@@ -54,7 +54,7 @@ class Upkeep:
         return await self._store.transact([key, contact_at], step)
 
     async def keep(self, subject: Subject, now: datetime) -> None:
-        """Ask Compute again in a month for a VM that it still knows."""
+        """Schedule the next Compute lookup for a VM that still exists."""
         key = subject_key(subject.instance, subject.runbook)
 
         def step(documents: Documents) -> tuple[dict[Key, Document | None], None]:
@@ -63,7 +63,7 @@ class Upkeep:
         await self._store.transact([key], step)
 
     async def last_failure(self, runbook: str) -> datetime | None:
-        """Return when a VM failed last, as far as the breaker's samples go."""
+        """Return when a VM last failed, according to the breaker's samples."""
         documents = await self._store.get([shard_key("samples", runbook, shard) for shard in range(SHARDS)])
         failed = [at for each in documents.values() for at, failing in each.data.values() if failing]
         return max(map(datetime.fromisoformat, failed), default=None)
@@ -71,10 +71,10 @@ class Upkeep:
     async def left_behind(
         self, now: datetime, patience: timedelta, unreadable: Unreadable
     ) -> Sequence[Record]:
-        """Look after places that are held for longer than ``patience`` until their intent's end.
+        """Look after places without a known end that have been held for longer than ``patience``.
 
-        Returns the intents that would not be taken up otherwise: their message was given up. The place of an
-        intent that is at its end, or that nobody can read, is held for one lease more, and then counted.
+        Return the intents that nothing else would take up, because their message was given up. If an intent
+        is done, missing or unreadable, its place is held for one more lease and then counted.
         """
         waiting = []
         async for key, shard in Queues(self._store).places(unreadable):

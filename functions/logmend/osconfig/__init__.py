@@ -1,1 +1,1 @@
-"""Runbooks as OS policy assignments, and what an agent's report says of them."""
+"""Runbooks as OS policy assignments, and how an agent's reports about them are read."""

@@ -1,10 +1,11 @@
-"""Runbooks as OS policy assignments: three static documents per zone and runbook, told apart by one label.
+"""Runbooks as OS policy assignments: three static documents per zone and runbook, selected by one label.
 
-``check`` only checks (``VALIDATION`` mode), ``enforce`` and ``revert`` carry both scripts of their kind; none
-names a VM. A VM is opted in by its label ``logmend-RUNBOOK`` = the action. Pure; ``deploy/osconfig.tf`` makes
-the same documents, which a test compares.
+``check`` only checks (``VALIDATION`` mode); ``enforce`` and ``revert`` carry both scripts of their kind. None
+names a VM: a VM is opted in by its label ``logmend-RUNBOOK`` = the action. Pure. ``deploy/osconfig.tf`` makes
+the same documents, and a test compares them.
 
-The form is that of REST and of ``gcloud compute os-config os-policy-assignments create --file``
+The documents have the form of the REST API and of
+``gcloud compute os-config os-policy-assignments create --file``
 (cloud.google.com/compute/docs/osconfig/rest/v1/projects.locations.osPolicyAssignments).
 """
 
@@ -16,39 +17,39 @@ from logmend.model.json import JsonObject
 from logmend.runbook import Runbook
 
 ACTIONS = (Action.CHECK, Action.ENFORCE, Action.REVERT)
-"""Each has an assignment of its own."""
+"""Actions that have an assignment each."""
 
 CHANGING = (Action.ENFORCE, Action.REVERT)
-"""Assignments that can change a VM; in observe mode they are not deployed."""
+"""Actions whose assignments can change a VM; they are not deployed in observe mode."""
 
 
 def actions(runbook: Runbook) -> tuple[Action, ...]:
-    """Return the actions that a runbook has an assignment for: an irreversible one has no revert."""
+    """Return the actions for which a runbook has an assignment: an irreversible one has no revert."""
     return tuple(each for each in ACTIONS if not (runbook.irreversible and each is Action.REVERT))
 
 
 def of_mode(runbook: Runbook, mode: Mode) -> tuple[Action, ...]:
-    """Return the actions that a runbook has an assignment for in a mode: in observe mode, only check."""
+    """Return the actions for which a runbook has an assignment in a mode: only check in observe mode."""
     return (Action.CHECK,) if mode is Mode.OBSERVE else actions(runbook)
 
 
 def label(runbook: str) -> str:
-    """Key of the label by which a VM is opted in."""
+    """Return the key of the label that opts a VM in."""
     return f"logmend-{runbook}"
 
 
 def assignment_id(runbook: str, action: Action) -> str:
-    """Id of an assignment within its zone, and of the one policy in it."""
+    """Return the id of an assignment within its zone, which is also the id of its only policy."""
     return f"logmend-{runbook}-{action}"
 
 
 def parent(project_id: str, zone: str) -> str:
-    """Resource name of a zone's assignments."""
+    """Return the parent resource of a zone's assignments."""
     return f"projects/{project_id}/locations/{zone}"
 
 
 def output_file(runbook: str) -> str:
-    """File on the VM to which ``enforce.sh`` writes its evidence, for the agent to report."""
+    """Return the file on the VM in which ``enforce.sh`` leaves its evidence for the agent to report."""
     return f"/var/lib/logmend/{runbook}.out"
 
 
@@ -73,13 +74,13 @@ def assignment(runbook: Runbook, action: Action, exempt: tuple[str, str]) -> dic
             "inclusionLabels": [{"labels": {label(runbook.name): action.value}}],
             "exclusionLabels": [{"labels": dict([exempt])}],
         },
-        # At once: what may change at the same time is the disruption budget's business, kept by the function.
+        # All at once: the function's disruption budget limits how many VMs change at the same time.
         "rollout": {"disruptionBudget": {"percent": 100}, "minWaitDuration": "0s"},
     }
 
 
 def differences(wanted: Mapping[str, object], deployed: Mapping[str, object]) -> tuple[str, ...]:
-    """Return in which parts an assignment is not what it should be; what the API adds does not count."""
+    """Return the parts in which an assignment is not as it should be; what the API adds does not count."""
     ours, theirs = _essence(wanted), _essence(deployed)
     return tuple(part for part in ours if ours[part] != theirs[part])
 
@@ -89,7 +90,7 @@ def _shell(script: str) -> dict[str, object]:
 
 
 def _essence(document: JsonObject) -> dict[str, object]:
-    """Reduce an assignment to what it does, with defaults filled in."""
+    """Return what an assignment does, with defaults filled in."""
     chosen = document.get("instanceFilter") or {}
     rollout = document.get("rollout") or {}
     return {

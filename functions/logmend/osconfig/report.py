@@ -1,15 +1,15 @@
-"""What an OS Config agent reported of an OS policy, as an attempt. Pure.
+"""Read an OS Config agent's report about an OS policy as an attempt. Pure.
 
-On 100 and 101 the agent drops what a script printed, so that evidence is made of the report's steps and
-marked ``seen_by=osconfig_agent``; on any other exit code the step's error carries it (cut to 512 bytes), and
-``enforce.sh`` leaves its evidence in a file that is reported.
+On exit codes 100 and 101 the agent drops a script's output, so the evidence is made from the report's steps
+and marked ``seen_by=osconfig_agent``. On any other exit code the step's error holds the output (cut to 512
+bytes). ``enforce.sh`` leaves its evidence in a file, which is reported.
 
 ==================================  ====================================================================
 report                              becomes
 ==================================  ====================================================================
-check step with an error            ``before`` with that exit code and output; 102 is the script's own no
+check step with an error            ``before`` with that exit code and output; 102: the script refused
 enforcement step                    ``before`` 101 (the agent enforces after 101 only), ``enforced``
-check step after it                 ``after``: its error, else 100 or 101 by the compliance state
+check step after it                 ``after``: its error, or 100 or 101 by the compliance state
 no enforcement step                 ``before``: 100 COMPLIANT, 101 NON_COMPLIANT
 UNKNOWN without any of these        ``trouble``, by the reason for being unknown
 ==================================  ====================================================================
@@ -30,10 +30,10 @@ from logmend.model.values import Attempt, Evidence, Trouble
 
 EXECUTOR = "osconfig"
 SEEN_BY = {"seen_by": "osconfig_agent"}
-"""Marks evidence that is the agent's word and not a script's own output."""
+"""Marks evidence that comes from the agent and not from a script's own output."""
 
 NO_EXIT_CODE = -1
-"""The agent's own number for a script that could not be run."""
+"""The number that the agent reports for a script that could not be run."""
 
 _CHECK, _ENFORCEMENT, _CHECK_AFTER = (
     "DESIRED_STATE_CHECK",
@@ -60,13 +60,13 @@ _NAME = re.compile(r"projects/([^/]+)/locations/([^/]+)/instances/([^/]+)/osPoli
 
 
 def key(report: JsonObject) -> tuple[str, str] | None:
-    """Return instance and assignment of a report as its name has them; None if it has no such name."""
+    """Return the instance and assignment in a report's name; None if the name has another form."""
     match = _NAME.fullmatch(str(report.get("name", "")))
     return (match[3], match[4]) if match else None
 
 
 def updated(report: Mapping[str, object]) -> datetime:
-    """Return when a report was generated. ValueError if it does not tell."""
+    """Return when a report was generated. ValueError if it does not say."""
     at = datetime.fromisoformat(str(report.get("updateTime", "")))
     if at.tzinfo is None:
         raise ValueError("updateTime has no zone")
@@ -74,9 +74,9 @@ def updated(report: Mapping[str, object]) -> datetime:
 
 
 def revision(report: Mapping[str, object]) -> str:
-    """Name the assignment's revision that a report is of. ValueError if it does not tell.
+    """Return the assignment's revision that a report is about. ValueError if it does not say.
 
-    It is behind the ``@`` of ``osPolicyAssignment`` (OSPolicyAssignmentReport, google-cloud-os-config 1.26).
+    It follows the ``@`` in ``osPolicyAssignment`` (OSPolicyAssignmentReport, google-cloud-os-config 1.26).
     """
     _, at, digits = str(report.get("osPolicyAssignment", "")).rpartition("@")
     if not at or not _REVISION.fullmatch(digits):
@@ -85,7 +85,7 @@ def revision(report: Mapping[str, object]) -> str:
 
 
 def read(report: JsonObject, assignment_id: str, instance_id: str) -> Attempt:
-    """Read the report of one of our assignments on one VM; one without its policy tells of trouble."""
+    """Return a report about one of our assignments on a VM as an attempt; without its policy, as trouble."""
     at = updated(report)
     policy = next(
         (each for each in report.get("osPolicyCompliances") or () if each.get("osPolicyId") == assignment_id),
@@ -120,7 +120,7 @@ def _steps(resource: JsonObject) -> list[JsonObject]:
 
 
 def _failure(error: str, at: datetime) -> Evidence:
-    """Read a step's error. Where it was cut within the output, the last line may be half a line: dropped."""
+    """Return a step's error as evidence. If it was cut within the output, the last line is dropped."""
     match = _ERROR.search(error) and _ERROR.fullmatch(error[error.index("unexpected return code") :])
     if not match:
         return Evidence(NO_EXIT_CODE, {}, at, evidence.error_text(error.encode()))

@@ -1,6 +1,6 @@
 """What an attempt leaves behind when it ends: outcome, next check, counters, approval, follow-up. Pure.
 
-Part of the pipeline: it joins what verify said with what decide rules and how outcomes are made.
+Part of the pipeline: it combines verify's verdict with decide's rules and builds the outcome.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ __all__ = ["Ending", "closes", "conclusion", "objected", "of_error", "unknown_ru
 
 
 def conclusion(end: Ending) -> Conclusion | None:
-    """Conclude an attempt; None if work is out, or not yet verified, and there is nothing new to say."""
+    """Return an attempt's conclusion; None if work is requested or unverified and there is nothing new."""
     if (last := settled(end)) is None:
         return None
     approval = _plan(end, last.verdict)
@@ -66,9 +66,9 @@ def _outcome(end: Ending, last: Settled, approval: Approval | None) -> Outcome:
 
 
 def _plan(end: Ending, verdict: Verdict) -> Approval | None:
-    """Make the plan that waits for a person, with an id that can be read out; None if none does.
+    """Return the plan for a person to approve, with an id short enough to read out; None if there is none.
 
-    It waits by the mode, or since it is not what was approved.
+    A plan waits because of the mode, or because it differs from what was approved.
     """
     waits = verdict.reason == decide.DIFFERS or (end.settings.mode is Mode.APPROVE and end.intent.automatic)
     if verdict.result is not Result.PLANNED or end.runbook is None or not waits:
@@ -77,7 +77,7 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
     name = f"{end.intent.intent_id} {end.now.isoformat()}"
     return Approval(
         approval_id=hashlib.sha256(name.encode()).hexdigest()[:12],
-        intent=replace(end.intent, overrides=end.held.subject.held_by),  # it was made after that revert
+        intent=replace(end.intent, overrides=end.held.subject.held_by),  # the plan is newer than that revert
         before=before,
         created_at=end.now,
         expires_at=end.now + end.settings.approval_ttl,
@@ -88,7 +88,7 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
 
 
 def _watch(end: Ending, outcome: Outcome) -> tuple[Intent, datetime] | None:
-    """Return what listens for the line after a fix, and when; None if the operator did not opt in."""
+    """Return the intent that looks for the line after a fix, and its time; None unless opted in."""
     if end.runbook is None or not end.settings.confirm_silence:
         return None
     return silence.of_fix(end.intent, outcome, end.runbook, end.now)
@@ -102,7 +102,7 @@ def _follow_up(end: Ending, verdict: Verdict) -> Intent | None:
     if act.gives_way(verdict) and (first := cause.runbook if cause else runbook.after) is not None:
         return intents.goes_first(intent, first, end.now)
     if intent.back_to or verdict.result is not Result.REMEDIATED or facts is None:
-        return None  # what let it go first comes next, which the ledger sees to
+        return None  # the runbook that let it go first comes next: the ledger queues it
     if runbook.follow_up is None or not decide.wants_follow_up(runbook, facts, end.settings):
         return None
     return intents.follow_up(intent, runbook.follow_up, end.now)

@@ -1,4 +1,4 @@
-"""What is known when an attempt ends, and what was enforced as far as it shows."""
+"""What is known when an attempt ends, and what can be told about its enforcement."""
 
 from datetime import datetime
 
@@ -13,9 +13,9 @@ from logmend.stages import decide
 
 
 class Ending(Struct, frozen=True):
-    """An attempt that ended: where its intent stood (``held``), what was done, what verify makes of it.
+    """An attempt that ended: where its intent stood (``held``), what was done, and verify's verdict.
 
-    ``attempt`` is None if the VM was never reached; ``left`` says what could not be taken back from it.
+    ``attempt`` is None if the VM was never reached; ``left`` says what could not be removed from the VM.
     """
 
     held: Admitted
@@ -35,7 +35,7 @@ class Ending(Struct, frozen=True):
 
     @property
     def intent(self) -> Intent:
-        """The intent that it was an attempt of."""
+        """The intent that the attempt was for."""
         return self.held.record.intent
 
     @property
@@ -45,9 +45,10 @@ class Ending(Struct, frozen=True):
 
     @property
     def changed_nothing(self) -> bool:
-        """Whether what was committed to is undone: the VM was busy, and nothing was changed (exit code 103).
+        """Whether the commit is void: the VM was busy, and nothing was changed (exit code 103).
 
-        An agent's run replaces its report of the one before, so nothing of an earlier run may be on record.
+        An agent's run replaces the report of its previous run, so this holds for an agent only if the record
+        has nothing from an earlier run.
         """
         if (attempt := self.attempt) is None:
             return False
@@ -60,9 +61,9 @@ class Ending(Struct, frozen=True):
 
     @property
     def changing(self) -> bool:
-        """Whether enforcing was committed to on a VM that has reported since.
+        """Whether enforcing was committed on a VM that has reported.
 
-        An agent is asked unseen. Of one that never reported, nobody knows whether it runs at all.
+        An agent is asked unseen: as long as it has not reported, it may not be running at all.
         """
         prior, attempt = self.prior, self.attempt
         committed = prior.committed or (attempt is not None and attempt.committed)
@@ -71,7 +72,7 @@ class Ending(Struct, frozen=True):
 
     @property
     def reported(self) -> Attempt | None:
-        """The attempt, if an agent reported it of a request, or it has evidence of the enforcing script."""
+        """The attempt, if it is an agent's report on a request or has evidence from the enforcing script."""
         attempt = self.attempt
         if attempt is None or attempt.requested or self.changed_nothing:
             return None
@@ -88,14 +89,14 @@ def overdue(end: Ending) -> bool:
 
 
 def closes(end: Ending) -> bool:
-    """Return whether no request of this intent is to stay out."""
+    """Return whether the intent's request, if there is one, is to be closed."""
     return end.verdict.result is not Result.REQUESTED or overdue(end)
 
 
 def work(end: Ending, outcome: Outcome) -> Work:
-    """Return what became of enforcing, for the budget; if that cannot be seen, it may still be going on.
+    """Return, for the budget, what became of enforcing; if that cannot be seen, it may still be going on.
 
-    An earlier attempt of the intent that died may have begun what this one knows nothing of.
+    An earlier attempt that died may have begun enforcing without this one knowing.
     """
     prior, attempt = end.prior, end.attempt
     if end.changed_nothing:
@@ -105,7 +106,7 @@ def work(end: Ending, outcome: Outcome) -> Work:
     if end.by_agent and not attempt.requested and not attempt.enforced and outcome.result in _AGAIN:
         return Work.OUT  # the label may have been set
     if end.by_agent and end.held.was is State.REQUESTED:
-        # Never none: a run that found nothing to do replaced the report of the one before, which may have.
+        # Never NONE: the report may have replaced that of an earlier run, which did change something.
         last = attempt.after if attempt.enforced else attempt.before
         return Work.OVER if last and last.finding is Finding.DESIRED else Work.UNKNOWN
     if not attempt.enforced:
@@ -120,7 +121,7 @@ _AGAIN = frozenset({Result.DEFERRED, Result.PARKED})
 
 
 def starts(end: Ending, outcome: Outcome) -> bool:
-    """Return whether requested work began just now. If it may change the VM, it began at the commit point."""
+    """Return whether requested work began now. Work that may change the VM began at the commit point."""
     asked = end.attempt.asked if end.attempt else None
     if outcome.result is not Result.REQUESTED or asked not in (None, Action.CHECK):
         return False

@@ -1,6 +1,6 @@
-"""The last word on an attempt: verify's verdict, or what waiting, retries and limits make of it. Pure.
+"""The final verdict on an attempt: verify's, or what waiting, retries and limits turn it into. Pure.
 
-The verdict is replaced at most once, by the one function that its result leads to.
+The verdict is replaced at most once, by the one function that handles its result.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from logmend.stages import act, decide
 
 
 class Settled(Struct, frozen=True):
-    """The last verdict, when to come back if it is not final, and what is counted until then."""
+    """The last verdict, when to come back if it is not final, and the counters until then."""
 
     verdict: Verdict
     due: datetime | None = None
@@ -25,9 +25,9 @@ class Settled(Struct, frozen=True):
 
 
 def of_error(error: Exception, *, waiting: bool = False) -> Verdict:
-    """Return the verdict of an error on the way to a VM: a VM that is gone is skipped, unknown facts refused.
+    """Return the verdict on an error before the VM was reached: skipped if it is gone, refused without facts.
 
-    ``waiting`` says that work is out: what could not be read now is read by the next tick.
+    ``waiting`` says that work was requested: after a transient error, the next tick reads again.
     """
     trouble = act.trouble(error)
     if waiting and trouble.transient:
@@ -38,7 +38,7 @@ def of_error(error: Exception, *, waiting: bool = False) -> Verdict:
 
 
 def without_facts(error: Exception) -> Verdict | None:
-    """Return what it means that Compute has no facts of a VM, None if the error is about something else."""
+    """Return the verdict if Compute has no facts about a VM; None if the error is about something else."""
     match error:
         case Permanent(reason="instance_gone"):
             return Verdict(Result.SKIPPED, error.reason, error.detail)
@@ -49,7 +49,10 @@ def without_facts(error: Exception) -> Verdict | None:
 
 
 def objected(no: Verdict, prior: Record) -> Verdict:
-    """Return what a guard's no at the commit point means: of what may have begun it is no last word."""
+    """Return the verdict for a guard's objection at the commit point.
+
+    If enforcing may have begun before, the objection is not final: the intent is unverified.
+    """
     if not _begun(prior) or no.result not in (Result.SKIPPED, Result.REFUSED) or no.reason == "instance_gone":
         return no
     detail = f"the fault is still seen, and enforcing may have begun before: {no.detail}"
@@ -57,16 +60,16 @@ def objected(no: Verdict, prior: Record) -> Verdict:
 
 
 def unknown_runbook(intent: Intent) -> Verdict:
-    """Refuse an intent of a runbook that this version does not have."""
+    """Return the verdict on an intent for a runbook that this version does not have."""
     return Verdict(Result.REFUSED, "unknown_runbook", f"no runbook {intent.runbook}")
 
 
 def settled(end: Ending) -> Settled | None:
-    """Return what an attempt comes to; None if work is out, or not yet verified, and there is no news."""
+    """Return the final verdict; None if work is requested or not yet verified and there is nothing new."""
     verdict, was = end.verdict, end.held.was
     match verdict.result:
         case Result.DEFERRED if was in (State.REQUESTED, State.UNVERIFIED):
-            return None  # trouble on the way to a check says nothing of the VM: check again later
+            return None  # trouble before a check says nothing about the VM: check again later
         case Result.DEFERRED:
             return _deferred(end)
         case Result.REQUESTED if overdue(end):
@@ -89,7 +92,7 @@ def settled(end: Ending) -> Settled | None:
 
 
 def _deferred(end: Ending) -> Settled:
-    """Wait out a transient error, by redelivery or by the tick, unless it was tried often enough."""
+    """Wait for a redelivery or the tick after a transient error, unless the tries are used up."""
     verdict, attempt = end.verdict, end.attempt
     trouble = attempt.trouble if attempt else None
     trouble = trouble or Trouble(True, verdict.reason or "", verdict.detail)
@@ -113,7 +116,7 @@ def _deferred(end: Ending) -> Settled:
 
 
 def _overdue(end: Ending) -> Settled:
-    """End requested work that is out for too long; an agent's silence is no failure of the VM."""
+    """End requested work that has been out for too long; an agent's silence is not a failure of the VM."""
     verdict, allowed = end.verdict, decide.request_deadline(end.runbook, end.prior, end.settings)
     if verdict.reason is None:
         detail = f"not done {allowed} after it was started"
@@ -123,9 +126,9 @@ def _overdue(end: Ending) -> Settled:
 
 
 def _unchecked(end: Ending) -> bool:
-    """Return whether a no came before the check, although enforcement may have begun earlier.
+    """Return whether the attempt ended before the check although enforcement may have begun earlier.
 
-    Skipped and refused say that nothing was done. A VM that is gone has nothing left to check.
+    Skipped and refused would claim that nothing was done. A VM that is gone has nothing left to check.
     """
     return end.attempt is None and _begun(end.prior) and end.verdict.reason != "instance_gone"
 
@@ -135,7 +138,7 @@ def _begun(prior: Record) -> bool:
 
 
 def _unverified(end: Ending, verdict: Verdict) -> Settled:
-    """Check again later, unless that was done often enough."""
+    """Check again later, unless the allowed checks are used up."""
     if (since := _busy_since(end)) is not None:
         return _busy(end, verdict, since)
     looks = end.prior.looks + 1
@@ -146,7 +149,7 @@ def _unverified(end: Ending, verdict: Verdict) -> Settled:
 
 
 def _busy_since(end: Ending) -> datetime | None:
-    """Return since when each check has found the VM busy; None if this one did not."""
+    """Return since when every check has found the VM busy; None if this one did not."""
     attempt = end.attempt
     evidence = (attempt.before, attempt.enforcement, attempt.after) if attempt else ()
     busy = any(each and each.finding is Finding.BUSY for each in evidence)
@@ -160,7 +163,7 @@ def _may_have_begun(end: Ending) -> bool:
 
 
 def _busy(end: Ending, verdict: Verdict, since: datetime) -> Settled:
-    """Wait for a busy VM, unless it has been waited for long enough, or the event will be said again."""
+    """Wait for a busy VM, unless the wait has been long enough or the event will come again."""
     last = decide.busy(end.intent, verdict, since, end.settings, end.now, begun=_may_have_begun(end))
     due = decide.busy_until(since, end.now)
     if last.result not in (Result.PARKED, Result.UNVERIFIED):

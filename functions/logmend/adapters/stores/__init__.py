@@ -1,1 +1,1 @@
-"""The stores that a ledger can live in: Firestore, SQLite, memory."""
+"""Stores for the ledger: Firestore, SQLite and memory."""

@@ -1,8 +1,8 @@
-"""What the three stores agree on: which ids and documents they take, and in which order ids come.
+"""What the three stores have in common: the ids and documents that they accept, and the order of ids.
 
-Everything refused here is refused by every store, so that nothing works on memory and fails on Firestore.
-Refusals are ``ValueError`` (or ``TypeError`` if data is not JSON), being mistakes of the caller's, except
-``Permanent("ledger_rejected")`` for a document that has grown too big.
+Every store rejects what is rejected here, so nothing works in memory and then fails on Firestore. A mistake
+of the caller's raises ``ValueError`` (``TypeError`` if data is not JSON); a document that has grown too big
+raises ``Permanent("ledger_rejected")``.
 """
 
 import json
@@ -17,19 +17,19 @@ from logmend.model.struct import Struct
 from logmend.ports import Document, Key
 
 MAX_ID_BYTES = 1_400
-"""Firestore takes ids of 1,500 bytes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
+"""Firestore accepts ids of 1,500 bytes (https://firebase.google.com/docs/firestore/quotas, 2026-11)."""
 MAX_DATA_BYTES = 1_000_000
-"""A Firestore document has at most 1,048,576 bytes, its id, fields and names included."""
+"""A Firestore document has at most 1,048,576 bytes, including its id and the names of its fields."""
 
 _COLLECTION = re.compile(r"[a-z][a-z_]{0,62}")
 _RESERVED = re.compile(r"\.{1,2}|__.*__|%.*", re.DOTALL)
 
 
 def stored_id(document_id: str) -> str:
-    """Spell an id so that every store takes it; most ids are spelt as they are.
+    """Return an id in a spelling that every store accepts; most ids are unchanged.
 
-    Firestore reserves ``.``, ``..`` and ``__…__``: their first character is percent-encoded, and so is a
-    leading ``%``. Ids come in the order of their stored spelling, code point by code point.
+    Firestore reserves ``.``, ``..`` and ``__…__``: their first character is percent-encoded, as is a leading
+    ``%``. Ids are sorted by their stored spelling, code point by code point.
     """
     if not document_id or "/" in document_id or "\0" in document_id:
         raise ValueError(f"a document id must not be empty, or contain '/' or NUL: {document_id!r}")
@@ -46,14 +46,14 @@ def original_id(stored: str) -> str:
 
 
 def checked_collection(collection: str) -> str:
-    """Return the collection, or refuse its name."""
+    """Return the collection; ValueError if its name is not allowed."""
     if not _COLLECTION.fullmatch(collection):
         raise ValueError(f"a collection is named in small letters and underscores: {collection!r}")
     return collection
 
 
 def checked_keys(keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Return each key once, in a fixed order (so that locks are taken in that order), or refuse one."""
+    """Return each key once, in the fixed order in which locks are taken; ValueError for a bad key."""
     for collection, document_id in keys:
         checked_collection(collection)
         stored_id(document_id)
@@ -69,7 +69,7 @@ class StoredRow(Struct, frozen=True, gc=False):
     expire_at: datetime | None
 
     def document(self) -> Document:
-        """Return the document, its data read anew."""
+        """Return the document, with its data freshly decoded."""
         return Document(_parsed(self.text), self.queue, self.due, self.expire_at)
 
 
@@ -82,7 +82,7 @@ def _parsed(text: str) -> dict[str, object]:
 
 
 def rows(keys: Sequence[Key], writes: Mapping[Key, Document | None]) -> Mapping[Key, StoredRow | None]:
-    """Turn a step's writes into rows, or refuse what it may not write (``TypeError``: data is not JSON)."""
+    """Return a step's writes as rows; ValueError for what it may not write, TypeError if data is not JSON."""
     if strangers := sorted(set(writes) - set(keys)):
         raise ValueError(f"a step may write only documents that its transaction reads, not {strangers}")
     return {key: None if document is None else _row(key, document) for key, document in writes.items()}
@@ -103,7 +103,7 @@ def _text(key: Key, data: dict[str, object]) -> str:
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     try:
         size = len(text.encode())
-    except UnicodeEncodeError:  # lone surrogates, as in undecodable output of a VM: only escapes keep them
+    except UnicodeEncodeError:  # lone surrogates, from a VM's undecodable output: only escapes preserve them
         text = json.dumps(data, separators=(",", ":"))
         size = len(text)
     if size > MAX_DATA_BYTES:
@@ -112,7 +112,7 @@ def _text(key: Key, data: dict[str, object]) -> str:
 
 
 def utc(moment: datetime) -> datetime:
-    """Return the moment in UTC; a naive one is refused."""
+    """Return the time in UTC; ValueError if it has no time zone."""
     if moment.tzinfo is None:
         raise ValueError(f"a time without a time zone: {moment.isoformat()}")
     return moment.astimezone(UTC)

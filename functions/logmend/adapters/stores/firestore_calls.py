@@ -1,9 +1,10 @@
 """The four methods of Firestore's service that the store calls, on a channel of Google's asynchronous client.
 
-They are called as gRPC has them. Google's generated methods take longer over a call than the protocol does,
-and the higher client (``google.cloud.firestore.AsyncClient``, 2.34) is not used because of its transactions
-(see its ``async_transaction.py``): begin, commit and rollback take no timeout, a commit whose fate is unknown
-is sent again, and a failed begin comes out as ``ValueError: … cannot be rolled back``, like lost contention.
+They are called directly over gRPC: Google's generated methods spend more time on a call than the protocol
+does. The high-level client (``google.cloud.firestore.AsyncClient``, 2.34) is not used because of its
+transactions (see its ``async_transaction.py``): begin, commit and rollback take no timeout, a commit whose
+result is unknown is sent again, and a failed begin raises ``ValueError: … cannot be rolled back``, just as
+lost contention does.
 """
 
 import contextlib
@@ -22,17 +23,17 @@ from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrp
 CALL_TIMEOUT = 10.0
 """Seconds that one call may take."""
 ROLLBACK_TIMEOUT = 2.0
-"""Seconds spent on telling Firestore that a transaction is given up; it finds out by itself anyway."""
+"""Seconds spent on telling Firestore that a transaction is abandoned; it notices by itself anyway."""
 
 _CHANNEL_OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),  # as Google's own client
-    # A store that comes back is found within seconds; gRPC's default waits up to two minutes between tries.
+    # Reconnect within seconds once Firestore is back; by default gRPC waits up to two minutes between tries.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # A new channel really dials anew instead of sharing a connection that may be dead.
+    # A new channel dials a new connection instead of sharing one that may be dead.
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _SERVICE = "/google.firestore.v1.Firestore/"
@@ -49,7 +50,7 @@ _Committed: Any = types.CommitResponse.pb()
 class Calls:
     """One connection to one Firestore database. Each call is sent once; errors are those of Google's client.
 
-    ``name`` is the database's; requests and answers are messages of Protocol Buffers.
+    ``name`` is the database's name. Requests and answers are Protocol Buffers messages.
     """
 
     def __init__(self, project: str, database: str, endpoint: str | None) -> None:
@@ -66,7 +67,7 @@ class Calls:
         self._rollback = _method(channel.unary_unary, "Rollback", Rollback, None)
 
     async def get(self, request: Any) -> AsyncIterator[Any]:
-        """Read documents; begin a transaction, if asked to."""
+        """Read documents, and begin a transaction if the request says so."""
         with _errors():
             async for answer in self._get(request, **self._options(database=request.database)):
                 yield answer
@@ -83,7 +84,7 @@ class Calls:
             return await self._commit(request, **self._options(database=request.database))
 
     async def rollback(self, request: Any) -> None:
-        """Give a transaction up."""
+        """Abandon a transaction."""
         with _errors():
             await self._rollback(request, **self._options(ROLLBACK_TIMEOUT, database=request.database))
 
@@ -92,7 +93,7 @@ class Calls:
         await self._channel.close(grace)
 
     def _options(self, timeout: float | None = None, **routed: str) -> dict[str, Any]:
-        # As Google's client has it: by the second, the service's front end knows whom to ask.
+        # As Google's client sends them: the service's front end routes the call by the second.
         by = routing_header.to_grpc_metadata(routed)  # type: ignore[no-untyped-call]
         metadata = (("google-cloud-resource-prefix", self.name), by)
         return {"timeout": CALL_TIMEOUT if timeout is None else timeout, "metadata": metadata}

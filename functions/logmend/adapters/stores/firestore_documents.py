@@ -1,4 +1,4 @@
-"""A document of a store as one of Firestore's: its fields, and which version of them it is."""
+"""A store's document as a Firestore document: its fields and its version."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +11,9 @@ from logmend.model.struct import Struct, replace
 from logmend.ports import STOP, Document, Key
 
 SCHEMA, OLDEST = 2, 1
-"""Version of the stored fields, kept in each document: what is written, and the oldest that is read.
+"""Schema of the stored fields, kept in each document: the one written, and the oldest one read.
 
-No extra call is needed to check it. Releases that knew only 1 refuse a document that has 2."""
+Checking it takes no extra call. Releases that know only schema 1 refuse a document with schema 2."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -22,7 +22,7 @@ Value: Any = types.Value.pb()
 
 
 Version = tuple[int, int]
-"""Time of a document's last change, in seconds and nanoseconds: equal versions are the same document."""
+"""Time of a document's last change, in seconds and nanoseconds: if it is equal, so is the document."""
 
 
 class Stored(Struct, frozen=True):
@@ -34,20 +34,20 @@ class Stored(Struct, frozen=True):
 
 
 def ranges_of(queue: str) -> list[str]:
-    """Name the ranges of the index over which a queue is spread, since ``due`` rises with time.
+    """Return the index ranges over which a queue is spread, since ``due`` rises with time.
 
-    Its bare name is what schema 1 wrote.
+    The bare name is the one that schema 1 wrote.
     """
     return [queue, *(f"{queue}~{each}" for each in range(spread.RANGES))]
 
 
 def range_of(queue: str, document_id: str) -> str:
-    """Name the range that a document is in, the same as that of its id if that is spread."""
+    """Return a document's range of the queue; it has the number of the id's range if the id is spread."""
     return f"{queue}~{spread.number(document_id)}"
 
 
 def fields_of(key: Key, row: documents.StoredRow) -> dict[str, Any]:
-    """Make the fields of a row."""
+    """Return a row's fields."""
     fields = {"schema": Value(integer_value=SCHEMA), "data": Value(string_value=row.text)}
     if row.queue is not None:
         fields["queue"] = Value(string_value=range_of(row.queue, key[1]))
@@ -58,7 +58,7 @@ def fields_of(key: Key, row: documents.StoredRow) -> dict[str, Any]:
 
 
 def decoded(raw: Any) -> Document:
-    """Read a document. What a person wrote into its field ``stop`` comes with its data."""
+    """Return a stored document. What a person wrote into its field ``stop`` is added to its data."""
     if STOP not in raw.fields:
         return _row(raw).document()
     known = _row(raw).document() if "data" in raw.fields else Document({})
@@ -85,17 +85,17 @@ def _row(raw: Any) -> documents.StoredRow:
 
 
 def stored_of(raw: Any) -> Stored:
-    """Read a document with its version and its name."""
+    """Return a stored document with its version and its name."""
     return Stored(decoded(raw), version_of(raw), raw.name)
 
 
 def version_of(raw: Any) -> Version:
-    """Return which version of a document this is."""
+    """Return a document's version."""
     return raw.update_time.seconds, raw.update_time.nanos
 
 
 def timestamp(moment: datetime) -> dict[str, int]:
-    """Write a moment as Firestore does, to the microsecond."""
+    """Return a time as Firestore's timestamp, to the microsecond."""
     micros = (moment - _EPOCH) // _MICROSECOND
     return {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1000}
 

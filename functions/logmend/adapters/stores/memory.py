@@ -1,4 +1,4 @@
-"""The store in this process's memory: for demo, tests and one-off commands. Gone when the process ends."""
+"""The store in this process's memory, for the demo, tests and one-off commands. It ends with the process."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     async def transact(self, keys: Sequence[Key], step: Step[T]) -> T:
-        """See :meth:`logmend.ports.Store.transact`. Never contends: steps run one after the other."""
+        """See :meth:`logmend.ports.Store.transact`. There is no contention: steps run one after the other."""
         wanted = documents.checked_keys(keys)
         with self._lock:
             writes, answer = step(self._read(wanted))
@@ -34,7 +34,7 @@ class MemoryStore:
             return self._read(wanted)
 
     async def read_ahead(self, keys: Sequence[Key]) -> None:
-        """Do nothing: it is here already."""
+        """Do nothing: everything is in memory already."""
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
@@ -61,7 +61,7 @@ class MemoryStore:
             return [(each, self._rows[collection, each].document()) for each in ids]
 
     async def aclose(self) -> None:
-        """Nothing to release; what is stored stays."""
+        """Do nothing: what is stored stays."""
 
     def _read(self, keys: Sequence[Key]) -> dict[Key, Document]:
         return {key: self._rows[key].document() for key in keys if key in self._rows}

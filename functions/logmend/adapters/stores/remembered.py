@@ -1,8 +1,7 @@
-"""Documents that this process knows from its own commits, or has read ahead of one.
+"""Documents that this process knows from its own commits, or has read ahead of a commit.
 
-Often nobody else has written them since. Only a commit on condition that all of them are still so may go by
-this. What is remembered is true of the version that it has, so that Firestore itself tells whether it still
-holds.
+Often no other process has written them since. They may be used only for a commit on condition that none of
+them has changed: each is remembered with its version, so Firestore itself can tell whether it is current.
 """
 
 from collections import Counter, OrderedDict
@@ -15,19 +14,19 @@ if TYPE_CHECKING:
     from logmend.adapters.stores.firestore_documents import Stored
 
 KEPT = 500
-"""Documents that are remembered, the latest ones."""
+"""How many documents are remembered: the latest ones."""
 REST = 50
-"""Times that a collection is read first or ahead, after others were found to have written there as well."""
+"""How many times a collection is read first or ahead after another process was found to write there."""
 
 FRESH = 0.5
-"""Seconds for which a commit goes by what was read ahead, whoever else writes there.
+"""Seconds for which a commit relies on what was read ahead, even if others write there.
 
-If another commit came first, it is read and done again, by one call more than without. At the one write a
-second that a document takes for long, that happens to less than half of what is half a second old."""
+If another commit came first, the documents are read and the step is repeated, at the cost of one extra call.
+At the one write a second that a document sustains, that affects less than half of what is as old as that."""
 
 
 class Remembered:
-    """Remembers documents with their versions. Moments are seconds of the event loop's clock."""
+    """Remembers documents with their versions. Times are seconds of the event loop's clock."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Key, Stored] = OrderedDict()
@@ -35,20 +34,20 @@ class Remembered:
         self._rests: Counter[str] = Counter()
 
     def of(self, keys: Sequence[Key], now: float) -> "dict[Key, Stored] | None":
-        """Return the documents as they are remembered; None if any has to be read."""
+        """Return the remembered documents; None if any has to be read."""
         return None if self.missing(keys, now) else {key: self._known[key] for key in keys}
 
     def missing(self, keys: Sequence[Key], now: float) -> list[Key]:
-        """Name what has to be read: what is not known, and what others write too, unless read just now."""
+        """Return the keys to read: unknown ones, and those that others write too, unless just read."""
         old = [key for key in keys if key not in self._fresh or self._fresh[key] < now]
         resting = {key[0] for key in old if self._rests[key[0]] > 0}
         self._rests.subtract(resting)
         return [key for key in keys if key not in self._known or (key[0] in resting and key in old)]
 
     def keep(self, documents: "Mapping[Key, Stored]", *, read_at: float | None = None) -> None:
-        """Remember what was read ahead, or what a commit has written or found unchanged.
+        """Remember documents that were read ahead, or that a commit wrote or found unchanged.
 
-        Answers may come in another order.
+        Answers may arrive out of order, so an older version never replaces a newer one.
         """
         for key, stored in documents.items():
             if key not in self._known or self._known[key].version < stored.version:
@@ -61,13 +60,13 @@ class Remembered:
             self._fresh.pop(key, None)
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Forget what is about to be written: what becomes of it is not known before the answer."""
+        """Forget what is about to be written: its state is unknown until the answer comes."""
         for key in keys:
             self._known.pop(key, None)
             self._fresh.pop(key, None)
 
     def corrected(self, known: "Mapping[Key, Stored]", read: "Mapping[Key, Stored]") -> None:
-        """Learn which documents others have changed: what is written by many is read first for a while."""
+        """Forget documents that others have changed, and for a while read their collections first."""
         stale = [
             key for key, stored in known.items() if key not in read or read[key].version != stored.version
         ]

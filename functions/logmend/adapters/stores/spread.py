@@ -1,8 +1,8 @@
 """Spread ids that rise with time over ranges of Firestore's keys, and read the ranges as one list.
 
-A server of Firestore's keeps a range of ids. Ids that follow one another are all written to one end of them
-(https://firebase.google.com/docs/firestore/best-practices, 2026-11), as entries of an index on a rising value
-are, of which 500 a second are taken
+Each Firestore server holds a range of ids, and sequential ids are all written to the end of one range
+(https://firebase.google.com/docs/firestore/best-practices, 2026-11). The same holds for an index on a rising
+value, which is limited to 500 writes a second
 (https://firebase.google.com/docs/firestore/solutions/shard-timestamp, 2026-11).
 """
 
@@ -21,20 +21,20 @@ COLLECTIONS = frozenset({"intents"})
 """Collections whose ids rise with time, as Pub/Sub's message ids do."""
 
 PLAIN = "&"
-"""First of the ids that an older version stored as they are: letters, all behind those that are spread."""
+"""Lower bound of the ids that an older version stored unchanged: they sort after all that are spread."""
 
 _SPREAD = re.compile(r"%\d~")
 
 
 def number(document_id: str) -> int:
-    """Return the range of an id: a digest spreads ids that follow one another."""
+    """Return the range of an id, from a checksum that spreads sequential ids."""
     return zlib.crc32(document_id.encode()) % RANGES
 
 
 def name(collection: str, document_id: str) -> str:
-    """Return the id under which a document is stored: ``%3~m-123`` of ``m-123``.
+    """Return the id under which a document is stored, such as ``%3~m-123`` for ``m-123``.
 
-    No other id is stored so: a ``%`` that it begins with is encoded (:func:`stored_id`).
+    No other id is stored in this form, because :func:`stored_id` encodes a leading ``%``.
     """
     spread = collection in COLLECTIONS
     return f"%{number(document_id)}~{stored_id(document_id)}" if spread else stored_id(document_id)
@@ -51,12 +51,12 @@ def original(stored: str) -> str:
 
 
 def bounds(part: int) -> tuple[str, str]:
-    """Return the first id of a range, and the first one behind it."""
+    """Return the first id of a range, and the first one after it."""
     return f"%{part}~", f"%{part + 1}"
 
 
 class Found(Struct, frozen=True):
-    """A document of a list: what the list is ordered by, the id that it is stored under, and itself."""
+    """A listed document, with its sort key and the id under which it is stored."""
 
     order: tuple[object, ...]
     stored: str
@@ -64,11 +64,11 @@ class Found(Struct, frozen=True):
 
 
 Fetch = Callable[[Found | None, int], Awaitable[Sequence[Found]]]
-"""Reads on in one range: from behind what was found last, so many."""
+"""Reads the next documents of one range: those after the last one found, up to a number."""
 
 
 async def merged(parts: Sequence[Fetch], limit: int) -> list[Found]:
-    """Read ranges side by side, of each its part of ``limit`` and some, until the first of all are known."""
+    """Return the first ``limit`` documents of all ranges, which are read concurrently, each in pages."""
     found: list[list[Found]] = [[] for _ in parts]
     unread, asked = set(range(len(parts))), set(range(len(parts)))
     page = limit // len(parts) + math.isqrt(limit) + 1
@@ -86,5 +86,5 @@ async def merged(parts: Sequence[Fetch], limit: int) -> list[Found]:
 
 
 def order(found: Found) -> tuple[object, ...]:
-    """Return what a list is ordered by."""
+    """Return the sort key of a listed document."""
     return found.order

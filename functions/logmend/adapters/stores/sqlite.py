@@ -1,7 +1,7 @@
-"""The store in one SQLite file: durable, and safe between processes of one machine.
+"""The store in one SQLite file: durable, and safe to share between processes on one machine.
 
-WAL journal with full synchronisation: what a transaction wrote survives a killed process and a power cut.
-WAL needs shared memory, so the file must be on a local disk, not on a network file system.
+It uses a WAL journal with full synchronisation, so what a transaction wrote survives a killed process and a
+power cut. WAL needs shared memory: the file must be on a local disk, not on a network file system.
 """
 
 import sqlite3
@@ -21,9 +21,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _COLUMNS = "id, data, queue, due, expire_at"
 
 PURGE_EVERY = 3600.0
-"""Seconds between two removals of expired documents."""
+"""Seconds between removals of expired documents."""
 PURGE_AFTER = timedelta(days=1)
-"""How long a document outlives its expiry, so that a clock stepped forward for a moment costs nothing."""
+"""How long a document outlives its expiry, so a clock briefly stepped forward does no harm."""
 
 _Columns = tuple[str, str, str | None, int | None, int | None]
 _R = TypeVar("_R")
@@ -32,16 +32,16 @@ _R = TypeVar("_R")
 class SqliteStore:
     """A :class:`~logmend.ports.Store` in one SQLite file, opened when first used.
 
-    One thread owns the one connection: tasks of this process queue for it instead of contending, and those
-    that wait share a commit; other processes are kept apart by ``BEGIN IMMEDIATE``. A cancelled caller's
-    transaction is done or not begun.
-    With a ``clock``, documents that expired a day ago are removed now and then; without, never.
+    One thread owns the only connection: tasks of this process queue for it instead of contending, and waiting
+    tasks share a commit. ``BEGIN IMMEDIATE`` keeps other processes apart. If a caller is cancelled, its
+    transaction is either done completely or not begun.
+    With a ``clock``, documents that expired a day ago are removed now and then; without one, never.
 
     Reasons: ``ledger_contention``, ``ledger_unavailable`` (disk full, I/O error) and ``ledger_replaced`` are
-    transient. The last is for a file that was removed or replaced since this process opened it: it takes
-    neither the new one nor makes one, since what it had seen and written there would be forgotten;
+    transient. The last means that the file was removed or replaced after this process opened it; the process
+    neither uses the new file nor creates one, since what it saw and wrote in the old one would be lost.
     ``ledger_missing`` (no such directory), ``ledger_forbidden``, ``ledger_corrupt``, ``ledger_schema``
-    (written by a newer logmend) and ``ledger_rejected`` permanent.
+    (written by a newer logmend) and ``ledger_rejected`` are permanent.
     """
 
     def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
@@ -70,7 +70,7 @@ class SqliteStore:
         return await self._run(lambda file: _read(file.connection, wanted))
 
     async def read_ahead(self, keys: Sequence[Key]) -> None:
-        """Do nothing: a transaction that reads takes no longer."""
+        """Do nothing: reading within the transaction is just as fast."""
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
@@ -94,7 +94,7 @@ class SqliteStore:
         )
 
     async def aclose(self) -> None:
-        """Close the file. A later call opens it again."""
+        """Close the file. The next call opens it again."""
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.close()

@@ -1,4 +1,4 @@
-"""The ledger's SQLite file: opening it, its schema, and what its errors mean."""
+"""The ledger's SQLite file: how it is opened, its schema, and what its errors mean."""
 
 import os
 import sqlite3
@@ -9,7 +9,7 @@ from pathlib import Path
 from logmend.errors import Permanent, Transient
 
 SCHEMA = 2
-"""Version of the tables below. A file with a newer one is refused; an older one is migrated."""
+"""Version of the tables below. A file with a newer version is refused; an older one is migrated."""
 
 _TABLES = """
 CREATE TABLE logmend_schema (version INTEGER NOT NULL);
@@ -26,20 +26,20 @@ CREATE INDEX documents_due ON ledger (collection, queue, due, id) WHERE queue IS
 CREATE INDEX documents_expire_at ON ledger (expire_at) WHERE expire_at IS NOT NULL;
 """
 _MIGRATIONS = {
-    # Schema 1 called it documents. A process of that version that has the file open finds no table any more,
-    # opens the file anew and refuses it: nothing is written by two versions.
+    # Schema 1 named the table documents. A process of that version that has the file open no longer finds
+    # the table, reopens the file and refuses it, so two versions never write the same ledger.
     1: "ALTER TABLE documents RENAME TO ledger",
 }
-"""What makes the next schema of each older one."""
+"""The statement that turns each older schema into the next."""
 
 BUSY_TIMEOUT = 5.0
-"""Seconds that SQLite itself waits for another process's transaction, per try."""
+"""Seconds per try that SQLite itself waits for another process's transaction."""
 
 
 def classify(error: sqlite3.Error, path: Path) -> Transient | Permanent:
-    """Return what a caller should do about an SQLite error of a file; unknown ones are transient."""
-    # The low byte is the primary result code (https://sqlite.org/rescode.html); errors that the Python
-    # module raises by itself (ProgrammingError and the like) have none.
+    """Return an SQLite error as an error of the ledger; unknown ones are transient."""
+    # The low byte is the primary result code (https://sqlite.org/rescode.html). Errors that the Python
+    # module itself raises (ProgrammingError and the like) have none.
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF
     match primary:
@@ -61,38 +61,39 @@ def classify(error: sqlite3.Error, path: Path) -> Transient | Permanent:
 
 
 Identity = tuple[int, int]
-"""Which file it is, whatever its name: device and inode."""
+"""Identifies a file whatever its name: device and inode."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A connection, and which file it is to."""
+    """A connection, and the file that it is open on."""
 
     path: Path
     identity: Identity
     connection: sqlite3.Connection
 
     def demand(self) -> None:
-        """See that the name still stands for this file; ``Transient("ledger_replaced")`` if not.
+        """Check that the path still names this file; ``Transient("ledger_replaced")`` if not.
 
-        What is written to a removed file nobody sees, and what others write to a new one, a freeze say, is
-        not seen here.
+        What is written to a removed file is lost, and what other processes write to a new file, such as a
+        freeze, would not be seen here.
         """
         demand(self.path, self.identity)
 
 
 def connect(path: Path, was: Identity | None = None) -> OpenFile:
-    """Open the file, make its tables if it is new; ``Permanent`` if it is no ledger of this version.
+    """Open the file and create its tables if it is new; ``Permanent`` if it is not a ledger of this version.
 
-    A new file is its owner's alone (0600; SQLite gives its companions the same mode), a symbolic link is not
-    followed. ``was`` is the file that this process had open before: then there has to be that one still.
+    Only its owner may read and write a new file (0600; SQLite gives its companion files the same mode). A
+    symbolic link is not followed. ``was`` is the file that this process had open before; if it is given, the
+    path must still name that file.
     """
     if not path.parent.is_dir():
         raise Permanent("ledger_missing", f"the directory {path.parent} does not exist")
     if was is not None:
         demand(path, was)
     try:
-        # Never an existing file: to close it would give up the locks that this process may hold on it.
+        # Never open an existing file here: closing it would drop the locks that this process may hold on it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         pass
@@ -122,14 +123,14 @@ def connect(path: Path, was: Identity | None = None) -> OpenFile:
 
 
 def demand(path: Path, was: Identity) -> None:
-    """See that a name still stands for a file; ``Transient("ledger_replaced")`` if not."""
+    """Check that a path still names a file; ``Transient("ledger_replaced")`` if not."""
     mode, found = _look(path)
     if found != was or not stat.S_ISREG(mode):
         raise Transient("ledger_replaced", f"{path} is no longer the file that this process opened")
 
 
 def _look(path: Path) -> tuple[int, Identity]:
-    """Return mode and identity of what stands under a name, a link itself included; nothing is (0, 0)."""
+    """Return mode and identity of what a path names, without following a link; zeros if there is nothing."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -140,7 +141,7 @@ def _look(path: Path) -> tuple[int, Identity]:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables in a new file; refuse a file that is not a ledger of this version."""
+    """Create the tables in a new file, or migrate an older ledger; refuse any other file."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         problem = _schema_problem(connection, path)

@@ -1,8 +1,8 @@
-"""The thread that owns a ledger's one connection, and one commit for all transactions that wait for it.
+"""The thread that owns a ledger's only connection and commits all waiting transactions together.
 
-What a commit costs is the disk's answer, for one transaction as for many. So those that came while the last
-commit ran are done in one: each step sees what the ones before it wrote, and nobody is answered before all of
-it is on the disk.
+A commit costs one wait for the disk, however many transactions are in it. So transactions that arrive while
+a commit is running are committed together next: each step sees what earlier steps wrote, and no caller gets
+its answer before everything is on the disk.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from logmend.adapters.stores.sqlite_file import Identity, OpenFile, classify, co
 from logmend.errors import Transient
 
 TRIES = 4
-"""Tries of one call before other processes' transactions count as ``ledger_contention``."""
+"""How often a call is tried before other processes' transactions count as ``ledger_contention``."""
 TOGETHER = 64
-"""Transactions in one commit at most: other processes wait for its end."""
+"""Most transactions in one commit: other processes have to wait for its end."""
 
 _R = TypeVar("_R")
 _Answer = tuple[_R | None, Exception | None]
-"""Exceptions travel as values: a future replaces some of them (TimeoutError) by copies of its own."""
+"""Exceptions are passed as values, because a future replaces some of them (TimeoutError) with copies."""
 
 
 @dataclass(slots=True, eq=False)
 class _Job(Generic[_R]):
-    """Work on the connection; ``within`` a transaction, which the worker begins and commits."""
+    """Work on the connection; if ``within``, in a transaction that the worker begins and commits."""
 
     work: Callable[[OpenFile], _R]
     within: bool
@@ -42,9 +42,9 @@ class _Job(Generic[_R]):
 
 
 class Writer:
-    """A thread and the connection that only this thread touches, opened when first used.
+    """A thread, and a connection that only this thread uses; it is opened on first use.
 
-    Work is done in the order in which it came; that of a caller who is cancelled before it begins, never.
+    Work is done in order of arrival. Work whose caller is cancelled before it begins is never done.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ class Writer:
         self._lock = threading.Lock()
 
     async def run(self, work: Callable[[OpenFile], _R], *, within: bool = False) -> _R:
-        """Do the work in the thread, ``within`` a transaction or by itself."""
+        """Do the work in the thread, and return its result; if ``within``, in a transaction."""
         job = _Job(work, within, asyncio.get_running_loop().create_future())
         with self._lock:
             self._jobs.append(cast("_Job[object]", job))
@@ -70,7 +70,7 @@ class Writer:
         return cast("_R", answer)
 
     async def close(self) -> None:
-        """Close the file once everything that waits is done."""
+        """Close the file once all waiting work is done."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
 
@@ -80,11 +80,11 @@ class Writer:
             for loop, told in groupby(
                 zip(jobs, answers, strict=True), lambda each: each[0].future.get_loop()
             ):
-                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                with contextlib.suppress(RuntimeError):  # the loop was closed: its callers are gone
                     loop.call_soon_threadsafe(_tell, list(told))
 
     def _taken(self) -> "list[_Job[object]]":
-        """Take the next job, and as many transactions behind it as follow one another if it is one."""
+        """Take the next job; if it is a transaction, also take those that directly follow it."""
         taken: list[_Job[object]] = []
         with self._lock:
             while self._jobs and len(taken) < TOGETHER:
@@ -97,7 +97,7 @@ class Writer:
         return taken
 
     def _group(self, jobs: "Sequence[_Job[object]]") -> "list[_Answer[object]]":
-        """Do transactions in one; each by itself if that fails, so that each fails by its own fault."""
+        """Do transactions together; if that fails, do each alone, so each fails only for its own fault."""
         answers, error = self._tried(lambda file: _together(file, [job.work for job in jobs]))
         if answers is not None:
             return answers
@@ -112,7 +112,7 @@ class Writer:
             return None, error
 
     def _attempt(self, work: Callable[[OpenFile], _R]) -> _R:
-        """Work on the connection; wait and try again if other processes hold the lock."""
+        """Do the work; wait and try again if another process holds the lock."""
         for tries_left in reversed(range(TRIES)):
             try:
                 if self._file is None:
@@ -137,10 +137,10 @@ class Writer:
 
 
 def _together(file: OpenFile, every: Sequence[Callable[[OpenFile], _R]]) -> list[_Answer[_R]]:
-    """Do all of it in one transaction.
+    """Do all the work in one transaction.
 
-    What raises before it has written is an answer like another; an error of SQLite's, or behind a
-    write, ends all.
+    An exception before a step has written anything becomes that step's answer. An SQLite error, or an
+    exception after a write, ends the whole transaction.
     """
     connection = file.connection
     connection.execute("BEGIN IMMEDIATE")
@@ -156,10 +156,10 @@ def _together(file: OpenFile, every: Sequence[Callable[[OpenFile], _R]]) -> list
                 if connection.total_changes != written:
                     raise
                 answers.append((None, error))
-        file.demand()  # at the last moment: the lock may have been waited for
+        file.demand()  # at the last moment: waiting for the lock may have taken a while
         connection.execute("COMMIT")
     except BaseException:
-        # A failed statement may have ended the transaction already (disk full): then there is none.
+        # A failed statement may have ended the transaction already (disk full).
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -1,4 +1,4 @@
-"""Queues for documents that tasks of one process contend for."""
+"""Queues for documents for which tasks of one process contend."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ from logmend.ports import Key
 
 
 class Turns:
-    """Tasks of this process queue for a document once they have contended for it, as long as any waits.
+    """Makes tasks of this process queue for a document they have contended for, as long as any task waits.
 
-    Fifty tasks that try again and again would make a thousand calls, a queue makes a hundred. Only documents
-    that a step wrote are queued for, so that those which everybody reads stay free.
+    Fifty tasks that keep retrying would make a thousand calls; a queue makes a hundred. Only documents that
+    a step wrote get a queue, so documents that every task reads stay free.
     """
 
     def __init__(self) -> None:
@@ -20,13 +20,13 @@ class Turns:
         self._users: Counter[Key] = Counter()
 
     def queue(self, keys: Sequence[Key]) -> None:
-        """Let whoever wants one of these from now on wait for the one before."""
+        """Make tasks that want one of these from now on wait for each other."""
         for key in keys:
             self._locks.setdefault(key, asyncio.Lock())
 
     @contextlib.asynccontextmanager
     async def of(self, keys: Sequence[Key]) -> AsyncIterator[None]:
-        """Wait for one's turn at those of the keys that have a queue. The order of keys prevents deadlock."""
+        """Wait for a turn at those keys that have a queue. The order of keys prevents deadlock."""
         queued = [key for key in keys if key in self._locks]
         self._users.update(queued)
         try:
