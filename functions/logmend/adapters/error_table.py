@@ -1,8 +1,8 @@
-"""Look an exception up in a table of qualified class names, nearest class first.
+"""Look up an exception in a table of qualified class names, nearest class first.
 
-Names instead of classes, so that a table can speak of a library that has not been imported: the heavy
-clients are loaded only by events that need them. ``tests/unit/test_error_tables.py`` walks the libraries
-and fails on a class that no row covers, and on a row whose class no longer exists.
+The tables hold names rather than classes because a library may not be imported yet: only events that need
+the heavy clients load them. ``tests/unit/test_error_tables.py`` walks the libraries and fails if no row
+covers a class, or if a row's class no longer exists.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from logmend.errors import Permanent, Transient
 from logmend.model.struct import Struct
 
 DETAIL_LIMIT = 300
-"""Characters of a library's message that are kept: enough to act on, too few to flood a log."""
+"""How many characters of a library's message are kept: enough to act on, too few to flood a log."""
 
 UNEXPECTED = "unexpected_error"
-"""Reason of an exception that no table knows. Always transient, so that its event is never acknowledged."""
+"""Reason for an exception that is in no table. It is always transient: its event is never acknowledged."""
 
 
 class ErrorRow(Struct, frozen=True):
-    """What a class of exceptions means, and its subclasses that have no row of their own."""
+    """What an exception class means, including its subclasses that have no row of their own."""
 
     kind: Literal["transient", "permanent"]
     reason: str
@@ -29,22 +29,22 @@ Table = Mapping[str, ErrorRow]
 
 
 def transient(reason: str) -> ErrorRow:
-    """Row of a table: trying again later can help."""
+    """Return a row for an error for which trying again later can help."""
     return ErrorRow("transient", reason)
 
 
 def permanent(reason: str) -> ErrorRow:
-    """Row of a table: trying again at once cannot help."""
+    """Return a row for an error for which trying again at once cannot help."""
     return ErrorRow("permanent", reason)
 
 
 def qualified_name(cls: type) -> str:
-    """``module.ClassName``, as the tables are keyed."""
+    """Return ``module.ClassName``, the form of the tables' keys."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def nearest(cls: type, table: Table) -> tuple[str, ErrorRow] | None:
-    """Key and row of the first class in the method resolution order that the table names, or None."""
+    """Return the key and row of the first class in the MRO that is in the table, or None."""
     for base in cls.__mro__:
         if (row := table.get(qualified_name(base))) is not None:
             return qualified_name(base), row
@@ -52,13 +52,13 @@ def nearest(cls: type, table: Table) -> tuple[str, ErrorRow] | None:
 
 
 def one_line(exc: BaseException | str) -> str:
-    """Text of an error for people: one line, bounded, never empty."""
+    """Return an error's text for people: one line of bounded length, never empty."""
     text = " ".join(str(exc).split()) or type(exc).__name__
     return text if len(text) <= DETAIL_LIMIT else text[: DETAIL_LIMIT - 1] + "…"
 
 
 def error_of(row: ErrorRow, detail: str, *, retry_after: float | None = None) -> Transient | Permanent:
-    """Build the error that a row stands for."""
+    """Return the error that a row stands for."""
     if row.kind == "permanent":
         return Permanent(row.reason, detail)
     return Transient(row.reason, detail, retry_after=retry_after)

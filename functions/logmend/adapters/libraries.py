@@ -1,8 +1,8 @@
-"""Heavy libraries are imported when an event first needs them, some in threads, and never two at a time.
+"""A lock for importing heavy libraries, which happens when an event first needs them, sometimes in a thread.
 
-Two threads that import one package by different ways (cryptography by asyncssh and by google-auth, say) hold
-each other's modules up; Python notices and breaks one of the imports off with an error. ``with ALONE:``
-around an import has whoever comes second wait; a test holds every adapter to it.
+Two threads that import one package from different places (cryptography from asyncssh and from google-auth,
+for example) can deadlock on each other's modules; Python detects that and fails one of the imports.
+``with ALONE:`` around an import makes the second thread wait. A test checks that every adapter uses it.
 """
 
 import threading

@@ -1,7 +1,7 @@
-"""Outcomes as JSON lines, on standard output or in a file: one line each, the document of outcome_json.
+"""Write outcomes as JSON lines to standard output or a file: one line each, the document of outcome_json.
 
-On Cloud Run a line on standard output becomes an entry of the service's own log with the document's
-``severity``; a VM's own record takes :mod:`logmend.adapters.google.cloud_logging`.
+On Cloud Run a line on standard output becomes an entry in the service's own log with the document's
+``severity``. To record outcomes on the VM's resource, use :mod:`logmend.adapters.google.cloud_logging`.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ class NoOutcomeLog:
 
 
 class StdoutOutcomeLog:
-    """Prints each outcome as one line, whole, and flushed before the event is answered.
+    """Prints each outcome as one whole line, flushed before the event is answered.
 
-    During a request functions-framework may put a stream of its own in the place of ``sys.stdout`` (if
-    ``LOG_EXECUTION_ID`` is set): one without bytes, which adds the execution's id to the document.
+    If ``LOG_EXECUTION_ID`` is set, functions-framework replaces ``sys.stdout`` during a request with a
+    text-only stream that adds the execution's id to the document.
     """
 
     async def write(self, outcome: Outcome) -> None:
-        """Print. ``Transient("outcome_log_unavailable")`` if nobody reads standard output any more."""
+        """Print the outcome. ``Transient("outcome_log_unavailable")`` if standard output has been closed."""
         line = document.line(outcome) + "\n"
         try:
-            # Bytes in one call: two tasks' lines never mix, whatever encoding the stream was opened with.
+            # Bytes, in one call: lines of two tasks never mix, and the stream's encoding does not matter.
             sys.stdout.flush()
             below = getattr(sys.stdout, "buffer", None)
             if isinstance(below, io.BufferedIOBase):
@@ -57,17 +57,17 @@ class StdoutOutcomeLog:
 class FileOutcomeLog:
     """Appends each outcome to a file. Several processes may share it.
 
-    Guaranteed: a line is whole, or it is not there and was not reported as written; a write that a full disk
-    cut short is taken back under the lock that every writer holds. Not guaranteed: one line per outcome; an
-    event that is delivered again appends the same line again, byte for byte (de-duplicate by ``outcome_id``).
-    A new file is its owner's alone (0600); a symbolic link in its place is not followed.
+    Guaranteed: a line is whole, or it is missing and was not reported as written. If a full disk cuts a write
+    short, it is undone under the lock that every writer holds. Not guaranteed: one line per outcome. If an
+    event is delivered again, the same line is appended again, byte for byte (deduplicate by ``outcome_id``).
+    Only the owner can read a new file (0600); a symbolic link in its place is not followed.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def write(self, outcome: Outcome) -> None:
-        """Append; ``Transient("outcome_log_unavailable")`` if it cannot be written (disk full, say)."""
+        """Append. ``Transient("outcome_log_unavailable")`` if writing fails (on a full disk, say)."""
         data = (document.line(outcome) + "\n").encode()
         try:
             await asyncio.to_thread(self._append, data)
@@ -77,14 +77,14 @@ class FileOutcomeLog:
             raise Transient("outcome_log_unavailable", detail) from error
 
     async def aclose(self) -> None:
-        """Nothing to release: the file is opened for each line, so it can be rotated."""
+        """Do nothing: the file is opened for each line, so it can be rotated."""
 
     def _append(self, data: bytes) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._path, flags, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # released by close, and by the process's end
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # released when the file is closed or the process ends
             before = os.fstat(descriptor).st_size
             if os.write(descriptor, data) != len(data):
                 os.ftruncate(descriptor, before)

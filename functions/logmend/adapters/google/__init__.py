@@ -1,1 +1,1 @@
-"""Google's APIs, a module each."""
+"""Adapters for Google's APIs."""

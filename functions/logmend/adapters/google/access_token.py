@@ -1,4 +1,4 @@
-"""An access token of the identity that this process runs as, from google-auth."""
+"""An access token for the identity that this process runs as, from google-auth."""
 
 import asyncio
 import functools
@@ -12,10 +12,10 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
 class AccessToken:
-    """Call it for a token that is good for some minutes at least; otherwise it is fetched again.
+    """Returns, when called, a token that is valid for at least some minutes, fetching a new one if necessary.
 
-    Any number of tasks may ask at once, one fetches. google-auth blocks, so it works in a thread; a task
-    that gives up leaves that thread to its time limit, ``timeout`` seconds a request.
+    Any number of tasks may call it at once; only one fetches. google-auth blocks, so it runs in a thread. If
+    a task gives up, that thread runs on until its time limit, ``timeout`` seconds per request.
     """
 
     def __init__(self, *, timeout: float = 10.0) -> None:
@@ -25,7 +25,7 @@ class AccessToken:
         self._request: Any = None
 
     async def __call__(self) -> str:
-        """Return the token; Transient, or Permanent ``no_credentials`` or ``credentials_unusable``."""
+        """Return the token. Transient, or Permanent (``no_credentials``, ``credentials_unusable``)."""
         return str((await self._valid()).token)
 
     async def account(self) -> str:
@@ -57,7 +57,7 @@ class AccessToken:
     def _refresh_in_thread(self) -> None:
         with ALONE:
             import google.auth
-            import google.auth.compute_engine  # what default() imports in the cloud
+            import google.auth.compute_engine  # default() imports it on Google Cloud
             import google.auth.transport.requests
 
         if self._request is None:

@@ -1,7 +1,7 @@
-"""Outcomes in Cloud Logging: in the log ``logmend`` of logmend's own project, on the resource of their VM.
+"""Write outcomes to Cloud Logging: to the log ``logmend`` in logmend's own project, on their VM's resource.
 
-``roles/logging.logWriter`` on that project is all it takes, wherever the VM is. Log name, timestamp
-and insertId come from the outcome alone, so writing it again (a redelivery, a retry) leaves one entry.
+It only needs ``roles/logging.logWriter`` on that project, wherever the VM is. Log name, timestamp and
+insertId depend only on the outcome, so writing it again (a redelivery, a retry) leaves one entry.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ _THREADS = 8
 class CloudOutcomeLog:
     """Writes each outcome before its event is answered: afterwards the function may not get any CPU time.
 
-    ``project`` is the one that logmend runs in; ``endpoint`` replaces the public one, and an ``http://`` one
-    gets no credentials. Outcomes about no VM go to the function's own resource (:mod:`.own_resource`).
+    ``project`` is the one in which logmend runs. ``endpoint`` replaces the public one; an ``http://``
+    endpoint gets no credentials. Outcomes without a VM go to the function's resource (:mod:`.own_resource`).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CloudOutcomeLog:
         self._own: Resource | None = None
 
     async def write(self, outcome: Outcome) -> None:
-        """Write. ``Transient("outcome_log_unavailable")``; ``Permanent("not_permitted")`` naming the role."""
+        """Write; ``Transient("outcome_log_unavailable")`` or ``Permanent("not_permitted")`` with the role."""
         limit = 2 * sum(self._times) + 1
         try:
             async with asyncio.timeout(limit):
@@ -54,7 +54,7 @@ class CloudOutcomeLog:
             raise Transient("outcome_log_unavailable", f"no answer within {limit:g} s") from error
 
     async def aclose(self) -> None:
-        """Release connections; what was written is written."""
+        """Release connections. Nothing is buffered."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._opened is not None:
             self._opened[0].close()  # type: ignore[no-untyped-call]
@@ -84,9 +84,9 @@ class CloudOutcomeLog:
         with ALONE:
             import google.cloud.logging_v2 as library
 
-        # The client's first write would add an entry of its own, telling its version, to our log.
+        # The client's first write would add an entry with its version to our log.
         library._instrumentation_emitted = True  # noqa: SLF001
-        # JSON over HTTP rather than gRPC: half the start-up, and endpoints that are fakes can be plain HTTP.
+        # JSON over HTTP rather than gRPC: it starts in half the time, and a fake endpoint can be plain HTTP.
         session = open_session(self._endpoint, self._times, threads=_THREADS, again=("POST",))
         client = library.Client(  # type: ignore[no-untyped-call]
             project=self._project,
@@ -107,9 +107,7 @@ class CloudOutcomeLog:
                 "gce_instance",
                 {"project_id": ref.project_id, "zone": ref.zone, "instance_id": ref.instance_id},
             )
-        if (
-            self._own is None or self._own.labels.get("location") == ""
-        ):  # the region is asked until it is known
+        if self._own is None or self._own.labels.get("location") == "":  # asked until the region is known
             self._own = Resource(*own_resource.of_process(self._project, os.environ))
         return self._own
 
@@ -121,7 +119,7 @@ class CloudOutcomeLog:
 
 
 class _Bounded:
-    """A session whose requests are bounded by our times: the client passes a minute, come what may."""
+    """A session that applies our time limits: the client always passes a minute."""
 
     def __init__(self, session: "requests.Session", times: tuple[float, float]) -> None:
         self._session = session
@@ -129,7 +127,7 @@ class _Bounded:
         self.is_mtls = False
 
     def request(self, **call: Any) -> "requests.Response":
-        """Send a request, within our time."""
+        """Send a request within our time limits."""
         return self._session.request(**(call | {"timeout": self._times}))
 
     def close(self) -> None:

@@ -1,24 +1,24 @@
 """Facts and labels of VMs from the Compute Engine API, over plain REST (docs/adr/0005-compute-over-rest.md).
 
-A look-up asks three things at once: the instance (v1, the one that decides), its partner metadata (beta,
-``view=FULL``, which the Python client does not know) and the project's common metadata (kept for a minute).
+A look-up makes three requests at once: for the instance (v1; its answer decides), for its partner metadata
+(beta, ``view=FULL``, which the Python client does not support) and for the project's common metadata (cached
+for a minute).
 
-Look-ups that wait at the same time are asked together (:mod:`.compute_look_ups`): one listing of the project
-for the instances, one for each zone for partner metadata. Source: the discovery documents of 2026-11-06,
-which give ``instances.list`` a ``view`` in beta only and ``aggregatedList`` none. That the filter takes
-``id`` follows from its grammar, but no page shows it. So a VM that a listing does not name is looked up by
-itself, and only that look-up can say that it is gone; an API that refuses the listing is asked for each VM
-alone.
+Look-ups that wait at the same time are combined (:mod:`.compute_look_ups`): one listing of the project for
+the instances, and one per zone for partner metadata. Source: the discovery documents of 2026-11-06, in which
+``instances.list`` has a ``view`` in beta only and ``aggregatedList`` has none. The filter's grammar allows
+``id``, but no page shows it. Therefore, if a listing lacks a VM, it is looked up individually, and only that
+look-up can say that it is gone. If the API refuses the listing, each VM is looked up individually.
 
 ========================  =================================================================================
-answer                    becomes
+response                  becomes
 ========================  =================================================================================
 instance: 404             ``Permanent("instance_gone")``
-instance: 403, 400        ``Permanent("opt_in_unknown")``, the detail names permission and role
-project: 403, 404, 400    ``project_metadata`` None, the reason in ``unknown["project_metadata"]``
-partner metadata: any no  ``partner_namespaces`` None, the reason in ``unknown["partner_namespaces"]``
-429, a used-up quota      ``Transient("rate_limited")`` with ``retry_after`` if the API said so
-5xx, none, garbage        ``Transient("compute_unavailable")``, likewise
+instance: 403, 400        ``Permanent("opt_in_unknown")``; the detail names permission and role
+project: 403, 404, 400    ``project_metadata`` None; the reason in ``unknown["project_metadata"]``
+partner metadata: error   ``partner_namespaces`` None; the reason in ``unknown["partner_namespaces"]``
+429, quota exceeded       ``Transient("rate_limited")``, with ``retry_after`` if the API gave it
+5xx, none, unreadable     ``Transient("compute_unavailable")``, likewise
 ========================  =================================================================================
 """
 
@@ -41,10 +41,10 @@ from logmend.model.struct import Struct, replace
 from logmend.model.values import Group, InstanceFacts, InstanceRef
 
 PROJECT_TTL = 60.0
-"""Seconds for which a project's common metadata is taken as read."""
+"""Seconds for which a project's common metadata is cached."""
 
 GUEST_ATTRIBUTES_POLICY = "constraints/compute.disableGuestAttributesAccess"
-"""The organization policy under which guest attributes can neither be read nor written."""
+"""The organization policy that prevents reading and writing guest attributes."""
 
 NOT_ASKED = "not asked for"
 
@@ -52,7 +52,7 @@ _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class Listing(Struct, frozen=True):
-    """Instances of a project; ``unreachable`` names the zones that did not answer."""
+    """A project's instances; ``unreachable`` names the zones that did not answer."""
 
     instances: tuple[InstanceFacts, ...]
     unreachable: tuple[str, ...] = ()
@@ -62,9 +62,9 @@ class ComputeApi:
     """The Compute Engine API; see :class:`logmend.ports.Compute`.
 
     ``endpoint`` replaces the public one, without ``/compute/v1``; an ``http://`` one gets no credentials.
-    ``reads`` is how many calls a minute may read from one project: who comes later waits for
-    :data:`.compute_calls.PATIENCE` seconds, and then gets ``Transient("rate_limited")`` with the seconds
-    left.
+    ``reads`` is how many read calls a minute are allowed per project. Further calls wait up to
+    :data:`.compute_calls.PATIENCE` seconds; if that is not enough they get ``Transient("rate_limited")``
+    with the seconds left.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class ComputeApi:
         self._groups = GroupHealth(self._listed_by_group)
 
     async def facts(self, ref: InstanceRef) -> InstanceFacts:
-        """Look a VM up by its numeric id; all there is to know of it, in one round trip's time.
+        """Look up everything about a VM by its numeric id, in the time of one round trip.
 
-        In a storm it waits up to :data:`.compute_look_ups.PACE` seconds more.
+        In a storm it waits up to another :data:`.compute_look_ups.PACE` seconds.
         """
         found, project = await asyncio.gather(
             self._look_ups(ref), self._project(ref.project_id), return_exceptions=True
         )
-        if isinstance(found, BaseException):  # the instance's no counts before the project's
+        if isinstance(found, BaseException):  # the instance's error takes precedence
             raise found
         if isinstance(project, BaseException):
             raise project
@@ -102,15 +102,15 @@ class ComputeApi:
     async def group(self, path: str, project_id: str) -> Group | None:
         """Return the size and the healthy VMs of a managed instance group; see :class:`GroupHealth`.
 
-        ``project_id`` is the VM's: the path is the VM's own word, and names the project by its number.
+        ``project_id`` is the VM's project: the path comes from the VM and names the project by number.
         """
         return await self._groups(path, project_id)
 
     async def find(self, project_id: str, name: str, zone: str | None = None) -> tuple[InstanceFacts, ...]:
-        """Look VMs up by name: one if the zone is given, else one for each zone that has that name.
+        """Look up VMs by name: one if the zone is given, else one per zone in which the name exists.
 
-        For commands only: events name VMs by id. ``Permanent("instance_gone")`` if there is none;
-        partner and project metadata are not asked for.
+        For commands only: events name VMs by id. ``Permanent("instance_gone")`` if there is none.
+        Partner and project metadata are not requested.
         """
         if not _NAME.fullmatch(name):
             raise Permanent("instance_gone", f"{name!r} is not a valid instance name")
@@ -126,8 +126,8 @@ class ComputeApi:
     async def instances(self, project_id: str, *, where: str = "") -> Listing:
         """List a project's VMs in every zone; ``where`` is a filter of the API (``labels.env = "prod"``).
 
-        Zones that do not answer are named rather than left out in silence. Partner and project metadata are
-        not asked for. ``Permanent("not_permitted")`` naming the permission, ``compute_unavailable``.
+        Zones that do not answer are listed, not silently left out. Partner and project metadata are not
+        requested. ``Permanent("not_permitted")`` names the permission; ``Transient("compute_unavailable")``.
         """
         path = f"/compute/v1/projects/{quote(project_id)}/aggregated/instances"
         query = {"returnPartialSuccess": "true", "maxResults": "200"} | ({"filter": where} if where else {})
@@ -148,7 +148,7 @@ class ComputeApi:
             query["pageToken"] = str(token)
 
     async def completed(self, facts: InstanceFacts) -> InstanceFacts:
-        """Add to facts out of a listing what only :meth:`facts` asks for: partner and project metadata."""
+        """Return facts from a listing with what only :meth:`facts` requests: partner and project metadata."""
         await self._calls.take(facts.ref.project_id)
         partner, project = await asyncio.gather(
             self._look_ups.partner(facts.ref), self._project(facts.ref.project_id)
@@ -162,7 +162,7 @@ class ComputeApi:
         )
 
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
-        """Read guest attributes below ``path`` (``hostkeys/``), key to value.
+        """Return the guest attributes below ``path`` (``hostkeys/``), key to value.
 
         ``Permanent("not_found")`` if there are none, ``Permanent("not_permitted")`` naming the permission,
         ``Permanent("guest_attributes_disabled")`` naming the organization policy that forbids them (412).
@@ -182,7 +182,7 @@ class ComputeApi:
     async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
         """Set one label, or remove it (None), by compare-and-swap; other labels are never lost.
 
-        Already so: nothing is called. ``Transient("conflict")`` if others kept winning,
+        If it is set already, no call is made. ``Transient("conflict")`` if other writers kept winning,
         ``Permanent("not_permitted")`` naming the permission.
         """
         await self._labels.set_label(facts, key, value)
@@ -193,7 +193,7 @@ class ComputeApi:
         await self._calls.aclose()
 
     async def _project(self, project_id: str) -> Mapping[str, str] | str:
-        """Return a project's common metadata, or why it is not known; either for a minute."""
+        """Return a project's common metadata, or why it is unknown. Either is cached for a minute."""
         return await self._projects.get(project_id, lambda: self._project_read(project_id))
 
     async def _project_read(self, project_id: str) -> tuple[Mapping[str, str] | str, float]:
@@ -208,7 +208,7 @@ class ComputeApi:
         return str(error), PROJECT_TTL
 
     async def _listed_by_group(self, project_id: str, path: str, query: Mapping[str, str]) -> JsonObject:
-        """List a group's VMs, within the quota as whatever reads; the method is POST all the same."""
+        """List a group's VMs within the read quota, although the method is POST."""
         await self._calls.take(project_id)
         answer = await self._calls.call("POST", path, query)
         if answer.ok:

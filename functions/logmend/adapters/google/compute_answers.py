@@ -1,4 +1,4 @@
-"""What the Compute API's answers mean; see the table of :mod:`logmend.adapters.google.compute`."""
+"""What the Compute API's responses mean; see the table in :mod:`logmend.adapters.google.compute`."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,9 +15,9 @@ VIEWER = "roles/compute.viewer"
 def instance_of(
     answer: HttpReply, what: str, *, by_operator: bool = False, needs: str = "compute.instances.get"
 ) -> JsonObject:
-    """Return the body of an answer about instances, or raise what it means.
+    """Return the body of a response about instances, or raise the error that it stands for.
 
-    For an event, a look-up that is refused means ``opt_in_unknown``; an operator gets the error itself.
+    For an event, a refused look-up means ``opt_in_unknown``; an operator gets the error itself.
     """
     if answer.ok:
         return answer.json or {}
@@ -30,7 +30,7 @@ def instance_of(
 
 
 def unavailable(error: Transient | Permanent) -> Transient:
-    """Name the API that gives no answer; a used-up quota stays one, whoever it was that counted."""
+    """Return the error that names the API. ``rate_limited``, the API's or our own, stays as it is."""
     if isinstance(error, Permanent):
         return Transient("compute_unavailable", str(error))
     if error.reason == "rate_limited":
@@ -39,7 +39,7 @@ def unavailable(error: Transient | Permanent) -> Transient:
 
 
 def readable(read: Callable[[], T]) -> T:
-    """Read an answer; one that does not have the documented shape is no answer."""
+    """Return what ``read`` returns. A response without the documented shape counts as none."""
     try:
         return read()
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
@@ -48,5 +48,5 @@ def readable(read: Callable[[], T]) -> T:
 
 
 def scopes(page: JsonObject) -> list[Sequence[JsonObject]]:
-    """Return the instances of each zone in a page of an aggregated listing."""
+    """Return the instances of each zone on a page of an aggregated listing."""
     return [scope.get("instances", ()) for scope in page.get("items", {}).values()]

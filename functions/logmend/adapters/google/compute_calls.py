@@ -1,4 +1,4 @@
-"""Calls of the Compute API, within the quota of each project; see :mod:`logmend.adapters.google.compute`."""
+"""Calls to the Compute API within each project's quota; see :mod:`logmend.adapters.google.compute`."""
 
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -13,18 +13,18 @@ from logmend.model.values import InstanceRef
 ENDPOINT = "https://compute.googleapis.com"
 
 READS = 1_500
-"""Calls a minute that read, of one project: the quota that a project has by default, shared with everything
-else that reads there (cloud.google.com/compute/api-quota; each group of methods has its own, per project)."""
+"""Read calls a minute per project: a project's default quota, shared with everything else that reads there
+(cloud.google.com/compute/api-quota; each group of methods has its own quota per project)."""
 PATIENCE = 2.0
-"""Seconds that a call waits for its place in that quota, before it is refused. A VM and its group are read
-one after the other at the commit point: both waits must leave the facts young enough to enforce on."""
+"""Seconds that a call waits for a place in that quota before it is refused. A VM and its group are read one
+after the other at the commit point: after both waits the facts must still be fresh enough to enforce."""
 
 PROJECTS = 256
-"""Projects that something is remembered of."""
+"""How many projects are remembered."""
 
 
 class ComputeCalls:
-    """Makes calls. ``reads`` is how many a minute may read from one project."""
+    """Makes calls. ``reads`` is how many read calls a minute are allowed per project."""
 
     def __init__(self, endpoint: str | None, *, connect_timeout: float, timeout: float, reads: int) -> None:
         self.rest = Rest(endpoint or ENDPOINT, connect_timeout=connect_timeout, timeout=timeout)
@@ -36,7 +36,7 @@ class ComputeCalls:
         await self._quota(project_id).take(PATIENCE, calls)
 
     async def read(self, project_id: str, path: str, query: Mapping[str, str] | None = None) -> HttpReply:
-        """Read, once it has a place in the project's quota; looking up VMs takes its places itself."""
+        """Read once there is a place in the project's quota. VM look-ups take their places themselves."""
         await self.take(project_id)
         return await self.call("GET", path, query)
 
@@ -48,7 +48,7 @@ class ComputeCalls:
         *,
         body: JsonObject | None = None,
     ) -> HttpReply:
-        """Call once; whoever takes no places does so before. ``Transient`` names the API."""
+        """Make one call, for which the caller has taken a place. ``Transient`` names the API."""
         try:
             return await self.rest.call(method, path, query=query, body=body)
         except Transient as error:
@@ -59,7 +59,7 @@ class ComputeCalls:
         await self.rest.aclose()
 
     def _quota(self, project_id: str) -> Quota:
-        """Return the quota of a project; that of the least recently used is forgotten."""
+        """Return a project's quota. The least recently used one is forgotten."""
         quota = self._quotas.pop(project_id, None) or Quota(self._reads)
         self._quotas[project_id] = quota
         while len(self._quotas) > PROJECTS:
@@ -68,5 +68,5 @@ class ComputeCalls:
 
 
 def path_of(ref: InstanceRef, version: str = "v1") -> str:
-    """Return the path of a VM."""
+    """Return a VM's path in the API."""
     return f"/compute/{version}/projects/{quote(ref.project_id)}/zones/{ref.zone}/instances/{ref.instance_id}"

@@ -26,7 +26,7 @@ class Labels(Struct, frozen=True):
     async def set_label(self, facts: InstanceFacts, key: str, value: str | None) -> None:
         """Set one label, or remove it (None), by compare-and-swap; other labels are never lost.
 
-        Already so: nothing is called. ``Transient("conflict")`` if others kept winning,
+        If it is set already, no call is made. ``Transient("conflict")`` if other writers kept winning,
         ``Permanent("not_permitted")`` naming the permission.
         """
         labels, fingerprint = facts.labels, facts.label_fingerprint
@@ -54,7 +54,7 @@ class Labels(Struct, frozen=True):
         raise Transient("conflict", f"the labels of {facts.ref} change faster than they can be updated")
 
     async def _done(self, ref: InstanceRef, operation: JsonObject) -> None:
-        """Wait for a zone operation. Asking again for one that is not done in time finds it done."""
+        """Wait for a zone operation. If it is not done in time, a later call finds it done."""
         for pause in (*_POLLS, 0.0):
             if operation.get("status") == "DONE":
                 errors = (operation.get("error") or {}).get("errors") or ()

@@ -1,4 +1,4 @@
-"""Looking VMs up, together if many wait at the same time; see :mod:`logmend.adapters.google.compute`."""
+"""Look up VMs, together if many wait at the same time; see :mod:`logmend.adapters.google.compute`."""
 
 import asyncio
 import functools
@@ -17,23 +17,23 @@ from logmend.model.values import InstanceRef
 log = logging.getLogger(__name__)
 
 Looked = tuple[JsonObject, tuple[str, ...] | str]
-"""An instance's document, and the namespaces of its partner metadata or why they are not known."""
+"""An instance's document, and the namespaces of its partner metadata or why they are unknown."""
 
 LIST = "compute.instances.list"
 
 PACE = 0.25
-"""Seconds between two calls in a storm; VMs that come meanwhile are asked for together."""
+"""Seconds between two calls in a storm. VMs requested in the meantime are looked up together."""
 TOGETHER = 100
-"""VMs in one listing: with their ids the address has some 4,000 characters."""
+"""VMs in one listing. Their ids make a URL of about 4,000 characters."""
 ALONE_FOR = 600.0
-"""Seconds for which a project's VMs are looked up one by one after its listing was refused."""
+"""Seconds for which a project's VMs are looked up individually after a listing was refused."""
 
 PARTNER_TIMEOUT = 5.0
-"""Seconds that partner metadata may take; a look-up does not wait for it any longer."""
+"""Seconds that a look-up waits for partner metadata."""
 
 
 class LookUps:
-    """Gives a VM's document and partner metadata; see the module on what is asked together."""
+    """Looks up VMs' documents and partner metadata; see the module on what is requested together."""
 
     def __init__(self, calls: ComputeCalls) -> None:
         self._calls = calls
@@ -41,15 +41,15 @@ class LookUps:
         self._alone_until: dict[str, float] = {}
 
     async def __call__(self, ref: InstanceRef) -> Looked:
-        """Look one VM up; in a storm it waits up to :data:`PACE` seconds more."""
+        """Look up one VM; in a storm it waits up to another :data:`PACE` seconds."""
         return await self._together(ref)
 
     def close(self) -> None:
-        """Ask no more."""
+        """Make no more calls."""
         self._together.close()
 
     async def _looked_up(self, refs: Sequence[InstanceRef]) -> Mapping[InstanceRef, Looked | Exception]:
-        """Look VMs up that wait at the same time: by project in one listing, or one by one."""
+        """Look up VMs that wait at the same time: in one listing per project, or individually."""
         groups: dict[str, list[InstanceRef]] = {}
         for ref in refs:
             groups.setdefault(ref.project_id, []).append(ref)
@@ -69,7 +69,7 @@ class LookUps:
         if len(refs) > 1 and clock() >= self._alone_until.get(project_id, 0.0):
             try:
                 listed = await self._listed(project_id, refs)
-            except Transient as error:  # asking for each of them now would make it worse
+            except Transient as error:  # individual calls now would make it worse
                 return dict.fromkeys(refs, error)
             except Permanent as error:
                 log.warning(
@@ -97,7 +97,7 @@ class LookUps:
         return document, str(partner) if isinstance(partner, BaseException) else partner
 
     async def _listed(self, project_id: str, refs: Sequence[InstanceRef]) -> Mapping[InstanceRef, Looked]:
-        """Return what a listing names of these VMs; the first page has them all, or they are left out."""
+        """Return those of these VMs that are on a listing's first page."""
         path = f"/compute/v1/projects/{quote(project_id)}/aggregated/instances"
         zones: dict[str, list[InstanceRef]] = {}
         for ref in refs:
@@ -117,7 +117,7 @@ class LookUps:
     async def _partners(
         self, project_id: str, zone: str, refs: Sequence[InstanceRef]
     ) -> Mapping[InstanceRef, tuple[str, ...] | str]:
-        """Return the partner metadata of VMs of one zone, or why it is not known; see :meth:`partner`."""
+        """Return the partner metadata of VMs in one zone, or why it is unknown; see :meth:`partner`."""
         if len(refs) == 1:
             return {refs[0]: await self.partner(refs[0])}
         path = f"/compute/beta/projects/{quote(project_id)}/zones/{quote(zone)}/instances"
@@ -133,7 +133,7 @@ class LookUps:
         if not answer.ok:
             error = answer.error(needs=f"{LIST} ({VIEWER})")
             if isinstance(error, Permanent):
-                raise error  # each VM alone may still be answered for
+                raise error  # individual look-ups may still succeed
             return dict.fromkeys(refs, str(error))
         page = answer.json or {}
         try:
@@ -143,13 +143,13 @@ class LookUps:
         return {ref: named[ref.instance_id] for ref in refs if ref.instance_id in named}
 
     async def instance(self, ref: InstanceRef) -> JsonObject:
-        """Look one VM up by itself, for which its place is taken; ``Permanent`` if there is none."""
+        """Look up one VM individually, its place being taken already; ``Permanent`` if it does not exist."""
         return instance_of(await self._calls.call("GET", path_of(ref)), str(ref))
 
     async def partner(self, ref: InstanceRef) -> tuple[str, ...] | str:
-        """Namespaces of the partner metadata, or why they are not known.
+        """Return the namespaces of the partner metadata, or why they are unknown.
 
-        The field mask makes an API that lacks the field say so (400) instead of leaving it out.
+        With the field mask, an API that lacks the field answers 400 instead of omitting it.
         """
         query = {"view": "FULL", "fields": "partnerMetadata"}
         answer = await self._best_effort(path_of(ref, "beta"), query)
@@ -158,9 +158,9 @@ class LookUps:
         return _namespaces(answer.json or {}) if answer.ok else str(answer.error(needs=VIEWER))
 
     async def _best_effort(self, path: str, query: Mapping[str, str]) -> HttpReply | str:
-        """Return an answer, or say why there is none; a look-up waits no longer than this for it.
+        """Return the response, or why there is none, within :data:`PARTNER_TIMEOUT`.
 
-        Its place in the quota is taken with that of what it goes with.
+        Its place in the quota is taken together with the one for the instance.
         """
         try:
             async with asyncio.timeout(PARTNER_TIMEOUT):
@@ -172,7 +172,7 @@ class LookUps:
 
 
 def _ids(refs: Sequence[InstanceRef]) -> str:
-    """Select VMs by their numeric ids, which are digits and nothing else."""
+    """Return a filter that selects VMs by their numeric ids, which consist of digits only."""
     return " OR ".join(f"(id = {ref.instance_id})" for ref in refs)
 
 

@@ -1,12 +1,12 @@
 """Translate the exceptions of Google's clients, their transports and google-auth.
 
-``classify(exc)`` never raises and always answers with :class:`~logmend.errors.Transient` or
+``classify(exc)`` never raises and always returns a :class:`~logmend.errors.Transient` or
 :class:`~logmend.errors.Permanent`; raise what it returns ``from exc``::
 
     except Exception as exc:
         raise google_errors.classify(exc, needs="roles/compute.viewer") from exc
 
-An answer of the API is judged by its HTTP status (gRPC codes are mapped to theirs):
+A response of the API is classified by its HTTP status (gRPC codes are mapped to HTTP's):
 
 ======================  ===========================  =============================================
 status                  error and reason             remarks
@@ -22,8 +22,8 @@ status                  error and reason             remarks
 408, 499, 5xx, 3xx      Transient api_unavailable    501: Permanent invalid_request
 ======================  ===========================  =============================================
 
-Whatever never became an answer: ``api_unreachable`` (network, DNS, TLS, deadline), ``api_protocol_error``
-(an answer that cannot be read), ``credentials_unavailable`` (no token just now), ``no_credentials`` and
+Without a response: ``api_unreachable`` (network, DNS, TLS, deadline), ``api_protocol_error`` (unreadable
+response), ``credentials_unavailable`` (no token at the moment), ``no_credentials`` and
 ``credentials_unusable`` (permanent: the environment has to be changed). Anything unknown is a transient
 ``unexpected_error``.
 """
@@ -49,8 +49,8 @@ _REQUESTS = "requests.exceptions."
 _URLLIB3 = "urllib3.exceptions."
 
 TABLE: Table = {
-    # google.api_core: what carries an HTTP status is judged by it first; these rows serve the rest.
-    # A class without a row of its own is what its base is.
+    # google.api_core: an HTTP status takes precedence; these rows are for errors without one.
+    # A class without a row uses its base's.
     _API + "GoogleAPIError": transient("api_unavailable"),
     _API + "GoogleAPICallError": transient("api_unavailable"),
     _API + "ClientError": permanent("invalid_request"),
@@ -67,7 +67,7 @@ TABLE: Table = {
     _API + "MethodNotImplemented": permanent("invalid_request"),
     "google.api_core.universe.EmptyUniverseError": permanent("credentials_unusable"),
     "google.api_core.universe.UniverseMismatchError": permanent("credentials_unusable"),
-    # google.auth: no token *now* is the rule, since an event lost to a misconfigured function helps nobody.
+    # google.auth: mostly "no token *now*", since a misconfigured function should not lose events.
     _AUTH + "GoogleAuthError": transient("credentials_unavailable"),
     _AUTH + "ReauthFailError": permanent("credentials_unusable"),  # a person has to log in again
     _AUTH + "UserAccessTokenError": permanent("credentials_unusable"),
@@ -80,9 +80,9 @@ TABLE: Table = {
     _AUTH + "InvalidValue": permanent("credentials_unusable"),
     _AUTH + "MalformedError": permanent("credentials_unusable"),
     _AUTH + "OSError": permanent("credentials_unusable"),
-    # requests and urllib3 under it.
+    # requests, and urllib3 below it.
     _REQUESTS + "RequestException": transient("api_unreachable"),
-    _REQUESTS + "HTTPError": transient("api_unavailable"),  # without a response; else by its status
+    _REQUESTS + "HTTPError": transient("api_unavailable"),  # without a response; otherwise by its status
     _REQUESTS + "ChunkedEncodingError": transient("api_protocol_error"),
     _REQUESTS + "ContentDecodingError": transient("api_protocol_error"),
     _REQUESTS + "InvalidJSONError": transient("api_protocol_error"),
@@ -104,16 +104,16 @@ TABLE: Table = {
     _URLLIB3 + "LocationValueError": permanent("invalid_request"),
     _URLLIB3 + "ProxySchemeUnsupported": permanent("invalid_request"),
     "urllib3.util.ssl_match_hostname.CertificateError": transient("api_unreachable"),
-    # gRPC errors that carry a status are judged by it; these are its channel-level ones.
+    # gRPC errors with a status are classified by it; these are the channel-level ones.
     "grpc.RpcError": transient("api_unavailable"),
     "grpc.FutureTimeoutError": transient("api_unreachable"),
     "grpc.FutureCancelledError": transient("api_unavailable"),
     "google.protobuf.message.Error": transient("api_protocol_error"),
     "google.protobuf.json_format.Error": transient("api_protocol_error"),
-    # the standard library under all of them.
+    # the standard library, below all of them.
     "json.decoder.JSONDecodeError": transient("api_protocol_error"),
     "http.client.HTTPException": transient("api_protocol_error"),
-    "builtins.OSError": transient("api_unreachable"),  # socket, ssl, DNS and time-outs are all OSErrors
+    "builtins.OSError": transient("api_unreachable"),  # socket, ssl, DNS and timeout errors are all OSErrors
 }
 
 _BY_STATUS: Mapping[int, ErrorRow] = {
@@ -150,7 +150,7 @@ _GRPC_TO_STATUS: Mapping[str, int] = {
 _KEY_FILE = re.compile(
     r"\b([Ff]ile) .*?(?: (was not found|is not a valid|does not have a valid)|…)", re.DOTALL
 )
-"""As google.auth._default words it; the end is missing if the value is long."""
+"""The wording of google.auth._default; its end is missing if the value is long."""
 _QUOTA = re.compile(r"rateLimitExceeded|quotaExceeded|RATE_LIMIT_EXCEEDED|[Qq]uota exceeded")
 _DISABLED = re.compile(
     r"SERVICE_DISABLED|accessNotConfigured|has not been used in project|API is not enabled"
@@ -161,10 +161,10 @@ _PERMISSION = re.compile(
 
 
 def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
-    """Return whether trying again later can help, and in one word why not now.
+    """Return an error that says whether trying again later can help, with a one-word reason.
 
-    ``needs`` is the role or permission that the call takes; a refused call's detail names it.
-    An error that is already ours comes back as it is.
+    ``needs`` is the role or permission that the call requires; a refused call's detail names it.
+    An error that is already ours is returned as it is.
     """
     if isinstance(exc, Transient | Permanent):
         return exc
@@ -172,7 +172,7 @@ def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
         return Transient(UNEXPECTED, one_line(exc))
     hit = nearest(type(exc), TABLE)
     if hit is not None and hit[1].reason in {"already_exists", "failed_precondition"}:
-        return error_of(hit[1], one_line(exc))  # finer than their status
+        return error_of(hit[1], one_line(exc))  # more precise than the status
     if (status := _status(exc)) is not None:
         return from_status(status, str(exc), retry_after=_retry_after(exc), needs=needs)
     if hit is None:
@@ -181,21 +181,21 @@ def classify(exc: BaseException, *, needs: str = "") -> Transient | Permanent:
 
 
 def _unnamed(text: str) -> str:
-    """Name the variable in place of its value, which google-auth repeats and which may be the key itself."""
+    """Replace the variable's value, which google-auth repeats and which may be the key, with its name."""
     return _KEY_FILE.sub(r"\1 of GOOGLE_APPLICATION_CREDENTIALS \2", text)
 
 
 def from_status(
     status: int, text: str = "", *, retry_after: float | None = None, needs: str = ""
 ) -> Transient | Permanent:
-    """Classify an HTTP answer that is not a success. ``text`` is its body or the client's message."""
+    """Classify an unsuccessful HTTP response. ``text`` is its body or the client's message."""
     if status in (403, 429) and _QUOTA.search(text):
         return Transient("rate_limited", one_line(text), retry_after=retry_after)
     if status == 403:
         if _DISABLED.search(text):
             return Permanent("api_disabled", one_line(text))
         return Permanent("not_permitted", denial(text, needs))
-    if status == 412 and "constraints/" in text:  # an organization policy, not a fingerprint that has changed
+    if status == 412 and "constraints/" in text:  # an organization policy, not a changed fingerprint
         return Permanent("failed_precondition", one_line(text))
     row = _BY_STATUS.get(status)
     if row is None:
@@ -205,14 +205,14 @@ def from_status(
 
 
 def denial(text: str, needs: str = "") -> str:
-    """Word a refusal for people: the permission that the API named, the role that grants it, its own text."""
+    """Describe a refusal for people: the permission that the API named, the role for it, the API's text."""
     match = _PERMISSION.search(text)
     parts = [f"permission {match[1]} is missing" if match else "", f"grant {needs}" if needs else ""]
     return one_line("; ".join([*filter(None, parts), one_line(text or "permission denied")]))
 
 
 def _status(exc: BaseException) -> int | None:
-    """HTTP status of the answer behind an exception, or None if there was no answer."""
+    """Return the HTTP status of the response behind an exception, or None without a response."""
     code: object = getattr(exc, "code", None)
     if qualified := getattr(getattr(exc, "response", None), "status_code", None):
         return int(qualified)
@@ -222,7 +222,7 @@ def _status(exc: BaseException) -> int | None:
 
 
 def _retry_after(exc: BaseException) -> float | None:
-    """Seconds that the other side asked to wait: RetryInfo in the details, or the Retry-After header."""
+    """Return the seconds to wait that the server asked for: RetryInfo in the details, or Retry-After."""
     details: object = getattr(exc, "details", None)
     for detail in details if isinstance(details, list | tuple) else ():
         delay = getattr(detail, "retry_delay", None)

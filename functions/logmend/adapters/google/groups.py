@@ -1,10 +1,10 @@
 """Managed instance groups: which VMs they have, and which of those are healthy.
 
-One call lists a group's VMs, with what the group does to each and what its health checks say of it; it takes
+One call lists a group's VMs, with the group's current action on each and its health checks' results. It needs
 the permission ``compute.instanceGroupManagers.get`` (``instanceGroupManagers.listManagedInstances`` in the
-reference, 2026-11; the page of the regional method was not found, so that its permission is inferred). An
-answer is kept for a while, and whoever asks meanwhile waits for the same. An API that is away, or a quota
-that is used up, says nothing of a group: that is told to those who wait, and not kept.
+reference, 2026-11; the page for the regional method was not found, so its permission is inferred). A result
+is cached for a while, and concurrent callers wait for the same one. If the API is unavailable or the quota is
+used up, the callers get that error, and it is not cached.
 """
 
 import logging
@@ -20,28 +20,28 @@ from logmend.model.values import Group
 log = logging.getLogger(__name__)
 
 TTL = 30.0
-"""Seconds for which an answer is taken as read. How many VMs are in hand is the ledger's to know."""
+"""Seconds for which a result is cached. The ledger knows how many VMs are being worked on."""
 UNKNOWN_TTL = 60.0
-"""Seconds until a group that may not be read, or is not there, is asked for again."""
+"""Seconds until a group that may not be read or does not exist is requested again."""
 KEPT = 2000
 PAGE = "500"
-"""VMs on a page, the most that there may be; the API pages only if the group says so."""
+"""VMs per page: the maximum. The API only paginates if the group is configured for it."""
 
 _LEAVING = frozenset({"DELETING", "ABANDONING"})
 
 
 class GroupHealth:
-    """Reads groups, each once for all who ask at the same time."""
+    """Reads groups; concurrent callers share one request per group."""
 
     def __init__(self, ask: Callable[[str, str, Mapping[str, str]], Awaitable[JsonObject]]) -> None:
         self._ask = ask
         self._kept = Answers[Group | None](KEPT)
 
     async def __call__(self, path: str, project_id: str) -> Group | None:
-        """Return what ``projects/…/instanceGroupManagers/NAME`` is made of; None if that may not be known.
+        """Return the VMs of ``projects/…/instanceGroupManagers/NAME``; None if they may not be known.
 
-        ``Transient`` if the API gives no answer now, to all who waited for it. ``project_id`` is whose quota
-        it takes.
+        ``Transient``, for every waiting caller, if the API does not answer now. ``project_id`` is the project
+        whose quota is used.
         """
         return await self._kept.get(path, lambda: self._read(path, project_id))
 
@@ -73,7 +73,7 @@ def _group(pages: list[JsonObject]) -> Group:
 
 
 def _healthy(instance: JsonObject) -> bool:
-    """Return whether a VM runs, is let be, and is well by every health check; many groups have none."""
+    """Return whether a VM runs, has no action of the group pending, and passes all health checks, if any."""
     checks = instance.get("instanceHealth") or ()
     return (
         instance.get("instanceStatus") == "RUNNING"

@@ -1,4 +1,4 @@
-"""Answers that are kept for a while, each asked for once for all who ask at the same time."""
+"""A cache of answers; concurrent callers share one request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,8 +12,8 @@ V = TypeVar("V")
 class Answers(Generic[V]):
     """The answers for the last ``most`` keys.
 
-    Whoever asks while a key is asked for waits for the same answer. That there is none now (``Transient``) is
-    told to all who waited for it, rather than found out by each after the other, and it is not kept.
+    Concurrent callers for a key wait for the same answer. If there is none now (``Transient``), all of them
+    get that error, rather than each trying in turn, and it is not kept.
     """
 
     def __init__(self, most: int) -> None:
@@ -22,7 +22,7 @@ class Answers(Generic[V]):
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def get(self, key: str, ask: Callable[[], Awaitable[tuple[V, float]]]) -> V:
-        """Return the answer for a key; ``ask`` gives it if it is not kept, and for how many seconds it is."""
+        """Return a key's answer. If it is not kept, ``ask`` returns it and how many seconds to keep it."""
         clock = asyncio.get_running_loop().time
         asked = clock()
         async with self._locks.setdefault(key, asyncio.Lock()):
@@ -42,7 +42,7 @@ class Answers(Generic[V]):
             return answer
 
     def _keep(self, key: str, until: float, answer: V | Transient) -> None:
-        """Keep an answer until then; that there was none, for those alone who had asked before."""
+        """Keep an answer until then; a ``Transient`` is only for the callers that asked before."""
         self._kept.pop(key, None)
         self._kept[key] = until, answer
         while len(self._kept) > self._most:

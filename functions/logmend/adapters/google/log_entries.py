@@ -1,8 +1,8 @@
-"""Entries out of Cloud Logging: ``entries.list``, page by page, over plain REST.
+"""Read entries from Cloud Logging with ``entries.list``, page by page, over plain REST.
 
-A project allows 60 reads a minute (cloud.google.com/logging/quotas), so that 429 is part of reading much:
-it is waited out. Folders and organizations hold no entries of the projects below them: those are looked up
-with the Resource Manager and read themselves.
+A project allows 60 reads a minute (cloud.google.com/logging/quotas), so reading many entries involves 429s:
+it waits and tries again. Folders and organizations do not contain the entries of the projects below them:
+those projects are looked up with the Resource Manager and read individually.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ ENDPOINT = "https://logging.googleapis.com"
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 PAGE = 1000
 PROJECTS = 100
-"""Resources that one request may name."""
+"""The most resources that one request may name."""
 TIMEOUT = 60.0
 
 _PAUSES = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -24,14 +24,14 @@ _LONGEST = 120.0
 _FOLDERS = 10_000
 
 Waiting = Callable[[float, str], None]
-"""Is told of a pause: its seconds, and why."""
+"""Called before a pause with its seconds and the reason."""
 
 
 class LogEntries:
-    """Reads entries. An ``http://`` endpoint gets no credentials. Close when done.
+    """Reads entries. An ``http://`` endpoint gets no credentials. Close it when done.
 
-    ``pauses`` are the seconds waited before each further try if the API does not say how long. ``take`` is
-    awaited before each request for entries: a quota of our own.
+    ``pauses`` are the seconds to wait before each further try if the API does not say how long. ``take`` is
+    awaited before each request for entries, to keep to a quota of our own.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class LogEntries:
     ) -> AsyncIterator[Sequence[JsonObject]]:
         """Yield the entries that the filter ``where`` selects, a page at a time, oldest first.
 
-        ``resources`` are ``projects/P``; every hundred of them are read by themselves.
-        ``Permanent("not_permitted")`` names the role; ``Transient`` if the API stays away.
+        ``resources`` are ``projects/P``; they are read in batches of a hundred.
+        ``Permanent("not_permitted")`` names the role; ``Transient`` if the API stays unavailable.
         """
         for start in range(0, len(resources), PROJECTS):
             body: dict[str, object] = {
@@ -76,10 +76,10 @@ class LogEntries:
                 body["pageToken"] = token
 
     async def projects(self, parent: str) -> list[str]:
-        """Return the active projects below ``folders/F`` or ``organizations/O``, however deep, as ids."""
+        """Return the ids of the active projects below ``folders/F`` or ``organizations/O``, at any depth."""
         names: list[str] = []
         parents = [parent]
-        for each in parents:  # grows while it is walked through
+        for each in parents:  # grows while being iterated over
             below = self._below(each, "projects", "resourcemanager.projects.list")
             names += [str(project["projectId"]) async for project in below if _active(project)]
             async for folder in self._below(each, "folders", "resourcemanager.folders.list"):

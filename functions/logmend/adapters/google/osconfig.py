@@ -1,8 +1,8 @@
-"""The osconfig executor: a label hands work to the VM's OS Config agent, a report says what came of it.
+"""The osconfig executor: a label requests work from the VM's OS Config agent, whose report gives the result.
 
-Over plain REST, as look-ups are (docs/adr/0005-compute-over-rest.md). The API allows 60 calls a minute and
-project: assignments are read once in ten minutes, and the reports of many VMs are listed together, by
-zone and assignment. Closing rules: :func:`logmend.stages.verify.report`.
+It uses plain REST, like look-ups (docs/adr/0005-compute-over-rest.md). The API allows 60 calls a minute per
+project: assignments are read once in ten minutes, and the reports of many VMs are listed together, by zone
+and assignment. :func:`logmend.stages.verify.report` has the rules for closing a request.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ CALLS_A_MINUTE = 60
 
 PAGE_SIZE = 100
 FEW = 10
-"""Requests of one zone and assignment up to which each report is read by itself: a listing has a page for
-every hundred VMs that were ever labelled."""
+"""Up to this many requests in one zone and assignment, each report is read individually: a listing has a page
+for every hundred VMs that were ever labelled."""
 
 ASSIGNMENT_TTL = 600.0
-"""Seconds for which an assignment that was found as it should be is taken to be so."""
+"""Seconds for which an assignment, once found to be correct, is taken to be so."""
 FRESH = 300.0
-"""Seconds for which a report that was read ahead answers: until the next tick reads ahead anew."""
+"""Seconds for which a report read ahead is used: until the next tick reads ahead again."""
 PATIENCE = 60.0
-"""Seconds that a call may wait for its place in the quota."""
+"""Seconds that a call may wait for a place in the quota."""
 
 _Report = JsonObject
 _Group = tuple[str, str, str]
@@ -55,8 +55,8 @@ class _Read(Struct, frozen=True):
 class OsConfigExecutor:
     """Implements :class:`logmend.ports.RequestExecutor`. ``exempt`` is the label that keeps a VM out.
 
-    A report counts if the revision that it is of has the scripts of ``runbooks``: an assignment can be
-    changed after it was looked at, and an agent may not have got the newest one yet.
+    A report counts only if its revision has the scripts of ``runbooks``: an assignment can change after it
+    was checked, and an agent may not have the newest one yet.
     """
 
     name = policy_report.EXECUTOR
@@ -82,7 +82,7 @@ class OsConfigExecutor:
         self._revisions: dict[tuple[_Group, str], str | None] = {}
 
     async def ready(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> None:
-        """Ask for the preconditions, cheapest first; each that does not hold has its own reason."""
+        """Check the preconditions, cheapest first. Each has its own reason for not holding."""
         if runbook.ssh_only:
             declared = "osconfig" not in runbook.executors
             raise Permanent("needs_ssh" if declared else "scripts_too_long", runbook.ssh_only)
@@ -106,7 +106,7 @@ class OsConfigExecutor:
         await self._compute.set_label(facts, assignment.label(runbook.name), action.value)
 
     async def prefetch(self, every: Sequence[Asked]) -> None:
-        """Read reports ahead: a few by themselves, many of one zone and assignment as a listing."""
+        """Read reports ahead: a few individually, many in one zone and assignment as a listing."""
         groups = defaultdict[_Group, list[Asked]](list)
         for asked in every:
             groups[_group(asked)].append(asked)
@@ -114,7 +114,7 @@ class OsConfigExecutor:
         await asyncio.gather(*(self._ahead(group, members) for group, members in groups.items()))
 
     async def report(self, asked: Asked) -> Attempt | None:
-        """Return what the agent reported since it was asked; an older report proves nothing."""
+        """Return what the agent reported since the request; an older report proves nothing."""
         read = self._reads.get(asked)
         if read is None or read.until <= time.monotonic():
             read = _Read(0.0, await self._one(asked))
@@ -136,7 +136,7 @@ class OsConfigExecutor:
         return attempt
 
     async def _foreign(self, asked: Asked, revision: str) -> str | None:
-        """Return why a revision's scripts are not the runbook's; None if they are. Revisions never change.
+        """Return why a revision's scripts are not the runbook's, or None if they are. Revisions never change.
 
         "In order to retrieve a previous revision of the assignment, also provide the revision ID in the name"
         (GetOSPolicyAssignment, google.cloud.osconfig.v1).
@@ -169,7 +169,7 @@ class OsConfigExecutor:
         await self._rest.aclose()
 
     async def _ahead(self, group: _Group, members: Sequence[Asked]) -> None:
-        """Read the reports of one zone and assignment; an error is kept for each that it is the answer to."""
+        """Read the reports of one zone and assignment. An error is kept for each request that it affects."""
         until = time.monotonic() + FRESH
         if len(members) <= FEW:
             reports = await asyncio.gather(*map(self._one, members), return_exceptions=True)
@@ -188,15 +188,15 @@ class OsConfigExecutor:
             left = None
         except (Transient, Permanent) as error:
             left = error
-        finally:  # also if time is up
-            # Should the API name VMs otherwise than its reference says, each is asked for by itself.
+        finally:  # also on timeout
+            # If the API names VMs differently from its reference, each report is read individually.
             strange = any(not instance.isdigit() for instance in listed)
             for asked in members:
                 if asked.instance.instance_id in listed or not strange:
                     self._reads[asked] = _Read(until, listed.get(asked.instance.instance_id, left))
 
     async def _list(self, group: _Group, wanted: set[str], reports: dict[str, _Report]) -> None:
-        """List reports page by page into ``reports``, until every one that is wanted is there."""
+        """List reports page by page into ``reports``, until it has all that are wanted."""
         path = f"{_parent(group)}/instances/-/osPolicyAssignments/{quote(group[2])}/reports"
         query = {"pageSize": str(PAGE_SIZE)}
         while True:
@@ -220,7 +220,7 @@ class OsConfigExecutor:
     async def _get(
         self, project_id: str, path: str, query: Mapping[str, str] | None = None, *, needs: str
     ) -> _Report | None:
-        """Call; None for 404. An API that is off has a reason of its own, since its remedy is."""
+        """Make a call; None for 404. A disabled API has its own reason, since its remedy differs."""
         await self._quotas[project_id].take(PATIENCE)
         answer: HttpReply = await self._rest.call("GET", path, query=query)
         if answer.ok:
@@ -242,7 +242,7 @@ def _group(asked: Asked) -> _Group:
 
 
 def _check_name(report: _Report, asked: Asked) -> None:
-    """Make sure that a report is of the VM and assignment that were asked for, as far as its name tells."""
+    """Check by its name that a report is for the requested VM and assignment."""
     key = policy_report.key(report)
     instance = key[0] if key and key[0].isdigit() else asked.instance.instance_id
     if key is None or (instance, key[1]) != (asked.instance.instance_id, _group(asked)[2]):

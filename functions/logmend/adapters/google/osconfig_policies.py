@@ -1,7 +1,7 @@
-"""OS policy assignments for operators: applied, read and deleted through google-cloud-os-config.
+"""Apply, read and delete OS policy assignments for operators, through google-cloud-os-config.
 
-Idempotent: what is there already is left alone, what changed is updated under its etag. A rollout takes
-minutes (twenty to forty are reported); it is waited for or left to itself.
+Applying is idempotent: an assignment that is already correct is left alone, and a changed one is updated
+under its etag. A rollout takes minutes (twenty to forty are reported); waiting for it is optional.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from google.cloud.osconfig_v1 import OSPolicyAssignment
 
 TIMEOUT = 30.0
-"""Seconds for a call."""
+"""Seconds that a call may take."""
 _TRIES = 3
 _READS = "roles/osconfig.osPolicyAssignmentViewer"
 _WRITES = "roles/osconfig.osPolicyAssignmentAdmin"
@@ -34,12 +34,12 @@ class AssignmentPlace(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Resource name."""
+        """Return the resource name."""
         return f"{assignment.parent(self.project_id, self.zone)}/osPolicyAssignments/{self.assignment_id}"
 
 
 class DeployedAssignment(Struct, frozen=True):
-    """An assignment as it is: in which parts it differs, how far its rollout is, its revision."""
+    """A deployed assignment: the parts in which it differs, its rollout's state and its revision."""
 
     differences: tuple[str, ...]
     rollout: str
@@ -47,9 +47,9 @@ class DeployedAssignment(Struct, frozen=True):
 
 
 class Applied(Struct, frozen=True):
-    """What became of an assignment: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``absent``.
+    """What was done with an assignment: ``created``, ``updated``, ``unchanged``, ``deleted`` or ``absent``.
 
-    ``rollout`` is to be waited for with :meth:`Assignments.wait`, if there is one.
+    If there is a ``rollout``, :meth:`Assignments.wait` waits for it.
     """
 
     place: AssignmentPlace
@@ -58,7 +58,7 @@ class Applied(Struct, frozen=True):
 
 
 class Assignments:
-    """The assignments of any project and zone. Blocking; ``endpoint`` replaces the public one."""
+    """The assignments in any project and zone. Blocking; ``endpoint`` replaces the public one."""
 
     def __init__(self, endpoint: str | None = None) -> None:
         with ALONE:
@@ -78,7 +78,7 @@ class Assignments:
         self._type = osconfig_v1.OSPolicyAssignment
 
     def find(self, place: AssignmentPlace, wanted: JsonObject) -> DeployedAssignment | None:
-        """Look an assignment up and compare it with what is wanted; None if it is not there."""
+        """Look up an assignment and compare it with ``wanted``; None if it does not exist."""
         current = self._get(place)
         if current is None:
             return None
@@ -86,9 +86,9 @@ class Assignments:
         return DeployedAssignment(self._differences(wanted, current), state, current.revision_id)
 
     def apply(self, place: AssignmentPlace, wanted: JsonObject) -> Applied:
-        """Make an assignment what it should be; who changes it at the same time is not overwritten unseen.
+        """Create or update an assignment. A concurrent change is never overwritten unseen.
 
-        ``Transient("conflict")`` if a rollout is in progress, or others keep winning.
+        ``Transient("conflict")`` if a rollout is in progress, or other writers keep winning.
         """
         for left in reversed(range(_TRIES)):
             current = self._get(place)
@@ -102,7 +102,7 @@ class Assignments:
         raise AssertionError("unreachable")
 
     def delete(self, place: AssignmentPlace) -> Applied:
-        """Delete an assignment; one that is not there is ``absent``. VMs keep what was enforced."""
+        """Delete an assignment; ``absent`` if it does not exist. VMs keep what was enforced."""
         try:
             rollout = self._client.delete_os_policy_assignment(name=place.name, timeout=TIMEOUT)
         except Exception as error:
@@ -113,7 +113,7 @@ class Assignments:
         return Applied(place, "deleted", rollout)
 
     def wait(self, applied: Applied, timeout: float) -> None:
-        """Wait for a rollout, ``timeout`` seconds at most (``Transient("rollout_in_progress")``)."""
+        """Wait for a rollout; ``Transient("rollout_in_progress")`` if it takes over ``timeout`` seconds."""
         import concurrent.futures
 
         rollout: Operation | None = applied.rollout

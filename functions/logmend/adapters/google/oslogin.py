@@ -1,25 +1,25 @@
-"""OS Login credentials: a certificate for one VM and five minutes, or else a short-lived key in the profile.
+"""OS Login credentials: a certificate for one VM and five minutes, else a short-lived key in the profile.
 
 For each attempt, in this order:
 
-1. The username in the VM's project, from the login profile; ``provisionPosixAccount`` if there is none.
-2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and it is asked again.
-3. Only if that is not to be had (404 again, 400, 405, 501), or if the VM's server refused the
-   certificate: ``importSshPublicKey``. The profile holds 32 KiB, so this is one key per process, never one
-   per event: it expires after ``key_lifetime``, is replaced before that, and is deleted once it has expired
-   and when the process ends. ``import_keys=False`` forbids it.
+1. Get the username in the VM's project from the login profile; if there is none, ``provisionPosixAccount``.
+2. ``signSshPublicKey``: nothing is stored anywhere. On 404 the account is provisioned and the call repeated.
+3. ``importSshPublicKey``, only if signing is not available (404 again, 400, 405, 501) or the VM's server
+   refused the certificate. The profile holds 32 KiB, so there is one key per process, never one per event:
+   it expires after ``key_lifetime``, is replaced before that, and is deleted once it has expired and when
+   the process ends. ``import_keys=False`` forbids this step.
 
-Servers take certificates since guest agent 20230517 (TrustedUserCAKeys) with OS Login 20230919 (its
-google_authorized_principals), and not with security keys (guest-agent, 2026-01). A VM that took an imported
-key instead is remembered for :data:`REMEMBERED`; then a certificate is tried again.
+Servers accept certificates since guest agent 20230517 (TrustedUserCAKeys) with OS Login 20230919 (its
+google_authorized_principals), but not with security keys (guest-agent, 2026-01). A VM that accepted an
+imported key instead is remembered for :data:`REMEMBERED`; after that a certificate is tried again.
 
-A refusal (403) of the API does not lead to 3: the VM would ask for the same permissions at the login, and the
-operator should read of the missing role here. The reasons are those of :mod:`logmend.adapters.google.errors`,
-``not_permitted`` naming permission and roles, and of our own: Permanent ``no_posix_account``,
-``login_profile_full`` and ``key_not_imported``.
+A refusal (403) by the API does not lead to step 3: the VM would require the same permissions at login, and
+the operator should learn of the missing role here. The reasons are those of
+:mod:`logmend.adapters.google.errors`, with ``not_permitted`` naming permission and roles, and our own:
+Permanent ``no_posix_account``, ``login_profile_full`` and ``key_not_imported``.
 
-Keys are ECDSA P-256, which every server takes: hosts in FIPS mode refuse Ed25519. A private key is made in
-memory, lives as long as the process, and never leaves it.
+Keys are ECDSA P-256, which every server accepts: hosts in FIPS mode refuse Ed25519. A private key is created
+in memory, exists as long as the process, and never leaves it.
 """
 
 import logging
@@ -45,16 +45,16 @@ if TYPE_CHECKING:
     from logmend.adapters.google.rest import HttpReply
 
 REMEMBERED = timedelta(days=7)
-"""How long a VM that took an imported key instead of a certificate is offered none: guests are upgraded."""
+"""How long no certificate is offered to a VM that accepted an imported key instead: guests get upgraded."""
 
 log = logging.getLogger(__name__)
 
 
 class OsLogin:
-    """Gives credentials of one service account's; any number of attempts at once.
+    """Provides credentials of one service account to any number of concurrent attempts.
 
-    ``account`` is its e-mail address, or gives it when first needed; ``contacts`` remembers which VMs take no
-    certificates.
+    ``account`` is its e-mail address, or a function that returns it when first needed. ``contacts`` remembers
+    the VMs that do not accept certificates.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class OsLogin:
         self._signing_key: asyncssh.SSHKey | None = None
 
     async def credential(self, facts: InstanceFacts) -> Credential:
-        """Return a credential that this VM accepts, or say with Transient or Permanent why there is none."""
+        """Return a credential that this VM accepts; Transient or Permanent if there is none."""
         if await self._takes_no_certificate(facts):
             return await self._with_imported_key(facts)
         if await self._account.username(facts) is not None:
@@ -86,7 +86,7 @@ class OsLogin:
         return await self._with_imported_key(facts)
 
     async def instead(self, facts: InstanceFacts, refused: login.AnyCredential) -> Credential | None:
-        """Return what follows a refused certificate, or an imported key that was offered from memory."""
+        """Return the credential to try after a certificate, or a remembered choice of key, was refused."""
         if not self._import_keys:
             return None
         if refused.kind == "certificate":
@@ -94,7 +94,7 @@ class OsLogin:
         return await self._certified(facts) if await self._takes_no_certificate(facts) else None
 
     async def accepted(self, facts: InstanceFacts, credential: login.AnyCredential) -> None:
-        """Remember what a VM took instead. A ledger that is away costs another try the next time, no more."""
+        """Remember what a VM accepted instead. If the ledger is away, this only costs a try next time."""
         until = self._clock.now() + REMEMBERED if credential.kind == "imported_key" else None
         if self._contacts is not None:
             try:
@@ -103,7 +103,7 @@ class OsLogin:
                 log.warning("not remembered: %s takes %s (%s)", facts.ref, credential.kind, error)
 
     async def aclose(self) -> None:
-        """Delete what is in the profile, as far as that can be done; then release connections."""
+        """Delete our keys from the profile, as far as possible; then release connections."""
         await self._imported.aclose()
         await self._api.aclose()
 
@@ -114,7 +114,7 @@ class OsLogin:
         return until is not None and until > self._clock.now()
 
     async def _certified(self, facts: InstanceFacts) -> Credential | None:
-        """Get a certificate; None if signing is not to be had."""
+        """Return a certificate; None if signing is not available."""
         if self._signing_key is None:
             self._signing_key = new_key()
         key = self._signing_key
@@ -147,7 +147,7 @@ class OsLogin:
 def _with_certificate(
     username: str, key: "asyncssh.SSHKey", answer: "HttpReply", now: datetime
 ) -> Credential:
-    """Read the certificate, and check that it is for our key and valid now."""
+    """Return the credential with the certificate, checked to be for our key and valid now."""
     with ALONE:
         import asyncssh
 

@@ -1,4 +1,4 @@
-"""The account of one service account in VMs' projects; see :mod:`logmend.adapters.google.oslogin`."""
+"""A service account's POSIX account in VMs' projects; see :mod:`logmend.adapters.google.oslogin`."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,11 +7,11 @@ from logmend.adapters.google.oslogin_api import OsLoginApi
 from logmend.model.values import InstanceFacts
 
 UNAVAILABLE = frozenset({400, 404, 405, 501})
-"""Statuses that say "not here", after which the key in the profile is tried."""
+"""Statuses that mean "not available", after which a key in the profile is tried."""
 
 
 class LoginAccount:
-    """``account`` is its e-mail address, or gives it when first needed; ``usernames`` are by project."""
+    """``account`` is its e-mail address, or returns it when first needed; ``usernames`` are by project."""
 
     def __init__(self, api: OsLoginApi, account: str | Callable[[], Awaitable[str]]) -> None:
         self.usernames: dict[str, str] = {}
@@ -25,7 +25,7 @@ class LoginAccount:
         return self._account
 
     async def username(self, facts: InstanceFacts) -> str | None:
-        """Return the username in the VM's project; None if no account is to be had yet."""
+        """Return the username in the VM's project; None if there is no account yet."""
         if facts.ref.project_id not in self.usernames:
             profile = await self._api.profile(await self.email(), facts)
             if profile is None or profile.username is None:
@@ -34,7 +34,7 @@ class LoginAccount:
         return self.usernames[facts.ref.project_id]
 
     async def provision(self, facts: InstanceFacts) -> str | None:
-        """Make the account; None if that is not to be had: importing a key makes it as well."""
+        """Create the account; None if that is not available: importing a key creates it too."""
         answer = await self._api.provision(await self.email(), facts)
         if answer.status in UNAVAILABLE:
             return None

@@ -1,8 +1,8 @@
-"""The calls of the OS Login API that are needed, over plain REST: Google's own client lacks half of them.
+"""Calls to the OS Login API over plain REST: Google's own client lacks half of them.
 
 Paths and messages: docs.cloud.google.com/compute/docs/oslogin/rest, v1, and the generated client in Google
-Cloud SDK 528.0.0. An answer that is no success is raised as Transient or Permanent, a refused call naming
-the roles; if a caller can do something about it, it is returned as a value instead.
+Cloud SDK 528.0.0. An unsuccessful response is raised as Transient or Permanent, naming the roles if the
+call was refused. If the caller can do something about it, the response is returned instead.
 """
 
 import re
@@ -24,7 +24,7 @@ _FINGERPRINT = re.compile(r"[A-Za-z0-9:+/=_-]{1,128}")
 
 
 def login_roles(facts: InstanceFacts) -> str:
-    """Name what a login on this VM takes."""
+    """Return the roles that a login to this VM requires."""
     roles = "roles/compute.osLogin (observe) or roles/compute.osAdminLogin on the VM's project"
     if facts.service_account:
         roles += f", and roles/iam.serviceAccountUser on {facts.service_account}"
@@ -32,7 +32,7 @@ def login_roles(facts: InstanceFacts) -> str:
 
 
 class ProfileKey(Struct, frozen=True):
-    """A public key in a login profile, as far as it matters here."""
+    """A public key in a login profile, with the fields that matter here."""
 
     fingerprint: str
     key: str
@@ -40,20 +40,20 @@ class ProfileKey(Struct, frozen=True):
 
 
 class LoginProfile(Struct, frozen=True):
-    """``username`` is the primary Linux account's; None if the profile has none for the project."""
+    """A login profile. ``username`` is the primary Linux account's, None if the project has none."""
 
     username: str | None
     keys: tuple[ProfileKey, ...]
 
 
 class OsLoginApi:
-    """``account`` is always the e-mail address of the service account whose profile it is."""
+    """The API. ``account`` is always the e-mail address of the profile's service account."""
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
 
     async def sign(self, facts: InstanceFacts, public_key: str) -> HttpReply:
-        """Ask for a certificate for one VM; the answer as it came: the caller knows what else can be done."""
+        """Request a certificate for one VM. The caller handles any response."""
         ref = facts.ref
         body = {
             "sshPublicKey": public_key,
@@ -65,12 +65,12 @@ class OsLoginApi:
         return await self._rest.call("POST", path, body=body)
 
     async def provision(self, account: str, facts: InstanceFacts) -> HttpReply:
-        """``users.projects.provisionPosixAccount``, waiting for the VM's region; the answer as it came."""
+        """Call ``provisionPosixAccount``, waiting for the VM's region, and return any response."""
         path = f"/v1/{_user(account)}/projects/{facts.ref.project_id}"
         return await self._rest.call("POST", path, body={"regions": [facts.ref.region]})
 
     async def profile(self, account: str, facts: InstanceFacts) -> LoginProfile | None:
-        """Return the login profile as the VM's project sees it, None if there is none yet."""
+        """Return the login profile as the VM's project sees it; None if there is none yet."""
         query = {"projectId": facts.ref.project_id}
         answer = await self._rest.call("GET", f"/v1/{_user(account)}/loginProfile", query=query)
         return None if answer.status == 404 else _profile(_checked(answer, facts))
@@ -78,7 +78,7 @@ class OsLoginApi:
     async def import_key(
         self, account: str, facts: InstanceFacts, public_key: str, expires_at: datetime
     ) -> HttpReply:
-        """Put a key into the profile, wait until the VM's region knows; the answer as it came."""
+        """Import a key, waiting until the VM's region has it, and return any response."""
         return await self._rest.call(
             "POST",
             f"/v1/{_user(account)}:importSshPublicKey",
@@ -87,7 +87,7 @@ class OsLoginApi:
         )
 
     async def delete_key(self, account: str, fingerprint: str) -> None:
-        """Remove a key from the profile; one that is not there is fine."""
+        """Remove a key from the profile, if it is there."""
         path = f"/v1/{_user(account)}/sshPublicKeys/{quote(fingerprint, safe='')}"
         answer = await self._rest.call("DELETE", path)
         if not answer.ok and answer.status != 404:
@@ -99,17 +99,17 @@ class OsLoginApi:
 
 
 def provisioned(answer: HttpReply, facts: InstanceFacts) -> str | None:
-    """Read the username out of the answer to ``provision``."""
+    """Return the username in the response to ``provision``."""
     return _username([_checked(answer, facts)])
 
 
 def imported(answer: HttpReply) -> LoginProfile:
-    """Read the profile out of a successful import."""
+    """Return the profile in the response to a successful import."""
     return _profile((answer.json or {}).get("loginProfile") or {})
 
 
 def details(answer: HttpReply) -> str:
-    """Read what the API says of an import that it answered with 200: why it did not take the key, perhaps."""
+    """Return the details of an import's 200 response, which may say why the key was not accepted."""
     return one_line(said) if (said := str((answer.json or {}).get("details") or "")) else ""
 
 
@@ -140,7 +140,7 @@ def _profile(document: JsonObject) -> LoginProfile:
 
 
 def _username(accounts: Sequence[JsonObject]) -> str | None:
-    """Choose as gcloud does: the primary account, else the first. Accounts for Windows do not count."""
+    """Return the username that gcloud would choose: the primary account's, else the first. Not Windows'."""
     linux = [
         each for each in accounts if each.get("operatingSystemType") != "WINDOWS" and each.get("username")
     ]

@@ -1,4 +1,4 @@
-"""The key that this process has in the login profile; see :mod:`logmend.adapters.google.oslogin`."""
+"""The process's key in the login profile; see :mod:`logmend.adapters.google.oslogin`."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     import asyncssh
 
 MARGIN = timedelta(minutes=10)
-"""A profile key this close to its expiry is replaced: an attempt must not outlive it."""
+"""A key this close to its expiry is replaced: it has to outlive the attempt."""
 
 
 @dataclass(slots=True)
 class _ImportedKey:
-    """The one key of this process in the login profile."""
+    """The process's only key in the login profile."""
 
     private_key: "asyncssh.SSHKey"
     expires_at: datetime
     fingerprint: str = ""
     sent: InstanceFacts | None = None
-    """For which VM it was sent first: from then on it may be in the profile, whatever was answered."""
+    """The VM for which it was first sent: since then it may be in the profile, whatever the response was."""
     places: set[tuple[str, str]] = field(default_factory=set)
-    """Projects and regions that know it."""
+    """Projects and regions that have it."""
 
 
 class ImportedKeys:
-    """Has one key at a time in the profile, for :data:`MARGIN` less than ``lifetime``."""
+    """Keeps one key at a time in the profile, using it for :data:`MARGIN` less than ``lifetime``."""
 
     def __init__(self, api: OsLoginApi, account: LoginAccount, clock: Clock, lifetime: timedelta) -> None:
         self._api = api
@@ -46,7 +46,7 @@ class ImportedKeys:
         self._lock = asyncio.Lock()
 
     async def get(self, facts: InstanceFacts) -> tuple["asyncssh.SSHKey", datetime]:
-        """Return the private key, which this VM's project and region know by now, and when it expires."""
+        """Return the private key, which the VM's project and region now have, and when it expires."""
         place = (facts.ref.project_id, facts.ref.region)
         async with self._lock:
             now = self._clock.now()
@@ -63,14 +63,14 @@ class ImportedKeys:
             return key.private_key, key.expires_at
 
     async def aclose(self) -> None:
-        """Delete what is in the profile, as far as that can be done."""
+        """Delete our keys from the profile, as far as possible."""
         keys = [*self._expiring, *([self._current] if self._current else [])]
         self._current, self._expiring = None, []
         for key in keys:
             try:
                 await self._delete(key)
             except (Transient, Permanent):
-                continue  # it expires by itself
+                continue  # it expires anyway
 
     async def _import(self, facts: InstanceFacts, key: _ImportedKey) -> None:
         email, text = await self._account.email(), public_text(key.private_key)
@@ -95,7 +95,7 @@ class ImportedKeys:
             self._account.usernames[facts.ref.project_id] = profile.username
 
     async def _make_room(self, email: str, facts: InstanceFacts) -> None:
-        """Delete the keys that have expired: they open nothing any more, whoever they were."""
+        """Delete all expired keys, ours or not: they are useless."""
         profile = await self._api.profile(email, facts)
         now = self._clock.now()
         for key in profile.keys if profile else ():
@@ -108,11 +108,11 @@ class ImportedKeys:
             try:
                 await self._delete(key)
             except (Transient, Permanent):
-                continue  # it has expired: it is only in the way, and the next full profile removes it
+                continue  # it has expired and only takes up room: the next full profile removes it
 
     async def _delete(self, key: _ImportedKey) -> None:
         email = await self._account.email()
-        if not key.fingerprint and key.sent is not None:  # the answer to the import never came
+        if not key.fingerprint and key.sent is not None:  # the import's response never arrived
             profile = await self._api.profile(email, key.sent)
             key.fingerprint = _fingerprint(profile, public_text(key.private_key)) if profile else ""
         if key.fingerprint:
@@ -120,7 +120,7 @@ class ImportedKeys:
 
 
 def new_key() -> "asyncssh.SSHKey":
-    """Make a private key, in memory."""
+    """Return a new private key, created in memory."""
     with ALONE:
         import asyncssh
 
@@ -133,6 +133,6 @@ def public_text(key: "asyncssh.SSHKey") -> str:
 
 
 def _fingerprint(profile: LoginProfile, public_key: str) -> str:
-    """Find the API's name for a key: empty if the profile does not have it."""
+    """Return the API's name for a key, empty if it is not in the profile."""
     body = public_key.split()[1]
     return next((each.fingerprint for each in profile.keys if body in each.key.split()), "")

@@ -1,9 +1,9 @@
-"""Final outcomes as messages, for whoever makes tickets or chat of them: one adapter, beside the log.
+"""Publish final outcomes to Pub/Sub, in addition to the log, for systems that open tickets or post to chats.
 
 A message is the outcome's JSON document. Its attributes are the labels of the log entry (``result``,
 ``reason``, ``runbook``, ``cause``), and ``severity``, ``owner``, ``project``, ``zone`` and ``outcome_id``;
-what does not apply is left out. ``outcome_id`` is the same if an outcome is published again: Pub/Sub delivers
-at least once, and so do we.
+those that do not apply are left out. ``outcome_id`` stays the same if an outcome is published again: both
+Pub/Sub and logmend deliver at least once.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from logmend.outcome import document
 log = logging.getLogger(__name__)
 
 TIMEOUT = 5.0
-"""Seconds for one publish, retries included: somebody waits for the answer to the event."""
+"""Seconds for one publish, retries included: the event waits for its answer."""
 PAUSE = 60.0
-"""Seconds for which nothing is tried once Pub/Sub did not answer, so that nobody waits for each."""
+"""Seconds without a try after Pub/Sub did not answer, to avoid waiting for each outcome."""
 
 
 class OutcomeTopic:
     """Publishes outcomes; see :class:`logmend.ports.OutcomeFeed`.
 
-    Each outcome that was not published is a WARNING of this module: ``not published: REASON: …``. The metric
-    ``unpublished`` of ``deploy/metrics.tf`` counts these.
+    This module logs a WARNING for each outcome that was not published: ``not published: REASON: …``. The
+    metric ``unpublished`` in ``deploy/metrics.tf`` counts them.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class OutcomeTopic:
     ) -> None:
         self._topic = topic
         self._publisher = publisher or Publisher(timeout=timeout)
-        self._limit = 2 * timeout  # opening the client takes some of it, once
+        self._limit = 2 * timeout  # the first time, this includes opening the client
         self._clock = clock
         self._paused_until = 0.0
 
     async def publish(self, outcome: Outcome) -> bool:
-        """Publish within seconds, and raise nothing. An outcome of what came back from there ends there."""
+        """Publish within seconds; never raises. An outcome of a message from this topic is not published."""
         if outcome.reason == "own_entry":
             return True
         if self._clock() < self._paused_until:
@@ -71,7 +71,7 @@ class OutcomeTopic:
 
 
 def attributes(outcome: Outcome) -> dict[str, str]:
-    """Return what a subscription can be filtered by."""
+    """Return the attributes by which a subscription can filter."""
     ref = outcome.instance
     more = {
         "severity": document.severity(outcome),

@@ -1,4 +1,4 @@
-"""The monitored resource of this process, for outcomes that are about no VM.
+"""The monitored resource of this process, for outcomes without a VM.
 
 A second-generation function is a Cloud Run service, and Cloud Logging files its own entries under
 ``cloud_run_revision`` (cloud.google.com/logging/docs/api/v2/resource-list). google-cloud-logging would take
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def of_process(project: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return type and labels: the revision's where Cloud Run's variables are set, else ``global``.
+    """Return type and labels: the revision's if Cloud Run's variables are set, else ``global``.
 
-    The region is asked of the metadata server, up to two seconds; without an answer its label is empty.
+    The region comes from the metadata server, within two seconds; without an answer its label is empty.
     """
     if "K_SERVICE" not in environ:
         return "global", {"project_id": project}
@@ -38,7 +38,7 @@ def _region(host: str) -> str:
 
     try:
         with requests.Session() as session:
-            session.trust_env = False  # no proxy reaches it
+            session.trust_env = False  # a proxy cannot reach it
             answer = session.get(
                 f"http://{host}{REGION}", headers={"Metadata-Flavor": "Google"}, timeout=_SECONDS
             )

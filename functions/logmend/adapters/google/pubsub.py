@@ -1,6 +1,6 @@
-"""Pub/Sub: publishing (dead letters, replays, ticks), and pulling what is to be replayed.
+"""Pub/Sub: publish dead letters, replays and ticks, and pull messages to be replayed.
 
-Google's client honours ``PUBSUB_EMULATOR_HOST``. Nothing is imported or dialled before the first call.
+Google's client honours ``PUBSUB_EMULATOR_HOST``. Nothing is imported or connected before the first call.
 """
 
 import asyncio
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from google.pubsub_v1.types import ReceivedMessage
 
 TIMEOUT = 20.0
-"""Seconds for one publish, with the client's own retries, or one pull or acknowledgement."""
+"""Seconds for one publish, including the client's own retries, or one pull or acknowledgement."""
 
 BODY_LIMIT = 1024 * 1024
-"""Bytes of a dead letter's body that are kept: four times what a log entry may have."""
-_ATTRIBUTES = 90  # Pub/Sub takes 100 of 256 + 1024 bytes; ours come on top
+"""The most bytes of a dead letter's body that are kept: four times the size limit of a log entry."""
+_ATTRIBUTES = 90  # Pub/Sub accepts 100 of 256 + 1024 bytes; ours are added
 _KEY_BYTES = 256
 _VALUE_BYTES = 1024
 
 
 class Pulled(Struct, frozen=True):
-    """A message that was pulled and is not acknowledged yet."""
+    """A message that was pulled but not acknowledged yet."""
 
     ack_id: str
     data: bytes
@@ -45,7 +45,7 @@ class Publisher:
         self._opened: PublisherClient | None = None
 
     async def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish to ``projects/P/topics/T`` and give the message id once Pub/Sub has it.
+        """Publish to ``projects/P/topics/T`` and return the message id once Pub/Sub has it.
 
         Transient, or Permanent naming the role; ``Permanent("not_found")`` if there is no such topic.
         """
@@ -68,7 +68,7 @@ class Publisher:
         with self._lock:
             if self._opened is None:
                 self._opened = pubsub_v1.PublisherClient()
-        # The generated call beneath the client's own: that one takes attributes as keyword arguments, among
+        # The generated call below the client's own: that one takes attributes as keyword arguments, among
         # which an attribute named ``topic`` has no place, and batches in threads that outlive the request.
         message = generated.PubsubMessage(data=data, attributes=dict(attributes))
         response = generated.PublisherClient.publish(
@@ -81,10 +81,10 @@ class Publisher:
 
 
 class DeadLetterTopic:
-    """Keeps what can never be decoded; see :class:`logmend.ports.DeadLetter`.
+    """Keeps messages that can never be decoded; see :class:`logmend.ports.DeadLetter`.
 
-    The message's own attributes are kept as far as Pub/Sub takes them; a body past 1 MiB is cut and marked
-    ``logmend_cut``.
+    The message's own attributes are kept as far as Pub/Sub accepts them. A body over 1 MiB is cut off and
+    marked ``logmend_cut``.
     """
 
     def __init__(self, topic: str, publisher: Publisher | None = None) -> None:
@@ -92,7 +92,7 @@ class DeadLetterTopic:
         self._publisher = publisher or Publisher()
 
     async def publish(self, body: bytes, delivery: Delivery, reason: str) -> None:
-        """Keep a copy. ``Transient("dead_letter_unavailable")``, or Permanent as Pub/Sub says it."""
+        """Publish a copy. ``Transient("dead_letter_unavailable")``, or Pub/Sub's Permanent."""
         attributes = _kept(delivery.attributes) | {
             "logmend_reason": reason,
             "logmend_message_id": _clipped(delivery.message_id, _VALUE_BYTES),
@@ -111,7 +111,7 @@ class DeadLetterTopic:
 
 
 class Subscription:
-    """Pulls from ``projects/P/subscriptions/S``; nothing is acknowledged but by :meth:`acknowledge`."""
+    """Pulls from ``projects/P/subscriptions/S``. Only :meth:`acknowledge` acknowledges anything."""
 
     def __init__(self, name: str, *, timeout: float = TIMEOUT) -> None:
         self._name = name
@@ -120,9 +120,9 @@ class Subscription:
         self._opened: SubscriberClient | None = None
 
     async def pull(self, limit: int = 100, *, wait: float = 5.0) -> Sequence[Pulled]:
-        """Pull at most ``limit`` messages; none if there are none within ``wait`` seconds.
+        """Pull at most ``limit`` messages; none if none arrive within ``wait`` seconds.
 
-        Fewer than there are may come at a time: pull until nothing comes.
+        A pull may return fewer messages than there are: pull until it returns none.
         """
         with ALONE:
             from google.api_core.exceptions import DeadlineExceeded
@@ -140,7 +140,7 @@ class Subscription:
         return tuple(_pulled(each, self._name) for each in response.received_messages)
 
     async def acknowledge(self, ack_ids: Sequence[str]) -> None:
-        """Acknowledge; these messages do not come again."""
+        """Acknowledge messages, so they are not delivered again."""
         if ack_ids:
             await self._call(
                 lambda client: client.acknowledge(
@@ -149,7 +149,7 @@ class Subscription:
             )
 
     async def extend(self, ack_ids: Sequence[str], seconds: int) -> None:
-        """Keep messages from coming again for ``seconds`` from now; 0 hands them back at once."""
+        """Keep messages from being redelivered for ``seconds`` from now; 0 returns them at once."""
         if ack_ids:
             await self._call(
                 lambda client: client.modify_ack_deadline(
@@ -161,7 +161,7 @@ class Subscription:
             )
 
     async def aclose(self) -> None:
-        """Release connections; what was not acknowledged comes again."""
+        """Release connections. Unacknowledged messages are delivered again."""
         if self._opened is not None:
             await asyncio.to_thread(self._opened.close)
 
@@ -200,7 +200,7 @@ def _pulled(received: "ReceivedMessage", subscription: str) -> Pulled:
 
 
 def _kept(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the attributes that Pub/Sub takes: it refuses a message for one that is too long."""
+    """Return the attributes that Pub/Sub accepts: it refuses a message if one is too long."""
     kept = {
         _clipped(key, _KEY_BYTES): _clipped(value, _VALUE_BYTES)
         for key, value in attributes.items()

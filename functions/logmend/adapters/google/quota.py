@@ -1,4 +1,4 @@
-"""Keeping to an API's quota from this side, so that its own refusals stay the exception."""
+"""A client-side limit that keeps calls within an API's quota, so refusals by the API are rare."""
 
 import asyncio
 import time
@@ -9,9 +9,9 @@ from logmend.errors import Transient
 
 
 class Quota:
-    """At most ``calls`` in any span of ``window`` seconds; whoever comes later waits for a place, in order.
+    """Allows at most ``calls`` in any span of ``window`` seconds; further calls wait for a place, in order.
 
-    It knows of this process alone: others that share the API's quota show up as its refusals.
+    It only counts this process: if others use up the API's quota, the API refuses calls.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Quota:
         self._taken: deque[float] = deque()
 
     async def take(self, patience: float, calls: int = 1) -> None:
-        """Wait for a place for each of ``calls``; ``Transient("rate_limited")`` at once if that takes longer.
+        """Wait for a place for each of ``calls``; ``Transient("rate_limited")`` at once if it takes longer.
 
-        ``patience`` is in seconds. Whoever is refused has taken no place.
+        ``patience`` is in seconds. A refused call takes no place.
         """
         now, calls = self._now(), min(calls, self._calls)
         while self._taken and self._taken[0] <= now - self._window:

@@ -1,8 +1,8 @@
-"""Plain REST to a Google API: google-auth's session over requests, in a few threads of its own.
+"""Plain REST calls to a Google API, with google-auth's session over requests in a few dedicated threads.
 
-For calls that Google's own client lacks, or whose client costs more to import than a user should wait for
-(docs/adr/0005-compute-over-rest.md). Times are bounded, so is what is read, and an ``http://`` endpoint gets
-no credentials: it is a fake or a proxy on the same machine.
+It is for calls that Google's own client lacks, or whose client takes too long to import
+(docs/adr/0005-compute-over-rest.md). Time and response size are bounded. An ``http://`` endpoint gets no
+credentials: it is a fake or a proxy on the same machine.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 REFUSED_TTL = 10.0
-"""Seconds for which credentials that were not found are taken as not there."""
+"""Seconds for which a failure to find credentials is remembered."""
 READ_LIMIT = 32 * 1024 * 1024
-"""Bytes of one answer: a page of a listing whose instances all have long start-up scripts fits in."""
+"""Bytes of one response: enough for a page of instances that all have long startup scripts."""
 
 
 class HttpReply(Struct, frozen=True):
-    """An HTTP answer. ``json`` is None if the body is no JSON object; ``date`` is the server's clock."""
+    """An HTTP response. ``json`` is None if the body is not a JSON object; ``date`` is the server's clock."""
 
     status: int
     json: JsonObject | None
@@ -40,11 +40,11 @@ class HttpReply(Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        """A success whose body can be read."""
+        """Return whether it is a success with a readable body."""
         return 200 <= self.status < 300 and self.json is not None
 
     def error(self, *, needs: str = "") -> Transient | Permanent:
-        """Return the error that an answer stands for; ``needs`` names the role that the call takes."""
+        """Return the error that the response stands for; ``needs`` names the role that the call requires."""
         if 200 <= self.status < 300:
             return Transient(
                 "api_protocol_error", f"status {self.status} with a body that is not a JSON object"
@@ -58,8 +58,8 @@ class Rest:
     """One API's endpoint. Safe for any number of tasks; nothing is opened before the first call.
 
     ``token`` is an access token to use instead of this process's credentials. ``connect_timeout`` and
-    ``timeout`` are seconds; a call takes at most twice their sum, since a read is
-    tried once more when the connection breaks (a frozen function wakes up with dead ones in its pool).
+    ``timeout`` are in seconds; a call takes at most twice their sum, since a read is tried again once if the
+    connection breaks (a frozen function wakes up with dead connections in its pool).
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Rest:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
     ) -> HttpReply:
-        """Call, and give whatever was answered; Transient or Permanent if nothing was."""
+        """Make a call and return any response; Transient or Permanent if there was none."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limit):
@@ -98,7 +98,7 @@ class Rest:
             raise Transient("api_unreachable", f"no answer within {self._limit:g} s") from error
 
     async def aclose(self) -> None:
-        """Close connections; calls that still run are left to their time limits."""
+        """Close connections. Calls that are still running end by their time limits."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._opened is not None:
             self._opened.close()
@@ -136,7 +136,7 @@ class Rest:
                         self._endpoint, self._times, threads=self._size, token=self._token
                     )
                 except Exception as error:
-                    # Looking for credentials in vain can take long: calls at the same time share the answer.
+                    # A failing search for credentials can take long: concurrent calls share its result.
                     self._refused = time.monotonic() + REFUSED_TTL, error
                     raise
             return self._opened
@@ -150,10 +150,10 @@ def open_session(
     again: tuple[str, ...] = ("GET",),
     token: str | None = None,
 ) -> "requests.Session":
-    """Open google-auth's session for an endpoint, or a plain one without credentials for ``http://``.
+    """Return google-auth's session for an endpoint, or a plain one without credentials for ``http://``.
 
-    ``times`` (seconds to connect, to read) bound asking for a token as well; ``again`` are the methods that
-    may be tried once more, if the connection broke or the answer was 502 or 503.
+    ``times`` (seconds to connect, to read) also limit requesting a token. ``again`` are the methods that may
+    be tried again once if the connection broke or the response was 502 or 503.
     """
     with ALONE:
         import requests
@@ -169,7 +169,7 @@ def open_session(
     else:
         with ALONE:
             import google.auth
-            import google.auth.compute_engine  # what default() imports in the cloud
+            import google.auth.compute_engine  # default() imports it on Google Cloud
             from google.auth.transport.requests import AuthorizedSession
 
         credentials, _ = google.auth.default(scopes=list(SCOPES))
@@ -189,7 +189,7 @@ def open_session(
 
 
 class _Bearer:
-    """Puts an access token on requests; requests would put what stands in a ``.netrc`` there otherwise."""
+    """Adds an access token to requests; otherwise requests would use credentials from a ``.netrc``."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -200,7 +200,7 @@ class _Bearer:
 
 
 def _read(response: "requests.Response", ends: float) -> str:
-    """Read the body within a bound in bytes and in time: a time limit of requests is for each read alone."""
+    """Return the body, limited in bytes and total time: requests' own time limit is per read."""
     body = bytearray()
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body += chunk
@@ -225,7 +225,7 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _message(document: Mapping[str, object] | None, text: str) -> str:
-    """Return an error's message and reasons as Google's APIs word them, or the beginning of the body."""
+    """Return the message and reasons from an error of Google's APIs, or the beginning of the body."""
     error = (document or {}).get("error")
     if not isinstance(error, dict):
         return text[:300]

@@ -1,4 +1,4 @@
-"""Questions that wait at the same time, asked together: what keeps a storm inside an API's quota."""
+"""Combine concurrent requests into one call, to keep a storm within an API's quota."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,14 +9,13 @@ V = TypeVar("V")
 
 
 class Together(Generic[K, V]):
-    """Ask ``ask`` for many keys at once.
+    """Calls ``ask`` for many keys at once.
 
-    A question that meets no other is asked at once, alone. While others are being asked, or right after many
-    were, it waits until ``pace`` seconds have passed since the last call began; all that wait by then are
-    asked in one call. A call that hangs holds up nobody else. Each answer is younger than its question.
+    A single request is made at once. While other calls are running, or right after one for many keys, it
+    waits until ``pace`` seconds have passed since the last call began; all requests waiting by then share one
+    call. A call that hangs delays no other. Each answer is newer than its request.
 
-    ``ask`` answers each key with a value or an exception. If it raises, everyone whom it was asked for gets
-    what it raised.
+    ``ask`` returns a value or an exception for each key. If it raises, all its callers get that exception.
     """
 
     def __init__(
@@ -31,7 +30,7 @@ class Together(Generic[K, V]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, key: K) -> V:
-        """Return the answer for one key, or raise it. A caller that is cancelled takes nobody with it."""
+        """Return or raise the answer for one key. Cancelling one caller does not affect the others."""
         if key not in self._waiting:
             self._waiting[key] = asyncio.get_running_loop().create_future()
             if len(self._waiting) == 1:
@@ -41,7 +40,7 @@ class Together(Generic[K, V]):
         return await asyncio.shield(self._waiting[key])
 
     def close(self) -> None:
-        """Ask no more; whoever still waits is cancelled."""
+        """Make no more calls; waiting callers are cancelled."""
         for task in self._tasks:
             task.cancel()
         for future in self._waiting.values():
@@ -58,13 +57,13 @@ class Together(Generic[K, V]):
             answers = await self._ask(list(waiting))
             for key, future in waiting.items():
                 _answer(future, answers[key])
-        except Exception as error:  # noqa: BLE001  whoever asked is told, whatever it is
+        except Exception as error:  # noqa: BLE001  the callers get it, whatever it is
             for future in waiting.values():
                 _answer(future, error)
         finally:
             self._asking -= 1
             for future in waiting.values():
-                future.cancel()  # nothing, unless this task was cancelled
+                future.cancel()  # no effect unless this task was cancelled
 
 
 def _answer(future: asyncio.Future[V], answer: V | Exception) -> None:
@@ -74,4 +73,4 @@ def _answer(future: asyncio.Future[V], answer: V | Exception) -> None:
         future.set_result(answer)
         return
     future.set_exception(answer)
-    future.exception()  # looked at, in case nobody waits for it any longer
+    future.exception()  # retrieved, in case no caller is waiting any longer

@@ -1,1 +1,1 @@
-"""The ``ssh`` executor: routes, host keys, credentials, scripts on a connection."""
+"""The ``ssh`` executor: routes, host keys, credentials, and running scripts over a connection."""

@@ -1,4 +1,4 @@
-"""What one SSH login takes, and the simplest source of it: a key file."""
+"""SSH credentials, and their simplest source: a key file."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -18,10 +18,10 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Credential(Struct, frozen=True):
-    """A username with the key, and perhaps the certificate, that a VM accepts for it.
+    """A username with the key, and possibly a certificate, that a VM accepts for it.
 
-    ``kind``: ``certificate`` (OS Login, one VM, minutes), ``imported_key`` (OS Login, a key in the login
-    profile) or ``static`` (a key file). The private key is never written anywhere.
+    ``kind`` is ``certificate`` (OS Login, valid for one VM and for minutes), ``imported_key`` (OS Login, a
+    key in the login profile) or ``static`` (a key file). The private key is never written anywhere.
     """
 
     username: str
@@ -34,9 +34,9 @@ class Credential(Struct, frozen=True):
 class StaticKey:
     """An unencrypted private key file, for labs and for fleets without OS Login.
 
-    A certificate beside it (``PATH-cert.pub``) is used as well. Both are read anew for each attempt, so that
-    they can be rotated. ``Permanent("bad_credential")`` if they cannot be read or do not fit together; it
-    names the setting, never its value, nor the file's content.
+    A certificate beside it (``PATH-cert.pub``) is used too. Both are read again for each attempt, so they can
+    be rotated. ``Permanent("bad_credential")`` if they cannot be read or do not match; the error names the
+    setting, never its value or the file's content.
     """
 
     def __init__(self, path: Path, username: str) -> None:
@@ -44,18 +44,18 @@ class StaticKey:
         self._username = username
 
     async def credential(self, facts: InstanceFacts) -> Credential:
-        """Return the key; the same for every VM."""
+        """Return the key, which is the same for every VM."""
         del facts
         return await asyncio.to_thread(self._read)
 
     async def instead(self, facts: InstanceFacts, refused: object) -> None:
-        """There is no other key."""
+        """Return None: there is no other key."""
 
     async def accepted(self, facts: InstanceFacts, credential: object) -> None:
-        """Nothing is to be remembered."""
+        """Do nothing: there is nothing to remember."""
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def _read(self) -> Credential:
         with ALONE:
@@ -67,7 +67,7 @@ class StaticKey:
             key = asyncssh.read_private_key(self._path)
             if beside.exists():
                 certificate = asyncssh.read_certificate(beside)
-        except OSError as exc:  # whose own text would repeat the path
+        except OSError as exc:  # its own text would repeat the path
             raise Permanent("bad_credential", f"the file of LOGMEND_SSH_KEY: {exc.strerror}") from exc
         except ValueError as exc:
             raise Permanent("bad_credential", f"the file of LOGMEND_SSH_KEY: {one_line(exc)}") from exc

@@ -1,22 +1,22 @@
 """Translate the exceptions of asyncssh, and of the sockets under it.
 
-``classify(exc)`` never raises. Put the executor's own knowledge first (its deadline, the exit codes of
-scripts), and give this module what is left. An error that a tunnel raised (see
-:mod:`logmend.adapters.ssh.iap`) travels through asyncssh unchanged and comes back as it is.
+``classify(exc)`` never raises. The executor handles what it knows about first (its deadline, the scripts'
+exit codes) and passes everything else to this module. An error raised by a tunnel (see
+:mod:`logmend.adapters.ssh.iap`) passes through asyncssh unchanged and is returned as it is.
 
 =========  ==================  =====================================================
 error      reason              when
 =========  ==================  =====================================================
 Transient  unreachable         refused, filtered, no route, no such name, timed out
-Transient  connection_lost     it broke after it stood
-Transient  ssh_busy            the server has no place just now (MaxStartups, …)
-Transient  ssh_protocol_error  what came was no valid SSH
-Transient  session_refused     logged in, but no channel was opened
-Transient  deadline_exceeded   a command did not end in its time
+Transient  connection_lost     it broke once established
+Transient  ssh_busy            the server is full at the moment (MaxStartups, …)
+Transient  ssh_protocol_error  the answer was not valid SSH
+Transient  session_refused     logged in, but no channel could be opened
+Transient  deadline_exceeded   a command did not finish in time
 Permanent  host_key_mismatch   the key is not the pinned one
-Permanent  not_permitted       login refused, or the server forbids what we ask
+Permanent  not_permitted       login refused, or the server forbids the request
 Permanent  ssh_incompatible    no common algorithm or protocol version
-Permanent  bad_credential      a key or certificate of ours cannot be used
+Permanent  bad_credential      our key or certificate cannot be used
 Permanent  script_error        a checked command failed (``check=True``)
 Transient  unexpected_error    anything else
 =========  ==================  =====================================================
@@ -66,7 +66,7 @@ TABLE: Table = {
     "builtins.OSError": transient("unreachable"),
 }
 
-# RFC 4253 section 11.1, SSH_MSG_DISCONNECT reason codes, for what arrives as a plain DisconnectError.
+# RFC 4253 section 11.1: SSH_MSG_DISCONNECT reason codes, for a plain DisconnectError.
 _BY_DISCONNECT: Mapping[int, ErrorRow] = {
     1: permanent("not_permitted"),  # HOST_NOT_ALLOWED_TO_CONNECT
     2: transient("ssh_protocol_error"),  # PROTOCOL_ERROR
@@ -91,13 +91,13 @@ _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def classify(exc: BaseException) -> Transient | Permanent:
-    """Return whether trying again later can help, and in one word why not now."""
+    """Return an error that says whether trying again later can help, with a one-word reason."""
     if isinstance(exc, Transient | Permanent):
         return exc
     if isinstance(exc, LogmendError):
         return Transient(UNEXPECTED, one_line(exc))
     if isinstance(exc, OSError) and exc.errno in _OUT_OF_FILES:
-        return Transient("out_of_files", one_line(exc))  # ours, not the VM's: it must not count against it
+        return Transient("out_of_files", one_line(exc))  # our own limit: it must not count against the VM
     hit = nearest(type(exc), TABLE)
     if hit is None:
         return Transient(UNEXPECTED, f"{type(exc).__name__}: {one_line(exc)}")

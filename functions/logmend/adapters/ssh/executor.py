@@ -1,20 +1,20 @@
 """The ssh executor: one session per attempt, ``check`` as the login user, ``enforce`` through ``sudo -n``.
 
-The server's key (:mod:`.host_keys`) and a credential are looked up side by side, then comes the login
-(:mod:`.login`); if the VM refuses an OS Login certificate, and only there, an imported key follows once, on
-a connection of its own. No pseudo-terminal is asked for. One deadline spans the attempt, from the look-up of
-keys to the last script's end, however often the other side sends a byte.
+The server's host key (:mod:`.host_keys`) and a credential are looked up concurrently; then comes the login
+(:mod:`.login`). Only if the VM refuses an OS Login certificate is an imported key tried, once, on a new
+connection. No pseudo-terminal is requested. One deadline covers the attempt, from looking up keys to the end
+of the last script, no matter how often the other side sends data.
 
 ========================  ===================================================================================
-Transient                 ``unreachable`` nothing lets us in; ``connection_lost`` it broke while a script ran;
+Transient                 ``unreachable``; ``connection_lost`` (it broke while a script ran);
                           ``deadline_exceeded``
 Permanent                 ``no_route``, ``host_key_unknown``, ``host_key_mismatch``, ``not_permitted`` (login
-                          or sudo; the detail names the role); what :mod:`.refusals` has a word for
-Evidence                  whatever a script that began ended with; it is for ``verify`` to judge
+                          or sudo; the detail names the role); the reasons in :mod:`.refusals`
+Evidence                  the result of a script that began, however it ended; ``verify`` judges it
 ========================  ===================================================================================
 
-Not guaranteed: that a script has stopped on the VM when its attempt has ended early. The scripts bound
-themselves with ``timeout`` and keep each other off with ``flock``.
+Not guaranteed: that a script has stopped on the VM if its attempt ended early. The scripts limit their own
+time with ``timeout`` and exclude each other with ``flock``.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from logmend.ports import Clock
 from logmend.runbook import Runbook, diagnosis
 
 if TYPE_CHECKING:
-    import asyncssh  # loaded with the first attempt: most events end before one
+    import asyncssh  # loaded by the first attempt: most events never reach one
 
 
 class Credentials(Protocol):
@@ -48,11 +48,11 @@ class Credentials(Protocol):
         ...
 
     async def instead(self, facts: InstanceFacts, refused: AnyCredential) -> AnyCredential | None:
-        """Return the credential that follows one which the VM refused; None if there is none."""
+        """Return the credential to try after the VM refused one; None if there is none."""
         ...
 
     async def accepted(self, facts: InstanceFacts, credential: AnyCredential) -> None:
-        """Hear that a VM took what was given instead."""
+        """Note that a VM accepted the credential that was tried instead."""
         ...
 
 
@@ -109,7 +109,7 @@ class SshSession:
         return Evidence(code, values, self._clock.now(), error)
 
     async def _output(self, script: str, *, as_root: bool, mark: str = "") -> tuple[int, bytes, str, bytes]:
-        """Return exit code, standard output, what says how it ended, and all of standard error."""
+        """Return exit code, standard output, the text that says how it ended, and all of standard error."""
         with ALONE:
             import asyncssh
 
@@ -131,9 +131,9 @@ class SshSession:
 class SshExecutor:
     """Reaches a VM over SSH; see :class:`logmend.ports.SessionExecutor`. Safe for many attempts at once.
 
-    ``deadline`` bounds an attempt, ``connect_timeout`` (seconds, at most half of the deadline) the way from
-    the first packet to being logged in; ``keepalive`` is how often (seconds) a silent server is asked
-    whether it is still there, three times over.
+    ``deadline`` limits an attempt, and ``connect_timeout`` (seconds, at most half of the deadline) the time
+    from the first packet to the completed login. ``keepalive`` is the number of seconds after which a silent
+    server is asked whether it is still there, up to three times.
     """
 
     name = "ssh"
@@ -156,13 +156,13 @@ class SshExecutor:
         self._clock = clock
         self._port = port
         self._deadline = deadline.total_seconds()
-        # Well within the deadline, so that a silent VM is told apart from a slow script.
+        # Well within the deadline, to tell a silent VM from a slow script.
         self._connect_timeout = min(connect_timeout, self._deadline / 2)
         self._keepalive = keepalive
 
     @asynccontextmanager
     async def open(self, facts: InstanceFacts, runbook: Runbook, action: Action) -> AsyncIterator[SshSession]:
-        """Connect to a VM; everything is closed on leaving, also when cancelled."""
+        """Connect to a VM. Everything is closed on exit, even if cancelled."""
         ends = asyncio.get_running_loop().time() + self._deadline
         async with AsyncExitStack() as stack:
             try:
@@ -177,9 +177,9 @@ class SshExecutor:
             yield SshSession(connection, facts.ref.instance_id, runbook, action, self._clock, ends, login)
 
     async def _prepared(self, facts: InstanceFacts, ends: float) -> tuple[Trust, AnyCredential]:
-        """Look up the host keys and a credential side by side; a VM without known keys is shown none.
+        """Look up host keys and a credential concurrently. No credential is shown to a VM without known keys.
 
-        What is wrong with its keys is said before what is wrong with the credential.
+        An error about the host keys takes precedence over one about the credential.
         """
         trust, credential = await asyncio.gather(
             self._host_keys.trusted(facts, lambda: self._shown(facts, ends)),
@@ -200,7 +200,7 @@ class SshExecutor:
         credential: AnyCredential,
         ends: float,
     ) -> tuple["asyncssh.SSHClientConnection", AnyCredential]:
-        """Log in, with the credential that follows a refused one if need be."""
+        """Log in, if necessary with the credential that follows a refused one."""
         try:
             return await self._login(stack, facts, trust, credential, ends), credential
         except ssh_login.KeyRefused as refused:
@@ -236,7 +236,7 @@ class SshExecutor:
         return connection
 
     async def _shown(self, facts: InstanceFacts, ends: float) -> "asyncssh.SSHKey":
-        """Fetch the key that the VM's server shows, on a connection of its own."""
+        """Fetch the key that the VM's server presents, on a separate connection."""
         async with self._route.way(facts, self._port) as way:
             return await ssh_login.shown_key(way, self._port, self._limit(ends))
 
@@ -245,7 +245,7 @@ class SshExecutor:
 
 
 async def _close(connection: "asyncssh.SSHClientConnection") -> None:
-    """Disconnect in good order, or give up after a second."""
+    """Disconnect cleanly, or give up after a second."""
     connection.close()
     try:
         async with asyncio.timeout(1):

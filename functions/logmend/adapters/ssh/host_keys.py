@@ -1,16 +1,16 @@
-"""Where a VM's SSH host keys are known from. All but :class:`Insecure` fail closed.
+"""Sources of a VM's SSH host keys. All except :class:`Insecure` fail closed.
 
-``trusted(facts, see)`` gives the keys that the VM's server may have, looked up for each attempt. A VM without
-any known key is ``Permanent("host_key_unknown")``: no credential is shown to its server.
+``trusted(facts, see)`` returns the keys that the VM's server may have, looked up for each attempt. For a VM
+without a known key it raises ``Permanent("host_key_unknown")``: no credential is shown to its server.
 
 =====================  =======================================================================================
 setting                keys
 =====================  =======================================================================================
-``auto``               the pinned key; else those that the VM published; else, over IAP alone, the key that
-                       its server shows is pinned
-``pinned``             the same over any route
+``auto``               the pinned key; else those that the VM published; else, over IAP only, the key that
+                       its server presents, which is then pinned
+``pinned``             the same, over any route
 ``published``          those that the VM published
-``known-hosts:PATH``   those of a file
+``known-hosts:PATH``   those in a file
 ``insecure``           any
 =====================  =======================================================================================
 """
@@ -36,14 +36,14 @@ KnownKeys = Sequence[Sequence[Any]]
 """What asyncssh takes: lists of trusted keys, authorities and revoked keys, perhaps more."""
 
 See = Callable[[], Awaitable["asyncssh.SSHKey"]]
-"""Fetches the key that the VM's server shows now, on a connection of its own that logs nobody in."""
+"""Fetches the key that the VM's server presents now, on a separate connection without a login."""
 
 UNPUBLISHED = frozenset({"host_key_unknown", "guest_attributes_disabled"})
-"""Reasons after which a first contact may pin: the VM has published nothing, or can publish nothing."""
+"""Reasons for which a first contact may pin: the VM has published no key, or cannot publish any."""
 
 
 class Trust(Struct, frozen=True):
-    """The keys that a server may have (None: any), and how they are known, as outcomes say it."""
+    """The keys that a server may have (None: any), and how they are known, in the words of outcomes."""
 
     source: HostKeySource
     known: KnownKeys | None
@@ -53,12 +53,12 @@ class HostKeys(Protocol):
     """A source of host keys."""
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Return the keys that the VM's server may have; ``see`` is for those who pin."""
+        """Return the keys that the VM's server may have. Sources that pin call ``see``."""
         ...
 
 
 class GuestAttributes(Protocol):
-    """The one call of the Compute API that is needed here."""
+    """The only call of the Compute API that is needed here."""
 
     async def guest_attributes(self, ref: InstanceRef, path: str) -> Mapping[str, str]:
         """Return the guest attributes below ``path`` by key; ``Permanent("not_found")`` if there are none."""
@@ -68,18 +68,19 @@ class GuestAttributes(Protocol):
 class PublishedHostKeys:
     """Keys that the VM published as guest attributes, in the namespace ``hostkeys``.
 
-    Only the VM itself can write them, and only the API tells them. Google's guest agent does so on the first
-    boot of an instance id and never again (instance_setup.go, 2022 to 2026), and only if metadata
-    ``enable-guest-attributes`` was TRUE then; docs/ssh.md has the command that publishes them later.
+    Only the VM itself can write them, and only the API serves them. Google's guest agent publishes them on
+    the first boot of an instance id and never again (instance_setup.go, 2022 to 2026), and only if the
+    metadata item ``enable-guest-attributes`` was TRUE then. docs/ssh.md has the command to publish later.
     """
 
     def __init__(self, compute: GuestAttributes) -> None:
         self._compute = compute
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Look the keys up; Permanent if there are none.
+        """Look up the keys; Permanent if there are none.
 
-        ``host_key_unknown``, ``guest_attributes_disabled``, ``not_permitted`` naming the permission.
+        Its reason is ``host_key_unknown``, ``guest_attributes_disabled`` or, naming the permission,
+        ``not_permitted``.
         """
         del see
         with ALONE:
@@ -93,10 +94,10 @@ class PublishedHostKeys:
             published = {}
         keys = []
         for kind, value in sorted(published.items()):
-            try:  # the value is base64, perhaps followed by a comment
+            try:  # the value is base64, possibly followed by a comment
                 keys.append(asyncssh.import_public_key(f"{kind} {value.split()[0]}"))
             except (asyncssh.KeyImportError, ValueError, IndexError):
-                continue  # a type that asyncssh does not know cannot be negotiated either
+                continue  # asyncssh cannot negotiate a type that it does not know
         if not keys:
             raise Permanent(
                 "host_key_unknown",
@@ -107,10 +108,10 @@ class PublishedHostKeys:
 
 
 class PinnedHostKeys:
-    """The key of the first contact, kept in the ledger; at a first contact, published keys count more.
+    """The key from the first contact, kept in the ledger. At a first contact, published keys take precedence.
 
-    What is published later never replaces a pin. ``first_contact`` says whether a key may be pinned at all:
-    IAP's relay is asked for a VM by name and dials its interface, a direct route only finds an address.
+    A key published later never replaces a pin. ``first_contact`` says whether a key may be pinned at all:
+    IAP's relay looks a VM up by name and dials its interface, but a direct route only has an address.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class PinnedHostKeys:
         self._first_contact = first_contact
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Look the pin up, else what is published, else pin. Of two first contacts one pin is left."""
+        """Look up the pin, else the published keys, else pin. Two concurrent first contacts leave one pin."""
         if (pin := (await self._contacts.get(facts.ref)).pin) is not None:
             return Trust("pinned", _only(pin))
         try:
@@ -140,11 +141,11 @@ class PinnedHostKeys:
 
 
 class KnownHostsFile:
-    """Keys from a file in OpenSSH's ``known_hosts`` format, read anew for each attempt.
+    """Keys from a file in OpenSSH's ``known_hosts`` format, read again for each attempt.
 
-    A VM is looked up by its numeric instance id as the host name (as ``HostKeyAlias`` would have it), then by
-    its internal and its external address, each plain or as ``[ADDRESS]:PORT``; the first that is
-    there counts. Hashed names, ``@cert-authority`` and ``@revoked`` work as in OpenSSH::
+    A VM is looked up with its numeric instance id as the host name (as with ``HostKeyAlias``), then by its
+    internal and external addresses, each plain or as ``[ADDRESS]:PORT``. The first match counts. Hashed
+    names, ``@cert-authority`` and ``@revoked`` work as in OpenSSH::
 
         4775836342981993096 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA…
         [10.0.0.7]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA…
@@ -155,7 +156,7 @@ class KnownHostsFile:
         self._port = port
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Look the keys up. ``Permanent("host_key_unknown")`` if the file cannot be read as well."""
+        """Look up the keys. ``Permanent("host_key_unknown")`` if there are none or the file is unreadable."""
         del see
         with ALONE:
             import asyncssh
@@ -175,16 +176,16 @@ class KnownHostsFile:
 
 
 class Insecure:
-    """Any host key is accepted. For labs: whoever answers on the address gets to see and to fake the work."""
+    """Accepts any host key. For labs only: an impostor at the VM's address can see and fake the work."""
 
     async def trusted(self, facts: InstanceFacts, see: See) -> Trust:
-        """Trust whatever comes."""
+        """Trust any key."""
         del facts, see
         return Trust("insecure", None)
 
 
 def _only(pin: Pin) -> KnownKeys:
-    """Trust one key. One that cannot be read is ``Permanent("ledger_corrupt")``, not a first contact."""
+    """Trust one key. ``Permanent("ledger_corrupt")`` if it cannot be read; that is no first contact."""
     with ALONE:
         import asyncssh
 

@@ -1,7 +1,7 @@
-"""One SSH login, and reading a server's host key: nothing of the host that logmend runs on takes part.
+"""Log in over SSH, and read a server's host key, without using any configuration of the local host.
 
-Whatever goes wrong before somebody is logged in is told here, with the server's own words: :func:`login`
-raises :class:`KeyRefused` only if the server went through public key authentication and said no.
+Errors before the login is complete are raised here, with the server's own words. :func:`login` raises
+:class:`KeyRefused` only if the server performed public key authentication and refused.
 """
 
 import asyncio
@@ -21,53 +21,53 @@ from logmend.model.values import CredentialKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import asyncssh  # loaded with the first attempt: most events end before one
+    import asyncssh  # loaded by the first attempt: most events never reach one
 
     from logmend.adapters.ssh.watcher import Watcher
 
 FIRST_CIPHER = "^aes128-gcm@openssh.com"
-"""Asked for first, the library's others after it. Its own first choice is ChaCha20, which it puts together in
-Python: an attempt takes half as much CPU again (docs/performance.md)."""
+"""The preferred cipher; asyncssh's others follow. Its own first choice is ChaCha20, which it assembles in
+Python: an attempt would take half as much CPU again (docs/performance.md)."""
 
 PINNABLE = ["ecdsa-sha2-nistp256", "ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512", "rsa-sha2-256"]
-"""Host key algorithms of a first contact. P-256 first: a host that is put into FIPS mode later keeps it."""
+"""Host key algorithms for a first contact. P-256 is first: it stays usable in FIPS mode."""
 
 TOO_MANY = "Too many authentication failures"
-"""What OpenSSH says (auth.c) when MaxAuthTries is used up: the last key was refused as well."""
+"""OpenSSH's message (auth.c) when MaxAuthTries is used up: the last key was refused too."""
 
 
 class AnyCredential(Protocol):
-    """What one login takes. Key and certificate are asyncssh's objects."""
+    """What a login needs. Key and certificate are asyncssh objects."""
 
     @property
     def username(self) -> str:
-        """Login name on the VM."""
+        """Return the login name on the VM."""
         ...
 
     @property
     def private_key(self) -> "asyncssh.SSHKey":
-        """The private key."""
+        """Return the private key."""
         ...
 
     @property
     def certificate(self) -> "asyncssh.SSHCertificate | None":
-        """The user certificate for the key, or None."""
+        """Return the user certificate for the key, or None."""
         ...
 
     @property
     def kind(self) -> CredentialKind:
-        """Where it comes from."""
+        """Return where the credential comes from."""
         ...
 
 
 class KeyRefused(Permanent):
-    """The server refused the public key, or the certificate: ``not_permitted``, or ``key_type_refused``."""
+    """The server refused the public key or certificate: ``not_permitted`` or ``key_type_refused``."""
 
 
 async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
-    """Fetch the host key that a server proves to have, without showing it who asks.
+    """Fetch the host key that a server proves to have, without identifying ourselves.
 
-    ``limit`` is the event loop's time by which it must have answered.
+    ``limit`` is the event loop time by which it must have answered.
     """
     with ALONE:
         import asyncssh
@@ -101,7 +101,7 @@ async def shown_key(way: Way, port: int, limit: float) -> "asyncssh.SSHKey":
 async def login(
     way: Way, port: int, trust: Trust, credential: AnyCredential, limit: float, keepalive: float
 ) -> "asyncssh.SSHClientConnection":
-    """Log in. ``keepalive`` is how often, in seconds, a silent server is asked whether it is still there."""
+    """Log in. Every ``keepalive`` seconds, a silent server is asked whether it is still there."""
     with ALONE:
         import asyncssh
 
@@ -117,9 +117,9 @@ async def login(
                 tunnel=way.tunnel,
                 client_factory=lambda: watcher,
                 username=credential.username,
-                client_keys=None,  # the watcher has them
+                client_keys=None,  # the watcher supplies them
                 known_hosts=trust.known,
-                # Nothing of the host: no configuration, agent, environment, certificate store or proxy.
+                # Nothing local: no configuration, agent, environment, certificate store or proxy.
                 config=None,
                 agent_path=None,
                 agent_forwarding=False,
@@ -130,7 +130,7 @@ async def login(
                 canonicalize_hostname=False,
                 env=None,
                 send_env=None,
-                # One way to log in, and nothing asked of a person.
+                # One way to log in, without prompting.
                 preferred_auth=("publickey",),
                 password_auth=False,
                 kbdint_auth=False,
@@ -140,7 +140,7 @@ async def login(
                 gss_host=None,
                 compression_algs=None,
                 encryption_algs=FIRST_CIPHER,
-                connect_timeout=None,  # the limit spans what these two would
+                connect_timeout=None,  # the limit covers what these two would
                 login_timeout=0,
                 keepalive_interval=keepalive,
                 keepalive_count_max=3,
@@ -158,12 +158,12 @@ async def login(
             raise _refused(credential, watcher, one_line(error)) from error
         trouble = _before_login(errors.classify(error), watcher)
         if trouble.reason == "ssh_incompatible" and trust.known is not None and "host key" in trouble.detail:
-            raise _mismatch(trust, trouble.detail) from error  # the server has none of the known kinds
+            raise _mismatch(trust, trouble.detail) from error  # the server has no key of a known type
         raise trouble from error
 
 
 def _keys(credential: AnyCredential) -> "Sequence[asyncssh.SSHKey | asyncssh.SSHKeyPair]":
-    """Return what is offered: a certificate of OS Login alone, since its bare key is known to nobody."""
+    """Return the keys to offer. An OS Login certificate goes alone: no server knows its bare key."""
     with ALONE:
         import asyncssh
 
@@ -184,7 +184,7 @@ def _mismatch(trust: Trust, detail: str) -> Permanent:
 
 
 def _refused(credential: AnyCredential, watcher: "Watcher", words: str) -> KeyRefused:
-    """Return what a refused key means, by where it came from."""
+    """Return what a refused key means, depending on its source."""
     kind = credential.private_key.algorithm.decode("ascii", "replace")
     if takes := watcher.takes(credential.private_key):
         return KeyRefused(
@@ -197,9 +197,9 @@ def _refused(credential: AnyCredential, watcher: "Watcher", words: str) -> KeyRe
 
 
 def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient | Permanent:
-    """Return what ended a connection before the login was complete, by the server's own words if it had any.
+    """Return what ended a connection before the login was complete, using the server's own words if any.
 
-    PAM refuses an account after the key was accepted: OpenSSH passes PAM's message on and hangs up.
+    PAM refuses an account after the key was accepted: OpenSSH passes on PAM's message and hangs up.
     """
     if error.reason != "connection_lost":
         return error
@@ -215,7 +215,7 @@ def _before_login(error: Transient | Permanent, watcher: "Watcher") -> Transient
 def _name_the_user() -> None:
     """Provide asyncssh with a local user name if the container's user has none.
 
-    It fails without one, and uses it for nothing but the configuration that it is told not to read.
+    It fails without one, although it only uses it for the configuration that it is told not to read.
     """
     try:
         getpass.getuser()

@@ -1,8 +1,8 @@
-"""What servers, PAM and sudo say when they refuse, and what it means: one story for each.
+"""What servers, PAM and sudo say when they refuse, and what each refusal means.
 
-Source of the texts: OpenSSH's auth.c and session.c, Linux-PAM's pam_unix, pam_nologin and systemd's nologin
-text, sudo's own messages (run with LC_ALL=C, so that they are English). tests/lab/test_refusals.py has
-the real programs say them. What is not listed is passed on as it was said.
+The texts come from OpenSSH's auth.c and session.c, Linux-PAM's pam_unix, pam_nologin and systemd's nologin
+text, and sudo's own messages (sudo runs with LC_ALL=C, so they are in English). tests/lab/test_refusals.py
+gets them from the real programs. A text that is not listed is passed on unchanged.
 """
 
 import re
@@ -20,7 +20,7 @@ LOGIN: Mapping[CredentialKind, str] = {
     "static": "the VM refused the static key: check that LOGMEND_SSH_USER exists there and has the public key"
     " in its authorized_keys",
 }
-"""What a refused public key means, by where it came from."""
+"""What a refused public key means, depending on its source."""
 
 SUDO_REFUSED = (
     "sudo without a password was refused: grant roles/compute.osAdminLogin to logmend's service account"
@@ -44,11 +44,11 @@ _TABLE: tuple[tuple[str, ErrorRow], ...] = (
 
 
 _NO_CURL = re.compile(r"curl\W{0,3}: (?:No such file|not found|command not found)")
-"""Of a shell, or of the ``timeout`` (coreutils, busybox) that was to run it."""
+"""The message of a shell, or of the ``timeout`` (coreutils, busybox) that should have run curl."""
 
 
 def listed(text: str) -> Transient | Permanent | None:
-    """Return what a known refusal means, with the words themselves; None for what is not listed."""
+    """Return what a known refusal means, including its text; None if it is not listed."""
     for pattern, row in _TABLE:
         if re.search(pattern, text):
             return error_of(row, one_line(text))
@@ -56,10 +56,10 @@ def listed(text: str) -> Transient | Permanent | None:
 
 
 def at_login(output: str) -> Transient | Permanent:
-    """Recognise a connection that the server closed while it logged us in.
+    """Return what it means that the server closed the connection during the login.
 
-    Unlisted words, or none, may be anything from a full /etc/nologin to a policy of PAM: the VM is asked
-    again, and fails with them after ``LOGMEND_UNREACHABLE_TRIES``.
+    An unlisted message, or none, can mean anything from /etc/nologin to a PAM policy: the VM is tried again,
+    and fails with that message after ``LOGMEND_UNREACHABLE_TRIES``.
     """
     words = one_line(output) if output.strip() else "without a word"
     return listed(output) or Transient(
@@ -68,7 +68,7 @@ def at_login(output: str) -> Transient | Permanent:
 
 
 def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
-    """Return why a script was not even begun."""
+    """Return why a script did not start."""
     why = SUDO_REFUSED if as_root else "the login shell did not run the script"
     return listed(stderr) or Permanent("not_permitted", one_line(f"{why} ({stderr})"))
 
@@ -76,28 +76,28 @@ def not_begun(stderr: str, *, as_root: bool) -> Transient | Permanent:
 def told_of_check(
     values: Mapping[str, str], stderr: str, credential: CredentialKind | None
 ) -> Mapping[str, str]:
-    """Return a script's values, with the reason why the VM's metadata server said nothing, if that is known.
+    """Return a script's values, adding why the VM's metadata server did not answer, if that is known.
 
-    ``credential`` is what let the user in, None for root. The guest part of OS Login asks the metadata server
-    as root at each login (guest-oslogin, oslogin_utils.cc): if that worked and the user gets no answer,
-    the VM keeps the server from users.
+    ``credential`` is the credential that was accepted, None for root. OS Login's guest component queries the
+    metadata server as root at each login (guest-oslogin, oslogin_utils.cc). If that worked but the user gets
+    no answer, the VM blocks users from the server.
     """
     unnamed = values.get("instance_id") == ""
     if values.get("reason") != "config_status_unknown" and (not unnamed or "reason" in values):
         return values
     if _NO_CURL.search(stderr):
         return {**values, "reason": "no_curl"}
-    silent = unnamed and not values.get("config_status", "").strip("0")  # curl's 000: no answer at all
+    silent = unnamed and not values.get("config_status", "").strip("0")  # 000 is curl's "no answer"
     if silent and credential in ("certificate", "imported_key"):
         return {**values, "reason": "metadata_root_only"}
     return values
 
 
 def torn(stderr: str, *, as_root: bool) -> Transient | Permanent:
-    """Return why a script did not arrive whole: it was not run.
+    """Return why a script did not arrive whole, and so was not run.
 
-    A shell that may not start ``cat`` reads nothing; under sudo that is ``noexec`` in sudoers, which lets a
-    command run no other (sudoers(5)).
+    A shell that may not start ``cat`` reads nothing. Under sudo the cause is ``noexec`` in sudoers, which
+    keeps a command from running others (sudoers(5)).
     """
     if as_root and re.search(r"cat: .*(?:Permission denied|Operation not permitted)", stderr):
         return Permanent("sudo_noexec", one_line(stderr))

@@ -1,18 +1,18 @@
-"""One script on one SSH connection: delivered whole or not run, its output bounded, its end told apart.
+"""Run a script over an SSH connection: it arrives whole or does not run, and its output is bounded.
 
-The command line is a constant; nothing of an event, a runbook or a setting is ever part of it. The script
-travels on standard input and is read to its end *before* it runs, so that
+The command line is a constant and never contains anything from an event, a runbook or a setting. The script
+is sent on standard input and read to its end *before* it runs. Therefore:
 
-* a command of the script that reads standard input finds it empty, instead of swallowing the script's rest
-  (which is what ``sh -s`` under bash does),
-* a connection that dies half way leaves a script without its last line, which is not run,
-* quoting is nobody's problem, and neither the process list nor sudo's log shows the text on the command line
-  of anything but the shell that runs it.
+* A command in the script that reads standard input finds it empty, instead of consuming the rest of the
+  script (as with ``sh -s`` under bash).
+* A connection that dies half-way leaves a script without its last line, and such a script is not run.
+* Nothing has to be quoted, and in the process list and sudo's log the text appears only on the command line
+  of the shell that runs it.
 
-The line before the script is its one argument: the attempt's mark, 32 hex digits of our own, or nothing.
+The line before the script is its only argument: the attempt's mark (32 hex digits that we generate) or empty.
 
-A first line of output, printed by the shell that is about to run the script, tells a script that failed from
-one that never began: a refused sudo, a login shell that runs nothing, a forced command.
+The shell prints a first line of output just before it runs the script. It distinguishes a script that failed
+from one that never started: a refused sudo, a login shell that runs nothing, a forced command.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from logmend.errors import Transient
 from logmend.model import evidence
 
 OUTPUT_LIMIT = 64 * 1024
-"""Bytes of output, both streams together, after which a script is cut off. Well below it nothing is lost."""
+"""Bytes of output, both streams together, after which a script is cut off. Less is never lost."""
 
 _MARK = re.compile("(?:[0-9a-f]{32})?")
 _END = "# logmend: end of script"
@@ -41,19 +41,19 @@ _SHELL = (
     f"exit {_TORN}'"
 )
 AS_USER = _SHELL
-"""Command line that runs what it reads on standard input, as the user who logged in.
+"""Command line that runs the script from standard input, as the user who logged in.
 
-The usual folders come last on the path: sudo's ``secure_path`` may lack the one that has everything.
+The usual directories are appended to the path: sudo's ``secure_path`` may lack the one that is needed.
 """
 AS_ROOT = f"env LC_ALL=C sudo -n {_SHELL}"
-"""The same as root. ``-n``: a password is never asked for; in English, whatever the VM speaks."""
+"""The same as root. ``-n`` never asks for a password; LC_ALL makes messages English on any VM."""
 
 CUT = -1
-"""Exit code of a script that was cut off for its output."""
+"""Exit code of a script that was cut off because of its output."""
 
 
 class Output(asyncssh.SSHClientSession[bytes]):
-    """What a command printed, up to :data:`OUTPUT_LIMIT`; ``done`` is set when it has ended or is cut off."""
+    """A command's output, up to :data:`OUTPUT_LIMIT`; ``done`` is set when it has ended or is cut off."""
 
     def __init__(self) -> None:
         self.stdout = bytearray()
@@ -65,11 +65,11 @@ class Output(asyncssh.SSHClientSession[bytes]):
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
 
     def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
-        """Remember the channel, so as to end it."""
+        """Remember the channel, to be able to end it."""
         self._channel = chan
 
     def data_received(self, data: bytes, datatype: object) -> None:
-        """Keep what there is room for."""
+        """Keep as much as there is room for."""
         kept = self.stderr if datatype == asyncssh.EXTENDED_DATA_STDERR else self.stdout
         room = OUTPUT_LIMIT - len(self.stdout) - len(self.stderr)
         kept += data[:room]
@@ -79,20 +79,20 @@ class Output(asyncssh.SSHClientSession[bytes]):
             self._finish(None)
 
     def exit_status_received(self, status: int) -> None:
-        """Note how it ended."""
+        """Note the exit status."""
         self.status = status
 
     def exit_signal_received(self, signal: str, core_dumped: bool, msg: str, lang: str) -> None:
-        """Note what killed it."""
+        """Note the signal that killed it."""
         del core_dumped, msg, lang
         self.signal = signal
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Finish: the channel is closed, with the command's end or with the connection."""
+        """Finish: the command has ended or the connection is lost."""
         self._finish(exc)
 
     def end(self) -> None:
-        """Close the channel, whatever still runs; on the VM that ends at its next output at the latest."""
+        """Close the channel. A command still running on the VM ends at its next output at the latest."""
         if self._channel is not None:
             self._channel.abort()
 
@@ -102,12 +102,11 @@ class Output(asyncssh.SSHClientSession[bytes]):
 
 
 async def run(connection: asyncssh.SSHClientConnection, command: str, script: str, mark: str = "") -> Output:
-    """Run a script to its end. The caller bounds the time; being cancelled closes the channel.
+    """Run a script to its end. The caller limits the time; cancelling closes the channel.
 
-    ``mark`` is the script's argument; ValueError for anything but our hex digits.
+    ``mark`` is the script's argument; ValueError if it is anything but our hex digits.
 
-    Once the script may have begun, whatever goes wrong is Transient: only a look at the VM can tell what was
-    done.
+    Once the script may have started, every error is Transient: only a look at the VM can tell what was done.
     """
     if not _MARK.fullmatch(mark):
         raise ValueError("a mark is 32 hex digits")
@@ -116,12 +115,12 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
         channel, _ = await connection.create_session(
             lambda: output, command, encoding=None, window=2 * OUTPUT_LIMIT, request_pty=False
         )
-        # A command that ends before it reads (sudo that refuses) has closed the channel: its answer counts.
+        # A command that ends without reading (sudo refusing) has closed the channel: its answer counts.
         with contextlib.suppress(BrokenPipeError):
             channel.write(f"{mark}\n{script}\n{_END}\n".encode())
             channel.write_eof()
         if (lost := await output.done) is not None:
-            # The script may have run, whatever the library calls what ended the connection.
+            # The script may have run, whatever error the library reports.
             raise Transient("connection_lost", errors.classify(lost).detail) from lost
     finally:
         output.end()
@@ -129,10 +128,10 @@ async def run(connection: asyncssh.SSHClientConnection, command: str, script: st
 
 
 def judged(output: Output, command: str) -> tuple[int, bytes, str]:
-    """Return exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
+    """Return the exit code, the script's own standard output, and the end of its stderr ("" for 100 and 101).
 
-    ``Transient("connection_lost")`` if the end is not known; :mod:`.refusals` says why a script was not
-    even begun.
+    ``Transient("connection_lost")`` if it is unknown how the script ended. :mod:`.refusals` has the errors
+    for a script that did not start.
     """
     stderr = evidence.error_text(bytes(output.stderr))
     _, begun, stdout = bytes(output.stdout).partition(_BEGIN)

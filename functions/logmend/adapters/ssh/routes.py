@@ -1,4 +1,4 @@
-"""How an SSH server is reached: by an address of the VM, or through IAP TCP forwarding."""
+"""Routes to a VM's SSH server: one of its addresses, or IAP TCP forwarding."""
 
 import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,17 +12,17 @@ from logmend.settings import SshAddress
 
 
 class Way(Struct, frozen=True):
-    """Where to dial; ``tunnel`` is what asyncssh takes under that name, None for plain TCP."""
+    """Where to connect. ``tunnel`` is asyncssh's argument of that name, None for plain TCP."""
 
     host: str
     tunnel: Any = None
 
 
 class Route(Protocol):
-    """A way to any VM's SSH server."""
+    """A route to any VM's SSH server."""
 
     def way(self, facts: InstanceFacts, port: int) -> AbstractAsyncContextManager[Way]:
-        """Return the way to ``port``; what it takes is released on leaving. ``Permanent("no_route")``."""
+        """Return the way to ``port``, released on exit. ``Permanent("no_route")`` if there is none."""
         ...
 
 
@@ -34,7 +34,7 @@ class Direct:
 
     @asynccontextmanager
     async def way(self, facts: InstanceFacts, port: int) -> AsyncIterator[Way]:
-        """Yield the address as it is in the Compute API; it is checked to be one, so nothing is resolved."""
+        """Yield the address from the Compute API. It is checked to be one, so no name is resolved."""
         del port
         internal = self._address is SshAddress.INTERNAL
         address = facts.internal_ip if internal else facts.external_ip
@@ -46,7 +46,7 @@ class Direct:
 
 
 class Iap:
-    """IAP TCP forwarding to the VM's first interface. ``token`` gives an access token, ``url`` the relay."""
+    """IAP TCP forwarding to the VM's first interface. ``token`` returns a token; ``url`` is the relay."""
 
     def __init__(self, token: Callable[[], Awaitable[str]], *, url: str | None = None) -> None:
         self._token = token
@@ -54,7 +54,7 @@ class Iap:
 
     @asynccontextmanager
     async def way(self, facts: InstanceFacts, port: int) -> AsyncIterator[Way]:
-        """Yield a tunnel; it is closed, and waited for, on leaving."""
+        """Yield a tunnel. On exit it is closed and awaited."""
         from logmend.adapters.ssh.iap import DEFAULT_URL, IapTarget, IapTunnel
 
         target = IapTarget(facts.ref.project_id, facts.ref.zone, facts.name, port=port)

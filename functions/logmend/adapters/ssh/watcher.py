@@ -1,4 +1,4 @@
-"""What a server said before it let us in, and how far the login had come."""
+"""Record what a server says during a login, and how far the login has come."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import asyncssh
 
 _LISTS = ("key exchange", "host key", "encryption", "encryption")
-"""The first lists in a KEXINIT, in their order (RFC 4253 section 7.1); those after follow from them."""
+"""The first lists in a KEXINIT, in order (RFC 4253 section 7.1); the later ones follow from them."""
 
 
 class Watcher(asyncssh.SSHClient):
-    """Offers the keys of one login, and listens. ``begun``: the server's key is accepted, ours is next."""
+    """Offers the keys of one login and listens. ``begun``: the server's key is accepted, ours is next."""
 
     def __init__(self, keys: Sequence[object]) -> None:
         self.begun = False
@@ -19,7 +19,7 @@ class Watcher(asyncssh.SSHClient):
         self._connection: asyncssh.SSHClientConnection | None = None
 
     def public_key_auth_requested(self) -> Any:
-        """Offer the keys, once."""
+        """Return the keys, once."""
         self.begun = True
         offered, self._keys = self._keys, None
         return offered
@@ -29,26 +29,26 @@ class Watcher(asyncssh.SSHClient):
         self._connection = conn
 
     def auth_banner_received(self, msg: str, lang: str) -> None:
-        """Keep the last 2,000 characters of what is said at the login: banners, and PAM's messages."""
+        """Keep the last 2,000 characters of banners and PAM's messages."""
         del lang
         self.said = f"{self.said}\n{msg}"[-2000:]
 
     def takes(self, key: asyncssh.SSHKey) -> str:
-        """Name the kinds of signature that the server takes, if it told them and ours is not among them."""
+        """Return the signature types that the server accepts, if it listed them without ours."""
         algorithms: set[bytes] = getattr(self._connection, "_server_sig_algs", set()) - {b""}
         if not algorithms or algorithms & set(key.sig_algorithms):
             return ""
         return ", ".join(sorted(each.decode("ascii", "replace") for each in algorithms))
 
     def lacks_curve25519(self) -> bool:
-        """Return whether the server said what it offers and none of it is Curve25519: mostly FIPS mode."""
+        """Return whether the server listed its algorithms without Curve25519, mostly a sign of FIPS mode."""
         lists = _lists(getattr(self._connection, "_server_kexinit", b""))
         return bool(lists) and not any(each.startswith("curve25519") for each in lists[0])
 
     def no_common(self) -> tuple[str, str] | None:
-        """Name the kind of algorithm that the two sides have none of in common, and what the server offers.
+        """Return the first kind of algorithm that the two sides do not share, and the server's offer.
 
-        OpenSSH hangs up without a word in that case, often before the library has said so itself.
+        OpenSSH hangs up without a message then, often before asyncssh has reported the cause itself.
         """
         ours = _lists(getattr(self._connection, "_client_kexinit", b""))
         theirs = _lists(getattr(self._connection, "_server_kexinit", b""))
@@ -59,7 +59,7 @@ class Watcher(asyncssh.SSHClient):
 
 
 def _lists(kexinit: bytes) -> list[list[str]]:
-    """Read the name-lists of a KEXINIT message: type and cookie (17 bytes), then lists with their lengths."""
+    """Return the name-lists of a KEXINIT message: 17 bytes of type and cookie, then lists with lengths."""
     found, at = list[list[str]](), 17
     while at + 4 <= len(kexinit) and len(found) < len(_LISTS):
         length = int.from_bytes(kexinit[at : at + 4])

@@ -1,7 +1,7 @@
-"""What each end of a connection means: close codes, HTTP statuses of the handshake, exceptions. Pure.
+"""What ends a connection: close codes, HTTP statuses of the handshake and exceptions. Pure.
 
-Close codes come as WebSocket close codes, or as the code of a LONG_CLOSE frame. Before the relay has reached
-the VM's port a plain end counts as ``unreachable``, afterwards as ``connection_lost``; the table says which.
+Close codes arrive as WebSocket close codes or as the code of a LONG_CLOSE frame. An ordinary end counts as
+``unreachable`` before the relay has reached the VM's port, and as ``connection_lost`` afterwards.
 
 ======  ===========================  =========  ==========================================
 code    name (IAP Desktop, RFC)      error      reason
@@ -98,8 +98,8 @@ _WEBSOCKETS = "websockets.exceptions."
 
 TABLE: Table = {
     _WEBSOCKETS + "WebSocketException": transient("iap_protocol_error"),
-    _WEBSOCKETS + "ConnectionClosed": _ENDED,  # by its close code first
-    _WEBSOCKETS + "InvalidHandshake": PROTOCOL_ERROR,  # InvalidStatus by its HTTP status first
+    _WEBSOCKETS + "ConnectionClosed": _ENDED,  # but its close code takes precedence
+    _WEBSOCKETS + "InvalidHandshake": PROTOCOL_ERROR,  # but InvalidStatus goes by its HTTP status
     _WEBSOCKETS + "InvalidURI": permanent("iap_request_refused"),
     _WEBSOCKETS + "InvalidProxy": permanent("iap_request_refused"),
     _WEBSOCKETS + "ProtocolError": PROTOCOL_ERROR,
@@ -114,12 +114,12 @@ TABLE: Table = {
 
 
 def violation(what: str) -> Transient:
-    """Build the error for a peer that does not keep to the protocol."""
+    """Return the error for a peer that violates the protocol."""
     return Transient(PROTOCOL_ERROR.reason, f"the relay sent {what}")
 
 
 def from_close_code(code: int, reason: str = "", *, connected: bool) -> Transient | Permanent:
-    """Classify a close code. ``connected``: the relay had reached the VM's port before."""
+    """Classify a close code. ``connected``: the relay had already reached the VM's port."""
     row = CLOSE_CODES.get(code)
     if row is None:
         row = PROTOCOL_ERROR if 1000 <= code < 4000 else transient("iap_unknown_close")
@@ -129,7 +129,7 @@ def from_close_code(code: int, reason: str = "", *, connected: bool) -> Transien
 
 
 def from_status(status: int, body: str = "", retry_after: str = "") -> Transient | Permanent:
-    """Classify an HTTP answer other than 101 to the opening handshake."""
+    """Classify an HTTP response other than 101 to the opening handshake."""
     wait = float(retry_after) if retry_after.isdecimal() else None
     match status:
         case 401:
@@ -148,7 +148,7 @@ def from_status(status: int, body: str = "", retry_after: str = "") -> Transient
 
 
 def classify(exc: BaseException, *, connected: bool = False) -> Transient | Permanent:
-    """Classify whatever came out of the WebSocket library or the sockets under it."""
+    """Classify an exception from the WebSocket library or the sockets under it."""
     if isinstance(exc, Transient | Permanent):
         return exc
     if isinstance(exc, LogmendError):
@@ -164,13 +164,13 @@ def classify(exc: BaseException, *, connected: bool = False) -> Transient | Perm
         return _closed(exc, connected=connected)
     if isinstance(exc, OSError) and connected:
         row = _ENDED
-    if isinstance(exc.__cause__, EOFError | ConnectionError):  # it went away in the middle of the handshake
+    if isinstance(exc.__cause__, EOFError | ConnectionError):  # the peer went away during the handshake
         row = transient("unreachable")
     return _worded(row, f"{type(exc).__name__}: {one_line(exc)}")
 
 
 def _closed(exc: BaseException, *, connected: bool) -> Transient | Permanent:
-    """Classify a ConnectionClosed: the peer's code, else ours (what we objected to), else a plain loss."""
+    """Classify a ConnectionClosed: by the peer's code, else ours (our objection), else as a plain loss."""
     rcvd, sent = getattr(exc, "rcvd", None), getattr(exc, "sent", None)
     if rcvd is not None:
         return from_close_code(int(rcvd.code), rcvd.reason, connected=connected)
@@ -182,6 +182,6 @@ def _closed(exc: BaseException, *, connected: bool) -> Transient | Permanent:
 def _worded(
     row: ErrorRow, what: str, why: str = "", retry_after: float | None = None, *, hint: str = ""
 ) -> Transient | Permanent:
-    """Put what happened, what to do about it and the other side's own words into one line."""
+    """Return what happened, what to do about it and the other side's own words in one line."""
     detail = f"{what} ({hint})" if hint else what
     return error_of(row, one_line(f"{detail}: {why}" if why else detail), retry_after=retry_after)

@@ -1,4 +1,4 @@
-"""The messages of relay protocol v4: bytes to values and back. Pure.
+"""Encode and decode the messages of relay protocol v4. Pure.
 
 One frame per binary WebSocket message, big-endian: a 16-bit tag and a body.
 
@@ -21,10 +21,10 @@ from enum import IntEnum
 from logmend.model.struct import Struct
 
 MAX_DATA = 16_384
-"""Most bytes that one DATA frame carries."""
+"""The most bytes in one DATA frame."""
 
 MAX_MESSAGE = 4 * MAX_DATA
-"""Most bytes of one message that are read at all. Only the SID and a reason have no limit of their own."""
+"""The most bytes of a message that are read. Only the SID and a reason have no limit of their own."""
 
 
 class Tag(IntEnum):
@@ -38,17 +38,17 @@ class Tag(IntEnum):
 
 
 class FrameError(ValueError):
-    """A message that is no valid frame."""
+    """A message that is not a valid frame."""
 
 
 class ConnectSuccess(Struct, frozen=True):
-    """The relay has reached the VM's port. ``sid`` would name the session when reconnecting."""
+    """The relay has reached the VM's port. ``sid`` identifies the session for reconnecting."""
 
     sid: bytes
 
 
 class ReconnectSuccess(Struct, frozen=True):
-    """The relay has found the session again and had received this many bytes."""
+    """The relay has found the session again; it had received this many bytes."""
 
     received: int
 
@@ -60,7 +60,7 @@ class Data(Struct, frozen=True):
 
 
 class Ack(Struct, frozen=True):
-    """Bytes that the sender of this frame has received since the start."""
+    """The number of bytes that the sender of this frame has received since the start."""
 
     received: int
 
@@ -76,7 +76,7 @@ Frame = ConnectSuccess | ReconnectSuccess | Data | Ack | LongClose
 
 
 def encode(frame: Frame) -> bytes:
-    """Return the message for a frame; FrameError for DATA that is too long or a number that does not fit."""
+    """Return the message for a frame; FrameError if DATA is too long or a number does not fit."""
     try:
         match frame:
             case ConnectSuccess(sid):
@@ -97,7 +97,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(message: bytes) -> Frame | None:
-    """Read one message; None for an unknown tag, FrameError for one that is cut short or too long."""
+    """Return a message's frame; None for an unknown tag, FrameError if it is truncated or too long."""
     (tag,) = _unpack(">H", message, 0)
     match tag:
         case Tag.CONNECT_SUCCESS_SID:

@@ -1,4 +1,4 @@
-"""State of one connection to the relay: what may come when, byte counts, when to acknowledge. No I/O."""
+"""State of one connection to the relay: allowed messages, byte counts, acknowledgements. No I/O."""
 
 from logmend.adapters.ssh.iap import closing
 from logmend.adapters.ssh.iap.frames import (
@@ -18,7 +18,7 @@ ACK_AFTER = 2 * MAX_DATA
 
 
 class RelaySession:
-    """Feed it every message; send what it gives. Errors are Transient or Permanent and end the connection."""
+    """Pass it every message, and send what it returns. Errors are Transient or Permanent; both are final."""
 
     def __init__(self) -> None:
         self.sid: bytes | None = None
@@ -29,16 +29,16 @@ class RelaySession:
 
     @property
     def connected(self) -> bool:
-        """The relay has said that it reached the VM's port; only now may data be sent."""
+        """Return whether the relay has reached the VM's port; only then may data be sent."""
         return self.sid is not None
 
     @property
     def ack_due(self) -> bool:
-        """So much has come that the relay wants to hear of it."""
+        """Return whether enough bytes have arrived to acknowledge them."""
         return self.received - self.acknowledged > ACK_AFTER
 
     def receive(self, message: bytes | str) -> bytes:
-        """Take one message in; the bytes for the application, empty for any other frame."""
+        """Process a message. Return the application's bytes, empty if it is any other frame."""
         if isinstance(message, str):
             raise closing.violation("a text message")
         try:
@@ -62,21 +62,21 @@ class RelaySession:
             case ReconnectSuccess():
                 raise closing.violation("RECONNECT_SUCCESS_ACK without a reconnect")
             case None:
-                pass  # a tag from the future
+                pass  # a tag of a later version
         return b""
 
     def data(self, payload: bytes) -> bytes:
-        """Message for at most ``MAX_DATA`` bytes of the application's, counted as sent."""
+        """Return the message for at most ``MAX_DATA`` bytes, and count them as sent."""
         self.sent += len(payload)
         return encode(Data(payload))
 
     def ack(self) -> bytes:
-        """Message that acknowledges all that has come."""
+        """Return the message that acknowledges everything received."""
         self.acknowledged = self.received
         return encode(Ack(self.received))
 
     def _confirm(self, received: int) -> None:
-        """Check what the relay says it has; nothing is kept to be sent again, since nothing is resumed."""
+        """Check what the relay says it received. Nothing is kept for resending: sessions are not resumed."""
         if not self.connected:
             raise closing.violation("ACK before CONNECT_SUCCESS_SID")
         if not self.confirmed <= received <= self.sent:

@@ -17,15 +17,15 @@ LOW_WATER = 2 * MAX_DATA
 
 
 class RelayTransport(asyncio.Transport):
-    """Carries one protocol's bytes. Made by the tunnel, after the relay has reached the VM's port.
+    """Carries one protocol's bytes. The tunnel creates it after the relay has reached the VM's port.
 
-    A reader task and a writer task live below one supervisor, which ends both, reports to the protocol
-    exactly once, and closes the WebSocket. ``connection_lost`` gets None after our own ``close`` or
-    ``abort``, else a Transient or Permanent.
+    One supervisor runs a reader task and a writer task. It ends both, reports to the protocol exactly once,
+    and closes the WebSocket. ``connection_lost`` gets None after our own ``close`` or ``abort``, otherwise a
+    Transient or Permanent.
 
     ``abort`` differs from asyncio's in one way: it too tries to send what was written, for at most
-    ``close_timeout`` seconds. asyncssh writes its farewell and aborts at once; dropping that farewell
-    would leave a complaint in every VM's log.
+    ``close_timeout`` seconds. asyncssh writes its disconnect message and aborts at once; dropping that
+    message would leave an error in every VM's log.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class RelayTransport(asyncio.Transport):
         self._reader = self._loop.create_task(self._read(), name="iap-reader")
         self._writer = self._loop.create_task(self._write(), name="iap-writer")
         self.ended = self._loop.create_task(self._supervise(), name="iap-transport")
-        """Done when nothing of this connection is left: tasks, socket, callbacks."""
+        """Done when the connection's tasks, socket and callbacks have all ended."""
 
-    # What a protocol may call
+    # Called by the protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue bytes; silently dropped once the transport is closing, as asyncio's own transports do."""
+        """Queue bytes. Once the transport is closing they are silently dropped, as in asyncio's own."""
         if self._closing or not data:
             return
         self._outgoing += data
@@ -74,15 +74,15 @@ class RelayTransport(asyncio.Transport):
         return False
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that were written and not yet handed to the WebSocket."""
+        """Return the number of bytes written but not yet passed to the WebSocket."""
         return len(self._outgoing)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Low and high water, in bytes."""
+        """Return the low and high water marks, in bytes."""
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set when the protocol is paused and resumed, in bytes."""
+        """Set the water marks, in bytes, at which the protocol is paused and resumed."""
         high = HIGH_WATER if high is None else high
         low = high // 4 if low is None else low
         if not 0 <= low <= high:
@@ -90,11 +90,11 @@ class RelayTransport(asyncio.Transport):
         self._low, self._high = low, high
 
     def pause_reading(self) -> None:
-        """Take nothing more from the relay; what is queued below stays small, TCP does the rest."""
+        """Read nothing more from the relay. The queue below stays small: TCP holds the sender back."""
         self._may_read.clear()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._may_read.set()
 
     def is_reading(self) -> bool:
@@ -102,7 +102,7 @@ class RelayTransport(asyncio.Transport):
         return self._may_read.is_set() and not self._closing
 
     def is_closing(self) -> bool:
-        """Return whether the end has begun, from either side."""
+        """Return whether either side has begun to close."""
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -116,7 +116,7 @@ class RelayTransport(asyncio.Transport):
         return self._protocol
 
     def close(self) -> None:
-        """Send what was written, then close; all of it ends within ``2 * close_timeout`` seconds."""
+        """Send what was written, then close, all within ``2 * close_timeout`` seconds."""
         if self._closing:
             return
         self._closing = True
@@ -124,13 +124,13 @@ class RelayTransport(asyncio.Transport):
         self._loop.call_later(self._close_timeout, self._writer.cancel)
 
     def abort(self) -> None:
-        """Do the same; see the class."""
+        """Do the same as ``close``; see the class."""
         self.close()
 
-    # What runs
+    # The tasks
 
     async def _read(self) -> None:
-        """Deliver what comes until it ends; never returns, always raises."""
+        """Deliver data until the connection ends. Never returns; always raises."""
         while True:
             await self._may_read.wait()
             payload = self._session.receive(await self._websocket.recv())
@@ -140,7 +140,7 @@ class RelayTransport(asyncio.Transport):
                 self._protocol.data_received(payload)
 
     async def _write(self) -> None:
-        """Send acknowledgements and data; returns when the transport is closing and all is sent."""
+        """Send acknowledgements and data. Returns when the transport is closing and everything is sent."""
         while not (self._closing and not self._outgoing):
             await self._wake.wait()
             self._wake.clear()
@@ -159,7 +159,7 @@ class RelayTransport(asyncio.Transport):
         try:
             await asyncio.wait({self._reader, self._writer}, return_when=asyncio.FIRST_COMPLETED)
             if not self._closing and not self._reader.done():
-                # Sending failed, so the end is near: what came before it, and its code, is with the reader.
+                # Sending failed, so the connection is ending: the reader gets the last data and close code.
                 await asyncio.wait({self._reader}, timeout=self._close_timeout)
             error = None if self._closing else self._failure()
             self._closing = True
@@ -173,7 +173,7 @@ class RelayTransport(asyncio.Transport):
             await shut(self._websocket, self._close_timeout)
 
     def _failure(self) -> Transient | Permanent:
-        """Return why it ended. The reader knows best: it has seen the last message and the close code."""
+        """Return why it ended. The reader's error is preferred: it saw the last message and close code."""
         failures = [
             failure
             for task in (self._reader, self._writer)
@@ -183,7 +183,7 @@ class RelayTransport(asyncio.Transport):
         return closing.classify(failure, connected=self._session.connected)
 
 
-async def shut(websocket: ClientConnection, timeout: float) -> None:  # noqa: ASYNC109  # it ends, it does not raise
+async def shut(websocket: ClientConnection, timeout: float) -> None:  # noqa: ASYNC109  # it never raises
     """Close politely within ``timeout`` seconds, then by force. Cancelling it closes by force at once."""
     try:
         with suppress(TimeoutError, ConnectionClosed):
@@ -191,5 +191,5 @@ async def shut(websocket: ClientConnection, timeout: float) -> None:  # noqa: AS
                 await websocket.close()
     finally:
         websocket.transport.abort()
-        # The loop calls connection_lost in its next round: no peer takes part in that.
+        # The loop calls connection_lost in its next iteration, without waiting for the peer.
         await websocket.wait_closed()

@@ -30,7 +30,7 @@ USER_AGENT = "logmend"
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-# The library writes request headers and data to its logger at DEBUG: a token does not belong there.
+# The library logs request headers and data at DEBUG: a token does not belong there.
 _LOGGER = logging.getLogger("logmend.iap.websocket")
 _LOGGER.setLevel(logging.INFO)
 
@@ -38,7 +38,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 
 class IapTarget(Struct, frozen=True):
-    """Where to: ``instance`` is the VM's *name* (IAP takes no numeric id), ``port`` a port on the VM."""
+    """The destination: ``instance`` is the VM's *name* (IAP takes no numeric id), ``port`` a port on it."""
 
     project_id: str
     zone: str
@@ -48,22 +48,22 @@ class IapTarget(Struct, frozen=True):
 
 
 class _Connect(connect):
-    """``websockets.connect`` that follows no redirect: the token is for one host only."""
+    """``websockets.connect`` without redirects: the token is for one host only."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 class IapTunnel:
-    """Way to one port of one VM; asyncssh takes it as ``tunnel=``.
+    """A tunnel to one port of one VM, for asyncssh's ``tunnel=``.
 
-    ``token`` gives an access token, asked for anew for each connection. ``url`` is the relay's base;
-    ``ws://`` is for loopback only, since a token would travel in the clear. ``ssl`` replaces the default
-    context of a ``wss://`` connection. Times are in seconds: ``connect_timeout`` spans everything from
-    the token to the VM's port, ``close_timeout`` each of the two steps of closing.
+    ``token`` returns an access token and is called for each connection. ``url`` is the relay's base URL;
+    ``ws://`` is for loopback only, since it would send the token in the clear. ``ssl`` replaces the default
+    context of a ``wss://`` connection. Times are in seconds: ``connect_timeout`` covers everything from
+    getting the token to reaching the VM's port, ``close_timeout`` each of the two steps of closing.
 
-    Leave it by ``async with``, or ``close()`` and ``await wait_closed()``: asyncssh does not wait for the
-    transports that it drops.
+    Use it with ``async with``, or call ``close()`` and ``await wait_closed()``: asyncssh does not wait for
+    the transports that it drops.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class IapTunnel:
         self._close_timeout = close_timeout
         self._transports: set[RelayTransport] = set()
         self.error: Transient | Permanent | None = None
-        """What ended the last connection that we did not close ourselves, or None."""
+        """The error that ended the last connection not closed by us, or None."""
 
     async def create_connection(
         self,
@@ -98,9 +98,9 @@ class IapTunnel:
         host: str = "",
         port: int = 0,
     ) -> tuple[RelayTransport, P]:
-        """Connect and start a protocol, as ``loop.create_connection`` does; Transient or Permanent.
+        """Connect and start a protocol, like ``loop.create_connection``; raises Transient or Permanent.
 
-        ``host`` and ``port`` are what the caller calls its peer; where it goes is the target's business.
+        ``host`` and ``port`` are only the caller's names for its peer; the target says where to connect.
         """
         del host, port
         session = RelaySession()
@@ -142,12 +142,12 @@ class IapTunnel:
         return transport, protocol
 
     def close(self) -> None:
-        """Begin to close every connection; idempotent."""
+        """Begin to close every connection. Idempotent."""
         for transport in tuple(self._transports):
             transport.close()
 
     async def wait_closed(self) -> None:
-        """Wait until nothing is left; at most ``2 * close_timeout`` seconds after ``close``."""
+        """Wait until all connections are closed, at most ``2 * close_timeout`` seconds after ``close``."""
         if ended := [transport.ended for transport in self._transports]:
             await asyncio.wait(ended)
 
@@ -183,8 +183,8 @@ class IapTunnel:
             user_agent_header=USER_AGENT,
             compression=None,
             proxy=None,
-            open_timeout=None,  # ours spans more
-            ping_interval=None,  # whether the relay answers pings is not known; SSH has its own keepalive
+            open_timeout=None,  # our own limit covers more
+            ping_interval=None,  # it is unknown whether the relay answers pings; SSH has its own keepalive
             close_timeout=self._close_timeout,
             max_size=MAX_MESSAGE,
             max_queue=QUEUED_MESSAGES,
@@ -217,5 +217,5 @@ async def _until_connected(websocket: ClientConnection, session: RelaySession) -
 
 @functools.cache
 def _default_context() -> ssl_module.SSLContext:
-    """One context for all connections: loading the CA bundle anew costs milliseconds and memory each time."""
+    """Return the context shared by all connections: loading the CA bundle takes time and memory."""
     return ssl_module.create_default_context()
