@@ -22,7 +22,7 @@ from logmend_cli.outcome_source import NOTHING, OutcomeQuery
 _Row = dict[str, object]
 
 PROVEN = frozenset({Result.REMEDIATED, Result.REVERTED})
-"""Results that a check before and after the change stands for."""
+"""Results that were checked before and after the change."""
 COLUMNS = (
     *("at", "kind", "changed", "result", "reason", "action", "runbook", "runbook_digest", "project_id"),
     *(
@@ -63,7 +63,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
     enforcing was begun and nothing proves how it ended. One intent may have several rows. `by` is who asked,
     and `identity` how that is known. A cancellation is a control, too.
     """
-    del changes  # there is nothing else to export
+    del changes  # the only kind of export
     settings = inputs.settings()
     source = outcome_source.chosen(settings, file, cloud=cloud, since=since)
     if settings.state == "memory:" and source.name is None:
@@ -76,7 +76,7 @@ def command(file: str | None, cloud: bool, since: str | None, shape: str, *, cha
 
 
 async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]:
-    """Yield each row once; of what was told, only its id's hash is kept in memory."""
+    """Yield each row once; only a hash of each row's id is kept in memory."""
     exported = set[int]()
     async for outcome in outcome_source.read(source, settings):
         if (row := of_outcome(outcome)) is not None and (met := hash(outcome.outcome_id)) not in exported:
@@ -95,7 +95,7 @@ async def _rows(settings: Settings, source: OutcomeQuery) -> AsyncIterator[_Row]
 
 
 async def _kept(settings: Settings) -> AsyncIterator[Outcome]:
-    """Yield what the ledger knows: latest outcomes, work that is under way, uses of controls."""
+    """Yield what the ledger knows: latest outcomes, work in progress, uses of controls."""
     async with opened(settings) as app:
         async for each in app.queues.records():
             if each.outcome is not None:
@@ -108,7 +108,7 @@ async def _kept(settings: Settings) -> AsyncIterator[Outcome]:
 
 
 def _under_way(known: Record, settings: Settings) -> Outcome:
-    """Return the row of an enforcement whose end nobody has recorded yet."""
+    """Return the row of an enforcement whose end is not recorded yet."""
     since = known.before.at if known.before else known.intent.created_at
     return replace(
         outcomes.of_waiting(known, settings, since),
@@ -120,7 +120,7 @@ def _under_way(known: Record, settings: Settings) -> Outcome:
 
 
 def of_outcome(outcome: Outcome) -> _Row | None:
-    """Make the row of an outcome; None if it is neither a change nor the use of a control."""
+    """Return the row of an outcome; None if it is neither a change nor the use of a control."""
     control = outcome.result is Result.CONTROLLED or outcome.reason == "cancelled"
     proven = outcome.result in PROVEN
     if not control and not proven and not outcome.committed:
@@ -144,7 +144,7 @@ def _cell(value: object) -> object:
 
 
 def _drawn(rows: AsyncIterator[_Row]) -> Iterator[_Row]:
-    """Draw rows one by one, as they are printed."""
+    """Yield rows one by one, as they are printed."""
 
     async def following() -> _Row | None:
         return await anext(rows, None)

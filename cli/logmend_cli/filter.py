@@ -1,4 +1,4 @@
-"""``logmend filter``: what selects log entries, for the sink as for the function."""
+"""``logmend filter``: the filter that selects log entries, for the sink and the function."""
 
 import sys
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def match(runbook: str | None, text: str | None, filter_file: Path | None, files
 
 
 def _entries(files: tuple[str, ...]) -> Iterator[inputs.Input | str]:
-    """Read the entries; a ``str`` says what is wrong with one that cannot be read."""
+    """Yield the entries; for one that cannot be read, a ``str`` says why."""
     for file in files:
         at = inputs.position(file)
         try:

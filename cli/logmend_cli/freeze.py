@@ -28,7 +28,7 @@ from logmend_cli.output import printable
 FOREVER = datetime.max.replace(tzinfo=UTC)
 PAGE = 100
 WAIT = 20
-"""Seconds that a tick may take to come: Pub/Sub and a cold start."""
+"""Seconds until a tick arrives, at most: Pub/Sub and a cold start."""
 UNASKED = (
     "not confirmed (LOGMEND_TOPIC is not set): every process that uses {ledger} reads the freeze before it"
     " enforces, and {seen}; this command cannot tell whether the function uses that ledger"
@@ -93,7 +93,7 @@ def command(
 
 
 def hold_wave(runbook: str, by: By, *, hold: bool) -> str:
-    """Keep a runbook's wave where it is, or let it go on, and say so."""
+    """Hold a runbook's wave, or let it go on; return the new state in words."""
 
     async def work(app: Application) -> bool:
         app.chosen_runbooks(runbook)
@@ -106,7 +106,7 @@ def hold_wave(runbook: str, by: By, *, hold: bool) -> str:
 
 
 async def _reach(app: Application) -> list[str]:
-    """Return what the freeze reaches: who has read it, and what was in hand when it was written."""
+    """Return what the freeze reaches: who has read it, and what was in progress when it was written."""
     before = (await app.controls.fleet()).last_tick
     held, now = await app.queues.expired(FOREVER, PAGE, _ignore), datetime.now(UTC)
     lines = [
@@ -130,12 +130,12 @@ async def _reach(app: Application) -> list[str]:
 
 
 def _ignore(name: str, error: Permanent) -> None:
-    """Let a document that another version wrote keep nobody from freezing."""
+    """Ignore a document that another version wrote: it must not prevent a freeze."""
     del name, error
 
 
 async def _known(app: Application, refs: Sequence[InstanceRef]) -> None:
-    """Refuse a VM that does not exist; if Compute does not say, the freeze goes on."""
+    """Refuse a VM that does not exist; if Compute does not answer, go on with the freeze."""
     for ref in refs:
         try:
             await app.compute.facts(ref)

@@ -1,4 +1,4 @@
-"""``logmend history``: everything that is known of one VM, in order."""
+"""``logmend history``: everything that is known about one VM, in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _Row = JsonObject
 
 LATER = {"intent": 1, "outcome": 2, "now": 3}
-"""What comes after what else there is of the same moment."""
+"""Sort keys for these kinds of rows, which come after others of the same time."""
 
 COLUMNS = {
     "at": "time",
@@ -94,7 +94,7 @@ async def _history(settings: Settings, source: OutcomeQuery, vm: str) -> list[_R
 
 
 async def _ledger(app: "Application", ref: InstanceRef, source: OutcomeQuery) -> AsyncIterator[_Row]:
-    """Yield what the ledger knows of a VM."""
+    """Yield what the ledger knows about a VM."""
     async for each in app.queues.records():
         if each.intent.instance == ref:
             for row in of_record(each):
@@ -119,7 +119,7 @@ async def _ledger(app: "Application", ref: InstanceRef, source: OutcomeQuery) ->
             yield _freeze(scope, freeze)
     seen = {act.at for act in controls}
     for pin in (await Contacts(app.store).get(ref)).forgotten:
-        if pin.at not in seen:  # it is kept for longer than what was done to controls
+        if pin.at not in seen:  # a pin is kept for longer than uses of controls
             detail = f"{pin.pin.key} {pin.why}".strip()
             yield _row(pin.at, "decision", "host key forgotten", by=pin.by, detail=detail)
 
@@ -135,7 +135,7 @@ async def _controls(
 
 
 async def _counts(app: "Application", ref: InstanceRef, source: OutcomeQuery) -> AsyncIterator[Outcome]:
-    """Yield what was counted of a VM: all, or what the outcomes that are read do not have yet."""
+    """Yield what was counted for a VM: all, or only what the outcomes that were read do not have yet."""
     async for repeats in app.queues.repeats():
         if repeats.instance == ref:
             counts = outcomes.of_repeats(repeats, app.settings) if source.name is None else pending(repeats)
@@ -145,7 +145,7 @@ async def _counts(app: "Application", ref: InstanceRef, source: OutcomeQuery) ->
 
 
 def of_record(known: Record) -> Iterator[_Row]:
-    """Yield the rows of an intent: that it was given, where it stands, and its latest outcome."""
+    """Yield the rows of an intent: its request, its state, and its latest outcome."""
     intent = known.intent
     detail = f"from {intent.source.kind}, {known.state}, attempt {known.attempt}"
     for name in ("overrides", "replay_of", "approval_id"):
@@ -168,7 +168,7 @@ def of_record(known: Record) -> Iterator[_Row]:
 
 
 def _asked(why: str, passes: Sequence[str]) -> Iterator[str]:
-    """Yield in words what whoever asked said: the reason, and what the order was to go through."""
+    """Yield what the operator stated, in words: the reason, and what the request was to pass."""
     if why:
         yield f"why: {why}"
     if passes:
@@ -193,7 +193,7 @@ def of_outcome(outcome: Outcome) -> _Row:
 
 
 def of_plan(approval: Approval) -> _Row:
-    """Return the row of a plan that was made; what became of it is an outcome of its own."""
+    """Return the row of a plan; the decision on it is a separate outcome."""
     return _row(
         approval.created_at,
         "plan",
@@ -206,7 +206,7 @@ def of_plan(approval: Approval) -> _Row:
 
 
 def of_subject_now(subject: Subject) -> Iterator[_Row]:
-    """Yield what stands on a VM now: freezes, a hold, and that it is left to a person."""
+    """Yield what applies to a VM now: freezes, a hold, and whether it needs a person."""
     for scope, freeze in of_subject(subject, lambda _: True)[1]:
         yield _freeze(scope, freeze)
     at = subject.last_at or datetime.min.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What commands are given: files of events, settings, times. Whatever cannot be used is a ConfigError."""
+"""What commands read: files of events, settings, times. Input that cannot be used is a ConfigError."""
 
 import io
 import json
@@ -27,7 +27,7 @@ EMPTY_ARRAY = "an empty array"
 
 
 class Input(Struct, frozen=True):
-    """One document of a file: where it stands (``FILE``, or ``FILE:N`` counted from 1), and what it is.
+    """One document of a file: its place (``FILE``, or ``FILE:N`` counted from 1), and its content.
 
     ``number`` is None if the file is that one document. ``payload`` is the JSON document itself.
     """
@@ -45,9 +45,10 @@ class Input(Struct, frozen=True):
 
 
 def documents(file: str, passing: Passing | None = None) -> Iterator[Input]:
-    """Read the documents of a file, ``-`` being standard input, one by one and in bounded memory.
+    """Yield the documents of a file (``-`` is standard input) one by one, in bounded memory.
 
-    A file without any gives one that says so (``no_data``). What passes is not given, but counted.
+    An empty file yields one document that says so (``no_data``). Entries that pass ``passing`` are counted,
+    not yielded.
     """
     passing = passing or Passing()
     with opened(file) as stream:
@@ -70,7 +71,7 @@ def documents(file: str, passing: Passing | None = None) -> Iterator[Input]:
 
 @contextmanager
 def opened(file: str) -> Iterator[io.BufferedReader]:
-    """Open a file for reading bytes, ``-`` being standard input."""
+    """Open a file for reading bytes; ``-`` is standard input."""
     try:
         if file == STDIN:
             yield _buffered(sys.stdin.buffer)
@@ -84,9 +85,9 @@ def opened(file: str) -> Iterator[io.BufferedReader]:
 
 
 def settings(mode: Mode | None = None) -> Settings:
-    """Read the settings; ``mode`` replaces the one that is set.
+    """Return the settings; ``mode`` replaces the one that is set.
 
-    The environment comes first, then the profile in use, whose fleet is named on standard error.
+    The environment takes precedence over the profile in use, whose fleet is named on standard error.
     """
     used = profiles.current()
     read = Settings.from_environment(_over(used))
@@ -96,7 +97,7 @@ def settings(mode: Mode | None = None) -> Settings:
 
 
 def environment() -> Mapping[str, str]:
-    """Return the environment over the variables of the profile in use."""
+    """Return the variables of the profile in use, overridden by the environment."""
     return _over(profiles.current())
 
 
@@ -105,7 +106,7 @@ def _over(used: profiles.Profile | None) -> Mapping[str, str]:
 
 
 def is_set(name: str) -> bool:
-    """Return whether the environment or the profile names this setting, or leaves it to its default."""
+    """Return whether the environment or the profile has this setting."""
     return PREFIX + name.upper() in environment()
 
 
@@ -121,7 +122,7 @@ def time(text: str | None) -> datetime | None:
 
 
 def since(text: str | None, now: datetime) -> datetime | None:
-    """Read a time as an option gives it: ``7d`` is that long before ``now``, else as :func:`time`."""
+    """Read a time as an option gives it: ``7d`` is that long before ``now``; otherwise like :func:`time`."""
     try:
         return None if text is None else now - duration(text)
     except (ValueError, OverflowError):
@@ -143,9 +144,9 @@ _LOOK = 32 * 1024 * 1024
 
 
 def position(file: str) -> Iterator[str]:
-    """Return, each time it is asked, where a file next stops being JSON; empty if that is not known.
+    """Yield the places where a file stops being JSON, one by one; empty if a place is not known.
 
-    The file is read once more, up to a size; standard input cannot be.
+    The file is read again, up to a size; standard input cannot be.
     """
     path = Path(file)
     if file == STDIN or not path.is_file() or path.stat().st_size > _LOOK:

@@ -1,10 +1,10 @@
 """The command ``logmend``: its list of subcommands, each imported only when it is used.
 
-To add one: a module ``logmend_cli/NAME.py`` or ``NAME/command.py`` with a click command (or group) called
-``command``, and a line in ``COMMANDS``. What a command needs that is slow to import (rich, Google's clients)
-it imports in its function.
-A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are told here, once.
-docs/cli.md and the man page are made from all of it: ``python -m logmend_cli.reference``.
+To add one, write a module ``logmend_cli/NAME.py`` or ``NAME/command.py`` with a click command (or group)
+called ``command``, and add a line to ``COMMANDS``. A command imports modules that are slow to import (rich,
+Google's clients) in its function.
+A command returns its exit status, or None for 0; errors of :mod:`logmend.errors` are printed here, once.
+docs/cli.md and the man page are generated from the commands: ``python -m logmend_cli.reference``.
 """
 
 import importlib
@@ -20,7 +20,7 @@ from logmend_cli.errors import colours, told
 
 
 class Entry(NamedTuple):
-    """One subcommand: the heading under which it is listed, and what it does in a line."""
+    """One subcommand: the heading under which it is listed, and a line that says what it does."""
 
     heading: str
     short_help: str
@@ -64,11 +64,11 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and short helps without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
-        """Name the commands in the order of ``COMMANDS``."""
+        """Return the names of the commands in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import one command; None if there is no such."""
+        """Import a command; return None if it does not exist."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"logmend_cli.{cmd_name}")
@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that ``args`` begin with; one that is misspelt gets a suggestion."""
+        """Find the command that ``args`` begin with; suggest another if it is misspelt."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
@@ -98,7 +98,7 @@ class LazyGroup(click.Group):
                 )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Complete names of commands without importing any."""
+        """Complete command names without importing any."""
         from click.shell_completion import CompletionItem
 
         names = [
@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; its value is the exit status."""
+        """Run the command; the value that it returns is the exit status."""
         ctx.color = colours()
         with told(debug=bool(ctx.params.get("debug"))):
             status = super().invoke(ctx)
@@ -124,7 +124,7 @@ class LazyGroup(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command line, and end the process as :mod:`logmend_cli.errors` says."""
+        """Run a command line; end the process with the exit statuses of :mod:`logmend_cli.errors`."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         try:

@@ -1,4 +1,4 @@
-"""The man page, cli/logmend.1, made from the commands' own help: ``python -m logmend_cli.reference``.
+"""The man page, cli/logmend.1, generated from the commands' help: ``python -m logmend_cli.reference``.
 
 The macros are those of man(7).
 """
@@ -38,7 +38,7 @@ the VMs of the last scan, for completion; how far unfinished replays are
 
 
 def page() -> str:
-    """Write the whole page."""
+    """Return the whole page."""
     names = logmend.context_settings["help_option_names"]
     root = click.Context(logmend, info_name="logmend", help_option_names=names)
     summary = logmend.get_short_help_str(200).rstrip(".")
@@ -66,7 +66,7 @@ def _usage(context: click.Context) -> Iterator[str]:
 
 
 def _said(context: click.Context) -> Iterator[str]:
-    """Yield what one command does, its options and its examples."""
+    """Yield the description, options and examples of one command."""
     command = context.command
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         yield from (".PP", escaped(" ".join(paragraph.split())))
@@ -79,9 +79,9 @@ def _said(context: click.Context) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Keep roff from reading anything into text: escapes, hyphens, a control character at its beginning.
+    """Escape text for roff: backslashes, hyphens, and a control character at the beginning.
 
-    What is not ASCII is named by its code, which every roff takes whatever the locale.
+    Characters other than ASCII are named by their code, which every roff accepts in any locale.
     """
     text = text.replace("\\", "\\e").replace("-", "\\-")
     text = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in text)

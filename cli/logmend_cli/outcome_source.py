@@ -1,4 +1,4 @@
-"""Where ``status`` and ``report`` have outcomes from: a file, Cloud Logging, or what the ledger keeps."""
+"""Where ``status`` and ``report`` read outcomes: a file, Cloud Logging, or the ledger."""
 
 import os
 import signal
@@ -26,9 +26,9 @@ NOTHING = (
 
 
 class OutcomeQuery(Struct, frozen=True):
-    """Which outcomes are meant: a file (``-`` is standard input), or a project's log; neither is the ledger.
+    """Where outcomes come from: a file (``-`` is standard input), a project's log, or else the ledger.
 
-    ``since`` bounds what is read of a log, and what is counted of the rest.
+    ``since`` limits what is read from a log, and what is counted from other sources.
     """
 
     file: str | None
@@ -48,11 +48,11 @@ options = together(
     click.option("--cloud", is_flag=True, help="Read Cloud Logging: log logmend of LOGMEND_PROJECT."),
     click.option("--since", metavar="TIME", help="Only from then on: 7d, 36h, or RFC 3339."),
 )
-"""The options that say where outcomes come from."""
+"""The options that select where outcomes come from."""
 
 
 def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | None) -> OutcomeQuery:
-    """Return what was asked for; if nothing was, what LOGMEND_OUTCOMES names, else the ledger."""
+    """Return the source that the options select; without any, that of LOGMEND_OUTCOMES, else the ledger."""
     if file is not None and cloud:
         raise click.UsageError("give FILE or --cloud, not both")
     begin = inputs.since(since, datetime.now(UTC))
@@ -66,7 +66,7 @@ def chosen(settings: Settings, file: str | None, *, cloud: bool, since: str | No
 
 
 async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcome]:
-    """Read outcomes, oldest first. What is none is counted and told; a file of nothing else is an error."""
+    """Yield outcomes, oldest first. A warning counts other items; a file with no outcome is an error."""
     if source.file is not None:
         for outcome in _interruptible(of_file(source.file)):
             if source.since is None or outcome.at >= source.since:
@@ -77,12 +77,12 @@ async def read(source: OutcomeQuery, settings: Settings) -> AsyncIterator[Outcom
 
 
 def _interruptible(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
-    """Let Ctrl-C end a command that waits for a pipe; asyncio's own handler waits for the read to return.
+    """Let Ctrl-C end a command that waits for a pipe; asyncio's handler waits for the read to return.
 
-    It replaces only Python's (``asyncio.Runner.run``), so that this one stays for each run.
+    asyncio replaces only Python's own handler (``asyncio.Runner.run``), so this one stays during each run.
     """
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # a job in a script's background: Ctrl-C is not for it
+    if before is signal.SIG_IGN:  # a background job of a script: Ctrl-C is not meant for it
         yield from outcomes
         return
     signal.signal(signal.SIGINT, _interrupted)
@@ -97,7 +97,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def of_file(file: str) -> Iterator[Outcome]:
-    """Read a file: outcomes as JSON lines or an array, or as `gcloud logging read --format=json` has them."""
+    """Read a file of outcomes: JSON lines, an array, or the output of `gcloud logging read --format=json`."""
     good = bad = 0
     why = "it is empty"
     with inputs.opened(file) as stream:
@@ -137,7 +137,7 @@ async def _of_log(project: str, since: datetime | None, settings: Settings) -> A
 
 
 def _outcome(value: object) -> Outcome:
-    """Read an outcome, or the LogEntry that carries one; ValueError if it is neither."""
+    """Read an outcome, or the LogEntry that carries one; raise ValueError if it is neither."""
     if isinstance(value, Undecodable):
         raise ValueError(value.detail)  # noqa: TRY004  one error for whatever is no outcome
     if not isinstance(value, dict):

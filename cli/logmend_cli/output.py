@@ -45,7 +45,7 @@ _COLOURS = {
 
 
 def format_option(*choices: str) -> Callable[[F], F]:
-    """Make the option ``--format``; the first of ``choices`` is the default, the argument is ``shape``."""
+    """Return the option ``--format``; the first of ``choices`` is the default, the argument is ``shape``."""
     return click.option(
         "--format",
         "shape",
@@ -57,22 +57,22 @@ def format_option(*choices: str) -> Callable[[F], F]:
 
 
 def coloured(word: str) -> str:
-    """Colour a result or a verdict, if a terminal reads it."""
+    """Return a result or a verdict with its colour, which only a terminal gets."""
     return click.style(word, fg=_COLOURS.get(word))
 
 
 def colour(word: str) -> str:
-    """Name the colour of a result or a verdict as rich knows it; empty for any other word."""
+    """Return rich's name for the colour of a result or a verdict; empty for any other word."""
     return _COLOURS.get(word, "")
 
 
 def show_json(value: object) -> None:
     """Print JSON in ASCII, indented."""
-    click.echo(msgspec.json.format(json.dumps(value), indent=2))  # json itself indents in Python, slowly
+    click.echo(msgspec.json.format(json.dumps(value), indent=2))  # json indents in Python, which is slow
 
 
 def show_json_array(values: Iterable[object]) -> None:
-    """Print an array whose elements are printed as they come, so that its length costs no memory."""
+    """Print an array element by element as they come, in constant memory."""
     separator = "[\n"
     for value in values:
         click.echo(separator + json.dumps(value), nl=False)
@@ -88,12 +88,12 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write CSV with a header; None is empty.
 
-    A cell that a spreadsheet would run as a formula is quoted, and nothing makes a terminal do something.
+    A cell that a spreadsheet would run as a formula is quoted, and there are no control characters.
     """
     import csv
 
     writer, following = csv.writer(file, lineterminator="\n"), iter(rows)
-    first = list(itertools.islice(following, 1))  # what cannot be read says so before anything is written
+    first = list(itertools.islice(following, 1))  # an error in reading comes before anything is written
     writer.writerow(columns)
     for row in itertools.chain(first, following):
         writer.writerow(["" if cell is None else _inert(printable(str(cell))) for cell in row])
@@ -102,11 +102,11 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Iterable[Sequence[obje
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, empty: str = ""
 ) -> None:
-    """Print a table; cells that are results or verdicts are coloured, None is blank, nothing is markup.
+    """Print a table; results and verdicts are coloured, None is blank, and markup is not interpreted.
 
-    Not on a terminal, lines are as long as they need to be, so that nothing is cut off. On a terminal that
-    would break words, such as ids, each row is printed as lines. ``empty`` is said in place of a table
-    without rows.
+    If the output is not a terminal, lines are as long as they need to be and nothing is cut off. On a
+    terminal too narrow for whole words, such as ids, each row is printed as lines. ``empty`` is printed in
+    place of a table without rows.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -129,7 +129,7 @@ def show_table(
 
 
 def console() -> "Console":
-    """Return a rich console on standard output, which leaves it to its caller if nobody reads on."""
+    """Return a rich console on standard output that leaves a closed pipe to its caller."""
     from rich.console import Console
 
     class Plain(Console):
@@ -140,7 +140,7 @@ def console() -> "Console":
 
 
 def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return how many characters a table takes at least if no word is to be broken."""
+    """Return the smallest width of a table in which no word is broken."""
     longest = [
         max(len(word) for text in column for word in text.split() or [""])
         for column in zip(columns, *rows, strict=True)
@@ -166,9 +166,9 @@ def show_rows(
     title: str | None = None,
     empty: str = "",
 ) -> None:
-    """Print the same rows as ``shape`` says: ``json`` (as they are), ``csv`` or ``table``.
+    """Print rows in the format ``shape``: ``json`` (unchanged), ``csv`` or ``table``.
 
-    ``columns`` are the keys that table and CSV show, each with its heading.
+    ``columns`` has the keys that the table and CSV show, each with its heading.
     """
     if shape == "json":
         show_json(list(rows))
@@ -181,9 +181,9 @@ def show_rows(
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error while something lasts, if a terminal is there to see it.
+    """Show progress on standard error during a task, if that is a terminal.
 
-    Yields a function that is told how much more is done. ``total`` None shows a count without an end.
+    Yields a function that takes how much more is done. ``total`` None shows a count without an end.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -215,7 +215,7 @@ def seconds(at: datetime | None) -> str | None:
 
 
 def duration_text(milliseconds: int | None) -> str | None:
-    """Return milliseconds as a person would write them: `430 ms`, `1.25 s`, `3.5 min`."""
+    """Return milliseconds for a person: `430 ms`, `1.25 s`, `3.5 min`."""
     if milliseconds is None:
         return None
     for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
@@ -225,7 +225,7 @@ def duration_text(milliseconds: int | None) -> str | None:
 
 
 def shortened(text: str, width: int) -> str:
-    """Fit text into ``width`` characters on one line, its middle left out if it is longer."""
+    """Fit text into ``width`` characters on one line, leaving out its middle if it is longer."""
     text = printable(" ".join(text.split()))
     if len(text) <= width:
         return text
@@ -234,7 +234,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Put a mark in place of every character that could make a terminal do something."""
+    """Replace every character that could control a terminal."""
     return (
         text
         if text.isprintable()
@@ -247,8 +247,9 @@ def _cell(value: object) -> object:
 
 
 def _inert(cell: str) -> str:
-    """Keep a cell out of a log from being a formula (owasp.org/www-community/attacks/CSV_Injection).
+    """Keep a cell with text from a log from being a formula (owasp.org/www-community/attacks/CSV_Injection).
 
-    Also behind blanks, and in the wide forms that a spreadsheet takes for the same characters.
+    This includes formulas after blanks, and the full-width forms that a spreadsheet takes for the same
+    characters.
     """
     return f"'{cell}" if unicodedata.normalize("NFKC", cell).lstrip()[:1] in _FORMULA else cell

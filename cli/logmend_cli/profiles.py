@@ -1,8 +1,7 @@
-"""Which deployed function the command speaks of: a profile in the user's configuration folder.
+"""Which deployed function the command refers to: a profile in the user's configuration folder.
 
-A profile is what `logmend use` read of a function: its ``LOGMEND_*`` variables. They stand for variables that
-the shell does not set. ``$XDG_CONFIG_HOME/logmend/profiles/NAME.json`` holds one, ``…/current`` names the one
-in use.
+A profile has the ``LOGMEND_*`` variables that `logmend use` read from a function. They apply if the shell
+does not set them. ``$XDG_CONFIG_HOME/logmend/profiles/NAME.json`` is one; ``…/current`` names the one in use.
 """
 
 import os
@@ -19,12 +18,12 @@ from logmend.model.enums import PROJECT_PATTERN
 from logmend.model.struct import Struct, field
 
 OLD = timedelta(days=7)
-"""Age at which a profile is said to be old: the function may have been deployed with other settings since."""
+"""Age at which a profile is called old: the function may have been deployed with other settings since."""
 _PLACE = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 class Profile(Struct, frozen=True):
-    """A function, when its settings were read, and the variables that hold for this machine as well."""
+    """A function, when its settings were read, and the variables that apply on this machine as well."""
 
     project: str
     region: str
@@ -44,7 +43,7 @@ class Profile(Struct, frozen=True):
 
     @property
     def announcement(self) -> str:
-        """One line that says which fleet a command speaks of."""
+        """One line that says which fleet a command refers to."""
         old = datetime.now(UTC) - self.read_at > OLD
         advice = f"; they are old: logmend use {self.name} reads them again" if old else ""
         return f"fleet {self.name}, settings of {self.time}{advice}"
@@ -61,19 +60,19 @@ def parse(name: str) -> tuple[str, str | None, str | None]:
 
 
 def folder() -> Path:
-    """Return where profiles are kept."""
+    """Return the folder of the profiles."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(home) / "logmend"
 
 
 def state() -> Path:
-    """Return where the command notes what it did."""
+    """Return the folder for the command's own state."""
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home) / "logmend"
 
 
 def current() -> Profile | None:
-    """Return the profile in use; None if there is none. ConfigError if it cannot be read."""
+    """Return the profile in use, None if there is none; raise ConfigError if it cannot be read."""
     try:
         name = (folder() / "current").read_text().strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -89,7 +88,7 @@ def current() -> Profile | None:
 
 
 def known() -> list[str]:
-    """Name the profiles that are kept."""
+    """Return the names of the profiles."""
     return sorted(path.stem.replace("~", "/") for path in (folder() / "profiles").glob("*.json"))
 
 
@@ -100,7 +99,7 @@ def keep(profile: Profile) -> None:
 
 
 def forget() -> None:
-    """Use no profile; those that are kept stay."""
+    """Use no profile any more; delete none."""
     (folder() / "current").unlink(missing_ok=True)
 
 
@@ -110,7 +109,7 @@ def _path(name: str) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file whole, readable by its owner alone, in a folder that is made if need be."""
+    """Replace a whole file, readable only by its owner, and make its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     with os.fdopen(descriptor, "wb") as file:

@@ -1,7 +1,7 @@
-"""docs/cli.md, made from the commands' own help: ``python -m logmend_cli.reference``, in a clone.
+"""docs/cli.md, generated from the commands' help: ``python -m logmend_cli.reference``, in a clone.
 
-It writes the man page as well (:mod:`logmend_cli.manual`). Tests compare both with the help, so that no page
-says other than ``--help``.
+It writes the man page as well (:mod:`logmend_cli.manual`). Tests compare both with the help, so neither can
+differ from ``--help``.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ This page is generated from `--help` (`python -m logmend_cli.reference`); a test
 
 
 def page() -> str:
-    """Write the whole page."""
+    """Return the whole page."""
     names = logmend.context_settings["help_option_names"]
     root = click.Context(logmend, info_name="logmend", terminal_width=96, help_option_names=names)
     parts = [_INTRODUCTION, _block(logmend.get_help(root)), *rights.section()]

@@ -1,4 +1,4 @@
-"""``logmend resume``: the release of a freeze, a breaker, or a VM that is held."""
+"""``logmend resume``: lift a freeze, close a breaker, or release a VM that is held."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -77,7 +77,7 @@ def _said(resumed: Sequence[str], still: Sequence[str]) -> str:
 async def _instances_resumed(
     app: Application, refs: Sequence[InstanceRef], runbooks: Sequence[str], by: By, *, forget: bool
 ) -> str:
-    """Release VMs, and say what of."""
+    """Release VMs; return in words what each was released from."""
     resumed, still = list[str](), list[str]()
     for ref in refs:
         resumed.append(str(ref) + (await _forgotten(app, ref, by) if forget else ""))
@@ -92,7 +92,7 @@ async def _instances_resumed(
 
 
 async def _fleet_resumed(app: Application, runbook: str | None, by: By) -> str:
-    """Lift the latest global freeze, or what stops a runbook, and say whether there was any."""
+    """Lift the latest global freeze, or what stops a runbook; return in words whether there was any."""
     before = await app.controls.fleet()
     await app.controls.resume(by, runbook=runbook)
     after = await app.controls.fleet()
@@ -108,7 +108,7 @@ async def _fleet_resumed(app: Application, runbook: str | None, by: By) -> str:
 
 
 async def _lifted(app: Application, names: frozenset[str], by: By) -> list[str]:
-    """Lift freezes by name, also on VMs; one that is not there is an error, and then none is lifted."""
+    """Lift freezes by name, also on VMs; if one does not exist, that is an error and none is lifted."""
 
     def meant(freeze: Freeze) -> bool:
         return freeze.name in names

@@ -1,4 +1,4 @@
-"""``logmend revert``: put VMs back as they were."""
+"""``logmend revert``: put VMs back as they were before logmend changed them."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""Who may run what: the rights that each use of the command takes, for docs/cli.md.
+"""The rights that each use of the command needs, for docs/cli.md.
 
-A test runs every use against a pretend fleet and compares what was really asked for.
+A test runs every use against a pretend fleet and compares them with the calls that were made.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Right(StrEnum):
-    """Something that a command asks of Google Cloud."""
+    """Something that a command does in Google Cloud."""
 
     LEDGER = "ledger"
     OUTCOMES = "outcomes"
@@ -27,7 +27,7 @@ class Right(StrEnum):
 
 
 class Grant(NamedTuple):
-    """What carries a right: the role and where it is granted; whether the variable ``operators`` does so."""
+    """What gives a right: the role, where it is granted, and whether the variable ``operators`` grants it."""
 
     role: str
     where: str
@@ -116,7 +116,7 @@ USES: Mapping[str, frozenset[Right]] = MappingProxyType(
 
 
 def section() -> Iterator[str]:
-    """Write the section of docs/cli.md."""
+    """Yield the section of docs/cli.md."""
     yield "## Who may run what\n"
     yield (
         "Terraform's variable `operators` grants what the second table marks (the role is named after the"

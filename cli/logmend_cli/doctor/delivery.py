@@ -165,7 +165,7 @@ def dead_letter_roles(facts: Facts) -> Check:
 
 
 def backlog(facts: Facts) -> Check:
-    """Return how many messages wait, and how long the oldest has."""
+    """Check how many messages wait, and how long the oldest has waited."""
     name, count, oldest = "backlog", facts["undelivered/push"], facts["oldest/push"]
     if count.body is None or oldest.body is None:
         return Check(name, UNKNOWN, count.why or oldest.why)
@@ -183,7 +183,7 @@ def backlog(facts: Facts) -> Check:
 
 
 def dead_letters(facts: Facts) -> Check:
-    """Return whether the dead letter is empty."""
+    """Check whether the dead letter is empty."""
     name, reply = "dead letters", facts["undelivered/dead"]
     if reply.body is None:
         return Check(name, UNKNOWN, reply.why)

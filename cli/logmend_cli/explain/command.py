@@ -1,4 +1,4 @@
-"""``logmend explain``: what would this event do, and why? Asked of the production stages."""
+"""``logmend explain``: ask the production stages what this event would do, and why."""
 
 import itertools
 from collections import Counter
@@ -109,7 +109,7 @@ def command(
 
 
 def _explained(found: inputs.Input, rules: Rules, facts: Lookup, at: datetime | None) -> Explanation:
-    """Explain without facts, and again with them if they matter: what ends before costs no look-up."""
+    """Explain without facts, and again with them if they matter: a verdict without facts costs no look-up."""
     said = explain.event(found.delivery, found.event, rules, None, at)
     if said.instance is not None and said.guards and (facts.free or said.result is Result.PLANNED):
         known = facts(said.instance)

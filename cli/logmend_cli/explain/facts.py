@@ -1,4 +1,4 @@
-"""Where a command has the facts of VMs from: nowhere, a file that gcloud wrote, or the Compute Engine API."""
+"""Sources of facts about VMs: none, a file that gcloud wrote, or the Compute Engine API."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Lookup(Protocol):
-    """Facts of a VM, a verdict if looking it up came to one, None if it is not known here."""
+    """Looks a VM up: facts, a verdict if the look-up ends in one, or None if the VM is not known here."""
 
     @property
     def free(self) -> bool:
@@ -26,21 +26,21 @@ class Lookup(Protocol):
         ...
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | Verdict | None:
-        """Return what is known of a VM."""
+        """Return what is known about a VM."""
         ...
 
     def check(self) -> None:
-        """Raise ConfigError where what was given turned out to be about no VM that was asked for."""
+        """Raise ConfigError if the given facts were about none of the VMs that were looked up."""
         ...
 
 
 class Nothing:
-    """Nothing is known: guards that need facts are pending."""
+    """A look-up that knows nothing: guards that need facts are pending."""
 
     free = True
 
     def __call__(self, ref: InstanceRef) -> None:
-        """Know nothing."""
+        """Return None."""
 
     def check(self) -> None:
         """Nothing was given."""
@@ -61,7 +61,7 @@ class Described:
 
     @classmethod
     def read(cls, file: Path) -> "Described":
-        """Read the file. ConfigError if it holds no instance."""
+        """Read the file; raise ConfigError if it has no instance."""
         with opened(str(file)) as stream:
             read = [_instance(file, value) for value in values(stream)]
         if not read:
@@ -76,7 +76,7 @@ class Described:
         return found[0] if found else None
 
     def document(self, ref: InstanceRef) -> JsonObject | None:
-        """Return the document of a VM as it stands in the file."""
+        """Return the document of a VM, unchanged, from the file."""
         found = self._known.get(ref)
         return found[1] if found else None
 
@@ -90,7 +90,7 @@ class Described:
 
 
 class Live:
-    """The Compute Engine API. Each VM is asked for once."""
+    """The Compute Engine API. Each VM is looked up once."""
 
     free = False
 
@@ -102,7 +102,7 @@ class Live:
         self._known: dict[InstanceRef, InstanceFacts | Verdict] = {}
 
     def __call__(self, ref: InstanceRef) -> InstanceFacts | Verdict:
-        """Look a VM up. What the pipeline would wait out (a transient error) is raised."""
+        """Look a VM up. A transient error, which the pipeline would wait out, is raised."""
         if ref not in self._known:
             self._known[ref] = self._runner.run(self._ask(ref))
         return self._known[ref]
@@ -127,7 +127,7 @@ class Live:
 
 @contextmanager
 def lookup(settings: Settings, file: Path | None, *, live: bool) -> Iterator[Lookup]:
-    """Open what facts come from."""
+    """Open the source of facts that the options select."""
     if file is not None:
         yield Described.read(file)
     elif live:

@@ -1,4 +1,4 @@
-"""``logmend explain --save-case``: an event and what it comes to, kept as a golden case of a runbook."""
+"""``logmend explain --save-case``: save an event and its result as a golden case of a runbook."""
 
 import re
 from collections.abc import Mapping
@@ -31,9 +31,9 @@ def case(
     why: str | None,
     settings: Settings,
 ) -> None:
-    """Write the case and say where. ``wanted`` is ``NAME`` or ``RUNBOOK/NAME``.
+    """Write the case and print its path. ``wanted`` is ``NAME`` or ``RUNBOOK/NAME``.
 
-    What is expected is the answer with the default settings, by which cases are run.
+    The case expects the answer for the default settings, with which cases are run.
     """
     runbook, _, name = wanted.rpartition("/")
     runbook = runbook or (explanation.runbook.name if explanation.runbook else "")

@@ -47,7 +47,7 @@ def show(where: str, explanation: Explanation, policies: Policies, answers: str 
 
 
 def show_lines(every: Iterable[tuple[inputs.Input, Explanation]]) -> None:
-    """Print a line for each explanation as it comes, and how many of each result there were."""
+    """Print a line for each explanation as it comes, then the number of each result."""
     totals: Counter[str] = Counter()
     for found, explanation in every:
         word = _word(explanation)
@@ -115,7 +115,7 @@ def _conclusion(explanation: Explanation, settings: Settings, answers: str) -> I
 
 
 def _next(explanation: Explanation, settings: Settings) -> str:
-    """Return what a person does next; that ``explain`` would tell more is no news here."""
+    """Return what a person does next, without the advice to run ``explain``."""
     if not isinstance(explanation.event, LogEntry | Incident) or explanation.verdict is None:
         return ""
     read = Intake(
@@ -128,7 +128,7 @@ def _next(explanation: Explanation, settings: Settings) -> str:
 
 
 def _columns() -> int:
-    """Return how wide a line is; 100 if nothing tells."""
+    """Return the width of a line; 100 if it is not known."""
     told = os.environ.get("COLUMNS", "")
     if told.isdecimal():
         return max(int(told), 60)

@@ -1,7 +1,7 @@
-"""Real systemd machines: a Debian system booted in namespaces of its own, and taken away with all of it.
+"""Real systemd machines: a Debian system that is booted in its own namespaces and then removed completely.
 
-``roots`` builds the systems, ``disk`` says in which files a machine differs, ``slots`` hands out names,
-addresses and control groups, ``hardware`` and ``launch.sh`` set a machine up and take it away, ``metadata``
-is its metadata server, inside its network namespace. ``throwaway`` is one machine for one command; the tests'
+``roots`` builds the systems, ``disk`` makes the files in which a machine differs, ``slots`` hands out names,
+addresses and control groups, ``hardware`` and ``launch.sh`` set a machine up and remove it, ``metadata`` is
+its metadata server, inside its network namespace. ``throwaway`` is one machine for one command; the tests'
 lab makes its own from the same parts.
 """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def identity(name: str, machine_id: str) -> dict[str, tuple[int, str]]:
-    """Return the files that say who a machine is: path to mode and text."""
+    """Return the files that identify a machine: path to mode and text."""
     hosts = f"127.0.0.1 localhost\n127.0.1.1 {name}\n169.254.169.254 metadata.google.internal\n"
     return {
         "/etc/hostname": (0o644, f"{name}\n"),
@@ -17,7 +17,7 @@ def identity(name: str, machine_id: str) -> dict[str, tuple[int, str]]:
 
 
 def tar(files: Mapping[str, tuple[int, str]], links: Mapping[str, str]) -> bytes:
-    """Return the tar: regular files and links, all root's, folders left to whoever unpacks it."""
+    """Return the tar: regular files and links, all owned by root; unpacking creates the folders."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, (mode, text) in files.items():

@@ -1,4 +1,4 @@
-"""What would be metal in a machine of metal: power, the link to the host, a console, metadata server."""
+"""What is hardware in a real machine: power, the link to the host, a console, the metadata server."""
 
 import contextlib
 import os
@@ -16,20 +16,20 @@ from logmend_cli.machine.roots import UnavailableError
 
 LAUNCH = Path(__file__).with_name("launch.sh")
 UMASK = 0o022
-"""A machine's own, not that of whoever makes it: a root that is closed to its users would be none."""
+"""The machine's own umask, not the caller's: under a stricter one, its users could not read their root."""
 
 
 def inside(leader: int) -> list[str]:
-    """Return the words before a command that run it, as root, in the machine whose PID 1 is ``leader``."""
+    """Return the words to put before a command to run it as root in the machine whose PID 1 is ``leader``."""
     clean = ("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb")
     return ["nsenter", "--target", str(leader), "--all", "--", *clean]
 
 
 class Hardware:
-    """One machine seen from outside. Everything here blocks, for milliseconds."""
+    """One machine seen from outside. All methods block, for milliseconds."""
 
     def __init__(self, slot: slots.Slot, root: Path, disk: bytes) -> None:
-        """Occupy ``slot``; the machine will see ``root`` with the files of the tar ``disk`` on top."""
+        """Use ``slot``; the machine will see ``root`` with the files of the tar ``disk`` on top."""
         self.slot = slot
         self.metadata: MetadataServer | None = None
         self._root = root
@@ -37,10 +37,10 @@ class Hardware:
         self._launcher: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start the launcher. To be called on the main thread.
+        """Start the launcher. Call this on the main thread.
 
-        The kernel ends the launcher together with the thread that started it, so that not even a killed
-        process leaves a machine behind.
+        The kernel ends the launcher together with the thread that started it: even a killed process leaves no
+        machine behind.
         """
         self.slot.folder.mkdir(parents=True)
         with (self.slot.folder / "console").open("wb") as console:
@@ -58,10 +58,10 @@ class Hardware:
             )
 
     def plug_in(self, serve: Callable[[int], MetadataServer], *, link: bool) -> None:
-        """Give the waiting launcher its control groups, metadata server and disk: it boots.
+        """Give the waiting launcher its control groups, metadata server and disk, which boots the machine.
 
-        ``serve`` starts the server in the network namespace of a process. Without a ``link`` to the host that
-        server is all that the machine can reach.
+        ``serve`` starts the server in the network namespace of a process. Without a ``link`` to the host, the
+        machine can reach only that server.
         """
         launcher = self._running()
         assert launcher.stdin is not None
@@ -85,14 +85,14 @@ class Hardware:
             f"peer name host0 address {mac} netns {pid}",
             f"address add {slots.HOST_ADDRESS}/32 peer {address}/32 dev {link}",
             f"link set {link} up",
-            # A known neighbour: whoever calls a dead machine hears nothing, as in the cloud.
+            # A static neighbour: a connection to a dead machine gets no answer, as in the cloud.
             f"neighbour replace {address} lladdr {mac} dev {link} nud permanent",
         )
         self._ip_inside(f"address add {address}/32 peer {slots.HOST_ADDRESS}/32 dev host0")
         self.restore_network()
 
     def is_launched(self) -> bool:
-        """Say whether the launcher lives: whether there is, or soon will be, a machine."""
+        """Return whether the launcher is alive, and so whether there is, or soon will be, a machine."""
         return self._launcher is not None and self._launcher.poll() is None
 
     def leader(self) -> int | None:
@@ -111,11 +111,11 @@ class Hardware:
         return (self.slot.folder / "console").read_bytes().decode(errors="replace")
 
     def complaint(self) -> str:
-        """Return the console's end as one line that means nothing to a terminal."""
+        """Return the end of the console's text as one line without control characters."""
         return error_text(self.console().encode()) or "its console is empty"
 
     def cut_network(self) -> None:
-        """Take the machine's end of the link down: packets vanish, both ways."""
+        """Take the machine's end of the link down: packets are lost in both directions."""
         self._ip_inside("link set host0 down")
 
     def restore_network(self) -> None:
@@ -124,17 +124,17 @@ class Hardware:
         self._ip_inside("link set host0 up", f"neighbour replace {neighbour}")
 
     def pull_the_plug(self, leader: int, *, then: Literal["again", "off"]) -> None:
-        """End the machine at once; then boot it ``again``, or keep it ``off``, its link in place and dead."""
+        """End the machine at once; then boot it ``again``, or leave it ``off``, its link there but dead."""
         (self.slot.folder / "next").write_text(then)
         os.kill(leader, signal.SIGKILL)
         while Path(f"/proc/{leader}").exists():
             time.sleep(0.01)
 
     def take_away(self) -> None:
-        """End everything and remove every trace. More than once is fine."""
+        """End everything and remove every trace. It may be called more than once."""
         if (launcher := self._launcher) is None:
             return
-        # From the inside out, so that each parent sees its child end and nobody is left for init to bury.
+        # From the inside out: each parent sees its child end, and no process is left for init to reap.
         if (leader := self.leader()) is not None:
             with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.kill(leader, signal.SIGKILL)
@@ -174,7 +174,7 @@ def _children(parent: int) -> list[int]:
 
 
 def _is_init(process: int) -> bool:
-    """Say whether ``process`` is PID 1 of a PID namespace below ours."""
+    """Return whether ``process`` is PID 1 of a PID namespace below ours."""
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("NSpid:"):
             ids = line.split()[1:]

@@ -18,14 +18,14 @@ class MetadataServer:
     """Answers one machine, as Google's server answers a VM."""
 
     def __init__(self, pid: int, attributes: dict[str, str]) -> None:
-        """Listen in the network namespace of process ``pid``; ``attributes`` maps paths to what they hold."""
+        """Listen in the network namespace of process ``pid``; ``attributes`` maps paths to values."""
         self.attributes = attributes
         self.statuses: dict[str, int] = {}
         self.guest_attributes: dict[str, str] = {}
-        """What the machine published, as the Compute API tells it: NAMESPACE/KEY to value."""
+        """What the machine published, as the Compute API shows it: NAMESPACE/KEY to value."""
         self.requests: list[str] = []
         self.ahead = 0.0
-        """Seconds by which its ``Date`` is ahead of the machine's clock; all machines have the host's."""
+        """Seconds by which its ``Date`` is ahead of the machine's clock, which is the host's."""
         self._server = _Server(ADDRESS, _handler(self), bind_and_activate=False)
         self._server.socket.close()
         self._server.socket = _listener(pid)
@@ -54,7 +54,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Stay silent: a client that went away is the client's business."""
+        """Print nothing: it is no error if a client goes away."""
 
 
 def _handler(metadata: MetadataServer) -> type[BaseHTTPRequestHandler]:
@@ -93,18 +93,18 @@ def _handler(metadata: MetadataServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Print nothing: ``MetadataServer.requests`` keeps what was asked."""
+            """Print nothing: ``MetadataServer.requests`` records the requests."""
 
     return Handler
 
 
 def _listener(pid: int) -> socket.socket:
-    """Return a listening socket that belongs to the network namespace of ``pid``, however long that lives."""
+    """Return a listening socket in the network namespace of ``pid``, which stays open after ``pid`` ends."""
     return _in_namespace(pid, lambda: socket.create_server(ADDRESS, backlog=64))
 
 
 def _in_namespace(pid: int, make: Callable[[], socket.socket]) -> socket.socket:
-    """Call ``make`` on a thread of its own that enters the namespace: only that thread moves there."""
+    """Call ``make`` on a new thread that enters the namespace: only that thread moves there."""
     made: list[socket.socket | OSError] = []
 
     def enter() -> None:

@@ -36,7 +36,7 @@ systemctl disable rsyslog.service
 systemctl mask console-getty.service getty.target apt-daily.timer apt-daily-upgrade.timer \\
     dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
 """
-"""Runs once inside each root: a login user, no keys or identity for two to share, nothing idle."""
+"""Runs once inside each root: adds a login user, and removes keys, identity and idle services."""
 
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -45,11 +45,11 @@ LONGEST = 900
 
 
 class UnavailableError(ConfigError):
-    """Machines cannot be made here; the text says what is missing."""
+    """Machines cannot be made here; the message says what is missing."""
 
 
 def cache() -> Path:
-    """Where roots are kept between runs: ``LOGMEND_LAB_CACHE``, else a folder of the system's cache."""
+    """Return where roots are kept: ``LOGMEND_LAB_CACHE``, else a folder of the system's cache."""
     return Path(os.environ.get("LOGMEND_LAB_CACHE") or "/var/cache/logmend-lab")
 
 
@@ -85,7 +85,7 @@ def _archive(*options: str) -> str | None:
 def place(
     release: str, packages: Sequence[str] = PACKAGES, customize: str = CUSTOMIZE, archive: str | None = None
 ) -> Path:
-    """Return where a root is kept; it is there if it was built before."""
+    """Return the folder of a root; it exists if the root was built before."""
     recipe = "\n".join((release, *packages, customize, *([archive] if archive else ())))
     return cache() / f"root-{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
@@ -95,10 +95,10 @@ def root(
 ) -> Path:
     """Return the folder that holds ``release``, building it first if it is not cached (about 30 s).
 
-    It is built from ``archive``, or from the one that this machine itself installs from.
+    It is built from ``archive``, or else from the one that this machine itself installs from.
     """
     target = place(release, packages, customize, archive)
-    # Its setuid programs are root's, and grow old: nobody else comes near them.
+    # It has root's setuid programs, which become outdated: no other user may reach them.
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -112,7 +112,7 @@ def _build(release: str, packages: Sequence[str], customize: str, archive: str, 
     shutil.rmtree(partial, ignore_errors=True)
     command = [
         *("setpriv", "--pdeathsig", "KILL"),
-        *("unshare", "--mount", "--pid", "--fork", "--kill-child"),  # what it mounts and starts ends with it
+        *("unshare", "--mount", "--pid", "--fork", "--kill-child"),  # ends what it mounts and starts
         *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"),
         f'--customize-hook=chroot "$1" sh -c {shlex.quote(customize)}',
         f"--keyring={KEYRING}",

@@ -1,4 +1,4 @@
-"""One slot per machine of this host: name, link, address and control groups, held by a lock while in use."""
+"""One slot for each machine of this host: name, link, address and control groups, locked while in use."""
 
 import contextlib
 import fcntl
@@ -14,17 +14,17 @@ from typing import IO
 from logmend_cli.machine.roots import UnavailableError
 
 NETWORK = "10.181.243"
-"""A private /24 of which only single addresses, each behind its own link, are ever configured."""
+"""A private /24; only single addresses of it are configured, each behind its own link."""
 HOST_ADDRESS = f"{NETWORK}.1"
 _LINKS = Path("/sys/class/net")
 _GROUP = "logmend-lab"
 _FOLDER = Path("/run/logmend-lab")
-"""The same for every run on this host, whatever its cache: links and addresses are the host's."""
+"""The same for every run on this host, whatever its cache: links and addresses belong to the host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What one machine occupies. The kernel drops the lock when this process ends, however it ends."""
+    """What one machine uses. The kernel releases the lock when this process ends, however it ends."""
 
     number: int
     lock: IO[str]
@@ -61,11 +61,11 @@ class Slot:
 
     @property
     def folder(self) -> Path:
-        """Where the host keeps what belongs to this machine alone; its disk is mounted in here."""
+        """The host's folder for this machine; its disk is mounted in it."""
         return _FOLDER / f"{self.name}.d"
 
     def processes(self) -> set[int]:
-        """Return the ids of every process of this machine, its launcher included."""
+        """Return the ids of all processes of this machine, including its launcher."""
         found: set[int] = set()
         for group in self.groups:
             for listing in group.rglob("cgroup.procs"):
@@ -74,18 +74,18 @@ class Slot:
         return found
 
     def has_link(self) -> bool:
-        """Say whether the host's end of the link exists; somebody else's of that name has another address."""
+        """Return whether the host's end of the link exists; a link of someone else has another address."""
         with contextlib.suppress(OSError):
             return (_LINKS / self.link / "address").read_text().strip() == self.host_mac
         return False
 
     def release(self) -> None:
-        """Give the slot back, with its lock."""
+        """Release the slot and its lock."""
         Path(self.lock.name).unlink(missing_ok=True)
         self.lock.close()
 
     def clear(self) -> None:
-        """End what runs in this slot and remove its link and control groups; nothing to do is fine."""
+        """End what runs in this slot and remove its link and control groups, if there are any."""
         deadline = time.monotonic() + 10
         while (processes := self.processes()) and time.monotonic() < deadline:
             for process in processes:
@@ -103,7 +103,7 @@ class Slot:
 
 
 def take() -> Slot:
-    """Take a free slot, after clearing whatever a killed run may have left in it."""
+    """Take a free slot, and clear what a killed run may have left in it."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
     for number in range(2, 255):
         lock = (_FOLDER / str(number)).open("w")
@@ -112,7 +112,7 @@ def take() -> Slot:
         except BlockingIOError:
             lock.close()
             continue
-        if not os.fstat(lock.fileno()).st_nlink:  # who held it before has just taken it away
+        if not os.fstat(lock.fileno()).st_nlink:  # the process that held it has just removed it
             lock.close()
             return take()
         slot = Slot(number, lock)
@@ -133,9 +133,9 @@ def _hierarchies() -> list[Path]:
 
 
 def make_group(folder: Path) -> None:
-    """Make a control group. Another slot that is cleared meanwhile may take the parent away in between."""
+    """Make a control group, even if clearing another slot removes the parent in between."""
     for _ in range(100):
-        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the latter: gone while it was asked
+        with contextlib.suppress(FileNotFoundError, FileExistsError):  # the latter: removed in between
             folder.mkdir(parents=True, exist_ok=True)
             return
     raise FileNotFoundError(folder)

@@ -1,4 +1,4 @@
-"""One machine for one command. It has no network but its metadata server, and ends with the command."""
+"""One machine for one command. It can reach only its metadata server, and ends with the command."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ NEEDED = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
-"""Command to the Debian package that has it."""
+"""Each command that is needed, and its Debian package."""
 
 BOOT = 60.0
 """Seconds that a boot may take."""
@@ -39,7 +39,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class MachineRun(Struct, frozen=True):
-    """What a script on the machine ended with; ``code`` is None if it took too long."""
+    """The result of a script on the machine; ``code`` is None if it took too long."""
 
     code: int | None
     out: bytes
@@ -47,13 +47,13 @@ class MachineRun(Struct, frozen=True):
 
 
 class Throwaway:
-    """A machine that is up."""
+    """A running machine."""
 
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
 
     def run(self, words: Sequence[str], *, stdin: bytes = b"", root: bool, timeout: float) -> MachineRun:
-        """Run a command in there, as root or as the user who logs in, for ``timeout`` seconds at most."""
+        """Run a command on it, as root or as the login user, for at most ``timeout`` seconds."""
         leader = self._hardware.leader()
         if leader is None:
             raise UnavailableError([f"the machine stopped: {self._hardware.complaint()}"])
@@ -64,14 +64,14 @@ class Throwaway:
             ran = subprocess.run(
                 command, input=stdin, capture_output=True, timeout=timeout + 30, check=False, umask=UMASK
             )
-        except subprocess.TimeoutExpired:  # what it left running holds its output open
+        except subprocess.TimeoutExpired:  # a process that it left running keeps its output open
             return MachineRun(None, b"", b"")
         late = ran.returncode in (124, 137, -9) and time.monotonic() - begun >= timeout
         return MachineRun(None if late else ran.returncode, ran.stdout, ran.stderr)
 
 
 def require() -> None:
-    """Refuse to make a machine where it cannot be done; ``UnavailableError`` names all that is missing."""
+    """Check that a machine can be made here; ``UnavailableError`` names everything that is missing."""
     problems = []
     if not sys.platform.startswith("linux"):
         problems.append("--machine needs Linux")
@@ -91,10 +91,10 @@ def require() -> None:
 
 @contextlib.contextmanager
 def booted(root: Path) -> Iterator[Throwaway]:
-    """Boot a machine from ``root``, and take it away with all that is its, whatever happens.
+    """Boot a machine from ``root``, and remove it completely at the end, whatever happens.
 
-    Ctrl-C, a closed terminal and SIGTERM end it in order. If this process is killed, the kernel ends the
-    machine, and the next one to be made clears what is left in ``/run``.
+    Ctrl-C, a closed terminal and SIGTERM shut it down in order. If this process is killed, the kernel ends
+    the machine, and the next one to be made clears what is left in ``/run``.
     """
     with _interruptible():
         slot = slots.take()
@@ -106,7 +106,7 @@ def booted(root: Path) -> Iterator[Throwaway]:
             _until_up(hardware)
             yield Throwaway(hardware)
         finally:
-            _deafen()  # taking away takes a moment, and is not cut short
+            _deafen()  # removing it takes a moment, and must not be interrupted
             hardware.take_away()
             slot.release()
 
@@ -136,9 +136,9 @@ def _until_up(hardware: Hardware) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let whatever would end this process at once end it as Ctrl-C does, the first time.
+    """Turn the first signal that would end this process at once into a KeyboardInterrupt, as of Ctrl-C.
 
-    Signals come in twos: a terminal that is closed sends one, and its shell another.
+    Signals come in pairs: a closed terminal sends one, and its shell another.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -20,7 +20,7 @@ def carry_out(
     timeout: float | None,
     shape: str,
 ) -> int:
-    """Begin every change, then wait for all; one that fails stops no other."""
+    """Begin every change, then wait for all; a failure does not stop the others."""
     api, rows, begun = opened(settings), [row(place) for place in places], dict[int, "Applied"]()
     with progress("changes", len(places)) as done:
         for number in range(len(places)):
@@ -52,5 +52,5 @@ def opened(settings: Settings) -> "Assignments":
 
 
 def row(place: "AssignmentPlace") -> dict[str, object]:
-    """Return where an assignment is, as the tables and JSON show it."""
+    """Return an assignment's place, as the tables and JSON show it."""
     return {"project_id": place.project_id, "zone": place.zone, "assignment": place.assignment_id}

@@ -17,7 +17,7 @@ from logmend_cli.policy.changes import carry_out, opened, row
 from logmend_cli.policy.wanted import chosen_assignments, chosen_options, place_options, wanted_documents
 
 ROLLOUT = 3600.0
-"""Seconds that a rollout is waited for by default; twenty to forty minutes are reported."""
+"""Seconds to wait for a rollout by default; rollouts of twenty to forty minutes are reported."""
 
 
 @click.group(cls=CommandGroup)

@@ -1,4 +1,4 @@
-"""Which assignments are meant: of which runbooks and actions, in which projects and zones."""
+"""Which assignments are meant: their runbooks, actions, projects and zones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -42,7 +42,7 @@ def chosen_options(function: F) -> F:
 
 
 def place_options(function: F) -> F:
-    """Add the options that say where."""
+    """Add the options that select projects and zones."""
     project = click.option(
         "--project",
         "projects",
@@ -57,9 +57,9 @@ def place_options(function: F) -> F:
 def chosen_assignments(
     settings: Settings, names: Sequence[str], actions: Sequence[str], *, to_go: bool = False
 ) -> Iterator[tuple[Runbook, Action]]:
-    """Yield the chosen runbooks and actions; without a choice, what the mode has.
+    """Yield the chosen runbooks and actions; without a choice, those of the mode.
 
-    What goes over SSH has no assignments; those that it had are ``to_go`` if it is named.
+    A runbook over SSH has no assignments; if it is named, those that it had before are ``to_go``.
     """
     from logmend import catalog
 
@@ -95,7 +95,7 @@ def wanted_documents(
     *,
     to_go: bool = False,
 ) -> Iterator[tuple["AssignmentPlace", dict[str, object]]]:
-    """Yield every place with the document that belongs there."""
+    """Yield each place with its document."""
     from logmend.adapters.google.osconfig_policies import AssignmentPlace
 
     own = (settings.project,) if settings.project else ()

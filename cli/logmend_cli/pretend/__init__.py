@@ -1,1 +1,1 @@
-"""A pretend fleet: what ``make demo`` and the tests run against instead of Google Cloud and real VMs."""
+"""A pretend fleet, which ``make demo`` and the tests use instead of Google Cloud and real VMs."""

@@ -1,7 +1,7 @@
 """A pretend Compute Engine API: the few REST calls that logmend makes, over VMs that exist in memory only.
 
-It encodes our reading of the API's reference. tests/contract/test_compute_api.py checks it with Google's own
-client, as far as that client knows the calls: ``view=FULL`` and ``partnerMetadata`` it does not.
+It follows our reading of the API's reference. tests/contract/test_compute_api.py checks it with Google's own
+client, except for ``view=FULL`` and ``partnerMetadata``, which that client does not know.
 
 Answers can be scripted to fail: ``api.fail("instances/42$", 403)``, ``"slow"``, ``"hang"``, ``"garbage"``.
 """
@@ -21,11 +21,11 @@ from logmend_cli.pretend.list_filter import holds, terms
 
 
 class PretendCompute:
-    """The API. ``app`` is the ASGI application; change instances, metadata and failures while it is served.
+    """The API. ``app`` is the ASGI application; instances, metadata and failures may change while it serves.
 
-    ``knows_partner_metadata`` False makes it an API that has never heard of ``partnerMetadata``,
-    ``filters_by_id`` False one that refuses a filter on ``id``, as the real one may;
-    ``polls`` is how often an operation is asked for before it is done; ``calls`` is what was asked.
+    If ``knows_partner_metadata`` is False, it does not know ``partnerMetadata``; if ``filters_by_id`` is
+    False, it refuses a filter on ``id``, as the real one may. ``polls`` is how often an operation is polled
+    before it is done; ``calls`` are the calls that were made.
     """
 
     def __init__(
@@ -113,9 +113,10 @@ class PretendCompute:
         return request.query_params.get("view") == "FULL" and self.knows_partner_metadata
 
     async def _managed(self, request: Request) -> dict[str, object]:
-        """List the VMs whose ``created-by`` names the group, in whichever project's words it does.
+        """List the VMs whose ``created-by`` names the group, with the project's id or its number.
 
-        Unlike the real one it always pages, and no VM is yet to be made. A group without VMs is not there.
+        Unlike the real API it always pages, and never lists a VM that is still to be created. A group without
+        VMs does not exist.
         """
         where = request.url.path.partition("/listManagedInstances")[0].split("/")[5:]
         mine = [
@@ -241,6 +242,6 @@ def _page(
 
 def _masked(request: Request, document: dict[str, object]) -> JSONResponse:
     if fields := request.query_params.get("fields"):
-        names = re.sub(r"\([^)]*\)", "", fields).split(",")  # what is inside is given whole
+        names = re.sub(r"\([^)]*\)", "", fields).split(",")  # the fields in parentheses are returned whole
         document = {key: value for key, value in document.items() if key in names}
     return JSONResponse(document)

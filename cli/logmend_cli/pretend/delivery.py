@@ -12,7 +12,7 @@ from logmend_cli.pretend.entries import push
 from logmend_cli.pretend.story import Scene
 
 TRIES = 6
-"""How often a push is delivered again before the demo gives up; Pub/Sub itself goes on for ten."""
+"""Attempts to push a message before the demo gives up; Pub/Sub itself makes ten."""
 SETTLED = 60.0
 """Seconds after which a message without a final outcome counts as lost."""
 INTERIM = ("deferred", "parked", "requested", "unverified", "interrupted")
@@ -21,7 +21,7 @@ Show = Callable[[Scene, JsonObject], None]
 
 
 async def directly(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show) -> None:
-    """Push every scene, again after anything but a 2xx, with backoff."""
+    """Push every scene; after any status but 2xx push again, with backoff."""
     del outcomes
     bodies = {scene.message_id: push(scene.body(), scene.message_id) for scene in scenes}
 
@@ -42,7 +42,7 @@ async def directly(url: str, scenes: Sequence[Scene], outcomes: Path, show: Show
 
 
 def post(url: str, body: bytes) -> tuple[int, JsonObject]:
-    """Deliver one push; give the status and the document of the answer."""
+    """Push once; return the status and the JSON document of the answer."""
     import requests
 
     answer = requests.post(url, body, headers={"content-type": "application/json"}, timeout=SETTLED)
@@ -56,14 +56,14 @@ async def by_emulator(url: str, scenes: Sequence[Scene], outcomes: Path, show: S
     with emulator.running(emulator.pubsub_emulator_process(), "PUBSUB_EMULATOR_HOST"):
         topic = await asyncio.to_thread(_subscribe, url)
         published: dict[str, Scene] = {}
-        for act in _acts(scenes)[:2]:  # a message cannot be made to come again: the emulator decides
+        for act in _acts(scenes)[:2]:  # a second delivery cannot be forced: the emulator decides
             for scene in act:
                 published[await asyncio.to_thread(_publish, topic, scene)] = scene
             await _settled(published, outcomes, show)
 
 
 def _acts(scenes: Sequence[Scene]) -> list[list[Scene]]:
-    """Split into what comes first, what follows, and what is delivered once more at the end."""
+    """Split the scenes: those that come first, those that follow, and those delivered again at the end."""
     return [
         [scene for scene in scenes if not scene.follows],
         [scene for scene in scenes if scene.follows],
@@ -103,7 +103,7 @@ def _publish(topic: str, scene: Scene) -> str:
 
 
 async def _settled(published: dict[str, Scene], outcomes: Path, show: Show) -> None:
-    """Wait until every message has a final outcome, or too long."""
+    """Wait until every message has a final outcome, or the time is over."""
     open_ones, deadline = dict(published), asyncio.get_running_loop().time() + SETTLED
     while open_ones and asyncio.get_running_loop().time() < deadline:
         for outcome in read(outcomes):
@@ -116,5 +116,5 @@ async def _settled(published: dict[str, Scene], outcomes: Path, show: Show) -> N
 
 
 def read(path: Path) -> list[JsonObject]:
-    """Read a file of outcomes, one JSON document a line."""
+    """Read a file of outcomes: one JSON document a line."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,7 +1,7 @@
 """Start and stop the real emulators of the Google Cloud SDK (Java), for demo and tests.
 
-Each runs in a process group of its own on a free loopback port: the Java process outlives its ``gcloud``,
-so the whole group is ended.
+Each runs in its own process group on a free loopback port. The Java process outlives its ``gcloud``, so the
+whole group is ended.
 """
 
 import contextlib
@@ -23,16 +23,16 @@ READY_TIMEOUT = 150.0
 STOP_TIMEOUT = 10.0
 PUBSUB_PROJECT = "emulated-project"
 LEASH = 'read -r _; kill -KILL "-$1"'
-"""Shell text: end a process group once its input ends, which happens when we end, however we do.
+"""Shell text: end a process group once its input ends, which it does when this process ends in any way.
 
-Without ``--`` before the group: dash takes that for a number and kills nothing.
+There is no ``--`` before the group: dash takes that for a number and kills nothing.
 """
 
 
 class Emulator:
-    """One emulator: ``start`` waits until it answers, ``stop`` ends its whole process group.
+    """One emulator: ``start`` waits until it answers; ``stop`` ends its whole process group.
 
-    The port stays the same over stop and start, so that a client finds it again. Nothing is kept on disk.
+    The port stays the same after a restart, where a client finds it again. Nothing is kept on disk.
     """
 
     def __init__(self, *command: str) -> None:
@@ -79,7 +79,7 @@ class Emulator:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End every process of the group, kindly at first. Stopping twice is fine."""
+        """End every process of the group, first with SIGTERM. It may be called twice."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -106,7 +106,7 @@ class Emulator:
             leash.communicate()
 
     def close(self) -> None:
-        """Stop and forget the log."""
+        """Stop the emulator and remove its log."""
         self.stop()
         self._folder.cleanup()
 
@@ -130,12 +130,12 @@ def _signalled(group: int, how: int) -> bool:
 
 
 def firestore_emulator_process() -> Emulator:
-    """Make the Firestore emulator, not started."""
+    """Return the Firestore emulator, not started."""
     return Emulator("gcloud", "emulators", "firestore", "start", "--host-port={address}", "--quiet")
 
 
 def pubsub_emulator_process() -> Emulator:
-    """Make the Pub/Sub emulator, not started."""
+    """Return the Pub/Sub emulator, not started."""
     return Emulator(
         "gcloud", "beta", "emulators", "pubsub", "start", "--host-port={address}",
         f"--project={PUBSUB_PROJECT}", "--data-dir={folder}", "--quiet",
@@ -144,7 +144,7 @@ def pubsub_emulator_process() -> Emulator:
 
 @contextlib.contextmanager
 def running(emulator: Emulator, variable: str) -> Iterator[Emulator]:
-    """Start an emulator, name it in the environment variable of its clients, and stop it at the end."""
+    """Start an emulator, set its clients' environment variable to its address, and stop it at the end."""
     before = os.environ.get(variable)
     try:
         emulator.start()

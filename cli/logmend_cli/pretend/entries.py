@@ -1,4 +1,4 @@
-"""Log entries as each documented path writes them, for the pretend fleet. Shapes: docs/the-line.md."""
+"""Log entries of the pretend fleet, as each documented path writes them. Shapes: docs/the-line.md."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ FORMS = {
     "412": LEAD + "HTTP 412",
     "done": "Done",
 }
-"""The line by the guest agent that wrote it, without its prefix."""
+"""The line's text without its prefix, by the guest agent that wrote it."""
 
 
 class LineShape(TypedDict, total=False):
@@ -127,7 +127,7 @@ def incident(vm: tuple[str, str, str], incident_id: str) -> dict[str, Any]:
 
 
 def push(document: Mapping[str, object] | bytes, message_id: str) -> bytes:
-    """Return the body with which Pub/Sub would push it."""
+    """Return the body with which Pub/Sub would push a document."""
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
     message = {
         "data": base64.b64encode(data).decode(),

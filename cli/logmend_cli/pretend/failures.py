@@ -19,7 +19,7 @@ _STATUS = {
 
 @dataclass
 class Failure:
-    """What to do to calls whose ``METHOD path`` the pattern is found in, ``times`` times (None: for ever)."""
+    """How calls fail whose ``METHOD path`` contains the pattern, ``times`` times (None: always)."""
 
     pattern: re.Pattern[str]
     kind: int | str
@@ -29,7 +29,7 @@ class Failure:
 
 
 class Refusal(Exception):
-    """What the API refuses: an HTTP status and a message."""
+    """An error of the API: an HTTP status and a message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class Refusal(Exception):
 
 
 async def failed(failure: Failure, permission: str) -> Response | None:
-    """Fail as scripted; None for what only takes its time."""
+    """Fail as scripted; return None if the call is only slow."""
     match failure.kind:
         case "slow":
             await asyncio.sleep(2)

@@ -1,8 +1,8 @@
-"""A pretend fleet: SSH servers on loopback that really run the runbooks' scripts, each on its own folder.
+"""A pretend fleet: SSH servers on loopback that really run the runbooks' scripts, each in its own folder.
 
-Nothing here needs root or a cloud. A machine is a folder (README.md beside this file) behind an address of
-its own in 127.0.0.0/8; its SSH server runs what it is sent with ``/bin/sh``, with the pretend ``systemctl``,
-``curl`` and ``sudo`` first on the path. The pretend Compute API knows every machine, its host key included.
+It needs neither root nor a cloud. A machine is a folder (see README.md beside this file) behind its own
+address in 127.0.0.0/8; its SSH server runs commands with ``/bin/sh``, with the pretend ``systemctl``,
+``curl`` and ``sudo`` first on the path. The pretend Compute API knows every machine and its host key.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ _OUTPUT = 1 << 20
 
 @dataclass
 class Machine:
-    """One pretend machine. ``instance`` is what the Compute API says of it, ``folder`` what is true of it.
+    """One pretend machine. ``instance`` is what the Compute API says; ``folder`` is its real state.
 
-    ``listens`` False is a machine whose SSH port is closed; ``own_id`` is the id that its metadata server
-    tells, another one than meant if the address was given to another machine.
+    If ``listens`` is False, its SSH port is closed. ``own_id`` is the id that its metadata server gives: a
+    different one if the address now belongs to another machine.
     """
 
     instance: PretendInstance
@@ -49,7 +49,7 @@ class Machine:
         return self.folder / "pretend" / "units"
 
     def make(self, *, timer: str | None = "enabled", active: bool = True) -> None:
-        """Make the folder: a timer in that state (None: no such unit) and a metadata server's answers."""
+        """Make the folder: the timer in this state (None: no such unit) and the metadata server's answers."""
         metadata = self.folder / "pretend/http/169.254.169.254/computeMetadata/v1/instance"
         metadata.mkdir(parents=True)
         (metadata / "id").write_text(self.own_id or self.instance.instance_id)
@@ -68,12 +68,12 @@ class Machine:
         return " ".join((unit / name).read_text().strip() for name in ("enabled", "active"))
 
     def calls(self) -> list[str]:
-        """Every call of a stand-in, with its arguments: what was really done on the machine."""
+        """Return every call of a stand-in, with its arguments: what was really done on the machine."""
         log = self.folder / "pretend" / "calls"
         return log.read_text().splitlines() if log.exists() else []
 
     def environment(self) -> dict[str, str]:
-        """Environment of a command on this machine."""
+        """Return the environment of a command on this machine."""
         path = [str(_HERE / "bin"), os.environ.get("PATH", os.defpath)]
         if not (shutil.which("flock") and shutil.which("timeout")):
             path.insert(1, str(_HERE / "fallback"))
@@ -81,18 +81,18 @@ class Machine:
 
 
 class PretendLogin(asyncssh.SSHServer):
-    """Lets one user in with one key, and nobody else."""
+    """Lets in one user with one key only."""
 
     def __init__(self, user: str, key: asyncssh.SSHKey) -> None:
         self._user, self._key = user, key.convert_to_public()
 
     def begin_auth(self, username: str) -> bool:
-        """Ask everybody for a key."""
+        """Ask every user for a key."""
         del username
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """Take keys, and nothing else."""
+        """Accept keys only."""
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
@@ -118,7 +118,7 @@ class PretendFleet:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["PretendFleet"]:
-        """Serve every machine and the API until left."""
+        """Serve every machine and the API for as long as the context lasts."""
         self.key.write_private_key(str(self.key_file))
         self.key_file.chmod(0o600)
         self.ssh_port, self.compute_port = free_port(), free_port()
@@ -152,7 +152,7 @@ class PretendFleet:
             await listener.wait_closed()
 
     async def command(self, machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """Run one command on a machine, as sshd would; fleets that misbehave do it otherwise."""
+        """Run one command on a machine, as sshd would; a fleet that misbehaves overrides this."""
         await _run(machine, process)
 
 
@@ -183,7 +183,7 @@ async def _run(machine: Machine, process: asyncssh.SSHServerProcess[bytes]) -> N
 
 @asynccontextmanager
 async def serving(app: object, port: int) -> AsyncIterator[None]:
-    """Serve an ASGI application on a loopback port until left."""
+    """Serve an ASGI application on a loopback port for as long as the context lasts."""
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # Ctrl-C is the demo's
@@ -200,10 +200,10 @@ async def serving(app: object, port: int) -> AsyncIterator[None]:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on now, and that the kernel gives nobody meanwhile.
+    """Return a loopback port that nothing listens on and that the kernel does not hand out meanwhile.
 
-    It is used up to minutes later. What asks for port 0, or connects, gets one from 32768 on (Linux,
-    net.ipv4.ip_local_port_range); other systems begin higher still.
+    It may be used minutes later. A process that asks for port 0, or connects, gets one from 32768 on (Linux,
+    net.ipv4.ip_local_port_range); other systems begin even higher.
     """
     while True:
         port = 10_000 + secrets.randbelow(22_000)

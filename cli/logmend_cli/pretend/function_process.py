@@ -19,9 +19,9 @@ START_TRIES = 600
 
 @asynccontextmanager
 async def serving(settings: Mapping[str, str], log: Path, *, port: int | None = None) -> AsyncIterator[str]:
-    """Run the function with these ``LOGMEND_*`` settings alone until left; gives its URL.
+    """Run the function with only these ``LOGMEND_*`` settings while the context lasts; yield its URL.
 
-    It has a process group of its own, which ends with it. ``ConfigError`` with the end of ``log`` if it
+    It has its own process group, which ends with it. Raises ``ConfigError`` with the end of ``log`` if it
     does not start.
     """
     port = port or free_port()

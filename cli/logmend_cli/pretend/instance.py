@@ -1,4 +1,4 @@
-"""One VM as the pretend Compute Engine API knows it, and what the API says of it."""
+"""One VM as the pretend Compute Engine API knows and returns it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

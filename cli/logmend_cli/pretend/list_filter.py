@@ -1,4 +1,4 @@
-"""Filters of the Compute Engine API as the pretend one understands them: terms with AND, those with OR."""
+"""Filters of the Compute Engine API that the pretend one understands: ANDs of terms, joined by OR."""
 
 import re
 
@@ -9,7 +9,7 @@ _TERM = re.compile(r'\(?\s*(id|name|status|labels\.[a-z0-9_-]+)\s*(?:=|eq)\s*"?(
 
 
 def terms(text: str) -> list[list[tuple[str, str]]]:
-    """Return the terms of a filter: one of the lists has to hold whole. Else a Refusal."""
+    """Return the terms of a filter: all terms of one list have to hold. Other filters raise Refusal."""
     either = re.split(r"\bOR\b", text) if text.strip() else [""]
     return [[_term(part, text) for part in re.split(r"\bAND\b", each) if part.strip()] for each in either]
 

@@ -1,7 +1,7 @@
-"""The demo's story: a fleet, what it logs, and what has to become of every event.
+"""The demo's story: a fleet, what it logs, and the expected result of every event.
 
-Each scene is one message about one VM, with the result that is expected of it. The demo fails if the
-outcome differs, or if a machine is not what its outcome claims.
+Each scene is one message about one VM, with its expected result. The demo fails if the outcome differs, or if
+a machine is not in the state that its outcome claims.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ ZONE = "us-west1-a"
 
 
 class Scene(Struct, frozen=True):
-    """One message. ``expected`` is the final ``result`` or ``result: reason``; ``body`` makes its data.
+    """One message. ``expected`` is the final ``result`` or ``result: reason``; ``body`` creates its data.
 
-    ``again`` delivers it a second time after all others; ``follows`` holds it back until everything else is
-    done.
+    ``again`` delivers it a second time after all others; ``follows`` delivers it only after everything else
+    is done.
     """
 
     message_id: str
@@ -62,7 +62,7 @@ class Story:
         known_to_compute: bool = True,
         **facts: Any,
     ) -> Machine:
-        """Add a machine with an address of its own; ``facts`` are what the Compute API says beside that."""
+        """Add a machine with its own address; ``facts`` are what the Compute API says besides that."""
         number = len(self.machines) + 1
         instance = PretendInstance(
             project_id=project,
@@ -165,7 +165,7 @@ def _noise(story: Story) -> None:
 
 
 def _opted_in(story: Story) -> None:
-    """VMs whose owners would object, as far as the Compute API tells."""
+    """VMs whose owners would object, by what the Compute API knows."""
     story.machine("cert-1", metadata={"enable-workload-certificate": "TRUE"})
     story.line("cert-1", "opted in by metadata", "refused: opted_in", form="2023")
     story.machine("cert-2", project=CERTIFICATE_PROJECT)
@@ -187,7 +187,7 @@ def _opted_in(story: Story) -> None:
 
 
 def _left_alone_on_the_vm(story: Story) -> None:
-    """VMs that say no themselves."""
+    """VMs that refuse by themselves."""
     used = story.machine("used-1")
     credentials = used.folder / "run/secrets/workload-spiffe-credentials"
     credentials.mkdir(parents=True)
@@ -257,7 +257,7 @@ def _fail(machine: Machine, command: str, text: str) -> None:
 
 
 def claims_hold(machine: Machine, before: str | None, outcomes: Sequence[JsonObject]) -> str | None:
-    """Hold what outcomes claim against the machine: None if they hold, else what does not."""
+    """Compare what outcomes claim with the machine; return the difference, None if there is none."""
     results = {outcome["result"] for outcome in outcomes}
     touched = any({"disable", "--now"} <= set(call.split()) for call in machine.calls())
     now = machine.timer()

@@ -1,4 +1,4 @@
-"""What a replay does with an event: explain it, publish it again, or order it under the operator's name."""
+"""What a replay does with an event: explain it, publish it again, or request it in the operator's name."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Done(Struct, frozen=True):
     """What was done with an event: ``explained``, ``published``, ``ordered``, or ``left`` and why.
 
-    ``covered``: what was done with another event of the same VM does for this one as well. ``as_`` is the new
-    message's or the intent's id.
+    ``covered``: what was done with another event of the same VM covers this one as well. ``as_`` is the id
+    of the new message or the intent.
     """
 
     what: str
@@ -35,12 +35,12 @@ class Handler(Protocol):
     """Deals with one event."""
 
     async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
-        """Do it; doing it twice under one ``replay_id`` has one effect."""
+        """Deal with the event; a second time under the same ``replay_id`` has no further effect."""
         ...
 
 
 async def explained(each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
-    """Do nothing but what was done: explain."""
+    """Do nothing more: the event is already explained."""
     del each, explanation, replay_id
     return Done("explained")
 
@@ -48,8 +48,8 @@ async def explained(each: Replayable, explanation: Explanation | None, replay_id
 class Publish(Struct, frozen=True):
     """Publish events again, with their attributes and the link to their original.
 
-    What is pulled is left if publishing would use it up in vain: it would be rejected, or be skipped for
-    its age. ``everything`` publishes that as well.
+    A pulled message is left if publishing would use it up in vain, because it would be rejected or skipped
+    for its age. ``everything`` publishes those as well.
     """
 
     publisher: "Publisher"
@@ -57,7 +57,7 @@ class Publish(Struct, frozen=True):
     everything: bool
 
     async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
-        """Publish; the same ``replay_id`` makes it the same event to the function."""
+        """Publish it; to the function, the same ``replay_id`` is the same event."""
         if each.data is None:
             return Done("left", why="it contains nothing to publish")
         if explanation is not None and not self.everything:
@@ -79,13 +79,13 @@ class Publish(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """Write an operator's intent to the ledger in place of an event, however old that is."""
+    """Write an operator's request to the ledger in place of an event, however old that is."""
 
     journal: "Journal"
     by: str
 
     async def __call__(self, each: Replayable, explanation: Explanation | None, replay_id: str) -> Done:
-        """Write it once; who asks is on record."""
+        """Write it once, and record who asks."""
         now = datetime.now(UTC)
         if (intent := _intent(each, explanation, now)) is None:
             return Done("left", why="nothing to request")
@@ -113,7 +113,7 @@ _Subject = tuple[str, InstanceRef]
 
 
 def subject(explanation: Explanation | None) -> _Subject | None:
-    """Return which VM and runbook an event is about, if it would be taken up but for its age."""
+    """Return the runbook and the VM of an event that would be processed if it were not too old; else None."""
     if (
         explanation is None
         or explanation.verdict is None
@@ -127,7 +127,7 @@ def subject(explanation: Explanation | None) -> _Subject | None:
 
 
 def judged(each: Replayable, rules: Rules, now: datetime) -> Explanation | None:
-    """Explain an event as of now; None if only the ledger knows it."""
+    """Explain an event as of now; return None if only the ledger knows it."""
     return None if each.record is not None else explain.event(each.delivery, each.event, rules, None, now)
 
 

@@ -1,4 +1,4 @@
-"""``logmend replay``: events once more, explained first; published again or ordered, each exactly once."""
+"""``logmend replay``: explain events again, then publish or order each exactly once."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Events to replay, each with the name by which it is recognised when it comes a second time."""
+"""Events to replay, each with a key by which it is recognised if it comes a second time."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ REPLAY_OF = "logmend_replay_of"
 class Replayable(Struct, frozen=True):
     """One event.
 
-    ``key`` is the same whenever this very event is met again in this source. ``original`` is the id of
-    the message that it first was, the entry's ``insertId`` if it was none. ``data`` and ``attributes`` are
+    ``key`` is the same each time this event occurs in this source. ``original`` is the id of the first
+    message with it, or the entry's ``insertId`` if there was no message. ``data`` and ``attributes`` are
     what is published again (``data`` None: nothing can be). ``ack_id`` is set while it is pulled, ``record``
     if the event is known from the ledger alone.
     """
@@ -36,14 +36,14 @@ class Replayable(Struct, frozen=True):
     record: "Record | None" = None
 
     def replay_id(self, run: str) -> str:
-        """Name what one replay makes of this event: 40 hex digits."""
+        """Return the id of this event in one replay run: 40 hex digits."""
         return hashlib.sha256(f"{run}\n{self.key}".encode("utf-8", "backslashreplace")).hexdigest()[:40]
 
 
 def of_document(
     where: str, delivery: Delivery | None, event: Event | Undecodable, payload: object
 ) -> Replayable:
-    """Take an event out of a file or a listing; the same document twice is one event."""
+    """Return the event of a document in a file or a listing; the same document twice is one event."""
     data = None if isinstance(event, Undecodable) else _bytes(payload)
     digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:32]
     if delivery is not None:
@@ -57,10 +57,10 @@ def of_document(
 
 
 def of_message(pulled: "Pulled", subscription: str) -> Replayable:
-    """Take a message that was pulled: an event, or (a dead letter) a whole push body with one inside.
+    """Return the event of a pulled message: an event, or (a dead letter) a whole push body with one inside.
 
-    Pub/Sub gives a message a new id each time that it goes to a dead letter, so that its id there names one
-    death of it.
+    Pub/Sub gives a message a new id each time it goes to a dead-letter topic: the id there stands for one
+    such time.
     """
     outer, data = pulled.delivery, pulled.data
     every = decode.any_shape(data)
@@ -78,7 +78,7 @@ def of_message(pulled: "Pulled", subscription: str) -> Replayable:
 
 
 def of_record(outcome_id: str, record: "Record") -> Replayable:
-    """Take an event that only the ledger still knows: enough to order it, not to publish it."""
+    """Return an event that only the ledger still knows: enough to order it, not to publish it."""
     intent = record.intent
     return Replayable(
         f"outcome {outcome_id}",
@@ -95,7 +95,7 @@ def _original(delivery: Delivery) -> str:
 
 
 def _kept(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Keep attributes, but for those that Pub/Sub reserves (``goog…``) and refuses."""
+    """Return the attributes without those that Pub/Sub reserves (``goog…``) and refuses."""
     return {key: value for key, value in attributes.items() if not key.startswith("goog")}
 
 

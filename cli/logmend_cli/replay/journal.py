@@ -1,4 +1,4 @@
-"""What an interrupted replay has done so far, in a file beside nothing else: where the next one goes on."""
+"""The file that records what an interrupted replay has done, from which the next one continues."""
 
 import contextlib
 import fcntl
@@ -13,16 +13,16 @@ from logmend_cli import profiles
 
 
 class ReplayJournal:
-    """A run's name and what it has done, a JSON line each; deleted once the run has come to its end.
+    """A run's name and what it has done, a JSON line each; deleted once the run is finished.
 
-    Written before it is needed: the name before anything is published under it. What was published but not
-    yet noted when the process died is published again under the same name, which the function recognises.
+    The name is written before anything is published under it. An event that was published but not yet noted
+    when the process died is published again under the same name, which the function recognises.
     """
 
     def __init__(self, path: Path, about: dict[str, str], *, fresh: bool = False) -> None:
-        """Open or begin. ``about`` is what a new run keeps beside its name; a resumed one keeps its own.
+        """Open or begin a journal. A new run stores ``about`` beside its name; a resumed one keeps its own.
 
-        ``fresh`` forgets an interrupted run. ConfigError if the file is in use, or not ours.
+        ``fresh`` discards an interrupted run. Raises ConfigError if the file is in use or not a journal.
         """
         self.path = path
         try:
@@ -60,12 +60,12 @@ class ReplayJournal:
         return str(self.about["run"])
 
     def note(self, replay_id: str, as_: str) -> None:
-        """Remember what became of an event."""
+        """Record what was done with an event."""
         self.done[replay_id] = as_
         self._append({"id": replay_id, "as": as_})
 
     def close(self, *, finished: bool) -> None:
-        """Give the file up; a run that is finished leaves none."""
+        """Close the file; delete it if the run is finished."""
         if finished:
             with contextlib.suppress(FileNotFoundError):
                 self.path.unlink()
@@ -78,11 +78,11 @@ class ReplayJournal:
 
 
 def _own(path: str, flags: int) -> int:
-    """Open a file that is its owner's alone if it is new; a symbolic link is not followed."""
+    """Open a file without following a symbolic link; a new one is private to its owner."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def default_path(*parts: str) -> Path:
-    """Return the journal's place for a replay that is asked for in these words."""
+    """Return the journal's path for a replay with these arguments."""
     digest = hashlib.sha256("\n".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
     return profiles.state() / f"replay-{digest}.jsonl"

@@ -1,4 +1,4 @@
-"""What ``logmend replay`` was told, and which of it goes together."""
+"""The options of ``logmend replay``, and which of them go together."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PULL_LIMIT = 1000
 
 
 class ReplayOptions(Struct, frozen=True):
-    """What the command was told, each option by its name; None for what was not."""
+    """The command's options by name; None if not given."""
 
     file: str | None
     subscription: str | None
@@ -34,12 +34,12 @@ class ReplayOptions(Struct, frozen=True):
 
     @property
     def acting(self) -> bool:
-        """Whether anything is to be done with the events."""
+        """Whether the events are to be published or ordered."""
         return self.publish or self.allow_stale
 
 
 def checked(options: ReplayOptions, settings: Settings) -> ReplayOptions:
-    """Return the options with what the settings say for those that were left out."""
+    """Return the options, completed from the settings."""
     if (
         sum(each is not None for each in (options.file, options.subscription, options.where, options.outcome))
         != 1

@@ -1,4 +1,4 @@
-"""One run of a replay: events one after the other, until the end, a limit or a signal."""
+"""One run of a replay: one event after the other, until the end, a limit or a signal."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ _END, _LIMIT, _STOPPED = "end", "limit", "stopped"
 
 
 class Replay:
-    """One run: events one after the other, each dealt with and settled before the next."""
+    """One run: each event is dealt with and settled before the next."""
 
     def __init__(self, settings: Settings, options: ReplayOptions) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Replay:
         self._ordered = self._dealt_with = 0
 
     async def run(self) -> int:
-        """Replay; gives the exit status."""
+        """Replay the events; return the exit status."""
         configured = catalog.read_all(self._settings)
         rules = Rules.of(configured.runbooks, configured.policies)
         with self._stoppable():
@@ -75,7 +75,7 @@ class Replay:
             source = self._source(app)
             stack.push_async_callback(source.aclose)
             act = await self._act(app, stack)
-            # Where each event has its line, that is progress enough; a bar would run through them.
+            # If each event has its own line, that is progress enough; a bar would garble the lines.
             shown = output.progress("events") if self._options.shape == "json" else nullcontext(_no_bar)
             with shown as more:
                 self._ended = await self._every(source, act, rules, more)
@@ -85,9 +85,9 @@ class Replay:
     async def _every(
         self, source: "EventSource", act: Handler, rules: Rules, more: Callable[[int], None]
     ) -> str:
-        """Deal with each event; says how that ended."""
+        """Deal with each event; return how that ended."""
         loop, seen = asyncio.get_running_loop(), set[str]()
-        # A log says the same of a VM again and again; a dead letter must leave nothing out.
+        # A log repeats the same about a VM again and again; of dead letters, none may be left out.
         file = self._options.file is not None and self._options.allow_stale
         once = self._options.acting and (file or self._options.where is not None)
         covered: dict[acts._Subject, str] = {}

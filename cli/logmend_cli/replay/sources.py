@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from logmend.wiring import Application
 
 HOLD = 10
-"""Seconds for which a pulled message is kept from coming again, prolonged while we live: so soon after we
-died it does."""
+"""Seconds for which a pulled message is held, extended while this process lives: after its death, the message
+comes again this soon."""
 RENEW = 3.0
 WAIT = 3.0
 EMPTY_PULLS = 2
-"""Pulls that find nothing, one after the other, until a subscription counts as empty."""
+"""A subscription counts as empty after this many pulls in a row that find nothing."""
 _CHUNK = 500
 
 _OUTCOME_ID = re.compile(r"(?P<intent>.+)-[0-9]{1,9}-[a-z_]+")
 
 
 class EventSource(Protocol):
-    """Gives events; is told when one may be forgotten at its origin."""
+    """Gives events, and is told once one may be removed from its origin."""
 
     def events(self) -> AsyncIterator[Replayable]:
         """Return every event once."""
         ...
 
     async def settled(self, each: Replayable) -> None:
-        """Hear that an event is published again or has its intent or outcome."""
+        """Note that an event is published again or has its intent or outcome."""
         ...
 
     async def aclose(self) -> None:
-        """Hand back what was not settled."""
+        """Hand back events that were not settled."""
         ...
 
 
@@ -52,11 +52,11 @@ class _Unpulled:
         """Do nothing: the original stays where it is."""
 
     async def aclose(self) -> None:
-        """Hold nothing."""
+        """Do nothing: no event is held."""
 
 
 class FileSource(_Unpulled):
-    """A file of messages or entries in any shape, ``-`` being standard input."""
+    """A file of messages or entries in any shape; ``-`` is standard input."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -93,7 +93,7 @@ class QuerySource(_Unpulled):
 
 
 class OutcomeSource(_Unpulled):
-    """The event behind an earlier outcome: its entry, which the ledger tells how to find."""
+    """The event of an earlier outcome: its entry, which the ledger knows how to find."""
 
     def __init__(self, app: "Application", outcome_id: str, *, order: bool) -> None:
         self._app = app
@@ -101,7 +101,7 @@ class OutcomeSource(_Unpulled):
         self._order = order
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Yield the one event; from the ledger alone if it is to be ordered, which takes no entry."""
+        """Yield the one event; to order it, which needs no entry, from the ledger alone."""
         record = await self._record()
         source = record.intent.source
         if self._order:
@@ -141,7 +141,7 @@ class OutcomeSource(_Unpulled):
 
 
 class PulledSource:
-    """A pull subscription. Messages are held while they are dealt with, else handed back."""
+    """A pull subscription. Messages are held while they are dealt with, and otherwise handed back."""
 
     def __init__(self, subscription: "Subscription", name: str, *, batch: int, stop: asyncio.Event) -> None:
         self._subscription = subscription
@@ -153,7 +153,7 @@ class PulledSource:
         self._keeping: asyncio.Task[None] | None = None
 
     async def events(self) -> AsyncIterator[Replayable]:
-        """Pull until nothing comes, or it is stopped. A message that comes again is not given again."""
+        """Pull until nothing comes, or it is stopped. A message that comes again is not yielded again."""
         self._keeping = asyncio.create_task(self._keep())
         empty = 0
         while empty < EMPTY_PULLS and not self._stop.is_set():
@@ -176,7 +176,7 @@ class PulledSource:
                 yield message
 
     async def settled(self, each: Replayable) -> None:
-        """Acknowledge: published, or in the ledger."""
+        """Acknowledge a message that is published or in the ledger."""
         ack_id = self._held.get(each.key, each.ack_id)
         assert ack_id is not None
         await self._subscription.acknowledge([ack_id])
@@ -200,7 +200,7 @@ class PulledSource:
             await asyncio.sleep(RENEW)
             try:
                 await self._extend(list(self._held.values()), HOLD)
-            except (Transient, Permanent) as error:  # then a message comes again, and is recognised
+            except (Transient, Permanent) as error:  # if so, a message comes again, and is recognised
                 warn(f"cannot hold messages: {error}")
 
     async def _extend(self, ack_ids: Sequence[str], seconds: int) -> None:

@@ -1,4 +1,4 @@
-"""Outcomes over time and by how long they took, put together as charts want it."""
+"""Outcomes over time and by duration, grouped for charts."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ _EDGES = tuple(step * 10**power for power in range(1, 8) for step in (1, 2, 5))
 
 
 def moments(outcome: Outcome) -> Iterator[tuple[int, int]]:
-    """Yield seconds, each with how many events it had; of a count only the first and the last are known."""
+    """Yield seconds, each with its number of events; for a count, only the first and the last are known."""
     last = int(outcome.at.timestamp())
     first = int(outcome.first_at.timestamp()) if outcome.first_at else last
     parts = min(outcome.count, _BUCKETS)
@@ -24,7 +24,7 @@ def moments(outcome: Outcome) -> Iterator[tuple[int, int]]:
 
 
 def in_buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[datetime, Counter[str]]]]:
-    """Return the seconds of a bucket, and each bucket that is not empty; what is before 1970 is of then."""
+    """Return the seconds of a bucket, and each bucket that is not empty; earlier times count as 1970."""
     if not over_time:
         return 1, []
     begin, end = max(min(over_time), 0), max(over_time)
@@ -36,7 +36,7 @@ def in_buckets(over_time: Mapping[int, Counter[str]]) -> tuple[int, list[tuple[d
 
 
 def histogram(values: Iterable[int]) -> list[tuple[str, int]]:
-    """Return how many values, in milliseconds, lie between 1-2-5 edges, from the shortest to the longest."""
+    """Return how many values, in milliseconds, are between 1-2-5 edges, from the shortest to the longest."""
     counts = Counter(bisect_left(_EDGES, value) for value in values)
     if not counts:
         return []

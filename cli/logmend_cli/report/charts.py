@@ -1,4 +1,4 @@
-"""The charts of a report, as lengths of bars in percent: the page draws them itself, without a library."""
+"""The charts of a report, as bars with lengths in percent: the page draws them itself, without a library."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,11 +28,11 @@ COLOURS = {
 """One colour for each result, readable on white and on black; good is green, bad is red."""
 
 LABEL = 48
-"""Characters of a bar's name that are shown."""
+"""Most characters shown of a bar's name."""
 
 
 class Part(Struct, frozen=True):
-    """One colour of a bar: what it counts, how often, in percent of the longest bar. ``tone`` is a class."""
+    """One colour of a bar: what it counts, the number, in percent of the longest bar. ``tone`` is a class."""
 
     name: str
     tone: str
@@ -49,12 +49,12 @@ class Bar(Struct, frozen=True):
 
 
 def funnel(report: Report) -> list[Bar]:
-    """Return the events by how far they came."""
+    """Return the events by how far they got."""
     return _bars([(step, Counter({step: count})) for step, count in report.funnel()], {})
 
 
 def latencies(report: Report) -> list[Bar]:
-    """Return how many outcomes took how long."""
+    """Return the outcomes by duration."""
     return _bars([(name, Counter({"outcomes": count})) for name, count in report.histogram("total")], {})
 
 
@@ -69,7 +69,7 @@ def over_time(report: Report) -> list[Bar]:
 
 
 def causes(report: Report) -> list[Bar]:
-    """Return the causes that were found over time, in tones of their own: the most frequent first."""
+    """Return the causes that were found over time, each in its own tone, the most frequent first."""
     size, buckets = report.cause_buckets()
     total = sum((counts for _, counts in buckets), Counter[str]())
     tones = {cause: f"tone-{number % 6}" for number, (cause, _) in enumerate(total.most_common())}
@@ -109,7 +109,7 @@ def _bars(rows: Sequence[tuple[str, Counter[str]]], tones: Mapping[str, str]) ->
 
 
 def _gapless(size: int, buckets: Sequence[tuple[datetime, Counter[str]]]) -> list[tuple[str, Counter[str]]]:
-    """Return every bucket from the first to the last, so that a silence is seen as one."""
+    """Return every bucket from the first to the last, including empty ones, which show gaps."""
     if not buckets:
         return []
     counted = dict(buckets)

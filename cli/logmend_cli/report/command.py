@@ -52,7 +52,7 @@ def command(file: str | None, cloud: bool, since: str | None, out: Path) -> None
 
 
 def write(outcomes: Iterable[Outcome], out: Path, source: str) -> None:
-    """Report on outcomes, oldest first, which come from ``source``; for other commands."""
+    """Write a report on outcomes, oldest first, from ``source``; for other commands."""
     report = Report(source, datetime.now(UTC))
     for outcome in outcomes:
         report.add(outcome)
@@ -60,7 +60,7 @@ def write(outcomes: Iterable[Outcome], out: Path, source: str) -> None:
 
 
 def save(report: Report, out: Path) -> None:
-    """Write the page; ConfigError if the file cannot be written."""
+    """Write the page; raise ConfigError if the file cannot be written."""
     from logmend_cli.report.page import render
 
     page = render(report)

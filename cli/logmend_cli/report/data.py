@@ -1,4 +1,4 @@
-"""What a report shows, out of outcomes one by one. Pure; memory grows with VMs and events, not outcomes."""
+"""What a report shows, from outcomes one by one. Pure; memory grows with VMs and events, not outcomes."""
 
 from array import array
 from collections import Counter, defaultdict, deque
@@ -15,14 +15,14 @@ from logmend_cli.report.vm import HistoryLine, Vm, history_line
 from logmend_cli.status.fleet_state import LATENCIES
 
 VMS = 2000
-"""VMs that are shown: those with trouble first, then the latest."""
+"""Most VMs that are shown: those with trouble first, then the latest."""
 SHARES = 15
-"""Zones and runbooks that are shown, the busiest."""
+"""Most zones or runbooks that are shown: the busiest."""
 
 CHANGES = 6
-"""Changes that the first screen shows, the latest."""
+"""Most changes on the first screen: the latest."""
 TROUBLES = 5
-"""Kinds of trouble that the first screen shows, those of most VMs."""
+"""Most kinds of trouble on the first screen: those with the most VMs."""
 
 
 @dataclass(slots=True)
@@ -53,9 +53,9 @@ class Report:
     _events: dict[str, FunnelEvent] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
-        """Take in one outcome, oldest first; one that comes again counts once."""
+        """Take in one outcome, oldest first; a repeated one counts once."""
         met = hash(outcome.outcome_id)
-        if met in self._met or outcome.result is Result.CONTROLLED:  # that is no event
+        if met in self._met or outcome.result is Result.CONTROLLED:  # a use of a control is not an event
             return
         self._met.add(met)
         result = outcome.result.value
@@ -111,7 +111,7 @@ class Report:
         return datetime.fromtimestamp(max(self.over_time), UTC) if self.over_time else None
 
     def funnel(self) -> list[tuple[str, int]]:
-        """Return how many events came so far, step by step."""
+        """Return how many events reached each step."""
         reached_by = Counter[int]()
         for event in self._events.values():
             reached_by[event.step] += event.count
@@ -121,14 +121,14 @@ class Report:
         ]
 
     def ends(self) -> list[tuple[str, str, int]]:
-        """Return how the events ended, each in words and colour with its number; the numbers add up."""
+        """Return how the events ended: the words, colour and number of each end; the numbers add up."""
         ended = Counter[str]()
         for event in self._events.values():
             ended[event.result] += event.count
         return [(words, tone, sum(ended[each] for each in results)) for words, tone, results in ENDS]
 
     def troubles(self) -> list[tuple[HistoryLine, int]]:
-        """Return what a person may have to do: one outcome of each kind, with its number of VMs."""
+        """Return what a person may have to act on: one outcome of each kind, with its number of VMs."""
         kinds = defaultdict[tuple[str, str | None], list[HistoryLine]](list)
         for vm in self.vms.values():
             if vm.troubled:
@@ -137,7 +137,7 @@ class Report:
 
     @property
     def awaiting(self) -> int:
-        """How many VMs have a plan that waits for a person's approval."""
+        """The number of VMs with a plan that waits for approval."""
         latest = (vm.latest for vm in self.vms.values())
         return sum(line.result == "planned" and line.mode == "approve" for line in latest)
 
@@ -150,15 +150,15 @@ class Report:
         return in_buckets(self.causes_over_time)
 
     def alike(self) -> list[Alike]:
-        """Return the VMs that have one cause and one origin, those of most VMs first."""
+        """Return the groups of VMs with the same cause and origin, the largest first."""
         return self.causes.rows()[:SHARES]
 
     def histogram(self, name: str) -> list[tuple[str, int]]:
-        """Return how many took how long, between 1-2-5 edges, from the shortest to the longest."""
+        """Return the number of durations between 1-2-5 edges, from the shortest to the longest."""
         return histogram(self.latencies[name])
 
     def shares(self, of: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
-        """Return the busiest of zones or runbooks, the busiest last (as horizontal bars want it)."""
+        """Return the busiest zones or runbooks, the busiest last (the order of horizontal bars)."""
         return sorted(of.items(), key=lambda item: (item[1].total(), item[0]))[-SHARES:]
 
     def rows(self) -> Sequence[Vm]:

@@ -1,7 +1,7 @@
-"""How far events came, and how they ended.
+"""How far events got, and how they ended.
 
-The funnel counts events, each by how far it ever came; a step counts only if the one before it does, so
-that it never widens. Reverts are no events of it.
+The funnel counts each event by the farthest step that it reached; a step counts only if the one before it
+does, so the funnel never widens. Reverts do not count.
 """
 
 from logmend.model.enums import Action, Finding, Result
@@ -29,12 +29,12 @@ ENDS = (
     ("no runbook's", "unmatched", frozenset({"unmatched"})),
     ("failed, unverified, rejected", "failed", frozenset({"failed", "unverified", "rejected"})),
 )
-"""How an event may have ended: in words, in which colour, by which results. Every event is in one of them."""
+"""The ways in which an event may end: in words, with colour and results. Every event is in exactly one."""
 _TRIED = frozenset({"script_error", "still_faulty", "unverifiable", "check_failed", "no_second_check"})
 
 
 class FunnelEvent(Struct, frozen=True):
-    """How far an event ever came in ``STEPS``, its latest result, and of how many it tells."""
+    """The farthest of ``STEPS`` that an event reached, its latest result, and how many events it is."""
 
     step: int
     result: str
@@ -42,7 +42,7 @@ class FunnelEvent(Struct, frozen=True):
 
 
 def reached(outcome: Outcome) -> int | None:
-    """Return how far in ``STEPS`` an outcome shows its event to have come; None for a revert."""
+    """Return how far in ``STEPS`` an event got by this outcome; None for a revert."""
     if outcome.action is Action.REVERT:
         return None
     if outcome.runbook is None or outcome.result in (Result.UNMATCHED, Result.REJECTED):

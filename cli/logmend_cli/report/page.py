@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs no network, and could not use one: its policy forbids it.
+"""A report as one HTML file that needs no network; its content security policy forbids any use of one.
 
-What outcomes say is untrusted: text is escaped by the template engine, and only the page's own script, named
-by its digest, may run.
+The content of outcomes is untrusted: the template engine escapes text, and only the page's own script,
+identified by its digest, may run.
 """
 
 import base64
@@ -18,13 +18,13 @@ from logmend_cli.report.vm import Vm
 from logmend_cli.status.fleet_rows import quantiles
 
 REASONS = 24
-"""Reasons that are shown, the most frequent."""
+"""Most reasons that are shown: the most frequent."""
 NEVER = "\N{EN DASH}"
 COLUMNS = (
     "project_id", "zone", "instance_id", "name", "runbook", "result", "reason", "detail", "at", "outcomes",
     "fixes", "next_step", "labels",
 )  # fmt: skip
-"""Of the CSV file, which has every VM."""
+"""Columns of the CSV file, which has every VM."""
 
 _HERE = Path(__file__).parent
 
@@ -78,7 +78,7 @@ def render(report: Report) -> str:
 
 
 def _csv(every: Sequence[Vm]) -> str:
-    """Write every VM as a CSV file in a link."""
+    """Return a link whose content is a CSV file with every VM."""
     text = io.StringIO()
     write_csv(text, COLUMNS, (_row(vm) for vm in every))
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(text.getvalue().encode()).decode()

@@ -12,14 +12,14 @@ from logmend.outcome import reasons
 from logmend_cli.status.fleet_state import BAD
 
 HISTORY = 15
-"""Outcomes of a VM that are shown, the latest."""
+"""Most outcomes of a VM that are shown: the latest."""
 _TEXT = 600
 
 
 class HistoryLine(Struct, frozen=True):
     """One outcome in a VM's history; ``before`` and ``after`` are its evidence in words.
 
-    ``again`` says that it counts what said the same as an outcome before it.
+    ``again`` says that it counts repeats of an earlier outcome.
     """
 
     at: datetime
@@ -38,7 +38,7 @@ class HistoryLine(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Vm:
-    """One VM under one runbook: its events, the outcomes that tell of them, and the latest of these."""
+    """One VM under one runbook: its events, their outcomes, and the latest of these."""
 
     instance: InstanceRef
     runbook: str
@@ -51,7 +51,7 @@ class Vm:
 
     @property
     def latest(self) -> HistoryLine:
-        """What came of it last, skipping aside: being skipped, or a count, says nothing new of a VM."""
+        """Its latest outcome, without skips and counts, which say nothing new about a VM."""
         news = (line for line in reversed(self.lines) if line.result != "skipped" and not line.again)
         return next(news, self.lines[-1])
 
