@@ -76,7 +76,7 @@ class Admissions(Upkeep):
         """
         mine = intent_key(intent.intent_id)
         subject_at = subject_key(intent.instance, intent.runbook)
-        told = intent.origin is Origin.INCIDENT and intent.replay_of is None  # a replay is told on purpose
+        told = intent.origin is Origin.INCIDENT and intent.replay_of is None  # a replay is sent on purpose
         claim = intent.source.incident_id if told else None
         claim_at = claim_key(claim, intent.runbook, intent.instance) if claim else None
         claimed = Document({"intent_id": intent.intent_id}, expire_at=now + KEEP)

@@ -212,7 +212,7 @@ def coming_again(intent: Intent, outcome: Outcome, now: datetime) -> dict[Key, D
 def replayed(
     intent: Intent, outcome: Outcome, keys: Sequence[Key], documents: Documents, now: datetime
 ) -> dict[Key, Document | None]:
-    """End an intent that waits for redelivery once its replay is done: Pub/Sub gave its message up.
+    """End an intent that waits for redelivery once its replay is done: Pub/Sub gave up on its message.
 
     Anyone who may publish can name any message, so only one for the same VM and runbook is ended.
     """

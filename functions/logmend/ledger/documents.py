@@ -38,7 +38,7 @@ KEEP = timedelta(days=32)
 """How long finished intents are kept: a day more than Pub/Sub can keep (and so redeliver) a message."""
 
 SHARDS = 8
-"""Documents over which the samples of a breaker are spread, so that none becomes hot."""
+"""How many documents a breaker's samples are spread over, so none becomes hot."""
 
 REVIEW = timedelta(days=32)
 """How long a VM has to be silent before Compute is asked whether it still exists."""

@@ -6,8 +6,8 @@ Schema 1 (until 2026-11-28) kept the time of each reservation in ``budgets``. Si
 1. Stamp the fleet's switches. Every instance reads them in the transaction that admits or commits an intent,
    and an instance of schema 1 cannot read the stamped ones (Firestore; in SQLite its tables are gone). From
    then on it fails closed and makes no more reservations in ``budgets``.
-2. Carry over work that may be running and reservations. If an instance is killed here, the next one that
-   admits an intent carries on.
+2. Carry over reservations and work that may be running. If an instance is killed here, the next one that
+   wants to admit an intent carries on.
 3. Record that the ledger has schema 2. Only now do instances of this version admit or commit.
 
 Several instances may take a step at once, or take it twice: at worst, a place is held for longer.

@@ -22,7 +22,7 @@ from logmend.settings import Budget
 
 SLICES = 60
 LEAST_SHARDS = 8
-"""How many documents a small budget has, so that none becomes hot."""
+"""How many documents a small budget is spread over, so none becomes hot."""
 LARGEST_SHARD = 500
 """Most places in one document: at some 150 bytes each, it is cheap to read and far below the size limit."""
 WRITES_A_SECOND = 1.0

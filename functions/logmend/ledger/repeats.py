@@ -161,7 +161,7 @@ def pending(found: Repeats) -> tuple[Outcome, ...]:
 
 
 class Counts:
-    """Counts events of which the ledger keeps nothing else, and gives the tick the counts to record."""
+    """Counts events that leave nothing else in the ledger, and gives the tick the counts to record."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,7 +1,7 @@
-"""The file that says which runbooks are on, and each how. Decoded as strictly as ``runbook.yaml``.
+"""The file that says which runbooks are on, and how each is set. Decoded as strictly as ``runbook.yaml``.
 
-``folders`` hold runbooks of one's own, beside the built-in ones; ``runbooks`` says by name what is other than
-the default. The values are those of the environment's settings, by the same parsers (docs/runbooks.md).
+``folders`` hold your own runbooks, besides the built-in ones; ``runbooks`` lists, by name, what differs from
+the default. Values are written as in environment variables and parsed by the same code (docs/runbooks.md).
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ TIMES = ("windows", "blackouts")
 
 
 class Choice(Struct, frozen=True):
-    """What is said of one runbook.
+    """What the file says about one runbook.
 
-    ``enabled`` is None if it is not said. ``replaces`` says that an own runbook stands for the built-in one
-    of this name, ``allow_irreversible`` that what nothing can put back needs no approval for each VM.
-    ``settings`` holds fields of :class:`~logmend.settings.Settings` that are set for it alone.
+    ``enabled`` is None if the file does not say. ``replaces`` means that your own runbook takes the place of
+    the built-in one of this name, and ``allow_irreversible`` that irreversible changes need no approval for
+    each VM. ``settings`` holds the fields of :class:`~logmend.settings.Settings` that are set for this
+    runbook alone.
     """
 
     enabled: bool | None = None
@@ -36,14 +37,14 @@ class Choice(Struct, frozen=True):
 
 
 class Configuration(Struct, frozen=True):
-    """A file's content: ``folders`` from where the file is, and what is said of runbooks, by name."""
+    """A file's content: ``folders``, relative to the file, and what it says about each runbook, by name."""
 
     folders: tuple[Path, ...] = ()
     runbooks: Mapping[str, Choice] = MappingProxyType({})
 
 
 def read(path: Path) -> tuple[Configuration, list[Problem]]:
-    """Read a configuration, with every problem in it. An unknown key is one."""
+    """Return a configuration and every problem in it, such as an unknown key."""
     try:
         text = path.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,6 @@
-"""Strict decoding of what is in ``runbook.yaml``: every key known, every value typed, every problem reported.
+"""Decode ``runbook.yaml`` strictly: every key known, every value typed, every problem reported.
 
-An accepted key is an implemented key: a guard that is misspelt must not vanish silently.
+Only implemented keys are accepted, so a misspelt guard cannot vanish silently.
 """
 
 import difflib
@@ -24,7 +24,7 @@ KEBAB = r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:
-    """Return ``did you mean …?`` if one of ``words`` is close, else a list of them all."""
+    """Return ``did you mean …?`` if one of ``words`` is close, otherwise a list of them all."""
     names = sorted(words)
     close = difflib.get_close_matches(word, names, 1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
@@ -52,7 +52,7 @@ class Reader:
         return ".".join(str(part) for part in (*self.path, key))
 
     def take(self, key: str, kind: type[T], expected: str, *, required: bool = False) -> T | None:
-        """Take ``key`` if it is there and a ``kind``; None (and a problem, if due) else."""
+        """Take ``key``, or None. Report a wrong type, an empty value, and a missing key if ``required``."""
         self.taken.add(key)
         value = self.values.get(key)
         if value is None:
@@ -67,7 +67,7 @@ class Reader:
     def text(
         self, key: str, expected: str = "text", *, pattern: str | None = None, required: bool = False
     ) -> str | None:
-        """Take text that fully matches ``pattern``; ``expected`` says what that is in words."""
+        """Take text that fully matches ``pattern``, which ``expected`` describes in words."""
         value = self.take(key, str, expected, required=required)
         if value is None:
             return None
@@ -85,7 +85,7 @@ class Reader:
         return chosen
 
     def duration(self, key: str) -> timedelta | None:
-        """Take a duration such as ``90s``, ``10m``, ``1h`` or ``1d``, longer than nothing."""
+        """Take a duration such as ``90s``, ``10m``, ``1h`` or ``1d``, longer than zero."""
         value = self.text(key, "a duration such as 90s, 10m, 1h or 1d", pattern=r"0*[1-9][0-9]{0,5}[smhd]")
         return None if value is None else timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
 
@@ -98,7 +98,7 @@ class Reader:
         return value
 
     def strings(self, key: str, expected: str, pattern: str) -> tuple[str, ...]:
-        """Take a list of different strings, each fully matching ``pattern``; absent means none."""
+        """Take a list of distinct strings, each fully matching ``pattern``; empty if absent."""
         texts: list[str] = []
         for n, item in enumerate(self.take(key, list, f"a list of {expected}s") or ()):
             if not isinstance(item, str) or not re.fullmatch(pattern, item):
@@ -110,12 +110,12 @@ class Reader:
         return tuple(texts)
 
     def regex(self, key: str) -> str | None:
-        """Take an RE2 pattern, which may be written as a list of parts; required."""
+        """Take a required RE2 pattern, which may be written as a list of parts."""
         value = self.joined(key, required=True)
         return None if value is None else self.checked_regex(key, value)
 
     def joined(self, key: str, *, required: bool = False) -> str | None:
-        """Take text, or a list of texts to be joined without anything between them."""
+        """Take text, or a list of texts, which are joined without a separator."""
         value = self.values.get(key)
         if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
             self.taken.add(key)
@@ -123,7 +123,7 @@ class Reader:
         return self.text(key, "a pattern, or a list of its parts", required=required)
 
     def checked_regex(self, key: str, pattern: str) -> str | None:
-        """Report ``pattern`` at ``key`` if RE2 cannot compile it."""
+        """Return ``pattern``; if RE2 cannot compile it, report that at ``key`` and return None."""
         try:
             compiled(pattern)
         except ValueError as error:
@@ -132,11 +132,11 @@ class Reader:
         return pattern
 
     def mapping(self, key: str) -> "Reader":
-        """Take a mapping; absent means empty."""
+        """Take a mapping; empty if absent."""
         return self._below(key, self.take(key, dict, "a mapping of keys to values") or {})
 
     def mappings(self, key: str) -> Iterator["Reader"]:
-        """Take a list of mappings; absent means none."""
+        """Take a list of mappings; empty if absent."""
         for n, item in enumerate(self.take(key, list, "a list of mappings") or ()):
             if isinstance(item, dict):
                 yield self._below(key, item, n)
@@ -154,7 +154,7 @@ class Reader:
 
 
 def described(value: object) -> str:
-    """Return what a value is, as a problem names it."""
+    """Describe a value for a problem's message."""
     match value:
         case str():
             return repr(value if len(value) <= 60 else value[:57] + "...")

@@ -1,4 +1,4 @@
-"""What ``runbook.yaml`` defines: every key of it, read and checked into a :class:`Runbook`."""
+"""Every key of ``runbook.yaml``, checked and read into a :class:`Runbook`."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,16 +11,16 @@ from logmend.runbook.types import DIAGNOSE, EXECUTORS, Cause, Condition, Limits,
 CONCERNS: tuple[Concerns, ...] = ("owner", "fleet", "logmend")
 
 _STEP = r"[^{}\n]*(?:\{(?:vm|instance)\}[^{}\n]*)*"
-"""A next step: text whose only placeholders are a VM's."""
+"""A next step: text whose only placeholders are ``{vm}`` and ``{instance}``."""
 
 VERDICTS: tuple[Literal["act", "refuse"], ...] = ("act", "refuse")
 
 MAX_NAME = 63 - len("logmend--enforce")
-"""Characters of a name: ``logmend-NAME-enforce`` is the id of an OS policy assignment, which has at most 63
+"""Most characters of a name: ``logmend-NAME-enforce`` is an OS policy assignment's id, which has at most 63
 (cloud.google.com/compute/docs/osconfig/rest/v1/projects.locations.osPolicyAssignments)."""
 
 _WORDS = r"(?=.{8,200}\Z)[ !#-\[\]-~]+"
-"""What a query can hold as it is, and no line holds by chance."""
+"""Text that needs no escaping in a query and is long enough not to be in a line by chance."""
 
 
 def runbook_of(
@@ -32,7 +32,7 @@ def runbook_of(
     *,
     irreversible: bool,
 ) -> Runbook:
-    """Read what is left of ``top``, with its scripts and parameters read; problems are left with ``top``."""
+    """Return the runbook, from what is left in ``top`` and its scripts; problems are added to ``top``."""
     name = top.text("name", "lower-case words joined by hyphens", pattern=KEBAB, required=True)
     if name is not None and name != folder:
         top.wrong("name", f"name: {name} is not the folder's name", f"the folder is {folder}")
@@ -99,7 +99,7 @@ _KINDS: tuple[tuple[Literal["label", "metadata", "image", "machine_family"], str
 
 
 def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
-    """Read what ``unless`` or ``only`` asks of a VM; neither may be there and ask nothing."""
+    """Return the conditions of ``unless`` or ``only``; a key that is there needs at least one."""
     conditions: list[Condition] = []
     name = str(each.path[-1])
     for kind, expected, pattern in _KINDS:
@@ -114,7 +114,7 @@ def _conditions(top: Reader, each: Reader) -> tuple[Condition, ...]:
 
 
 def _causes(top: Reader) -> tuple[Cause, ...]:
-    """Read the closed list of causes that ``diagnose.sh`` may name."""
+    """Return the causes that ``diagnose.sh`` may name."""
     causes: list[Cause] = []
     for each in top.mappings("causes"):
         name = each.text(
@@ -137,7 +137,7 @@ def _causes(top: Reader) -> tuple[Cause, ...]:
 
 
 def _variants(top: Reader, causes: tuple[str, ...]) -> tuple[Variant, ...]:
-    """Read the variants; ``prefix``, if there is one, begins the pattern of each."""
+    """Return the variants; if there is a ``prefix``, each pattern begins with it."""
     prefix = top.joined("prefix") or ""
     variants: list[Variant] = []
     for each in top.mappings("variants"):

@@ -1,8 +1,8 @@
-"""Reading what ``diagnose.sh`` printed: one declared cause, or ``unknown`` and the word for why. Pure.
+"""Read the output of ``diagnose.sh``: one declared cause, or ``unknown`` and a word for why. Pure.
 
-The script prints ``instance_id=``, exactly one ``cause=``, ``concerns=``, and ``evidence=`` lines, and exits
-with 100. Anything else is no diagnosis: a cause that is not declared, two of them, one whose ``concerns`` is
-not what ``runbook.yaml`` says, a script that did not come to its end, another VM. Nothing is guessed.
+The script prints ``instance_id=``, exactly one ``cause=``, ``concerns=`` and ``evidence=`` lines, and exits
+with 100. Anything else is no diagnosis: an undeclared cause, two causes, a ``concerns`` that differs from
+``runbook.yaml``, a script that did not finish, or another VM. Nothing is guessed.
 """
 
 from logmend.model import evidence
@@ -10,7 +10,7 @@ from logmend.model.values import UNKNOWN, Diagnosis
 from logmend.runbook.types import Runbook, Variant
 
 LINES = 12
-"""Lines of evidence that are kept."""
+"""How many lines of evidence are kept."""
 
 WHYS = frozenset(
     {
@@ -25,7 +25,7 @@ WHYS = frozenset(
         "not_asked",
     }
 )
-"""Why a cause is unknown. The first three are the script's own words (``reason=``), the others ours."""
+"""Why a cause is unknown. The script itself gives the first three (``reason=``), logmend the others."""
 
 _SAID = ("no_cause_fits", "not_readable", "at_work")
 
@@ -38,9 +38,9 @@ def unknown(why: str, *lines: str) -> Diagnosis:
 
 
 def of_line(runbook: Runbook, variant: Variant | None) -> Diagnosis | None:
-    """Return the cause that a line names by itself, as ``runbook.yaml`` has it; None if it names none.
+    """Return the cause that ``runbook.yaml`` declares for the line's variant; None if it declares none.
 
-    The VM was not asked, and anyone who may write logs may have written the line: the evidence says so.
+    The VM was not asked, and anyone who may write logs may have written the line; the evidence says so.
     """
     if variant is None or variant.cause is None:
         return None
@@ -52,7 +52,7 @@ def of_line(runbook: Runbook, variant: Variant | None) -> Diagnosis | None:
 
 
 def decoded(runbook: Runbook, instance_id: str, code: int, output: bytes, error: str) -> Diagnosis:
-    """Read the output of a ``diagnose.sh`` that ran on the VM ``instance_id``; see the module."""
+    """Return the diagnosis in the output of ``diagnose.sh`` on the VM ``instance_id``; see the module."""
     pairs = list(evidence.lines(output))
     lines = [value for key, value in pairs if key == "evidence" and value][:LINES]
     first = dict(reversed(pairs))

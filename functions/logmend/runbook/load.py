@@ -1,4 +1,4 @@
-"""Reading runbooks' folders. Every problem of every file is reported at once, and nothing is guessed."""
+"""Read runbooks' folders. Every problem in every file is reported at once, and nothing is guessed."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,9 +18,9 @@ NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def load(folder: Path, parameters: Mapping[str, str] = NONE) -> Runbook:
-    """Read one runbook. ``parameters`` replace the defaults of those that ``runbook.yaml`` declares.
+    """Read one runbook. ``parameters`` override the defaults that ``runbook.yaml`` declares.
 
-    Raises :class:`ConfigError` with every problem found, each with file, line and a suggestion.
+    Raise :class:`ConfigError` with every problem found, each with file, line and a suggestion.
     """
     runbook, problems = read(folder, parameters)
     if problems or runbook is None:
@@ -33,8 +33,8 @@ def load_all(
 ) -> Mapping[str, Runbook]:
     """Read every runbook below ``folder`` (the built-in ones by default), by name.
 
-    ``parameters`` holds, by runbook, what :func:`load` takes; parameters of a runbook that is not there
-    are a problem too. Raises :class:`ConfigError` as :func:`load` does.
+    ``parameters`` holds what :func:`load` takes, by runbook; parameters for a runbook that does not exist
+    are a problem too. Raise :class:`ConfigError` as :func:`load` does.
     """
     root = BUILT_IN if folder is None else folder
     folders = below(root)
@@ -62,7 +62,7 @@ def below(root: Path) -> Mapping[str, Path]:
 def load_each(
     folders: Mapping[str, Path], parameters: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 ) -> tuple[dict[str, Runbook], list[Problem]]:
-    """Read these folders; what is sound by name, and every problem."""
+    """Read these folders; return the valid runbooks by name, and every problem."""
     problems: list[Problem] = []
     runbooks: dict[str, Runbook] = {}
     for name, each in folders.items():
@@ -74,7 +74,7 @@ def load_each(
 
 
 def dangling(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> list[Problem]:
-    """Return what names no runbook, as follow-up, to go first or for a cause; and circles."""
+    """Return references to runbooks that do not exist (a follow-up, ``after`` or a cause's), and cycles."""
     return [*_circles(runbooks, folders)] + [
         Problem(
             str(folders[each.name] / "runbook.yaml"),
@@ -93,9 +93,10 @@ def dangling(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> li
 
 
 def _circles(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> Iterator[Problem]:
-    """Yield each runbook that is its own forerunner, by ``after`` and ``follow_up``.
+    """Yield a problem for each runbook that comes before itself through ``after`` and ``follow_up``.
 
-    What remediates a cause is left out: that depends on the VM, and none goes first twice for one event.
+    Runbooks that remediate a cause are left out: which one goes first depends on the VM, and none goes first
+    twice for one event.
     """
     ahead_of: dict[str, set[str]] = {name: set() for name in runbooks}
     for each in runbooks.values():
@@ -115,7 +116,7 @@ def _circles(runbooks: Mapping[str, Runbook], folders: Mapping[str, Path]) -> It
 
 
 def read(folder: Path, parameters: Mapping[str, str] = NONE) -> tuple[Runbook | None, list[Problem]]:
-    """Do what :func:`load` does, and hand back the problems instead of raising them."""
+    """Do what :func:`load` does, but return the problems instead of raising them."""
     path = folder / "runbook.yaml"
     text, problems = text_of(path)
     if text is None:

@@ -1,4 +1,4 @@
-"""The text of ``runbook.yaml`` to the values in it, and the line that each key stands on."""
+"""Parse the text of ``runbook.yaml`` into its values and the line number of each key."""
 
 from typing import Any
 
@@ -8,15 +8,15 @@ from logmend.runbook.decode import Reader, described
 from logmend.runbook.types import Problem
 
 DEEPEST = 20
-"""How deep values may lie. A YAML alias can hold itself."""
+"""How deeply values may be nested. A YAML alias can contain itself."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader (in C if built so), which lets later duplicates win unless told otherwise."""
+    """PyYAML's safe loader (in C if available). It accepts duplicate keys; :func:`_locate` reports them."""
 
 
 def document(file: str, text: str) -> Reader:
-    """Parse one YAML document whose top is a mapping. ``problems`` of the result holds what is wrong."""
+    """Parse one YAML document whose top level is a mapping. The result's ``problems`` say what is wrong."""
     problems: list[Problem] = []
     lines: dict[tuple[str | int, ...], int] = {}
     values: Any = {}
@@ -45,7 +45,7 @@ def _locate(
     lines: dict[tuple[str | int, ...], int],
     problems: list[Problem],
 ) -> None:
-    """Note the line of every key, and report keys that a mapping has twice."""
+    """Record the line of every key, and report duplicate keys."""
     lines.setdefault(path, node.start_mark.line + 1)
     if len(path) > DEEPEST:
         problems.append(Problem(file, node.start_mark.line + 1, "nested too deeply, or in itself"))

@@ -1,6 +1,6 @@
-"""The patterns of variants, by RE2: matching takes time linear in the text whatever the pattern.
+"""The patterns of variants, matched by RE2 in time linear in the text, whatever the pattern.
 
-No log line can stall the function that way. RE2 is loaded by whoever has text to look at.
+So no log line can stall the function. RE2 is imported only when there is something to match.
 """
 
 import functools
@@ -8,22 +8,22 @@ from typing import Protocol
 
 
 class Re2Pattern(Protocol):
-    """A pattern of RE2, whose module has no types."""
+    """An RE2 pattern; the module has no types of its own."""
 
     def search(self, text: str) -> object:
-        """Return a match, None if there is none."""
+        """Return a match; None if there is none."""
         ...
 
 
 class _Set(Protocol):
-    def Match(self, text: str) -> list[int] | None:  # noqa: N802  the name that it has
-        """Return the indices of the patterns that are found, if any."""
+    def Match(self, text: str) -> list[int] | None:  # noqa: N802  the name in the library
+        """Return the indices of the patterns that match, if any."""
         ...
 
 
 @functools.cache
 def compiled(pattern: str) -> Re2Pattern:
-    """Compile an RE2 pattern once; ValueError with RE2's own words if it is invalid."""
+    """Compile an RE2 pattern once; ValueError with RE2's message if it is invalid."""
     import re2  # noqa: PLC0415
 
     try:
@@ -35,11 +35,11 @@ def compiled(pattern: str) -> Re2Pattern:
 
 
 def first_found(patterns: tuple[str, ...], text: str) -> int | None:
-    """Return the index of the first of these patterns that is found in ``text``; None if none is."""
+    """Return the index of the first pattern that matches anywhere in ``text``; None if none does."""
     indices = _together(patterns).Match(text)
     if indices:
         return min(indices)
-    # All of them at once have no other way if their cache of states gets too small; each alone has.
+    # A set has no fallback if its cache of states gets too small; a single pattern has one.
     return next((n for n, each in enumerate(patterns) if compiled(each).search(text)), None)
 
 

@@ -1,4 +1,4 @@
-"""A runbook's scripts: parameters are checked and filled in, and the digest is taken over what will run."""
+"""A runbook's scripts: parameters are checked and filled in, and the digest covers exactly what will run."""
 
 import hashlib
 import re
@@ -11,11 +11,11 @@ from logmend.runbook.types import DIAGNOSE, MAX_SCRIPT_CHARACTERS, SCRIPT_FILES,
 _PLACEHOLDER = re.compile(f"@({SNAKE})@")
 
 _SHELL_SAFE = r"[A-Za-z0-9._:/%+=,~*-]+"
-"""Characters that mean nothing to a shell inside double quotes. A parameter's own pattern narrows them."""
+"""Characters without a meaning to a shell inside double quotes. A parameter's own pattern narrows them."""
 
 
 def text_of(path: Path) -> tuple[str | None, list[Problem]]:
-    """Return a file's text; None, with the problem, if it is not there or not UTF-8."""
+    """Return a file's text; None and the problem if it cannot be read or is not UTF-8."""
     try:
         return path.read_bytes().decode(), []
     except UnicodeDecodeError:
@@ -25,7 +25,7 @@ def text_of(path: Path) -> tuple[str | None, list[Problem]]:
 
 
 def declared_in(top: Reader) -> Mapping[str, tuple[str, str]]:
-    """Read the parameters' patterns and defaults."""
+    """Return each declared parameter's pattern and default."""
     declared: dict[str, tuple[str, str]] = {}
     parameters = top.mapping("parameters")
     for name in parameters.values:
@@ -43,7 +43,7 @@ def declared_in(top: Reader) -> Mapping[str, tuple[str, str]]:
 def values_of(
     top: Reader, declared: Mapping[str, tuple[str, str]], parameters: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Return the value of every declared parameter, checked against its pattern and the shell."""
+    """Return the value of every declared parameter, checked against its pattern and for shell safety."""
     for name in parameters:
         if name not in declared:
             top.wrong("parameters", f"no such parameter {name}", suggestion(name, declared))
@@ -57,7 +57,7 @@ def values_of(
 def rendered(
     folder: Path, declared: Mapping[str, object], values: Mapping[str, str], *, irreversible: bool
 ) -> tuple[Scripts, list[Problem]]:
-    """Read the scripts and fill the parameters in, each written ``@name@``."""
+    """Return the scripts with the parameters, written ``@name@``, filled in, and the problems found."""
     problems: list[Problem] = []
     texts: dict[str, str] = {}
     used: set[str] = set()
@@ -91,7 +91,7 @@ def rendered(
 
 
 def digest_of(text: str, scripts: Scripts) -> str:
-    """Hash runbook.yaml and the rendered scripts, each preceded by its name and length."""
+    """Return the hash of runbook.yaml and the rendered scripts, each preceded by its name and length."""
     parts = {"runbook.yaml": text, **scripts.by_file}
     parts |= {DIAGNOSE: scripts.diagnose} if scripts.diagnose else {}
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The frozen values that a runbook's folder is read into."""
+"""The immutable types into which a runbook's folder is read."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,16 +10,16 @@ from logmend.model.values import Concerns
 from logmend.runbook.patterns import first_found
 
 MAX_SCRIPT_CHARACTERS = 32 * 1024
-"""What a script may have at all: over SSH it is one argument of a shell, of which Linux takes 128 KiB."""
+"""Most characters of any script: over SSH it is a single shell argument, which Linux limits to 128 KiB."""
 
 INLINE_CHARACTERS = 1024
-"""What every source agrees an inline script of an OS policy may have. A longer one goes over SSH only."""
+"""Characters that every source allows an OS policy's inline script. A longer one goes over SSH only."""
 
 EXECUTORS = ("ssh", "osconfig")
-"""What can carry a runbook to a VM. Over SSH each goes; by OS Config, those that say nothing against it."""
+"""How a runbook can reach a VM. SSH works for every runbook, OS Config for those that do not exclude it."""
 
 DIAGNOSE = "diagnose.sh"
-"""The script that names a fault's cause. It goes over SSH only, so no limit of OS Config's binds it."""
+"""The script that names a fault's cause. It goes over SSH only, so OS Config's limits do not apply."""
 
 SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
     {
@@ -33,7 +33,7 @@ SCRIPT_FILES: Mapping[str, str] = MappingProxyType(
 
 
 class Problem(Struct, frozen=True):
-    """One thing wrong with a runbook: where, what, and what to do about it (may be empty)."""
+    """One problem in a runbook: where it is, what it is, and a hint (may be empty)."""
 
     file: str
     line: int | None
@@ -41,15 +41,15 @@ class Problem(Struct, frozen=True):
     hint: str = ""
 
     def __str__(self) -> str:
-        """``FILE:LINE: MESSAGE; HINT``, as commands print it."""
+        """Return ``FILE:LINE: MESSAGE; HINT``, as commands print it."""
         where = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{where}: {self.message}" + (f"; {self.hint}" if self.hint else "")
 
 
 class Variant(Struct, frozen=True):
-    """One form that the line can have. ``pattern`` is RE2, found anywhere in the text unless anchored.
+    """One form of the line. ``pattern`` is RE2 and matches anywhere in the text unless anchored.
 
-    ``cause`` is the cause that a line which is refused names by itself, one of its runbook's, or ``unknown``.
+    ``cause`` is the cause that a refused line names by itself: one of its runbook's causes, or ``unknown``.
     """
 
     name: str
@@ -60,10 +60,10 @@ class Variant(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """One thing that ``unless`` or ``only`` asks of a VM.
+    """One condition of ``unless`` or ``only`` on a VM.
 
-    ``text`` is ``KEY`` or ``KEY=VALUE`` of a label or of metadata, ``PROJECT`` or ``PROJECT/LICENSE`` of an
-    image, or the family of a machine type, such as ``e2``.
+    ``text`` is ``KEY`` or ``KEY=VALUE`` for a label or metadata, ``PROJECT`` or ``PROJECT/LICENSE`` for an
+    image, or a machine family such as ``e2``.
     """
 
     kind: Literal["label", "metadata", "image", "machine_family"]
@@ -75,10 +75,10 @@ class Condition(Struct, frozen=True):
 
 
 class Cause(Struct, frozen=True):
-    """One cause that ``diagnose.sh`` may name: what it means, whose it is, what to do about it.
+    """One cause that ``diagnose.sh`` may name: what it means, whom it concerns, and what to do about it.
 
-    ``next_step`` may hold ``{vm}`` and ``{instance}``, as in outcomes. ``runbook`` remediates it if it
-    concerns logmend, and only there.
+    ``next_step`` may hold ``{vm}`` and ``{instance}``, as in outcomes. ``runbook`` is the runbook that
+    remediates the cause, set only if the cause concerns logmend.
     """
 
     name: str
@@ -91,8 +91,8 @@ class Cause(Struct, frozen=True):
 class Limits(Struct, frozen=True):
     """A runbook's own disruption budget: ``disruption_budget`` enforcements per ``budget_window``.
 
-    None stands for the settings' value. A runbook can only narrow what the operator allows as a whole
-    by being named; which of the two binds is decided where budgets are reserved.
+    None stands for the settings' value. The budget in force is within both this one and the settings', so a
+    runbook can only narrow what the operator allows.
     """
 
     disruption_budget: int | None = None
@@ -100,9 +100,9 @@ class Limits(Struct, frozen=True):
 
 
 class Scripts(Struct, frozen=True):
-    """The scripts' text, with the runbook's parameters filled in: what runs on a VM, to the byte.
+    """The scripts with the runbook's parameters filled in, byte for byte as they run on a VM.
 
-    The two of the revert are empty if the runbook is irreversible, ``diagnose`` if it has none.
+    The two revert scripts are empty if the runbook is irreversible; ``diagnose`` is empty if there is none.
     """
 
     validate: str
@@ -113,13 +113,13 @@ class Scripts(Struct, frozen=True):
 
     @property
     def by_file(self) -> Mapping[str, str]:
-        """Text of each script that remediates or goes back, by its file in the runbook's folder."""
+        """The text of each script that remediates or reverts, by its file in the runbook's folder."""
         texts = {file: getattr(self, attribute) for attribute, file in SCRIPT_FILES.items()}
         return {file: text for file, text in texts.items() if text}
 
     @property
     def too_long(self) -> str:
-        """Which of them are longer than an OS policy takes; empty if none is."""
+        """Which scripts are too long for an OS policy; empty if none is."""
         long = {file: len(text) for file, text in self.by_file.items() if len(text) > INLINE_CHARACTERS}
         sizes = ", ".join(f"{file} has {size:,} characters" for file, size in long.items())
         return sizes and f"{sizes}; an OS policy takes {INLINE_CHARACTERS:,}"
@@ -128,17 +128,16 @@ class Scripts(Struct, frozen=True):
 class Runbook(Struct, frozen=True):
     """One runbook, ready for use.
 
-    ``filter`` is Logging query language (None: never matches an entry), ``confirmed_by`` the filter of what a
-    repaired VM says by itself, ``repeats`` how often the source
-    says the same again, ``detached`` until when 101 after enforcing may still turn into 100, ``digest``
-    ``sha256:…`` over runbook.yaml and the rendered scripts. ``programs`` and ``words`` are whose lines it is
-    about, and what is in each of them, whatever their form. ``approval_keys`` are the keys of the
-    evidence that an approval is bound to. ``parameters`` are the values that the scripts were given.
-    ``unless`` and ``only`` are the guards that it writes itself.
-    ``irreversible`` says that its changes cannot be undone. ``causes`` are all that ``diagnose.sh``
-    may name, ``after`` the runbook that goes first, ``goes_first`` all that are on and
-    may: that one, and those that remediate a cause. ``executors`` are those of :data:`EXECUTORS` by which it
-    may go, as its author says.
+    ``filter`` is in the Logging query language (None: it matches no entry). ``confirmed_by`` is a filter for
+    what a repaired VM logs by itself. ``repeats`` is how often the source repeats its line, ``detached`` how
+    long 101 after enforcing may still turn into 100, and ``digest`` is ``sha256:…`` over runbook.yaml and the
+    rendered scripts. ``programs`` are the programs whose lines the runbook is about, and each of these
+    lines contains at least one of ``words``. ``approval_keys`` are the evidence keys to which an approval is
+    bound. ``parameters`` are filled into the scripts. ``unless`` and ``only`` are the runbook's own
+    guards. ``irreversible`` means that its changes cannot be undone. ``causes`` are those that
+    ``diagnose.sh`` may name. ``after`` is the runbook that goes first. ``goes_first`` are all enabled
+    runbooks that may go first: that one, and those that remediate a cause. ``executors`` are those of
+    :data:`EXECUTORS` that the runbook's author allows.
     """
 
     name: str
@@ -168,11 +167,11 @@ class Runbook(Struct, frozen=True):
 
     @property
     def ssh_only(self) -> str:
-        """Why OS Config cannot take this runbook; empty if it can."""
+        """Why OS Config cannot carry this runbook; empty if it can."""
         declared = "" if "osconfig" in self.executors else "its runbook.yaml says executors: [ssh]"
         return self.scripts.too_long or declared
 
     def variant_of(self, text: str) -> Variant | None:
-        """Return the first variant whose pattern is found in ``text``; None if none is: an unknown form."""
+        """Return the first variant whose pattern matches ``text``; None if the text has an unknown form."""
         index = first_found(tuple([each.pattern for each in self.variants]), text)
         return None if index is None else self.variants[index]

@@ -88,7 +88,7 @@ def _plan(end: Ending, verdict: Verdict) -> Approval | None:
 
 
 def _watch(end: Ending, outcome: Outcome) -> tuple[Intent, datetime] | None:
-    """Return the intent that looks for the line after a fix, and its time; None unless opted in."""
+    """Return the intent that looks for the line after a fix, and when; None unless the operator opted in."""
     if end.runbook is None or not end.settings.confirm_silence:
         return None
     return silence.of_fix(end.intent, outcome, end.runbook, end.now)

@@ -106,7 +106,7 @@ def work(end: Ending, outcome: Outcome) -> Work:
     if end.by_agent and not attempt.requested and not attempt.enforced and outcome.result in _AGAIN:
         return Work.OUT  # the label may have been set
     if end.by_agent and end.held.was is State.REQUESTED:
-        # Never NONE: the report may have replaced that of an earlier run, which did change something.
+        # Never NONE: the report may have replaced one of an earlier run that did change something.
         last = attempt.after if attempt.enforced else attempt.before
         return Work.OVER if last and last.finding is Finding.DESIRED else Work.UNKNOWN
     if not attempt.enforced:

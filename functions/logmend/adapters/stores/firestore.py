@@ -1,19 +1,20 @@
 """The store in a Firestore database (Native mode), shared by the function's instances and the operators.
 
-Each document has the fields ``data`` (JSON text), ``queue``, ``due``, ``expire_at`` and ``schema``. Text, not
-a map: it keeps the order of keys, which a re-emitted outcome needs to be the same byte for byte, and takes
-what a map refuses (lists in lists, keys like ``__x__`` in the output of a hostile VM, 21 levels).
+Each document has the fields ``data`` (JSON text), ``queue``, ``due``, ``expire_at`` and ``schema``. ``data``
+is text and not a map: text keeps the order of keys, so an outcome that is emitted again is the same byte for
+byte, and it can hold what a map cannot (lists in lists, keys like ``__x__`` in the output of a hostile VM,
+21 levels).
 
-What the database needs besides, made by ``deploy/``:
+The database also needs, created by ``deploy/``:
 
 * a composite index (``queue`` ascending, ``due`` ascending) on each collection that has queues;
-* a TTL policy on ``expire_at`` of each collection whose documents expire (deletion lags up to a day);
-* no index on single fields: none is queried by itself, ``data`` begins with an id, and times rise.
+* a TTL policy on ``expire_at`` of each collection whose documents expire (deletion lags by up to a day);
+* no indexes on single fields: none is queried by itself, ``data`` begins with an id, and times rise.
 
-``queue`` is stored with one of a few suffixes, and ids that rise with time with one of a few prefixes
-(:mod:`logmend.adapters.stores.spread`), so that no range takes all writes of a storm.
+``queue`` is stored with one of a few suffixes, and ids that rise with time get one of a few prefixes
+(:mod:`logmend.adapters.stores.spread`), which spreads the writes of a storm over several ranges.
 
-``FIRESTORE_EMULATOR_HOST`` in the environment sends everything to an emulator, as with Google's own clients.
+If ``FIRESTORE_EMULATOR_HOST`` is set, everything goes to an emulator, as with Google's own clients.
 """
 
 import asyncio
@@ -36,17 +37,17 @@ if TYPE_CHECKING:
     from logmend.adapters.stores.firestore_wire import Database
 
 DEADLINE = 20.0
-"""Seconds after which no further try is begun."""
+"""Seconds after which no new try is begun."""
 TRIES = 12
-"""Tries of one transaction before it counts as ``ledger_contention``."""
+"""How often a transaction is tried before it fails with ``ledger_contention``."""
 READ_TRIES = 3
-"""Tries of what only reads, and of a transaction's beginning, where Firestore does not answer."""
+"""How often a read, or the beginning of a transaction, is tried if Firestore does not answer."""
 READ_DEADLINE = 5.0
-"""Seconds after which what only reads is not tried again: a call that timed out is not repeated."""
+"""Seconds after which a read is not tried again; so a call that timed out is not repeated."""
 CLOSE_GRACE = 10.0
 """Seconds that calls in flight get when their connection is replaced."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-"""Seconds; the upper bound of the random pause between tries, doubled each time."""
+"""Upper bound of the random pause between tries, in seconds; doubled each time up to the longest."""
 
 ROLE = "roles/datastore.user"
 
@@ -61,14 +62,14 @@ _R = TypeVar("_R")
 
 
 class _Contention(Transient):
-    """Another transaction came first: nothing of this one was written, and it may be tried again."""
+    """Another transaction came first: nothing was written, and this one may be tried again."""
 
     def __init__(self, detail: str) -> None:
         super().__init__("ledger_contention", detail)
 
 
 def classify(error: Exception) -> Transient | Permanent:
-    """Return what a caller should do about an error of Firestore's client, in the ledger's words."""
+    """Return an error of Firestore's client as an error of the ledger."""
     verdict = errors.classify(error, needs=ROLE)
     detail = f"{verdict.reason}: {verdict.detail}"
     if verdict.reason in {"conflict", "already_exists"}:
@@ -82,14 +83,14 @@ def classify(error: Exception) -> Transient | Permanent:
 
 
 class FirestoreStore:
-    """A :class:`~logmend.ports.Store` in one Firestore database, dialled when first used.
+    """A :class:`~logmend.ports.Store` in one Firestore database, which is dialled on first use.
 
-    A transaction is sent to commit once per try: if the answer to a commit is lost, ``transact`` raises
-    ``Transient("ledger_unavailable")`` and the writes may be there or not, but never in part.
+    Each try sends its commit once. If the answer to a commit is lost, ``transact`` raises
+    ``Transient("ledger_unavailable")``; then either all writes were made or none.
 
     Reasons: ``ledger_contention`` and ``ledger_unavailable`` are transient; ``ledger_missing`` (no such
     database), ``ledger_forbidden``, ``ledger_schema`` (a document of another version) and ``ledger_rejected``
-    (a document too big, an index missing: the detail says) permanent.
+    (a document is too big or an index is missing: the detail says which) are permanent.
     """
 
     def __init__(self, project: str, database: str = "(default)", *, endpoint: str | None = None) -> None:
@@ -139,11 +140,11 @@ class FirestoreStore:
         return {key: stored.document for key, stored in read.items()}
 
     async def read_ahead(self, keys: Sequence[Key]) -> None:
-        """See :meth:`logmend.ports.Store.read_ahead`. What a commit may go by without it is not read."""
+        """See :meth:`logmend.ports.Store.read_ahead`. Usable remembered ones are not read."""
         now = asyncio.get_running_loop().time
         if not (missing := self._remembered.missing(documents.checked_keys(keys), now())):
             return
-        with contextlib.suppress(Transient, Permanent):  # the transaction will say it, if it is still so
+        with contextlib.suppress(Transient, Permanent):  # if it lasts, the transaction will raise it
             read = await self._call(lambda db: db.read_small(missing))
             self._remembered.keep(read, read_at=now())
 
@@ -162,9 +163,9 @@ class FirestoreStore:
         return await self._reading(lambda db: db.scan(name, after, limit))
 
     async def aclose(self) -> None:
-        """Close the connection. A later call dials again."""
+        """Close the connection. The next call dials again."""
         loop = asyncio.get_running_loop()
-        # Those of another loop end there: a stopping function closes its ports in a loop of its own.
+        # Tasks of another loop end there: a stopping function closes its ports in a loop of its own.
         mine = [task for task in self._background if not task.done() and task.get_loop() is loop]
         await asyncio.gather(*mine, return_exceptions=True)
         held, self._open = self._open, None
@@ -174,15 +175,15 @@ class FirestoreStore:
     async def _ventured(
         self, keys: Sequence[Key], known: "Mapping[Key, Stored]", step: Step[T]
     ) -> tuple[T] | None:
-        """Do a step on what is remembered, if it writes; None: nothing was done, it has to be read first.
+        """Try a step on remembered documents; None if nothing was done and they have to be read first.
 
-        The commit is on condition that all of it is still so. An answer without a write, or an error, may be
-        about what is no longer so.
+        The commit succeeds only if none of them has changed. An error, or an answer without a write, is not
+        used, because it may be based on outdated documents.
         """
         try:
             writes, answer = step({key: stored.document for key, stored in known.items()})
             rows = documents.rows(keys, writes)
-        except Exception:  # noqa: BLE001  it is raised again if what is read really says so
+        except Exception:  # noqa: BLE001  if it is real, the step raises it again on what is read
             return None
         if not rows:
             return None
@@ -198,14 +199,14 @@ class FirestoreStore:
         read: "Mapping[Key, Stored]",
         rows: Mapping[Key, documents.StoredRow | None],
     ) -> None:
-        """Write what a step wants written, if everything that it saw is still so."""
-        # Deleting what is not there is a wish that it stay away, like anything else that was only read.
+        """Write a step's writes, if nothing that it read has changed."""
+        # Deleting what does not exist only requires that it still does not, like anything that was only read.
         changed = {key: row for key, row in rows.items() if row is not None or key in read}
         unchanged = [key for key in keys if key not in changed]
         if not changed:
-            return  # a consistent view of one moment is all that the step wanted
+            return  # all that the step needed was a consistent view of one moment
         self._remembered.forget(changed)
-        # Shielded: a transaction that is cancelled between begin and end would stay open for a minute.
+        # Shielded: a transaction that is cancelled halfway would stay open for a minute.
         task = asyncio.create_task(self._commit(unchanged, read, changed))
         self._in_background(task)
         await asyncio.shield(task)
@@ -216,11 +217,11 @@ class FirestoreStore:
         read: "Mapping[Key, Stored]",
         rows: Mapping[Key, documents.StoredRow | None],
     ) -> None:
-        """Commit on condition that no version has changed; hold on to what is not written meanwhile.
+        """Commit on condition that no document has changed, whether it is written or only read.
 
-        A condition needs no lock; rivals for one document so never wait for each other. What is only read is
-        a condition by Firestore's operation ``verify``. From a server that does not obey that, it is read
-        again in a transaction, whose commit fails if it has changed.
+        Conditions need no locks, so rivals for a document never wait for each other. For documents that are
+        only read, the condition is Firestore's operation ``verify``. If a server does not obey that, they are
+        read again in a transaction, whose commit fails if one has changed.
         """
         if not unchanged or await self._obeyed():
             written = await self._call(lambda db: db.commit(read, rows, unchanged), committing=True)
@@ -229,9 +230,9 @@ class FirestoreStore:
         self._remembered.keep({key: read[key] for key in unchanged if key in read} | written)
 
     async def _obeyed(self) -> bool:
-        """Return whether the server obeys ``verify``; it is asked before anything depends on it.
+        """Return whether the server obeys ``verify``, which is tested before anything depends on it.
 
-        Whoever wants to know meanwhile gets the same answer, or error: an instance begins with many events.
+        Concurrent callers share one test and its answer or error, since an instance starts with many events.
         """
         if self._obeys is not None:
             return self._obeys
@@ -242,10 +243,10 @@ class FirestoreStore:
         return await asyncio.shield(asking)
 
     async def _asked(self) -> bool:
-        """Ask, and keep the answer.
+        """Ask the server and keep the answer.
 
-        Aborted, it has said neither: what does not match is aborted in transactions (firebase-js-sdk,
-        packages/firestore/src/core/transaction_runner.ts), and so is what others are in the way of.
+        If the test is aborted, there is no answer: both a false condition (firebase-js-sdk,
+        packages/firestore/src/core/transaction_runner.ts) and contention may abort a transaction.
         """
         try:
             self._obeys = await self._reading(lambda db: db.obeys())
@@ -274,13 +275,13 @@ class FirestoreStore:
             raise
 
     def _in_background(self, task: asyncio.Task[None] | asyncio.Task[bool]) -> None:
-        """Keep a task until it ends; its failure is read, so that asyncio does not complain about it."""
+        """Keep a task until it ends, and retrieve its exception to keep asyncio from logging it."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def _reading(self, call: "Callable[[Database], Awaitable[_R]]") -> _R:
-        """Call what may be repeated, since it writes nothing."""
+        """Make a call that writes nothing, and repeat it if Firestore is unavailable."""
         now = asyncio.get_running_loop().time
         deadline, tries = now() + READ_DEADLINE, 0
         while True:
@@ -308,7 +309,7 @@ class FirestoreStore:
             raise verdict from error
 
     def _connected(self) -> "Database":
-        """Return the connection of the running event loop; gRPC binds a channel to the loop that made it."""
+        """Return the running event loop's connection; gRPC binds a channel to the loop that made it."""
         loop = asyncio.get_running_loop()
         if self._open is None or self._open[0] is not loop:
             with ALONE:
@@ -318,7 +319,7 @@ class FirestoreStore:
         return self._open[1]
 
     def _drop(self, database: "Database") -> None:
-        """Dial anew at the next call: a connection may be dead long before the kernel gives it up."""
+        """Make the next call dial again: a connection may be dead long before the kernel notices."""
         if self._open is not None and self._open[1] is database:
             self._open = None
             self._in_background(asyncio.create_task(database.close(grace=CLOSE_GRACE)))
@@ -331,7 +332,7 @@ def _compare(unchanged: "Mapping[Key, Version | None]", versions: "Mapping[Key, 
 
 
 def _not_understood(error: BaseException | None) -> bool:
-    """Whether a server refused a request for its form, or for what it asks for: then nothing was written."""
+    """Return whether a server refused a request for its form or content; then nothing was written."""
     with ALONE:
         from google.api_core import exceptions
 
@@ -340,6 +341,6 @@ def _not_understood(error: BaseException | None) -> bool:
 
 
 async def _pause(tries: int) -> None:
-    """Wait a random while, longer after more tries, so that rivals do not meet again."""
+    """Wait for a random time, longer after more tries, so rivals do not collide again."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**tries)
     await asyncio.sleep(random.uniform(0, longest))  # noqa: S311 (spreads tries, guards nothing)

@@ -1,6 +1,6 @@
-"""What the store asks of Firestore, in the messages of its protocol.
+"""The store's requests to Firestore, as messages of its protocol.
 
-Importing this module costs a third of a second: :mod:`logmend.adapters.stores.firestore` does it at the
+Importing this module takes a third of a second, so :mod:`logmend.adapters.stores.firestore` does it on the
 first call.
 """
 
@@ -30,16 +30,16 @@ from logmend.adapters.stores.spread import Found
 from logmend.ports import Document, Key
 
 ASK_AGAIN = 600.0
-"""Seconds until it is asked again whether documents are left whose ids older versions did not spread."""
+"""Seconds between checks for documents whose ids older versions did not spread."""
 
 BIG = 64_000
-"""Characters of a document that are too many for it to be remembered."""
+"""Size above which a document is not remembered, in bytes as read or characters as written."""
 
 _NOTHING, _NOBODY = ("probe", "nothing"), ("probe", "nobody")
-"""Documents that nobody writes."""
+"""Documents that are never written."""
 
 _VERIFY = bytes([5 << 3 | 2])
-"""How Protocol Buffers begin a string that is field 5."""
+"""The byte with which Protocol Buffers begin a string in field 5."""
 
 
 _Document: Any = types.Document.pb()
@@ -49,9 +49,9 @@ _Array: Any = types.ArrayValue.pb()
 
 
 class Database:
-    """One connection to one Firestore database, bound to the event loop that it was made on.
+    """One connection to one Firestore database, bound to the event loop on which it was made.
 
-    Methods raise what the client raises: ``google.api_core.exceptions`` and ``google.auth.exceptions``.
+    Methods raise the client's own errors: ``google.api_core.exceptions`` and ``google.auth.exceptions``.
     """
 
     def __init__(self, project: str, database: str, endpoint: str | None) -> None:
@@ -60,19 +60,19 @@ class Database:
         self._older, self._asked = True, -ASK_AGAIN
 
     async def read(self, keys: Sequence[Key]) -> dict[Key, Stored]:
-        """Read the documents that exist, as they all were at one moment. Takes no locks."""
+        """Return the documents that exist, all as of one moment. Takes no locks."""
         found, _ = await self._batch_get(keys)
         return {key: stored_of(raw) for key, raw in found.items()}
 
     async def read_small(self, keys: Sequence[Key]) -> dict[Key, Stored]:
-        """Read those that are not too big to be remembered."""
+        """Return those documents that are not too big to be remembered."""
         found, _ = await self._batch_get(keys)
         return {key: stored_of(raw) for key, raw in found.items() if raw.ByteSize() <= BIG}
 
     async def begin(self, keys: Sequence[Key]) -> tuple[dict[Key, Version], bytes]:
-        """Begin a transaction by reading which versions these documents have; its commit needs them so.
+        """Begin a transaction that reads these documents' versions; its commit fails if they change.
 
-        Optimistic by its own word, whatever the database's default is: nothing waits for a lock.
+        It is explicitly optimistic, whatever the database's default is: nothing waits for a lock.
         """
         mode = types.TransactionOptions.ConcurrencyMode.OPTIMISTIC
         options = {
@@ -90,12 +90,12 @@ class Database:
         *,
         transaction: bytes = b"",
     ) -> dict[Key, Stored]:
-        """Write all of ``rows``, if neither they nor what is ``unchanged`` have changed since ``read``.
+        """Write all of ``rows``, if neither they nor the ``unchanged`` documents have changed since ``read``.
 
-        Returns what was written and is there now, but for big documents.
-        ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` if one has, ``Aborted`` if the
-        transaction was in another's way.
-        Sent once: if the answer is lost, nobody but a later reader knows whether it was written.
+        Return the documents that were written, except deleted and big ones.
+        Raise ``AlreadyExists``, ``FailedPrecondition`` or ``NotFound`` if one has changed, ``Aborted`` if the
+        transaction got in another's way.
+        The commit is sent once: if the answer is lost, only a later read shows whether it was written.
         """
         writes = [self._write(key, row, read.get(key)) for key, row in rows.items()]
         conditions = [self._condition(key, read.get(key)) for key in unchanged]
@@ -112,9 +112,10 @@ class Database:
         }
 
     async def obeys(self) -> bool:
-        """See whether what does not hold stops a commit which would change nothing, and what holds does not.
+        """Return whether the server obeys ``verify``, tested with commits that would change nothing.
 
-        A server may refuse every such demand in the words for one that does not hold.
+        A false condition must stop the commit and a true one must not: a server that does not know ``verify``
+        may reject both with the error for a false condition.
         """
         return await self._stopped(exists=True) and not await self._stopped(exists=False)
 
@@ -132,24 +133,24 @@ class Database:
 
     @staticmethod
     def missed(error: Exception) -> bool:
-        """Say whether a commit was refused as a document has changed (NotFound: it was deleted meanwhile)."""
+        """Return whether a commit failed because a document has changed (NotFound: it was deleted)."""
         return isinstance(error, exceptions.NotFound | exceptions.FailedPrecondition)
 
     async def rollback(self, transaction: bytes) -> None:
-        """Give a transaction up, so that its locks are released now and not a minute later."""
+        """Abandon a transaction to release its locks now instead of a minute later."""
         request = firestore_calls.Rollback(database=self._name, transaction=transaction)
         await self._calls.rollback(request)
 
     async def due(
         self, collection: str, queue: str, before: datetime, limit: int
     ) -> list[tuple[str, Document]]:
-        """Run the query that the composite index (queue, due) serves, over all ranges of the queue."""
+        """List what is due, by a query over all ranges of the queue on the composite index (queue, due)."""
         ranges = ranges_of(queue)
         found = await self._due(collection, ranges, before, None, limit)
         if collection not in spread.COLLECTIONS:
             return _listed(found)
         if len(found) == limit:
-            # More fall due at the same time, perhaps: within a range they are in order of id, over all not.
+            # More may be due at the same time, and ids are in order only within each range.
             parts = [partial(self._due, collection, [each], before) for each in ranges]
             found = await spread.merged(parts, limit)
         self._older = self._older or not all(spread.is_spread(each.stored) for each in found)
@@ -203,7 +204,7 @@ class Database:
         last: Found | None,
         limit: int,
     ) -> list[Found]:
-        """List ids from ``first`` to before ``end``, behind an id of the caller's and the last one found."""
+        """List ids from ``first`` up to ``end`` (excluded), after the caller's id and the last one found."""
         query = _Query(limit={"value": limit})
         query.from_.add(collection_id=collection)
         self._order_by(query, "__name__")
@@ -222,13 +223,13 @@ class Database:
     async def _has_older(self) -> bool:
         """Return whether documents may be left that older versions stored under ids that are not spread.
 
-        Their last ones go a month after the upgrade. Released versions that store such ids have schema 1, and
-        store none once the ledger is migrated: the first that is spread is stored after that. Unreleased
-        snapshots from before ids were spread may have schema 2, which does not keep them from storing more.
+        The last of them expire a month after the upgrade. Released versions that store such ids have schema 1
+        and store none once the ledger is migrated, and the first spread id is stored only after that.
+        Unreleased snapshots from before ids were spread may have schema 2 and can go on storing such ids.
         """
         now = asyncio.get_running_loop().time()
         if self._older and now >= self._asked + ASK_AGAIN:
-            self._asked = now  # whoever comes meanwhile goes on with what is known
+            self._asked = now  # concurrent callers go on with what is known
             older = False
             for collection in spread.COLLECTIONS:
                 left = await self._page(collection, spread.PLAIN, None, None, None, 1)
@@ -270,11 +271,12 @@ class Database:
         return _on_condition(write, read)
 
     def _condition(self, key: Key, read: Stored | None) -> Any:
-        """Make a write that only demands that a document is as it was read.
+        """Return a write that only requires that a document has not changed since it was read.
 
-        It is a Write's field 5, ``verify``. Google publishes that not with the service's own files but with
-        its web and mobile clients, whose transactions send it for what they only read (firebase-js-sdk,
-        packages/firestore/src/protos/verify.patch and src/core/transaction.ts, 2026-11): see :meth:`obeys`.
+        It is a Write's field 5, ``verify``. Google does not publish that field with the service's own files,
+        but with its web and mobile clients, whose transactions send it for documents that they only read
+        (firebase-js-sdk, packages/firestore/src/protos/verify.patch and src/core/transaction.ts, 2026-11).
+        See :meth:`obeys`.
         """
         path = read.path if read else self._path(key)
         delete: bytes = _Write(delete=path).SerializeToString()  # field 2, a string as well
@@ -305,7 +307,7 @@ def _on_condition(write: Any, read: Stored | None) -> Any:
 
 
 def _bare(stored: str) -> str:
-    """Return the stored spelling of an id without its range: lists are in its order."""
+    """Return the stored spelling of an id without its range; lists are sorted by it."""
     return documents.stored_id(spread.original(stored))
 
 

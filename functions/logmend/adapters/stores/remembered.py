@@ -22,7 +22,7 @@ FRESH = 0.5
 """Seconds for which a commit relies on what was read ahead, even if others write there.
 
 If another commit came first, the documents are read and the step is repeated, at the cost of one extra call.
-At the one write a second that a document sustains, that affects less than half of what is as old as that."""
+A document sustains one write a second, so that happens to fewer than half of those read half a second ago."""
 
 
 class Remembered:
