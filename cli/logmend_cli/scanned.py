@@ -1,7 +1,7 @@
 """The VMs of the last scan, kept so that a shell can complete them and their projects.
 
-``$XDG_STATE_HOME/logmend/scanned`` has a VM a line: ``PROJECT/ZONE/ID``, and its name if that is known.
-To a shell each is a name and no more: ids are checked as they are read, names before they are kept.
+``$XDG_STATE_HOME/logmend/scanned`` has one VM a line: ``PROJECT/ZONE/ID``, and its name if that is known.
+A shell must see only plain names: ids are checked as they are read, names before they are kept.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,22 +16,22 @@ from logmend.stages.identify import NAME_PATTERN
 from logmend_cli import profiles
 
 KEPT = 5000
-"""VMs that are kept; a shell that is asked for more would not be of use."""
+"""Most VMs that are kept; more would be useless for completion."""
 
 
 def keep(vms: Iterable[tuple[InstanceRef, str | None]]) -> None:
-    """Keep the VMs of a scan in place of the last one's, unless there are none or no file can be written."""
+    """Keep the VMs of a scan in place of the last scan's, unless there are none or no file can be written."""
     lines = [
         f"{ref} {name if name and NAME_PATTERN.fullmatch(name) else ''}".rstrip()
         for ref, name in islice(vms, KEPT)
     ]
     if lines:
-        with suppress(OSError):  # a scan does not fail for the sake of completion
+        with suppress(OSError):  # a scan does not fail because of completion
             profiles.write(_path(), "\n".join(lines).encode() + b"\n")
 
 
 def complete_vms(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a VM by its name, or by its id if that is what was begun."""
+    """Complete a VM by its name, or by its id if the text begins with one."""
     found = list[str]()
     for ref, name in _kept():
         spelt = (f"{ref.rpartition('/')[0]}/{name}", ref) if name else (ref,)
@@ -40,7 +40,7 @@ def complete_vms(_: click.Context, __: click.Parameter, incomplete: str) -> list
 
 
 def complete_projects(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a project of the VMs."""
+    """Complete a project of these VMs."""
     projects = dict.fromkeys(ref.partition("/")[0] for ref, _ in _kept())
     return [each for each in projects if each.startswith(incomplete)]
 

@@ -1,4 +1,4 @@
-"""What commands are told to work on: VMs by name, filter or scan, and what waits by id."""
+"""What commands work on: VMs by name, filter or scan, and waiting items by id."""
 
 import asyncio
 import csv
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHOWN = 5
-"""Ids that are named when a beginning means more than one."""
+"""Most ids that are named if a prefix is ambiguous."""
 
 
 of_vms = together(
@@ -44,11 +44,11 @@ ids_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with an id at the beginning of each line, or what `approvals list` prints as JSON or CSV.",
 )
-"""The option whose file :func:`ids` reads."""
+"""The option for the file that :func:`ids` reads."""
 
 
 def instances_option(help_: str) -> Decorator:
-    """Make the option that names VMs, ``--instance``; the argument is ``named``."""
+    """Return the option that names VMs, ``--instance``; the argument is ``named``."""
     return click.option(
         "--instance",
         "named",
@@ -62,7 +62,7 @@ def instances_option(help_: str) -> Decorator:
 async def vms(
     app: "Application", named: Sequence[str], project: str | None, where: str | None, scan: Path | None
 ) -> list[InstanceRef]:
-    """Collect the VMs that are meant, each once."""
+    """Collect the selected VMs, each once."""
     refs = await application.instances(app, named)
     if where is not None:
         if project is None:
@@ -79,8 +79,8 @@ async def vms(
 def ids(path: Path, key: str) -> list[str]:
     """Read ids from a file: the first word of each line, or ``key`` of each row of JSON or CSV that has one.
 
-    CSV is known by its headings. Lines that begin with # are comments. ConfigError if the file is unusable,
-    or has no id in it: whoever gives one means those in it, never everything.
+    CSV is recognised by its headings. Lines that begin with # are comments. Raises ConfigError if the file is
+    unusable or has no id: an empty file must never mean everything.
     """
     if not (found := _ids(path, key)):
         raise ConfigError([f"{path}: it contains no id"])
@@ -105,9 +105,9 @@ def _ids(path: Path, key: str) -> list[str]:
 def by_beginning(
     known: Iterable[T], names: Iterable[str], id_of: Callable[[T], str]
 ) -> tuple[list[T], list[str]]:
-    """Return what ids mean, or their beginnings, each once; and the names that mean nothing.
+    """Return the items that ids or prefixes of ids name, each once; and the names that match nothing.
 
-    ConfigError if one means several.
+    Raises ConfigError if one is ambiguous.
     """
     there = {id_of(each): each for each in known}
     found: dict[str, T] = {}

@@ -31,7 +31,7 @@ def command(port: int, host: str) -> None:
 
     Push to it what Pub/Sub would: curl localhost:8080 -d @push.json. GET /health answers while it serves.
     """
-    settings = Settings.from_environment(os.environ)  # a bad one is told here, once
+    settings = Settings.from_environment(os.environ)  # an invalid setting is reported here, once
     try:
         listening = socket.create_server((host, port), family=socket.getaddrinfo(host, port)[0][0])
     except OSError as error:

@@ -6,21 +6,21 @@ import sys
 
 
 def prepare() -> None:
-    r"""Open streams that are closed, and let no character that somebody's locale lacks end a command.
+    r"""Open closed streams, and make output robust to characters that the locale lacks.
 
     A stream that a cron job or a shell closed (``>&-``) is opened on /dev/null. Otherwise the next file to be
-    opened, such as a ledger, would take its number, and what is printed would end up in it; so would the next
-    file of a program that the command starts, such as a script on this VM.
+    opened, such as a ledger, would get its number, and printed text would end up in that file; the same is
+    true of a program that the command starts, such as a script on this VM.
 
     Output to files and pipes is UTF-8, whatever the locale: it is JSON, a filter, a script, or a table. A
-    terminal gets its own encoding, with ``\u2026`` for what that lacks.
+    terminal gets its own encoding, with escapes such as ``\u2026`` for characters that it lacks.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
-            os.set_inheritable(opened, True)  # as streams are: what a command starts has them as well
+            opened = os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            os.set_inheritable(opened, True)  # like any stream: programs that the command starts have it, too
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  a number has no path
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

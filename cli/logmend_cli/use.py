@@ -1,4 +1,4 @@
-"""``logmend use``: which deployed function every other command speaks of."""
+"""``logmend use``: choose the deployed function to which all other commands refer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ OF_THE_FUNCTION = {
     "LOGMEND_SSH_KEY": "name your own key, if you log in to VMs from here",
     "LOGMEND_SERVICE_ACCOUNT": "you act as yourself",
 }
-"""Settings that name something on the function's machine, and what to do about each here."""
+"""Settings that refer to the function's machine, and what to do about each here."""
 PAGES = 20
-"""Pages of a hundred functions that are looked through."""
+"""Most pages of a hundred functions that are read."""
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a profile that is kept, or a project of the last scan."""
+    """Complete an existing profile, or a project of the last scan."""
     known = [each for each in profiles.known() if each.startswith(incomplete)]
     return known + complete_projects(ctx, param, incomplete)
 
@@ -58,7 +58,7 @@ def command(name: str | None, none: bool, endpoint: str | None) -> int:
         _show()
         return DONE
     profile, left_out = asyncio.run(_read(*profiles.parse(name), endpoint))
-    Settings.from_environment(profile.variables)  # what it cannot read, no other command could
+    Settings.from_environment(profile.variables)  # fails here rather than in every other command
     profiles.keep(profile)
     click.echo(f"using {profile.name}")
     for variable, value in sorted(profile.variables.items()):
@@ -79,7 +79,7 @@ def _show() -> None:
 async def _read(
     project: str, region: str | None, function: str | None, endpoint: str | None
 ) -> tuple[profiles.Profile, Mapping[str, str]]:
-    """Read the one function that is meant; with what of its variables is left out, and why."""
+    """Read the one function that is meant; return it with the variables that are left out, and why."""
     apis = Apis(endpoint)
     try:
         found, silent = await _functions(apis, project, region)
@@ -129,7 +129,7 @@ def _variables(function: JsonObject) -> Mapping[str, str]:
 
 
 def _usable(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Split a function's variables into those that hold here as well, and those that do not, with why not."""
+    """Split a function's variables into those that apply here, and those that do not, with the reason."""
     left_out = {name: why for name, why in OF_THE_FUNCTION.items() if name in variables}
     if variables.get("LOGMEND_SSH_HOST_KEYS", "").startswith("known-hosts:"):
         left_out["LOGMEND_SSH_HOST_KEYS"] = "name your own copy of that file, if you log in to VMs from here"

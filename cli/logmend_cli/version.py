@@ -1,4 +1,4 @@
-"""What ``logmend --version`` says: the release, the commit that it was made from, the built-in runbooks."""
+"""The text of ``logmend --version``: the release, its commit, and the built-in runbooks."""
 
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ UNKNOWN = "unknown"
 
 
 def lines() -> Iterator[str]:
-    """Give the version, the commit, and each built-in runbook with the digest that outcomes carry."""
+    """Yield the version, the commit, and each built-in runbook with its digest, as in outcomes."""
     yield f"logmend {logmend.__version__}"
     yield f"commit {commit()}"
     for runbook in load_all().values():
@@ -19,7 +19,7 @@ def lines() -> Iterator[str]:
 
 
 def commit() -> str:
-    """Return the commit's id: what ``git archive`` wrote for a release, else what a clone's git says."""
+    """Return the commit's id: from ``git archive`` for a release, else from the clone's git."""
     if not logmend.COMMIT.startswith("$"):
         return logmend.COMMIT
     root = Path(logmend.__file__).parents[2]

@@ -1,7 +1,7 @@
-"""``--local``: the very scripts of ``runbook export``, and ``diagnose.sh``, on the VM that one sits on.
+"""``--local``: run the scripts of ``runbook export``, and ``diagnose.sh``, on this VM.
 
-No ledger, no look-up and no SSH: what only those know is not asked, and the outcome says so. Metadata
-``logmend=off`` of the VM or its project refuses here as everywhere; labels cannot be seen from the VM.
+There is no ledger, no look-up and no SSH: guards that need them are left out, and the outcome says so. The
+metadata ``logmend=off`` of the VM or its project refuses as everywhere; labels cannot be seen from the VM.
 """
 
 import json
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from logmend_cli.run.options import OrderOptions
 
 LONGEST = 100
-"""Seconds that ``diagnose.sh`` may take; each thing in it that can block has its own limit."""
+"""Seconds that ``diagnose.sh`` may take; each command in it that can block has its own limit."""
 
 NOBODY = "nobody"
-"""Whom root becomes to look, unless told otherwise."""
+"""The user as which root runs ``diagnose.sh`` by default."""
 
 _ALONE = frozenset(
     {
@@ -53,7 +53,7 @@ _ALONE = frozenset(
 option = click.option(
     "--local", "on_this_vm", is_flag=True, help="Work on the VM that this command runs on, without SSH."
 )
-"""The option of the commands that can."""
+"""The option ``--local``."""
 
 
 options = together(
@@ -64,11 +64,11 @@ options = together(
         help="With --local --enforce: accept that the VM's labels, such as logmend=off, are not checked.",
     ),
 )
-"""The options of an order to the VM that it runs on."""
+"""The options of a request for the VM on which it runs."""
 
 
 def carry_out(options: "OrderOptions") -> int:
-    """Carry out an order on this VM, or show what it would do; gives the exit status."""
+    """Carry out a request on this VM, or show what it would do; return the exit status."""
     settings, enforce = inputs.settings(), options.enforce
     _alone()
     if enforce != options.labels_unchecked:
@@ -89,7 +89,7 @@ def carry_out(options: "OrderOptions") -> int:
         env={**os.environ, "LOGMEND_BY": options.by},
     )
     if not (lines := ran.stdout.decode(errors="replace").splitlines()):
-        return ran.returncode or UNUSABLE  # it said why
+        return ran.returncode or UNUSABLE  # the script said why
     outcome = json.loads(lines[-1])
     if options.shape == "json":
         output.show_json([outcome])
@@ -105,7 +105,7 @@ def carry_out(options: "OrderOptions") -> int:
 
 
 def diagnosed(runbook: str, by: str, *, as_root: bool) -> Diagnosed:
-    """Run ``diagnose.sh`` here: as whoever asks, and root as nobody unless ``as_root``."""
+    """Run ``diagnose.sh`` here as the calling user; root runs it as ``nobody`` unless ``as_root``."""
     _alone()
     found, root = _runbook(runbook), os.geteuid() == 0
     if not found.scripts.diagnose:
@@ -121,7 +121,7 @@ def diagnosed(runbook: str, by: str, *, as_root: bool) -> Diagnosed:
 
 
 def _noted(text: str) -> None:
-    """Put a use of root on record in the VM's own log, as the exported script does, or refuse it."""
+    """Record a use of root in the VM's own log, as the exported script does, or refuse it."""
     try:
         ran = subprocess.run([*export.LOG, text], capture_output=True, text=True, check=False)
         why = ran.stderr.strip() or f"exit code {ran.returncode}" if ran.returncode else ""
@@ -151,7 +151,7 @@ def _diagnosis(found: Runbook, ref: InstanceRef, *, as_nobody: bool) -> Diagnosi
 
 
 def _alone() -> None:
-    """Refuse what selects other VMs, or takes a ledger."""
+    """Refuse options that select other VMs or need a ledger."""
     context = click.get_current_context()
     typed = {each.name: each.opts[0] for each in context.command.params}
     named = context.params["named"]
@@ -174,7 +174,7 @@ class _Here(NamedTuple):
 
 
 def _here() -> _Here:
-    """Ask the metadata server which VM this is, and whether its owner took it out."""
+    """Ask the metadata server which VM this is, and whether its owner exempted it."""
     zone = _metadata("instance/zone").rpartition("/")[2]
     ref = InstanceRef(_metadata("project/project-id"), zone, _metadata("instance/id"))
     if not ref.instance_id:
@@ -184,7 +184,7 @@ def _here() -> _Here:
 
 
 def _metadata(path: str) -> str:
-    """Return a value of the metadata server's, empty if it has none; ConfigError if it does not answer."""
+    """Return a value of the metadata server, empty if it has none; ConfigError if it does not answer."""
     url = f"http://169.254.169.254/computeMetadata/v1/{path}"
     command = ["curl", "-q", "-sSm", "9", "-x", "", "-HMetadata-Flavor:Google", "-w", "\n%{http_code}", url]
     try:

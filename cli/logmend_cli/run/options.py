@@ -1,4 +1,4 @@
-"""What ``run`` and ``revert`` are told: which VMs, by which runbook, and how."""
+"""The options of ``run`` and ``revert``: which VMs, by which runbook, and how."""
 
 from pathlib import Path
 
@@ -32,13 +32,13 @@ options = together(
     application.by_option,
     output.format_option("table", "json", "csv"),
 )
-"""The arguments and options of an order."""
+"""The arguments and options of a request."""
 
 
 class OrderOptions(Struct, frozen=True):
-    """What the command was told, each option by its name; None for what was not.
+    """The command's options by name; None if not given.
 
-    ``canary`` and ``outside_window`` are of ``run``, the four after them of ``revert``.
+    ``canary`` and ``outside_window`` belong to ``run``, the four after them to ``revert``.
     """
 
     action: Action

@@ -1,4 +1,4 @@
-"""What ``run`` and ``revert`` share: an operator's orders to some VMs, from here or by the function."""
+"""What ``run`` and ``revert`` share: an operator's requests for some VMs, from here or by the function."""
 
 import asyncio
 import signal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def carry_out(options: OrderOptions) -> int:
-    """Carry an order out, or show what it would do; gives the exit status."""
+    """Carry out a request, or show what it would do; return the exit status."""
     if options.on_this_vm:
         return local.carry_out(options)
     if options.labels_unchecked:
@@ -39,7 +39,7 @@ def carry_out(options: OrderOptions) -> int:
 def _settings(options: OrderOptions) -> Settings:
     settings = inputs.settings()
     if settings.outcomes == "stdout":
-        settings = replace(settings, outcomes="none")  # standard output is this command's own
+        settings = replace(settings, outcomes="none")  # standard output is for this command alone
     if options.via_function:
         return application.shared_ledger(settings)
     if not options.enforce:
@@ -91,7 +91,7 @@ async def _carry_out(app: "Application", options: OrderOptions) -> int:
 
 
 async def _orders(app: "Application", options: OrderOptions, refs: Sequence[InstanceRef]) -> list[Intent]:
-    """Make an intent for each VM; before anything is enforced, say what it passes, and ask."""
+    """Make an intent for each VM; before anything is enforced, say what it bypasses, and ask."""
     held, passes = dict[InstanceRef, str](), dict[str, str]()
     if options.enforce:
         if options.action is Action.ENFORCE:
@@ -123,7 +123,7 @@ async def _orders(app: "Application", options: OrderOptions, refs: Sequence[Inst
 
 
 async def _passes(app: "Application", options: OrderOptions, refs: Sequence[InstanceRef]) -> dict[str, str]:
-    """Name what the order goes through, in words; tells what it will wait for."""
+    """Return, in words, what the request bypasses; print what it will wait for."""
     runbook, out = options.runbook, options.outside_window
     shut = stops.closed(app, runbook, datetime.now(UTC))
     if out and not options.why.strip():
@@ -140,7 +140,7 @@ async def _passes(app: "Application", options: OrderOptions, refs: Sequence[Inst
 
 
 async def _selected(app: "Application", options: OrderOptions) -> list[InstanceRef]:
-    """Give the VMs that are meant: named, filtered or scanned; the canary alone; or by what happened."""
+    """Return the selected VMs: named, filtered or scanned; the canary alone; or by what happened."""
     others = bool(options.named or options.where or options.scan)
     if options.canary is not None:
         if others:
@@ -154,7 +154,7 @@ async def _selected(app: "Application", options: OrderOptions) -> list[InstanceR
         if app.settings.state != "memory:":
             return await waves.remediated_since(app, begin, options.runbook, options.zone)
         ledger = application.shared_ledger(Settings.from_environment(inputs.environment()))
-        async with application.opened(ledger) as known:  # a plan has none of its own
+        async with application.opened(ledger) as known:  # a plan opens no ledger itself
             return await waves.remediated_since(known, begin, options.runbook, options.zone)
     if options.zone:
         raise ConfigError(["--zone narrows --remediated-since"])
@@ -165,7 +165,7 @@ async def _selected(app: "Application", options: OrderOptions) -> list[InstanceR
 
 
 def _proven(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
-    """Say what a canary proves, and what is still to be done."""
+    """Return what a canary proves, and what is still to be done."""
     release = f"logmend resume --runbook {runbook}"
     stays = f" The breaker stays open: {release}" if opened else " No breaker is open."
     match [each.result for each in outcomes]:
@@ -178,7 +178,7 @@ def _proven(outcomes: Sequence[Outcome], runbook: str, *, opened: bool) -> str:
 
 
 async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> list[Outcome]:
-    """Work on the VMs, some at once. Ctrl-C starts no further one and waits for those that are under way."""
+    """Work on the VMs, some at once. After Ctrl-C, start no more and wait for those in progress."""
     stop, at_once, outcomes = asyncio.Event(), asyncio.Semaphore(parallel), list[Outcome]()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
 
@@ -201,7 +201,7 @@ async def _work(app: "Application", orders: Sequence[Intent], parallel: int) -> 
 
 
 async def _hand_over(app: "Application", orders: Sequence[Intent], shape: str) -> int:
-    """Write the orders to the ledger and tick; shows those that are there by then."""
+    """Write the requests to the ledger and tick; show those that are there by then."""
     there = await application.written(app, orders)
     rows = [
         {"instance": str(each.instance), "intent_id": each.intent_id, "by": each.requested_by}

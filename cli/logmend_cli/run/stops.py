@@ -1,4 +1,4 @@
-"""What stands in the way of an order to some VMs, as a person is told of it before they give the order."""
+"""What stands in the way of a request, as a person sees it before they confirm it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 async def held(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[InstanceRef, str]:
-    """Name the latest revert of each VM: an order to enforce has to know what it takes back."""
+    """Name the latest revert of each VM: a request to enforce has to know what it undoes."""
     subjects = await _subjects(app, refs, runbook)
     return {each.instance: each.held_by for each in subjects if each.held_by}
 
 
 async def breaker(app: "Application", runbook: str) -> dict[str, str]:
-    """Name the open breaker, in words; nothing if none is open."""
+    """Name the open breaker, in words; nothing if it is closed."""
     opened = (await app.controls.fleet()).breakers.get(runbook)
     return {opened.mark: f"the breaker of {runbook} is open: {opened}"} if opened else {}
 
 
 async def freezes(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> dict[str, str]:
-    """Name every freeze that there is now, of everything, the runbook or one of the VMs, in words."""
+    """Name every freeze in force, of everything, the runbook or one of the VMs, in words."""
     fleet = await app.controls.fleet()
     scopes = [
         ("everything", fleet.frozen),
@@ -40,13 +40,13 @@ async def freezes(app: "Application", refs: Sequence[InstanceRef], runbook: str)
 
 
 def closed(app: "Application", runbook: str, now: datetime) -> dict[str, str]:
-    """Name every window that is closed and blackout that holds now, for any VM or those with a label."""
+    """Return, in words, the closed windows and current blackouts of every VM or those with a label."""
     settings = app.pipeline.policies.of(runbook)
     shut = windows.each_closed(settings.windows, settings.blackouts, now)
     return {str(each): f"it is {each}" for each in shut}
 
 
 async def _subjects(app: "Application", refs: Sequence[InstanceRef], runbook: str) -> list[Subject]:
-    """Read what is known of the VMs, of those of which anything is."""
+    """Read what the ledger knows about the VMs; leave out those that it does not know."""
     known = await some_at_once(partial(app.controls.subject, ref, runbook) for ref in refs)
     return [each for each in known if each]

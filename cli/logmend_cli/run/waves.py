@@ -1,4 +1,4 @@
-"""Reverts by what happened: the VMs that were fixed since then, a wave at a time."""
+"""Revert the VMs that were remediated since a time, a wave at a time."""
 
 import asyncio
 from collections import Counter
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from logmend.wiring import Application
 
 GOOD = frozenset({Result.REVERTED, Result.NOTHING_TO_DO, Result.PLANNED, Result.SKIPPED, Result.REFUSED})
-"""What does not stop the next wave: put back, nothing to put back, or left alone on purpose."""
+"""Results that do not stop the next wave: reverted, nothing to revert, or left alone on purpose."""
 POLL = 2.0
-"""Seconds between two looks at what the function has done."""
+"""Seconds between two checks of what the function has done."""
 PATIENCE = 2.0
-"""How often the function's timeout goes by before a wave is left to it."""
+"""Wait for a wave this many times the function's timeout; after that, leave it to the function."""
 
 _Act = Callable[[Sequence[Intent]], Awaitable[list[Outcome]]]
 
@@ -30,7 +30,7 @@ _Act = Callable[[Sequence[Intent]], Awaitable[list[Outcome]]]
 async def remediated_since(
     app: "Application", since: datetime, runbook: str, zone: str | None
 ) -> list[InstanceRef]:
-    """Give the VMs that a runbook fixed since then and that were not put back, the latest first."""
+    """Return the VMs that a runbook fixed since then and that were not reverted, the latest first."""
     fixed = [
         (each.fixed_at, each.instance)
         async for each in app.queues.subjects()
@@ -43,7 +43,7 @@ async def remediated_since(
 
 
 async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outcome]:
-    """Carry orders out in waves of ``size``. A wave that does not come out well is the last one."""
+    """Carry out requests in waves of ``size``; stop after a wave with a bad result."""
     outcomes: list[Outcome] = []
     for start in range(0, len(orders), size):
         wave = orders[start : start + size]
@@ -59,7 +59,7 @@ async def in_waves(orders: Sequence[Intent], size: int, act: _Act) -> list[Outco
 
 
 def _came(wave: Sequence[Intent], done: Sequence[Outcome]) -> str:
-    """Say what came of a wave: its VMs by result, and how many have none."""
+    """Return a wave's VMs by result, and how many have none, in words."""
     counted = Counter(each.result.value for each in done)
     counted["not done"] = len(wave) - len(done)
     words = ", ".join(f"{many} {word}" for word, many in counted.items() if many)
@@ -67,7 +67,7 @@ def _came(wave: Sequence[Intent], done: Sequence[Outcome]) -> str:
 
 
 async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcome]:
-    """Hand a wave to the function and wait for its end; gives the final outcomes that there are in time."""
+    """Hand a wave to the function and wait for its end; return the final outcomes that arrive in time."""
     ended: dict[str, Outcome] = {}
     left = {each.intent_id for each in await written(app, wave)}
     await tick_function(app.settings.topic)
@@ -86,7 +86,7 @@ async def by_function(app: "Application", wave: Sequence[Intent]) -> list[Outcom
 
 
 async def _looked_up(app: "Application", intent_id: str) -> Record | None:
-    """Read what became of an order; a ledger that is out of reach for a moment is asked again."""
+    """Read the record of a request; try again if the ledger is briefly unreachable."""
     try:
         return await app.journal.record(intent_id)
     except Transient:

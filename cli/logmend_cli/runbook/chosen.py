@@ -1,4 +1,4 @@
-"""Which runbooks a command is about: all, those of the given names, or one in a folder of its own."""
+"""Which runbooks a command is about: all, those with the given names, or one in its own folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from logmend.settings import Settings
 
 
 class ChosenRunbook(Struct, frozen=True):
-    """A runbook's folder; ``apart`` says that it is not one of those that the settings name."""
+    """A runbook's folder; ``apart`` says that the settings do not name it."""
 
     folder: Path
     parameters: Mapping[str, str]
@@ -20,7 +20,7 @@ class ChosenRunbook(Struct, frozen=True):
 
 
 def chosen_runbooks(wanted: Sequence[str], settings: Settings) -> list[ChosenRunbook]:
-    """Return the runbooks of these names and folders, or all; a name that is neither is a ConfigError."""
+    """Return the runbooks of these names and folders, or all; any other name is a ConfigError."""
     known, parameters = catalog.folders(settings), catalog.parameters(settings)
     chosen, problems = [], []
     for each in wanted or known:

@@ -1,8 +1,8 @@
 """A runbook as one script for the VM that runs it: check, enforce, check, and the outcome as a line of JSON.
 
-For start-up scripts, image builds, Ansible's ``script`` and ``gcloud compute ssh --command``. It carries the
-very text that the executors run; what decides around it, in ``export.sh``, is what
-:mod:`logmend.stages.verify` decides of an attempt.
+For start-up scripts, image builds, Ansible's ``script`` and ``gcloud compute ssh --command``. It has exactly
+the text that the executors run; around it, ``export.sh`` decides as :mod:`logmend.stages.verify` does for an
+attempt.
 """
 
 import json
@@ -14,16 +14,16 @@ from logmend.outcome.reasons import IRREVERSIBLE
 from logmend.runbook import Runbook
 
 LOG = ("timeout", "9", "logger", "-t", "logmend", "-p", "auth.notice", "--")
-"""What puts a text on record in the VM's own log; every logger takes these words.
+"""The command that records a text in the VM's own log; every logger takes these words.
 
-A journal that hangs blocks whoever writes to it."""
+A journal that hangs blocks its writers."""
 
 END = "LOGMEND_END_OF_SCRIPT"
-"""Ends a script within the script; a line that no script has."""
+"""The line that ends an embedded script; no script has such a line."""
 
 
 def script(runbook: Runbook, *, revert: bool) -> str:
-    """Give the script of a runbook, or of its revert. ``ConfigError`` if there is none."""
+    """Return the script of a runbook, or of its revert; raise ``ConfigError`` if there is none."""
     if revert and runbook.irreversible:
         raise ConfigError([f"{runbook.name} is irreversible: it has no revert"])
     scripts = runbook.scripts
@@ -50,7 +50,7 @@ def script(runbook: Runbook, *, revert: bool) -> str:
 
 
 def _notes(runbook: Runbook) -> list[str]:
-    """Say what could not be asked on the VM itself."""
+    """Return notes on what cannot be checked on the VM itself."""
     unasked = ", ".join((*runbook.guards, *(["unless or only"] * bool(runbook.unless or runbook.only))))
     notes = ["labels unchecked: they cannot be seen from the VM"]
     notes += [f"guards not asked: {unasked}; what the check on the VM says counts"] if unasked else []

@@ -1,4 +1,4 @@
-"""Golden cases, asked of explain: what an event has to come to, and what it comes to."""
+"""Golden cases: compare explain's answer for an event with the expected one."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from logmend_cli.cases import EXPECTED, Case, Expected
 
 
 class Ran(Struct, frozen=True):
-    """A case that was run. ``problem`` says in words how the answer differs; empty if it does not."""
+    """A case that was run. ``problem`` says how the answer differs; empty if it does not."""
 
     runbook: str
     case: str
@@ -34,7 +34,7 @@ def run(folder: Path, rules: Rules) -> Iterator[Ran]:
 
 
 def answer(explanation: Explanation) -> Expected:
-    """Reduce an explanation to what a case expects."""
+    """Reduce an explanation to the keys that a case expects."""
     verdict = explanation.verdict
     return Expected(
         verdict.result if verdict else None,

@@ -1,4 +1,4 @@
-"""What is in force for a runbook, value by value, and who said so."""
+"""The values in force for a runbook, and where each comes from."""
 
 from collections.abc import Container, Iterator
 
@@ -13,11 +13,11 @@ from logmend.windows import Hours, Window
 
 DEFAULT = "default"
 _NONE = frozenset({"blackouts", "disruption_limits"})
-"""What is bounded by nothing if nothing is said, rather than open to any."""
+"""Settings that limit nothing if they are empty (printed as "none")."""
 
 
 class Effective(Struct, frozen=True):
-    """One value. ``origin`` is default, runbook.yaml, configuration, or the variable that says so."""
+    """One value. ``origin`` is default, runbook.yaml, configuration, or the variable that sets it."""
 
     name: str
     value: str
@@ -25,7 +25,7 @@ class Effective(Struct, frozen=True):
 
 
 def values(found: catalog.Catalog, runbook: Runbook, environment: Container[str]) -> Iterator[Effective]:
-    """Yield every value that can be set for a runbook, as it is in force.
+    """Yield every value that can be set for a runbook, as it applies.
 
     ``environment`` has the names of the variables that are set.
     """

@@ -1,6 +1,6 @@
 """``logmend runbook lint``: everything about a runbook that can be checked without a VM, offline.
 
-The loader's own strictness comes first; what it lets through is checked against the filter language, the
+The loader's strict checks come first; a runbook that passes them is checked against the filter language, the
 guards, the permissions that logmend is granted, the rules for scripts and the golden cases.
 """
 
@@ -20,7 +20,7 @@ _ANCHORED = re.compile(r"(?:\(\?[a-zA-Z]+\))*(?:\^|\\A)")
 
 
 def lint(folder: Path, parameters: Mapping[str, str] = NONE) -> list[Problem]:
-    """Return every problem of the runbook in ``folder``, in order of file and line; empty means none."""
+    """Return every problem of the runbook in ``folder``, in order of file and line."""
     found, problems = read(folder, parameters)
     if found is not None:
         problems = [*problems, *_yaml(folder / "runbook.yaml", found), *_scripts(folder, found)]
@@ -66,7 +66,7 @@ def _yaml(path: Path, found: Runbook) -> Iterator[Problem]:
 def _filter(
     file: str, lines: Mapping[tuple[str | int, ...], int], path: Path, key: str, text: str
 ) -> Iterator[Problem]:
-    """Compile a filter; its own lines are counted from the key, or from below it if it is a block."""
+    """Compile a filter; its lines are counted from the key, or from the line below it if it is a block."""
     from logmend import lql
 
     line = lines[(key,)]
@@ -94,7 +94,7 @@ def _scripts(folder: Path, found: Runbook) -> Iterator[Problem]:
 
 
 def _cases(folder: Path, found: Runbook) -> Iterator[Problem]:
-    """Check that cases are well-formed, name what exists, and leave no variant out."""
+    """Check that cases are well-formed, name only existing things, and cover every variant."""
     variants = {each.name for each in found.variants}
     named: set[str] = set()
     for path in cases.files(folder):

@@ -1,4 +1,4 @@
-"""``logmend runbook list``: which runbooks are on, and by what."""
+"""``logmend runbook list``: which runbooks are on, and what turns them on."""
 
 import click
 import msgspec

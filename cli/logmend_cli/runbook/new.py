@@ -1,4 +1,4 @@
-"""A new runbook to begin with: a folder that lints, with the editor's schema beside it."""
+"""A new runbook to start from: a folder that passes lint, with a schema for editors beside it."""
 
 import re
 from importlib import resources
@@ -10,13 +10,13 @@ from logmend.runbook.decode import KEBAB
 from logmend.runbook.definition import MAX_NAME
 
 SCHEMA = "runbook.schema.json"
-"""What the first line of a new ``runbook.yaml`` points an editor to."""
+"""The schema to which the first line of a new ``runbook.yaml`` points an editor."""
 
 
 def make(name: str, into: Path) -> list[Path]:
-    """Write the folder ``into/NAME`` and the schema beside it, and give the files.
+    """Write the folder ``into/NAME`` and the schema beside it; return the files.
 
-    ``ConfigError`` if it is there already, or if no runbook may have that name.
+    Raises ``ConfigError`` if the folder exists, or if no runbook may have that name.
     """
     if not re.fullmatch(KEBAB, name) or len(name) > MAX_NAME:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A runbook's scripts on a throwaway machine with a systemd of its own: check, enforce, check, and back."""
+"""A runbook's scripts on a throwaway machine with its own systemd: check, enforce, check, revert."""
 
 import re
 import shlex
@@ -18,10 +18,10 @@ from logmend_cli.runbook import trial
 from logmend_cli.runbook.trial import LONGEST, TrialStep
 
 DETACHED = timedelta(minutes=5)
-"""How long at most what goes on by itself is waited for."""
+"""The longest wait for work that a script detached."""
 
 ARRANGE = 300.0
-"""Seconds that bringing the fault about may take."""
+"""Seconds that causing the fault may take."""
 
 KINDS = {
     "service": "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class MachineRecipe(Struct, frozen=True):
-    """What the machine is like: its release, further packages, and what is run before the first check."""
+    """What the machine is like: its release, more packages, and a script to run before the first check."""
 
     release: str
     packages: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class MachineRecipe(Struct, frozen=True):
         return self.release, (*roots.PACKAGES, *self.packages), roots.CUSTOMIZE, self.archive
 
     def problems(self) -> list[str]:
-        """Say what of it is no name or address."""
+        """Return what in it is not a valid name or address."""
         given = [("--release", r"[a-z]+", self.release)]
         given += [("--package", r"[a-z0-9][a-z0-9+.-]+", each) for each in self.packages]
         given += (
@@ -58,7 +58,7 @@ class MachineRecipe(Struct, frozen=True):
 
 
 def run(runbook: Runbook, units: Sequence[str], wanted: MachineRecipe) -> Iterator[TrialStep]:
-    """Play a runbook through on a new machine. Units are as ``NAME=ACTIVE[,ENABLED]``."""
+    """Run a runbook's scripts on a new machine. Units are written ``NAME=ACTIVE[,ENABLED]``."""
     stands = [_stand(*trial.unit(each)) for each in units]
     throwaway.require()
     if problems := wanted.problems():
@@ -95,7 +95,7 @@ def _arranged(ran: MachineRun, what: str) -> None:
 
 
 def _step(machine: Throwaway, runbook: Runbook, step: trial.PlannedStep) -> TrialStep:
-    """Run one script; before a check, what goes on by itself is waited for."""
+    """Run one script; before a check, wait for detached work."""
     patience = min(runbook.detached or timedelta(), DETACHED).total_seconds()
     waits = not step.root and step.wanted == {100}
     ends = time.monotonic() + (patience if waits else 0.0)

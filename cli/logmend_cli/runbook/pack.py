@@ -1,4 +1,4 @@
-"""What goes beside ``main.py`` into a function's source: own runbooks, and the file that turns them on."""
+"""What a function's source has beside ``main.py``: own runbooks, and the file that turns them on."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from logmend.runbook.parse import document
 from logmend.settings import Settings
 
 FILE = "runbooks.yaml"
-"""What ``LOGMEND_RUNBOOKS`` is in the function, whose working directory is where its source lies."""
+"""The value of ``LOGMEND_RUNBOOKS`` in the function, whose working directory is that of its source."""
 
 FOLDER = "runbooks"
 
 
 def pack(settings: Settings, target: Path) -> list[Path]:
-    """Write them into ``target``; gives what was written. ConfigError if no function would start by it."""
+    """Write them into ``target``; return the paths. ConfigError if a function would not start with them."""
     configured = catalog.read_all(settings)
     if settings.runbooks is None:
         raise ConfigError(["LOGMEND_RUNBOOKS is not set: there is nothing to pack"])
@@ -33,7 +33,7 @@ def pack(settings: Settings, target: Path) -> list[Path]:
 
 
 def _said(path: Path, own: dict[str, Path]) -> dict[str, object]:
-    """Return what a file says; of a folder, that no other runbook is on."""
+    """Return the content of a file; for a folder, content that turns on only its runbooks."""
     if path.is_file():
         return dict(document(str(path), path.read_text(encoding="utf-8")).values) | {"folders": []}
     built_in = {name: {"replaces": True} if name in own else {"enabled": False} for name in below(BUILT_IN)}

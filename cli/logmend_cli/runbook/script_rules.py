@@ -1,8 +1,8 @@
-"""What a runbook's script has to keep to, so that both executors can run it on any Linux VM.
+"""The rules for a runbook's script: both executors have to be able to run it on any Linux VM.
 
 POSIX ``/bin/sh`` (dash, bash called sh, busybox), the exit codes of OS Config's exec contract, nothing that
-can block without ``timeout``, every path below ``${LOGMEND_ROOT:-}``. Some rules read the text; the shells
-that this machine has, and shellcheck if it is installed, check the rest.
+can block without ``timeout``, every path below ``${LOGMEND_ROOT:-}``. Some rules read the text; this
+machine's shells, and shellcheck if it is installed, check the rest.
 """
 
 import json
@@ -19,7 +19,7 @@ from logmend.runbook import Problem
 SHELLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"dash": ("dash",), "bash": ("bash", "--posix"), "busybox": ("busybox", "sh")}
 )
-"""Shells that VMs have as ``/bin/sh``, by the command that has to be there."""
+"""Shells that VMs have as ``/bin/sh``, by the command that has to be installed."""
 
 _BLOCKING = (
     "apt|apt-get|curl|dnf|dpkg|flock|gcloud|gsutil|journalctl|mount|nc|ping|rpm|service|ssh|systemctl|systemd-run"
@@ -63,7 +63,7 @@ def check(file: str, text: str, kind: str) -> list[Problem]:
 
 
 def unavailable() -> list[str]:
-    """Name what of the checks this machine cannot do."""
+    """Name the checks that this machine cannot do."""
     lacks = [f"{name} -n: no {name} here" for name in SHELLS if shutil.which(name) is None]
     if shutil.which("shellcheck") is None:
         lacks.append("shellcheck: not installed")
@@ -113,7 +113,7 @@ def _read(file: str, text: str, kind: str) -> Iterator[Problem]:
 
 
 def _looks(file: str, text: str, plain: str) -> Iterator[Problem]:
-    """Apply what binds every script that only looks."""
+    """Apply the rules for every script that only looks."""
     if "instance_id=" not in text:
         yield Problem(
             file,
@@ -157,7 +157,7 @@ def _mark(file: str, text: str, lacks: str) -> Iterator[Problem]:
 
 
 def _parsed(file: str, text: str) -> Iterator[Problem]:
-    """Let every shell that is here parse the script."""
+    """Let every installed shell parse the script."""
     for name, command in SHELLS.items():
         if shutil.which(name) is None:
             continue
@@ -205,14 +205,14 @@ def _line(text: str, position: int) -> int:
 
 
 def _without_comments(text: str) -> str:
-    """Blank comments, outside single quotes at least; line numbers stay."""
+    """Blank comments, at least outside single quotes; line numbers stay."""
     return _QUOTED.sub(lambda found: " " * len(found[0]) if found[0].startswith("#") else found[0], text)
 
 
 def _plain(text: str) -> str:
-    r"""Blank comments and what is quoted singly (a detached script bounds itself), and join continued lines.
+    r"""Blank comments and single-quoted text (a detached script limits itself), and join continued lines.
 
-    A joined line end becomes ``\v``, so that line numbers stay. Double quotes stay: they may hold ``$(…)``.
+    A joined line end becomes ``\v``, which keeps line numbers. Double quotes stay: they may hold ``$(…)``.
     """
     joined = text.replace("\\\n", " \v")
     return _QUOTED.sub(

@@ -1,4 +1,4 @@
-"""What the sink's filter has to keep to: it fits, and nothing that logmend writes itself would come back."""
+"""The rules for the sink's filter: it fits the limits, and selects nothing that logmend itself writes."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ _VM = InstanceRef("example-project", "us-west1-a", "4775836342981993096")
 
 
 def check(runbooks: Mapping[str, Runbook]) -> Iterator[Problem]:
-    """Check the filter that the runbooks make together; each of them has to be usable by itself."""
+    """Check the combined filter of the runbooks, each of which has to be usable by itself."""
     if not any(each.filter for each in runbooks.values()):
         return
     text = sink_filter.compose(runbooks)
@@ -35,8 +35,8 @@ def check(runbooks: Mapping[str, Runbook]) -> Iterator[Problem]:
 def own_entries(runbooks: Mapping[str, Runbook]) -> Iterator[dict[str, object]]:
     """Yield entries as logmend writes them: every result, with every reason, about every runbook.
 
-    They are the documents of the production code, in the logs that are its own; the OS Config agent's log
-    repeats what our scripts print.
+    They are documents of the production code, in its own logs; the OS Config agent's log repeats what our
+    scripts print.
     """
     for log_id in sorted(OWN_LOG_IDS):
         for name in runbooks:

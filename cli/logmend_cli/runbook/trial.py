@@ -1,7 +1,7 @@
-"""A runbook's scripts on a pretend machine, in namespaces of their own: check, enforce, check, and back.
+"""A runbook's scripts on a pretend machine, in their own namespaces: check, enforce, check, revert.
 
-Nothing that a script calls is the workstation's: ``systemctl``, ``curl``, ``dpkg`` and the like are stand-ins
-(``cli/logmend_cli/pretend/README.md``), also by their whole path; every other program runs on a root without
+A script reaches nothing of the workstation: ``systemctl``, ``curl``, ``dpkg`` and the like are stand-ins
+(``cli/logmend_cli/pretend/README.md``), also by their full path; every other program runs on a root without
 the workstation's files, network, services and processes (user, mount, PID, network and IPC namespaces).
 """
 
@@ -34,7 +34,7 @@ NAMESPACES = (
     "--kill-child",
 )
 ANSWERS = range(100, 104)
-"""What a script may say; after the revert, whether the fault is there again depends on the runbook."""
+"""Exit codes that a script may have; after the revert, the runbook decides if the fault is back."""
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]+\.[a-z]+")
 """A unit's name with its type, as systemd.unit(5) has it."""
 _STATE = re.compile(r"[a-z-]+")
@@ -43,7 +43,7 @@ LONGEST = 100.0
 
 
 class PlannedStep(Struct, frozen=True):
-    """One script of a trial: whether root runs it, and with which exit codes it may end."""
+    """One script of a trial: whether root runs it, and the exit codes that it may have."""
 
     name: str
     text: str
@@ -52,7 +52,7 @@ class PlannedStep(Struct, frozen=True):
 
 
 class TrialStep(Struct, frozen=True):
-    """What one script said: ``good`` if its exit code is one that belongs there."""
+    """The result of one script: ``good`` if its exit code is an expected one."""
 
     name: str
     code: int
@@ -62,7 +62,7 @@ class TrialStep(Struct, frozen=True):
 
 
 def require() -> None:
-    """Refuse to try anything where no namespaces can be had. ``ConfigError`` says what is missing."""
+    """Check that namespaces can be made here; ``ConfigError`` says what is missing."""
     problem = None
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
         problem = "unshare (util-linux) is not installed"
@@ -75,7 +75,7 @@ def require() -> None:
 
 
 def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
-    """Play a runbook through on a new pretend machine. ``units`` are as ``NAME=ACTIVE[,ENABLED]``."""
+    """Run a runbook's scripts on a new pretend machine. ``units`` are written ``NAME=ACTIVE[,ENABLED]``."""
     stands = [unit(each) for each in units]
     require()
     with tempfile.TemporaryDirectory(prefix="logmend-try-") as folder:
@@ -90,7 +90,7 @@ def run(runbook: Runbook, units: Sequence[str]) -> Iterator[TrialStep]:
 
 
 def plan(runbook: Runbook) -> Iterator[PlannedStep]:
-    """Yield what is run, in order: check, enforce, check, enforce again, and the revert if there is one."""
+    """Yield the steps in order: check, enforce, check, enforce again, and the revert if there is one."""
     scripts = runbook.scripts
     yield PlannedStep("check", scripts.validate, False, {101})
     yield PlannedStep("enforce", scripts.enforce, True, {100})
@@ -104,7 +104,7 @@ def plan(runbook: Runbook) -> Iterator[PlannedStep]:
 
 
 def objection(runbook: Runbook, event: bytes) -> str:
-    """Say why an event would not make a runbook run; empty if it would."""
+    """Return why an event would not make a runbook run; empty if it would."""
     from logmend import explain
     from logmend.model.enums import Result
     from logmend.settings import Settings
@@ -132,7 +132,7 @@ def prepare(machine: Path, units: Iterable[tuple[str, str, str]]) -> None:
 
 
 def unit(text: str) -> tuple[str, str, str]:
-    """Read ``NAME=ACTIVE[,ENABLED]``: a unit's name, and how it stands, in systemctl's words."""
+    """Read ``NAME=ACTIVE[,ENABLED]``: a unit's name and its state, in systemctl's words."""
     name, _, state = text.partition("=")
     active, _, enabled = state.partition(",")
     enabled = enabled or "enabled"
@@ -149,12 +149,12 @@ def mark() -> str:
 
 
 def judged(step: PlannedStep, code: int, out: bytes, err: bytes) -> TrialStep:
-    """Say what a script ended with, and whether that belongs there."""
+    """Return a script's result, and whether its exit code is expected."""
     return TrialStep(step.name, code, code in step.wanted, evidence.values(out), evidence.error_text(err))
 
 
 def late(step: PlannedStep) -> TrialStep:
-    """Say that a script did not end in time."""
+    """Return the result of a script that did not end in time."""
     return TrialStep(step.name, -1, good=False, values={}, error=f"it took more than {LONGEST:.0f} s")
 
 

@@ -1,4 +1,4 @@
-"""``logmend runbook try``: play a runbook through on a pretend machine, or on a real one."""
+"""``logmend runbook try``: run a runbook's scripts on a pretend machine, or on a real one."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MachineOptions(TypedDict):
-    """The options that only ``--machine`` takes; None, or empty, for what was not given."""
+    """The options that only ``--machine`` takes; None or empty if not given."""
 
     release: str | None
     packages: tuple[str, ...]

@@ -200,13 +200,13 @@ def _span(since: str | None, until: str | None, now: datetime) -> tuple[datetime
 
 
 def _within(event: Event | Undecodable, span: tuple[datetime, datetime]) -> bool:
-    """Return whether an entry is of that time; what has no time is."""
+    """Return whether an entry is in that span; one without a time is."""
     at = event.timestamp if isinstance(event, LogEntry) else None
     return at is None or span[0] <= at < span[1]
 
 
 async def _facts(groups: Groups, policies: Policies) -> "tuple[FactsByVm, bool]":
-    """Look the VMs up; without credentials, do without, and say so."""
+    """Look the VMs up; without credentials, go on without facts and say so."""
     from logmend import wiring
     from logmend_cli.scan.facts import Lookups
 

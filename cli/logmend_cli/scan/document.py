@@ -1,4 +1,4 @@
-"""What a scan says, as JSON data: ``{"instances": […], "totals": {…}}``, every key always there. Pure."""
+"""A scan's result as JSON data: ``{"instances": […], "totals": {…}}``, always with every key. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from logmend_cli.scan.groups import Form, Groups, Scanned
 
 
 def instance(scanned: Scanned, columns: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the object of one VM under one runbook; ``columns`` are the keys of labels that are shown."""
+    """Return the object of one VM under one runbook; ``columns`` are the keys of the labels to show."""
     seen, verdict = scanned.seen, scanned.verdict
     ref = seen.instance
     return {
@@ -45,7 +45,7 @@ def instance(scanned: Scanned, columns: Sequence[str] = ()) -> dict[str, Any]:
 def totals(
     groups: Groups, scanned: Iterable[Scanned], facts: str, columns: Sequence[str] = ()
 ) -> dict[str, object]:
-    """Sum up. ``facts`` is where they come from: ``compute`` or ``none``; ``columns`` as in instance."""
+    """Sum up. ``facts`` is the facts' source: ``compute`` or ``none``; ``columns`` as in :func:`instance`."""
     results = Counter[str]()
     seen, alike, owners = [], Causes(), dict[str, set[InstanceRef]]()
     labels = {key: dict[str, set[InstanceRef]]() for key in columns}
@@ -97,13 +97,13 @@ def _made(made: Lineage) -> dict[str, Any]:
 
 
 def flat(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Make one flat row of an instance's object, for CSV."""
+    """Return an instance's object as one flat row, for CSV."""
     joined = {key: "; ".join(document[key]) for key in ("log_paths", "variants", "pending_guards")}
     return {**document["instance"], **document, **joined, **by_label(document["labels"])}
 
 
 def row(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Make one row of the table."""
+    """Return one row of the table."""
     return {
         **document["instance"],
         **document,
@@ -117,7 +117,7 @@ def row(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def why(document: Mapping[str, Any]) -> str:
-    """Return why, in a few words: the reason, else what is still to be seen."""
+    """Return why, in a few words: the reason, or else the guards that are still pending."""
     if document["reason"]:
         return f"{document['reason']}: {document['detail']}" if document["detail"] else document["reason"]
     pending = len(document["pending_guards"])
@@ -126,7 +126,7 @@ def why(document: Mapping[str, Any]) -> str:
 
 
 def meaning(results: Mapping[str, int]) -> Iterable[tuple[int, str, str]]:
-    """Return for each result how many VMs have it, and what it means."""
+    """Yield each result's number of VMs, its name and its meaning."""
     for name, count in results.items():
         result, _, reason = name.partition(": ")
         known = reasons.REASONS.get(reason)

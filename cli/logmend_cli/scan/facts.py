@@ -1,4 +1,4 @@
-"""Facts of many VMs: a project with many is listed, the rest is looked up one by one, some at once."""
+"""Facts about many VMs: list a project with many, look the rest up one by one, some at once."""
 
 import asyncio
 from collections import defaultdict
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LISTED_FROM = 20
-"""So many VMs of one project are worth a listing (a call for 200 VMs, whichever they are)."""
+"""List a project from this many VMs on (a call returns 200 VMs, whichever they are)."""
 AT_ONCE = 16
 
 _PAUSES = (1.0, 3.0, 10.0)
@@ -27,9 +27,9 @@ FactsByVm = dict[InstanceRef, InstanceFacts | Verdict]
 
 
 class Lookups:
-    """Looks VMs up. What goes wrong with one is a verdict of it; no credentials are an error for all.
+    """Looks VMs up. An error with one VM is its verdict; missing credentials are an error for all.
 
-    ``more`` is told of each VM that is done, ``pauses`` are the seconds waited before each further try.
+    ``more`` is called for each VM that is done; ``pauses`` are the seconds before each further try.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Lookups:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, refs: Iterable[InstanceRef]) -> FactsByVm:
-        """Look all of them up. ``Permanent("no_credentials")`` if there are none to do so with."""
+        """Look all of them up; raise ``Permanent("no_credentials")`` without credentials."""
         by_project = defaultdict[str, list[InstanceRef]](list)
         for ref in refs:
             by_project[ref.project_id].append(ref)
@@ -56,13 +56,13 @@ class Lookups:
         return known
 
     async def _listed(self, project_id: str, refs: Sequence[InstanceRef]) -> FactsByVm:
-        """Take the project's listing; of VMs in zones that do not answer nothing is known by it."""
+        """Return what the project's listing says; it leaves out VMs in zones that do not answer."""
         try:
             found = await self._patiently(lambda: self._compute.instances(project_id))
         except Permanent as error:
             if error.reason in NO_CREDENTIALS:
                 raise
-            return {}  # may look at VMs, but not list them
+            return {}  # the caller may look at VMs, but not list them
         except Transient:
             return {}
         known: FactsByVm = {facts.ref: facts for facts in found.instances}

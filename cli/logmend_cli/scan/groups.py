@@ -1,7 +1,7 @@
-"""What a scan found, VM by VM. Pure: entries in, one at a time, and nothing of their text is kept.
+"""What a scan found, VM by VM. Pure: it takes entries one at a time and keeps none of their text.
 
-An entry is read as the function reads it; then the guards are asked, once for each form in which a VM speaks.
-The newest entry of a form stands for it.
+An entry is read as the function reads it. Then the guards are asked once for each form of a VM's entries, by
+the newest entry of that form.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ from logmend.stages.intake import Intake
 from logmend_cli.scan.spoken import SpokenCounts
 
 FORMS = 32
-"""Forms that are told apart for one VM; further ones (receivers' ids are free text) count as ``other``."""
+"""Most forms that are distinguished for one VM; more (receivers' ids are free text) count as ``other``."""
 
 _UNSENT = Delivery("scanned")
 _ID = 120
@@ -41,9 +41,9 @@ _ID = 120
 
 @dataclass(slots=True)
 class Form:
-    """One way in which a VM says it: through which log, in which variant, naming which host but the agent's.
+    """One form of a VM's entries: the log, the variant, and the host in the line if it is not the agent's.
 
-    ``turned`` is why the newest entry itself is turned away, None if the VM would be looked at.
+    ``turned`` is why the newest entry is turned away; None if the VM would be checked.
     """
 
     log_path: str
@@ -58,7 +58,7 @@ class Form:
 
     @property
     def intent(self) -> Intent:
-        """What the newest entry would become, as of its own time."""
+        """The intent that the newest entry would become, as of its own time."""
         if self._intent is None:
             assert self._newest is not None
             assert not isinstance(self._newest.event, Undecodable)
@@ -67,7 +67,7 @@ class Form:
         return self._intent
 
     def stand(self, read: Intake, event: LogEntry | Incident) -> None:
-        """Take an entry for the newest. Its intent is made if it is asked for: most are not the last."""
+        """Make an entry the newest. Its intent is made on demand, since most entries are not the last."""
         self._newest = Intake(
             read.delivery, intents.bare(event), read.verdict, read.runbook, read.variant, read.instance
         )
@@ -109,10 +109,10 @@ class Seen:
 
 
 class Scanned(Struct, frozen=True):
-    """What would be done to a VM. ``pending`` are the guards that lack facts, ``hosts`` those it relays.
+    """What would be done to a VM. ``pending`` are guards that lack facts; ``hosts`` are those that it relays.
 
-    ``made`` is what the VM was made from, ``owner`` what the label says that ``LOGMEND_OWNER_LABEL`` names;
-    ``labels`` are all of the VM's, none if it was not looked up.
+    ``made`` is what the VM was made from, ``owner`` the value of the label ``LOGMEND_OWNER_LABEL``;
+    ``labels`` are all labels of the VM, none if it was not looked up.
     """
 
     seen: Seen
@@ -128,7 +128,7 @@ class Scanned(Struct, frozen=True):
 
 @dataclass(slots=True)
 class Groups:
-    """The scan so far. ``turned_away`` counts entries that name no VM and runbook, by result and reason."""
+    """The scan so far. ``turned_away`` counts entries without a VM and runbook, by result and reason."""
 
     rules: explain.Rules
     entries: int = 0
@@ -140,7 +140,7 @@ class Groups:
     vms: dict[tuple[InstanceRef, str], Seen] = field(default_factory=dict)
 
     def add(self, delivery: Delivery | None, event: Event | Undecodable, where: str | None = None) -> None:
-        """Take in what one item of the input is; ``where`` is its place in a file."""
+        """Take in one item of the input; ``where`` is its place in a file."""
         if isinstance(event, Undecodable):
             self.ill_formed[event.reason] += 1
             return
@@ -162,7 +162,7 @@ class Groups:
             self._count(read, event, read.runbook, read.instance)
 
     def passed(self, count: int) -> None:
-        """Count entries that no filter selects and that speak of nothing."""
+        """Count entries that no filter selects and that have no runbook's words."""
         self.entries += count
         self.unmatched += count
 
@@ -185,7 +185,7 @@ class Groups:
             form.stand(read, event)
 
     def wanted(self, policies: Policies) -> Iterator[InstanceRef]:
-        """Name the VMs whose facts decide what would be done; of the others the entries say no already."""
+        """Yield the VMs whose facts decide what would be done; for the others, the entries already decide."""
         refs = {
             seen.instance
             for seen in self.vms.values()
@@ -201,9 +201,9 @@ class Groups:
     def judged(
         self, facts: Mapping[InstanceRef, InstanceFacts | Verdict], policies: Policies
     ) -> Iterator[Scanned]:
-        """Yield for each VM what would be done to it, in order of VM.
+        """Yield what would be done to each VM, in order of VM.
 
-        The function takes each entry by itself: one that lets it look at the VM is enough.
+        The function judges each entry by itself: one that lets it check the VM is enough.
         """
         for (ref, _), seen in sorted(self.vms.items(), key=lambda item: item[0]):
             known, settings = facts.get(ref), policies.of(seen.runbook.name)
@@ -232,7 +232,7 @@ class Groups:
 
 
 def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[str, ...], str]:
-    """Name the hosts whose lines a VM ships, and say so; several hosts cannot all be the VM itself."""
+    """Return the hosts whose lines a VM relays, and a note; several hosts cannot all be the VM itself."""
     hosts = sorted({form.host for form in forms if form.host})
     shipped_by = next((form.intent.shipped_by for form in forms if form.intent.shipped_by), None)
     name = facts.name if facts else shipped_by
@@ -246,7 +246,7 @@ def _relayed(forms: Sequence[Form], facts: InstanceFacts | None) -> tuple[tuple[
 
 
 def log_path(event: LogEntry | Incident) -> str:
-    """Return through which log and in which field an event came: ``syslog jsonPayload.message``."""
+    """Return the log and the field of an event: ``syslog jsonPayload.message``."""
     if isinstance(event, Incident):
         return "incident"
     payload = event.raw.get("jsonPayload")

@@ -1,8 +1,8 @@
-"""Which entries of an export are certainly not what any runbook is about, by a look at their text.
+"""Decide by their text which entries of an export certainly concern no runbook.
 
-Most of an export is other programs' lines. Such a line is parsed only as far as to know that it is a log
-entry; what no filter can select and no runbook's words are in is counted and not read. Everything that is
-not certain is read as ever: other shapes, escapes that could spell a word, long or deep entries.
+Most of an export is other programs' lines. Such a line is parsed only far enough to know that it is a log
+entry; if no filter can select it and it has no runbook's words, it is counted and not read. Everything
+uncertain is read as usual: other shapes, escapes that could spell a word, long or deep entries.
 """
 
 import re
@@ -19,17 +19,17 @@ from logmend.stages.decode.stream import SHORT, Passing
 from logmend.stages.match import OWN_LOG_IDS
 
 LOGS = 1_000
-"""Names of logs that are remembered."""
+"""Most log names that are remembered."""
 ROW = SHORT
-"""Characters of entries that are looked at together."""
+"""Characters of entries that are examined together."""
 EVERY = 1_000
-"""Entries after which progress is told."""
+"""Entries between progress updates."""
 
 _Never = msgspec.UnsetType
 _SPELLED = re.compile(r"\\u00(?!2[267fF]|3[c-eC-E]|5[cC])[2-7]")
 """An escape of a character that may be part of a needle."""
 _FOLDS = re.compile(r"\\u(?!00(?:[01]|2[267fF]|3[c-eC-E]|5[cC]))")
-"""An escape of a character that may be folded into such a one."""
+"""An escape of a character that case folding may turn into such a character."""
 
 
 class _Object(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class _Object(msgspec.Struct, frozen=True):
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """A LogEntry as Google's own tools print it. What is there has this type; other shapes are for decode."""
+    """A LogEntry as Google's own tools print it. Present fields have these types; decode reads others."""
 
     logName: str  # noqa: N815
     insertId: str = ""  # noqa: N815
@@ -67,11 +67,11 @@ _WRONG = (msgspec.MsgspecError, ValueError, RecursionError)
 
 _Texts = tuple[str, ...]
 _LookedFor = tuple[_Texts, _Texts]
-"""What is looked for with, and without regard to case."""
+"""The texts to look for: case-sensitive, and case-insensitive."""
 
 
 class Sieve(Passing):
-    """Passes entries that are nothing to any runbook. ``more`` is told how many, now and then."""
+    """Passes entries that concern no runbook. ``more`` is called with their number from time to time."""
 
     def __init__(self, rules: Rules, more: Callable[[int], None] = lambda _count: None) -> None:
         self._rules = rules
@@ -81,7 +81,7 @@ class Sieve(Passing):
         self._latest: _Texts = ()
 
     def one(self, text: str) -> bool:
-        """Return whether this is a log entry that no filter selects and in which no runbook's words are."""
+        """Return whether this is a log entry that no filter selects and that has no runbook's words."""
         if _any_in(self._latest, text):  # whatever the log
             return False
         try:
@@ -94,7 +94,7 @@ class Sieve(Passing):
         return True
 
     def row(self, text: str, start: int, joint: str) -> int:
-        """Return where the last of such entries ends: parsed together, they take half the time."""
+        """Return where the last such entry ends: parsing them together takes half the time."""
         end = start + ROW
         for each in self._latest:
             found = text.find(each, start, end)
@@ -114,7 +114,7 @@ class Sieve(Passing):
         return end
 
     def _nothing_in(self, text: str, logs: Iterable[str]) -> bool:
-        """Return whether nothing stands in a text that is looked for in entries of these logs."""
+        """Return whether a text has nothing that is looked for in entries of these logs."""
         by_log = self._by_log
         for looked_for in {by_log[each] if each in by_log else self._looked_for(each) for each in logs}:
             if looked_for is None:
@@ -135,7 +135,7 @@ class Sieve(Passing):
             self._more(EVERY)
 
     def _looked_for(self, log_name: str) -> _LookedFor | None:
-        """Return what is looked for in entries of a log; None: read them."""
+        """Return what to look for in entries of a log; None: read them."""
         if len(self._by_log) >= LOGS:
             self._by_log.clear()
         found, looked_for = _needles(self._rules, log_name), None

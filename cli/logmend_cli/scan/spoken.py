@@ -1,7 +1,7 @@
-"""Entries that have a runbook's words and match no filter: counted, and one of them kept to be shown. Pure.
+"""Count entries that have a runbook's words and match no filter, and keep one of them to show. Pure.
 
-They are either quotes, if a header or field names another program, or of a form that no filter knows: a
-shipper, a header or a field that nobody thought of. Of the second kind there may be VMs that have the fault.
+They are either quotes, if a header or field names another program, or of a form that no filter knows: an
+unexpected shipper, header or field. VMs with entries of the second kind may have the fault.
 """
 
 import json
@@ -16,11 +16,11 @@ from logmend.stages.match import texts
 from logmend_cli.output import printable, shortened
 
 RESOURCES = 10_000
-"""Resources that are told apart; of more there are at least so many."""
+"""Most resources that are distinguished; if there are more, the count is a lower bound."""
 PROGRAMS = 32
-"""Programs that are told apart; further ones (a tag is free text) count as ``other``."""
+"""Most programs that are distinguished; more (a tag is free text) count as ``other``."""
 LONGEST = 48
-"""Characters that are kept of a program's name: as many as RFC 5424 gives it."""
+"""Most characters kept of a program's name: the limit of RFC 5424."""
 _EXCERPT = 240
 
 
@@ -35,7 +35,7 @@ class SpokenCounts:
 
     @property
     def resources(self) -> int:
-        """Number of monitored resources that the entries of unknown form are from."""
+        """Number of monitored resources with entries of unknown form."""
         return len(self._resources)
 
     def add(self, entry: LogEntry, read: Intake, where: str | None, path: str) -> None:
@@ -63,7 +63,7 @@ class SpokenCounts:
 
 
 def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
-    """Return what is around the words, fit for a terminal."""
+    """Return the text around the words, safe for a terminal."""
     said = texts(entry)
     text = next((each for each in said if any(word in each for word in words)), "")
     at = min(text.find(word) for word in words if word in text)
@@ -72,7 +72,7 @@ def _excerpt(entry: LogEntry, words: tuple[str, ...]) -> str:
 
 
 def _command(entry: LogEntry, where: str | None) -> str:
-    """Return the command that explains the entry: condition by condition, why no filter selects it."""
+    """Return the command that explains, condition by condition, why no filter selects the entry."""
     if where is not None:
         file, _, number = where.rpartition(":")
         if not (file and number.isdecimal()):

@@ -1,4 +1,4 @@
-"""A scan as a person reads it: two lines for each VM on a terminal, one if a program may read along."""
+"""A scan for a person: two lines for each VM on a terminal, else one, which a program may read."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +9,11 @@ from logmend_cli.scan import document
 
 EMPTY = "no VM has the fault"
 ALIKE = 5
-"""Groups of VMs that are alike which the text shows; JSON has all."""
+"""Most groups of similar VMs in the text; JSON has all."""
 
 
 def empty(totals: Mapping[str, Any]) -> str:
-    """Return what it means that no VM was found: with the words in unknown forms, nothing."""
+    """Return what it means that no VM was found: nothing, if there are the words in unknown forms."""
     if totals["unknown_form"]["entries"]:
         return "no filter selects any entry; it is unknown whether a VM has the fault"
     if totals["quoted_by"]:
@@ -41,7 +41,7 @@ def _runbooks(rows: Sequence[Mapping[str, Any]]) -> int:
 
 
 def summary(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the totals are, and what to do next."""
+    """Yield the totals, and what to do next."""
     for count, name, means in document.meaning(totals["results"]):
         yield f"{count:>6} {name}  {means}".rstrip()
     yield ""
@@ -68,7 +68,7 @@ def _by(what: str, counts: Mapping[str, int]) -> str:
 
 
 def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield which VMs come from one template or image: one fix there serves them all."""
+    """Yield which VMs come from the same template or image, where one fix serves them all."""
     for each in [each for each in rows if each["group"] or each["instances"] > 1][:ALIKE]:
         if each["next_step"]:
             many = "1 VM" if each["instances"] == 1 else f"{each['instances']} VMs"
@@ -76,7 +76,7 @@ def alike(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def spoken(totals: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is said of entries that have a runbook's words and match no filter."""
+    """Yield the text about entries that have a runbook's words and match no filter."""
     unknown = totals["unknown_form"]
     for program, count in totals["quoted_by"].items():
         yield f"{count} quote the line: written by {output.printable(program)}, not by the program itself"
@@ -99,7 +99,7 @@ def _two_lines(rows: Sequence[Mapping[str, Any]], *, several: bool) -> None:
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False)
-    # What a narrow terminal has no room for goes first: what would be done, and why, is the answer.
+    # A narrow terminal loses these columns first: the answer is what would be done, and why.
     with_times, with_forms = console.width >= 80, console.width >= 105
     named = _runbooks(rows) > 1
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))

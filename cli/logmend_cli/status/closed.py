@@ -1,4 +1,4 @@
-"""Which maintenance windows are closed now, and when they open, by the settings at hand."""
+"""Which maintenance windows are closed now, and when they open, by this command's settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from logmend.settings import Policies
 
 
 class Shut(NamedTuple):
-    """What keeps changes away from ``scope``: every VM, or those with a label; ``opens`` as in windows."""
+    """What prevents changes to ``scope``: every VM, or those with a label; ``opens`` as in windows."""
 
     scope: str
     runbooks: Sequence[str]
@@ -19,7 +19,7 @@ class Shut(NamedTuple):
 
 
 def now_closed(policies: Policies, runbooks: Iterable[str], now: datetime) -> list[Shut]:
-    """Return what is closed now: what holds for every VM first, runbooks of which it is the same together."""
+    """Return what is closed now, for every VM first; runbooks with the same closed window share a row."""
     found = defaultdict[tuple[str, str, datetime | None], list[str]](list)
     for name in runbooks:
         settings = policies.of(name)

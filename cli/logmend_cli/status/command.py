@@ -82,7 +82,7 @@ async def _ledger(settings: Settings, source: OutcomeQuery, more: Callable[[int]
 async def summed(
     app: "Application", source: OutcomeQuery, now: datetime, more: Callable[[int], None]
 ) -> Summing:
-    """Sum up what the ledger knows at a moment; ``more`` is told of each document."""
+    """Sum up what the ledger knows at a moment; ``more`` is called for each document."""
     settings = app.settings
     fleet = await app.controls.fleet()
     summing = Summing(fleet, source.since, settings)

@@ -28,7 +28,7 @@ def quantiles(values: Iterable[int]) -> dict[str, int | None]:
 
 
 def failure(outcome: Outcome) -> dict[str, object]:
-    """Return the row of one outcome that is bad, with what a person does next."""
+    """Return the row of one bad outcome, with what a person does next."""
     return {
         "at": seconds(outcome.at),
         "instance": str(outcome.instance) if outcome.instance else None,
@@ -67,7 +67,7 @@ def wave(runbook: str, said: str, wave: Wave) -> Mapping[str, object]:
 
 
 def held(subject: Subject, revert: Intent | None) -> Mapping[str, object]:
-    """Return the row of a VM that is held off: by a revert, whose order the ledger knows, or a rejection."""
+    """Return the row of a VM with a hold: by a revert, whose request the ledger knows, or a rejection."""
     declined = None if subject.held else subject.declined
     since = declined.at if declined else revert.created_at if revert else None
     by = declined.by if declined else revert.requested_by if revert else None
@@ -101,7 +101,7 @@ def control(outcome: Outcome) -> Mapping[str, object]:
 
 
 def cause(cause: "CauseCount") -> Mapping[str, object]:
-    """Return the row of what went wrong in the same way, with what a person does next."""
+    """Return the row of failures with the same cause, with what a person does next."""
     return {
         "result": cause.result,
         "reason": cause.reason,

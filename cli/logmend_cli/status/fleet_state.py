@@ -21,7 +21,7 @@ LATENCIES = ("queue", "lookup", "act", "total")
 
 
 class Unreached(Struct, frozen=True):
-    """How many VMs of a project and zone could not be reached when they were last tried, of how many."""
+    """How many VMs (out of how many) of a project and zone could not be reached at the last try."""
 
     project_id: str
     zone: str
@@ -30,9 +30,10 @@ class Unreached(Struct, frozen=True):
 
 
 class Spent(Struct, frozen=True):
-    """A runbook's budget: how many places are taken, of how many by the settings at hand, until when.
+    """A runbook's budget: places taken, the limit by this command's settings, and until when.
 
-    ``frees`` is when the first place gets free at the latest; None if one is free, or hangs on an outcome.
+    ``frees`` is the latest time at which the first place becomes free; None if one is free, or if that
+    depends on an outcome.
     """
 
     runbook: str
@@ -42,7 +43,7 @@ class Spent(Struct, frozen=True):
 
 
 class CauseCount(Struct, frozen=True):
-    """What went wrong in the same way: how often, on how many VMs, and the latest of them."""
+    """Failures with the same cause: how many, on how many VMs, and the latest."""
 
     result: str
     reason: str | None
@@ -53,11 +54,11 @@ class CauseCount(Struct, frozen=True):
 
 @dataclass(slots=True)
 class FleetState:
-    """Counts and lists for a person. ``stopped`` says what stands still, and since when.
+    """Counts and lists for a person. ``stopped`` says what is stopped, and since when.
 
-    ``instances`` are VMs, however many runbooks know them; ``by_result`` counts them by what came of them
-    last, ``outcomes`` every outcome; ``failures`` and ``controls`` are the latest first;
-    ``alike`` are VMs by the cause of their fault and what they were made from.
+    ``instances`` counts VMs, whatever the number of their runbooks; ``by_result`` counts them by their latest
+    result, ``outcomes`` counts every outcome; ``failures`` and ``controls`` have the latest first;
+    ``alike`` has VMs by the cause of their fault and what they were made from.
     """
 
     instances: int = 0

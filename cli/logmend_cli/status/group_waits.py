@@ -1,4 +1,4 @@
-"""Managed instance groups of which VMs are being changed, or held back for the group's sake. Pure."""
+"""Managed instance groups with VMs that are being changed, or held back because of the group. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -12,9 +12,9 @@ from logmend_cli.output import seconds
 
 
 class GroupWaits:
-    """Takes subjects, then records and places, one by one; keeps what is held back alone.
+    """Takes subjects, then records and places, one by one; keeps only what is held back.
 
-    How large a group is, and so its limit, only Compute knows: why a VM waits says it as of then.
+    Only Compute knows the size of a group, and so its limit: the reason why a VM waits has it as of then.
     """
 
     def __init__(self) -> None:
@@ -23,12 +23,12 @@ class GroupWaits:
         self._used = dict[str, tuple[int, datetime | None]]()
 
     def subject(self, subject: Subject) -> None:
-        """Note the latest outcome of a VM, if it may be that its group holds it back."""
+        """Note the latest outcome of a VM if its group may hold it back."""
         if subject.last_reason in decide.OF_GROUP:
             self._latest.add(subject.last_outcome_id)
 
     def record(self, record: Record) -> None:
-        """Keep what waits, and what is the latest of its VM though its event has ended."""
+        """Keep what waits, and a VM's latest record even if its event has ended."""
         outcome = record.outcome
         if outcome is None or not decide.held_by_group(outcome):
             return
@@ -40,7 +40,7 @@ class GroupWaits:
             self._waiting[key] = vms, max(latest, outcome, key=lambda each: each.at)
 
     def place(self, shard: Shard, now: datetime) -> None:
-        """Keep how many places of a group are taken, and when the first gets free at the latest."""
+        """Keep how many places of a group are taken, and the latest time at which the first becomes free."""
         window = timedelta(seconds=shard.window)
         if shard.name.startswith(decide.GROUP):
             current = places.current(shard, window, now)
@@ -48,7 +48,7 @@ class GroupWaits:
                 self._used[shard.name.removeprefix(decide.GROUP)] = used, places.frees(current, window)
 
     def rows(self) -> list[Mapping[str, object]]:
-        """Return each group and runbook with its VMs that wait, those of most first; then groups in use."""
+        """Return each group and runbook with its waiting VMs, the most first; then groups in use."""
         most_first = sorted(self._waiting.items(), key=lambda each: -len(each[1][0]))
         found = [
             self._row(group, runbook, len(vms), latest) for (group, runbook), (vms, latest) in most_first

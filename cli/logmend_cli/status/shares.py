@@ -1,4 +1,4 @@
-"""VMs by an owner or a label, with those that need a person, and those that failed last. Pure."""
+"""VMs by an owner or a label: how many, how many need a person, and how many failed last. Pure."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from logmend_cli.status.waiting import KEPT
 
 
 class Shares:
-    """VMs by what they have in common, with those that need a person, and those that failed last."""
+    """VMs by a common value: all, those that need a person, and those that failed last."""
 
     def __init__(self) -> None:
         self.vms = defaultdict[str | None, tuple[set[int], set[int], set[int]]](lambda: (set(), set(), set()))
@@ -24,7 +24,7 @@ class Shares:
             failed.add(vm)
 
     def complete(self, every: "Shares") -> None:
-        """Count the VMs that are among ``every`` and have no value here, as those of None."""
+        """Count the VMs of ``every`` that have no value here under None."""
         counted = set[int]().union(*(vms for vms, _, _ in self.vms.values()))
         vms, needs_human, failed = (
             set[int]().union(*each) - counted for each in zip(*every.vms.values(), strict=True)
@@ -33,7 +33,7 @@ class Shares:
             self.vms[None] = vms, needs_human, failed
 
     def rows(self, name: str) -> list[Mapping[str, object]]:
-        """Return a row for each value, those of most VMs first."""
+        """Return a row for each value, those with the most VMs first."""
         ordered = sorted(self.vms.items(), key=lambda each: -len(each[1][0]))[:KEPT]
         counted = ((value, *map(len, sets)) for value, sets in ordered)
         return [dict(zip((name, "instances", "needs_human", "failed"), row, strict=True)) for row in counted]

@@ -1,4 +1,4 @@
-"""How much of budgets and limits is used. Pure."""
+"""How much of the budgets and limits is used. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from logmend_cli.status.fleet_state import Spent
 def spent(
     shards: Mapping[str, list[places.Shard]], budgets: Mapping[str, Budget], now: datetime
 ) -> Iterable[Spent]:
-    """Sum up budgets by runbook. How many places there are, the settings at hand say, not the ledger."""
+    """Sum up budgets by runbook. The number of places comes from this command's settings, not the ledger."""
     for runbook, budget in budgets.items():
         every = [places.current(each, budget.window, now) for each in shards.get(runbook, ())]
         used = sum(map(places.taken, every))
@@ -25,9 +25,9 @@ def spent_by_cohorts(
     limits: Mapping[str, Mapping[str, int]],
     now: datetime,
 ) -> Iterable[Spent]:
-    """Sum up the limits of zones, groups and labels in which a place is taken, the fullest first.
+    """Sum up the limits of zones, groups and labels with a taken place, the fullest first.
 
-    ``limits`` are by runbook what ``LOGMEND_DISRUPTION_LIMITS`` says; a cohort without one is left out.
+    ``limits`` is ``LOGMEND_DISRUPTION_LIMITS`` by runbook; a cohort without a limit is left out.
     """
     cohorts = []
     for name, (shard, *_) in shards.items():

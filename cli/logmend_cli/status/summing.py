@@ -1,8 +1,8 @@
-"""Sums the fleet's state up from what the ledger keeps and from outcomes. Pure.
+"""Sum up the fleet's state from the ledger and from outcomes. Pure.
 
-The ledger knows what is: what waits, what stands still, who needs a person. Outcomes know what was: how
-often, how fast, what failed. Either alone is enough for the part that it knows; if there is no ledger, the
-latest outcome about a VM stands for it.
+The ledger has the present: what waits, what is stopped, which VMs need a person. Outcomes have the past: how
+often, how fast, what failed. Either alone is enough for its part; without a ledger, the latest outcome about
+a VM gives its state.
 """
 
 import heapq
@@ -31,16 +31,16 @@ from logmend_cli.status.waiting import KEPT, Backlog, Queue
 T = TypeVar("T")
 
 FAILURES = 50
-"""Failures, and uses of controls, that are kept, the latest."""
+"""Most failures, and most uses of controls, that are kept: the latest."""
 
 
 class Summing:
-    """Takes subjects, records and outcomes one by one, so that a fleet of any size takes bounded memory.
+    """Takes subjects, records and outcomes one by one: a fleet of any size takes bounded memory.
 
-    Beside a ledger, outcomes may come in any order: it tells them by id, and their time decides. Without one
-    they come oldest first, as logs and files have them, since each VM's state is made up from them. One that
-    comes again counts once. ``since`` bounds what is counted; what stands still or waits now is told whatever
-    its age. ``settings`` say after how many failures a VM is left to a person.
+    With a ledger, outcomes may come in any order: they are recognised by id and ordered by time. Without one
+    they come oldest first, as in logs and files, since each VM's state is built from them. A repeated outcome
+    counts once. ``since`` limits what is counted; what is stopped or waits now is shown whatever its age.
+    ``settings`` say after how many failures a VM needs a person.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class Summing:
         self._groups.record(record)
 
     def place(self, shard: places.Shard, now: datetime) -> None:
-        """Keep what is used of a managed instance group, if the places are one's."""
+        """Keep what is used of a managed instance group, if these places belong to one."""
         self.document("places")
         self._groups.place(shard, now)
 
     def budget(self, spent: Spent) -> None:
-        """Keep what is used of a runbook's budget."""
+        """Keep how much of a runbook's budget is used."""
         self._state.budgets.append(spent)
 
     def wave(self, runbook: str, said: str, wave: Wave) -> None:
@@ -125,7 +125,7 @@ class Summing:
         self._state.waves.append((runbook, said, wave))
 
     def waits(self, queues: Mapping[str, Queue], now: datetime) -> None:
-        """Keep what waits, in turn, with what is known of each runbook's budget."""
+        """Keep what waits, in turn, with what is known about each runbook's budget."""
         self._state.waiting = self._waiting.rows(queues, now)
 
     def closed(self, shut: Iterable[Shut]) -> None:
@@ -139,7 +139,7 @@ class Summing:
             _keep(self._state.approvals, approval)
 
     def outcome(self, outcome: Outcome) -> None:
-        """Count one outcome, and what it says of its VM."""
+        """Count one outcome, and take in what it says about its VM."""
         state = self._state
         if (met := hash(outcome.outcome_id)) in self._met:
             return
@@ -200,9 +200,9 @@ class Summing:
 
 
 def noted(subject: Subject, outcome: Outcome, settings: Settings) -> Subject:
-    """Return a VM's state after an outcome as the ledger notes it, as far as outcomes tell.
+    """Return a VM's state after an outcome as the ledger would note it, as far as outcomes show it.
 
-    Being skipped says nothing new of a VM, nor does a count of what an outcome before it said.
+    A skip says nothing new about a VM, nor does a count of repeats.
     """
     if outcome.first_at is not None:
         return subject

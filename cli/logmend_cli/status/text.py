@@ -10,7 +10,7 @@ from logmend_cli import output
 from logmend_cli.status.waiting import KEPT
 
 SHOWN = 10
-"""Rows of a list that the tables show; JSON has more."""
+"""Most rows of a list in the tables; JSON has more."""
 
 
 def show(found: JsonObject, now: datetime, *, ledger: bool) -> None:
@@ -65,7 +65,7 @@ def show(found: JsonObject, now: datetime, *, ledger: bool) -> None:
 
 
 def _blocks(title: str, rows: Sequence[JsonObject]) -> None:
-    """Print what takes whole sentences: which VM, what came of it, what to do next."""
+    """Print rows that need whole sentences: the VM, its result, what to do next."""
     if not rows:
         return
     click.secho(title + _more(rows), bold=True)

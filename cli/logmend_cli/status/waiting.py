@@ -1,4 +1,4 @@
-"""What waits in the ledger: in which order the tick takes it up, and when to expect it. Pure."""
+"""What waits in the ledger: the order in which the tick processes it, and when to expect it. Pure."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from logmend.stages import decide
 from logmend_cli.output import seconds
 
 KEPT = 1000
-"""Rows that each list of status keeps, of this one the first in turn; counts are of everything."""
+"""Most rows of each list of status, in this one the first in turn; counts include everything."""
 
 _STOPPED = frozenset({"frozen", "breaker_open"})
 
 
 class Queue(Struct, frozen=True):
-    """What is in the way of a runbook's intents now: stops, and its budget, by the settings at hand.
+    """What holds up a runbook's intents now: stops, and its budget, by this command's settings.
 
-    ``frees`` is when the first place gets free, if none is; ``opens`` when its window does, if that is shut.
+    ``frees`` is when the first place becomes free, if none is; ``opens`` is when a closed window opens.
     """
 
     fleet: Fleet
@@ -46,7 +46,7 @@ class Backlog:
             self._frozen[subject.instance, subject.runbook] = subject
 
     def record(self, record: Record, due: datetime | None) -> None:
-        """Keep a record that is not done; ``due`` is when the tick asks for it next."""
+        """Keep a record that is not done; ``due`` is when the tick looks at it next."""
         if record.state is not State.DONE:
             self._found.append((record, due))
         if len(self._found) >= 2 * KEPT:
@@ -56,9 +56,9 @@ class Backlog:
         return sorted(self._found, key=lambda each: decide.in_turn(each[0].intent))[:KEPT]
 
     def rows(self, queues: Mapping[str, Queue], now: datetime) -> list[Mapping[str, object]]:
-        """Return each with its position among what is parked of its runbook, and when to expect it.
+        """Return each with its position among its runbook's parked intents, and when to expect it.
 
-        Of those before it in turn none is left out, so that positions are exact.
+        None of those before it in turn is left out, so positions are exact.
         """
         before, rows = Counter[str](), list[Mapping[str, object]]()
         for record, due in self._first():
@@ -73,7 +73,7 @@ class Backlog:
         return rows
 
     def _stopped(self, record: Record, queue: Queue, now: datetime) -> bool:
-        """Return whether it goes on when somebody acts, and nobody knows when."""
+        """Return whether it waits for a person to act, at an unknown time."""
         if record.outcome and record.outcome.reason == "observe_mode":
             return True
         key = record.intent.instance, record.intent.runbook
@@ -85,14 +85,14 @@ class Backlog:
 def expected(
     record: Record, position: int, due: datetime | None, queue: Queue, now: datetime
 ) -> datetime | None:
-    """Return when what is parked goes on at the earliest, if all before it takes a place; None: not known."""
+    """Return the earliest time for a parked intent, if all before it take a place; None if not known."""
     if record.outcome and record.outcome.reason == "outside_window":
         return queue.opens
     asked = max(due or now, now)
     late = position - max(0, queue.limit - queue.used)
     if late <= 0:
         return asked
-    if queue.frees is None:  # it hangs on an outcome
+    if queue.frees is None:  # that depends on an outcome
         return None
     return max(asked, queue.frees + (late - 1) // queue.limit * queue.window)
 
