@@ -63,7 +63,7 @@ class Deployment(Struct, frozen=True):
 
     @property
     def function(self) -> str:
-        """The function."""
+        """The function's resource name."""
         return f"projects/{self.project}/locations/{self.region}/functions/{self.name}"
 
 

@@ -85,7 +85,7 @@ async def told_of_tick(topic: str | None) -> str:
 
 
 async def some_at_once(work: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Run all of ``work``, ``AT_ONCE`` at the same time; return the results in order."""
+    """Run all of ``work``, at most ``AT_ONCE`` at the same time; return the results in order."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Callable[[], Awaitable[T]]) -> T:

@@ -83,7 +83,7 @@ def told(*, debug: bool = False) -> Iterator[None]:
         raise Told([_trouble(error)], BAD) from error
     except (
         LogmendError
-    ) as error:  # a filter that is none, told with its place; or what only the pipeline sees
+    ) as error:  # an invalid filter, shown with its place; or an error that only the pipeline sees
         _trace(debug)
         raise Told([f"{_KIND.get(type(error).__name__, 'error')}: {error}"], UNUSABLE) from error
     except OSError as error:

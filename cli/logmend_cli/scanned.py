@@ -31,7 +31,7 @@ def keep(vms: Iterable[tuple[InstanceRef, str | None]]) -> None:
 
 
 def complete_vms(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a VM by its name, or by its id if the text begins with one."""
+    """Complete a VM by its name, or by its id if only that begins with the text."""
     found = list[str]()
     for ref, name in _kept():
         spelt = (f"{ref.rpartition('/')[0]}/{name}", ref) if name else (ref,)

@@ -59,8 +59,7 @@ def of_document(
 def of_message(pulled: "Pulled", subscription: str) -> Replayable:
     """Return the event of a pulled message: an event, or (a dead letter) a whole push body with one inside.
 
-    Pub/Sub gives a message a new id each time it goes to a dead-letter topic: the id there stands for one
-    such time.
+    Pub/Sub gives a message a new id each time it goes to a dead-letter topic: it names one arrival there.
     """
     outer, data = pulled.delivery, pulled.data
     every = decode.any_shape(data)

@@ -11,7 +11,7 @@ from logmend.runbook.parse import document
 from logmend.settings import Settings
 
 FILE = "runbooks.yaml"
-"""The value of ``LOGMEND_RUNBOOKS`` in the function, whose working directory is that of its source."""
+"""The value of ``LOGMEND_RUNBOOKS`` in the function, whose working directory has its source."""
 
 FOLDER = "runbooks"
 
