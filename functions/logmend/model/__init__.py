@@ -1,1 +1,1 @@
-"""The values that travel between the stages and that the ledger keeps, and the words they share."""
+"""The values that stages pass on and the ledger keeps, and the terms that they share."""

@@ -1,7 +1,7 @@
-"""The terms that settings, events, ledger and outcomes share: enumerations, and what names a VM.
+"""Terms shared by settings, events, ledger and outcomes: enumerations, and patterns that identify a VM.
 
-Standard library only, with what it needs of :mod:`logmend.settings`: ``deploy/gcloud.sh`` asks
-:mod:`logmend.permissions` with the Python of whoever deploys.
+It uses only the standard library, like everything it needs from :mod:`logmend.settings`:
+``deploy/gcloud.sh`` runs :mod:`logmend.permissions` with the Python on the operator's machine.
 """
 
 import re
@@ -17,7 +17,7 @@ class Action(StrEnum):
 
 
 class Mode(StrEnum):
-    """The ceiling of what the function may do."""
+    """The most that the function may do."""
 
     OBSERVE = "observe"
     APPROVE = "approve"
@@ -55,7 +55,7 @@ class Result(StrEnum):
 
 
 class Finding(StrEnum):
-    """What a run of ``validate.sh`` or ``enforce.sh`` said, read from its exit code."""
+    """What a run of ``validate.sh`` or ``enforce.sh`` found, from its exit code."""
 
     DESIRED = "desired"
     FAULTY = "faulty"
@@ -67,7 +67,7 @@ class Finding(StrEnum):
 INTERIM_RESULTS = frozenset(
     {Result.PARKED, Result.REQUESTED, Result.UNVERIFIED, Result.INTERRUPTED, Result.DEFERRED}
 )
-"""Results that are followed by another outcome of the same event."""
+"""Results after which the same event has another outcome."""
 
 PROJECT_PATTERN = re.compile(r"(?:[a-z][a-z0-9.-]{0,61}[a-z0-9]:)?[a-z][a-z0-9-]{4,61}[a-z0-9]")
 """A project id, optionally with its legacy domain prefix (cloud.google.com/resource-manager/docs)."""

@@ -1,24 +1,24 @@
-"""Reading what a script printed on a VM. Pure; bytes from a machine that is not trusted.
+"""Read what a script printed on a VM: bytes from an untrusted machine. Pure.
 
-Only lines ``key=value`` count: keys are lower-case words with underscores, values printable text of at
-most 256 characters, and that of ``reason`` a single snake_case word, since it becomes an outcome's reason
-and with it a label of metrics. Anything else is dropped, as is everything past 4 KiB.
+Only ``key=value`` lines count. Keys are lower-case words with underscores, values printable text of at most
+256 characters. The value of ``reason`` is a single snake_case word, since it becomes an outcome's reason and
+so a metric label. Anything else is dropped, as is everything past 4 KiB.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 
 LIMIT = 4096
-"""Bytes of output that are looked at."""
+"""The most bytes of output that are read."""
 
 VALUE_LIMIT = 256
-"""Characters a value may have."""
+"""The most characters of a value."""
 
 ERROR_LIMIT = 512
-"""Characters of an error's text that are kept."""
+"""The most characters of an error's text that are kept."""
 
 RESERVED = frozenset({"exit_code", "finding", "at", "error"})
-"""Keys that an outcome's document uses itself; a script that prints them is not believed."""
+"""Keys that an outcome's document uses itself; they are ignored if a script prints them."""
 
 _LINE = re.compile(r"([a-z][a-z_]{0,63})=(.*)")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -28,9 +28,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def values(output: bytes) -> Mapping[str, str]:
-    """Return the evidence of a script's standard output; of a key printed twice, the first line counts.
+    """Return the evidence in a script's standard output. If a key is printed twice, the first line counts.
 
-    The first, so that programs which a script runs later cannot overwrite what it printed before.
+    This way, programs that a script runs later cannot overwrite what it printed before.
     """
     found: dict[str, str] = {}
     for key, value in lines(output):
@@ -48,10 +48,10 @@ def lines(output: bytes) -> Iterator[tuple[str, str]]:
 
 
 def error_text(output: bytes) -> str:
-    """Return a script's standard error as one printable line: what says why, then its end.
+    """Return a script's standard error as one printable line: the lines that say why, then its end.
 
-    Programs tend to end with words of their own ("check your network") that push the cause out of what is
-    kept; lines that begin as apt, dpkg, dnf, rpm and curl begin their errors come first, at most half of it.
+    Programs tend to end with general advice ("check your network") that would displace the cause. Lines that
+    start like errors of apt, dpkg, dnf, rpm and curl therefore come first, and get at most half the space.
     """
     text = _CREDENTIALS.sub("", _COLOURS.sub("", output.decode("utf-8", "replace")))
     lines = [_printable(line) for line in re.split(r"[\r\n]", text)]

@@ -1,7 +1,7 @@
-"""JSON as it comes in, from Google or in a log line: its shape is known only once it is checked."""
+"""JSON as it arrives from Google or in a log line: its shape is unknown until checked."""
 
 from collections.abc import Mapping
 from typing import Any
 
 JsonObject = Mapping[str, Any]
-"""A JSON object that was parsed and not yet checked: any value may be of any JSON type, or missing."""
+"""A JSON object that was parsed but not checked: any value may have any JSON type or be missing."""

@@ -1,8 +1,8 @@
-"""What values are made of: frozen structs (docs/adr/0009), and ``replace`` for them.
+"""The base class for values: frozen structs (docs/adr/0009), and ``replace`` for them.
 
-``class Name(Struct, frozen=True)`` is to a reader and to the type checker what a frozen dataclass is, and
-costs a fiftieth of one at import, which every cold start waits for. What changes, keeps a field out of its
-comparisons or says more of its fields than their types (the settings do) is a dataclass.
+To readers and the type checker ``class Name(Struct, frozen=True)`` is like a frozen dataclass, but it costs a
+fiftieth of one at import, which every cold start waits for. Use a dataclass for objects that change, that
+exclude a field from comparison, or that say more about their fields than the types (as the settings do).
 """
 
 import dataclasses
@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Struct, field
 
 if TYPE_CHECKING:
-    from dataclasses import replace  # under this name the type checker knows the fields of both kinds
+    from dataclasses import replace  # with this import the type checker knows the fields of both kinds
 else:
 
     def replace(value: Any, /, **changes: Any) -> Any:
-        """Return a copy with these fields changed, of a struct or a dataclass; TypeError for unknown ones."""
+        """Return a copy of a struct or dataclass with these fields changed; TypeError for unknown fields."""
         if isinstance(value, Struct):
             return msgspec.structs.replace(value, **changes)
         return dataclasses.replace(value, **changes)

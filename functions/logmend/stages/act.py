@@ -1,7 +1,7 @@
-"""Act on one VM: check, ask once more, enforce, check again. What was seen and done comes back as values.
+"""Act on one VM: check, pass the commit point, enforce, check again. Returns what was seen and done.
 
-The only stage that reaches a VM, through the executor's port. It never says what an attempt amounts to:
-that is :mod:`logmend.stages.verify`'s.
+This is the only stage that reaches a VM, through the executor's port. It does not judge the result of an
+attempt; :mod:`logmend.stages.verify` does.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ from logmend.runbook import Runbook, diagnosis
 log = logging.getLogger(__name__)
 
 Commit = Callable[[Evidence | None], Awaitable[Verdict | None]]
-"""The commit point: given the evidence before, say what stands against enforcing; None is durable leave."""
+"""The commit point: given the evidence before, return a reason not to enforce, or None once recorded."""
 
 OSCONFIG = "osconfig"
-"""Name of the executor that works by labels."""
+"""Name of the executor that works with labels."""
 
 DIAGNOSIS = 30.0
-"""Seconds that a diagnosis may take of an attempt's time, at most, and ``_LEFT`` that it leaves over."""
+"""The most seconds of an attempt's time for a diagnosis; ``_LEFT`` is what it has to leave over."""
 _LEFT = 3.0
 
 GOES_FIRST = "goes_first"
-"""Reason of an attempt that leaves the VM to the runbook that remediates what stops its own."""
+"""Reason of an attempt that first leaves the VM to the runbook that remediates what stops its own."""
 
 NEXT_ROUTE = frozenset({"unreachable", "no_route"})
-"""Troubles after which another executor may do better."""
+"""Errors after which another executor may succeed."""
 
 
 async def work(
@@ -59,11 +59,11 @@ async def work(
 ) -> Attempt:
     """Work on a VM through the first executor that reaches it.
 
-    ``commit`` is the commit point; None means: only check. ``mark`` is what enforcing in a session leaves on
-    the VM, for a later check to find there. If one of the runbooks ``first`` remediates what stops this one,
-    or this one comes after it, the attempt ends before the commit point (:data:`GOES_FIRST`).
-    ``deadline`` bounds each executor's part. Every error comes back as ``trouble`` with whatever was seen and
-    done before it; only :class:`~logmend.errors.Superseded` is raised.
+    ``commit`` is the commit point; None means check only. ``mark`` is what enforcing in a session leaves on
+    the VM, for a later check to find. If one of the runbooks in ``first`` remediates what stops this one, or
+    has to run before it, the attempt ends before the commit point (:data:`GOES_FIRST`). ``deadline`` limits
+    each executor's part. Every error is returned as ``trouble`` with what was seen and done before it; only
+    :class:`~logmend.errors.Superseded` is raised.
     """
     attempt = Attempt(
         "none", trouble=Trouble(transient=False, reason="no_route", detail="no executor can reach this VM")
@@ -88,7 +88,7 @@ async def _in_session(
     deadline: timedelta,
     first: frozenset[str],
 ) -> Attempt:
-    """Work on a VM that answers now."""
+    """Work on a VM over a session."""
     attempt = Attempt(executor.name)
     try:
         async with (
@@ -111,20 +111,20 @@ async def _in_session(
             attempt = replace(attempt, enforced=True)
             try:
                 attempt = replace(attempt, enforcement=await vm.enforce(mark))
-            except Permanent:  # the executor's word that the script was never begun
+            except Permanent:  # the executor says that the script never started
                 attempt = replace(attempt, enforced=False)
                 raise
             attempt = replace(attempt, after=await vm.check())
             attempt = await _diagnosed(vm, attempt, runbook, intent, limit)
     except Superseded:
         raise
-    except Exception as error:  # noqa: BLE001  what was done must not be lost with the error
+    except Exception as error:  # noqa: BLE001  an error must not lose what was done
         return replace(attempt, trouble=trouble(error))
     return attempt
 
 
 def gives_way(answer: Verdict | Outcome) -> bool:
-    """Return whether an attempt left the VM to another runbook. A check that prints this reason refuses."""
+    """Return whether an attempt left the VM to another runbook. A check printing this reason is refused."""
     return answer.result is Result.SKIPPED and answer.reason == GOES_FIRST
 
 
@@ -135,9 +135,9 @@ def _after(runbook: Runbook) -> Verdict:
 async def _diagnosed(
     vm: Session, attempt: Attempt, runbook: Runbook, intent: Intent, limit: asyncio.Timeout
 ) -> Attempt:
-    """Add why the fault is there, if one was seen, nothing is at work on it, and the runbook can say it.
+    """Add the diagnosis, if a fault was seen, nothing is working on it, and the runbook can diagnose.
 
-    It never changes what the attempt came to: its own trouble is an unknown cause.
+    This never changes the attempt's result: an error here becomes an unknown cause.
     """
     last = attempt.after or attempt.before
     if not runbook.scripts.diagnose or intent.action is Action.REVERT or last is None:
@@ -164,9 +164,9 @@ async def _by_request(
     deadline: timedelta,
     first: frozenset[str],
 ) -> Attempt:
-    """Hand the work to the agent on a VM; without ``commit``, a check only.
+    """Request the work from the VM's agent; without ``commit``, only a check.
 
-    There is no evidence from before: the agent checks by itself before it enforces, and reports it.
+    There is no evidence from before: the agent itself checks before it enforces, and reports both.
     """
     action = intent.action if commit is not None else Action.CHECK
     attempt = Attempt(executor.name, asked=action)
@@ -189,16 +189,16 @@ async def _by_request(
 
 
 async def report(agent: RequestExecutor, asked: Asked, record: Record, deadline: timedelta) -> Attempt:
-    """Read what an agent reported of the work that it was asked for; ``requested`` if it is still out.
+    """Return what an agent reported about the requested work; ``requested`` if there is no report yet.
 
-    Each run of an agent replaces its report of the one before, so what ``record`` keeps of an earlier one
-    completes the later.
+    Each run of an agent replaces the report of the previous one, so the report is completed with what
+    ``record`` keeps from an earlier one.
     """
     waiting = Attempt(agent.name, requested=True, asked=asked.action)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
             reported = await agent.report(asked)
-    except Exception as error:  # noqa: BLE001  it is read again by the next tick
+    except Exception as error:  # noqa: BLE001  the next tick reads it again
         return replace(waiting, trouble=trouble(error))
     if reported is None:
         return waiting
@@ -213,21 +213,21 @@ async def report(agent: RequestExecutor, asked: Asked, record: Record, deadline:
 async def withdraw(
     agent: RequestExecutor, compute: Compute, asked: Asked
 ) -> tuple[InstanceFacts | None, str]:
-    """Take a request back, so that the agent leaves off. Gives the VM's facts, None if they are not known.
+    """Withdraw a request, so the agent stops. Also return the VM's facts, None if they are unknown.
 
-    Where it may not be taken back at all, the text says so; a transient error is raised.
+    If withdrawing is not permitted, the returned text says so. A transient error is raised.
     """
     try:
         facts = await compute.facts(asked.instance)
     except Permanent:
-        facts = None  # what was reported stands, also of a VM that is gone
+        facts = None  # a report stays valid even if the VM is gone
     return facts, await _unlabelled(agent, asked.instance, asked.runbook)
 
 
 async def take_back(executors: Executors, facts: InstanceFacts, intent: Intent) -> str:
-    """Take back what a dead attempt may have asked a VM's agent for, if the VM still carries the label.
+    """Withdraw the request that a dead attempt may have made, if the VM still has the label.
 
-    The lease is held, so that no other attempt's request is meant. Text and errors as in :func:`withdraw`.
+    The lease is held, so it cannot be another attempt's request. Text and errors are as in :func:`withdraw`.
     """
     if assignment.label(intent.runbook) not in facts.labels or (agent := executors.agent(OSCONFIG)) is None:
         return ""
@@ -243,7 +243,7 @@ async def _unlabelled(agent: RequestExecutor, ref: InstanceRef, runbook: str) ->
 
 
 def trouble(error: Exception) -> Trouble:
-    """Turn an error into a value; one that nobody classified is transient, and logged with its traceback."""
+    """Return an error as a value. An unclassified one is transient, and logged with its traceback."""
     match error:
         case Transient():
             return Trouble(True, error.reason, error.detail, error.retry_after)
@@ -259,7 +259,7 @@ def trouble(error: Exception) -> Trouble:
 
 
 def _faulty_there(before: Evidence | None, intent: Intent) -> bool:
-    """Return whether the fault was seen, and on the VM that is meant."""
+    """Return whether the fault was seen, and on the intended VM."""
     return (
         before is not None
         and before.finding is Finding.FAULTY

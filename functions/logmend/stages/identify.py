@@ -1,7 +1,7 @@
-"""Third stage: which VM is meant. Pure.
+"""Third stage: identify the VM. Pure.
 
-Only ``resource.labels`` are believed, and only if all three match their patterns entirely: the name in
-``labels."compute.googleapis.com/resource_name"`` is the operating system's host name for most agents.
+Only ``resource.labels`` are trusted, and only if all three fully match their patterns: with most agents the
+name in ``labels."compute.googleapis.com/resource_name"`` is the operating system's host name.
 """
 
 import re
@@ -21,11 +21,11 @@ _PATH = re.compile(
 _SHORT = re.compile(r"([^/]+)/([^/]+)/([^/]+)")
 _MAX_ID = 2**64 - 1
 _PARTS = re.compile(f"(?:{PROJECT_PATTERN.pattern})\n(?:{ZONE_PATTERN.pattern})\n[1-9][0-9]{{0,18}}")
-"""The three parts of nearly every VM, line by line: an id of 19 digits is no greater than any may be."""
+"""The three parts of nearly every VM, line by line. An id of 19 digits cannot exceed 64 bits."""
 
 
 class NameRef(Struct, frozen=True):
-    """A VM that an operator named; its numeric id has to be looked up."""
+    """A VM named by an operator; its numeric id has to be looked up."""
 
     project_id: str
     zone: str
@@ -33,10 +33,10 @@ class NameRef(Struct, frozen=True):
 
 
 def instance(project_id: object, zone: object, instance_id: object) -> InstanceRef | Verdict:
-    """Return the VM of three parts, strictly checked; only here foreign text becomes an InstanceRef.
+    """Return the VM for three strictly checked parts. Only here does untrusted text become an InstanceRef.
 
-    An id is an unsigned 64-bit number other than 0 without leading zeros: one VM has one spelling, hence
-    one lease.
+    An id is an unsigned 64-bit number other than 0, without leading zeros: a VM has one spelling, and so one
+    lease.
     """
     if not isinstance(project_id, str) or not PROJECT_PATTERN.fullmatch(project_id):
         return _rejected("project_id is missing or not a project id")
@@ -50,7 +50,7 @@ def instance(project_id: object, zone: object, instance_id: object) -> InstanceR
 
 
 def event(event: LogEntry | Incident) -> InstanceRef | Verdict:
-    """Return the VM that an event is about, from its monitored resource alone; else ``bad_identity``."""
+    """Return the VM that an event is about, only from its monitored resource; else ``bad_identity``."""
     if event.resource_type != "gce_instance":
         return _rejected("the resource is not a gce_instance")
     labels = event.resource_labels
@@ -65,7 +65,7 @@ def _rejected(detail: str) -> Verdict:
 
 
 def parse(text: str) -> InstanceRef | NameRef:
-    """Read what an operator types for an instance; ConfigError if it is not one.
+    """Return the instance that an operator typed; ConfigError if it is not one.
 
     Accepted are ``PROJECT/ZONE/ID``, ``projects/P/zones/Z/instances/ID`` and a self link, each with the
     numeric id or, as :class:`NameRef`, with the name.
@@ -77,7 +77,7 @@ def parse(text: str) -> InstanceRef | NameRef:
     if NAME_PATTERN.fullmatch(last):
         if PROJECT_PATTERN.fullmatch(project_id) and ZONE_PATTERN.fullmatch(zone):
             return NameRef(project_id, zone, last)
-        last = "1"  # the name is fine: let the check below say which other part is not
+        last = "1"  # the name is valid: let the check below say which other part is not
     checked = instance(project_id, zone, last)
     if isinstance(checked, Verdict):
         raise ConfigError([f"{text!r}: {checked.detail}"])

@@ -1,4 +1,4 @@
-"""Make intents: of an event, of a person, and of an earlier intent. Only this module makes any."""
+"""Make intents for events and operators, and from earlier intents. No other module makes any."""
 
 import hashlib
 import re
@@ -21,28 +21,29 @@ from logmend.model.values import (
 from logmend.runbook import Runbook, Variant
 
 FIRST_FAILED = "first_failed"
-"""Reason of what is not begun since the runbook that went first did not help."""
+"""Reason of an intent that does not begin because the runbook that went first did not help."""
 SILENCE = "silence"
-"""Kind of source of what logmend asks by itself after a fix (:mod:`logmend.silence`)."""
+"""Kind of source for a check that logmend itself makes after a fix (:mod:`logmend.silence`)."""
 REPLAY_ID = "logmend_replay_id"
-"""Attribute by which ``logmend replay`` names what it republishes: the same each time that it does."""
+"""Attribute in which ``logmend replay`` names the event it republishes, the same each time."""
 _LONGEST = 1024
-"""Characters: a log id has at most 511, an insertId 512 (cloud.google.com/logging/docs/reference)."""
+"""Characters, at most: a log id has up to 511, an insertId 512 (cloud.google.com/logging/docs/reference)."""
 _REPLAY_ID = re.compile(r"[0-9a-f]{40}")
 
 
 def event_id(delivery: Delivery) -> str:
-    """Name an event for ledger and outcomes: ``m-MESSAGE_ID``, ``r-…`` for a replayed one.
+    """Return an event's id for ledger and outcomes: ``m-MESSAGE_ID``, or ``r-…`` for a replayed one.
 
-    A replay that is interrupted between publishing and acknowledging publishes the same event again, in a
-    message of another id; here the two are one. No attribute makes a message's name another's ``m-…``.
+    A replay interrupted between publishing and acknowledging publishes the same event again, in a message
+    with a different id; both get the same id here. No attribute can give a message another message's
+    ``m-…``.
     """
     replay = delivery.attributes.get(REPLAY_ID, "")
     return f"r-{replay}" if _REPLAY_ID.fullmatch(replay) else f"m-{delivery.message_id}"
 
 
 def source(event: LogEntry | Incident) -> Source:
-    """Return where an event came from; names longer than any of Google's are cut."""
+    """Return where an event came from. Names longer than any of Google's are cut."""
     at = own_time(event)
     match event:
         case LogEntry():
@@ -52,12 +53,12 @@ def source(event: LogEntry | Incident) -> Source:
 
 
 def own_time(event: LogEntry | Incident) -> datetime | None:
-    """Return when an event happened, as Google says; None if it does not."""
+    """Return when an event happened according to Google; None if it does not say."""
     return event.timestamp or event.receive_timestamp if isinstance(event, LogEntry) else event.started_at
 
 
 def bare(event: LogEntry | Incident) -> LogEntry | Incident:
-    """Return of an event what an intent is made of, if its VM and runbook are known: nothing that it says."""
+    """Return an event with only what an intent needs once VM and runbook are known, without its content."""
     if isinstance(event, Incident):
         return replace(event, raw={}, incident_id=_short(event.incident_id))
     return LogEntry(
@@ -85,9 +86,9 @@ def of_event(
     instance: InstanceRef,
     now: datetime,
 ) -> Intent:
-    """Make the intent to remediate the VM that an event names, with the runbook that matched.
+    """Return the intent to remediate the VM that an event names, with the runbook that matched.
 
-    Only a fresh entry of a runbook that says so repeats itself; an incident or a replayed entry does not.
+    Only a fresh entry repeats itself, if its runbook says so; incidents and replayed entries do not.
     """
     entry = event if isinstance(event, LogEntry) else None
     said = source(event)
@@ -124,7 +125,7 @@ def of_operator(
     why: str = "",
     at_most: int | None = None,
 ) -> Intent:
-    """Make the intent that a person asks for; :class:`~logmend.model.values.Intent` says what it may pass."""
+    """Return a person's intent; :class:`~logmend.model.values.Intent` says what it may pass."""
     return Intent(
         intent_id=f"o-{intent_id}",
         runbook=runbook,
@@ -143,7 +144,7 @@ def of_operator(
 
 
 def of_replay(intent: Intent, replay_id: str, original: str, by: str, now: datetime) -> Intent:
-    """Make the intent that a person asks for in place of an event, however old that is."""
+    """Return the intent that a person requests in place of an event, however old that is."""
     return replace(
         intent,
         intent_id=f"o-replay-{replay_id}",
@@ -159,12 +160,12 @@ def of_replay(intent: Intent, replay_id: str, original: str, by: str, now: datet
 
 
 def approved_id(approval_id: str) -> str:
-    """Return the id of the intent that a plan becomes when it is approved."""
+    """Return the id of the intent that an approved plan becomes."""
     return f"a-{approval_id}"
 
 
 def of_approval(approval: Approval, by: By) -> Intent:
-    """Make the intent of a plan that a person approved; nothing but that plan may be done under it."""
+    """Return the intent for a plan that a person approved. It allows nothing but that plan."""
     return replace(
         _next(approval.intent, approved_id(approval.approval_id), Origin.APPROVAL, by.at),
         requested_by=by.who,
@@ -176,31 +177,31 @@ def of_approval(approval: Approval, by: By) -> Intent:
 
 
 def follow_up_id(intent: Intent) -> str:
-    """Return the id of the intent that comes after one: the next runbook's, of which there is one at most."""
+    """Return the id of the intent that follows this one, for the next runbook. There is at most one."""
     return f"f-{intent.intent_id}"
 
 
 def follow_up(intent: Intent, runbook: str, now: datetime) -> Intent:
-    """Make the intent of a runbook that comes after another: as follow-up, or since it let that go first."""
+    """Return the intent for the runbook that comes next: a follow-up, or one that let another go first."""
     following = _next(intent, follow_up_id(intent), Origin.FOLLOW_UP, now)
     return replace(following, runbook=runbook, variant=None, approval_id=None, approved=None, ends=None)
 
 
 def goes_first(intent: Intent, runbook: str, now: datetime) -> Intent:
-    """Make the intent of the runbook that goes before an intent's own, which comes again after it."""
+    """Return the intent for a runbook that goes first; the given intent's own comes again after it."""
     before = follow_up(intent, runbook, now)
     back_to, gone_first = (*intent.back_to, intent.runbook), (*intent.gone_first, runbook)
     return replace(before, back_to=back_to, gone_first=gone_first)
 
 
 HELPED = frozenset({Result.REMEDIATED, Result.NOTHING_TO_DO})
-"""Results of what goes first after which the runbook that waits comes again."""
+"""Results of a runbook that went first after which the waiting runbook comes again."""
 
 
 def back(intent: Intent, outcome: Outcome, now: datetime) -> Intent:
-    """Make the intent of the runbook that let an intent's own go first; it only says so if that did not help.
+    """Return the intent for the runbook that let this one go first. If that did not help, it only says so.
 
-    What stopped it is still there: to enforce would change a VM in vain.
+    In that case what stopped it is still there, and enforcing would change the VM in vain.
     """
     then = replace(follow_up(intent, intent.back_to[-1], now), back_to=intent.back_to[:-1])
     if outcome.result in HELPED:
@@ -212,7 +213,7 @@ def back(intent: Intent, outcome: Outcome, now: datetime) -> Intent:
 
 
 def of_silence(intent: Intent, now: datetime) -> Intent:
-    """Make the intent that listens after a verified fix. It only ever checks, and nothing comes after it."""
+    """Return the intent that listens after a verified fix. It only checks, and no intent follows it."""
     listening = _next(intent, f"s-{intent.intent_id}", Origin.FOLLOW_UP, now)
     source = Source(SILENCE, intent.source.log_name, timestamp=now)
     listening = replace(listening, action=Action.CHECK, source=source, approval_id=None)
@@ -220,7 +221,7 @@ def of_silence(intent: Intent, now: datetime) -> Intent:
 
 
 def _next(intent: Intent, intent_id: str, origin: Origin, now: datetime) -> Intent:
-    """Make an intent of an earlier one, on the same VM: no message and no entry stands behind it."""
+    """Return an intent made from an earlier one on the same VM, without a message or entry of its own."""
     return replace(
         intent,
         intent_id=intent_id,
@@ -235,7 +236,7 @@ def _next(intent: Intent, intent_id: str, origin: Origin, now: datetime) -> Inte
 
 
 def _intent_id(delivery: Delivery, runbook: Runbook, instance: InstanceRef) -> str:
-    """Name an intent as its event. What an attribute named is bound to what it was said of."""
+    """Return an intent's id: its event's. An id from an attribute is bound to the runbook and VM."""
     name = event_id(delivery)
     if not name.startswith("r-"):
         return name

@@ -1,7 +1,8 @@
-"""Second stage: which runbook an event asks for, and in which variant. Pure.
+"""Second stage: find the runbook and variant for an event. Pure.
 
-A log entry asks by what it is: the runbooks' filters see the entry as it came. An incident asks by the user
-label ``logmend-runbook`` of its alert policy. Both only say "check this VM": acting takes the live check.
+For a log entry, the runbooks' filters decide, applied to the entry as it arrived. An incident names a runbook
+in the user label ``logmend-runbook`` of its alert policy. Both only mean "check this VM": acting requires the
+live check.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +14,13 @@ from logmend.model.values import Incident, LogEntry, Verdict
 from logmend.runbook import Runbook, Variant
 
 OWN_LOG_IDS = frozenset({"logmend", "OSConfigAgent"})
-"""Logs that logmend writes, itself or through OS Config: acting on them would be a loop."""
+"""Logs that logmend writes, itself or through OS Config: acting on them would create a loop."""
 
 
 class Spoken(Struct, frozen=True):
-    """An entry has the words of a runbook, and its filter does not select it.
+    """An entry contains a runbook's words, but the runbook's filter does not select it.
 
-    ``quoted_by`` is the other program whose line it is; None if none is named: the form is unknown.
+    ``quoted_by`` is the other program that wrote the line; None if none is named, so the form is unknown.
     """
 
     runbook: Runbook
@@ -27,10 +28,10 @@ class Spoken(Struct, frozen=True):
 
 
 class Match(Struct, frozen=True):
-    """What an event asks for: a runbook, and the variant that is the form of the line (None for an incident).
+    """What an event asks for: a runbook, and the variant that describes the line (None for an incident).
 
-    ``verdict`` says why the event itself is turned away, without a word of its own; None: it asks for
-    ``runbook``. ``spoken`` is set if no filter selects an entry that has a runbook's words.
+    ``verdict`` says why the event is turned away; None if it asks for ``runbook``. ``spoken`` is set if an
+    entry contains a runbook's words but no filter selects it.
     """
 
     runbook: Runbook | None = None
@@ -40,9 +41,9 @@ class Match(Struct, frozen=True):
 
 
 class Router:
-    """The runbooks with their compiled filters, in the order in which they are asked.
+    """The runbooks with their compiled filters, in the order in which they are tried.
 
-    Building one compiles every filter; a filter that cannot be compiled raises what :func:`lql.compile` does.
+    Creating a router compiles every filter, and raises what :func:`lql.compile` raises.
     """
 
     def __init__(self, runbooks: Mapping[str, Runbook]) -> None:
@@ -60,7 +61,7 @@ class Router:
         return None
 
     def speaks(self, entry: LogEntry) -> Runbook | None:
-        """Return the first runbook whose words are anywhere in the entry's log line or payload."""
+        """Return the first runbook whose words occur in the entry's log line or payload."""
         if not self._wordy:
             return None
         said = list(texts(entry))
@@ -70,7 +71,7 @@ class Router:
         return None
 
     def named(self, name: str) -> Runbook | None:
-        """Return the runbook of that name."""
+        """Return the runbook with that name."""
         return self._runbooks.get(name)
 
 
@@ -98,7 +99,7 @@ def _entry(entry: LogEntry, router: Router) -> Match:
 
 
 def _unmatched(entry: LogEntry, about: Runbook | None) -> Match:
-    """Return how an entry that no filter selects speaks of what a runbook is about, if it does."""
+    """Return the match for an entry that no filter selects, with ``spoken`` if it has a runbook's words."""
     if about is None:
         return Match(verdict=Verdict(Result.UNMATCHED, None, "no runbook's filter selects this entry"))
     read = [text for text in entry.texts if _has([text], about.words)]
@@ -121,13 +122,13 @@ def _has(texts: list[str], words: tuple[str, ...]) -> bool:
 
 
 def texts(entry: LogEntry) -> Iterator[str]:
-    """Yield every string of an entry's ``textPayload`` or ``jsonPayload``."""
+    """Yield every string in an entry's ``textPayload`` or ``jsonPayload``."""
     for key in ("textPayload", "jsonPayload"):
         yield from _texts(entry.raw.get(key))
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Yield every string of a JSON value, which is no deeper than decode lets it be."""
+    """Yield every string in a JSON value, whose depth decode has limited."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Make outcomes: of an event that goes no further, of an intent, and of what happens without either. Pure."""
+"""Make outcomes for events that go no further, for intents, and for what happens without either. Pure."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -27,13 +27,13 @@ from logmend.stages.intents import event_id, source
 
 
 def of_waiting(record: Record, settings: Settings, now: datetime) -> Outcome:
-    """Make the outcome of an intent that waits in the ledger and was never taken up."""
+    """Return the outcome of an intent that waits in the ledger and was never started."""
     verdict = Verdict(Result.PARKED, "retry", "written; the tick processes it")
     return of_intent(record.intent, verdict, settings, now, number=record.attempt, prior=record)
 
 
 def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
-    """Make the outcome of one thing that was done to controls; whoever makes it, it is the same."""
+    """Return the outcome of one use of a control. It is the same whichever process makes it."""
     act = acts.acts[number]
     return Outcome(
         result=Result.CONTROLLED,
@@ -54,7 +54,7 @@ def of_act(acts: Acts, number: int, settings: Settings) -> Outcome:
 
 
 def of_replayed(waiting: Record, replayed: Outcome) -> Outcome:
-    """Make the last outcome of a message that was given up, from that of its replay."""
+    """Return the last outcome of an abandoned message, made from its replay's outcome."""
     intent = waiting.intent
     reason = f": {replayed.reason}" if replayed.reason else ""
     return Outcome(
@@ -80,20 +80,20 @@ def of_replayed(waiting: Record, replayed: Outcome) -> Outcome:
 
 
 COUNTED = "counted, without an entry of its own"
-"""What answers a delivery that says again what is recorded."""
+"""The answer to a delivery that repeats what is already recorded."""
 APPROXIMATE = "approximate: one process counted it, and an event that came twice counts twice"
-"""Note on a count that no ledger stands behind."""
+"""Note on a count that is not kept in the ledger."""
 
 
 def counted(outcome: Outcome) -> Outcome:
-    """Return the answer to an event that is counted."""
+    """Return the outcome that answers a counted event."""
     return replace(outcome, detail=relay.joined(outcome.detail, COUNTED))
 
 
 def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Outcome:
-    """Make the outcome that tells of many events which said the same again; ``latest`` is the latest of them.
+    """Return the outcome that counts many repeats; ``latest`` is the latest of them.
 
-    Each is told of once, so that the latest one's id names the count.
+    Each repeat is in one count only, so the latest one's id can name the count.
     """
     counted = f"{count} more like the one recorded before, from {first_at:%FT%TZ} to {latest.at:%FT%TZ}"
     return replace(
@@ -108,7 +108,7 @@ def of_tally(latest: Outcome, count: int, first_at: datetime, *notes: str) -> Ou
 
 
 def of_repeats(repeats: Repeats, settings: Settings) -> Iterator[Outcome]:
-    """Make outcomes of what a day of a VM counts by name, told or not: for readers of the ledger alone."""
+    """Yield outcomes for the repeats of one day of a VM, recorded or not, for readers of the ledger alone."""
     for word, tally in repeats.tallies.items():
         if tally.ids:
             result, _, reason = word.partition(" ")
@@ -128,10 +128,10 @@ def of_repeats(repeats: Repeats, settings: Settings) -> Iterator[Outcome]:
 
 
 def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) -> Outcome:
-    """Make the outcome of an event that never became an intent.
+    """Return the outcome of an event that never became an intent.
 
-    The ledger knows nothing of it, so its time is the message's own: a redelivery gives the same outcome.
-    If it is rejected or unmatched, the outcome names no runbook and no VM.
+    The event is not in the ledger, so the outcome has the message's time: a redelivery gives the same
+    outcome. If the event is rejected or unmatched, the outcome names no runbook and no VM.
     """
     delivery, event = read.delivery, None if isinstance(read.event, Undecodable) else read.event
     nameless = verdict.result in (Result.REJECTED, Result.UNMATCHED)
@@ -161,7 +161,7 @@ def of_event(read: Intake, verdict: Verdict, settings: Settings, now: datetime) 
 
 
 def _cause_of_line(read: Intake) -> Diagnosis | None:
-    """Return the cause that an entry names by itself; another project's log does not speak for the VM."""
+    """Return the cause that the entry itself names; another project's log is not believed about the VM."""
     if read.runbook is None or read.instance is None or not isinstance(read.event, LogEntry):
         return None
     own = read.event.log_name.startswith(f"projects/{read.instance.project_id}/logs/")
@@ -184,10 +184,10 @@ def of_intent(
     notes: tuple[str, ...] = (),
     latency: Latency | None = None,
 ) -> Outcome:
-    """Make an outcome of an intent. ``number`` counts attempts from 1; 0 is for what was never admitted.
+    """Return an outcome of an intent. ``number`` counts attempts from 1; 0 means that it was never admitted.
 
-    ``subject`` is what the ledger knows of the VM, for want of facts. If an earlier attempt committed itself
-    to enforcing, its evidence before is the evidence before.
+    ``subject`` is what the ledger knows about the VM, used if there are no facts. If an earlier attempt
+    passed the commit point, the evidence from before is that attempt's.
     """
     name = subject.name if subject else None
     before = (
@@ -238,7 +238,7 @@ def of_intent(
 def of_turned(
     intent: Intent, verdict: Verdict, view: View, runbook: Runbook | None, settings: Settings, now: datetime
 ) -> Outcome:
-    """Make the outcome of an intent that the ledger did not admit."""
+    """Return the outcome of an intent that the ledger did not admit."""
     first = verdict.reason == "needs_human" and not view.subject.human_told
     return of_intent(
         intent,
@@ -254,7 +254,7 @@ def of_turned(
 
 
 def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
-    """Make the outcome of an attempt that died; its time is the end of its lease, whoever finds it."""
+    """Return the outcome of an attempt that died. Its time is the end of its lease, whenever it is found."""
     detail = f"the attempt of {lease.owner} did not end before {lease.expires_at:%FT%TZ}"
     verdict = Verdict(Result.INTERRUPTED, None, detail)
     number = max(record.attempt - 1, 1)
@@ -262,6 +262,6 @@ def interrupted(record: Record, lease: Lease, settings: Settings) -> Outcome:
 
 
 def _named(intent: Intent, number: int, result: Result, now: datetime) -> str:
-    """Name an outcome of an attempt. What is parked again before the next attempt is another outcome."""
+    """Return an outcome's id. An intent parked again before its next attempt gets another one."""
     again = f"-{now:%Y%m%dT%H%M%S%fZ}" if result is Result.PARKED else ""
     return f"{intent.intent_id}-{number}-{result}{again}"

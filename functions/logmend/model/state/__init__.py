@@ -1,8 +1,8 @@
-"""What the ledger remembers, as values: one record per intent, one subject per VM and runbook, one fleet.
+"""What the ledger keeps, as values: one record per intent, one subject per VM and runbook, one fleet.
 
-``docs/ledger.md`` says which collection holds what and what is guaranteed about it. A new field needs a
-default and nothing else: what is stored without it reads as the default, and a revision that does not know it
-yet keeps it as it found it (:class:`Kept`). What cannot be said so is another :data:`SCHEMA`.
+``docs/ledger.md`` describes the collections and their guarantees. A new field only needs a default:
+documents stored without the field read as the default, and a revision that does not know it yet preserves it
+(:class:`Kept`). A change that cannot be made this way needs another :data:`SCHEMA`.
 """
 
 from logmend.model.state.admission import Admission, Admitted, Expired, Finished, Turned, View

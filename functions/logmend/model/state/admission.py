@@ -1,4 +1,4 @@
-"""What decide sees of the ledger, and what an admission may answer."""
+"""What decide sees of the ledger, and the possible answers of an admission."""
 
 from logmend.model.state.controls import Fleet
 from logmend.model.state.journal import Record, State
@@ -29,13 +29,13 @@ class Admitted(Struct, frozen=True):
 
 
 class Finished(Struct, frozen=True):
-    """The very message was dealt with before: its outcome is to be emitted again."""
+    """The same message was handled before: emit its outcome again."""
 
     record: Record
 
 
 class Turned(Struct, frozen=True):
-    """Not admitted: the outcome that was journalled for it, and whether it only says again what was said.
+    """Not admitted: the outcome journalled for the intent, and whether it is only a repeat.
 
     ``counted`` says that it has no entry of its own.
     """
@@ -46,7 +46,7 @@ class Turned(Struct, frozen=True):
 
 
 class Expired(Struct, frozen=True):
-    """Another intent's lease has run out: finish that intent first, then come again."""
+    """Another intent's lease has expired: finish that intent first, then try again."""
 
     intent_id: str
 

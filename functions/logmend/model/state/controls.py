@@ -1,4 +1,4 @@
-"""What holds VMs back and who did it: freezes, breakers, waves, approvals; and the fleet's document."""
+"""Controls and who used them: freezes, breakers, waves, approvals; and the fleet's document."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from logmend.model.values import Evidence, InstanceRef, Intent, Plan
 
 
 class Freeze(Struct, frozen=True):
-    """Who froze, when and why. ``over`` is the freeze from before, which stays when this one is lifted.
+    """Who froze, when and why. ``over`` is the earlier freeze, which stays when this one is lifted.
 
-    After ``until`` (None: for good) the next tick lifts it, and says so.
+    After ``until`` (None: no end) the next tick lifts it, and records that.
     """
 
     by: str
@@ -23,17 +23,17 @@ class Freeze(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """A name of this freeze, for an intent that knows of it."""
+        """Return a name for this freeze, for an intent that names it."""
         return f"freeze {self.at.isoformat()} {self.by}"
 
     @property
     def name(self) -> str:
-        """Return the name by which a person lifts it. What one command froze has one name."""
+        """Return the name by which a person lifts it. Everything that one command froze has one name."""
         return f"freeze-{hashlib.sha256(self.mark.encode()).hexdigest()[:6]}"
 
     @property
     def stack(self) -> "tuple[Freeze, ...]":
-        """Every freeze of the stack, the latest first."""
+        """Return every freeze in the stack, the latest first."""
         return (self, *(self.over.stack if self.over else ()))
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class Breaker(Struct, frozen=True):
 
     @property
     def mark(self) -> str:
-        """A name of this opening, for an intent that knows of it."""
+        """Return a name for this opening, for an intent that names it."""
         return f"breaker {self.opened_at.isoformat()}"
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Breaker(Struct, frozen=True):
 
 
 class Wave(Struct, frozen=True):
-    """How far a runbook's waves have come: ``step`` counts from 0, ``held`` says who keeps it there."""
+    """How far a runbook's waves have come: ``step`` counts from 0, ``held`` says who holds it there."""
 
     digest: str
     step: int
@@ -69,7 +69,7 @@ class Wave(Struct, frozen=True):
 
 
 class Declined(Struct, frozen=True):
-    """A person rejected a plan for a VM: automatic work is held off until then, or (None) a release."""
+    """A person rejected a plan for a VM: no automatic work until then or, if None, until a release."""
 
     by: str
     at: datetime
@@ -83,7 +83,7 @@ class Declined(Struct, frozen=True):
 
 
 class Scope(Struct, frozen=True):
-    """What a freeze holds for: everything, a runbook, or a runbook on one VM."""
+    """What a freeze covers: everything, a runbook, or a runbook on one VM."""
 
     runbook: str | None = None
     instance: InstanceRef | None = None
@@ -96,21 +96,21 @@ class Scope(Struct, frozen=True):
 
 
 class Counting(Struct, frozen=True):
-    """Since when every instance counts what is said again, as of the latest tick that did, at ``tick``."""
+    """Since when every instance counts repeats, according to the latest tick that did, at ``tick``."""
 
     since: datetime
     tick: datetime
 
 
 class Fleet(Kept, frozen=True):
-    """What holds for every VM: the global freeze, those of runbooks, and open breakers.
+    """The controls for all VMs: the global freeze, the runbooks' freezes, and open breakers.
 
-    ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it, one
-    that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs on which a freeze has
-    an end, so that the tick finds them. ``last_tick_by`` names the instance as its leases do.
-    ``queued`` are runbooks of which a tick left intents waiting for a place in the budget: until that time,
-    by when they are asked for again, what comes anew does not overtake them. ``counting`` holds if the last
-    tick was one that counts.
+    ``schema`` is the ledger's version: a revision that knows only lower ones neither reads nor writes it,
+    one that knows higher ones migrates it before it enforces anything. ``thawing`` are VMs with a freeze
+    that has an end, for the tick to find them. ``last_tick_by`` names the instance as its leases do.
+    ``queued`` are runbooks whose intents a tick left waiting for a place in the budget: until that time,
+    when they are tried again, new intents do not overtake them. ``counting`` applies if the last tick was
+    one that counts.
     """
 
     frozen: Freeze | None = None
@@ -126,12 +126,12 @@ class Fleet(Kept, frozen=True):
 
     @property
     def counts_since(self) -> datetime | None:
-        """Since when every instance counts; None if the last tick was of one that does not, or is older."""
+        """Return since when every instance counts; None if the last tick's instance does not, or is older."""
         return self.counting.since if self.counting and self.counting.tick == self.last_tick else None
 
 
 class By(Struct, frozen=True):
-    """Who uses a control, when and why. The name is what the ledger was told: a claim."""
+    """Who uses a control, when and why. The name is only what the ledger was told."""
 
     who: str
     at: datetime
@@ -139,7 +139,7 @@ class By(Struct, frozen=True):
 
 
 class Act(Struct, frozen=True):
-    """One use of a control, by a person or (``by`` None) by logmend itself: what its outcome will say."""
+    """One use of a control, by a person or (``by`` None) by logmend itself, as its outcome will tell it."""
 
     reason: str
     at: datetime
@@ -153,7 +153,7 @@ class Act(Struct, frozen=True):
 
 
 class Acts(Kept, frozen=True):
-    """What one transaction did to controls. It is kept with what it did, and told by the next tick."""
+    """What one transaction did to controls. It is stored with that, and the next tick reports it."""
 
     acts_id: str
     acts: tuple[Act, ...]
@@ -162,9 +162,9 @@ class Acts(Kept, frozen=True):
 class Approval(Kept, frozen=True):
     """A plan that waits for a person: the intent as it was judged, the evidence, and what became of it.
 
-    ``plan`` is what an approval is bound to; None if an older version made it, which is bound to nothing
-    and so good for nothing. ``name`` and ``labels`` are the VM's, as they were then. ``warned`` says
-    that people were told that it is about to expire.
+    ``plan`` is what an approval is bound to; None if an older version made it: such an approval is bound to
+    nothing and permits nothing. ``name`` and ``labels`` are the VM's at that time. ``warned`` says that
+    people were told that it is about to expire.
     """
 
     approval_id: str
@@ -182,5 +182,5 @@ class Approval(Kept, frozen=True):
 
     @property
     def warn_at(self) -> datetime:
-        """When to tell people that nobody has decided yet: once three quarters of its time are over."""
+        """Return when to warn people that it is undecided: after three quarters of its time."""
         return self.expires_at - (self.expires_at - self.created_at) / 4

@@ -12,7 +12,7 @@ class State(StrEnum):
     """Where an intent stands."""
 
     RUNNING = "running"
-    WAITING = "waiting"  # deferred: its message will be delivered again
+    WAITING = "waiting"  # deferred: its message will be redelivered
     PARKED = "parked"
     REQUESTED = "requested"
     UNVERIFIED = "unverified"
@@ -22,16 +22,16 @@ class State(StrEnum):
 class Record(Kept, frozen=True):
     """The journal of one intent.
 
-    ``outcome`` is the latest one (what a redelivery re-emits), ``attempt`` counts leases, ``tries`` the
-    transient failures of the VM in a row, ``looks`` the re-checks of an unverified or requested one.
-    ``committed`` says that enforcement may have begun with ``before`` as the evidence for it; it is
-    written before anything is enforced, and taken back only on the VM's own word that nothing was changed
-    (103). ``requested_at`` is when work was handed over, ``asked`` what an agent was asked to do; of what it
-    reported so far, ``before`` keeps the fault and ``enforcement`` what became of enforcing. ``place`` is the
-    document of the budget that its place was taken in, ``cohorts`` names those whose limits it counts for as
-    well. ``mark`` is what the last commit's enforcing leaves on the VM: found there, it proves that it began.
-    ``busy_since`` is since when each check has found the VM busy. ``counted`` says that its end has no entry
-    of its own, but counts.
+    ``outcome`` is the latest one, which a redelivery emits again. ``attempt`` counts leases, ``tries`` the
+    VM's transient failures in a row, and ``looks`` the re-checks if the intent is unverified or requested.
+    ``committed`` says that enforcement may have begun, with ``before`` as the evidence for it. It is written
+    before anything is enforced, and undone only if the VM itself says that nothing was changed (103).
+    ``requested_at`` is when work was requested, and ``asked`` what an agent was asked to do. Of the agent's
+    reports so far, ``before`` keeps the fault and ``enforcement`` the result of enforcing. ``place`` is the
+    budget's document in which its place was taken; ``cohorts`` are those whose limits it also counts
+    towards. ``mark`` is what enforcing after the last commit leaves on the VM, as proof that it began.
+    ``busy_since`` is since when every check has found the VM busy. ``counted`` says that its end is counted,
+    without an entry of its own.
     """
 
     intent: Intent
@@ -54,7 +54,7 @@ class Record(Kept, frozen=True):
 
     @property
     def request(self) -> Asked | None:
-        """What an agent was asked to do last; None if it never was."""
+        """Return what an agent was last asked to do; None if it never was."""
         if self.asked is None or self.requested_at is None:
             return None
         return Asked(self.intent.instance, self.intent.runbook, self.asked, self.requested_at)

@@ -1,16 +1,16 @@
-"""What all documents of the ledger have in common."""
+"""What all documents in the ledger have in common."""
 
 from logmend.model.json import JsonObject
 from logmend.model.struct import Struct, field
 
 SCHEMA = 2
-"""Version of the ledger as a whole, kept with the fleet's switches: each admission and commit reads it."""
+"""Version of the whole ledger, kept with the fleet's switches. Each admission and commit reads it."""
 
 
 class Kept(Struct, frozen=True, kw_only=True):
-    """A value that is stored as a document of its own.
+    """A value that is stored as its own document.
 
-    ``unknown`` are the fields of a newer revision, written back as they were found.
+    ``unknown`` are fields of a newer revision, written back unchanged.
     """
 
     unknown: JsonObject = field(default_factory=dict)

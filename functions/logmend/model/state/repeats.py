@@ -1,4 +1,4 @@
-"""What VMs said again, which is counted."""
+"""Repeats, which are counted per VM."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -9,11 +9,11 @@ from logmend.model.values import InstanceRef, Outcome
 
 
 class Repetition(Struct, frozen=True):
-    """How often one VM said again what one result and reason stand for, since that was recorded.
+    """How often one VM repeated one result and reason since they were recorded.
 
-    ``fence`` is the VM's when it began (0 if nothing of the VM was asked), ``heard`` when it was said last,
+    ``fence`` is the VM's when it began (0 if the VM was not involved), ``heard`` the time of the last repeat
     by our clock. ``ids`` are the intents that were counted, ``begun`` those that have an entry of their own.
-    ``count``, ``first_at`` and ``latest`` are of what is yet to be told.
+    ``count``, ``first_at`` and ``latest`` describe the repeats not reported yet.
     """
 
     fence: int
@@ -26,7 +26,7 @@ class Repetition(Struct, frozen=True):
 
 
 class Repeats(Kept, frozen=True):
-    """What one VM said again under one runbook, of messages that were published on one day of the VM.
+    """One VM's repeats under one runbook, from messages that were published on one day of the VM.
 
     ``tallies`` are by result and reason; ``untold`` are counts that the tick has yet to record.
     """

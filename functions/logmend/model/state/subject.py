@@ -1,4 +1,4 @@
-"""One VM under one runbook, and who works on it."""
+"""One VM under one runbook, and who is working on it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,7 +20,7 @@ class Lease(Struct, frozen=True):
 
 
 class Cooldown(Struct, frozen=True):
-    """Quiet time for automatic intents, and what it came from."""
+    """Time during which automatic intents leave the VM alone, and the result that started it."""
 
     until: datetime
     result: Result
@@ -31,12 +31,12 @@ class Cooldown(Struct, frozen=True):
 class Subject(Kept, frozen=True):
     """One VM under one runbook.
 
-    ``held`` is set by a revert that put something back and keeps automatic intents away. ``held_by`` is the
-    latest revert, whatever it found: what a person asks for without naming it is older, or knows nothing of
-    it. ``failures`` counts failures in a row, ``relapses`` how often the fault came back after a verified fix
-    and was remediated again. ``human_told`` says that the one ERROR about it was recorded, ``open_request``
-    which intent's requested work is still out. ``waiting`` are intents that are parked until the one in hand
-    is done. ``labels`` are those that outcomes tell, as the VM was looked up last.
+    ``held`` is set by a revert that put something back, and keeps automatic intents away. ``held_by`` is the
+    latest revert, whatever it found: a person's request that does not name it is older or was made without
+    knowing about it. ``failures`` counts failures in a row, ``relapses`` how often the fault came back after
+    a verified fix and was remediated again. ``human_told`` says that the one ERROR about it was recorded.
+    ``open_request`` is the intent whose requested work is still unfinished. ``waiting`` are intents parked
+    until the current one is done. ``labels`` are those for outcomes, from the VM's last look-up.
     """
 
     instance: InstanceRef

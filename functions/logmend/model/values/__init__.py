@@ -1,4 +1,4 @@
-"""The values that travel through the pipeline. All frozen; no behaviour beyond naming themselves."""
+"""The values that pass through the pipeline. All are frozen, without behaviour beyond names and text."""
 
 from logmend.model.values.attempt import (
     UNKNOWN,

@@ -18,7 +18,7 @@ _FINDINGS = {
 
 
 class Evidence(Struct, frozen=True):
-    """What a script said on the VM: exit code, ``key=value`` lines (4 KiB at most), of a no stderr's end."""
+    """What a script said on the VM: exit code, ``key=value`` lines (at most 4 KiB), an error's stderr end."""
 
     exit_code: int
     values: Mapping[str, str]
@@ -27,12 +27,12 @@ class Evidence(Struct, frozen=True):
 
     @property
     def finding(self) -> Finding:
-        """OS Config's exec contract: 100 desired, 101 faulty; ours: 102 leave alone, 103 busy; else error."""
+        """Return the finding: 100 desired, 101 faulty (OS Config), 102 leave alone, 103 busy, else error."""
         return _FINDINGS.get(self.exit_code, Finding.ERROR)
 
     @property
     def instance_id(self) -> str | None:
-        """The id that the VM's own metadata server gave, or None."""
+        """Return the id that the VM's own metadata server gave, or None."""
         return self.values.get("instance_id") or None
 
 
@@ -40,13 +40,13 @@ UNKNOWN = "unknown"
 """The cause of a diagnosis that names none."""
 
 Concerns = Literal["owner", "fleet", "logmend"]
-"""Whose a cause is: who runs the VM; network, image or policy; or a runbook that remediates it."""
+"""Whom a cause concerns: the VM's owner; network, image or policy; or a runbook that remediates it."""
 
 
 class Diagnosis(Struct, frozen=True):
-    """Why a VM has its fault, as ``diagnose.sh`` found: a cause that its runbook declares, or ``unknown``.
+    """Why a VM has its fault, from ``diagnose.sh``: a cause that its runbook declares, or ``unknown``.
 
-    ``evidence`` are lines for people. ``why`` is a word for an unknown cause: what kept it from being known
+    ``evidence`` are lines for people. ``why`` is a word that says why a cause is unknown
     (:data:`logmend.runbook.diagnosis.WHYS`). ``next_step`` is what to do about the cause, ``runbook`` the
     runbook that would remediate it.
     """
@@ -59,7 +59,7 @@ class Diagnosis(Struct, frozen=True):
     why: str | None = None
 
     def __str__(self) -> str:
-        """Say it in a line: ``cause disk_full (owner): disk: /var``."""
+        """Return it as one line: ``cause disk_full (owner): disk: /var``."""
         said = self.concerns or self.why
         return f"cause {self.cause}{f' ({said})' if said else ''}: {'; '.join(self.evidence)}".rstrip(": ")
 
@@ -74,28 +74,28 @@ class Trouble(Struct, frozen=True):
 
 
 HostKeySource = Literal["published", "pinned", "first_seen", "known_hosts", "insecure"]
-"""How a VM's SSH host key was known; ``first_seen``: it was pinned in this very attempt."""
+"""How a VM's SSH host key was known; ``first_seen``: it was pinned in this attempt."""
 
 CredentialKind = Literal["certificate", "imported_key", "static"]
-"""What a VM's SSH server let us in with."""
+"""The kind of credential that a VM's SSH server accepted."""
 
 
 class Login(Struct, frozen=True):
-    """How a session got in: how the server's key was known, and what it accepted of us."""
+    """How a session logged in: how the server's key was known, and which credential it accepted."""
 
     host_key: HostKeySource
     credential: CredentialKind
 
 
 class Attempt(Struct, frozen=True):
-    """What was seen and done on a VM in one go; ``verify`` turns it into a result.
+    """What was seen and done on a VM in one attempt; ``verify`` turns it into a result.
 
-    ``enforced`` is true from the moment at which enforcement may have begun. ``requested`` says that the
-    work was handed over (OS Config label set) and will be closed by the tick. ``trouble`` is what ended
-    the attempt early, ``halted`` what the commit point answered if it did not let the attempt enforce.
-    ``asked`` is what an agent was asked to do, if the work was handed over to one. ``committed`` says that
-    this attempt passed the commit point; ``login`` is how a session got in, if one did; ``diagnosis`` is
-    what keeps a fault there, if the runbook can say it.
+    ``enforced`` is true from the moment when enforcement may have begun. ``requested`` says that the work
+    was requested from an agent (the OS Config label is set) and that the tick will close it. ``trouble`` is
+    the error that ended the attempt early, ``halted`` the commit point's answer if it stopped the attempt.
+    ``asked`` is what an agent was asked to do, if one was. ``committed`` says that this attempt passed the
+    commit point. ``login`` is how a session logged in, if one did. ``diagnosis`` is why the fault is there,
+    if the runbook can diagnose it.
     """
 
     executor: str

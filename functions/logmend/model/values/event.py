@@ -1,4 +1,4 @@
-"""What a delivery brings: a log entry, an incident or a tick."""
+"""What a delivery contains: a log entry, an incident or a tick."""
 
 import re
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class Delivery(Struct, frozen=True):
 
     @property
     def replay_of(self) -> str | None:
-        """Id of the original, if this message was republished by ``logmend replay``; no other text."""
+        """Return the original's id if ``logmend replay`` republished this message; never any other text."""
         said = self.attributes.get("logmend_replay_of", "")
         return said if _ORIGINAL.fullmatch(said) else None
 
@@ -30,10 +30,10 @@ class Delivery(Struct, frozen=True):
 class LogEntry(Struct, frozen=True):
     """A LogEntry in proto-JSON form, with the fields that every stage needs already read.
 
-    ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that
-    can carry the line, in the order in which they are searched. ``line_time`` is the line's own time as
-    far as its zone is known (None otherwise). ``programs`` are those that headers and fields name, ``host``
-    is the host: of both only the syntax is known to be right.
+    ``raw`` is the whole entry (camelCase keys, int64 as strings). ``texts`` are the payload fields that can
+    contain the line, in the order in which they are searched. ``line_time`` is the line's own time if its
+    zone is known, else None. ``programs`` and ``host`` are named by headers and fields; only their syntax
+    has been checked.
     """
 
     raw: JsonObject
@@ -50,13 +50,13 @@ class LogEntry(Struct, frozen=True):
 
     @property
     def log_id(self) -> str:
-        """The part of the log name that :func:`log_id_of` gives."""
+        """Return the part of the log name that :func:`log_id_of` returns."""
         return log_id_of(self.log_name)
 
 
-@lru_cache(maxsize=64)  # many entries come of few logs, and each is asked several times
+@lru_cache(maxsize=64)  # many entries come from few logs, and each is asked several times
 def log_id_of(log_name: str) -> str:
-    """Return the decoded part after ``/logs/`` of a log's name; empty if there is none."""
+    """Return the decoded part of a log's name after ``/logs/``; empty if there is none."""
     return log_name.partition("/logs/")[2].replace("%2F", "/").replace("%2f", "/")
 
 
@@ -83,7 +83,7 @@ class Tick(Struct, frozen=True):
 
 
 class Undecodable(Struct, frozen=True):
-    """A body that is no event and never will be: why, and what of it could be read."""
+    """A body that can never be decoded as an event: the reason, and what could be read of it."""
 
     reason: str
     detail: str

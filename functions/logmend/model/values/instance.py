@@ -1,4 +1,4 @@
-"""Which VM is meant, and what the Compute API says of it."""
+"""A VM's identity, and what the Compute API says about it."""
 
 import re
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from logmend.model.struct import Struct, field
 
 
 class InstanceRef(Struct, frozen=True, order=True):
-    """Identity of a VM: the only three things that are trusted to name it.
+    """Identity of a VM: the only three values that are trusted to identify it.
 
-    Construct through :func:`logmend.stages.identify.instance`, which validates all three.
+    Create it with :func:`logmend.stages.identify.instance`, which validates all three.
     """
 
     project_id: str
@@ -17,17 +17,17 @@ class InstanceRef(Struct, frozen=True, order=True):
     instance_id: str
 
     def __str__(self) -> str:
-        """``PROJECT/ZONE/INSTANCE_ID``, as commands take and print it."""
+        """Return ``PROJECT/ZONE/INSTANCE_ID``, as commands accept and print it."""
         return f"{self.project_id}/{self.zone}/{self.instance_id}"
 
     @property
     def region(self) -> str:
-        """The zone without its last part: ``us-west1`` of ``us-west1-a``."""
+        """Return the zone without its last part: ``us-west1`` for ``us-west1-a``."""
         return self.zone.rpartition("-")[0]
 
 
 class Lineage(Struct, frozen=True):
-    """What a VM was made from, as far as its own look-up tells; None means that nothing is said of it.
+    """What a VM was made from, as far as its own look-up says; None means unknown.
 
     ``group`` and ``template`` are paths (``projects/…``) that a managed instance group leaves in the metadata
     of its VMs, ``image`` the first licence that the image gave the boot disk, ``PROJECT/NAME``.
@@ -39,7 +39,7 @@ class Lineage(Struct, frozen=True):
 
 
 class Group(Struct, frozen=True):
-    """A managed instance group: how many VMs it has or is to have, their ids, and those of healthy ones."""
+    """A managed instance group: its actual or target size, its VMs' ids, and the healthy VMs' ids."""
 
     size: int
     members: frozenset[str]
@@ -52,12 +52,12 @@ _TEMPLATE = re.compile(r"projects/[\w.:-]{1,99}/(?:global|regions/[\w-]{1,63})/i
 
 
 class InstanceFacts(Struct, frozen=True):
-    """What the Compute API says of a VM. None always means *unknown*, never *no*.
+    """What the Compute API says about a VM. None always means *unknown*, never *no*.
 
     ``metadata`` are the instance's own items, ``project_metadata`` the project's common ones.
     ``partner_namespaces`` are the namespaces of ``partnerMetadata`` (REST ``view=FULL`` only).
-    ``licenses`` are those that its image gave the boot disk, ``PROJECT/NAME``; an instance names no image.
-    ``unknown`` says of fields that were asked for and not answered why not.
+    ``licenses`` are those that the image gave the boot disk, ``PROJECT/NAME``; an instance names no image.
+    ``unknown`` says why fields that were requested are missing.
     """
 
     ref: InstanceRef
@@ -77,13 +77,13 @@ class InstanceFacts(Struct, frozen=True):
     unknown: Mapping[str, str] = field(default_factory=dict)
 
     def effective(self, key: str) -> str | None:
-        """Value of a metadata item as the guest sees it: the instance's own, else the project's."""
+        """Return a metadata item's value as the guest sees it: the instance's own, else the project's."""
         own = self.metadata.get(key)
         return own if own is not None else (self.project_metadata or {}).get(key)
 
     @property
     def lineage(self) -> Lineage:
-        """Group, template and image that it was made from; the first two as its group wrote them down."""
+        """Return the group, template and image it was made from, the first two from its group's metadata."""
         group, template = self.metadata.get("created-by", ""), self.metadata.get("instance-template", "")
         return Lineage(
             group=group if _GROUP.fullmatch(group) else None,

@@ -1,4 +1,4 @@
-"""What is to be done on a VM, and what stands against it."""
+"""What to do on a VM, and reasons not to do it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,10 +10,10 @@ from logmend.model.values.instance import InstanceRef
 
 
 class Plan(Struct, frozen=True):
-    """What a person is shown to approve, and all that an approval of it is good for.
+    """What a person is asked to approve, and everything that the approval permits.
 
-    ``guards`` has each guard's verdict in words, ``evidence`` what the check said under the runbook's
-    ``approval_keys`` (None: it did not say it).
+    ``guards`` has each guard's verdict in words, ``evidence`` the check's values for the runbook's
+    ``approval_keys`` (None if the check did not print it).
     """
 
     action: Action
@@ -24,19 +24,18 @@ class Plan(Struct, frozen=True):
 
 
 class Intent(Struct, frozen=True):
-    """What is to be done: one action on one VM with one runbook.
+    """Work to do: one action on one VM with one runbook.
 
-    ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` for what came as a message, another prefix for
-    what an operator, an approval or a follow-up wrote. ``event_time`` is what staleness is judged by.
-    ``line_host`` is the host that the line names if that is not ``shipped_by``, the agent's own.
-    ``repeats`` says that the source repeats itself if nothing is done. ``overrides`` names the revert that a
-    person knew of and takes back. ``approved`` is what the person who approved it saw, and nothing else may
-    be done under that approval. A person's revert goes on through the freezes and the breaker that it names
-    in ``passes`` (an order to enforce: through the breaker and what windows close), on at most ``at_most``
-    VMs in a window of the budget (None: no limit). ``why`` is the reason that the person gave.
-    ``back_to`` are the runbooks that this one goes before, the last of which comes again once this one is
-    through; ``gone_first`` are all that went first, none does so twice.
-    ``ends`` is all that is left to say of it, without a look at the VM: what went first did not help.
+    ``intent_id`` names it in the ledger: ``m-MESSAGE_ID`` if it came as a message, another prefix if it came
+    from an operator, an approval or a follow-up. Staleness is judged by ``event_time``. ``line_host`` is the
+    host that the line names, if it differs from ``shipped_by``, the agent's own. ``repeats`` says that the
+    source repeats itself if nothing is done. ``overrides`` names the revert that a person knew about and
+    takes back. ``approved`` is what the approving person saw; the approval permits nothing else. A person's
+    revert passes the freezes and the breaker named in ``passes`` (an order to enforce passes the breaker and
+    closed windows), on at most ``at_most`` VMs in a window of the budget (None: no limit). ``why`` is the
+    reason that the person gave. ``back_to`` are the runbooks that this one goes before, the last of which
+    comes again once this one is done; ``gone_first`` are all that went first, each at most once. ``ends`` is
+    the final verdict, without a look at the VM, if what went first did not help.
     """
 
     intent_id: str
@@ -69,20 +68,20 @@ class Intent(Struct, frozen=True):
 
     @property
     def puts_back(self) -> bool:
-        """A person undoes what was done: freezes and the budget of what it undoes do not apply."""
+        """Return whether a person undoes what was done: freezes and that work's budget do not apply."""
         return self.action is Action.REVERT and self.origin is Origin.OPERATOR
 
     @property
     def automatic(self) -> bool:
-        """No person stands behind it: cooldowns and holds bind it."""
+        """Return whether no person asked for it: cooldowns and holds apply."""
         return self.origin not in (Origin.OPERATOR, Origin.APPROVAL)
 
 
 class Verdict(Struct, frozen=True):
-    """What stands against going on, or what came of it: a result with its reason and text for people.
+    """Why to stop, or how the work ended: a result with its reason and text for people.
 
-    Where a stage is asked whether to go on, None means yes. ``not_before`` is when the tick takes up what is
-    parked; None for the next tick.
+    If a stage decides whether to go on, None means yes. ``not_before`` is when the tick resumes a parked
+    intent; None means the next tick.
     """
 
     result: Result

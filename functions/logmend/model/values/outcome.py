@@ -11,7 +11,7 @@ from logmend.model.values.instance import InstanceRef, Lineage
 
 
 class Latency(Struct, frozen=True):
-    """Milliseconds: publish to start, facts look-up, on the VM, start to outcome."""
+    """Milliseconds from publish to start, for the facts look-up, on the VM, and from start to outcome."""
 
     queue: int | None = None
     lookup: int | None = None
@@ -20,14 +20,14 @@ class Latency(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """The one honest record of what became of an event. Never holds the matched text.
+    """The record of what became of an event. It never contains the matched text.
 
     ``committed`` says that enforcing may have begun, in this attempt or an earlier one. ``diagnosis`` is why
-    the fault is there, ``lineage`` what the VM was made from, ``owner`` what the label of it says that
-    ``LOGMEND_OWNER_LABEL`` names, ``labels`` what those say that ``LOGMEND_OUTCOME_LABELS`` names. ``why``
-    and ``passes`` are of the order: the reason that was given, and what it was to go through. ``count`` is of
-    how many events it tells: if it tells of those since ``first_at`` that said the same again,
-    ``message_id`` and ``source`` are the latest's.
+    the fault is there, ``lineage`` what the VM was made from. ``owner`` is the value of the VM's label that
+    ``LOGMEND_OWNER_LABEL`` names, ``labels`` those of the labels in ``LOGMEND_OUTCOME_LABELS``. ``why`` and
+    ``passes`` come from the order: the reason given, and what it was to pass. ``count`` is the number of
+    events that the outcome covers: if these are repeats since ``first_at``, ``message_id`` and ``source``
+    are the latest one's.
     """
 
     result: Result
@@ -70,10 +70,10 @@ class Outcome(Struct, frozen=True):
 
     @property
     def final(self) -> bool:
-        """No other outcome of the same event follows."""
+        """Return whether no other outcome of the same event follows."""
         return self.result not in INTERIM_RESULTS
 
     @property
     def detail_and_cause(self) -> str:
-        """What a person reads of it: the detail, and why the fault is there."""
+        """Return the text for people: the detail, and why the fault is there."""
         return "; ".join(filter(None, (self.detail, str(self.diagnosis) if self.diagnosis else "")))

@@ -1,6 +1,6 @@
 """First stage: bytes in, event out. Pure; never raises, whatever it is given.
 
-What cannot be read comes back as :class:`~logmend.model.values.Undecodable` with a reason and a detail that
+Unreadable input is returned as :class:`~logmend.model.values.Undecodable`, with a reason and a detail that
 never quotes the payload:
 
 ``malformed``
@@ -10,9 +10,9 @@ never quotes the payload:
 ``too_large``
     a request over ``MAX_BODY`` or a payload over ``MAX_ENTRY``
 ``not_an_event``
-    JSON that is no LogEntry, incident or tick; a CloudEvent of another type
+    JSON that is not a LogEntry, incident or tick; a CloudEvent of another type
 
-Unknown fields of Google's are ignored. Our own document, the tick, is read strictly.
+Unknown fields in Google's documents are ignored. Our own document, the tick, is read strictly.
 """
 
 from logmend.stages.decode.documents import document

@@ -1,4 +1,4 @@
-"""A parsed JSON document to the event that it is."""
+"""Convert a parsed JSON document to an event."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from logmend.stages.decode import lines
 from logmend.stages.decode.payload import instant, string, strings, too_deep, unix_seconds
 
 RUNBOOK_LABEL = "logmend-runbook"
-"""User label by which an alert policy names its runbook."""
+"""The user label with which an alert policy names its runbook."""
 
 TICK = {"logmend": "tick"}
 
 OUTCOME = frozenset({"outcome_id", "result", "version"})
-"""Keys that an outcome has, and no event."""
+"""Keys that every outcome has and no event does."""
 
 _SHAPES = {"logName": str, "resource": dict, "labels": dict, "jsonPayload": dict, "textPayload": str}
 _KINDS = {str: "a string", dict: "an object"}
@@ -21,9 +21,8 @@ _KINDS = {str: "a string", dict: "an object"}
 def document(value: Any, *, shallow: bool = False) -> Event | Undecodable:
     """Return the event that a JSON value (dict, list, str, …) is, or why it is not one.
 
-    ``shallow`` says that it is known not to nest too deeply.
-    Timestamps that cannot be read are None, which means unknown: the pipeline then judges staleness by
-    the publish time of the message.
+    ``shallow`` says that it is known not to nest too deeply. Unreadable timestamps become None (unknown): the
+    pipeline then judges staleness by the message's publish time.
     """
     if not isinstance(value, dict):
         return Undecodable("not_an_event", "not a JSON object")

@@ -1,4 +1,4 @@
-"""What Pub/Sub puts around a document: a raw push, or a CloudEvent (binary or structured mode)."""
+"""Unwrap what Pub/Sub puts around a document: a push body or a CloudEvent (binary or structured mode)."""
 
 import base64
 import hashlib
@@ -14,8 +14,8 @@ from logmend.stages.decode.documents import document
 from logmend.stages.decode.payload import MAX_DEPTH, MAX_SPELLED, instant, loads, string, strings, too_large
 
 MAX_BODY = 14 * 1024 * 1024
-"""Bytes of a request. A Pub/Sub message is at most 10 MB (cloud.google.com/pubsub/quotas), which base64 makes
-13.4 MB, with at most 128 KB of attributes; nothing larger can come from a push."""
+"""The most bytes of a request. A Pub/Sub message has at most 10 MB (cloud.google.com/pubsub/quotas), 13.4 MB
+in base64, and at most 128 KB of attributes; a push cannot be larger."""
 
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 
@@ -25,7 +25,7 @@ _MESSAGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}")
 def request(body: bytes, headers: Mapping[str, str]) -> tuple[Delivery, Event | Undecodable]:
     """Decode one HTTP request of a push subscription or of Eventarc.
 
-    The message id is Pub/Sub's; without a usable one it is ``h-`` and 32 hex digits of the body's SHA-256.
+    The message id is Pub/Sub's, or, without a usable one, ``h-`` and 32 hex digits of the body's SHA-256.
     Header names may be in any case. Never raises.
     """
     if len(body) > MAX_BODY:
@@ -50,9 +50,9 @@ def unwrapped(
     kind: str | None = None,
     event_id: str | None = None,
 ) -> tuple[Delivery, Event | Undecodable, object]:
-    """Decode a push body or CloudEvent that is parsed already; ``kind`` and ``event_id`` are header values.
+    """Decode a parsed push body or CloudEvent; ``kind`` and ``event_id`` are header values.
 
-    ``name`` makes an id for a message that has none. The third value is the payload's JSON document, None
+    ``name`` creates an id for a message without one. The third value is the payload's JSON document, or None
     if there is none.
     """
     inner: object = value
@@ -70,7 +70,7 @@ def unwrapped(
 def _message(
     wrapper: JsonObject, event_id: str | None, name: Callable[[], str]
 ) -> tuple[Delivery, Event | Undecodable, Any]:
-    """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}``, in camel or snake case."""
+    """Decode ``{"message": {…}, "subscription": …, "deliveryAttempt": …}`` in camel or snake case."""
     inner: dict[str, Any] = wrapper["message"]
     delivery = Delivery(
         message_id=_usable(inner.get("messageId")) or _usable(inner.get("message_id")) or event_id or name(),
@@ -104,7 +104,7 @@ def _data(data: object) -> bytes | Undecodable:
 
 
 def _base64(data: str) -> bytes:
-    """Decode what proto-JSON allows: the URL-safe alphabet and missing padding, too. Else ValueError."""
+    """Decode base64 as proto-JSON allows it, also URL-safe or without padding; ValueError otherwise."""
     try:
         return msgspec.convert(data, bytes)  # the standard alphabet, padded, as Pub/Sub sends it
     except msgspec.ValidationError:
@@ -113,7 +113,7 @@ def _base64(data: str) -> bytes:
 
 
 def _usable(message_id: object) -> str | None:
-    """Return an id that can be a ledger key as it is: Pub/Sub's are digits, a CloudEvent's near enough."""
+    """Return an id if it can be a ledger key as it is: Pub/Sub's are digits, a CloudEvent's similar."""
     text = str(message_id) if isinstance(message_id, int) else message_id
     return text if isinstance(text, str) and _MESSAGE_ID.fullmatch(text) else None
 

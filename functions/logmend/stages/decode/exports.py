@@ -1,16 +1,16 @@
-"""Log entries in the shapes that people export them in, made into LogEntry's proto-JSON. Pure.
+"""Convert log entries from the formats of various exports to LogEntry's proto-JSON. Pure.
 
-* ``{"entries": […]}``: an answer of ``entries.list`` (Cloud Logging's REST reference);
+* ``{"entries": […]}``: a response of ``entries.list`` (Cloud Logging's REST reference);
 * rows of a BigQuery sink (cloud.google.com/logging/docs/export/bigquery): LogEntry's own names, null for
-  what is not there, payload keys in lower case, times in UTC without a zone (bq query) or with ``UTC`` (bq
+  missing values, payload keys in lower case, times in UTC without a zone (bq query) or with ``UTC`` (bq
   extract);
-* rows of Log Analytics (cloud.google.com/logging/docs/analyze), also by a linked dataset: names in
+* rows of Log Analytics (cloud.google.com/logging/docs/analyze), also through a linked dataset: names in
   snake_case, JSON columns as objects or as text. Python's MessageToDict gives the same names;
-* what the Node client's entries are as JSON (nodejs-logging, src/entry.ts, src/utils/common.ts): a payload as
+* the Node client's entries as JSON (nodejs-logging, src/entry.ts, src/utils/common.ts): a payload as
   google.protobuf.Struct, ``{"fields": {"message": {"stringValue": …}}}``, times as seconds and nanos, or an
   Entry's own ``{"metadata": …, "data": …}``.
 
-Only what has such a shape is touched: an entry as Google's tools print it comes out as it went in.
+Anything else is left unchanged, including entries as Google's tools print them.
 """
 
 import json
@@ -42,7 +42,7 @@ _KINDS = ("stringValue", "numberValue", "boolValue", "nullValue", "structValue",
 
 _PARTS = frozenset(("textPayload", "jsonPayload", "text_payload", "json_payload", "insertId", "insert_id"))
 _FLOAT = re.compile(r"\d\.\d{1,17}E9")
-"""Seconds since 1970 as BigQuery's API spells a TIMESTAMP."""
+"""Seconds since 1970 as BigQuery's API writes a TIMESTAMP."""
 
 HOW = (
     "export log entries with gcloud logging read … --format=json, as JSON from Logs Explorer, or whole rows"
@@ -51,7 +51,7 @@ HOW = (
 
 
 def unpacked(value: object) -> Iterator[object]:
-    """Yield the entries of an answer of ``entries.list``; any other value as it is."""
+    """Yield the entries of an ``entries.list`` response, or any other value as it is."""
     if isinstance(value, dict) and "logName" not in value and isinstance(value.get("entries"), list):
         yield from value["entries"]
     else:
@@ -59,7 +59,7 @@ def unpacked(value: object) -> Iterator[object]:
 
 
 def entry(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the LogEntry that a JSON object is in one of these shapes; in none, the object itself."""
+    """Return a JSON object in one of these formats as a LogEntry; any other object as it is."""
     metadata, data = value.get("metadata"), value.get("data")
     if isinstance(metadata, dict) and "logName" in metadata and isinstance(data, str | dict):
         said = {"textPayload" if isinstance(data, str) else "jsonPayload": data}
@@ -87,7 +87,7 @@ def entry(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def hint(value: object) -> str:
-    """Return which export to use instead of a JSON value that is not an event."""
+    """Return a hint about which export to use instead of a JSON value that is not an event."""
     if isinstance(value, dict):
         if not _PARTS.isdisjoint(value):
             return f"a log entry without its log name and resource: select all columns; {HOW}"
@@ -99,7 +99,7 @@ def hint(value: object) -> str:
 
 
 def _foreign(value: Mapping[str, object]) -> bool:
-    """Whether anything in it is other than in proto-JSON as Google's own tools print it."""
+    """Return whether anything in it differs from proto-JSON as Google's own tools print it."""
     for key, said in value.items():
         if said is None:
             return True
@@ -121,10 +121,10 @@ def _zoneless(said: str) -> bool:
 
 
 def _time(said: object) -> object:
-    """Return RFC 3339 of a row's UTC or of a protobuf's seconds and nanos; anything else as it is."""
+    """Return RFC 3339 for a row's UTC or a protobuf's seconds and nanos; anything else as it is."""
     if isinstance(said, dict):
         seconds, nanos = said.get("seconds"), said.get("nanos") or 0
-        if isinstance(seconds, dict):  # a Long of protobuf.js
+        if isinstance(seconds, dict):  # a Long from protobuf.js
             seconds = seconds.get("low")
         try:
             at = datetime.fromtimestamp(int(seconds), UTC)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def _time(said: object) -> object:
 
 
 def _parsed(said: str) -> object:
-    """Parse a JSON column; text that is no object stays text, for decode to refuse."""
+    """Parse a JSON column. Text that is not an object stays text, and decode rejects it."""
     try:
         read = json.loads(said)
     except (ValueError, RecursionError):
@@ -167,7 +167,7 @@ def _fields(fields: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Return the JSON value that a google.protobuf.Value stands for."""
+    """Return the JSON value of a google.protobuf.Value."""
     if not isinstance(value, dict):
         return None
     if isinstance(struct := value.get("structValue"), dict):

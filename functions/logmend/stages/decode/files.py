@@ -1,4 +1,4 @@
-"""Documents as operators have them: in files and streams, in any shape that a Google tool prints."""
+"""Decode documents from operators' files and streams, in any format that Google's tools print."""
 
 import hashlib
 import io
@@ -14,14 +14,14 @@ from logmend.stages.decode.documents import document
 from logmend.stages.decode.payload import too_deep, too_large
 
 Item = tuple[Delivery | None, Event | Undecodable, object]
-"""The delivery (None where there was no message), the event, and the payload's JSON document (the whole
-value where it could not be read)."""
+"""The delivery (None if there was no message), the event, and the payload's JSON document (the whole value if
+it could not be read)."""
 
 
 def any_shape(text: bytes) -> list[Item]:
-    """Decode every document of a file, in order; at least one item comes back, and nothing is raised.
+    """Decode every document in a file, in order. Returns at least one item, and never raises.
 
-    Read are a LogEntry, an incident, a tick, a Pub/Sub push body, an item of ``gcloud pubsub subscriptions
+    It reads a LogEntry, an incident, a tick, a Pub/Sub push body, an item from ``gcloud pubsub subscriptions
     pull --format=json``, a CloudEvent (structured, or the body of a binary one), log entries as other tools
     export them (:mod:`logmend.stages.decode.exports`), and arrays, JSON lines or a plain sequence of these.
     """
@@ -29,10 +29,10 @@ def any_shape(text: bytes) -> list[Item]:
 
 
 def entries(source: BinaryIO, passing: stream.Passing | None = None) -> Iterator[Item]:
-    """Decode a stream document by document, like :func:`any_shape`, in memory bounded by its largest.
+    """Decode a stream document by document, like :func:`any_shape`, in memory bounded by the largest one.
 
-    Nothing comes of an empty stream, or of what is ``passing``. What it holds raises nothing; errors of
-    reading it do.
+    An empty stream yields nothing, and so do documents that ``passing`` leaves out. Only errors reading the
+    stream are raised, whatever its content.
     """
     for value, plain in stream.sifted(source, passing or stream.Passing()):
         if isinstance(value, Undecodable):
@@ -45,7 +45,7 @@ def entries(source: BinaryIO, passing: stream.Passing | None = None) -> Iterator
 
 
 def _item(value: Any, plain: bool) -> Item:
-    """Decode one value; ``plain`` says that its text is known to be neither long nor deep."""
+    """Decode one value; ``plain`` says that its text is known to be short and not too deep."""
     if not isinstance(value, dict) or (not plain and too_deep(value)):
         return None, _event(value), value
     if "logName" not in value and "metadata" not in value and isinstance(value.get("data"), str):
@@ -55,7 +55,7 @@ def _item(value: Any, plain: bool) -> Item:
         return delivery, event, value if payload is None else payload
     if (read := exports.entry(value)) is not value:
         value, plain = read, False
-    # An entry is as large as it travels, without indents.
+    # An entry's size is its size in transit, without indentation.
     if not plain and (why := too_large(msgspec.json.encode(value))) is not None:
         return None, why, value
     return None, _event(value, shallow=plain), value

@@ -1,23 +1,23 @@
-"""The general form of what stands before a log line's message: one grammar for decoding and for filters.
+"""The general form of a header before a log line's message: one grammar for decoding and for filters.
 
 ::
 
     [PRI] [UPTIME] [PRI]  [[VERSION] TIME [FACILITY] [HOST] [FACILITY]]  TAG ([PID]: | PROCID MSGID DATA)
 
 * priorities (``<30>``, also with RFC 6587's byte count before it) and the kernel's ``[   12.345678]``;
-* times like ``Sep  2 04:27:51``, also with a day of the week, a year, a fraction or a zone; ISO 8601 with
-  ``T`` or a blank and any zone or none; seconds since 1970 or, with a PID, since the VM started
-  (journalctl(1), ``-o short-*``; without a PID it may be the kernel's own prose);
+* times such as ``Sep  2 04:27:51``, also with a weekday, a year, a fraction or a zone; ISO 8601 with ``T``
+  or a space and any zone or none; seconds since 1970 or, with a PID, since the VM started
+  (journalctl(1), ``-o short-*``; without a PID it may be the kernel's own text);
 * ``daemon.info`` before or after the host (syslogd of busybox and FreeBSD), or no host (as in ``/dev/log``);
-* hosts as rsyslog takes them: names, addresses, and syslog-ng's chains with ``/`` and ``@`` (pmrfc3164);
+* hosts as rsyslog accepts them: names, addresses, and syslog-ng's chains with ``/`` and ``@`` (pmrfc3164);
 * tags that are a program's full path, PIDs of any kind.
 
-A word before the tag is a host only if a time precedes it: ``grep PROGRAM: …`` is no header. The patterns
-keep to what Python and RE2 share, without backslashes and quotes, so that a filter can hold them as they are.
+A word before the tag is a host only if a time precedes it: ``grep PROGRAM: …`` is not a header. The patterns
+use only syntax common to Python and RE2, without backslashes or quotes, so a filter can contain them as is.
 """
 
 COLOUR = "(?:.(?:x1[bB]|033)?[[][0-9;]*m)*"
-"""Terminal colours, as they are or as the serial console spells them out."""
+"""Terminal colours, raw or as the serial console escapes them."""
 
 _PRIORITY = "(?:(?:[0-9]+ )?<[0-9]{1,3}>)?"
 UPTIME = "[[] *[0-9]+[.][0-9]+[]]"
@@ -32,18 +32,18 @@ _FACILITY = f"(?:<?[a-z0-9]+[.]{_SEVERITY}>? )?"
 TIME = f"(?:{_STAMP}|[0-9]{{9,10}}[.][0-9]+|{UPTIME})"
 HOST = "(?:[A-Za-z0-9_.:/@%-]*[A-Za-z0-9_.%-]|[[][0-9A-Fa-f:.]+[]])"
 _WORD = "[!-~]*[!-9;-~]"
-"""RFC 5424's process or message id. One that ends in a colon is another header's tag, behind a host ``-``."""
+"""RFC 5424's process or message id. A word ending in a colon is another header's tag, after a host ``-``."""
 DATA = "(?:-|[[].*[]])"
-"""Structured data. A filter need not tell where exactly it ends: the program is named before it."""
+"""Structured data. A filter does not need its exact end: the program is named before it."""
 
 
 def before(colour: str = "") -> str:
-    """Return the pattern of what may stand before a header, or before a message without one."""
+    """Return the pattern for what may precede a header, or a message without one."""
     return f"{_PRIORITY}{colour}(?:{UPTIME} )?{_PRIORITY}{colour}"
 
 
 def named(tag: str, *, time: str = TIME, host: str = HOST, data: str = DATA) -> str:
-    """Return the pattern of a header from its time on, whose tag the pattern ``tag`` describes.
+    """Return the pattern for a header from its time on, with the pattern ``tag`` for its tag.
 
     ``time``, ``host`` and ``data`` replace the patterns of these parts.
     """
@@ -52,11 +52,11 @@ def named(tag: str, *, time: str = TIME, host: str = HOST, data: str = DATA) -> 
 
 
 def line(tag: str) -> str:
-    """Return RE2's pattern of all that may stand before a message of a program, anchored at the start."""
+    """Return the RE2 pattern for all that may precede a program's message, anchored at the start."""
     mark = "[^ -~]?"  # a byte order mark
     return f"^[[:space:]]*{COLOUR}{before(COLOUR)}(?:{named(tag)}{mark})?{COLOUR}"
 
 
 def program(*names: str) -> str:
-    """Return the pattern of a program's tag: one of its names, or its full path."""
+    """Return the pattern for a program's tag: one of its names, or its full path."""
     return f"(?:/(?:[^ /:[]+/)*)?(?:{'|'.join(names)})"

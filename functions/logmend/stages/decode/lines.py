@@ -1,10 +1,9 @@
-"""Who said a log line, where, and what: the payload texts in the one form that runbooks match.
+"""Read the program, host and message of a log line, and give payload texts the one form that runbooks match.
 
-The same line reaches Cloud Logging bare, behind the header of a syslog daemon, the journal or the kernel
-(:mod:`logmend.stages.decode.header`), with terminal colours or with its control characters spelled out.
-Runbooks see all of them as ``PROGRAM: MESSAGE``, or as ``MESSAGE`` alone if nothing says which program
-wrote it, so that a pattern anchored at the start cannot be met by another program that merely quotes the
-line.
+The same line reaches Cloud Logging bare, after a header of a syslog daemon, the journal or the kernel
+(:mod:`logmend.stages.decode.header`), with terminal colours, or with escaped control characters. Runbooks
+always see ``PROGRAM: MESSAGE``, or just ``MESSAGE`` if nothing says which program wrote it. Therefore another
+program that merely quotes the line cannot match a pattern anchored at the start.
 """
 
 import re
@@ -18,7 +17,7 @@ from logmend.stages.decode import header
 from logmend.stages.decode.payload import instant, unix_seconds
 
 MESSAGE_FIELDS = ("message", "MESSAGE", "log", "msg")
-"""Fields of ``jsonPayload`` that hold the line, in the order in which they are searched.
+"""Fields of ``jsonPayload`` that contain the line, in the order in which they are searched.
 
 ``message``: the Ops Agent (its tail and syslog inputs set ``Key message``), google-fluentd, Vector;
 ``MESSAGE``: the journal (systemd.journal-fields(7)), by the Ops Agent's systemd_journald receiver, and
@@ -27,7 +26,7 @@ and Docker; ``msg``: rsyslog's property of that name."""
 
 PROGRAM_FIELDS = (
     "SYSLOG_IDENTIFIER",  # systemd.journal-fields(7)
-    "syslog_identifier",  # the same by fluent-bit's and fluentd's lower-case options, and in BigQuery
+    "syslog_identifier",  # the same with fluent-bit's and fluentd's lower-case options, and in BigQuery
     "ident",  # Fluent Bit's conf/parsers.conf (syslog-rfc3164, -rfc5424), fluentd's syslog parser
     "programname",  # rsyslog's properties
     "syslogtag",
@@ -35,10 +34,10 @@ PROGRAM_FIELDS = (
     "PROGRAM",  # syslog-ng's format-json
     "appname",  # Vector's and OpenTelemetry's syslog sources
 )
-"""Fields of ``jsonPayload`` that name the program. Each that is there counts."""
+"""Fields of ``jsonPayload`` that name the program. All that are present count."""
 
 HOST_FIELDS = ("_HOSTNAME", "hostname", "host", "HOST", "HOSTNAME")
-"""Fields of ``jsonPayload`` that name the host of the line, by the same sources."""
+"""Fields of ``jsonPayload`` that name the line's host, from the same sources."""
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _ESCAPES = re.compile(r"(?:\\x[0-9a-fA-F]{2}|\\[0-7]{3})+|\\[abfnrtv\"'\\]")
@@ -55,7 +54,7 @@ _HOST_FIELDS = frozenset(HOST_FIELDS)
 
 
 def _portable(pattern: str) -> re.Pattern[str]:
-    """Compile one of the header's patterns; to Python, ``[[]`` looks like a set within a set."""
+    """Compile one of the header's patterns. Python warns that ``[[]`` looks like a nested set."""
     return re.compile(pattern.replace("[[]", r"\["))
 
 
@@ -71,7 +70,7 @@ _ZONED = re.compile(r"(?:[A-Z][a-z]{2},? )?(\d{4}-\S+[ T]\S+?)(?: (UTC)| ([+-]\d
 
 
 class Line(Struct, frozen=True):
-    """One line: the program and host that its header names, what it said, the time if its zone is known."""
+    """One line: the program and host from its header, the message, and the time if its zone is known."""
 
     program: str | None
     message: str
@@ -80,15 +79,15 @@ class Line(Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """``PROGRAM: MESSAGE``, or the message alone."""
+        """Return ``PROGRAM: MESSAGE``, or the message alone."""
         return f"{self.program}: {self.message}" if self.program else self.message
 
 
 def read(text: str, *, program: str | None = None, escaped: bool = False) -> Line:
     """Read one payload text.
 
-    ``program`` is what a field of its own names (journal, fluentd): it is believed over any header, which
-    then is part of the message unless it names the same program. ``escaped`` says that the serial console's
+    ``program`` is the name from a separate field (journal, fluentd). It overrides any header, which
+    is then part of the message unless it names the same program. ``escaped`` says that the serial console's
     label ``is_text_escaped`` is set.
     """
     if escaped:
@@ -106,7 +105,7 @@ def read(text: str, *, program: str | None = None, escaped: bool = False) -> Lin
     return Line(program, text[start.end() :] if start else text)
 
 
-@cache  # it takes milliseconds to compile, for a form that is rare
+@cache  # it takes milliseconds to compile, and the form is rare
 def _since_start() -> re.Pattern[str]:
     return _portable(header.before().replace(")?", ")??") + _named(header.UPTIME))
 
@@ -120,7 +119,7 @@ def _header(text: str) -> re.Match[str] | None:
 
 
 def _names(found: re.Match[str]) -> bool:
-    """Whether it is a header. Any word may have a colon behind it: without a time, a PID or a path tells."""
+    """Return whether it is a header: any word may precede a colon, so it takes a time, a PID or a path."""
     time, data = found["time"], found["data"]
     if (time is not None and not time.startswith("[")) or (data is not None and found["host"] is not None):
         return True
@@ -128,7 +127,7 @@ def _names(found: re.Match[str]) -> bool:
 
 
 def named_by(tag: str) -> str | None:
-    """Return the program of a tag: ``gce_x`` of ``/usr/bin/gce_x[929]:``; None of ``-``, which names none."""
+    """Return a tag's program: ``gce_x`` for ``/usr/bin/gce_x[929]:``; None for ``-``, which names none."""
     if tag.endswith((":", "]")):
         tag = _PID.sub("", tag)
     name = tag.rpartition("/")[2] if tag.startswith("/") else tag
@@ -136,14 +135,14 @@ def named_by(tag: str) -> str | None:
 
 
 def host(value: object) -> str | None:
-    """Return a name or an address of a host; None for anything else, and for what says nothing."""
+    """Return a host's name or address; None for anything else, or if it says nothing."""
     if not isinstance(value, str) or not _HOST.fullmatch(value) or value.partition(".")[0] == "localhost":
         return None
     return value
 
 
 def _time(stamp: str | None) -> datetime | None:
-    """Read the time of a header. Without a zone (RFC 3164 has none) it is unknown, as is one since boot."""
+    """Return a header's time. It is unknown without a zone (RFC 3164 has none) or if counted since boot."""
     if stamp is None:
         return None
     if found := _ZONED.fullmatch(stamp):
@@ -152,7 +151,7 @@ def _time(stamp: str | None) -> datetime | None:
 
 
 def unescape(text: str) -> str:
-    r"""Undo the serial console's escaping: ``\r\n``, ``\"``, ``\x1b``, and UTF-8 spelled byte by byte."""
+    r"""Undo the serial console's escaping: ``\r\n``, ``\"``, ``\x1b``, and UTF-8 byte by byte."""
     return _ESCAPES.sub(_unescaped, text)
 
 
@@ -165,17 +164,17 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def of_entry(raw: JsonObject) -> list[Line]:
-    """Return the lines of a LogEntry's payload, in the order in which they are searched.
+    """Return the lines in a LogEntry's payload, in the order in which they are searched.
 
-    Read are :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry). If
-    several fields name a program, the first counts.
+    They come from :data:`MESSAGE_FIELDS` and ``textPayload`` (google-fluentd, serial console, OpenTelemetry).
+    If several fields name a program, the first counts.
     """
     lines = []
     if payload := raw.get("jsonPayload"):
         program = program_of(payload)
         for key in MESSAGE_FIELDS:
             if isinstance(said := payload.get(key), str):
-                lines.append(read(said, program=program))  # noqa: PERF401  the fields are few, and this is hot
+                lines.append(read(said, program=program))  # noqa: PERF401  few fields, and this is hot
     if isinstance(text := raw.get("textPayload"), str):
         labels = raw.get("labels")
         escaped = isinstance(labels, dict) and labels.get("is_text_escaped") == "true"
@@ -184,7 +183,7 @@ def of_entry(raw: JsonObject) -> list[Line]:
 
 
 def program_of(payload: Mapping[str, object]) -> str | None:
-    """Return the program that the first of :data:`PROGRAM_FIELDS` names; None if none does."""
+    """Return the program from the first of :data:`PROGRAM_FIELDS` that names one; None if none does."""
     if _PROGRAM_FIELDS.isdisjoint(payload):
         return None
     for key in PROGRAM_FIELDS:
@@ -194,7 +193,7 @@ def program_of(payload: Mapping[str, object]) -> str | None:
 
 
 def programs_of(raw: JsonObject, said: list[Line]) -> tuple[str, ...]:
-    """Return the programs that an entry's lines name, or its payload if no field of it is read."""
+    """Return the programs that an entry's lines name, or that its payload names if it has no lines."""
     if said:
         return tuple(dict.fromkeys([line.program for line in said if line.program]))
     named = program_of(raw.get("jsonPayload") or {})
@@ -202,7 +201,7 @@ def programs_of(raw: JsonObject, said: list[Line]) -> tuple[str, ...]:
 
 
 def time_of(said: list[Line]) -> datetime | None:
-    """Return the first time that an entry's lines tell; None if none does."""
+    """Return the first time in an entry's lines; None if there is none."""
     for line in said:
         if line.time is not None:
             return line.time
@@ -210,7 +209,7 @@ def time_of(said: list[Line]) -> datetime | None:
 
 
 def host_of(raw: JsonObject, said: list[Line]) -> str | None:
-    """Return the host that an entry's line or its payload names; None if neither does."""
+    """Return the host named by an entry's lines or payload; None if neither does."""
     for line in said:
         if line.host is not None:
             return line.host

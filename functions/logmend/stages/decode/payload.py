@@ -1,4 +1,4 @@
-"""Untrusted text to JSON values that the rest of the program can walk without care."""
+"""Parse untrusted text into JSON values that the rest of the program can walk safely."""
 
 import json
 import re
@@ -10,32 +10,32 @@ import msgspec
 from logmend.model.values import Undecodable
 
 MAX_ENTRY = 640 * 1024
-"""Bytes of one decoded payload, an escape such as ``\\u0007`` counted as the one byte that it spells.
+"""Bytes of one decoded payload, at most, counting an escape such as ``\\u0007`` as the one byte it spells.
 
-Cloud Logging takes no entry over 256 KiB (cloud.google.com/logging/quotas), measured as protobuf; as JSON a
+Cloud Logging accepts no entry over 256 KiB (cloud.google.com/logging/quotas), measured as protobuf. In JSON a
 number takes up to 25 bytes for its 11, and an escaped quote two for one. An incident is a few KiB."""
 
 MAX_SPELLED = 2 * 1024 * 1024
-"""Bytes of one decoded payload as it came: 256 KiB of control characters are 1.5 MiB of escapes."""
+"""The most bytes of one decoded payload with escapes: 256 KiB of control characters take 1.5 MiB."""
 
 MAX_DEPTH = 100
-"""Nesting of one payload: the limit of protobuf's own JSON parser, which no entry of Google's can exceed.
-It keeps every recursive walk that comes after decode far from Python's recursion limit."""
+"""The deepest nesting of one payload: the limit of protobuf's own JSON parser, which no entry of Google's can
+exceed. It keeps every later recursive walk far below Python's recursion limit."""
 
 _DECODER = json.JSONDecoder()
 _FAST = msgspec.json.Decoder()
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,12})?(?:[Zz]|[+-]\d\d:?\d\d)")
 _NO_TIME = (ValueError, OverflowError, OSError)
-"""What datetime raises at 30 February, second 60, year 0, or what is out of range."""
+"""What datetime raises for 30 February, second 60, year 0 or a value out of range."""
 _NESTS = (dict, list)
 
 
 def loads(text: bytes) -> Any | Undecodable:
-    """Parse one JSON document in UTF-8; whatever is wrong with it is ``malformed``.
+    """Parse one JSON document in UTF-8; any error is ``malformed``.
 
-    What msgspec reads, it reads as ``json`` does, three times as fast. Of what it does not (lone surrogates,
-    a byte order mark, errors), ``json`` knows more.
+    msgspec gives the same values as ``json``, three times as fast. What it does not read (lone surrogates, a
+    byte order mark, errors) is left to ``json``, which handles or describes it better.
     """
     try:
         return _FAST.decode(text)
@@ -44,7 +44,7 @@ def loads(text: bytes) -> Any | Undecodable:
 
 
 def complete(text: str) -> dict[str, Any] | None:
-    """Parse a text that may be one JSON object and nothing else; None: ``json`` has to say."""
+    """Parse a text as exactly one JSON object; None if ``json`` has to decide."""
     try:
         value = _FAST.decode(text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -53,7 +53,7 @@ def complete(text: str) -> dict[str, Any] | None:
 
 
 def too_large(text: bytes) -> Undecodable | None:
-    """Refuse a JSON document that is larger than any that Google sends; None if it is not."""
+    """Return an error if a JSON document is larger than any that Google sends; else None."""
     size = len(text)
     if MAX_ENTRY < size <= MAX_SPELLED:
         size -= 5 * text.count(b"\\u00")
@@ -76,17 +76,17 @@ def _loads(text: bytes) -> object | Undecodable:
 
 
 def scan(text: str) -> tuple[object | Undecodable, int, bool]:
-    r"""Parse the JSON value that a text begins with: the value, how far that was read, if it was cut off.
+    r"""Parse the JSON value at the start of a text; return it, its end, and whether it was cut off.
 
-    Lone surrogates (``"\ud800"``), which JSON can spell but UTF-8 cannot, become U+FFFD, so that every string
-    of the result can be encoded again.
+    Lone surrogates (``"\ud800"``), which JSON can express but UTF-8 cannot, become U+FFFD, so every string in
+    the result can be encoded again.
     """
     try:
         value, end = _DECODER.raw_decode(text)
         if _SURROGATE_ESCAPE.search(text, 0, end):
             value = _encodable(value)
     except json.JSONDecodeError as error:
-        # An escape or a literal that is cut off is reported where it begins, a few characters earlier.
+        # A truncated escape or literal is reported where it begins, a few characters earlier.
         cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(text) - len(
             "\\ud83d\\ude00"
         )
@@ -99,7 +99,7 @@ def scan(text: str) -> tuple[object | Undecodable, int, bool]:
 
 
 def too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
-    """Whether ``value`` nests deeper than ``left``; it looks no deeper than that itself."""
+    """Return whether ``value`` nests deeper than ``left``, without looking any deeper itself."""
     if type(value) not in _NESTS:
         return False
     for part in value.values() if type(value) is dict else value:
@@ -109,7 +109,7 @@ def too_deep(value: Any, left: int = MAX_DEPTH) -> bool:
 
 
 def instant(value: object) -> datetime | None:
-    """UTC time of an RFC 3339 string with its zone (also ``+0000``); None for anything else.
+    """Return the UTC time of an RFC 3339 string with a zone (also ``+0000``); None for anything else.
 
     Digits beyond microseconds are cut off: Python has no nanoseconds.
     """
@@ -117,7 +117,7 @@ def instant(value: object) -> datetime | None:
         return None
     try:
         as_google = 22 <= len(value) <= 30 and value[4:20:3] == "--T::." and value[-1] == "Z"
-        # A NUL ends a time for fromisoformat, whatever comes after it.
+        # fromisoformat ignores everything after a NUL.
         if as_google and value.isascii() and value[20:-1].isdigit() and "\0" not in value:
             return datetime.fromisoformat(value)
         if not _TIMESTAMP.fullmatch(value):
@@ -128,7 +128,7 @@ def instant(value: object) -> datetime | None:
 
 
 def unix_seconds(value: object) -> datetime | None:
-    """UTC time of seconds since 1970 as incidents carry them; None for anything else."""
+    """Return the UTC time of seconds since 1970, as in incidents; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -138,14 +138,14 @@ def unix_seconds(value: object) -> datetime | None:
 
 
 def strings(value: object) -> dict[str, str]:
-    """Return the members of a JSON object whose values are strings; empty for anything else."""
+    """Return a JSON object's members with string values; empty for anything else."""
     if not isinstance(value, dict):
         return {}
     return {key: item for key, item in value.items() if isinstance(item, str)}
 
 
 def string(value: object) -> str | None:
-    """Return the value if it is a string that is not empty."""
+    """Return the value if it is a non-empty string, else None."""
     return value if isinstance(value, str) and value else None
 
 

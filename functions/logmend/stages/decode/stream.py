@@ -1,4 +1,4 @@
-"""JSON values out of a byte stream, one by one, in memory bounded by the largest of them."""
+"""Read JSON values from a byte stream, one by one, in memory bounded by the largest one."""
 
 import codecs
 import re
@@ -9,19 +9,19 @@ from logmend.model.values import Undecodable
 from logmend.stages.decode.payload import MAX_DEPTH, complete, scan
 
 MAX_VALUE = 28 * 1024 * 1024
-"""Characters of one value: twice the largest push body, as indenting makes it longer."""
+"""The most characters of one value: twice the largest push body, to allow for indentation."""
 
 CHUNK = 256 * 1024
 
 WINDOW = 8 * 1024
-"""Characters that are looked at first for one value; twice as many each time it turns out to be longer."""
+"""Characters examined first for a value, doubled each time it turns out to be longer."""
 PATIENCE = 8
-"""Characters looked at in vain for each one that is passed over, before only whole lines are tried."""
+"""Characters examined in vain per character consumed, before only whole lines are tried."""
 
 SHORT = 4096
-"""Characters of a value whose end is guessed by its lines. No number in it is too long for Python."""
+"""The most characters of a value whose end is guessed by its lines. Any number in it fits Python's limit."""
 GUESSES = 16
-"""Wrong guesses beyond the right ones after which none is made any more."""
+"""How many more wrong guesses than right ones before guessing stops."""
 
 _PASSED: Final = object()
 _LINE = "\n"
@@ -31,22 +31,22 @@ _BETWEEN = re.compile(r"[ \t\r\n,]*")
 
 
 class Passing:
-    """What is left out of a stream: here nothing. Of what is, ``passed`` is the number."""
+    """Decides what to leave out of a stream: here nothing. ``passed`` counts what was left out."""
 
     passed = 0
 
     def one(self, text: str) -> bool:
-        """Return whether the object of a text, of at most ``SHORT`` characters, is left out and counted.
+        """Return whether to leave out (and count) the object in a text of at most ``SHORT`` characters.
 
-        It must not be if the text is no complete JSON object.
+        It must return False if the text is not a complete JSON object.
         """
         del text
         return False
 
     def row(self, text: str, start: int, joint: str) -> int:
-        """Return where the last of the objects ends that are left out and counted at once; ``start`` if none.
+        """Leave out and count several objects in a row; return the end of the last one, ``start`` if none.
 
-        They stand in a row from ``start`` on, and ``joint`` is the end of one, what is between two, and the
+        They follow each other from ``start`` on. ``joint`` is the end of one, what is between two, and the
         next one's brace.
         """
         del text, joint
@@ -56,19 +56,19 @@ class Passing:
 def values(stream: BinaryIO) -> Iterator[Any | Undecodable]:
     """Yield the elements of an array, JSON lines, or documents in a row, however they are indented.
 
-    What is broken is one Undecodable: reading goes on with the next line, but not within an array. Bytes
-    that are not UTF-8 (or UTF-16 with its mark, as PowerShell's ``>`` writes it) become U+FFFD. Only errors
-    of reading the stream are raised.
+    A broken value is one Undecodable: reading continues at the next line, but not within an array. Bytes that
+    are not UTF-8 (or UTF-16 with a byte order mark, as PowerShell's ``>`` writes it) become U+FFFD. Only
+    errors reading the stream are raised.
     """
     for value, _ in sifted(stream, Passing()):
         yield value
 
 
 def sifted(stream: BinaryIO, passing: Passing) -> Iterator[tuple[Any | Undecodable, bool]]:
-    """Yield the values of a stream but for what is passing.
+    """Yield the values in a stream, except those that ``passing`` leaves out.
 
-    Beside each stands whether it is known to be an object of at most ``SHORT`` characters that nests no
-    deeper than ``MAX_DEPTH``.
+    With each comes whether it is known to be an object of at most ``SHORT`` characters that nests no deeper
+    than ``MAX_DEPTH``.
     """
     text = _Text(stream, passing)
     in_array = broken = False
@@ -97,7 +97,7 @@ def sifted(stream: BinaryIO, passing: Passing) -> Iterator[tuple[Any | Undecodab
 
 
 class _Text:
-    """The unread part of the stream, decoded, with a place to read at."""
+    """The unread part of the stream, decoded, with the current position."""
 
     def __init__(self, stream: BinaryIO, passing: Passing) -> None:
         self._stream = stream
@@ -113,7 +113,7 @@ class _Text:
         self.plain = False
 
     def _more(self) -> bool:
-        """Read on, at least as much again as is waiting; False at the end."""
+        """Read more, at least as much as is buffered already; False at the end."""
         if self._ended:
             return False
         waiting = self._text[self._at :]
@@ -124,7 +124,7 @@ class _Text:
         return True
 
     def skip(self, blank: re.Pattern[str]) -> bool:
-        """Pass over what ``blank`` matches; False at the end of the stream."""
+        """Skip what ``blank`` matches; False at the end of the stream."""
         while True:
             if found := blank.match(self._text, self._at):
                 self._at = found.end()
@@ -134,15 +134,15 @@ class _Text:
                 return False
 
     def mark(self) -> str:
-        """Return the character at the place."""
+        """Return the character at the current position."""
         return self._text[self._at]
 
     def pass_over(self, count: int) -> None:
-        """Go on by ``count`` characters that have been looked at."""
+        """Advance by ``count`` characters that have been examined."""
         self._at += count
 
     def skip_line(self) -> None:
-        """Go on after the next line end."""
+        """Continue after the next line end."""
         while (end := self._text.find("\n", self._at)) < 0:
             self._at = len(self._text)
             if not self._more():
@@ -150,7 +150,7 @@ class _Text:
         self._at = end + 1
 
     def value(self, *, bare: bool) -> Any | Undecodable:
-        """Take one value: an object, or with ``bare`` any other, too. The place stays where it is no JSON."""
+        """Return the next value: an object or, with ``bare``, any. The position stays if it is not JSON."""
         self.plain = False
         if not bare and self.mark() != "{":
             return Undecodable(
@@ -163,10 +163,10 @@ class _Text:
             return value
         wide = WINDOW
         while True:
-            # A copy of its own: to say where a text is no JSON, `json` counts its lines from the beginning.
+            # A copy: to report the position of an error, `json` counts lines from the beginning of the text.
             piece = self._text[self._at : self._at + wide]
             value, end, cut_off = scan(piece)
-            # A number at the end of what is read may go on; a value that is cut off certainly does.
+            # A number at the end of the buffer may continue; a truncated value certainly does.
             if (cut_off or end == len(piece)) and (len(self._text) > self._at + wide or self._more()):
                 if wide > MAX_VALUE:
                     return Undecodable("too_large", f"a value of more than {MAX_VALUE} characters")
@@ -176,9 +176,9 @@ class _Text:
             return self._taken(value, end)
 
     def _guessed(self, blank: re.Pattern[str]) -> object | None:
-        """Take an object that ends with its line, or with a line as far indented as its first; None if none.
+        """Return an object that ends with its line or with a line indented like its first; None if none does.
 
-        An object says itself where it ends: what is complete up to the guessed end is what a parser takes.
+        If the text up to the guessed end is a complete object, a parser would stop at the same place.
         """
         text, at = self._text, self._at
         line_end = text.find("\n", at, at + SHORT)
@@ -201,7 +201,7 @@ class _Text:
         return self._taken(value, end - at)
 
     def _pass_on(self, end: int, close: str, blank: re.Pattern[str]) -> None:
-        """Go on over the object that ends at ``end``, and over what passes and stands as it does."""
+        """Advance past the object that ends at ``end``, and past similar ones that are left out."""
         text, passing = self._text, self._passing
         between = blank.match(text, end)[0]  # type: ignore[index]
         behind = between[: between.find(_LINE) + 1]
@@ -209,7 +209,7 @@ class _Text:
         last = end if behind else len(text)
         while text.startswith(between, last):
             start = last + len(between)
-            if close == "}":  # one character is found many times as fast as two
+            if close == "}":  # finding one character is many times as fast as two
                 found = text.find(_LINE, start, start + SHORT)
                 stop = found + 1 - len(behind)
             else:
@@ -222,7 +222,7 @@ class _Text:
         self._at = end
 
     def _pass_rows(self, end: int, close: str, between: str) -> int:
-        """Go on over many objects at once, each of which begins on a line as the one before ends on one."""
+        """Advance past many objects at once, as long as they are separated like the first two."""
         while self._text.startswith(between, end):
             start = end + len(between)
             stop = self._passing.row(self._text, start, f"{close}{between}{{")
@@ -239,9 +239,9 @@ class _Text:
 
     @property
     def _weary(self) -> bool:
-        """Whether so much was looked at in vain that a value over several lines is not waited for any more.
+        """Return whether so much was examined in vain that values over several lines are no longer tried.
 
-        Else each of many lines that open an object and never close it would be read on from, to the end.
+        Otherwise, each of many lines that open an object without closing it would cause a read to the end.
         """
         return self.looked_at > PATIENCE * (self._before + self._at + CHUNK)
 
