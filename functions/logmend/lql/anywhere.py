@@ -1,7 +1,7 @@
-"""Global terms, and ``:`` on a whole object: a text looked for in many fields.
+"""Global terms, and ``:`` on a whole object: search for a text in many fields.
 
-A global term looks at the values of every field that the entry has (not at keys, and not at defaults of
-fields that it does not have) by the rules of ``:`` for each field's type.
+A global term is compared with the value of every field that the entry has, by the rules of ``:`` for each
+field's type. Keys, and defaults of missing fields, are not searched.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from logmend.model.json import JsonObject
 
 
 def in_any_field(literal: Literal) -> Callable[[Mapping[str, object]], bool]:
-    """Make the predicate of a global term."""
-    # Without quotes NULL_VALUE is a word like any other here: there is no field whose null it could be.
+    """Return the predicate for a global term."""
+    # An unquoted NULL_VALUE is an ordinary word here: there is no field that could be null.
     tests = _tests(Literal(literal.text, quoted=True, at=literal.at))
     return lambda entry: _found(entry, LOG_ENTRY, tests)
 
 
 def in_object(names: tuple[str, ...], literal: Literal, *, ignores_case: bool) -> compare.Test:
-    """``:`` on an object of LogEntry: it has that key, or one of its values has the text."""
+    """Return the test for ``:`` on an object of LogEntry: it has that key, or a value contains the text."""
     kinds: Any = LOG_ENTRY
     for name in names:
         kinds = kinds[name]
@@ -45,7 +45,7 @@ def _tests(literal: Literal) -> dict[Kind, compare.Test]:
 
 
 def _found(value: JsonObject, kinds: JsonObject, tests: dict[Kind, compare.Test]) -> bool:
-    """Look into the fields of LogEntry or of one of its messages; unknown fields are free JSON."""
+    """Search the fields of LogEntry or of one of its messages; unknown fields are free JSON."""
     for name, item in value.items():
         kind = kinds.get(name, Kind.DYNAMIC)
         if isinstance(kind, dict):

@@ -1,4 +1,4 @@
-"""From lark's parse tree to the syntax tree: the checks that need no field's type are made here."""
+"""Build the syntax tree from lark's parse tree, with the checks that do not need a field's type."""
 
 from lark import Token, Tree
 
@@ -9,12 +9,12 @@ from logmend.lql.operands import Parsed
 
 
 def build(tree: Parsed) -> Node | None:
-    """Build the tree of a whole filter; None for an empty one. Raises FilterError."""
+    """Return the tree of a whole filter; None for an empty one. Raises FilterError."""
     return _all(operands.as_tree(tree.children[0]), None) if tree.children else None
 
 
 def _all(tree: Parsed, op: str | None) -> Node:
-    """Build a conjunction. Inside a value group ``op`` is the operator that applies to each element."""
+    """Return a conjunction. In a value group, ``op`` is the operator that applies to each element."""
     nodes = [_any(child, op) for child in _chain(tree)]
     if len(nodes) == 1:
         return nodes[0]
@@ -31,7 +31,7 @@ def _any(tree: Parsed, op: str | None) -> Node:
 
 
 def _chain(tree: Parsed) -> list[Parsed]:
-    """List the elements of a left-recursive rule, without recursion: there may be thousands."""
+    """Return the elements of a left-recursive rule, without recursion: there may be thousands."""
     found = []
     while len(tree.children) == 2:
         found.append(operands.as_tree(tree.children[1]))
@@ -68,7 +68,7 @@ def _simple(tree: Parsed, op: str | None) -> Node:
 
 
 def _element(tree: Parsed, op: str) -> Literal:
-    """One element of a value group."""
+    """Return one element of a value group."""
     first = tree.children[0]
     if len(tree.children) > 1:
         raise FilterError(
@@ -97,7 +97,7 @@ def _comparison(tree: Parsed) -> Node:
 
 
 def _alone(first: "Parsed | Token") -> Node:
-    """Build a comparison without operator: a term or a function."""
+    """Return a condition without an operator: a term or a function."""
     if isinstance(first, Tree) and first.data == "call":
         name, at = operands.function_of(first)
         if name in operands.TARGETS:
@@ -128,4 +128,4 @@ def _value(child: "Parsed | Token", op: str) -> Value:
     node = _all(operands.as_tree(child.children[0]), op)
     if isinstance(node, Literal | And | Or | Not):
         return node
-    raise AssertionError(node)  # a group holds nothing else
+    raise AssertionError(node)  # a group contains nothing else

@@ -1,8 +1,8 @@
 """``cast(FIELD, TYPE[, TIMEZONE("zone")])``: values turned into values of another type.
 
-A cast that no value of the field's type can survive is refused when the filter is compiled. At run time a
-value that does not convert counts as missing. Where Google's page is silent the narrow reading is taken: a
-number with a fraction is no INT64 (its rounding is not documented), and a timestamp as STRING is written as
+If no value of the field's type can be cast, compiling the filter raises an error. At run time a value that
+cannot be cast counts as missing. Where Google's page is silent, the narrow reading applies: a number with a
+fraction cannot be cast to INT64 (rounding is not documented), and a timestamp cast to STRING is written as
 RFC 3339 with 0, 3, 6 or 9 digits of fraction (only the order of its parts is documented, by examples).
 """
 
@@ -23,7 +23,7 @@ KINDS = {
     "TIMESTAMP": Kind.TIMESTAMP,
     "DURATION": Kind.DURATION,
 }
-# Which types a value can be cast to besides STRING and its own.
+# The types that a value can be cast to besides STRING and its own.
 _ALLOWED = {
     Kind.STRING: set(KINDS.values()),
     Kind.DYNAMIC: set(KINDS.values()),
@@ -41,7 +41,7 @@ _DATE = "0000-00-00"
 def converter(
     kind: Kind, type_name: str, zone: str | None, name: str, at: Position
 ) -> Callable[[object], object]:
-    """Make the conversion of JSON values of ``kind`` to JSON values of the type; ABSENT if one fails."""
+    """Return the conversion of JSON values from ``kind`` to the type; it returns ABSENT if it fails."""
     target = KINDS[type_name]
     if kind in OBJECTS or target not in _ALLOWED[kind] | {Kind.STRING, kind}:
         raise FilterError(f"{name} is a {kind.name.lower()} and cannot be cast to {type_name}", *at)
@@ -63,7 +63,7 @@ def _zone(zone: str | None, kind: Kind, target: Kind, at: Position) -> dt.tzinfo
         return dt.UTC
     if Kind.TIMESTAMP not in {kind, target} or {kind, target} == {Kind.TIMESTAMP}:
         raise FilterError("TIMEZONE applies to casts from or to TIMESTAMP", *at)
-    import zoneinfo  # noqa: PLC0415  only a filter that names a zone takes it
+    import zoneinfo  # noqa: PLC0415  only a filter that names a zone needs it
 
     try:
         return zoneinfo.ZoneInfo(zone)
@@ -109,7 +109,7 @@ def _written(nanoseconds: int | None, zone: dt.tzinfo) -> object:
 
 
 def _timestamp(value: object, zone: dt.tzinfo) -> object:
-    """Read a time: a text with its own zone stays; one without, or a bare date, is local to ``zone``."""
+    """Return a time. A text without its own zone, or a bare date, is local to ``zone``."""
     if not isinstance(value, str):
         return ABSENT
     date, _, clock = value.upper().partition("T")

@@ -1,7 +1,7 @@
-"""Comparisons of one value with one literal, compiled to functions of the JSON value.
+"""Compile the comparison of a value with a literal to a function of the JSON value.
 
-The literal is converted to the field's type when the filter is compiled; inside payloads and labels the
-type is that of the JSON value, so there each conversion is made once and the right one picked per entry.
+The literal is converted to the field's type when the filter is compiled. In payloads and labels the type is
+that of the JSON value, so every conversion is made once and the right one is chosen for each entry.
 """
 
 import operator
@@ -24,12 +24,12 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
-    ":": operator.eq,  # "has" is equality for everything but strings and objects
+    ":": operator.eq,  # "has" means equality except for strings and objects
 }
 
 
 def typed(kind: Kind, op: str, literal: Literal) -> Test:
-    """Make a test for values of a known type; false for JSON that is not of that type."""
+    """Return a test for values of a known type; it is false for JSON of another type."""
     if kind is Kind.STRING:
         return text_test(op, literal.text)
     right = values.FROM_TEXT[kind](literal.text)
@@ -45,7 +45,7 @@ def typed(kind: Kind, op: str, literal: Literal) -> Test:
 
 
 def dynamic(op: str, literal: Literal, keep_case: Callable[[str], str] = str) -> Test:
-    """Make a test for values inside payloads and labels, by the type of the JSON value.
+    """Return a test for values in payloads and labels, by the type of the JSON value.
 
     ``:`` on an object is true if it has that key (AIP-160), or one of its values, at any depth, has the
     text. ``keep_case`` normalises keys for that.
@@ -84,12 +84,12 @@ def _has(value: object, key: str, test: Test, keep_case: Callable[[str], str]) -
 
 
 def text_test(op: str, text: str) -> Test:
-    """Make a test for strings in their normalised form; false for anything else."""
+    """Return a test for strings in their normalised form; it is false for anything else."""
     right = fold(text)
     if op == "=" and fold(right) == right:
 
         def same(value: object) -> bool:
-            # What is written as the filter writes it need not be folded.
+            # Text written exactly as in the filter need not be folded.
             return value == right or (isinstance(value, str) and fold(value) == right)
 
         return same
@@ -105,7 +105,7 @@ def text_test(op: str, text: str) -> Test:
 
 
 def pattern_test(op: str, pattern: str, compiled: Compiled) -> Test:
-    """Make a test by regular expression; only strings can match, or fail to."""
+    """Return a test by regular expression; only strings can match, or fail to."""
     find = finder(pattern, compiled)
     if op == "=~":
         return lambda value: isinstance(value, str) and find(value)
@@ -113,7 +113,7 @@ def pattern_test(op: str, pattern: str, compiled: Compiled) -> Test:
 
 
 def any_of(test: Test) -> Test:
-    """Let any element of an array satisfy the test."""
+    """Return a test that any element of an array can satisfy."""
 
     def test_any(value: object) -> bool:
         if isinstance(value, list):
@@ -124,7 +124,7 @@ def any_of(test: Test) -> Test:
 
 
 def never(_value: object) -> bool:
-    """Fail, as a comparison whose literal cannot be converted does."""
+    """Return False: the test for a literal that cannot be converted."""
     return False
 
 

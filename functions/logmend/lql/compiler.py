@@ -1,4 +1,4 @@
-"""From the syntax tree to closures: everything that can be decided or refused is, before an entry is seen."""
+"""Compile the syntax tree to closures. Everything that can be decided or refused in advance is."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -22,13 +22,13 @@ _REGEX_HINT = {
 
 
 def compile_conditions(root: Node | None) -> tuple[Predicate, ...]:
-    """Compile the operands of the top-level AND. Raises FilterError for what cannot be evaluated."""
+    """Compile the operands of the top-level AND. Raises FilterError if one cannot be evaluated."""
     patterns = Patterns()
     return tuple(compile_node(part, patterns) for part in operands(root))
 
 
 def compile_node(node: Node, patterns: Patterns) -> Predicate:
-    """Compile one condition. Raises FilterError for what cannot be evaluated."""
+    """Compile one condition. Raises FilterError if it cannot be evaluated."""
     match node:
         case And(items):
             parts = [compile_node(item, patterns) for item in items]
@@ -44,7 +44,7 @@ def compile_node(node: Node, patterns: Patterns) -> Predicate:
         case Term(value):
             return anywhere.in_any_field(value)
         case Literal():
-            raise AssertionError(node)  # a literal stands in a group or in a Term
+            raise AssertionError(node)  # a literal is always in a group or in a Term
 
 
 def _all(parts: list[Predicate]) -> Predicate:
@@ -62,7 +62,7 @@ def _all(parts: list[Predicate]) -> Predicate:
 
 
 def _unless_absent(node: Node) -> str:
-    """Return the key of ``NOT jsonPayload.KEY:* OR …``, which holds if that is absent; empty for others."""
+    """Return KEY for ``NOT jsonPayload.KEY:* OR …``, which is true if KEY is absent; else empty."""
     match node:
         case Or((Not(Compare(Field(("jsonPayload", key)), _, Present())), *_)):
             return key
@@ -70,7 +70,7 @@ def _unless_absent(node: Node) -> str:
 
 
 def _each_present(keys: list[str], parts: list[Predicate]) -> Predicate:
-    """Test all conditions; if each holds where its own key is absent, only those whose key is there."""
+    """Return a test of all conditions, each true if its key is absent: only those with a key present run."""
     every, by_key = _all(parts), dict(zip(keys, parts, strict=True))
     if "" in by_key or len(by_key) < len(parts):
         return every
@@ -116,7 +116,7 @@ def _comparison(node: Compare, patterns: Patterns) -> Predicate:
 
 
 def _group(value: Value | Node, node: Compare, origin: FieldGetter, patterns: Patterns) -> Predicate:
-    """Apply field and operator to each element of a value group."""
+    """Return a predicate that applies field and operator to each element of a value group."""
     match value:
         case And(items):
             return _all([_group(item, node, origin, patterns) for item in items])
@@ -127,12 +127,12 @@ def _group(value: Value | Node, node: Compare, origin: FieldGetter, patterns: Pa
         case Literal():
             return _leaf(_test(value, node, origin, patterns), origin)
         case _:
-            raise AssertionError(value)  # a group holds nothing else
+            raise AssertionError(value)  # a group contains nothing else
 
 
 def _leaf(test: Test, origin: FieldGetter) -> Predicate:
     get, default = origin.get, origin.default
-    if default is None:  # a payload or a label: if it is missing, every comparison is false
+    if default is None:  # a payload or label: if it is missing, every comparison is false
 
         def test_missing(entry: Mapping[str, object]) -> bool:
             value = get(entry)

@@ -1,4 +1,4 @@
-"""What the parser stumbled over, in words: what was expected, what was found and what is likely meant."""
+"""Describe a syntax error: what was expected, what was found and what was probably meant."""
 
 import re
 
@@ -11,13 +11,13 @@ _QUOTE = "put text with special characters in double quotes"
 
 
 def position(text: str, offset: int | None) -> tuple[int, int]:
-    """Line and column, both from 1, of the character at ``offset``."""
+    """Return the line and column, both from 1, of the character at ``offset``."""
     offset = offset or 0
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
 def complaint(error: UnexpectedInput, text: str, previous: Token | None, depth: int) -> FilterError:
-    """Translate lark's error, met after the token ``previous`` inside ``depth`` parentheses."""
+    """Translate lark's error, raised after the token ``previous`` inside ``depth`` parentheses."""
     found, offset = "", len(text.rstrip())
     accepted: set[str] = set()
     if isinstance(error, UnexpectedToken):

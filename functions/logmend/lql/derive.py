@@ -1,4 +1,4 @@
-"""What stands on the left of an operator: a field, or a field through ``cast`` and ``regexp_extract``."""
+"""The left-hand side of an operator: a field, or a field through ``cast`` and ``regexp_extract``."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ from logmend.model.struct import Struct
 
 
 class FieldGetter(Struct, frozen=True):
-    """A getter with the type of what it gets and, for a defaulted field, the default as JSON."""
+    """A getter with its value's type and, for a field with a default, the default as JSON."""
 
     name: str
     kind: Kind
@@ -24,7 +24,7 @@ class FieldGetter(Struct, frozen=True):
 
 
 def source(target: Target, patterns: Patterns) -> FieldGetter:
-    """Make the source of a left-hand side. Raises FilterError for a cast or an extraction that cannot be."""
+    """Return the source for a left-hand side. Raises FilterError if a cast or extraction is impossible."""
     match target:
         case Field(segments):
             place = locate(target)
@@ -71,7 +71,7 @@ def _extractor(compiled: Compiled) -> Callable[[object], object]:
 
 
 def _mapped(name: str, kind: Kind, origin: FieldGetter, convert: Callable[[object], object]) -> FieldGetter:
-    """Make a source whose values go through ``convert``; what cannot be converted is missing."""
+    """Return a source whose values go through ``convert``. A value that cannot be converted is missing."""
     get, default = origin.get, origin.default
 
     def mapped(entry: Mapping[str, object]) -> object:

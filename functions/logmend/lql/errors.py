@@ -1,4 +1,4 @@
-"""The one error of the query language: a filter that is not legal or that cannot be evaluated here."""
+"""The query language's only error: a filter that is invalid or cannot be evaluated here."""
 
 from logmend.errors import LogmendError
 
@@ -19,7 +19,7 @@ class FilterError(LogmendError):
         self.hint = hint
 
     def __str__(self) -> str:
-        """Read like ``line 1, column 14: expected a value after '=' (hint: ...)``."""
+        """Return a text like ``line 1, column 14: expected a value after '=' (hint: ...)``."""
         told = f"line {self.line}, column {self.column}: {self.message}"
         if self.expected and self.expected not in self.message:
             told += f", expected {self.expected}"

@@ -1,4 +1,4 @@
-"""A compiled filter and what it says about an entry. Importing this loads neither lark nor RE2."""
+"""A compiled filter and its evaluation. Importing this module loads neither lark nor RE2."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Clause(Struct, frozen=True):
 
 
 class Warning(Struct, frozen=True):  # noqa: A001 - lql.Warning is its name at the call site
-    """A likely mistake in a filter that is legal. ``line`` and ``column`` count from 1."""
+    """A likely mistake in a valid filter. ``line`` and ``column`` count from 1."""
 
     line: int
     column: int
@@ -28,7 +28,7 @@ class Warning(Struct, frozen=True):  # noqa: A001 - lql.Warning is its name at t
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled filter; made by :func:`logmend.lql.compile`. Equal if the text is."""
+    """A compiled filter, created by :func:`logmend.lql.compile`. Filters are equal if their texts are."""
 
     text: str
     root: Node | None = field(repr=False, compare=False)
@@ -38,7 +38,7 @@ class Filter:
         """Return whether an entry is selected.
 
         ``entry`` is a LogEntry in proto-JSON (camelCase), as ``gcloud logging read --format=json`` prints it.
-        Never raises, whatever JSON it is given; what is no object is never selected.
+        Never raises, whatever JSON it is given. A value that is not an object is never selected.
         """
         if not is_object(entry):
             return False
@@ -48,7 +48,7 @@ class Filter:
         return True
 
     def explain(self, entry: Any) -> list[Clause]:
-        """Return for each operand of the top-level AND whether it holds; the entry matches if all do."""
+        """Return for each operand of the top-level AND whether it is true; the entry matches if all are."""
         an_object = is_object(entry)
         return [
             Clause(printed(part), an_object and test(entry))

@@ -7,9 +7,9 @@ Python has no such function, so this does: NFD, ignorables out, then twice full 
 ignorables out, NFC. Case folding and normalisation use the Unicode version of the running Python, the
 ignorables below are those of Unicode 15.1; Google does not say which version it uses.
 
-Normalising takes quadratic time on long runs of combining marks, so long texts are folded in pieces cut
-where nothing composes across the cut. Only inside a run of more than 1,024 marks, which no writing system
-has, is the cut made regardless.
+Normalising takes quadratic time on long runs of combining marks, so long texts are folded in pieces, cut
+where nothing composes across the cut. Only in a run of more than 1,024 marks, which no writing system has,
+is the cut made regardless.
 """
 
 import functools
@@ -58,7 +58,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _may_compose(char: str) -> bool:
-    """Whether ``char`` can change, or be reordered with, what stands before it."""
+    """Return whether ``char`` can change, or be reordered with, the characters before it."""
     if char.isascii():
         return False
     if _IGNORABLE.match(char):

@@ -34,7 +34,7 @@ def compile_call(call: Call) -> Predicate:
 def _log_id(call: Call) -> Predicate:
     """Compare the last part of logName, decoded.
 
-    Log IDs hold no percent sign, so an encoded argument is decoded, too.
+    Log IDs contain no percent sign, so an encoded argument is decoded too.
     """
     wanted = fold(urllib.parse.unquote(_literal(call.args[0]).text))
 
@@ -53,7 +53,7 @@ def _decoded(name: str) -> str:
 
 
 def _source(call: Call) -> Predicate:
-    """Compare what logName begins with: the project, folder, organization or account itself, no child."""
+    """Compare the start of logName: the project, folder, organization or account itself, not a child."""
     literal = _literal(call.args[0])
     container, slash, identifier = literal.text.partition("/")
     known = {name.lower() for name in _CONTAINERS}

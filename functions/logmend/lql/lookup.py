@@ -1,4 +1,4 @@
-"""Finding a field's value in an entry.
+"""Find a field's value in an entry.
 
 A getter takes the entry and returns the JSON value, :data:`ABSENT`, or a list if the path leads to or
 through an array: a list always means "any of these". Getters never raise, whatever the entry's shape.
@@ -20,7 +20,7 @@ def is_object(value: Any) -> TypeGuard[JsonObject]:
 
 
 def getter(place: Located) -> Getter:
-    """Make the getter of a field."""
+    """Return a field's getter."""
     outer = _fixed(place.fixed)
     if not place.free:
         return outer
@@ -34,7 +34,7 @@ def getter(place: Located) -> Getter:
 
 
 def leaves(value: object) -> Iterator[object]:
-    """Yield every scalar in a JSON value, nulls included, without recursion."""
+    """Yield every scalar in a JSON value, including nulls, without recursion."""
     stack = [value]
     while stack:
         value = stack.pop()
@@ -47,7 +47,7 @@ def leaves(value: object) -> Iterator[object]:
 
 
 def elements(value: list[object]) -> Iterator[object]:
-    """Yield every element of an array, those of nested arrays included."""
+    """Yield every element of an array, including those of nested arrays."""
     stack = value[::-1]
     while stack:
         item = stack.pop()

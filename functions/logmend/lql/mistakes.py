@@ -1,4 +1,4 @@
-"""Likely mistakes in filters that are legal. Each rule is one function of a node and the node above it."""
+"""Likely mistakes in valid filters. Each rule is a function of a node and its parent."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ _TYPOGRAPHIC = frozenset("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2018\u2019")
 
 
 def of(filter_: Filter) -> list[Warning]:
-    """List the warnings in the order of the text."""
+    """Return the warnings in the order of the text."""
     found = list(_node(filter_.root)) if filter_.root is not None else []
     return sorted(found, key=lambda warning: (warning.line, warning.column))
 
@@ -60,7 +60,7 @@ def _precedence(items: tuple[Node, ...]) -> Iterator[Warning]:
 
 
 def _stray_terms(items: tuple[Node, ...]) -> Iterator[Warning]:
-    """``insertId = "A" OR "B"``: the second is no value of insertId."""
+    """``insertId = "A" OR "B"``: the second is not a value of insertId."""
     before: Compare | None = None
     for item in items:
         if isinstance(item, Compare):
@@ -141,7 +141,7 @@ def _value(node: Compare, field: Field, kind: Kind, literal: Literal) -> Iterato
 
 
 def _text(literal: Literal) -> Iterator[Warning]:
-    """Texts that some of an agent's versions, or some paths into Logging, write otherwise."""
+    """Texts that some versions of an agent, or some paths into Logging, write differently."""
     if not literal.quoted and not _TYPOGRAPHIC.isdisjoint(literal.text):
         yield _warning(literal.at, "typographic quotation marks are part of the text", 'quote with "..."')
     if '"' in literal.text:
@@ -178,7 +178,7 @@ def _literals(value: Node) -> Iterator[Literal]:
 
 
 def _origin(target: Target) -> tuple[Field, Kind]:
-    """Return the field that a left-hand side begins with and the kind that is compared."""
+    """Return the field of a left-hand side and the kind that is compared."""
     kind, inner = _kind(target), target
     while not isinstance(inner, Field):
         inner = inner.target

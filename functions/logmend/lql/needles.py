@@ -1,8 +1,8 @@
-"""What has to stand in an entry's JSON for a filter to select it: a cheap look before a dear one. Pure.
+"""Find text that an entry's JSON must contain to match a filter: a cheap test before a costly one. Pure.
 
-A needle is a run of characters that JSON writes as themselves. It is taken from what a filter demands
-anyway; where nothing is demanded, there is none. All that follows is an upper bound: an entry in which no
-needle stands is never selected, one in which a needle stands may not be either.
+A needle is a run of characters that JSON writes as themselves. It comes from what the filter requires; if it
+requires no text, there is no needle. The result is an upper bound: an entry without a needle is never
+selected, and an entry with one may not be either.
 """
 
 import re
@@ -16,7 +16,7 @@ from logmend.model.struct import Struct
 
 
 class Needle(Struct, frozen=True):
-    """A run of ASCII characters; ``folded``: in lower case, to be looked for without regard to case."""
+    """A run of ASCII characters; ``folded``: in lower case, to be searched for ignoring case."""
 
     text: str
     folded: bool = False
@@ -25,7 +25,7 @@ class Needle(Struct, frozen=True):
 Needles = frozenset[Needle]
 
 _SAYING = frozenset({"textPayload", "jsonPayload", "protoPayload"})
-"""Fields that tell entries of one log apart; a resource's type does not."""
+"""Fields that distinguish the entries of one log; a resource's type does not."""
 _PLAIN = re.compile(r"[ !#$%()*+,.0-9:;?@A-Z\[\]^_`a-z{|}~-]+")
 """What JSON writes as itself, whoever writes it. Some escape ``& ' < = >``, too (Gson, unless told not to be
 HTML-safe; Go's ``encoding/json`` three of these), and some ``/`` (PHP, without JSON_UNESCAPED_SLASHES)."""
@@ -36,18 +36,18 @@ _GROUP = re.compile(r"\((?:\?:|\?P?<[A-Za-z_]\w*>|(?!\?))")
 
 
 class _Unknown(Exception):
-    """Syntax of a pattern that is not read here."""
+    """Pattern syntax that is not supported here."""
 
 
 def run(text: str) -> str | None:
-    """Return the longest run of a text that JSON writes as itself; None if it has none."""
+    """Return the longest run in a text that JSON writes as itself; None if there is none."""
     return max(_PLAIN.findall(text), key=len, default=None)
 
 
 def of_filter(root: Node | None, log_name: str) -> Needles | None:
-    """Return needles of which one stands in every entry of that log that the filter selects.
+    """Return needles, one of which is in every entry of that log that the filter selects.
 
-    The empty set: it selects none of that log. None: no needle is known.
+    An empty set means that it selects none of that log; None means that no needle is known.
     """
     match root:
         case And(items):
@@ -79,7 +79,7 @@ def _of_value(value: Value | Node, op: str) -> Needles | None:
 
 
 def _sharpest(found: Iterable[Needles | None]) -> Needles | None:
-    """Of several sets that all hold, take the one whose shortest needle is longest."""
+    """Return, of several sets that all apply, the one whose shortest needle is longest."""
     return max((each for each in found if each is not None), key=_sharpness, default=None)
 
 
@@ -94,7 +94,7 @@ def _either(found: Iterable[Needles | None]) -> Needles | None:
 
 
 def of_pattern(pattern: str) -> Needles | None:
-    """Return needles of which one stands in every text in which an RE2 pattern is found; None: unknown."""
+    """Return needles, one of which is in every text that an RE2 pattern matches; None if unknown."""
     try:
         found, end = _alternatives(pattern, 0)
     except (_Unknown, RecursionError):
@@ -113,7 +113,7 @@ def _alternatives(pattern: str, at: int) -> tuple[Needles | None, int]:
 
 
 def _sequence(pattern: str, at: int) -> tuple[Needles | None, int]:
-    """Read up to the next ``|`` or ``)``: literal characters in a row, and groups, are what it demands."""
+    """Read up to the next ``|`` or ``)``: it requires runs of literal characters, and groups."""
     demanded: list[Needles | None] = []
     literal = ""
     while at < len(pattern) and pattern[at] not in "|)":
@@ -139,7 +139,7 @@ def _of_run(literal: str) -> Needles | None:
 
 
 def _atom(pattern: str, at: int) -> tuple[str | None, Needles | None, int]:
-    """Read one atom: the character that it is, or what a group demands, and where it ends."""
+    """Return an atom's character, or what a group requires, and where it ends."""
     char = pattern[at]
     if char == "(":
         if (opened := _GROUP.match(pattern, at)) is None:
@@ -161,7 +161,7 @@ def _atom(pattern: str, at: int) -> tuple[str | None, Needles | None, int]:
 
 
 def together(sets: Iterable[Needles]) -> tuple[Needle, ...]:
-    """Join needles of which any counts; one that another is part of adds nothing."""
+    """Return alternative needles joined; one that contains another adds nothing."""
     every = frozenset().union(*sets)
     return tuple(
         sorted(
@@ -172,7 +172,7 @@ def together(sets: Iterable[Needles]) -> tuple[Needle, ...]:
 
 
 def _part(one: Needle, other: Needle) -> bool:
-    """Whether wherever ``other`` stands, ``one`` does, too."""
+    """Return whether every text that contains ``other`` also contains ``one``."""
     if one == other or (other.folded and not one.folded):
         return False
     text = other.text.lower() if one.folded else other.text

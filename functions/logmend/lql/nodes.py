@@ -1,7 +1,7 @@
 """The syntax tree of a filter: frozen values without behaviour.
 
-Positions and notes on how something was written do not take part in comparisons: two trees are equal when
-they mean the same, so that printing and parsing again gives an equal tree.
+Positions and notes on how something was written are not compared: two trees are equal if they mean the same,
+so printing and parsing a tree gives an equal one.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ _NOTES = frozenset({"at", "parens"})
 
 
 class Position(NamedTuple):
-    """Where something starts in the text; both count from 1."""
+    """Where something starts in the text. Both numbers count from 1."""
 
     line: int
     column: int
 
 
 class Syntax(Struct, frozen=True, eq=False):
-    """A node of the tree. Two are equal when they mean the same, wherever they stand."""
+    """A node of the tree. Two are equal if they mean the same, whatever their positions."""
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -43,7 +43,7 @@ class Literal(Syntax, frozen=True):
 
     @property
     def is_null(self) -> bool:
-        """Whether this is JSON null, which is written without quotes."""
+        """Return whether this is JSON null, which is written without quotes."""
         return not self.quoted and self.text == "NULL_VALUE"
 
 
@@ -78,7 +78,7 @@ class Extract(Syntax, frozen=True):
 
 
 class Compare(Syntax, frozen=True):
-    """``target op value``; a group as value holds And, Or, Not over literals."""
+    """``target op value``. If the value is a group, it contains And, Or and Not over literals."""
 
     target: "Target"
     op: str
@@ -87,7 +87,7 @@ class Compare(Syntax, frozen=True):
 
 
 class Term(Syntax, frozen=True):
-    """A value alone: looked for in every field."""
+    """A value alone, searched for in every field."""
 
     value: Literal
     at: Position
@@ -125,6 +125,6 @@ class Or(Syntax, frozen=True):
 
 Target = Field | Cast | Extract
 Argument = Literal | Field
-# A group holds literals where a filter holds comparisons; one set of classes serves both.
+# A group contains literals where a filter contains comparisons; the same classes serve both.
 Node = And | Or | Not | Compare | Term | Call | Literal
 Value = Literal | Present | And | Or | Not

@@ -16,7 +16,7 @@ PATTERN_OPS = frozenset({"=~", "!~"})
 CAST_TYPES = ("STRING", "INT64", "FLOAT64", "BOOL", "TIMESTAMP", "DURATION")
 _PLAIN = re.compile(r"[\w@$-]+")
 _KEYWORDS = frozenset({"AND", "OR", "NOT"})
-# Names of functions with the least and the most arguments.
+# Function names with their minimum and maximum number of arguments.
 CONDITIONS = {"log_id": (1, 1), "source": (1, 1), "sample": (2, 2), "ip_in_net": (2, 2), "search": (1, 2)}
 TARGETS = {"cast": (2, 3), "regexp_extract": (2, 2), "timezone": (1, 1)}
 FUNCTIONS = frozenset(CONDITIONS) | frozenset(TARGETS)
@@ -58,7 +58,7 @@ def literal_of(token: Token, op: str) -> Literal:
 
 
 def single_token(path: Parsed, expected: str) -> Token:
-    """Return the token of a path that is no path but a bare text."""
+    """Return the token of a path that is only a bare text."""
     tokens = _segments(path)
     if len(tokens) > 1:
         shown = ".".join(tokens)
@@ -181,13 +181,13 @@ def _count(name: str, given: int, at: Position) -> None:
 
 
 def as_tree(child: "Parsed | Token") -> Parsed:
-    """Narrow the type of what the grammar makes a rule."""
+    """Narrow the type of a child that the grammar makes a rule."""
     assert isinstance(child, Tree)
     return child
 
 
 def as_token(child: "Parsed | Token") -> Token:
-    """Narrow the type of what the grammar makes a terminal."""
+    """Narrow the type of a child that the grammar makes a terminal."""
     assert isinstance(child, Token)
     return child
 

@@ -1,7 +1,7 @@
-"""Regular expressions by RE2, whose matching takes time linear in the text, whatever the pattern.
+"""Regular expressions with RE2, which matches in time linear in the text, whatever the pattern.
 
-The size of the compiled program is bounded per filter, so that a pattern of nested repetitions cannot make
-that linear time long: RE2's slowest matcher takes at most (instructions x bytes) steps.
+The compiled program's size is limited per filter, so nested repetitions cannot make that linear time long:
+RE2's slowest matcher takes at most (instructions x bytes) steps.
 """
 
 import functools
@@ -19,7 +19,7 @@ MAX_MEMORY = 1 << 20  # bytes for a pattern's program and its cache of states
 MAX_INSTRUCTIONS = 5_000  # of all patterns of one filter together
 
 WARM = 16
-"""Texts that a pattern is looked for in before its shortcuts are made: they take a millisecond."""
+"""Texts searched for a pattern before its shortcuts are built, which takes a millisecond."""
 
 # Characters that mean themselves, and alternatives of such; saves the call of RE2, half the time of a match.
 _PLAIN = re.compile(r"[\w /:,;=<>@%&~'\"!#-]+(?:\|[\w /:,;=<>@%&~'\"!#-]+)*", re.ASCII)
@@ -43,7 +43,7 @@ class Compiled(Protocol):
 
 
 class Patterns:
-    """Compiles the patterns of one filter within their common bound."""
+    """Compiles the patterns of one filter within their common limit."""
 
     def __init__(self) -> None:
         self._left = MAX_INSTRUCTIONS
@@ -79,7 +79,7 @@ class Patterns:
 
 
 def finder(pattern: str, compiled: Compiled) -> Callable[[str], bool]:
-    """Make the test whether a text contains a match. For plain words that is a search for a substring."""
+    """Return a test whether a text contains a match. For plain words it is a substring search."""
     if _PLAIN.fullmatch(pattern):
         words = tuple(pattern.split("|"))
         if len(words) == 1:
@@ -108,7 +108,7 @@ def finder(pattern: str, compiled: Compiled) -> Callable[[str], bool]:
 
 @functools.lru_cache(maxsize=256)
 def _shortcuts(pattern: str) -> tuple[tuple[str, ...], Callable[[bytes], bool]]:
-    """Return texts of which one stands in whatever a pattern is found in, and a test that may miss a match.
+    """Return texts, one of which is in every text that matches, and a test that may miss a match.
 
     The test takes half the time of a search, which asks where the match is.
     """

@@ -1,4 +1,4 @@
-"""Writes a syntax tree as a filter in one canonical form that parses to an equal tree."""
+"""Write a syntax tree as a filter in a canonical form that parses to an equal tree."""
 
 import re
 
@@ -25,7 +25,7 @@ _KEY = re.compile(r"[\w@$-]+")
 
 
 def printed(node: Node | None) -> str:
-    """One line; AND and NOT spelled out, parentheses round every OR inside an AND and the reverse."""
+    """Return one line: AND and NOT spelled out, parentheses around an OR in an AND and vice versa."""
     if node is None:
         return ""
     match node:

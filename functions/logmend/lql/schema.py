@@ -35,7 +35,7 @@ class Kind(Enum):
 
 
 OBJECTS = frozenset({Kind.MESSAGE, Kind.LABELS, Kind.STRUCT, Kind.PROTO})
-# What an absent field of LogEntry is compared as, written as in proto-JSON.
+# The values, in proto-JSON, as which absent fields of LogEntry are compared.
 DEFAULTS: dict[Kind, str | bool | int] = {
     Kind.STRING: "",
     Kind.BOOL: False,
@@ -113,7 +113,7 @@ class Located(Struct, frozen=True):
 
 
 def canonical(segments: tuple[str, ...], at: Position) -> Field:
-    """Spell LogEntry's own names as in proto-JSON. Raises FilterError if the path is undefined."""
+    """Return the path with LogEntry's own names as in proto-JSON. Raises FilterError if it is undefined."""
     level: dict[str, Kind] | dict[str, Kind | dict[str, Kind]] | None = LOG_ENTRY
     spelled: list[str] = []
     for n, segment in enumerate(segments):
@@ -137,7 +137,7 @@ def canonical(segments: tuple[str, ...], at: Position) -> Field:
 
 
 def locate(field: Field) -> Located:
-    """Find the type of a canonical path."""
+    """Return the place and type of a canonical path."""
     below: Kind | dict[str, Kind] | dict[str, Kind | dict[str, Kind]] = LOG_ENTRY
     for n, segment in enumerate(field.segments):
         if not isinstance(below, dict):

@@ -2,7 +2,7 @@ r"""``SEARCH("query")`` and ``SEARCH(FIELD, "query")``: whole tokens, in any ord
 
 Texts are split as BigQuery's LOG_ANALYZER does, to which Logging's page refers
 (https://cloud.google.com/bigquery/docs/reference/standard-sql/text-analysis#log_analyzer). A part of the
-query in backticks has to stand in the text as it is, between delimiters or the text's ends. Without a
+query in backticks has to be in the text as it is, between delimiters or the text's ends. Without a
 field, tokens may be in different fields; fields that are not text, such as timestamps or the severity, are
 not searched.
 
@@ -73,7 +73,7 @@ def _tokens(text: str) -> Iterator[str]:
 
 
 def _holds(text: str, phrase: str) -> bool:
-    """Whether the phrase stands between delimiters. Only starts of tokens are looked at: linear time."""
+    """Return whether the phrase is between delimiters. Only token starts are tried: linear time."""
     if phrase not in text:
         return False
     starts = [0, *(match.end() for match in _DELIMITER.finditer(text))]

@@ -1,8 +1,8 @@
 r"""Quoted strings: escapes decoded and written.
 
 ``\"``, ``\\``, ``\t``, ``\n`` and the usual C escapes, octal ``\377`` and hexadecimal ``\x41`` bytes,
-``\u0041``, ``\U00000041``. Bytes of 0x80 and above are read as UTF-8; a byte that is none stays
-recognisable (as a lone surrogate), so that it equals no text. Any other escape is an error in a plain
+``\u0041``, ``\U00000041``. Bytes of 0x80 and above are read as UTF-8; an invalid byte stays
+recognisable (as a lone surrogate) and so equals no text. Any other escape is an error in a plain
 string. In a regular expression it keeps its backslash (``"\d"`` and ``"\\d"`` are the same pattern), as
 Cloud Logging users write it, except ``\b``, which is a backspace in a string and a word boundary in RE2:
 that one has to be written ``\\b``.
@@ -44,7 +44,7 @@ class EscapeError(ValueError):
 
 
 def decode(quoted: str, *, pattern: bool = False) -> str:
-    """Decode a string with its quotes; ``pattern`` keeps the escapes that are RE2's. Raises EscapeError."""
+    """Decode a quoted string; ``pattern`` keeps RE2's escapes. Raises EscapeError."""
     body = quoted[1:-1]
     if "\\" not in body:
         return body
@@ -70,7 +70,7 @@ def decode(quoted: str, *, pattern: bool = False) -> str:
 
 
 def encode(text: str) -> str:
-    """Write a string with quotes and escapes such that :func:`decode` gives it back."""
+    """Return a string with quotes and escapes that :func:`decode` decodes to it."""
 
     def one(match: re.Match[str]) -> str:
         char = match[0]

@@ -1,4 +1,4 @@
-"""From the text of a filter to its syntax tree, with lark (LALR, contextual lexer).
+"""Parse a filter's text into its syntax tree, with lark (LALR, contextual lexer).
 
 lark is imported, and its tables are computed (20 ms), when the first filter of a process is parsed.
 """
@@ -57,7 +57,7 @@ def _parser() -> lark.Lark:
 
 
 def _check_gap(text: str, previous: lark.Token, token: lark.Token) -> None:
-    """Insist on whitespace between adjacent comparisons, and on none between a function and its arguments."""
+    """Require whitespace between adjacent comparisons, and none between a function and its arguments."""
     if token.type not in _OPENS:
         return
     touching = previous.end_pos == token.start_pos

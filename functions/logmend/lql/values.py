@@ -1,6 +1,6 @@
 """Conversions of values: of the filter's text and of an entry's JSON to what is compared.
 
-Every function gives None if the value cannot be converted; the comparison is then false. Timestamps and
+Every function returns None if the value cannot be converted; the comparison is then false. Timestamps and
 durations are whole nanoseconds (of the Unix era, resp. of length), so nothing is lost to floating point.
 """
 
@@ -42,7 +42,7 @@ _SPECIAL = {"nan": math.nan, "infinity": math.inf, "+infinity": math.inf, "-infi
 
 
 def timestamp(text: str) -> int | None:
-    """Nanoseconds since 1970 of an RFC 3339 time, or of midnight UTC of an ISO 8601 date."""
+    """Return the nanoseconds since 1970 of an RFC 3339 time, or of midnight UTC of an ISO 8601 date."""
     if not (match := _TIMESTAMP.fullmatch(text)):
         return None
     year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups()
@@ -64,7 +64,7 @@ def timestamp(text: str) -> int | None:
 
 
 def duration(text: str) -> int | None:
-    """Nanoseconds of a signed decimal number with a unit; what is below a nanosecond is cut off."""
+    """Return the nanoseconds of a signed decimal number with a unit, cut off below a nanosecond."""
     match = _DURATION.fullmatch(text)
     if not match or (match[2] is None and match[3] is None):
         return None
