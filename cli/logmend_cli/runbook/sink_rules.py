@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import product
 
 from logmend import __version__, lql, sink_filter
 from logmend.model.enums import Action, Mode, Result
@@ -38,11 +39,11 @@ def own_entries(runbooks: Mapping[str, Runbook]) -> Iterator[dict[str, object]]:
     They are documents of the production code, in its own logs; the OS Config agent's log repeats what our
     scripts print.
     """
-    for log_id in sorted(OWN_LOG_IDS):
-        for name in runbooks:
-            for result in Result:
-                for reason, meaning in REASONS.items():
-                    yield _entry(log_id, _outcome(name, result, reason, meaning.meaning))
+    log_names = [f"projects/{_VM.project_id}/logs/{log_id}" for log_id in sorted(OWN_LOG_IDS)]
+    for name, result, (reason, meaning) in product(runbooks, Result, REASONS.items()):
+        entry = _entry(_outcome(name, result, reason, meaning.meaning))
+        for log_name in log_names:
+            yield {"logName": log_name, **entry}
 
 
 def _outcome(runbook: str, result: Result, reason: str, detail: str) -> Outcome:
@@ -60,10 +61,9 @@ def _outcome(runbook: str, result: Result, reason: str, detail: str) -> Outcome:
     )
 
 
-def _entry(log_id: str, outcome: Outcome) -> dict[str, object]:
+def _entry(outcome: Outcome) -> dict[str, object]:
     document = outcome_json.document(outcome)
     return {
-        "logName": f"projects/{_VM.project_id}/logs/{log_id}",
         "resource": {
             "type": "gce_instance",
             "labels": {"project_id": _VM.project_id, "zone": _VM.zone, "instance_id": _VM.instance_id},
